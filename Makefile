@@ -1,0 +1,63 @@
+# `make` or `make help` lists what there is to do.
+PYTHON ?= python3
+PYTEST_ARGS ?= -n 2
+VENV := .venv
+PACKAGING := setup.cfg setup.py pyproject.toml
+
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format pretrained wheel clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/.runtime ## Load a pretrained posterior, judge it, draw what it is least certain of, train it again
+	$(VENV)/bin/tfp-bnn demo
+
+test: $(VENV)/.dev ## Run the tests and the doctests (PYTEST_ARGS="-n 2")
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev ## Check style, formatting and types
+	$(VENV)/bin/python -m ruff check
+	$(VENV)/bin/python -m ruff format --check
+	$(VENV)/bin/python -m mypy
+
+format: $(VENV)/.dev ## Repair style and formatting where it can be done automatically
+	$(VENV)/bin/python -m ruff check --fix
+	$(VENV)/bin/python -m ruff format
+
+pretrained: $(VENV)/.runtime ## Train every recipe into saved_models/; rewrite the manifest and the README's table
+	for recipe in zoo/recipes/*.yaml; do \
+	  name=$$(basename "$$recipe" .yaml); \
+	  $(VENV)/bin/tfp-bnn train "$$name" --out "saved_models/$$name" --overwrite || exit; \
+	done
+	$(VENV)/bin/python -m zoo.manifest
+	$(VENV)/bin/python -m zoo.report
+
+wheel: $(VENV)/.dev ## Build dist/*.whl and the source distribution
+	$(VENV)/bin/python -m build --outdir dist .
+
+clean: ## Remove the environment, caches and everything built
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .coverage htmlcov
+	find tfp_bnn zoo tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "tfp_bnn needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true)." \
+	    "Choose another: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version)."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.python $(PACKAGING)
+	@echo "Installing TensorFlow, Keras and the rest into $(VENV): about two minutes and two gigabytes."
+	@$(VENV)/bin/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.python $(PACKAGING)
+	@echo "Installing TensorFlow, Keras and the tools of development into $(VENV): about two minutes and two gigabytes."
+	@$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
+	@touch $(VENV)/.runtime $@

@@ -1,0 +1,165 @@
+"""Shared fixtures. TensorFlow is imported where it is needed, so that tests without it start fast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+class InjectedNoise:
+    """Noise that the test knows: NumPy draws by name, each made once and kept in `drawn`."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.drawn: dict[str, np.ndarray] = {}
+        self._rng = np.random.default_rng(seed)
+
+    def normal(self, name: str, shape: Any) -> Any:
+        """Standard normal noise."""
+        return self._once(name, shape, self._rng.normal)
+
+    def signs(self, name: str, shape: Any) -> Any:
+        """Signs, exactly +1 or -1."""
+        return self._once(name, shape, lambda size: self._rng.choice([-1.0, 1.0], size=size))
+
+    def _once(self, name: str, shape: Any, draw: Callable[..., np.ndarray]) -> Any:
+        import tensorflow as tf
+
+        if name not in self.drawn:
+            self.drawn[name] = draw(size=[int(n) for n in shape]).astype(np.float32)
+        return tf.constant(self.drawn[name])
+
+
+@pytest.fixture
+def injected_noise() -> InjectedNoise:
+    """A source of noise whose draws the test can read."""
+    return InjectedNoise()
+
+
+@pytest.fixture
+def draw_outputs() -> Callable[..., np.ndarray]:
+    """A function that gives the outputs of a layer under many independent draws, compiled into one loop."""
+    import tensorflow as tf
+
+    from tfp_bnn.layers.noise import Noise, noise_scope
+
+    def draw(layer: Any, inputs: np.ndarray, num_draws: int, training: bool, seed: int = 0) -> np.ndarray:
+        if not layer.built:
+            layer.build(inputs.shape)
+
+        @tf.function
+        def run(x: Any) -> Any:
+            root = Noise(tf.constant([seed, 0], tf.int32))
+
+            def once(index: Any) -> Any:
+                with noise_scope({id(layer): root.fold_in(index)}):
+                    return layer(x, training=training)
+
+            return tf.map_fn(once, tf.range(num_draws), fn_output_signature=layer.compute_dtype)
+
+        return run(tf.constant(inputs)).numpy()
+
+    return draw
+
+
+@pytest.fixture
+def randomize() -> Callable[..., dict[str, np.ndarray]]:
+    """A function that gives a built layer random parameters, so that no weight is like another.
+
+    It returns them as float64 arrays: `kernel_loc`, `kernel_scale`, `bias_loc`, `bias_scale` (zeros where there is
+    none).
+    """
+
+    def assign(
+        layer: Any, seed: int = 0, scale: tuple[float, float] = (0.2, 0.8), bias_scale: tuple[float, float] = (0.2, 0.8)
+    ) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        values = {}
+        for name, bounds in (("kernel", scale), ("bias", bias_scale)):
+            if name in layer.variational_weights:
+                weight = layer.variational_weights[name]
+                weight.assign_natural(
+                    {
+                        **weight.natural(),
+                        "loc": rng.normal(size=weight.shape),
+                        "scale": rng.uniform(*bounds, weight.shape),
+                    }
+                )
+                values[f"{name}_loc"], values[f"{name}_scale"] = weight.natural()["loc"], weight.natural()["scale"]
+            elif layer.bias is None:
+                values["bias_loc"] = values["bias_scale"] = np.zeros(values["kernel_loc"].shape[-1])
+            else:
+                layer.bias.assign(rng.normal(size=layer.bias.shape))
+                values["bias_loc"], values["bias_scale"] = np.asarray(layer.bias), np.zeros(layer.bias.shape)
+        return {name: value.astype(np.float64) for name, value in values.items()}
+
+    return assign
+
+
+@pytest.fixture
+def add_weight() -> Callable[..., Any]:
+    """What a layer or model gives to a spec to make its float32 variables with, without the layer."""
+    import keras
+
+    def add(name: str, shape: Any, initializer: Any, **kwargs: Any) -> Any:
+        return keras.Variable(initializer, shape=tuple(shape), dtype="float32", name=name)
+
+    return add
+
+
+@pytest.fixture
+def check_spec() -> Callable[..., None]:
+    """A function that checks what every registered spec must have, with arguments that are not the defaults."""
+    import keras
+
+    def check(registry: Any, name: str) -> None:
+        cls = registry[name]
+        assert "__doc__" in vars(cls), f"{cls} has no docstring"
+        assert vars(cls)["__doc__"].strip()
+        assert registry.get(name) == cls()
+        arguments = {key: _another(value) for key, value in cls().get_config().items()}
+        spec = cls(**arguments)
+        assert spec.get_config() == arguments
+        assert cls.from_config(arguments) == spec
+        serialized = keras.saving.serialize_keras_object(spec)
+        for form in (spec, {"name": name, **arguments}, serialized):
+            made = registry.get(form)
+            assert type(made) is cls
+            assert made == spec
+            assert hash(made) == hash(spec)
+            assert repr(made) == repr(spec)
+        assert registry.get(spec) is spec
+
+    return check
+
+
+def _another(value: Any) -> Any:
+    """A legal value of an argument that differs from its default, where there is one."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    return value / 2 if isinstance(value, float) else value
+
+
+@pytest.fixture
+def assert_moments() -> Callable[..., None]:
+    """A function that compares the moments of draws from known normals with what they should be."""
+    import scipy.stats
+
+    def check(draws: np.ndarray, mean: np.ndarray, variance: np.ndarray, false_failure_rate: float = 1e-6) -> None:
+        """Fails at `false_failure_rate` by chance, by Bonferroni's inequality over elements and the two moments.
+
+        The draws of each element, along the first axis, are independent normals; the elements may depend on each other.
+        """
+        num_draws = len(draws)
+        tail = false_failure_rate / (4 * mean.size)
+        error = (draws.mean(axis=0, dtype=np.float64) - mean) / np.sqrt(variance / num_draws)
+        np.testing.assert_array_less(np.abs(error), scipy.stats.norm.isf(tail))
+        squares = ((draws - mean) ** 2).sum(axis=0, dtype=np.float64) / variance
+        np.testing.assert_array_less(squares, scipy.stats.chi2.isf(tail, num_draws))
+        np.testing.assert_array_less(scipy.stats.chi2.ppf(tail, num_draws), squares)
+
+    return check

@@ -1,0 +1,50 @@
+"""Fixtures of the zoo: a small artifact, trained once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+TINY_RECIPE = {
+    "name": "mlp_flipout.tiny",
+    "architecture": "mlp_flipout",
+    "dataset": "iris",
+    "model": {"hidden": [8], "kernel_prior": {"name": "normal", "scale": 0.5, "empirical_bayes": True}},
+    "standardize_inputs": True,
+    "batch_size": 32,
+    "epochs": 3,
+    "evaluation": {"num_samples": 10, "seed": 0, "spread_seeds": [1]},
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an artifact that nobody may change."""
+    from zoo import train
+
+    return train(TINY_RECIPE, tmp_path_factory.mktemp("artifacts") / "mlp_flipout.tiny").path
+
+
+@pytest.fixture
+def artifact(tiny_artifact: Path, tmp_path: Path) -> Path:
+    """A copy of the artifact to spoil."""
+    return Path(shutil.copytree(tiny_artifact, tmp_path / "artifact"))
+
+
+@pytest.fixture
+def rewrite(artifact: Path) -> Callable[[str, bytes], None]:
+    """A function that replaces a file of the artifact and makes its manifest vouch for the new one."""
+    import json
+
+    from zoo.manifest import describe_files
+
+    def replace(name: str, data: bytes) -> None:
+        (artifact / name).write_bytes(data)
+        manifest = json.loads((artifact / "manifest.json").read_text())
+        manifest["files"] = describe_files(artifact)
+        (artifact / "manifest.json").write_text(json.dumps(manifest))
+
+    return replace

@@ -1,0 +1,96 @@
+"""Training by recipe and evaluation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import zoo
+from tfp_bnn import metrics
+from tfp_bnn.weight_distributions import weight_distributions
+
+RECIPE = {
+    "name": "mlp_flipout.tiny",
+    "architecture": "mlp_flipout",
+    "dataset": "iris",
+    "model": {"hidden": [8]},
+    "standardize_inputs": True,
+    "batch_size": 40,
+    "epochs": 2,
+    "warmup": 0.5,
+}
+
+
+def test_same_recipe_same_weights():
+    first, second = (zoo.train(RECIPE, measure=False) for _ in range(2))
+    other = zoo.train(RECIPE, measure=False, seed=1)
+    for name, value in weight_distributions(first.model).items():
+        np.testing.assert_array_equal(value, weight_distributions(second.model)[name])
+    assert first.history == second.history
+    assert not np.array_equal(
+        weight_distributions(first.model)["logits/kernel/loc"], weight_distributions(other.model)["logits/kernel/loc"]
+    )
+
+
+def test_schedule_and_preprocessing_follow_the_recipe():
+    run = zoo.train({**RECIPE, "beta": 0.5}, measure=False)
+    # 96 examples in batches of 40 are 3 steps an epoch; the warm-up is the first half of 6 steps.
+    assert run.model.beta_schedule.get_config() == {"steps": 3, "initial": 0.0, "final": 0.5}
+    assert run.history["beta"] == pytest.approx([0.5 * (0 * 40 + 1 / 3 * 40 + 2 / 3 * 16) / 96, 0.5])
+    assert run.model.num_examples == 96
+    train = zoo.load_dataset("iris").train.x
+    config = run.model.architecture.config
+    np.testing.assert_allclose(config.input_mean, train.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(config.input_variance, train.var(axis=0), rtol=1e-4)
+
+
+def test_regression_predicts_in_units_of_the_target():
+    recipe = {**RECIPE, "name": "mlp_flipout.d", "dataset": "diabetes", "standardize_targets": True}
+    run = zoo.train(recipe, measure=False)
+    data = zoo.load_dataset("diabetes")
+    mean = run.model.posterior_predictive(data.test.x, num_samples=20).mean()
+    assert abs(mean.mean() - data.train.y.mean()) < data.train.y.std()
+    measured = zoo.evaluate(run.model, "diabetes", num_samples=20)
+    assert measured["rmse"] == pytest.approx(np.sqrt(((mean - data.test.y) ** 2).mean()), rel=1e-5)
+    assert set(measured) == {"rmse", "mae", "nll", "coverage_90", "aleatoric_std", "epistemic_std"}
+
+
+def test_evaluation_is_of_the_posterior_predictive():
+    model, data = zoo.train(RECIPE, measure=False).model, zoo.load_dataset("iris")
+    measured = zoo.evaluate(model, data, "validation", num_samples=7, seed=3)
+    predictive = model.posterior_predictive(data.validation.x, num_samples=7, seed=3)
+    assert measured["accuracy"] == (predictive.mean().argmax(axis=1) == data.validation.y).mean()
+    assert measured["nll"] == pytest.approx(metrics.nll(data.validation.y, predictive.mean()), rel=1e-5)
+    assert measured["ece"] == metrics.expected_calibration_error(data.validation.y, predictive.mean())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"dataset": "irs"}, "Did you mean 'iris'"),
+        ({"dataset": "iris", "split": "tets"}, "Did you mean 'test'"),
+        ({"dataset": "diabetes"}, "for regression, but the model has the likelihood"),
+        ({"dataset": "wine"}, r"shape \(36, 13\), but the model takes \('batch', 4\)"),
+        ({}, "Which dataset"),
+    ],
+)
+def test_bad_evaluation(arguments, says):
+    model = zoo.create_model("mlp_flipout", input_shape=(4,), num_outputs=3)
+    with pytest.raises(ValueError, match=says):
+        zoo.evaluate(model, **arguments)
+
+
+def test_existing_folder_is_refused_before_training(tmp_path):
+    with pytest.raises(ValueError, match="exists"):
+        zoo.train({**RECIPE, "epochs": 100_000}, tmp_path)
+
+
+def test_folder_that_is_no_artifact_is_refused_before_training(tmp_path):
+    (tmp_path / "thesis.txt").write_text("words")
+    with pytest.raises(ValueError, match="not an artifact"):
+        zoo.train({**RECIPE, "epochs": 100_000}, tmp_path, overwrite=True)
+
+
+def test_no_training_seed_counts_twice(tmp_path):
+    recipe = {**RECIPE, "epochs": 1, "evaluation": {"num_samples": 2, "spread_seeds": [1, 2, 2]}}
+    assert zoo.train(recipe, seed=1).metrics["training_seeds"] == [1, 2]

@@ -1,0 +1,201 @@
+"""What must be known of data before a model is trained on them: how many there are, and that they are sound."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_bnn.likelihoods import Likelihood
+
+# Transformations that keep the rows of a batched pipeline, by the class name that tf.data gives them.
+_ROW_KEEPING = ("Prefetch", "Map", "ParallelMap", "Shuffle", "Cache", "Options", "AssertCardinality", "Model")
+
+
+def count_examples(x: Any, validation_split: float = 0.0) -> int | None:
+    """The number N of distinct training examples in what is given to `fit`, or None when it cannot be known.
+
+    Args:
+        x: an array, a structure of arrays, a `tf.data.Dataset` of batches, or anything else that Keras takes.
+        validation_split: the fraction of the rows of arrays that Keras sets aside.
+
+    Returns:
+        N; None for generators, and for pipelines with a filter, a repetition or anything else that hides the number.
+        The number of batches times the batch size is a guess (`batch(128)` over 1,000 rows reads as 1,024) and never
+        returned.
+    """
+    if isinstance(x, tf.data.Dataset):
+        return _count_rows_of_batches(x)
+    rows = _rows(x)
+    return None if rows is None else math.floor(rows * (1.0 - validation_split))
+
+
+def _count_rows_of_batches(dataset: tf.data.Dataset) -> int | None:
+    while not _is(dataset, "Batch", "ParallelBatch"):
+        if not _is(dataset, *_ROW_KEEPING):
+            return None
+        (dataset,) = dataset._inputs()
+    (rows,) = dataset._inputs()
+    if _repeats(rows):
+        return None
+    cardinality = int(rows.cardinality())
+    return cardinality if cardinality >= 0 else None
+
+
+def _repeats(dataset: tf.data.Dataset) -> bool:
+    return _is(dataset, "Repeat") or any(_repeats(source) for source in dataset._inputs())
+
+
+def _is(dataset: tf.data.Dataset, *transformations: str) -> bool:
+    return type(dataset).__name__.lstrip("_") in {f"{transformation}Dataset" for transformation in transformations}
+
+
+def is_arrays(x: Any) -> bool:
+    """Whether `x` is an array or a structure of arrays, as against a pipeline or a generator."""
+    return _rows(x) is not None
+
+
+def _rows(x: Any) -> int | None:
+    if isinstance(x, tf.data.Dataset | keras.utils.PyDataset) or x is None:
+        return None
+    leaves = keras.tree.flatten(x)
+    if not leaves or not all(hasattr(leaf, "shape") and len(leaf.shape) for leaf in leaves):
+        return None
+    return int(leaves[0].shape[0])
+
+
+def check_inputs(x: Any, input_shape: tuple[int | None, ...] | None, name: str = "x") -> None:
+    """Refuses input arrays that the model cannot take.
+
+    Args:
+        x: an array, or a structure of arrays, of which only emptiness and finiteness are checked.
+        input_shape: what the model takes, batch axis first; None when it is not known.
+        name: of the array in messages.
+
+    Raises:
+        ValueError: for an empty array, another shape, NaN or infinite values.
+    """
+    leaves = [np.asarray(leaf) for leaf in keras.tree.flatten(x)]
+    for leaf in leaves:
+        if leaf.ndim == 0:
+            raise ValueError(
+                f"`{name}` is a number, or a list of numbers. Expected an array with the batch axis first."
+            )
+        if leaf.shape[0] == 0:
+            raise ValueError(f"`{name}` is empty: it has the shape {leaf.shape}. Expected at least one example.")
+        _check_finite(leaf, name)
+    if len(leaves) == 1 and input_shape is not None:
+        shape = leaves[0].shape
+        fits = len(shape) == len(input_shape) and all(
+            want in (None, got) for want, got in zip(input_shape, shape, strict=True)
+        )
+        if not fits:
+            raise ValueError(
+                f"`{name}` has the shape {shape}, but the model takes {('batch', *input_shape[1:])}. Reshape or resize "
+                "the data, add the batch axis if it is missing, or build the model for this shape."
+            )
+
+
+def check_examples(
+    x: Any, y: Any, likelihood: Likelihood, input_shape: tuple[int | None, ...] | None, num_outputs: int | None
+) -> None:
+    """Refuses arrays of examples that no model should be trained or judged on.
+
+    Args:
+        x: inputs.
+        y: targets.
+        likelihood: of the model; it knows the range of the targets.
+        input_shape: what the model takes, batch axis first; None when it is not known.
+        num_outputs: size of the last axis of the outputs; None when it is not known.
+
+    Raises:
+        ValueError: for an empty array, another shape, NaN or infinite values, labels out of range, or another number of
+            targets than inputs.
+    """
+    check_inputs(x, input_shape)
+    if y is None:
+        raise ValueError(
+            "`y` is missing: a Bayesian model is trained on pairs of inputs and targets. Pass `y`, or a dataset of "
+            "(x, y)."
+        )
+    targets = np.asarray(y)
+    rows = _rows(x)
+    if targets.shape[:1] != (rows,):
+        raise ValueError(
+            f"`x` has {rows} rows, but `y` has the shape {targets.shape}. Expected one target for each row."
+        )
+    if not (np.issubdtype(targets.dtype, np.number) or targets.dtype == bool):
+        raise ValueError(f"`y` holds {targets.dtype} values; numbers were expected. Encode the classes as 0, 1, 2, ...")
+    _check_finite(targets, "y")
+    if num_outputs is not None:
+        likelihood.check_targets(targets, num_outputs)
+
+
+def assert_finite(data: Any, what: str) -> list[Any]:
+    """Assertions for data that cannot be checked before a step, such as those of a `tf.data` pipeline.
+
+    Args:
+        data: a tensor or a structure of tensors.
+        what: they are, in the message.
+
+    Returns:
+        The operations to depend on in a graph; none when run eagerly.
+    """
+    checks = [
+        tf.debugging.Assert(
+            tf.reduce_all(tf.math.is_finite(tensor)),
+            [f"The {what} of a batch have NaN or infinite values. Remove these rows, or fill in the missing values."],
+        )
+        for tensor in map(tf.convert_to_tensor, keras.tree.flatten(data))
+        if tensor.dtype.is_floating
+    ]
+    return [check for check in checks if check is not None]
+
+
+def assert_terms_finite(nll: tf.Tensor, kl: tf.Tensor) -> list[Any]:
+    """Assertions that stop a training step before its gradients are applied.
+
+    Args:
+        nll: of the batch.
+        kl: of the model.
+
+    Returns:
+        The operations to depend on in a graph; none when run eagerly.
+    """
+    mend = "The weights are still those of the step before. Lower the learning rate, or clip the gradients."
+    checks = [
+        tf.debugging.Assert(tf.math.is_finite(value), [f"The {term} of a training step is NaN or infinite. {mend}"])
+        for term, value in (("negative log-likelihood", nll), ("KL", kl))
+    ]
+    return [check for check in checks if check is not None]
+
+
+@contextlib.contextmanager
+def invalid_arguments_as_value_errors() -> Iterator[None]:
+    """Turns an assertion that failed within a compiled step, which no ValueError can leave, into a ValueError."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        compiled, eager = r"assertion failed: \[(?P<graph>.*?)\]", r"Summarized data: b['\"](?P<eager>.*)['\"]"
+        message = re.search(f"{compiled}|{eager}", str(error.message), re.DOTALL)
+        if message is None:
+            raise
+        raise ValueError(message["graph"] or message["eager"]) from error
+
+
+def _check_finite(array: np.ndarray, name: str) -> None:
+    if not np.issubdtype(array.dtype, np.floating):
+        return
+    bad = ~np.isfinite(array)
+    if bad.any():
+        index = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(
+            f"`{name}` has {int(bad.sum())} values that are NaN or infinite, of {array.size}; the first is "
+            f"{array[index]} at index {index}. Remove these rows, or fill in the missing values."
+        )

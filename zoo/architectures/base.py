@@ -1,0 +1,174 @@
+"""What an architecture of the zoo is: a validated config and a function that builds the network from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, field_validator, model_validator
+
+import tfp_bnn
+from tfp_bnn.likelihoods import LIKELIHOODS
+from tfp_bnn.priors import PRIORS
+from tfp_bnn.registry import Registry, SpecRegistry
+from zoo.validation import Strict
+
+Spec = str | dict[str, str | bool | int | float]
+Width = Annotated[int, Field(strict=True, ge=1, le=8192)]
+Moment = Annotated[float, Field(strict=True, ge=-1e30, le=1e30)]
+
+_MAX_INPUTS = 2**20
+
+
+def _as_written(registry: SpecRegistry[Any], value: Any) -> Any:
+    """A name or a config as it is, an object as its config. ValueError for what the registry does not know."""
+    try:
+        spec = registry.get(value)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+    return value if isinstance(value, str | dict) else {"name": registry.name_of(spec), **spec.get_config()}
+
+
+class ArchitectureConfig(Strict):
+    """What all architectures have in common: inputs, outputs, distributions and preprocessing.
+
+    Preprocessing is a part of the model, so that a user feeds raw pixels or raw columns.
+
+    Attributes:
+        input_shape: of one raw input, without the batch axis; 1 to 3 positive dimensions.
+        num_outputs: number of classes, or of targets.
+        likelihood: name or config of a likelihood of `tfp_bnn`.
+        kernel_prior: name or config of the prior of every kernel.
+        initial_scale: posterior scale of every weight at the start.
+        input_mean: subtracted from each input column; None for no standardization.
+        input_variance: of each input column.
+        target_mean: added to the outputs, in units of the target; None for no standardization.
+        target_variance: of each target; its root multiplies the outputs.
+    """
+
+    input_shape: Annotated[tuple[Width, ...], Field(min_length=1, max_length=3)]
+    num_outputs: Annotated[int, Field(strict=True, ge=1, le=10_000)]
+    likelihood: Spec = "categorical"
+    kernel_prior: Spec = "normal"
+    initial_scale: Annotated[float, Field(strict=True, gt=0, le=10)] = 0.05
+    input_mean: Annotated[tuple[Moment, ...], Field(max_length=8192)] | None = None
+    input_variance: (
+        Annotated[tuple[Annotated[float, Field(strict=True, gt=0, le=1e30)], ...], Field(max_length=8192)] | None
+    ) = None
+    target_mean: Annotated[tuple[Moment, ...], Field(max_length=10_000)] | None = None
+    target_variance: (
+        Annotated[tuple[Annotated[float, Field(strict=True, gt=0, le=1e30)], ...], Field(max_length=10_000)] | None
+    ) = None
+
+    @field_validator("likelihood", mode="before")
+    @classmethod
+    def _known_likelihood(cls, value: Any) -> Any:
+        return _as_written(LIKELIHOODS, value)
+
+    @field_validator("kernel_prior", mode="before")
+    @classmethod
+    def _known_prior(cls, value: Any) -> Any:
+        return _as_written(PRIORS, value)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ArchitectureConfig:
+        size = int(np.prod(self.input_shape, dtype=np.int64))
+        if size > _MAX_INPUTS:
+            raise ValueError(f"input_shape={self.input_shape} has {size} values; at most {_MAX_INPUTS} were expected")
+        for name, length in (("input", self.input_shape[-1]), ("target", self.num_outputs)):
+            mean, variance = getattr(self, f"{name}_mean"), getattr(self, f"{name}_variance")
+            if (mean is None) != (variance is None):
+                raise ValueError(f"{name}_mean and {name}_variance go together, but only one was given")
+            if mean is not None and (len(mean) != length or len(variance) != length):
+                raise ValueError(f"{name}_mean and {name}_variance must have {length} values, one for each column")
+        return self
+
+    @property
+    def kernel_arguments(self) -> dict[str, Any]:
+        """The arguments that every Bayesian layer of the architecture gets."""
+        posterior = {"name": "mean_field_normal", "initial_scale": self.initial_scale}
+        return {"kernel_prior": self.kernel_prior, "kernel_posterior": posterior}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A registered architecture.
+
+    Attributes:
+        name: under which it is registered.
+        config: its schema.
+        body: builds the layers between preprocessing and outputs: `(config, inputs) -> raw outputs`.
+        description: the first line of the body's docstring.
+    """
+
+    name: str
+    config: type[ArchitectureConfig]
+    body: Callable[[Any, keras.KerasTensor], keras.KerasTensor]
+    description: str
+
+    def build(
+        self, config: ArchitectureConfig, seed: int | None = None, beta_schedule: str | Mapping[str, Any] = "constant"
+    ) -> tfp_bnn.VariationalModel:
+        """A model with fresh weights; `model.architecture` remembers the name and the config."""
+        inputs = keras.Input(config.input_shape, name="inputs")
+        x = inputs
+        if config.input_mean is not None:
+            layer = keras.layers.Normalization(
+                mean=config.input_mean, variance=config.input_variance, name="standardize"
+            )
+            x = layer(x)
+        outputs = self.body(config, x)
+        if config.target_mean is not None:
+            layer = keras.layers.Normalization(
+                mean=config.target_mean, variance=config.target_variance, invert=True, name="in_target_units"
+            )
+            outputs = layer(outputs)
+        model = tfp_bnn.VariationalModel(
+            inputs, outputs, name=self.name, likelihood=config.likelihood, beta_schedule=beta_schedule, seed=seed
+        )
+        model.architecture = BuiltFrom(self.name, config)
+        return model
+
+
+@dataclass(frozen=True)
+class BuiltFrom:
+    """How a model of the zoo can be built again.
+
+    Attributes:
+        name: of the architecture.
+        config: the validated config.
+    """
+
+    name: str
+    config: ArchitectureConfig
+
+
+ARCHITECTURES: Registry[Architecture] = Registry("architecture")
+
+
+def register_architecture(
+    name: str, config: type[ArchitectureConfig]
+) -> Callable[[Callable[[Any, keras.KerasTensor], keras.KerasTensor]], Architecture]:
+    """Returns a decorator that registers the function that builds the body of a network as an architecture.
+
+    Args:
+        name: `[a-z0-9_]+`.
+        config: the schema of its arguments.
+    """
+
+    def register(body: Callable[[Any, keras.KerasTensor], keras.KerasTensor]) -> Architecture:
+        description = (body.__doc__ or "").strip().splitlines()[0]
+        return ARCHITECTURES.register(name)(Architecture(name, config, body, description))
+
+    return register
+
+
+def column_moments(values: npt.NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and variance of the last axis, for `input_mean` and the like; a constant column gets variance 1."""
+    columns = values.reshape(-1, values.shape[-1]).astype(np.float64)
+    variance = columns.var(axis=0)
+    return tuple(columns.mean(axis=0).tolist()), tuple(np.where(variance > 0, variance, 1.0).tolist())

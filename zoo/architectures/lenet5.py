@@ -1,0 +1,64 @@
+"""LeNet-5 (LeCun et al. 1998)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import keras
+from pydantic import Field, model_validator
+
+from tfp_bnn.layers import Convolution2DFlipout, DenseFlipout
+from zoo.architectures.base import ArchitectureConfig, Width, register_architecture
+
+# === Config ===
+
+
+class LeNet5FlipoutConfig(ArchitectureConfig):
+    """The arguments of `lenet5_flipout`.
+
+    Attributes:
+        widths: filters of the two convolutions and units of the two hidden dense layers.
+        activation: of the hidden layers.
+        pixel_max: raw pixels run from 0 to this value, by which they are divided; None for no rescaling.
+        resize: rows and columns to which the images are resized (bilinear) within the model; None for no resizing.
+    """
+
+    input_shape: Annotated[tuple[Width, ...], Field(min_length=3, max_length=3)] = (28, 28, 1)
+    num_outputs: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 10
+    widths: tuple[Width, Width, Width, Width] = (6, 16, 120, 84)
+    activation: Literal["relu", "tanh", "gelu", "silu", "elu"] = "relu"
+    pixel_max: Annotated[float, Field(strict=True, gt=0, le=65535)] | None = 255.0
+    resize: tuple[Width, Width] | None = None
+
+    @model_validator(mode="after")
+    def _large_enough(self) -> LeNet5FlipoutConfig:
+        rows, columns = self.resize or self.input_shape[:2]
+        if min(rows, columns) < 12:
+            raise ValueError(
+                f"images of {rows}x{columns} are too small: the second pooling would leave nothing. Expected at least "
+                "12x12; use resize, as in resize=(28, 28)"
+            )
+        return self
+
+
+# === Functional Model ===
+
+
+@register_architecture("lenet5_flipout", LeNet5FlipoutConfig)
+def lenet5_flipout(config: LeNet5FlipoutConfig, inputs: keras.KerasTensor) -> keras.KerasTensor:
+    """LeNet-5 of flipout layers: conv 6 5x5 same, pool, conv 16 5x5 valid, pool, dense 120, dense 84, classes."""
+    x = inputs
+    if config.pixel_max is not None:
+        x = keras.layers.Rescaling(1.0 / config.pixel_max, name="rescale")(x)
+    if config.resize is not None:
+        x = keras.layers.Resizing(*config.resize, name="resize")(x)
+    first, second, third, fourth = config.widths
+    hidden = {"activation": config.activation, **config.kernel_arguments}
+    x = Convolution2DFlipout(first, 5, padding="same", name="conv1", **hidden)(x)
+    x = keras.layers.MaxPooling2D(name="pool1")(x)
+    x = Convolution2DFlipout(second, 5, name="conv2", **hidden)(x)
+    x = keras.layers.MaxPooling2D(name="pool2")(x)
+    x = keras.layers.Flatten(name="flatten")(x)
+    x = DenseFlipout(third, name="dense1", **hidden)(x)
+    x = DenseFlipout(fourth, name="dense2", **hidden)(x)
+    return DenseFlipout(config.num_outputs, name="logits", **config.kernel_arguments)(x)

@@ -1,0 +1,44 @@
+"""Multilayer perceptrons."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import keras
+from pydantic import Field
+
+from tfp_bnn.layers import DenseFlipout
+from zoo.architectures.base import ArchitectureConfig, Width, register_architecture
+
+# === Config ===
+
+
+class MLPFlipoutConfig(ArchitectureConfig):
+    """The arguments of `mlp_flipout`.
+
+    Attributes:
+        hidden: widths of the hidden layers; none makes a linear model.
+        activation: of the hidden layers.
+        pixel_max: raw pixels run from 0 to this value, by which they are divided; None for no rescaling.
+    """
+
+    hidden: Annotated[tuple[Width, ...], Field(max_length=16)] = (100,)
+    activation: Literal["relu", "tanh", "gelu", "silu", "elu"] = "relu"
+    pixel_max: Annotated[float, Field(strict=True, gt=0, le=65535)] | None = None
+
+
+# === Functional Model ===
+
+
+@register_architecture("mlp_flipout", MLPFlipoutConfig)
+def mlp_flipout(config: MLPFlipoutConfig, inputs: keras.KerasTensor) -> keras.KerasTensor:
+    """Multilayer perceptron of `DenseFlipout` layers, named `dense1`, `dense2`, ..., `logits`."""
+    x = inputs
+    if config.pixel_max is not None:
+        x = keras.layers.Rescaling(1.0 / config.pixel_max, name="rescale")(x)
+    if len(config.input_shape) > 1:
+        x = keras.layers.Flatten(name="flatten")(x)
+    for index, width in enumerate(config.hidden, start=1):
+        layer = DenseFlipout(width, activation=config.activation, name=f"dense{index}", **config.kernel_arguments)
+        x = layer(x)
+    return DenseFlipout(config.num_outputs, name="logits", **config.kernel_arguments)(x)

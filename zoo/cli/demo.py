@@ -1,0 +1,79 @@
+"""The main job in one command: `demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoo.cli.progress import training_progress, working
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tfp_bnn import PosteriorPredictive
+    from zoo.datasets import Dataset
+
+MODEL = "lenet5_flipout.digits"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the verbs of this module."""
+    app.command("demo")(demo)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the figure goes.")] = Path("demo_least_certain.png"),
+    epochs: Annotated[int, typer.Option(min=1, help="Of the training at the end.")] = 5,
+    num_samples: Annotated[int, typer.Option(min=1, help="Monte Carlo samples of the weights.")] = 50,
+) -> None:
+    """Load a pretrained posterior, judge it, show what it is least certain of, and train it again for a few epochs."""
+    import numpy as np
+
+    from zoo.artifacts import load_model
+    from zoo.cards import read_artifact
+    from zoo.datasets import load_dataset
+    from zoo.evaluation import evaluate
+    from zoo.training import train
+
+    with working(f"loading {MODEL}"):
+        model, card, data = load_model(MODEL), read_artifact(MODEL), load_dataset("digits")
+    typer.echo(f"{MODEL}: a posterior over {card['config']['num_weights']:,} weights, files verified\n")
+    with working(f"judging it on {len(data.test)} test images with {num_samples} samples"):
+        measured = evaluate(model, data, num_samples=num_samples)
+        predictive = model.posterior_predictive(data.test.x, num_samples=num_samples)
+    typer.echo(f"{'metric':<20} {'measured':>9} {'card':>9}")
+    for name, value in measured.items():
+        typer.echo(f"{name:<20} {value:>9.4f} {card['metrics']['test'][name]:>9.4f}")
+    least_certain = np.argsort(-predictive.entropy())[:8]
+    _print_least_certain(predictive, data.test.y, least_certain)
+    _save_figure(out, predictive, data, least_certain)
+    typer.echo(f"\nfigure: {out}\n")
+    with training_progress() as callbacks:
+        run = train(MODEL, epochs=epochs, measure=False, callbacks=callbacks)
+    elbo, accuracy = run.history["elbo"], run.history["val_accuracy"]
+    typer.echo(
+        f"trained again by its recipe, shortened to {epochs} epochs: ELBO {elbo[0]:.2f} -> {elbo[-1]:.2f} nats per "
+        f"example, validation accuracy {accuracy[0]:.3f} -> {accuracy[-1]:.3f}\n"
+        f"the whole recipe: tfp-bnn train {MODEL} --out FOLDER"
+    )
+
+
+def _print_least_certain(predictive: PosteriorPredictive, labels: np.ndarray, rows: np.ndarray) -> None:
+    mean, entropy, epistemic = predictive.mean(), predictive.entropy(), predictive.epistemic()
+    typer.echo("\nleast certain test images (nats)")
+    typer.echo(f"{'image':>5} {'label':>5} {'entropy':>8} {'epistemic':>9}  most probable classes")
+    for row in rows:
+        best = (-mean[row]).argsort()[:3]
+        classes = "  ".join(f"{index}: {mean[row, index]:.2f}" for index in best)
+        typer.echo(f"{row:>5} {labels[row]:>5} {entropy[row]:>8.3f} {epistemic[row]:>9.3f}  {classes}")
+
+
+def _save_figure(out: Path, predictive: PosteriorPredictive, data: Dataset, rows: np.ndarray) -> None:
+    from tfp_bnn.figures import image_predictions
+
+    class_names = data.class_names or ()
+    titles = [f"true class: {class_names[data.test.y[row]]}" for row in rows]
+    figure = image_predictions(data.test.x[rows], predictive.samples[:, rows], titles, class_names)
+    figure.savefig(out, dpi=120)

@@ -1,0 +1,58 @@
+"""What there is: `list` and `show`."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import Annotated, Any
+
+import typer
+
+from zoo.manifest import bundled_models, to_json
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="The folder of an artifact comes from where you think it does.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the verbs of this module."""
+    app.command("list")(list_models)
+    app.command("show")(show)
+
+
+def list_models(
+    pattern: Annotated[str, typer.Argument(help="With wildcards, such as 'lenet*'.")] = "*",
+    json: JsonOption = False,
+) -> None:
+    """List the pretrained models."""
+    models = {name: entry for name, entry in bundled_models().items() if fnmatch.fnmatch(name, pattern)}
+    if json:
+        keys = ("architecture", "dataset", "task", "num_weights", "metrics")
+        typer.echo(
+            to_json([{"name": name, **{key: entry[key] for key in keys}} for name, entry in models.items()]), nl=False
+        )
+        return
+    width = max([len(name) for name in models], default=4)
+    typer.echo(f"{'name':<{width}}  {'weights':>9}  test metrics")
+    for name, entry in models.items():
+        typer.echo(f"{name:<{width}}  {entry['num_weights']:>9,}  {_headline(entry)}")
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="Name of a pretrained model, or the folder of an artifact.")],
+    json: JsonOption = False,
+) -> None:
+    """Show the card of a model."""
+    from zoo.cards import read_artifact
+
+    artifact = read_artifact(name)
+    if json:
+        typer.echo(to_json({"config": artifact["config"], "metrics": artifact["metrics"]}), nl=False)
+    else:
+        typer.echo(artifact["card"], nl=False)
+
+
+def _headline(entry: dict[str, Any]) -> str:
+    shown = ("accuracy", "rmse", "nll", "ece", "coverage_90")
+    return "  ".join(f"{key} {value:.4g}" for key, value in entry["metrics"].items() if key in shown)

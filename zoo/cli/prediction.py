@@ -1,0 +1,77 @@
+"""Using a model on files: `predict`."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo.cli.models import TrustOption
+from zoo.cli.progress import working
+
+if TYPE_CHECKING:
+    from tfp_bnn import PosteriorPredictive
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the verbs of this module."""
+    app.command("predict")(predict)
+
+
+def predict(
+    name: Annotated[str, typer.Argument(help="Name of a pretrained model, or the folder of an artifact.")],
+    files: Annotated[list[Path], typer.Argument(help="One CSV or NPY file, or image files.")],
+    num_samples: Annotated[int, typer.Option(min=1, help="Monte Carlo samples of the weights.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    trust: TrustOption = False,
+    out: Annotated[Path | None, typer.Option(help="CSV file to write. Default: stdout.")] = None,
+) -> None:
+    """Predict with uncertainty: a CSV with mean, entropy, aleatoric and epistemic part for each input.
+
+    A CSV file has a row for each input and a column for each feature, with or without a header; an NPY file holds an
+    array of shape (n, ...); images are converted to the size and the pixel range of the model.
+    """
+    from zoo.artifacts import open_model
+    from zoo.cards import read_artifact
+    from zoo.inputs import read_inputs
+
+    config = read_artifact(name)["config"]
+    labels, x = read_inputs(files, tuple(config["config"]["input_shape"]), config["config"].get("pixel_max") or 255.0)
+    with working(f"predicting {len(x)} inputs, {num_samples} samples"):
+        predictive = open_model(name, trust).posterior_predictive(x, num_samples=num_samples, seed=seed)
+    classes = config["data"].get("class_names")
+    rows = _rows(labels, predictive, classes)
+    if out is None:
+        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+        return
+    temporary = out.with_name(f".{out.name}.part")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _rows(labels: list[str], predictive: PosteriorPredictive, classes: list[str] | None) -> list[list[Any]]:
+    mean = predictive.mean()
+    if classes and len(classes) == mean.shape[-1]:
+        header = ["input", "prediction", *(f"mean_{name}" for name in classes), "entropy", "aleatoric", "epistemic"]
+        best = [[classes[index]] for index in mean.argmax(axis=-1)]
+    else:
+        names = ["mean"] if mean.shape[-1] == 1 else [f"mean_{index}" for index in range(mean.shape[-1])]
+        header = ["input", *names, "entropy", "aleatoric", "epistemic"]
+        best = [[] for _ in labels]
+    # A regression of several targets has an uncertainty for each; they are summed into one column.
+    parts = [
+        getattr(predictive, name)().reshape(len(labels), -1).sum(axis=1)
+        for name in ("entropy", "aleatoric", "epistemic")
+    ]
+    rows = [
+        [label, *first, *(f"{value:.6g}" for value in means), *(f"{part[index]:.6g}" for part in parts)]
+        for index, (label, first, means) in enumerate(zip(labels, best, mean, strict=True))
+    ]
+    return [header, *rows]

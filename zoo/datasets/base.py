@@ -1,0 +1,198 @@
+"""What a dataset is: three splits and the names that go with them, checked when they are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import train_test_split
+
+from tfp_bnn.registry import Registry, unknown_name_message
+
+Task = Literal["classification", "regression"]
+
+SPLIT_NAMES = ("train", "validation", "test")
+# The first seed that puts the two identical rows of iris into one split.
+SPLIT_SEED = 1
+# Validation is 20 % of what the test split leaves: 16 % of all rows.
+HELD_OUT_FRACTION = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Inputs and targets, row by row. Checked by the `Dataset` that it becomes a part of.
+
+    Attributes:
+        x: inputs of shape `(n, *input_shape)`.
+        y: integer labels of shape `(n,)` for classification, floating-point targets of shape `(n, outputs)` for
+            regression.
+    """
+
+    x: npt.NDArray[Any]
+    y: npt.NDArray[Any]
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.x)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A task with fixed train, validation and test splits.
+
+    Attributes:
+        name: the name under which it is registered.
+        task: `"classification"` or `"regression"`.
+        train: for fitting.
+        validation: for choosing hyperparameters, stopping and calibration.
+        test: read once, for the published number.
+        feature_names: one name per column of a table, or None when the inputs are not a table.
+        class_names: one name per label, in the order of the labels; None for regression.
+        description: one or two sentences.
+        source: where the data come from.
+
+    Raises:
+        ValueError: when the parts contradict each other, are empty or hold NaN; the message names the dataset and the
+            split.
+    """
+
+    name: str
+    task: Task
+    train: Split
+    validation: Split
+    test: Split
+    feature_names: tuple[str, ...] | None
+    class_names: tuple[str, ...] | None
+    description: str
+    source: str
+
+    def __post_init__(self) -> None:
+        """Refuses parts that do not fit together."""
+        self._check_names()
+        for split_name in SPLIT_NAMES:
+            self._check_split(split_name)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input, without the row axis."""
+        return self.train.x.shape[1:]
+
+    @property
+    def num_classes(self) -> int | None:
+        """The number of classes, or None for regression."""
+        return None if self.class_names is None else len(self.class_names)
+
+    def split(self, name: str) -> Split:
+        """The split called `"train"`, `"validation"` or `"test"`.
+
+        Raises:
+            ValueError: for another name; the message gives the nearest.
+        """
+        if name not in SPLIT_NAMES:
+            raise ValueError(unknown_name_message(f"split of the dataset {self.name!r}:", name, SPLIT_NAMES))
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+    def _check_names(self) -> None:
+        if self.task not in get_args(Task):
+            raise ValueError(f"Dataset {self.name!r}: {unknown_name_message('task', self.task, get_args(Task))}")
+        if self.task == "classification" and (self.class_names is None or len(self.class_names) < 2):
+            raise ValueError(
+                f"Dataset {self.name!r}: got class_names={self.class_names!r}, expected at least two names for "
+                "classification. Give one name per label."
+            )
+        if self.task == "regression" and self.class_names is not None:
+            raise ValueError(
+                f"Dataset {self.name!r}: got class_names={self.class_names!r}, expected None for regression. Drop "
+                "them, or set task='classification'."
+            )
+
+    def _check_split(self, split_name: str) -> None:
+        split = self.split(split_name)
+        where = f"Dataset {self.name!r}, split {split_name!r}"
+        if split.x.ndim < 2 or split.x.shape[1:] != self.input_shape:
+            raise ValueError(
+                f"{where}: got x of shape {split.x.shape}, expected (rows, *{self.input_shape}) as in 'train', with at "
+                "least one axis after the rows. Reshape x."
+            )
+        if len(split.x) == 0:
+            raise ValueError(f"{where}: got 0 rows, expected at least one. Give every split some rows.")
+        if split.y.shape[:1] != (len(split.x),):
+            raise ValueError(
+                f"{where}: got {len(split.x)} rows of x and y of shape {split.y.shape}, expected as many rows of y. "
+                "Give one y per row of x."
+            )
+        if self.feature_names is not None and self.input_shape != (len(self.feature_names),):
+            raise ValueError(
+                f"{where}: got x with rows of shape {self.input_shape}, expected ({len(self.feature_names)},), one "
+                "column per feature name. Give a name to every column, or feature_names=None for inputs that are not "
+                "a table."
+            )
+        _check_finite(where, "x", split.x)
+        if self.class_names is None:
+            _check_regression_targets(where, split.y)
+        else:
+            _check_labels(where, split.y, len(self.class_names))
+
+
+DATASETS: Registry[Callable[[], Dataset]] = Registry("dataset")
+
+
+def split_rows(x: npt.NDArray[Any], y: npt.NDArray[Any], *, stratify: bool) -> dict[str, Split]:
+    """Splits rows at random, always the same way: 20 % test, 16 % validation, the rest train.
+
+    Args:
+        x: inputs of shape `(n, ...)`.
+        y: targets, one per row.
+        stratify: whether every class keeps its share of each split; for integer labels only.
+
+    Returns:
+        The splits by name, to be given to `Dataset` as keyword arguments.
+    """
+    rest, test = _hold_out(Split(x, y), stratify)
+    train, validation = _hold_out(rest, stratify)
+    return {"train": train, "validation": validation, "test": test}
+
+
+def _hold_out(split: Split, stratify: bool) -> tuple[Split, Split]:
+    kept_x, held_x, kept_y, held_y = train_test_split(
+        split.x, split.y, test_size=HELD_OUT_FRACTION, random_state=SPLIT_SEED, stratify=split.y if stratify else None
+    )
+    return Split(kept_x, kept_y), Split(held_x, held_y)
+
+
+def _check_labels(where: str, labels: npt.NDArray[Any], num_classes: int) -> None:
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"{where}: got y of shape {labels.shape} and dtype {labels.dtype}, expected integer labels of shape "
+            "(rows,). Turn one-hot rows into labels with y.argmax(axis=1), other labels with y.astype('int64')."
+        )
+    low, high = labels.min(), labels.max()
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f"{where}: got labels from {low} to {high}, expected 0 to {num_classes - 1} for {num_classes} class names. "
+            "Renumber the labels, or give a name to every class."
+        )
+
+
+def _check_regression_targets(where: str, targets: npt.NDArray[Any]) -> None:
+    if targets.ndim != 2 or not np.issubdtype(targets.dtype, np.floating):
+        raise ValueError(
+            f"{where}: got y of shape {targets.shape} and dtype {targets.dtype}, expected floating-point targets of "
+            "shape (rows, outputs). For a single output use y.reshape(-1, 1).astype('float32')."
+        )
+    _check_finite(where, "y", targets)
+
+
+def _check_finite(where: str, what: str, values: npt.NDArray[Any]) -> None:
+    if not np.issubdtype(values.dtype, np.number):
+        raise ValueError(f"{where}: got {what} of dtype {values.dtype}, expected numbers. Encode {what} as float32.")
+    finite = np.isfinite(values)
+    if not finite.all():
+        first = tuple(int(i) for i in np.argwhere(~finite)[0])
+        raise ValueError(
+            f"{where}: got {np.count_nonzero(~finite)} NaN or infinite values in {what}, the first at index {first}, "
+            "expected finite numbers. Drop those rows or fill them in."
+        )

@@ -1,0 +1,104 @@
+"""Reads the files that `predict` is given: CSV, NPY or images."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+
+def read_inputs(
+    files: list[Path], input_shape: tuple[int, ...], pixel_max: float
+) -> tuple[list[str], npt.NDArray[np.float32]]:
+    """Reads inputs for a model.
+
+    Args:
+        files: one `.csv` or `.npy` file, or any number of images.
+        input_shape: of one input of the model.
+        pixel_max: the model's raw pixels run from 0 to this.
+
+    Returns:
+        A label for each input (row number or file name) and the inputs, float32 of shape `(n, *input_shape)`.
+
+    Raises:
+        ValueError: for a missing or unreadable file, another kind of file, or inputs of another shape.
+    """
+    for path in files:
+        if not path.is_file():
+            raise ValueError(f"There is no file {str(path)!r}.")
+    kinds = {path.suffix.lower() for path in files}
+    if kinds <= set(_IMAGES):
+        return [path.name for path in files], np.stack([_read_image(path, input_shape, pixel_max) for path in files])
+    if len(files) != 1 or kinds - {".csv", ".npy"}:
+        raise ValueError(
+            f"Expected one .csv or .npy file, or images ({', '.join(_IMAGES)}), but got {', '.join(map(str, files))}."
+        )
+    x = _read_csv(files[0]) if kinds == {".csv"} else _read_npy(files[0])
+    flat_or_without_channels = ((int(np.prod(input_shape)),), input_shape[:-1] if input_shape[-1] == 1 else None)
+    if x.shape[1:] in flat_or_without_channels and x.ndim > 1:
+        x = x.reshape(len(x), *input_shape)
+    if x.shape[1:] != input_shape:
+        raise ValueError(
+            f"{str(files[0])!r} holds inputs of shape {x.shape[1:]}, but the model takes {input_shape}, one input for "
+            "each row."
+        )
+    return [str(row) for row in range(len(x))], x
+
+
+def _read_csv(path: Path) -> npt.NDArray[np.float32]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{str(path)!r} cannot be read as CSV: {error}") from None
+    if rows and not _is_number(rows[0][0]):
+        rows = rows[1:]
+    if not rows:
+        raise ValueError(f"{str(path)!r} has no rows of numbers.")
+    for number, row in enumerate(rows):
+        if len(row) != len(rows[0]) or not all(map(_is_number, row)):
+            raise ValueError(
+                f"{str(path)!r}: row {number} is {row!r}; expected {len(rows[0])} numbers, as in the first row."
+            )
+    return np.asarray(rows, np.float32)
+
+
+def _read_npy(path: Path) -> npt.NDArray[np.float32]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{str(path)!r} is not an NPY file of numbers: {error}") from None
+    if not isinstance(array, np.ndarray) or not (
+        np.isrealobj(array) and (np.issubdtype(array.dtype, np.number) or array.dtype == bool)
+    ):
+        raise ValueError(f"{str(path)!r} does not hold an array of real numbers. Save one with numpy.save.")
+    return array.astype(np.float32)
+
+
+def _read_image(path: Path, input_shape: tuple[int, ...], pixel_max: float) -> npt.NDArray[np.float32]:
+    if len(input_shape) != 3 or input_shape[-1] not in (1, 3):
+        raise ValueError(
+            f"The model takes inputs of shape {input_shape}, which are no images. Pass a .csv or .npy file."
+        )
+    rows, columns, channels = input_shape
+    try:
+        with Image.open(path) as image:
+            converted = image.convert("L" if channels == 1 else "RGB").resize(
+                (columns, rows), Image.Resampling.BILINEAR
+            )
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{str(path)!r} cannot be read as an image: {error}") from None
+    return (np.asarray(converted, np.float32) * (pixel_max / 255.0)).reshape(input_shape)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,23 @@
+"""Names of the zoo: `<architecture>` or `<architecture>.<tag>`. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import re
+
+_GRAMMAR = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)?", re.ASCII)
+
+
+def check_name(name: object) -> str:
+    """Refuses what cannot be a name of the zoo, such as a path.
+
+    Raises:
+        ValueError: says what a name looks like.
+    """
+    if not isinstance(name, str) or len(name) > 100 or not _GRAMMAR.fullmatch(name):
+        shown = repr(name) if len(repr(name)) <= 120 else repr(name)[:117] + "..."
+        raise ValueError(
+            f"{shown} is not a name of the zoo. Expected <architecture>.<tag> in lower-case letters, digits and "
+            "underscores, such as 'lenet5_flipout.digits'. A folder is opened with zoo.load_artifact(path, "
+            "trust=True)."
+        )
+    return name

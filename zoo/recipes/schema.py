@@ -1,0 +1,96 @@
+"""The schema of recipes: all that a training depends on, in one file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from zoo.architectures import ARCHITECTURES
+from zoo.datasets import DATASETS
+from zoo.names import check_name
+from zoo.validation import Strict
+
+
+class OptimizerRecipe(Strict):
+    """How the ELBO is maximized.
+
+    Attributes:
+        name: of a Keras optimizer.
+        learning_rate: at the start.
+        decay: `"cosine"` to zero over the whole training, or None.
+        clipnorm: cap on the norm of each gradient, or None.
+    """
+
+    name: Literal["adam", "adamw", "nadam", "sgd"] = "adam"
+    learning_rate: Annotated[float, Field(strict=True, gt=0, le=10)] = 1e-3
+    decay: Literal["cosine"] | None = "cosine"
+    clipnorm: Annotated[float, Field(strict=True, gt=0)] | None = None
+
+
+class EvaluationRecipe(Strict):
+    """How the published numbers are measured.
+
+    Attributes:
+        num_samples: Monte Carlo samples of the weights.
+        seed: of the samples.
+        spread_seeds: further training seeds, over which the spread of the numbers is reported.
+    """
+
+    num_samples: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 50
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
+    spread_seeds: tuple[Annotated[int, Field(strict=True, ge=0, lt=2**31)], ...] = (1, 2)
+
+
+class Recipe(Strict):
+    """A training, from the data to the published numbers.
+
+    Attributes:
+        name: of the model that it makes, `<architecture>.<tag>`.
+        architecture: a registered architecture.
+        dataset: a registered dataset.
+        model: arguments of the architecture; `input_shape` and `num_outputs` are those of the dataset.
+        standardize_inputs: whether each input column is standardized by its moments on the training split, within the
+            model.
+        standardize_targets: likewise for the targets of a regression.
+        optimizer: see `OptimizerRecipe`.
+        batch_size: examples in a step.
+        epochs: passes over the training split.
+        warmup: beta rises from 0 to `beta` over this fraction of the steps.
+        beta: final weight of the KL; 1 is the ELBO.
+        seed: of initial weights, shuffling and noise.
+        evaluation: see `EvaluationRecipe`.
+        notes: a sentence for the card.
+    """
+
+    name: str
+    architecture: str
+    dataset: str
+    model: dict[str, Any] = Field(default_factory=dict)
+    standardize_inputs: bool = False
+    standardize_targets: bool = False
+    optimizer: OptimizerRecipe = OptimizerRecipe()
+    batch_size: Annotated[int, Field(strict=True, ge=1, le=65536)] = 64
+    epochs: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 100
+    warmup: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.2
+    beta: Annotated[float, Field(strict=True, ge=0, le=10)] = 1.0
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
+    evaluation: EvaluationRecipe = EvaluationRecipe()
+    notes: str = ""
+
+    @field_validator("name")
+    @classmethod
+    def _well_formed(cls, value: str) -> str:
+        return check_name(value)
+
+    @field_validator("architecture")
+    @classmethod
+    def _known_architecture(cls, value: str) -> str:
+        return ARCHITECTURES[value].name
+
+    @field_validator("dataset")
+    @classmethod
+    def _known_dataset(cls, value: str) -> str:
+        # The lookup raises an error that names the nearest.
+        DATASETS[value]
+        return value
