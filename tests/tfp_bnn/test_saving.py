@@ -130,6 +130,7 @@ def runs(tmp_path_factory):
     return runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_fresh_process_finds_the_model_as_it_was(runs, name):
     model, at_stop, found = (runs[name][key] for key in ("model", "at_stop", "found"))
@@ -146,6 +147,7 @@ def test_a_fresh_process_finds_the_model_as_it_was(runs, name):
     np.testing.assert_allclose(found["mean"], at_stop["mean"], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_training_goes_on_bit_by_bit(runs, name):
     model, history, found = (runs[name][key] for key in ("model", "history", "found"))
@@ -158,6 +160,7 @@ def test_training_goes_on_bit_by_bit(runs, name):
         np.testing.assert_array_equal(array, same)
 
 
+@pytest.mark.slow
 def test_what_was_restored_had_moved(runs):
     # Or the tests above would show nothing.
     at_stop = runs["functional"]["at_stop"]
@@ -169,6 +172,7 @@ def test_what_was_restored_had_moved(runs):
     assert runs["functional"]["history"]["beta"][0] == pytest.approx(warmup, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_weights_alone_bring_everything_but_the_optimizer(runs, name, tmp_path):
     model = runs[name]["model"]
