@@ -19,10 +19,10 @@ NAMED_FLOORS = {
     1: "tfp_bnn",
     2: "tfp_bnn.acquisition tfp_bnn.callbacks tfp_bnn.inference tfp_bnn.pruning tfp_bnn.transfer",
     3: (
-        "zoo.architectures zoo.artifacts zoo.cards zoo.datasets zoo.inputs zoo.manifest zoo.names zoo.recipes "
-        "zoo.registry zoo.validation"
+        "zoo.architectures zoo.artifacts zoo.cards zoo.datasets "
+        "zoo.inputs zoo.manifest zoo.names zoo.recipes zoo.registry zoo.validation"
     ),
-    4: "zoo.evaluation zoo.fine_tuning zoo.report zoo.training",
+    4: "zoo.evaluation zoo.fine_tuning zoo.jackknife zoo.report zoo.training zoo.verification",
     5: "zoo.__main__ zoo.cli",
 }
 FLOORS = {name: floor for floor, names in NAMED_FLOORS.items() for name in names.split()}

@@ -20,15 +20,19 @@ import keras  # noqa: E402
 
 _refuse_backend(keras.backend.backend())
 
-from tfp_bnn import layers, likelihoods, metrics, posteriors, priors, schedules  # noqa: E402
-from tfp_bnn.models import VariationalMixin, VariationalModel, VariationalSequential  # noqa: E402
+from tfp_bnn import calibration, layers, likelihoods, metrics, posteriors, priors, schedules  # noqa: E402
+from tfp_bnn.calibration import calibrate  # noqa: E402
+from tfp_bnn.models import VariationalModel, VariationalSequential  # noqa: E402
 from tfp_bnn.predictive import PosteriorPredictive  # noqa: E402
+from tfp_bnn.variational_mixin import VariationalMixin  # noqa: E402
 
 __all__ = [
     "PosteriorPredictive",
     "VariationalMixin",
     "VariationalModel",
     "VariationalSequential",
+    "calibrate",
+    "calibration",
     "layers",
     "likelihoods",
     "metrics",

@@ -140,6 +140,7 @@ class Categorical(_Discrete):
         classes = outputs.shape[-1]
         if classes < 2:
             raise ValueError(_TOO_FEW_CLASSES.format(classes))
+        _check_rank_is_known(y)
         if len(y.shape) == 2 and y.shape[-1] == classes:
             rows = tf.cast(y, tf.float32)
             sums_to_one = tf.abs(tf.reduce_sum(rows, axis=-1) - 1.0) < 1e-3
@@ -360,10 +361,13 @@ class Normal(Likelihood):
     def _parameters(self, outputs: tf.Tensor, weights: Weights) -> tuple[tf.Tensor, tf.Tensor]:
         loc = self.mean(outputs)
         if self.scale == "per_example":
-            return loc, _SCALE_FLOOR + tf.nn.softplus(outputs[..., loc.shape[-1] :])
-        if self.scale == "learned":
-            return loc, tf.exp(tf.convert_to_tensor(weights["log_scale"]))
-        return loc, tf.constant(self.scale, tf.float32)
+            scale = _SCALE_FLOOR + tf.nn.softplus(outputs[..., loc.shape[-1] :])
+        elif self.scale == "learned":
+            scale = tf.exp(tf.convert_to_tensor(weights["log_scale"]))
+        else:
+            scale = tf.constant(self.scale, tf.float32)
+        # Of a calibrated predictive; never in training.
+        return loc, scale * weights["widening"] if "widening" in weights else scale
 
 
 def _checked(targets: tf.Tensor, condition: tf.Tensor, message: str | tf.Tensor) -> tf.Tensor:
@@ -375,11 +379,22 @@ def _checked(targets: tf.Tensor, condition: tf.Tensor, message: str | tf.Tensor)
 
 def _like_outputs(y: tf.Tensor, num_targets: int) -> tf.Tensor:
     """`(batch,)` -> `(batch, 1)`; otherwise the shapes must be equal, or broadcasting would train on nonsense."""
+    _check_rank_is_known(y)
     if len(y.shape) == 1 and num_targets == 1:
         y = y[:, None]
     if len(y.shape) != 2 or y.shape[-1] != num_targets:
         raise ValueError(_targets_message(tuple(y.shape), num_targets))
     return tf.cast(y, tf.float32)
+
+
+def _check_rank_is_known(y: tf.Tensor) -> None:
+    """Keras relaxes a compiled step to targets of any rank once it has seen two of them."""
+    if getattr(y.shape, "rank", 0) is None:
+        raise ValueError(
+            "The number of axes of the targets is not known. Either the pipeline does not say it (`tf.ensure_shape` "
+            "does), or earlier batches had another one: give all targets the same number of axes, or compile the "
+            "model again in between."
+        )
 
 
 def _check_shape(y: np.ndarray, num_targets: int) -> None:

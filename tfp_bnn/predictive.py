@@ -10,6 +10,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.arguments import is_integer
+from tfp_bnn.calibration import Calibration, check_fits
 from tfp_bnn.layers.noise import Noise, NoNoise
 from tfp_bnn.likelihoods import Likelihood
 
@@ -26,7 +27,7 @@ class PosteriorPredictive:
 
     Args:
         likelihood: how a target is distributed given the outputs.
-        weights: what the likelihood has learned, by role.
+        weights: what the likelihood has learned, by role, and what a calibration added.
         outputs: raw outputs of shape `(S, n, outputs)`, or None when they did not fit into memory.
         moments: `mean`, `entropy`, `aleatoric`, `epistemic`, where `outputs` is None.
         shape: of the outputs, `(S, n, outputs)`.
@@ -141,6 +142,22 @@ class PosteriorPredictive:
         ]
         return (tf.reduce_logsumexp(tf.stack(by_draw), axis=0) - np.log(self.num_samples)).numpy().astype(np.float32)
 
+    def calibrated_by(self, calibration: Calibration) -> PosteriorPredictive:
+        """These predictions, calibrated: those with and those without a calibration from one run of the network.
+
+        Args:
+            calibration: an object of `tfp_bnn.calibration` that fits the likelihood.
+
+        Returns:
+            New predictions of the same draws.
+
+        Raises:
+            ValueError: when the draws did not fit into memory, or the calibration is for other likelihoods.
+        """
+        check_fits(calibration, self.likelihood)
+        outputs, weights = calibration.apply(self._required_outputs("calibrated_by"), self._weights, self.likelihood)
+        return PosteriorPredictive(self.likelihood, weights, outputs, {}, self._shape)
+
     def _moment(self, name: str) -> np.ndarray:
         if name not in self._moments:
             self._moments[name] = _moment(name, self.likelihood, self._required_outputs(name), self._weights)
@@ -157,7 +174,13 @@ class PosteriorPredictive:
 
 
 def predict_distribution(
-    model: Any, x: Any, num_samples: int, seed: int | None, batch_size: int, max_bytes: int
+    model: Any,
+    x: Any,
+    num_samples: int,
+    seed: int | None,
+    batch_size: int,
+    max_bytes: int,
+    calibration: Calibration | None = None,
 ) -> PosteriorPredictive:
     """Runs a model under `num_samples` draws of all its weights; see `VariationalMixin.posterior_predictive`.
 
@@ -168,6 +191,7 @@ def predict_distribution(
         seed: of the draws; None for the posterior mean of every weight.
         batch_size: rows in one forward pass.
         max_bytes: cap on the memory of the draws.
+        calibration: of the predictions, or None.
 
     Returns:
         The predictions.
@@ -176,7 +200,8 @@ def predict_distribution(
         if not is_integer(value) or value < 1:
             raise ValueError(f"`{name}` must be an integer >= 1, but got {value!r}.")
     x = np.asarray(x)
-    weights = {role: np.asarray(variable) for role, variable in model.likelihood_weights.items()}
+    learned = {role: np.asarray(variable) for role, variable in model.likelihood_weights.items()}
+    weights: dict[str, Any] = learned
     forward = _forward(model, plug_in=seed is None)
     root = tf.constant([0 if seed is None else seed, 0], tf.int64)
     shape: tuple[int, ...] = ()
@@ -188,6 +213,8 @@ def predict_distribution(
             [np.asarray(forward(batch, root, tf.constant(sample)), np.float32) for sample in range(num_samples)]
         )
         shape = (num_samples, len(x), *outputs.shape[2:])
+        if calibration is not None:
+            outputs, weights = calibration.apply(outputs, learned, model.likelihood)
         if _bytes(shape) <= max_bytes:
             kept.append(outputs)
             continue

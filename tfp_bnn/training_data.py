@@ -189,6 +189,36 @@ def invalid_arguments_as_value_errors() -> Iterator[None]:
         raise ValueError(message["graph"] or message["eager"]) from error
 
 
+def shape_of_targets(x: Any, y: Any) -> str:
+    """Of one example; as a string, which Keras does not track."""
+    if isinstance(x, tf.data.Dataset):
+        spec = x.element_spec
+        y = spec[1] if isinstance(spec, tuple) and len(spec) > 1 else None
+    shape = tf.TensorShape(getattr(y, "shape", None))
+    return str(shape[1:]) if shape.rank else str(shape)
+
+
+def check_one_tensor(outputs: Any) -> None:
+    """Refuses outputs that are not one tensor. ValueError says how many there are."""
+    if not isinstance(outputs, list | tuple | dict):
+        return
+    number = len(keras.tree.flatten(outputs))
+    if number != 1:
+        raise ValueError(several_outputs_message(number))
+    raise ValueError(
+        f"The output of the model is a tensor in a {type(outputs).__name__}, but a likelihood describes the tensor "
+        "itself. Give the tensor alone as the output."
+    )
+
+
+def several_outputs_message(number: int) -> str:
+    """Why a model with several outputs is refused."""
+    return (
+        f"The model has {number} outputs, but one likelihood describes one output. Concatenate them into one, or train "
+        "one model for each output."
+    )
+
+
 def _check_finite(array: np.ndarray, name: str) -> None:
     if not np.issubdtype(array.dtype, np.floating):
         return

@@ -20,6 +20,7 @@ _HOME = {
     "load_recipe": "zoo.recipes",
     "save_artifact": "zoo.artifacts",
     "train": "zoo.training",
+    "verify": "zoo.verification",
 }
 
 __all__ = sorted(_HOME)

@@ -1,8 +1,9 @@
 """Artifacts: a folder with a weight distribution and all it takes to trust it, rebuild it and measure it again.
 
-    config.json            architecture, its config, N, what the data are
+    config.json            architecture, its config, N, what the data are, the calibration
     weights.safetensors    the weight distributions, in natural units
     recipe.yaml            how it was trained
+    log.csv                the training, epoch by epoch
     metrics.json           what was measured, with the number of samples and the seed
     golden.safetensors     a few inputs and the predictive mean for them
     README.md              the model card, made from the others
@@ -27,6 +28,7 @@ import numpy.typing as npt
 import safetensors.numpy
 
 import tfp_bnn
+from tfp_bnn.calibration import CALIBRATIONS
 from tfp_bnn.registry import unknown_name_message
 from tfp_bnn.weight_distributions import (
     assign_weight_distributions,
@@ -53,6 +55,7 @@ from zoo.names import check_name
 from zoo.recipes import Recipe, recipe_text
 from zoo.validation import validate
 
+LOG_NAME = "log.csv"
 GOLDEN_SAMPLES = 16
 GOLDEN_SEED = 0
 
@@ -66,6 +69,7 @@ def save_artifact(
     metrics: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
     golden_inputs: npt.NDArray[Any] | None = None,
+    log: str | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Writes an artifact, whole or not at all.
@@ -80,6 +84,7 @@ def save_artifact(
         metrics: what was measured, as in `TrainingRun.metrics`.
         data: what the data are: `dataset`, `task`, `class_names`, `feature_names`.
         golden_inputs: a few raw inputs; by default four of uniform noise.
+        log: of the training, as CSV: a row for each epoch.
         overwrite: whether an existing artifact may be replaced.
 
     Returns:
@@ -105,7 +110,7 @@ def save_artifact(
     target.parent.mkdir(parents=True, exist_ok=True)
     working = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        _write_files(working, model, built, name, recipe, dict(metrics or {}), dict(data or {}), golden_inputs)
+        _write_files(working, model, built, name, recipe, dict(metrics or {}), dict(data or {}), golden_inputs, log)
         working.chmod(0o755)
         _replace_folder(working, target)
     finally:
@@ -205,6 +210,7 @@ def _write_files(
     metrics: dict[str, Any],
     data: dict[str, Any],
     golden_inputs: npt.NDArray[Any] | None,
+    log: str | None,
 ) -> None:
     arrays = weight_distributions(model)
     config = {
@@ -215,6 +221,7 @@ def _write_files(
         "num_examples": model.num_examples,
         "num_weights": count_weights(model),
         "data": data,
+        "calibration": _calibration_config(model),
     }
     if golden_inputs is None:
         golden_inputs = np.random.default_rng(0).uniform(size=(4, *built.config.input_shape))
@@ -223,6 +230,8 @@ def _write_files(
     (folder / "config.json").write_text(to_json(config), "utf-8")
     (folder / "metrics.json").write_text(to_json(metrics), "utf-8")
     (folder / "recipe.yaml").write_text(recipe_text(recipe) if recipe else "", "utf-8")
+    if log is not None:
+        (folder / LOG_NAME).write_text(log, "utf-8")
     safetensors.numpy.save_file(
         {key: np.array(value, order="C") for key, value in sorted(arrays.items())}, folder / "weights.safetensors"
     )
@@ -278,7 +287,26 @@ def _load(folder: Path, entry: Any) -> tfp_bnn.VariationalModel:
         raise ValueError(f"{folder / 'weights.safetensors'}: {error}") from None
     if isinstance(config.get("num_examples"), int):
         model.num_examples = config["num_examples"]
+    _set_calibration(model, config.get("calibration"), f"{folder / 'config.json'}")
     return model
+
+
+def _calibration_config(model: tfp_bnn.VariationalModel) -> dict[str, Any] | None:
+    calibration = model.calibration
+    return None if calibration is None else {"name": CALIBRATIONS.name_of(calibration), **calibration.get_config()}
+
+
+def _set_calibration(model: tfp_bnn.VariationalModel, value: Any, what: str) -> None:
+    """Only what `_calibration_config` writes is taken: neither a bare name nor a config of Keras."""
+    if value is None:
+        return
+    try:
+        if isinstance(value, dict) and "class_name" not in value:
+            model.calibration = value
+        if _calibration_config(model) != value:
+            raise ValueError("expected null, or a mapping of 'name' and the number of that calibration")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what}: 'calibration' got {value!r}: {error}") from None
 
 
 def _check_number_of_weights(

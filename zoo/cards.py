@@ -73,13 +73,17 @@ def model_card(
         + (f", trained on `{data['dataset']}` ({data['task']})." if data.get("dataset") else ".")
         + f" N = {config['num_examples']} training examples.\n",
     ]
+    calibration = config.get("calibration")
     if metrics:
-        parts += ["## Measured\n", _metrics_section(metrics)]
+        parts += ["## Measured\n", _metrics_section(metrics, calibration)]
+    if "out_of_distribution" in metrics:
+        parts += ["## Out of distribution\n", _out_of_distribution_section(metrics)]
     parts += ["## Posterior\n", _posterior_section(arrays, metrics)]
     parts += [
         "## Distributions\n",
         f"- prior of the kernels: `{config['config']['kernel_prior']}`",
         "- posterior: `mean_field_normal`",
+        f"- calibration: {_calibration_text(calibration)}",
     ]
     parts += [f"- likelihood: `{config['config']['likelihood']}`\n"]
     if recipe:
@@ -88,13 +92,14 @@ def model_card(
 
 
 def posterior_statistics(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, float]:
-    """Medians over all Bayesian weights: a near-delta posterior is visible at a glance.
+    """What all Bayesian weights are like: a near-delta posterior, or one that is the prior, is visible at a glance.
 
     Args:
         arrays: the weight distributions.
 
     Returns:
-        `median_scale` and `median_signal_to_noise` (|mean| / scale).
+        `median_scale`, in the unit of the weights; `median_signal_to_noise`, of |mean| / scale; `active_fraction`, the
+        share of weights with |mean| > scale.
     """
     kernels = [name.removesuffix("/loc") for name in arrays if name.endswith("/loc")]
     scales = np.concatenate([arrays[f"{name}/scale"].ravel() for name in kernels])
@@ -102,25 +107,58 @@ def posterior_statistics(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, fl
     return {
         "median_scale": float(np.median(scales)),
         "median_signal_to_noise": float(np.median(np.abs(means) / scales)),
+        "active_fraction": float(np.mean(np.abs(means) > scales)),
     }
 
 
-def _metrics_section(metrics: Mapping[str, Any]) -> str:
-    test = metrics["test"]
-    spread = metrics.get("spread", {})
-    rows = ["| metric | test | mean ± standard deviation over training seeds |", "|---|---|---|"]
-    for name, value in test.items():
-        over = spread.get(name)
-        across = f"{over['mean']:.4g} ± {over['std']:.2g}" if over else "-"
-        rows.append(f"| {name} | {value:.4g} | {across} |")
+def _metrics_section(metrics: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> str:
+    test, spread = metrics["test"], metrics.get("spread", {})
+    columns = {"test": {name: f"{value:.4g}" for name, value in test.items()}}
+    if "test_uncalibrated" in metrics:
+        columns["test, not calibrated"] = {name: f"{value:.4g}" for name, value in metrics["test_uncalibrated"].items()}
+    columns["mean ± standard deviation over training seeds"] = {
+        name: f"{over['mean']:.4g} ± {over['std']:.2g}" for name, over in spread.items()
+    }
+    rows = [[name, *(column.get(name, "-") for column in columns.values())] for name in test]
     seeds = ", ".join(str(seed) for seed in metrics.get("training_seeds", []))
     note = (
         f"\nOn {metrics['num_examples']} test examples, with {metrics['num_samples']} Monte Carlo samples of the "
-        f"weights (seed {metrics['seed']}); "
+        f"weights (seed {metrics['seed']}); calibration: {_calibration_text(calibration)}; "
         f"training seeds {seeds}, the stored posterior being that of the first. NLL, entropies and mutual information "
         f"in nats.\n"
     )
-    return "\n".join(rows) + "\n" + note
+    return _table(["metric", *columns], rows) + note
+
+
+def _out_of_distribution_section(metrics: Mapping[str, Any]) -> str:
+    outside = metrics["out_of_distribution"]
+    rows = [
+        [name, f"{metrics['test'][name]:.4g}", f"{value:.4g}"]
+        for name, value in outside.items()
+        if name in metrics["test"]
+    ]
+    what = (
+        "inputs of noise, uniform over the range of the training inputs"
+        if outside["data"] == "uniform"
+        else f"test inputs of `{outside['data']}`"
+    )
+    return (
+        _table(["mean over the inputs", "test", f"`{outside['data']}`"], rows)
+        + f"\nOn {outside['num_examples']} {what}, that the model was not trained for. The mutual information of label "
+        "and weights (nats), or the epistemic standard deviation (units of the target), is what more data like them "
+        "would remove.\n"
+    )
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [f"| {' | '.join(cells)} |\n" for cells in (header, *rows)]
+    return "".join([lines[0], "|---" * len(header) + "|\n", *lines[1:]])
+
+
+def _calibration_text(calibration: Mapping[str, Any] | None) -> str:
+    if calibration is None:
+        return "none"
+    return f"{calibration['name']} {calibration[calibration['name']]:.4g}"
 
 
 def _posterior_section(arrays: Mapping[str, npt.NDArray[Any]], metrics: Mapping[str, Any]) -> str:
@@ -128,6 +166,7 @@ def _posterior_section(arrays: Mapping[str, npt.NDArray[Any]], metrics: Mapping[
     lines = [
         f"- median posterior scale: {statistics['median_scale']:.4g}",
         f"- median |mean| / scale: {statistics['median_signal_to_noise']:.4g}",
+        f"- active fraction, the share of weights with |mean| > scale: {statistics['active_fraction']:.4g}",
     ]
     if "kl" in metrics:
         lines.append(f"- KL(posterior || prior): {metrics['kl']['total']:.1f} nats; final beta {metrics['beta']:g}")

@@ -79,12 +79,13 @@ def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
     return {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path.read_bytes())} for path in files}
 
 
-def read_verified(folder: Path, entry: Mapping[str, Any]) -> dict[str, bytes]:
+def read_verified(folder: Path, entry: Mapping[str, Any], max_bytes: int | None = MAX_FILE_BYTES) -> dict[str, bytes]:
     """Reads all files of an artifact and checks them against a manifest entry before anything is parsed.
 
     Args:
         folder: of the artifact.
         entry: of a manifest.
+        max_bytes: cap on the size of a file, or None for files that this machine wrote itself.
 
     Returns:
         The bytes that were checked, by file name, so that nothing can change between the check and the use.
@@ -112,7 +113,7 @@ def read_verified(folder: Path, entry: Mapping[str, Any]) -> dict[str, bytes]:
             f"The files in {str(folder)!r} are not those of its manifest: missing {sorted(set(files) - present)}, "
             f"unlisted {sorted(present - set(files))}. Restore the folder from where it came."
         )
-    return {name: _read_one(folder / name, expected) for name, expected in files.items()}
+    return {name: _read_one(folder / name, expected, max_bytes) for name, expected in files.items()}
 
 
 def require(files: Mapping[str, bytes], name: str, folder: Path) -> bytes:
@@ -122,7 +123,7 @@ def require(files: Mapping[str, bytes], name: str, folder: Path) -> bytes:
     return files[name]
 
 
-def _read_one(path: Path, expected: Any) -> bytes:
+def _read_one(path: Path, expected: Any, max_bytes: int | None) -> bytes:
     well_formed = (
         isinstance(expected, Mapping)
         and isinstance(expected.get("sha256"), str)
@@ -130,9 +131,9 @@ def _read_one(path: Path, expected: Any) -> bytes:
     )
     if not well_formed or len(expected["sha256"]) != 64:
         raise ValueError(f"The manifest has no SHA-256 and length for {str(path)!r}. Save the artifact again.")
-    if not 0 <= expected["bytes"] <= MAX_FILE_BYTES:
+    if expected["bytes"] < 0 or (max_bytes is not None and expected["bytes"] > max_bytes):
         raise ValueError(
-            f"The manifest says that {str(path)!r} has {expected['bytes']} bytes; 0 to {MAX_FILE_BYTES} were expected."
+            f"The manifest says that {str(path)!r} has {expected['bytes']} bytes; 0 to {max_bytes} were expected."
         )
     with path.open("rb") as file:
         data = file.read(expected["bytes"] + 1)
@@ -200,8 +201,11 @@ def _no_constant(name: str) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """Writes a text file so that a reader sees the old one or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, "utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def to_json(value: Any) -> str:

@@ -452,5 +452,24 @@ def test_targets_that_fit(likelihood, y, num_outputs, add_weight):
     assert np.isfinite(log_prob).all()
 
 
+@pytest.mark.parametrize("likelihood", [Categorical(), Bernoulli(), Normal(1.0)], ids=repr)
+def test_targets_of_an_unknown_number_of_axes_are_refused(likelihood):
+    step = tf.function(
+        lambda y, outputs: likelihood.log_prob(y, outputs, {}),
+        input_signature=[tf.TensorSpec(None), tf.TensorSpec((None, 2))],
+    )
+    with pytest.raises(ValueError, match=r"number of axes of the targets is not known.*tf\.ensure_shape"):
+        step(tf.zeros((3, 2)), tf.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("scale", [0.5, "learned", "per_example"])
+def test_the_noise_of_a_calibrated_normal_is_widened(scale, add_weight):
+    likelihood = Normal(scale, initial_scale=0.7)
+    weights = likelihood.add_weights(add_weight)
+    outputs = random_outputs(3, NUM_EXAMPLES, 2)
+    plain, wide = (likelihood.distribution(outputs, {**weights, **more}).stddev() for more in ({}, {"widening": 1.5}))
+    np.testing.assert_allclose(wide, 1.5 * plain, rtol=1e-6)
+
+
 def _snake_case(name):
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

@@ -329,12 +329,14 @@ def test_layers_in_a_call_share_the_noise_that_is_given():
 def test_a_clone_keeps_what_the_model_is(kind):
     likelihood = {"name": "normal", "scale": "learned", "initial_scale": 0.3}
     model = kind(likelihood=likelihood, beta_schedule=WARMUP, seed=11, name="original")
+    model.calibration = tfp_bnn.calibration.Scale(1.5)
     clone = keras.models.clone_model(model)
     assert type(clone) is type(model)
     assert clone.name == "original"
     assert clone.likelihood == model.likelihood == tfp_bnn.likelihoods.LIKELIHOODS.get(likelihood)
     assert clone.beta_schedule == model.beta_schedule == tfp_bnn.schedules.SCHEDULES.get(WARMUP)
     assert clone.seed == 11
+    assert clone.calibration == tfp_bnn.calibration.Scale(1.5)
     assert clone.get_config() == model.get_config()
     for built in (model, clone):
         built(X[:1])
@@ -346,7 +348,8 @@ def test_a_clone_keeps_what_the_model_is(kind):
 
 def test_the_config_is_json():
     for kind in KINDS:
-        json.dumps(kind(likelihood="normal", beta_schedule=WARMUP).get_config())
+        json.dumps(kind(likelihood="normal", beta_schedule=WARMUP, calibration="scale").get_config())
+        assert kind().get_config()["calibration"] is None
 
 
 # === Refusals ===
@@ -361,6 +364,16 @@ class TwoOutputs(tfp_bnn.VariationalMixin, keras.Model):
     def call(self, inputs, training=None):
         outputs = self.dense(inputs, training=training)
         return {"a": outputs, "b": outputs} if self.as_dict else (outputs, outputs)
+
+
+class Wrapping(tfp_bnn.VariationalMixin, keras.Model):
+    def __init__(self, wrap, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = DenseFlipout(3)
+        self.wrap = wrap
+
+    def call(self, inputs, training=None):
+        return self.wrap(self.dense(inputs, training=training))
 
 
 @pytest.mark.parametrize("metrics", [None, ["accuracy"]])
@@ -383,15 +396,46 @@ def test_one_output_in_a_list_is_one_output():
     assert model.posterior_predictive(X, 2).mean().shape == (N, 3)
 
 
+def test_one_output_in_a_dict_is_told_so():
+    x = keras.Input((4,))
+    outputs = DenseFlipout(3)(x)
+    message = "The output of the model is a tensor in a dict, but a likelihood describes the tensor itself"
+    with pytest.raises(ValueError, match=message):
+        tfp_bnn.VariationalModel(x, {"logits": outputs})
+    with pytest.raises(ValueError, match="The model has 2 outputs, but one likelihood describes one"):
+        tfp_bnn.VariationalModel(x, {"a": outputs, "b": DenseFlipout(3)(x)})
+    for wrap, kind in ((lambda tensor: {"logits": tensor}, "dict"), (lambda tensor: [tensor], "list")):
+        model = Wrapping(wrap)
+        model.compile("adam", run_eagerly=True)
+        model.num_examples = N
+        for use in (model.fit, model.evaluate):
+            with pytest.raises(ValueError, match=f"is a tensor in a {kind}, but.*Give the tensor alone"):
+                use(X, Y, verbose=0)
+        for predict in (model.posterior_predictive, model.plug_in_predictive):
+            with pytest.raises(ValueError, match=f"is a tensor in a {kind}, but"):
+                predict(X)
+
+
+def test_predictions_of_several_outputs_are_refused():
+    for as_dict in (True, False):
+        with pytest.raises(ValueError, match="The model has 2 outputs, but one likelihood describes one"):
+            TwoOutputs(as_dict=as_dict).posterior_predictive(X, 2)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_loss_is_refused(kind):
     model = kind()
     model.compile("adam", loss="mse")
     with pytest.raises(ValueError, match=r"compiled with loss='mse'.*Categorical.*Compile without `loss`"):
         model.fit(X, Y, verbose=0)
-    model.num_examples = N
+    with pytest.raises(ValueError, match=r"compiled with loss='mse'.*Compile without `loss`"):
+        model.evaluate(X, Y, verbose=0)
     with pytest.raises(ValueError, match="compiled with loss='mse'"):
-        model.train_on_batch(X, Y)
+        model.evaluate(pipeline(X, Y), verbose=0)
+    model.num_examples = N
+    for use in (model.train_on_batch, model.test_on_batch):
+        with pytest.raises(ValueError, match="compiled with loss='mse'"):
+            use(X, Y)
 
 
 def test_a_layer_with_its_own_kl_weight_is_refused():
@@ -426,6 +470,9 @@ def test_a_layer_with_its_own_kl_weight_is_refused():
         ({"num_examples": 0}, "must be an integer >= 1"),
         ({"seed": 1.5}, "`seed` must be an integer or None"),
         ({"seed": True}, "`seed` must be an integer or None"),
+        ({"calibration": "temperatur"}, "Did you mean 'temperature'"),
+        ({"calibration": {"name": "temperature", "temperature": 0.0}}, "must be a number from 0.01 to 100"),
+        ({"calibration": "scale"}, "does not fit the likelihood Categorical"),
     ],
 )
 @pytest.mark.parametrize("kind", [functional, Net])
@@ -537,6 +584,35 @@ def test_targets_of_regression_are_not_broadcast():
             model.fit(X, targets, verbose=0)
         with pytest.raises(ValueError, match=r"expected the shape \(batch, 2\)"):
             model.fit(pipeline(X, targets), verbose=0)
+
+
+@pytest.mark.parametrize("ranks", [(1, 2), (2, 1)])
+def test_one_compiled_model_takes_targets_of_either_rank(ranks):
+    # Keras would trace its step again for targets of any rank, which neither likelihoods nor metrics take.
+    model = one_layer(DenseReparameterization(1), likelihood="normal", seed=0)
+    model.compile(keras.optimizers.SGD(1e-3), metrics=["mae"])
+    targets = {1: X[:, 0], 2: X[:, :1]}
+    first, second = (targets[rank] for rank in ranks)
+    model.fit(X, first, validation_data=(X, second), batch_size=N, verbose=0)
+    logs = model.fit(X, second, validation_data=pipeline(X, first), batch_size=N, verbose=0).history
+    assert np.isfinite(list(logs.values())).all()
+    model.train_on_batch(X, first)
+    model.test_on_batch(X, second)
+    model.fit(pipeline(X, second, N), verbose=0)
+    # And the compiled step stays when the rank does.
+    step = model.train_function
+    model.fit(X, second, batch_size=N, verbose=0)
+    assert model.train_function is step
+
+
+def test_one_compiled_model_takes_labels_of_either_form():
+    model = one_layer(DenseReparameterization(3), seed=0)
+    model.compile(keras.optimizers.SGD(1e-3))
+    for labels in (Y, np.eye(3)[Y], Y[:, None]):
+        for x, y in ((X, labels.astype(np.float32)), (pipeline(X, labels, N), None)):
+            assert np.isfinite(
+                model.fit(x, y, batch_size=N if y is not None else None, verbose=0).history["loss"]
+            ).all()
 
 
 def test_images_of_another_size_are_refused():

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfp_bnn
 from tfp_bnn.layers import Convolution2DFlipout, DenseFlipout, DenseReparameterization
@@ -54,6 +55,12 @@ def sequential_without_input():
     return tfp_bnn.VariationalSequential(layers, likelihood="bernoulli"), X, BINARY, ["binary_accuracy"]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def op_determinism():
+    """Without it the order of a sum depends on how busy the machine is, and with it the last bit."""
+    tf.config.experimental.enable_op_determinism()
+
+
 MODELS = {make.__name__: make for make in (functional, sequential, sequential_without_input)}
 
 # Nothing but `import keras, tfp_bnn` is needed to load; safe mode is Keras' default.
@@ -63,7 +70,9 @@ import keras, tfp_bnn
 import json
 from pathlib import Path
 import numpy as np
+import tensorflow as tf
 
+tf.config.experimental.enable_op_determinism()
 folder, names, stop, epochs = Path(sys.argv[1]), sys.argv[2].split(), int(sys.argv[3]), int(sys.argv[4])
 for name in names:
     data = np.load(folder / f"{name}.npz")
@@ -247,3 +256,67 @@ def test_nested_models_are_saved(tmp_path):
     draws = [net.posterior_predictive(X, 2).samples for net in (model, loaded)]
     np.testing.assert_array_equal(draws[0], draws[1])
     np.testing.assert_array_equal(model(X), loaded(X))
+
+
+@pytest.mark.parametrize(
+    ("make", "calibration"),
+    [(functional, {"name": "scale", "scale": 1.7}), (sequential, {"name": "temperature", "temperature": 0.6})],
+    ids=["scale", "temperature"],
+)
+def test_a_calibration_is_saved_with_the_model(make, calibration, tmp_path):
+    model, x, _, _ = make()
+    model.calibration = calibration
+    model.save(tmp_path / "calibrated.keras")
+    loaded = keras.models.load_model(tmp_path / "calibrated.keras")
+    assert loaded.calibration == model.calibration
+    assert loaded.calibration.get_config()[calibration["name"]] == calibration[calibration["name"]]
+    for calibrated in (True, False):
+        draws = [net.posterior_predictive(x, 2, calibrated=calibrated).samples for net in (model, loaded)]
+        np.testing.assert_allclose(draws[1], draws[0], atol=1e-6)
+
+
+def with_dropout(kind, rate=0.5):
+    layers = [
+        keras.layers.GaussianNoise(0.3),
+        keras.Sequential([DenseFlipout(8), keras.layers.Dropout(rate)]),
+        DenseFlipout(2),
+    ]
+    if kind == "sequential":
+        return tfp_bnn.VariationalSequential([keras.Input((4,)), *layers], likelihood="normal", seed=1)
+    x = outputs = keras.Input((4,))
+    for layer in layers:
+        outputs = layer(outputs)
+    return tfp_bnn.VariationalModel(x, outputs, likelihood="normal", seed=1)
+
+
+@pytest.mark.parametrize("kind", ["functional", "sequential"])
+def test_training_goes_on_bit_by_bit_with_dropout(kind, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = with_dropout(kind)
+    model.compile(keras.optimizers.Adam(0.05))
+    train = {"batch_size": 10, "shuffle": False, "verbose": 0}
+    model.fit(X, TARGETS, epochs=1, **train)
+    model.save(tmp_path / "stopped.keras")
+    history = model.fit(X, TARGETS, epochs=2, initial_epoch=1, **train).history
+    # Another process would have another global seed.
+    keras.utils.set_random_seed(99)
+    loaded = keras.models.load_model(tmp_path / "stopped.keras")
+    assert loaded.fit(X, TARGETS, epochs=2, initial_epoch=1, **train).history == history
+    for array, same in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(array, same)
+
+
+def test_weights_without_the_states_of_seed_generators_still_load(tmp_path, monkeypatch):
+    model, path = with_dropout("functional"), tmp_path / "old.weights.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model), "_seed_generators_of_layers", lambda self: [])
+        model.save_weights(path)
+    other = with_dropout("functional")
+    states = [np.asarray(generator.state) for generator in other._seed_generators_of_layers()]
+    assert len(states) == 2
+    other.load_weights(path)
+    for array, same in zip(other.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(array, same)
+    # The generators go on as they were, as with the file of a network that has others.
+    for generator, state in zip(other._seed_generators_of_layers(), states, strict=True):
+        np.testing.assert_array_equal(generator.state, state)

@@ -28,6 +28,28 @@ def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(TINY_RECIPE, tmp_path_factory.mktemp("artifacts") / "mlp_flipout.tiny").path
 
 
+@pytest.fixture(scope="session")
+def calibrated_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an artifact with a calibration and all numbers of a card, that nobody may change."""
+    import zoo
+    from zoo.evaluation import measure, with_spread
+    from zoo.training import build
+
+    recipe, data = zoo.load_recipe(TINY_RECIPE), zoo.load_dataset("iris")
+    model = build(recipe, data)
+    model.fit(data.train.x, data.train.y, epochs=3, verbose=0)
+    model.calibration = {"name": "temperature", "temperature": 0.7}
+    numbers = measure(model, data, recipe)
+    return zoo.save_artifact(
+        model,
+        tmp_path_factory.mktemp("artifacts") / "mlp_flipout.calibrated",
+        recipe=recipe,
+        metrics=with_spread(numbers, 0, {1: {name: value + 0.1 for name, value in numbers["test"].items()}}),
+        data={"dataset": data.name, "task": data.task, "class_names": data.class_names},
+        golden_inputs=data.test.x[:4],
+    )
+
+
 @pytest.fixture
 def artifact(tiny_artifact: Path, tmp_path: Path) -> Path:
     """A copy of the artifact to spoil."""

@@ -36,6 +36,7 @@ def test_artifact_holds_all_files(tiny_artifact):
         "README.md",
         "config.json",
         "golden.safetensors",
+        "log.csv",
         "manifest.json",
         "metrics.json",
         "recipe.yaml",
@@ -52,6 +53,60 @@ def test_loaded_model_has_the_same_distributions_and_predictions(tiny_artifact, 
     first, second = (m.posterior_predictive(X, num_samples=5).mean() for m in (model, again))
     np.testing.assert_allclose(first, second, atol=1e-6)
     assert again.num_examples == model.num_examples == 96
+
+
+def test_calibration_is_kept(tiny_artifact, tmp_path):
+    model = zoo.load_artifact(tiny_artifact, trust=True)
+    assert model.calibration is None
+    assert json.loads((tiny_artifact / "config.json").read_text())["calibration"] is None
+    model.calibration = tfp_bnn.calibration.Temperature(1.75)
+    folder = zoo.save_artifact(model, tmp_path / "calibrated")
+    stored = json.loads((folder / "config.json").read_text())["calibration"]
+    assert stored == {"name": "temperature", "temperature": 1.75}
+    again = zoo.load_artifact(folder, trust=True)
+    assert again.calibration == model.calibration
+    for calibrated in (True, False):
+        first, second = (m.posterior_predictive(X, 5, calibrated=calibrated).mean() for m in (model, again))
+        np.testing.assert_allclose(first, second, atol=1e-6)
+    # The golden output is the calibrated one.
+    golden = read_artifact(folder)["golden"]
+    mean = again.posterior_predictive(golden["inputs"], artifacts.GOLDEN_SAMPLES, artifacts.GOLDEN_SEED).mean()
+    np.testing.assert_allclose(mean, golden["mean"], atol=1e-5)
+
+
+def test_artifacts_from_before_calibration_load(artifact, rewrite):
+    config = json.loads((artifact / "config.json").read_text())
+    del config["calibration"]
+    rewrite("config.json", json.dumps(config).encode())
+    assert zoo.load_artifact(artifact, trust=True).calibration is None
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ({"name": "temperature", "temperature": 0.0}, "must be a number from 0.01 to 100"),
+        ({"name": "temperature", "temperature": 1e9}, "must be a number from 0.01 to 100"),
+        ({"name": "temperature", "temperature": "2"}, "must be a number from 0.01 to 100"),
+        ({"name": "temperature", "temperature": True}, "must be a number from 0.01 to 100"),
+        ({"name": "temperature"}, "expected null, or a mapping"),
+        ({"name": "temperature", "temperatur": 2.0}, "Did you mean 'temperature'"),
+        ({"name": "temprature", "temperature": 2.0}, "Did you mean 'temperature'"),
+        ({"name": ["temperature"], "temperature": 2.0}, "Unknown calibration"),
+        ({"name": "scale", "scale": 2.0}, "does not fit the likelihood"),
+        ({"temperature": 2.0}, "Cannot make a calibration"),
+        ({"class_name": "Lambda", "name": "temperature", "config": {}}, "expected null, or a mapping"),
+        ({}, "Cannot make a calibration"),
+        ("temperature", "expected null, or a mapping"),
+        (2.0, "expected null, or a mapping"),
+        (False, "expected null, or a mapping"),
+        ([1], "expected null, or a mapping"),
+    ],
+)
+def test_calibration_that_is_none_is_refused(artifact, rewrite, value, says):
+    config = json.loads((artifact / "config.json").read_text())
+    rewrite("config.json", json.dumps({**config, "calibration": value}).encode())
+    with pytest.raises(ValueError, match=rf"config\.json: 'calibration' got .*{says}"):
+        zoo.load_artifact(artifact, trust=True)
 
 
 def test_golden_output_is_reproduced(tiny_artifact):
@@ -252,6 +307,9 @@ def test_l7_header_of_gigabytes(artifact, rewrite):
         ({"hidden": [9]}, "describes a network of"),
         ({"hidden": [8192] * 16}, "describes a network of"),
         ({"initial_scale": True}, "initial_scale"),
+        # Keras would import the module that such a config names.
+        ({"kernel_prior": {"module": "os", "class_name": "system", "config": {}}}, "config of Keras is not taken"),
+        ({"likelihood": {"class_name": "Lambda", "name": "normal", "config": {}}}, "config of Keras is not taken"),
     ],
 )
 def test_l9_config_out_of_bounds(artifact, rewrite, change, says):

@@ -1,12 +1,17 @@
-"""The embedded datasets hold what scikit-learn gives, in fixed splits; a dataset that contradicts itself is refused."""
+"""The embedded datasets hold what scikit-learn gives, those of tensorflow-datasets what is prepared, in fixed splits.
+
+A dataset that contradicts itself is refused. The tests of MNIST and Fashion-MNIST run where `TFDS_DATA_DIR` has them.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +20,15 @@ import pytest
 import sklearn.datasets
 
 import zoo.datasets
-from zoo.datasets import DATASETS, Dataset, Split, list_datasets, load_dataset
+from zoo.datasets import (
+    DATASETS,
+    DataMissingError,
+    Dataset,
+    Split,
+    check_dataset_name,
+    list_datasets,
+    load_dataset,
+)
 from zoo.datasets.base import SPLIT_NAMES
 
 SOURCES: dict[str, Callable[[], tuple[npt.NDArray[Any], npt.NDArray[Any]]]] = {
@@ -67,6 +80,20 @@ PINNED = {
         (113, "7fa7747eb0cc85c59b253f2801c18ae7f52d130596db57343a17041ae75c6673"),
         (29, "fcd4b7dba9346cf3b0ba71757a5b587e71427d28bd2f47630e15cce07f9e3d8c"),
         (36, "c4bb1fa22cf5cfc2d851fcfa2a9352121223baf9c80c9a5cb26902ed6d54dfb9"),
+    ],
+}
+
+# The same for those that tensorflow-datasets prepares: the last 10,000 training images are the validation split.
+PREPARED = {
+    "fashion_mnist": [
+        (50000, "267f630e3f6bc449067b86e71ae27621b145b41d5e8bcd7784cc1e7bef951711"),
+        (10000, "a8e8c030d38d6e08e5415844bb971847bb729ed59c1947accdd2abe8b0c1be58"),
+        (10000, "303d266957a881e810afa7b3030d59e4f10f6b2ab2c3b03cf20e177d30040aa1"),
+    ],
+    "mnist": [
+        (50000, "911324ecbffd391742066170fbd8e814a1c44ae21ec5cfbc23ce7cc333ac8e69"),
+        (10000, "1c9e31a6f4b6ea320d183db7cae3ba1bf5b3debe194beba51b3e1a7c8fdf810e"),
+        (10000, "cc0f0e6abba8cb2cb5d829e9e6906e71f4ee76d3fa29cdbdced4f28d3daa6eef"),
     ],
 }
 
@@ -173,7 +200,97 @@ def test_a_dataset_is_made_afresh_at_each_call() -> None:
     assert load_dataset("iris").train.x.all()
 
 
+# === What tensorflow-datasets has prepared ===
+
+
+@pytest.fixture(scope="module", params=sorted(PREPARED))
+def prepared(request: pytest.FixtureRequest) -> Dataset:
+    try:
+        return load_dataset(request.param)
+    except DataMissingError:
+        pytest.skip(
+            f"{request.param} is not prepared: set TFDS_DATA_DIR to a folder of tensorflow-datasets that has it"
+        )
+
+
+def test_prepared_splits_are_the_pinned_ones(prepared: Dataset) -> None:
+    splits = [prepared.split(split_name) for split_name in SPLIT_NAMES]
+    assert [(len(split), digest(split, None)) for split in splits] == PREPARED[prepared.name]
+
+
+def test_prepared_images_and_labels(prepared: Dataset) -> None:
+    assert prepared.task == "classification"
+    assert prepared.input_shape == (28, 28, 1)
+    assert prepared.num_classes == 10
+    assert prepared.feature_names is None
+    assert "tensorflow-datasets" in prepared.source
+    assert prepared.description
+    for split_name in SPLIT_NAMES:
+        split = prepared.split(split_name)
+        assert (split.x.dtype, split.y.dtype) == (np.uint8, np.int64)
+        assert (split.x.min(), split.x.max()) == (0, 255)
+        assert set(np.unique(split.y)) == set(range(10))
+        # Not sorted by class: a tenth of each split, more or less.
+        assert np.abs(np.bincount(split.y) / len(split) - 0.1).max() < 0.02
+    names = {"mnist": tuple("0123456789"), "fashion_mnist": ("T-shirt/top", "Trouser", "Pullover")}
+    assert prepared.class_names[: len(names[prepared.name])] == names[prepared.name]
+
+
+def test_prepared_splits_share_no_image_by_chance(prepared: Dataset) -> None:
+    """Fashion-MNIST has a few images twice; a split that overlaps another would have thousands."""
+    images = [{row.tobytes() for row in prepared.split(split_name).x} for split_name in SPLIT_NAMES]
+    train, validation, test = images
+    assert max(len(train & validation), len(train & test), len(validation & test)) < 50
+
+
+def test_data_that_are_not_here_are_named_with_the_way_to_get_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorflow_datasets as tfds
+
+    monkeypatch.setattr(tfds, "builder", functools.partial(tfds.builder, data_dir=tmp_path))
+    with pytest.raises(
+        DataMissingError, match=r"'mnist' is not prepared: .*TFDS_DATA_DIR.*load\(\"mnist\"\)"
+    ) as caught:
+        load_dataset("mnist")
+    assert str(tmp_path) in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("features", "splits", "message"),
+    [
+        ({"text": SimpleNamespace()}, ["train", "test"], "is no classification of images of one size"),
+        ({"image": SimpleNamespace(shape=(None, None, 3))}, ["train", "test"], "of images of one size"),
+        ({"image": SimpleNamespace(shape=(9, 9)), "label": SimpleNamespace(num_classes=2)}, ["train"], "one size"),
+        ({"image": SimpleNamespace(shape=(8, 8, 3)), "label": SimpleNamespace()}, ["train", "test"], "no classific"),
+        (
+            {"image": SimpleNamespace(shape=(8, 8, 3)), "label": SimpleNamespace(num_classes=2)},
+            ["train"],
+            "'test' were",
+        ),
+    ],
+)
+def test_sets_that_are_no_image_classification_are_refused(
+    features: dict[str, Any], splits: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorflow_datasets as tfds
+
+    info = SimpleNamespace(features=features, splits=dict.fromkeys(splits))
+    monkeypatch.setattr(tfds, "builder", lambda name: SimpleNamespace(is_prepared=lambda: True, info=info))
+    with pytest.raises(ValueError, match=message):
+        load_dataset("cifar10")
+
+
 # === Names ===
+
+
+def test_names_of_tensorflow_datasets_are_known_without_their_data() -> None:
+    assert check_dataset_name("cifar10") == "cifar10"
+    assert "cifar10" not in list_datasets()
+    assert {"mnist", "fashion_mnist"} <= set(list_datasets())
+    with pytest.raises(ValueError, match=r"Unknown dataset 'cifar1'\. Did you mean 'cifar10"):
+        check_dataset_name("cifar1")
 
 
 def test_every_registration_in_the_package_is_found() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import zoo
-from zoo.recipes import recipe_text
+from zoo.recipes import change_recipe, parse_changes, recipe_text
 
 
 def test_every_recipe_is_valid_and_named_by_its_file():
@@ -62,3 +62,108 @@ def test_bad_files(tmp_path, text, says):
     path.write_text(text)
     with pytest.raises(ValueError, match=says):
         zoo.load_recipe(path)
+
+
+# === Changes ===
+
+
+def test_changes_are_made_and_recorded_and_the_recipe_stays():
+    recipe = zoo.load_recipe("mlp_flipout.iris")
+    before = recipe.model_dump()
+    changes = {
+        "epochs": 3,
+        "optimizer.learning_rate": 1e-3,
+        "augmentation.shift": 1,
+        "model.hidden": [4, 4],
+        "model.activation": "tanh",
+        "evaluation.spread_seeds": [],
+    }
+    changed = change_recipe(recipe, changes)
+    assert recipe.model_dump() == before
+    assert (changed.epochs, changed.optimizer.learning_rate, changed.augmentation.shift) == (3, 1e-3, 1)
+    assert changed.model == {**recipe.model, "hidden": [4, 4], "activation": "tanh"}
+    assert changed.evaluation.spread_seeds == ()
+    assert changed.evaluation.num_samples == recipe.evaluation.num_samples
+    assert changed.overrides == changes
+
+
+def test_changes_upon_changes_add_up():
+    once = change_recipe(zoo.load_recipe("mlp_flipout.iris"), {"epochs": 3, "seed": 4})
+    twice = change_recipe(once, {"epochs": 5})
+    assert (twice.epochs, twice.seed, twice.overrides) == (5, 4, {"epochs": 5, "seed": 4})
+    assert change_recipe(twice, {}) == twice
+
+
+def test_a_changed_recipe_survives_its_text(tmp_path):
+    changed = change_recipe(zoo.load_recipe("lenet5_flipout.mnist"), {"augmentation.rotation": 5.0, "notes": "größer"})
+    path = tmp_path / "changed.yaml"
+    path.write_text(recipe_text(changed), "utf-8")
+    assert zoo.load_recipe(path) == changed
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"epoch": 3}, "Did you mean 'epochs'"),
+        ({"epochs": 0}, "'epochs' got 0"),
+        ({"epochs": "many"}, "'epochs' got 'many'"),
+        ({"epochs": 2.5}, "'epochs' got 2.5"),
+        ({"optimizer.learning_rat": 1.0}, "optimizer.learning_rat"),
+        ({"optimizer.learning_rate": float("nan")}, "learning_rate"),
+        ({"optimizer.learning_rate": -1.0}, "learning_rate"),
+        ({"optimizer": 3}, "'optimizer' got 3"),
+        ({"epochs.more": 3}, "no key 'epochs.more': 'epochs' is 250, no mapping"),
+        ({"augmentation.shear": 3}, "augmentation.shear"),
+        ({"augmentation.rotation": 181.0}, "rotation"),
+        ({"augmentation.crop": 0.0}, "crop"),
+        ({"dataset": "irs"}, "Did you mean 'iris'"),
+        ({"evaluation.spread_seeds": [-1]}, "spread_seeds"),
+        ({"calibration": "isotonic"}, "'calibration' got 'isotonic'"),
+        ({".": 1}, "Unknown key ''"),
+    ],
+)
+def test_bad_changes(changes, says):
+    with pytest.raises(ValueError, match=says):
+        change_recipe(zoo.load_recipe("mlp_flipout.iris"), changes)
+
+
+def test_changes_of_the_command_line():
+    assert parse_changes(
+        [
+            "epochs=3",
+            "optimizer.learning_rate=1e-3",
+            "optimizer.decay=null",
+            "model.hidden=[8, 8]",
+            "augmentation={shift: 2, flip: true}",
+            "notes=a = b",
+            "calibration=temperature",
+            "beta=.5",
+            "optimizer.clipnorm=1.0",
+        ]
+    ) == {
+        "epochs": 3,
+        "optimizer.learning_rate": 1e-3,
+        "optimizer.decay": None,
+        "model.hidden": [8, 8],
+        "augmentation": {"shift": 2, "flip": True},
+        "notes": "a = b",
+        "calibration": "temperature",
+        "beta": 0.5,
+        "optimizer.clipnorm": 1.0,
+    }
+    assert parse_changes([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("epochs", "KEY=VALUE was expected"),
+        ("=3", "KEY=VALUE was expected"),
+        ("", "KEY=VALUE was expected"),
+        ("model.hidden=[8", "not valid YAML"),
+        ("notes=!!python/object/apply:os.system ['x']", "not valid YAML"),
+    ],
+)
+def test_bad_changes_of_the_command_line(change, says):
+    with pytest.raises(ValueError, match=says):
+        parse_changes([change])

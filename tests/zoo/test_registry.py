@@ -15,12 +15,13 @@ from zoo.architectures.base import column_moments
 ARGUMENTS = {
     "mlp_flipout": {"input_shape": (4,), "num_outputs": 3},
     "lenet5_flipout": {"input_shape": (28, 28, 1), "num_outputs": 10},
+    "seedcnn_flipout": {"input_shape": (28, 28, 1), "num_outputs": 10},
 }
 
 
 def test_every_architecture_is_tested():
     assert set(ARGUMENTS) == set(ARCHITECTURES)
-    assert len(ARCHITECTURES) >= 2
+    assert len(ARCHITECTURES) >= 3
 
 
 @pytest.mark.parametrize("name", sorted(ARGUMENTS))

@@ -106,15 +106,20 @@ class NoiseStreams:
             noise = noise.fold_in(replica.replica_id_in_sync_group)
         return noise
 
+    @property
+    def variables(self) -> dict[str, keras.Variable]:
+        """The state of both streams, by name."""
+        return {name: generator.state for name, generator in zip(self.keys, self._generators, strict=True)}
+
     def save(self, store: Any) -> None:
         """Writes the state of both streams into a Keras weights store."""
-        for name, generator in zip(self.keys, self._generators, strict=True):
-            store[name] = np.asarray(generator.state)
+        for name, variable in self.variables.items():
+            store[name] = np.asarray(variable)
 
     def load(self, store: Any) -> None:
         """Reads what `save` wrote."""
-        for name, generator in zip(self.keys, self._generators, strict=True):
-            generator.state.assign(np.asarray(store[name]))
+        for name, variable in self.variables.items():
+            variable.assign(np.asarray(store[name]))
 
     keys = ("training_noise", "evaluation_noise")
 

@@ -26,6 +26,9 @@ _MAX_INPUTS = 2**20
 
 def _as_written(registry: SpecRegistry[Any], value: Any) -> Any:
     """A name or a config as it is, an object as its config. ValueError for what the registry does not know."""
+    # Keras would import whatever module its config names, and artifacts pass here.
+    if isinstance(value, dict) and "class_name" in value:
+        raise ValueError("a config of Keras is not taken here. Expected a name, or a mapping with the key 'name'")
     try:
         spec = registry.get(value)
     except TypeError as error:

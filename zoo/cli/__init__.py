@@ -1,7 +1,7 @@
 """The command line `tfp-bnn`: results on stdout, progress and messages on stderr.
 
-Exit codes: 0 fine, 1 a check failed, 2 wrong usage or input, 130 interrupted. A verb imports TensorFlow only when it
-needs it.
+Exit codes: 0 fine, 1 a check failed, 2 wrong usage or input, 130 and 143 interrupted by SIGINT and SIGTERM. A verb
+imports TensorFlow only when it needs it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
     except ValueError as error:
         print(f"tfp-bnn: {error}", file=sys.stderr)
         sys.exit(2)
-    except (ImportError, OSError) as error:
+    except (ArithmeticError, ImportError, OSError) as error:
         print(f"tfp-bnn: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import sys
+import time
 from collections.abc import Iterator
 from typing import Any
+
+
+def say(message: str) -> None:
+    """A message for the user, apart from the results."""
+    print(message, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -23,7 +30,7 @@ def working(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def training_progress() -> Iterator[list[Any]]:
-    """Yields callbacks for `fit` that draw a progress bar with the ELBO and its parts.
+    """Yields callbacks that draw a progress bar for each training seed: time left, the ELBO and its parts.
 
     Where stderr is no terminal, ten lines in all are printed instead.
     """
@@ -32,22 +39,40 @@ def training_progress() -> Iterator[list[Any]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} epochs"))
-    bar = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[terms]}"), console=console)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[terms]}"))
+    bar = Progress(*columns, console=console)
 
     class Bar(keras.callbacks.Callback):
-        """One task for each call of `fit`."""
+        """One task for each training run."""
 
         def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-            total = self.params["epochs"]
-            self.task = bar.add_task("training", total=total, terms="")
-            self.lines = {round(total * tenth / 10) for tenth in range(1, 11)}
+            self._epochs, self._steps = self.params["epochs"], self.params["steps"]
+            self._task = bar.add_task("training", total=self._epochs * self._steps, terms="")
+            self._lines = {round(self._epochs * tenth / 10) for tenth in range(1, 11)}
+            self._first: tuple[int, float] | None = None
+            self._terms = ""
+
+        def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            self._epoch = epoch
+
+        def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+            done = self._epoch * self._steps + batch + 1
+            if self._first is None:
+                self._first = (done, time.monotonic())
+            what = f"epoch {self._epoch + 1}/{self._epochs}"
+            bar.update(self._task, completed=done, description=what, terms=self._terms or _terms(logs or {}))
 
         def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-            terms = _terms(logs or {})
-            bar.update(self.task, completed=epoch + 1, terms=terms)
-            if not console.is_terminal and epoch + 1 in self.lines:
-                console.print(f"epoch {epoch + 1}/{self.params['epochs']}  {terms}", highlight=False, soft_wrap=True)
+            self._terms = _terms(logs or {})
+            if not console.is_terminal and epoch + 1 in self._lines:
+                line = f"epoch {epoch + 1}/{self._epochs}  {self._terms}  {self._time_left(epoch + 1)} left"
+                console.print(line, highlight=False, soft_wrap=True)
+
+        def _time_left(self, epochs: int) -> str:
+            first_step, start = self._first or (0, time.monotonic())
+            done = max(1, epochs * self._steps - first_step)
+            seconds = (time.monotonic() - start) / done * (self._epochs - epochs) * self._steps
+            return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
 
     if console.is_terminal:
         with bar:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from zoo.cli.models import JsonOption, TrustOption
-from zoo.cli.progress import training_progress, working
+from zoo.cli.progress import say, training_progress, working
 from zoo.manifest import to_json
 
 
@@ -23,14 +26,46 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder for the artifact. Default: nothing is saved.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact in the folder.")] = False,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many training seeds give the spread.")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, as in optimizer.learning_rate=1e-3."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact or an unfinished run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run of --out.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Train a model by a recipe, and measure it on the test split for the recipe's training seeds."""
-    from zoo.training import train as train_by_recipe
+    """Train a model by a recipe, calibrate it, and measure it on the test split for the recipe's training seeds.
 
-    with training_progress() as callbacks:
-        run = train_by_recipe(recipe, out, epochs=epochs, seed=seed, overwrite=overwrite, callbacks=callbacks)
+    With --out, checkpoints and log.csv are kept in OUT.training until the artifact is written; a run that was killed or
+    interrupted goes on with --resume, and ends as if it had not been.
+    """
+    from zoo.recipes import parse_changes
+    from zoo.training import train as train_by_recipe
+    from zoo.training.loop import TrainingInterrupted
+
+    try:
+        with training_progress() as callbacks:
+            run = train_by_recipe(
+                recipe,
+                out,
+                epochs=epochs,
+                seed=seed,
+                seeds=seeds,
+                overrides=parse_changes(changes or []),
+                overwrite=overwrite,
+                resume=resume,
+                callbacks=callbacks,
+                tell=say,
+            )
+    except TrainingInterrupted as interruption:
+        say(f"{interruption}. To go on:\n{_resume_command(sys.argv[1:])}")
+        raise typer.Exit(128 + interruption.signum) from None
+    except KeyboardInterrupt:
+        # While the data were read, or the trained model was calibrated and measured.
+        if out is not None:
+            say(f"interrupted. To go on:\n{_resume_command(sys.argv[1:])}")
+        raise typer.Exit(128 + signal.SIGINT) from None
     if json:
         typer.echo(
             to_json({"name": run.recipe.name, "path": str(run.path) if run.path else None, **run.metrics}), nl=False
@@ -47,6 +82,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     num_samples: Annotated[int, typer.Option(min=1, help="Monte Carlo samples of the weights.")] = 50,
     seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    calibrated: Annotated[bool, typer.Option(help="Whether the model's calibration is applied.")] = True,
     trust: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -59,16 +95,16 @@ def evaluate(
     if dataset is None:
         raise ValueError(f"The artifact {name!r} does not say what it was trained on. Pass --dataset.")
     with working(f"evaluating {name} on {dataset} ({split}), {num_samples} samples"):
-        metrics = measure(open_model(name, trust), dataset, split, num_samples, seed)
+        metrics = measure(open_model(name, trust), dataset, split, num_samples, seed, calibrated)
     if json:
-        typer.echo(
-            to_json(
-                {"name": name, "dataset": dataset, "split": split, "num_samples": num_samples, "seed": seed, **metrics}
-            ),
-            nl=False,
-        )
+        about: dict[str, Any] = {"name": name, "dataset": dataset, "split": split, "num_samples": num_samples}
+        typer.echo(to_json({**about, "seed": seed, "calibrated": calibrated, **metrics}), nl=False)
     else:
         _print_table(metrics)
+
+
+def _resume_command(arguments: list[str]) -> str:
+    return shlex.join(["tfp-bnn", *arguments, *([] if "--resume" in arguments else ["--resume"])])
 
 
 def _print_table(metrics: dict[str, float]) -> None:

@@ -9,16 +9,25 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from zoo.datasets.base import DATASETS, Dataset, Split
+from tfp_bnn.registry import unknown_name_message
+from zoo.datasets.base import DATASETS, DataMissingError, Dataset, Split
 
-__all__ = ["DATASETS", "Dataset", "Split", "list_datasets", "load_dataset"]
+__all__ = [
+    "DATASETS",
+    "DataMissingError",
+    "Dataset",
+    "Split",
+    "check_dataset_name",
+    "list_datasets",
+    "load_dataset",
+]
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
 
 def list_datasets() -> list[str]:
-    """The names that `load_dataset` takes, sorted."""
+    """The names of the zoo's own datasets, sorted; `load_dataset` knows those of tensorflow-datasets too."""
     return sorted(DATASETS)
 
 
@@ -26,13 +35,15 @@ def load_dataset(name: str) -> Dataset:
     """Loads a dataset by its name.
 
     Args:
-        name: one of `list_datasets()`.
+        name: one of `list_datasets()`, or an image-classification set of tensorflow-datasets that is prepared in
+            `TFDS_DATA_DIR`, such as `"cifar10"`.
 
     Returns:
         The dataset, made afresh at each call: its arrays may be changed in place.
 
     Raises:
-        ValueError: for an unknown name; the message gives the nearest.
+        ValueError: for an unknown name (the message gives the nearest), or a set that is no image classification.
+        DataMissingError: when the data are not on this machine; the message says how to get them.
 
     Example:
         >>> from zoo.datasets import load_dataset
@@ -40,4 +51,25 @@ def load_dataset(name: str) -> Dataset:
         >>> iris.train.x.shape, iris.num_classes
         ((96, 4), 3)
     """
-    return DATASETS[name]()
+    if check_dataset_name(name) in DATASETS:
+        return DATASETS[name]()
+    from zoo.datasets.tfds_images import load_tfds_images
+
+    return load_tfds_images(name)
+
+
+def check_dataset_name(name: str) -> str:
+    """The name, when `load_dataset` knows it, whether its data are here or not.
+
+    Raises:
+        ValueError: for any other name; the message gives the nearest.
+    """
+    if name in DATASETS:
+        return name
+    # Only for the names that are left: the import takes a while.
+    import tensorflow_datasets as tfds
+
+    of_tfds = tfds.list_builders(with_community_datasets=False)
+    if name not in of_tfds:
+        raise ValueError(unknown_name_message("dataset", name, sorted({*DATASETS, *of_tfds})))
+    return name

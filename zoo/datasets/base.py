@@ -14,6 +14,11 @@ from tfp_bnn.registry import Registry, unknown_name_message
 
 Task = Literal["classification", "regression"]
 
+
+class DataMissingError(OSError):
+    """A dataset is known, but its data are not on this machine."""
+
+
 SPLIT_NAMES = ("train", "validation", "test")
 # The first seed that puts the two identical rows of iris into one split.
 SPLIT_SEED = 1

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tfp_bnn.registry import unknown_name_message
-from zoo.recipes.schema import EvaluationRecipe, OptimizerRecipe, Recipe
+from zoo.recipes.schema import AugmentationRecipe, EvaluationRecipe, OptimizerRecipe, Recipe
 from zoo.validation import validate
 
-__all__ = ["EvaluationRecipe", "OptimizerRecipe", "Recipe", "list_recipes", "load_recipe", "recipe_text"]
+__all__ = [
+    "AugmentationRecipe",
+    "EvaluationRecipe",
+    "OptimizerRecipe",
+    "Recipe",
+    "change_recipe",
+    "list_recipes",
+    "load_recipe",
+    "parse_changes",
+    "recipe_text",
+]
 
 _FOLDER = Path(__file__).parent
 _MAX_BYTES = 2**18
@@ -52,6 +64,67 @@ def load_recipe(source: str | Path | dict[str, Any] | Recipe) -> Recipe:
     if not isinstance(values, dict):
         raise ValueError(f"The recipe {str(path)!r} holds {type(values).__name__}; a mapping of keys was expected.")
     return validate(Recipe, values, f"The recipe {str(path)!r}")
+
+
+def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """A recipe with some values changed, and the changes recorded in its `overrides`.
+
+    Args:
+        recipe: stays as it is.
+        changes: new values by dotted key, such as `{"optimizer.learning_rate": 1e-3}`.
+
+    Returns:
+        The validated new recipe.
+
+    Raises:
+        ValueError: for an unknown key or a value out of bounds.
+
+    Example:
+        >>> from zoo.recipes import change_recipe, load_recipe
+        >>> changed = change_recipe(load_recipe("mlp_flipout.iris"), {"optimizer.learning_rate": 1e-3})
+        >>> changed.optimizer.learning_rate, changed.overrides
+        (0.001, {'optimizer.learning_rate': 0.001})
+    """
+    values = recipe.model_dump(mode="json")
+    for key, value in changes.items():
+        *parents, last = key.split(".")
+        place = values
+        for parent in parents:
+            inner = place[parent] = {} if place.get(parent) is None else place[parent]
+            if not isinstance(inner, dict):
+                raise ValueError(f"The recipe {recipe.name!r} has no key {key!r}: {parent!r} is {inner!r}, no mapping.")
+            place = inner
+        place[last] = value
+    values["overrides"] = {**recipe.overrides, **changes}
+    return validate(Recipe, values, f"The recipe {recipe.name!r}")
+
+
+def parse_changes(changes: Sequence[str]) -> dict[str, Any]:
+    """Changes of a recipe as they are written on the command line.
+
+    Args:
+        changes: each `key=value`, the value in YAML, such as `"optimizer.learning_rate=1e-3"`.
+
+    Returns:
+        Values by dotted key, for `change_recipe`.
+
+    Raises:
+        ValueError: for one without `=`, or a value that is not YAML.
+    """
+    parsed = {}
+    for change in changes:
+        key, sign, value = change.partition("=")
+        if not sign or not key:
+            raise ValueError(f"Got the change {change!r}; KEY=VALUE was expected, as in optimizer.learning_rate=1e-3.")
+        try:
+            parsed[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"The value of the change {change!r} is not valid YAML: {error}") from None
+        # YAML 1.1 takes 1e-3, without a point, for a string.
+        if isinstance(parsed[key], str):
+            with contextlib.suppress(ValueError):
+                parsed[key] = float(parsed[key])
+    return parsed
 
 
 def recipe_text(recipe: Recipe) -> str:

@@ -26,7 +26,8 @@ def run(*arguments: object) -> str:
 
 def test_list_and_show_as_text_and_json():
     assert "lenet5_flipout.digits" in run("list")
-    assert [entry["name"] for entry in json.loads(run("list", "lenet5*", "--json"))] == ["lenet5_flipout.digits"]
+    names = [entry["name"] for entry in json.loads(run("list", "lenet5*", "--json"))]
+    assert names == [f"lenet5_flipout.{tag}" for tag in ("digits", "fashion_mnist", "mnist")]
     assert run("show", "mlp_flipout.iris").startswith("# mlp_flipout.iris\n")
     assert json.loads(run("show", "mlp_flipout.iris", "--json"))["config"]["architecture"] == "mlp_flipout"
 

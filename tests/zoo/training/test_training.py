@@ -94,3 +94,29 @@ def test_folder_that_is_no_artifact_is_refused_before_training(tmp_path):
 def test_no_training_seed_counts_twice(tmp_path):
     recipe = {**RECIPE, "epochs": 1, "evaluation": {"num_samples": 2, "spread_seeds": [1, 2, 2]}}
     assert zoo.train(recipe, seed=1).metrics["training_seeds"] == [1, 2]
+
+
+def test_it_is_told_which_epoch_was_best():
+    told = []
+    run = zoo.train(RECIPE, measure=False, tell=told.append)
+    best = int(np.argmin(run.history["val_nll"]))
+    assert told == [f"seed 0: lowest validation NLL {run.history['val_nll'][best]:.4f} in epoch {best + 1}"]
+
+
+def test_images_are_augmented_in_their_own_dtype_and_only_for_training():
+    recipe = {
+        **RECIPE,
+        "name": "mlp_flipout.a",
+        "dataset": "digits",
+        "standardize_inputs": False,
+        "model": {"hidden": [4], "pixel_max": 16.0},
+        "batch_size": 600,
+        "epochs": 1,
+    }
+    plain = zoo.train(recipe, measure=False)
+    nothing = zoo.train({**recipe, "augmentation": {}}, measure=False)
+    shifted = zoo.train({**recipe, "augmentation": {"shift": 2}}, measure=False)
+    # An augmentation that does nothing changes no bit, and neither order nor noise depend on it.
+    assert nothing.history == plain.history
+    assert shifted.history["nll"] != plain.history["nll"]
+    assert shifted.history["beta"] == plain.history["beta"]

@@ -1,0 +1,480 @@
+"""Checkpoints: a generation is whole or passed over, whatever the process or the disk does meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zoo.manifest import describe_files
+from zoo.training.checkpoints import CheckpointError, Checkpoints, Progress, describe_array, locked
+
+FINGERPRINT = {"recipe": {"epochs": 3, "optimizer": {"name": "adam"}}, "num_classes": 3}
+
+
+def arrays_of(steps: int) -> dict[str, np.ndarray]:
+    """What a run has after `steps`: odd dtypes, a scalar, an empty array, and one that is not contiguous."""
+    rng = np.random.default_rng(steps)
+    return {
+        "model/0/kernel": rng.normal(size=(3, 4)).astype(np.float32).T,
+        "optimizer/0": np.array(steps, np.int64),
+        "training_noise": rng.integers(0, 2**32, size=2, dtype=np.uint32),
+        "empty": np.zeros((0, 2), np.float32),
+    }
+
+
+def progress_of(steps: int) -> Progress:
+    return Progress(
+        epoch=steps // 4,
+        step=steps % 4,
+        rows=10 * (steps % 4),
+        sums={"loss": 0.1 + steps, "nll": 1 / 3},
+        history={"loss": [1e-300, float("nan"), -float("inf"), 0.1 + 0.2]},
+        best={"epoch": 0, "val_nll": 0.3},
+        callbacks=[{"stopped": False}],
+    )
+
+
+def save(checkpoints: Checkpoints, steps: int) -> Path:
+    return checkpoints.save(steps, progress_of(steps), arrays_of(steps))
+
+
+def steps_loaded(folder: Path) -> int:
+    """After how many steps the generation was saved that a new process loads; it must be that one bit by bit."""
+    progress, arrays, _ = Checkpoints(folder, FINGERPRINT).load()
+    steps = int(arrays["optimizer/0"])
+    # By their text, in which NaN equals NaN and every other bit counts.
+    assert repr(progress) == repr(progress_of(steps))
+    expected = arrays_of(steps)
+    assert set(arrays) == set(expected)
+    for name, value in expected.items():
+        assert arrays[name].dtype == value.dtype
+        np.testing.assert_array_equal(arrays[name], value)
+    return steps
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "out.training" / "seed-0"
+
+
+# === Without harm ===
+
+
+def test_the_newest_is_loaded_and_three_are_kept(folder):
+    checkpoints = Checkpoints(folder, FINGERPRINT)
+    for steps in (0, 3, 7, 12, 100):
+        assert save(checkpoints, steps).is_dir()
+        assert steps_loaded(folder) == steps
+    assert [path.name for path in checkpoints.generations()] == [
+        "generation-0000000007",
+        "generation-0000000012",
+        "generation-0000000100",
+    ]
+    assert sorted(path.name for path in folder.iterdir()) == [path.name for path in checkpoints.generations()]
+
+
+def test_the_same_step_can_be_saved_again(folder):
+    checkpoints = Checkpoints(folder, FINGERPRINT)
+    for steps in (4, 8, 8):
+        save(checkpoints, steps)
+    assert len(checkpoints.generations()) == 2
+    assert steps_loaded(folder) == 8
+
+
+def test_nothing_to_load(folder):
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .* without --resume"):
+        Checkpoints(folder, FINGERPRINT).load()
+
+
+def test_array_description_tells_arrays_apart():
+    a = np.arange(6, dtype=np.float32)
+    different = [a, a.reshape(2, 3), a.reshape(3, 2), a.astype(np.float64), a + 1, a.view(np.int32)]
+    assert len({json.dumps(describe_array(array)) for array in different}) == len(different)
+    assert describe_array(a.reshape(2, 3)) == describe_array(np.asfortranarray(a.reshape(2, 3)))
+
+
+# === T1: killed while a checkpoint is written ===
+
+
+class Killed(BaseException):
+    """The process is dead: no handler may mend anything, because everything that it does fails again."""
+
+
+class KillAtOperation:
+    """Lets `allowed` operations on files pass and kills at the next one, before it, or half-way through it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, allowed: int) -> None:
+        self.left = allowed
+        self.done: list[str] = []
+        fsync, rename, rmtree, mkdtemp = os.fsync, Path.rename, shutil.rmtree, tempfile.mkdtemp
+
+        def dying_fsync(descriptor: int) -> None:
+            self._count("fsync", lambda: self._lose_half(descriptor))
+            fsync(descriptor)
+
+        def dying_rmtree(path: Path, ignore_errors: bool = False) -> None:
+            if Path(path).exists():
+                self._count("rmtree")
+                self._count("rmtree, half-way", lambda: sorted(Path(path).iterdir())[0].unlink())
+            rmtree(path, ignore_errors=ignore_errors)
+
+        def dying_rename(path: Path, target: Path) -> Path:
+            self._count("rename")
+            return rename(path, target)
+
+        def dying_mkdtemp(*args: str, **kwargs: str) -> str:
+            self._count("mkdtemp")
+            return mkdtemp(*args, **kwargs)
+
+        monkeypatch.setattr("zoo.training.checkpoints.os.fsync", dying_fsync)
+        monkeypatch.setattr("zoo.training.checkpoints.shutil.rmtree", dying_rmtree)
+        monkeypatch.setattr("zoo.training.checkpoints.tempfile.mkdtemp", dying_mkdtemp)
+        monkeypatch.setattr(Path, "rename", dying_rename)
+
+    def _count(self, name: str, last_act: Callable[[], None] = lambda: None) -> None:
+        if self.left == 0:
+            self.left = -1
+            last_act()
+        if self.left < 0:
+            raise Killed
+        self.left -= 1
+        self.done.append(name)
+
+    @staticmethod
+    def _lose_half(descriptor: int) -> None:
+        """What was not synchronized may be lost with the machine."""
+        if not os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+
+
+def operations_of_save(saved_before: list[int], steps: int) -> list[str]:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        checkpoints = Checkpoints(Path(folder), FINGERPRINT)
+        for earlier in saved_before:
+            save(checkpoints, earlier)
+        counter = KillAtOperation(patch, 10**9)
+        save(checkpoints, steps)
+        return counter.done
+
+
+class TestT1KilledWithinSave:
+    @pytest.mark.parametrize(
+        ("saved_before", "steps"),
+        [([0], 1), ([0, 4, 8], 12), ([4, 8], 8)],
+        ids=["few", "an old one is removed", "the same step again"],
+    )
+    def test_a_whole_generation_loads_after_a_kill_at_any_operation(self, tmp_path, saved_before, steps):
+        operations = operations_of_save(saved_before, steps)
+        assert operations.count("fsync") == 5
+        assert "rename" in operations
+        assert ("rmtree" in operations) == (steps in saved_before or len(saved_before) == 3)
+        assert operations.count("rename") == 1 + (steps in saved_before)
+        loaded = []
+        for allowed in range(len(operations) + 1):
+            folder = tmp_path / str(allowed)
+            checkpoints = Checkpoints(folder, FINGERPRINT)
+            for earlier in saved_before:
+                save(checkpoints, earlier)
+            with pytest.MonkeyPatch.context() as patch:
+                KillAtOperation(patch, allowed)
+                if allowed < len(operations):
+                    with pytest.raises(Killed):
+                        save(checkpoints, steps)
+                else:
+                    save(checkpoints, steps)
+            loaded.append(steps_loaded(folder))
+            # No kill leaves a generation that would have to be passed over.
+            assert Checkpoints(folder, FINGERPRINT).load()[2] == []
+            # A new process has cleared what was half-written, and goes on saving.
+            assert not list(folder.glob(".writing-*"))
+            save(Checkpoints(folder, FINGERPRINT), steps + 4)
+            assert steps_loaded(folder) == steps + 4
+        # The one before or the new one; where a step is saved again, the one before that while the two change places.
+        assert set(loaded) <= {*saved_before[-2:], steps}
+        assert loaded[-1] == steps
+        if steps not in saved_before:
+            assert loaded == sorted(loaded)
+            assert set(loaded) == {saved_before[-1], steps}
+
+    def test_a_kill_between_two_generations_of_the_same_step_leaves_the_one_before(self, folder):
+        checkpoints = Checkpoints(folder, FINGERPRINT)
+        for steps in (4, 8):
+            save(checkpoints, steps)
+        rename = Path.rename
+
+        def die_before_the_second(path: Path, target: Path) -> Path:
+            if target.name.startswith("generation-"):
+                raise Killed
+            return rename(path, target)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Path, "rename", die_before_the_second)
+            with pytest.raises(Killed):
+                save(checkpoints, 8)
+        assert steps_loaded(folder) == 4
+
+
+# === T5: the disk ===
+
+
+def full_disk(*args: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class TestT5Disk:
+    @pytest.mark.parametrize("where", ["zoo.training.checkpoints.os.fsync", "zoo.training.checkpoints._write"])
+    def test_full(self, folder, monkeypatch, where):
+        checkpoints = Checkpoints(folder, FINGERPRINT)
+        save(checkpoints, 4)
+        before = contents(folder)
+        with monkeypatch.context() as patch:
+            patch.setattr(where, full_disk)
+            with pytest.raises(OSError, match=r"after 8 steps .* No space left .* Earlier checkpoints are intact") as e:
+                save(checkpoints, 8)
+        assert e.value.errno == errno.ENOSPC
+        assert str(folder) in str(e.value)
+        assert contents(folder) == before
+        assert [path.name for path in folder.iterdir()] == ["generation-0000000004"]
+        assert steps_loaded(folder) == 4
+        save(checkpoints, 8)
+        assert steps_loaded(folder) == 8
+
+    def test_full_half_way_through_a_file(self, folder, monkeypatch):
+        checkpoints = Checkpoints(folder, FINGERPRINT)
+        save(checkpoints, 4)
+        write = Path.open
+
+        class Half:
+            def __init__(self, file):
+                self.file = file
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *args):
+                self.file.close()
+
+            def write(self, data):
+                self.file.write(data[: len(data) // 2])
+                full_disk()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "open", lambda path, mode: Half(write(path, mode)))
+            with pytest.raises(OSError, match="No space left"):
+                save(checkpoints, 8)
+        assert [path.name for path in folder.iterdir()] == ["generation-0000000004"]
+        assert steps_loaded(folder) == 4
+
+    def test_read_only(self, folder, monkeypatch):
+        checkpoints = Checkpoints(folder, FINGERPRINT)
+        save(checkpoints, 4)
+
+        def refuse(*args: object, **kwargs: object) -> None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        with monkeypatch.context() as patch:
+            patch.setattr("zoo.training.checkpoints.tempfile.mkdtemp", refuse)
+            with pytest.raises(OSError, match=r"Read-only file system\. Earlier .* make it writable, and resume"):
+                save(checkpoints, 8)
+        assert steps_loaded(folder) == 4
+
+    def test_a_file_in_place_of_the_folder(self, tmp_path):
+        (tmp_path / "out.training").write_text("not a folder")
+        with pytest.raises(OSError, match=r"out\.training"):
+            Checkpoints(tmp_path / "out.training" / "seed-0", FINGERPRINT)
+
+    def test_folder_deleted_meanwhile(self, folder):
+        checkpoints = Checkpoints(folder, FINGERPRINT)
+        save(checkpoints, 4)
+        shutil.rmtree(folder)
+        with pytest.raises(OSError, match=r"after 8 steps could not be written to .*seed-0"):
+            save(checkpoints, 8)
+        assert not folder.exists()
+
+
+# === T6: damaged files ===
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def replace_by_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "truncated": truncate,
+    "half": half,
+    "empty": lambda path: path.write_bytes(b""),
+    "garbage": lambda path: path.write_bytes(b"\x00\xff garbage" * 100),
+    "a bit flipped": flip_a_bit,
+    "missing": Path.unlink,
+    "a folder": replace_by_a_folder,
+}
+FILES = ("manifest.json", "state.json", "state.safetensors")
+
+
+class TestT6Damaged:
+    @pytest.mark.parametrize("name", FILES)
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_the_one_before_is_loaded_and_it_says_so(self, folder, name, damage):
+        checkpoints = Checkpoints(folder, FINGERPRINT)
+        for steps in (4, 8):
+            save(checkpoints, steps)
+        DAMAGES[damage](folder / "generation-0000000008" / name)
+        progress, arrays, (message,) = checkpoints.load()
+        assert int(arrays["optimizer/0"]) == 4
+        assert progress.epoch == 1
+        assert message.startswith("the checkpoint generation-0000000008 is damaged and was passed over: ")
+        assert len(message) > 80
+
+    @pytest.mark.parametrize(
+        ("state", "says"),
+        [
+            ([], "another release"),
+            ({"schema": 99}, "another release"),
+            ({"schema": 1, "epoch": 3}, "has the keys"),
+            ({"schema": 1, "fingerprint": {}, "epochs": 3}, "has the keys"),
+        ],
+    )
+    def test_a_state_that_its_manifest_vouches_for_but_that_is_none(self, folder, state, says):
+        checkpoints = Checkpoints(folder, FINGERPRINT)
+        for steps in (4, 8):
+            save(checkpoints, steps)
+        newest = folder / "generation-0000000008"
+        (newest / "state.json").write_text(json.dumps(state))
+        (newest / "manifest.json").write_text(json.dumps({"schema": 1, "files": describe_files(newest)}))
+        _, arrays, (message,) = checkpoints.load()
+        assert int(arrays["optimizer/0"]) == 4
+        assert says in message
+
+    def test_all_of_them(self, folder):
+        checkpoints = Checkpoints(folder, FINGERPRINT)
+        for steps in (0, 4, 8):
+            save(checkpoints, steps)
+        for generation, name in zip(checkpoints.generations(), FILES, strict=True):
+            truncate(generation / name)
+        with pytest.raises(CheckpointError, match=r"No checkpoint in .*0008.*0004.*0000.*Start anew with --overwrite"):
+            checkpoints.load()
+
+    def test_damaged_ones_do_not_crowd_out_new_ones(self, folder):
+        checkpoints = Checkpoints(folder, FINGERPRINT)
+        for steps in (0, 4, 8, 12):
+            save(checkpoints, steps)
+        # A kill before the removal of the oldest leaves one more than are kept.
+        save(Checkpoints(folder, FINGERPRINT, keep=9), 2)
+        for steps in (4, 8, 12):
+            truncate_folder = folder / f"generation-{steps:010d}"
+            truncate_folder.mkdir(exist_ok=True)
+            (truncate_folder / "manifest.json").write_text("{")
+        assert steps_loaded(folder) == 2
+        save(checkpoints, 3)
+        assert steps_loaded(folder) == 3
+        assert [path.name[-2:] for path in checkpoints.generations()] == ["02", "03"]
+
+
+# === T7: another run ===
+
+
+class TestT7AnotherRun:
+    @pytest.mark.parametrize(
+        ("changed", "says"),
+        [
+            ({"recipe": {"epochs": 4}}, "recipe.epochs was 3 and is 4"),
+            ({"recipe": {"optimizer": {"name": "sgd"}}}, "recipe.optimizer.name was 'adam' and is 'sgd'"),
+            ({"num_classes": 4}, "num_classes was 3 and is 4"),
+            ({"more": True}, "more was 'not set' and is True"),
+            ({"num_classes": 4, "recipe": {"epochs": 4}}, "num_classes was 3 and is 4; recipe.epochs was 3 and is 4"),
+        ],
+    )
+    def test_is_refused_field_by_field(self, folder, changed, says):
+        save(Checkpoints(folder, FINGERPRINT), 4)
+        merged = {**FINGERPRINT, **changed, "recipe": {**FINGERPRINT["recipe"], **changed.get("recipe", {})}}
+        before = contents(folder)
+        with pytest.raises(CheckpointError) as caught:
+            Checkpoints(folder, merged).load()
+        assert f"was another one: {says}. Resume it with" in str(caught.value)
+        assert contents(folder) == before
+
+    def test_what_is_missing_now(self, folder):
+        save(Checkpoints(folder, FINGERPRINT), 4)
+        with pytest.raises(CheckpointError, match="num_classes was 3 and is 'not set'"):
+            Checkpoints(folder, {"recipe": FINGERPRINT["recipe"]}).load()
+
+    def test_another_run_is_not_passed_over_for_an_older_generation(self, folder):
+        save(Checkpoints(folder, {"a": 1}), 4)
+        save(Checkpoints(folder, {"a": 2}), 8)
+        with pytest.raises(CheckpointError, match="a was 2 and is 1"):
+            Checkpoints(folder, {"a": 1}).load()
+
+
+# === The lock ===
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lock, without importing anything heavy."""
+    folder = tmp_path / "out.training"
+    folder.mkdir()
+    code = (
+        "import fcntl, os, sys\n"
+        "file = open(sys.argv[1], 'a+')\n"
+        "fcntl.flock(file, fcntl.LOCK_EX)\n"
+        "file.write(f'process {os.getpid()}'); file.flush()\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-S", "-c", code, str(folder / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+class TestLock:
+    def test_another_process_is_named(self, tmp_path, holder):
+        with (
+            pytest.raises(CheckpointError, match=rf"Another process \(process {holder.pid}\) trains in"),
+            locked(tmp_path / "out.training"),
+        ):
+            pass
+
+    def test_a_killed_process_holds_it_no_longer(self, tmp_path, holder):
+        holder.kill()
+        holder.wait()
+        with locked(tmp_path / "out.training"):
+            assert (tmp_path / "out.training" / "lock").read_text() == f"process {os.getpid()}"
+
+    def test_twice_in_turn_but_not_at_once(self, tmp_path):
+        for _ in range(2):
+            with locked(tmp_path / "a"):
+                with pytest.raises(CheckpointError, match=f"process {os.getpid()}"), locked(tmp_path / "a"):
+                    pass
+                with locked(tmp_path / "b"):
+                    pass

@@ -1,0 +1,59 @@
+"""A convolutional network of two wide tanh layers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import keras
+from pydantic import Field, model_validator
+
+from tfp_bnn.layers import Convolution2DFlipout, DenseFlipout
+from zoo.architectures.base import ArchitectureConfig, Width, register_architecture
+
+# === Config ===
+
+
+class SeedCNNFlipoutConfig(ArchitectureConfig):
+    """The arguments of `seedcnn_flipout`.
+
+    Attributes:
+        widths: filters of the two convolutions and units of the hidden dense layer.
+        activation: of the hidden layers.
+        pixel_max: raw pixels run from 0 to this value, by which they are divided; None for no rescaling.
+    """
+
+    input_shape: Annotated[tuple[Width, ...], Field(min_length=3, max_length=3)] = (28, 28, 1)
+    num_outputs: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 10
+    widths: tuple[Width, Width, Width] = (32, 32, 64)
+    activation: Literal["relu", "tanh", "gelu", "silu", "elu"] = "tanh"
+    pixel_max: Annotated[float, Field(strict=True, gt=0, le=65535)] | None = 255.0
+
+    @model_validator(mode="after")
+    def _large_enough(self) -> SeedCNNFlipoutConfig:
+        rows, columns = self.input_shape[:2]
+        if min(rows, columns) < 16:
+            raise ValueError(
+                f"images of {rows}x{columns} are too small: the second pooling would leave nothing. Expected at least "
+                "16x16"
+            )
+        return self
+
+
+# === Functional Model ===
+
+
+@register_architecture("seedcnn_flipout", SeedCNNFlipoutConfig)
+def seedcnn_flipout(config: SeedCNNFlipoutConfig, inputs: keras.KerasTensor) -> keras.KerasTensor:
+    """Flipout network: conv 32 5x5 valid tanh, pool, conv 32 5x5 valid tanh, pool, dense 64 tanh, classes."""
+    x = inputs
+    if config.pixel_max is not None:
+        x = keras.layers.Rescaling(1.0 / config.pixel_max, name="rescale")(x)
+    first, second, third = config.widths
+    hidden = {"activation": config.activation, **config.kernel_arguments}
+    x = Convolution2DFlipout(first, 5, name="conv1", **hidden)(x)
+    x = keras.layers.MaxPooling2D(name="pool1")(x)
+    x = Convolution2DFlipout(second, 5, name="conv2", **hidden)(x)
+    x = keras.layers.MaxPooling2D(name="pool2")(x)
+    x = keras.layers.Flatten(name="flatten")(x)
+    x = DenseFlipout(third, name="dense1", **hidden)(x)
+    return DenseFlipout(config.num_outputs, name="logits", **config.kernel_arguments)(x)

@@ -1,0 +1,87 @@
+"""Measuring again what the cards say: `verify`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoo.cli.models import JsonOption
+from zoo.cli.progress import working
+from zoo.manifest import bundled_models, locate, to_json
+
+if TYPE_CHECKING:
+    from zoo.verification import Check
+
+# Width of the column with names such as test_uncalibrated/mutual_information.
+_QUANTITY = 38
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the verbs of this module."""
+    app.command("verify")(verify)
+
+
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Of pretrained models, or folders of artifacts. Default: all bundled.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Measure all that the cards say about the posteriors.")] = False,
+    results: Annotated[
+        Path | None, typer.Option(help="With --full: folder to write test.csv to, if nothing failed or was missing.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure again what the cards say: golden outputs and a quick set of test examples, or everything with --full.
+
+    A number must agree within 4 Monte Carlo standard errors, estimated from the samples drawn now. Where the data are
+    missing a number is neither passed nor failed, and counted apart. Exit code 1: a check failed, or beside the golden
+    outputs nothing could be measured again.
+    """
+    names = list(dict.fromkeys(names or bundled_models()))
+    for name in names:
+        locate(name)
+    if results is not None and not full:
+        raise ValueError("The results are numbers of the whole test split: give --full together with --results.")
+    from zoo.report import write_results
+    from zoo.verification import GOLDEN, Status
+    from zoo.verification import verify as verify_model
+
+    width = max([len(name) for name in names], default=4)
+    if not json:
+        typer.echo(
+            f"{'model':<{width}}  {'quantity':<{_QUANTITY}} {'card':>10} {'measured':>10} {'std. err.':>9}  status"
+        )
+    checks: list[Check] = []
+    for name in names:
+        with working(f"verifying {name}"):
+            found = verify_model(name, full)
+        checks += found
+        for check in found if not json else []:
+            typer.echo(_row(check, width))
+    counts = Counter(check.status for check in checks)
+    summary = {status.name.lower(): counts[status] for status in Status}
+    if json:
+        typer.echo(to_json({**summary, "checks": [asdict(check) for check in checks]}), nl=False)
+    else:
+        typer.echo(", ".join(f"{count} {status}" for status, count in zip(Status, summary.values(), strict=True)))
+    if results is not None:
+        if not checks or counts[Status.PASSED] < len(checks):
+            typer.echo(f"nothing was written to {results}: not all numbers passed", err=True)
+            raise typer.Exit(1)
+        write_results(checks, results)
+    again = [check for check in checks if check.status is Status.PASSED and check.quantity != GOLDEN]
+    raise typer.Exit(0 if again and not counts[Status.FAILED] else 1)
+
+
+def _row(check: Check, width: int) -> str:
+    numbers = (check.card, check.measured, check.standard_error)
+    cells = ["-" if number is None else f"{number:.4g}" for number in numbers]
+    message = f": {check.message}" if check.message else ""
+    return (
+        f"{check.model:<{width}}  {check.quantity:<{_QUANTITY}} {cells[0]:>10} {cells[1]:>10} {cells[2]:>9}  "
+        f"{check.status}{message}"
+    )

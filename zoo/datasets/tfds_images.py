@@ -1,0 +1,90 @@
+"""Image-classification sets of tensorflow-datasets, by their names there: `mnist`, `fashion_mnist`, `cifar10`, ..."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from zoo.datasets.base import DATASETS, DataMissingError, Dataset, Split
+
+# Of the training split where a set has no validation split: 10,000 of MNIST's 60,000.
+_VALIDATION_FRACTION = 1 / 6
+
+
+def load_tfds_images(name: str) -> Dataset:
+    """An image-classification set as tensorflow-datasets has prepared it, in its own order.
+
+    Pixels stay uint8 of shape `(height, width, channels)`, labels are int64. The test split is the set's own. The
+    validation split is the set's own too, or else the last sixth of the training split: of `mnist` and `fashion_mnist`
+    the last 10,000 of the 60,000.
+
+    Args:
+        name: of a builder of tensorflow-datasets.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        DataMissingError: when it is not prepared in `TFDS_DATA_DIR`; nothing is downloaded.
+        ValueError: when it is no image classification, its images differ in size, or it has no test split.
+    """
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(name)
+    if not builder.is_prepared():
+        raise DataMissingError(
+            f"The dataset {name!r} is not prepared: expected it in {str(builder.data_dir)!r}. Set TFDS_DATA_DIR to the "
+            "folder that has it, or download it with: "
+            f"python -c 'import tensorflow_datasets; tensorflow_datasets.load(\"{name}\")'"
+        )
+    info = builder.info
+    _check_features(name, info.features)
+    if "train" not in info.splits or "test" not in info.splits:
+        raise ValueError(
+            f"The dataset {name!r} has the splits {sorted(info.splits)}; 'train' and 'test' were expected."
+        )
+
+    def read(split: str) -> Split:
+        arrays = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1, shuffle_files=False))
+        return Split(arrays["image"], arrays["label"].astype(np.int64))
+
+    train = read("train")
+    if "validation" in info.splits:
+        validation = read("validation")
+    else:
+        kept = len(train) - round(len(train) * _VALIDATION_FRACTION)
+        train, validation = Split(train.x[:kept], train.y[:kept]), Split(train.x[kept:], train.y[kept:])
+    return Dataset(
+        name=name,
+        task="classification",
+        train=train,
+        validation=validation,
+        test=read("test"),
+        feature_names=None,
+        class_names=tuple(info.features["label"].names),
+        description=" ".join(info.description.split()),
+        source=f"{info.homepage}; via tensorflow-datasets, {info.full_name}.",
+    )
+
+
+@DATASETS.register("mnist")
+def mnist() -> Dataset:
+    """Handwritten digits, 70,000 images of shape `(28, 28, 1)`, uint8; from tensorflow-datasets."""
+    return load_tfds_images("mnist")
+
+
+@DATASETS.register("fashion_mnist")
+def fashion_mnist() -> Dataset:
+    """Articles of clothing, 70,000 images of shape `(28, 28, 1)`, uint8; from tensorflow-datasets."""
+    return load_tfds_images("fashion_mnist")
+
+
+def _check_features(name: str, features: Any) -> None:
+    image, label = (features[key] if key in features else None for key in ("image", "label"))
+    shape = getattr(image, "shape", None)
+    if getattr(label, "num_classes", None) is None or not shape or len(shape) != 3 or None in shape:
+        raise ValueError(
+            f"The dataset {name!r} is no classification of images of one size: expected the features 'image', of a "
+            f"fixed shape (height, width, channels), and 'label', a class; found {features!r}."
+        )

@@ -1,0 +1,88 @@
+"""What callbacks remember, so that a resumed run counts patience from where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+_SCALARS = (bool, int, float, str, type(None))
+_PREFIX = "callback"
+# Besides what every callback has: a threshold whose sign Keras turns once, at the first epoch that a callback sees.
+_LEFT_OUT = ("params", "model", "min_delta")
+
+
+def callback_states(
+    callbacks: Sequence[keras.callbacks.Callback], stopped: bool, arrays: dict[str, npt.NDArray[Any]]
+) -> list[dict[str, Any]]:
+    """The public attributes of callbacks that are numbers, strings or lists of arrays.
+
+    That is all that `EarlyStopping` and `ReduceLROnPlateau` remember: patience, best value, best weights.
+
+    Args:
+        callbacks: of the run.
+        stopped: whether one of them stopped it.
+        arrays: lists of arrays are added here, by names that start with `callback`.
+
+    Returns:
+        First `{"stopped": ...}`, then the class and the attributes of each callback, JSON only.
+    """
+    states: list[dict[str, Any]] = [{"stopped": bool(stopped)}]
+    for index, callback in enumerate(callbacks):
+        scalars: dict[str, Any] = {}
+        for name, value in _remembered(callback).items():
+            if isinstance(value, list):
+                for position, array in enumerate(value):
+                    arrays[f"{_PREFIX}/{index}/{name}/{position}"] = np.asarray(array)
+                scalars[name] = {"arrays": len(value)}
+            else:
+                scalars[name] = value
+        states.append({"class": type(callback).__name__, "attributes": scalars})
+    return states
+
+
+def restore_callbacks(
+    callbacks: Sequence[keras.callbacks.Callback],
+    states: Sequence[Mapping[str, Any]],
+    arrays: Mapping[str, npt.NDArray[Any]],
+) -> bool:
+    """Gives callbacks back what they remembered; one that is new, or of another class, starts afresh.
+
+    Args:
+        callbacks: of the run.
+        states: of `callback_states`.
+        arrays: to which `callback_states` added.
+
+    Returns:
+        Whether one of them had stopped the run.
+    """
+    for index, (callback, state) in enumerate(zip(callbacks, states[1:], strict=False)):
+        if state["class"] != type(callback).__name__:
+            continue
+        for name, value in state["attributes"].items():
+            if isinstance(value, dict):
+                value = [arrays[f"{_PREFIX}/{index}/{name}/{position}"] for position in range(value["arrays"])]
+            setattr(callback, name, value)
+    return bool(states and states[0]["stopped"])
+
+
+def without_callbacks(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays that `callback_states` did not add."""
+    return {name: array for name, array in arrays.items() if not name.startswith(f"{_PREFIX}/")}
+
+
+def _remembered(callback: keras.callbacks.Callback) -> dict[str, Any]:
+    remembered = {}
+    for name, value in vars(callback).items():
+        if name.startswith("_") or name in _LEFT_OUT:
+            continue
+        if isinstance(value, np.generic):
+            value = value.item()
+        # Keras gives a weight of shape () as a NumPy number.
+        is_arrays = isinstance(value, list) and value and all(isinstance(v, np.ndarray | np.generic) for v in value)
+        if isinstance(value, _SCALARS) or is_arrays:
+            remembered[name] = value
+    return remembered

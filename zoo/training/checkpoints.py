@@ -1,0 +1,244 @@
+"""Checkpoints of a training run: generations in a folder, each whole or not there at all.
+
+    lock                       held by the process that trains here
+    log.csv                    a row for each finished epoch
+    generation-0000000392/     after 392 steps
+        state.json             epoch, step, history, state of the callbacks, fingerprint
+        state.safetensors      weights, optimizer, noise
+        manifest.json          length and SHA-256 of both
+
+A generation is written under another name, synced, and renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+
+from zoo.cards import parse_tensors
+from zoo.manifest import MANIFEST_NAME, describe_files, read_manifest, read_verified
+
+SCHEMA_VERSION = 1
+_PREFIX, _WORKING = "generation-", ".writing-"
+
+
+class CheckpointError(ValueError):
+    """A run cannot be resumed from what is in its folder."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        epoch: finished epochs.
+        step: finished steps of the epoch that runs.
+        rows: examples that these steps saw.
+        sums: of the logs of these steps, each weighted by its rows.
+        history: a list of a number for each finished epoch, by name.
+        best: epoch (counts from 0) and value of the lowest validation NLL so far, or None.
+        callbacks: state of the callbacks, JSON only.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    rows: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    history: dict[str, list[float]] = field(default_factory=dict)
+    best: dict[str, float] | None = None
+    callbacks: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Checkpoints:
+    """The generations of one run.
+
+    Args:
+        folder: of the run; made when it is not there, and cleared of what a killed process left half-written.
+        fingerprint: all that the run depends on; a nested mapping of JSON values.
+        keep: how many generations stay.
+    """
+
+    def __init__(self, folder: Path, fingerprint: Mapping[str, Any], keep: int = 3) -> None:
+        self.folder = folder
+        self.keep = keep
+        self._fingerprint = _flat(json.loads(json.dumps(fingerprint)))
+        folder.mkdir(parents=True, exist_ok=True)
+        for unfinished in folder.glob(f"{_WORKING}*"):
+            shutil.rmtree(unfinished)
+
+    def generations(self) -> list[Path]:
+        """The folders of the generations, the newest last."""
+        return sorted(self.folder.glob(f"{_PREFIX}*"))
+
+    def save(self, steps: int, progress: Progress, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
+        """Writes a generation, then removes those that are too old, and damaged ones that `load` passed over.
+
+        Args:
+            steps: of the whole run.
+            progress: where the run stands.
+            arrays: `tfp_bnn.training_state`.
+
+        Returns:
+            Its folder.
+
+        Raises:
+            OSError: when it cannot be written. The generations before are untouched then.
+        """
+        target = self.folder / f"{_PREFIX}{steps:010d}"
+        try:
+            working = Path(tempfile.mkdtemp(prefix=_WORKING, dir=self.folder))
+            aside = working.with_name(f"{working.name}.old")
+            try:
+                state = {"schema": SCHEMA_VERSION, "fingerprint": self._fingerprint, **asdict(progress)}
+                # Losses may be infinite or NaN in `history`; Python's own JSON keeps them and every other bit.
+                _write(working / "state.json", json.dumps(state).encode())
+                _write(working / "state.safetensors", safetensors.numpy.save(_contiguous(arrays)))
+                manifest = {"schema": SCHEMA_VERSION, "files": describe_files(working)}
+                _write(working / MANIFEST_NAME, json.dumps(manifest).encode())
+                _sync(working)
+                if target.exists():
+                    # Half removed it would look like a damaged one.
+                    target.rename(aside)
+                working.rename(target)
+                _sync(self.folder)
+            finally:
+                shutil.rmtree(working, ignore_errors=True)
+                shutil.rmtree(aside, ignore_errors=True)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"The checkpoint after {steps} steps could not be written to {str(self.folder)!r}: {error.strerror}. "
+                "Earlier checkpoints are intact. Make room there, or make it writable, and resume",
+            ) from error
+        generations = self.generations()
+        # Later ones are damaged and were passed over: they must not count among those that stay.
+        position = generations.index(target) + 1
+        for old in [*generations[: max(0, position - self.keep)], *generations[position:]]:
+            shutil.rmtree(old, ignore_errors=True)
+        return target
+
+    def load(self) -> tuple[Progress, dict[str, npt.NDArray[Any]], list[str]]:
+        """Reads the newest generation that is whole.
+
+        Returns:
+            Where the run stood, its arrays, and a message for each damaged generation that was passed over.
+
+        Raises:
+            CheckpointError: when there is none, none is whole, or the run was another one (names each field).
+        """
+        messages: list[str] = []
+        for folder in reversed(self.generations()):
+            try:
+                state, arrays = _read(folder)
+            except (ValueError, OSError) as error:
+                messages.append(f"the checkpoint {folder.name} is damaged and was passed over: {error}")
+                continue
+            self._refuse_another_run(state.pop("fingerprint"))
+            return Progress(**state), arrays, messages
+        if messages:
+            raise CheckpointError(
+                f"No checkpoint in {str(self.folder)!r} can be read: {'; '.join(messages)}. Start anew with "
+                "--overwrite (overwrite=True)."
+            )
+        raise CheckpointError(
+            f"There is no checkpoint in {str(self.folder)!r}. Start the run without --resume (resume=False)."
+        )
+
+    def _refuse_another_run(self, stored: Mapping[str, Any]) -> None:
+        now = self._fingerprint
+        differences = [
+            f"{key} was {stored.get(key, 'not set')!r} and is {now.get(key, 'not set')!r}"
+            for key in sorted({*stored, *now})
+            if key not in stored or key not in now or stored[key] != now[key]
+        ]
+        if differences:
+            raise CheckpointError(
+                f"The run in {str(self.folder)!r} was another one: {'; '.join(differences)}. Resume it with what it "
+                "was started with, or start anew with --overwrite (overwrite=True)."
+            )
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes from training in a folder, which is made when it is not there.
+
+    The lock goes with the process, however it ends.
+
+    Raises:
+        CheckpointError: when another process trains there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise CheckpointError(
+                f"Another process ({file.read().strip() or 'unknown'}) trains in {str(folder)!r}. Wait for it, or "
+                "choose another folder."
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()}")
+        file.flush()
+        yield
+
+
+def describe_array(values: npt.NDArray[Any]) -> dict[str, Any]:
+    """Shape, dtype and SHA-256 of an array, for a fingerprint."""
+    digest = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+    return {"shape": list(values.shape), "dtype": str(values.dtype), "sha256": digest}
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    entry = read_manifest(folder)
+    if not isinstance(entry, dict):
+        raise ValueError(f"the manifest holds {type(entry).__name__}")
+    files = read_verified(folder, entry, max_bytes=None)
+    if set(files) != {"state.json", "state.safetensors"}:
+        raise ValueError(f"it holds {sorted(files)}")
+    state = json.loads(files["state.json"])
+    if not isinstance(state, dict) or state.pop("schema", None) != SCHEMA_VERSION:
+        raise ValueError("it was written by another release of tfp_bnn")
+    expected = {"fingerprint", *(entry.name for entry in fields(Progress))}
+    if set(state) != expected:
+        raise ValueError(f"its state.json has the keys {sorted(state)}; expected {sorted(expected)}")
+    return state, parse_tensors(files["state.safetensors"], str(folder / "state.safetensors"))
+
+
+def _contiguous(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    return {name: np.array(value, order="C") for name, value in arrays.items()}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return flat
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

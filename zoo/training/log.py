@@ -1,0 +1,34 @@
+"""The log of a run: `log.csv`, a row for each finished epoch."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from zoo.artifacts import LOG_NAME
+from zoo.manifest import write_atomically
+
+
+def log_text(history: Mapping[str, Sequence[float]]) -> str:
+    """The history as CSV: `epoch` (counts from 1) and a column for each name; numbers to the last bit."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["epoch", *history])
+    writer.writerows(
+        [epoch, *map(repr, values)] for epoch, values in enumerate(zip(*history.values(), strict=True), start=1)
+    )
+    return text.getvalue()
+
+
+def write_log(folder: Path, history: Mapping[str, Sequence[float]]) -> None:
+    """Writes `log.csv` into a folder; a reader sees the old one or the new one. OSError when it cannot be written."""
+    try:
+        write_atomically(folder / LOG_NAME, log_text(history))
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"The log could not be written to {str(folder)!r}: {error.strerror}. The checkpoints are those of before. "
+            "Make room there, or make it writable, and resume",
+        ) from error
