@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import safetensors
 import safetensors.numpy
+import yaml
 
 from zoo.manifest import locate, parse_json, read_verified, require
 
@@ -87,7 +88,9 @@ def model_card(
     ]
     parts += [f"- likelihood: `{config['config']['likelihood']}`\n"]
     if recipe:
-        parts += ["## Recipe\n", f"`tfp-bnn train {config['name']}` runs it:\n", f"```yaml\n{recipe}```\n"]
+        # One that was changed for this run is found in this folder only.
+        source = "recipe.yaml" if yaml.safe_load(recipe)["overrides"] else config["name"]
+        parts += ["## Recipe\n", f"`tfp-bnn train {source}` runs it:\n", f"```yaml\n{recipe}```\n"]
     return "\n".join(parts)
 
 

@@ -104,6 +104,8 @@ def train(
     """
     recipe = change_recipe(load_recipe(recipe), overrides or {})
     recipe = change_recipe(recipe, _short_overrides(recipe, epochs, seed, seeds))
+    if resume and out is None:
+        raise CheckpointError("There is nothing to resume without a folder. Pass the `out` of the run (--out).")
     target = folder = None
     if out is not None:
         target = check_target(out, overwrite)

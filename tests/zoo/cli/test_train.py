@@ -94,11 +94,19 @@ def test_changes_are_recorded_in_the_artifact(recipe, tmp_path, tfp_bnn):
         "beta": 0.5,
     }
     assert made.overrides == changes
+    # By its name the recipe would be another one.
+    assert "`tfp-bnn train recipe.yaml` runs it" in (out / "README.md").read_text("utf-8")
     assert (made.epochs, made.seed, made.beta, made.optimizer.learning_rate) == (1, 3, 0.5, 1e-2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "recipe.yaml"]
     lines = (out / "log.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["epoch", "1"]
     assert "log.csv" in json.loads((out / "manifest.json").read_text())["files"]
+
+
+def test_resume_without_a_folder_does_not_start_anew(recipe, tfp_bnn):
+    code, _, errors = tfp_bnn("train", recipe, "--resume")
+    assert code == 2
+    assert "nothing to resume without a folder" in errors
 
 
 def test_seeds_count_from_the_seed_that_was_set():
