@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +29,10 @@ class InjectedNoise:
         """Signs, exactly +1 or -1."""
         return self._once(name, shape, lambda size: self._rng.choice([-1.0, 1.0], size=size))
 
+    def keep(self, name: str, shape: Any, probability: float) -> Any:
+        """A mask, exactly 1 with the given probability and else 0."""
+        return self._once(name, shape, lambda size: self._rng.random(size) < probability)
+
     def _once(self, name: str, shape: Any, draw: Callable[..., np.ndarray]) -> Any:
         import tensorflow as tf
 
@@ -38,14 +47,14 @@ def injected_noise() -> InjectedNoise:
     return InjectedNoise()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def draw_outputs() -> Callable[..., np.ndarray]:
     """A function that gives the outputs of a layer under many independent draws, compiled into one loop."""
     import tensorflow as tf
 
     from tfp_bnn.layers.noise import Noise, noise_scope
 
-    def draw(layer: Any, inputs: np.ndarray, num_draws: int, training: bool, seed: int = 0) -> np.ndarray:
+    def draw(layer: Any, inputs: Any, num_draws: int, training: bool, seed: int = 0) -> np.ndarray:
         if not layer.built:
             layer.build(inputs.shape)
 
@@ -59,7 +68,7 @@ def draw_outputs() -> Callable[..., np.ndarray]:
 
             return tf.map_fn(once, tf.range(num_draws), fn_output_signature=layer.compute_dtype)
 
-        return run(tf.constant(inputs)).numpy()
+        return run(tf.nest.map_structure(tf.constant, inputs)).numpy()
 
     return draw
 
@@ -144,7 +153,7 @@ def _another(value: Any) -> Any:
     return value / 2 if isinstance(value, float) else value
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def assert_moments() -> Callable[..., None]:
     """A function that compares the moments of draws from known normals with what they should be."""
     import scipy.stats
@@ -163,3 +172,18 @@ def assert_moments() -> Callable[..., None]:
         np.testing.assert_array_less(scipy.stats.chi2.ppf(tail, num_draws), squares)
 
     return check
+
+
+@pytest.fixture(scope="session")
+def two_replicas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `tfp_bnn/two_replicas.py` found in a process that has two logical CPUs: half a minute, for slow tests."""
+    import tfp_bnn
+
+    found = tmp_path_factory.mktemp("two replicas") / "found.pickle"
+    path = os.pathsep.join([str(Path(tfp_bnn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, str(Path(__file__).parent / "tfp_bnn" / "two_replicas.py"), str(found)]
+    environment = {**os.environ, "PYTHONPATH": path}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+    # Written by that process a moment ago.
+    return pickle.loads(found.read_bytes())  # noqa: S301

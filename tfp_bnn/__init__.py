@@ -20,7 +20,16 @@ import keras  # noqa: E402
 
 _refuse_backend(keras.backend.backend())
 
-from tfp_bnn import calibration, layers, likelihoods, metrics, posteriors, priors, schedules  # noqa: E402
+from tfp_bnn import (  # noqa: E402
+    calibration,
+    hyperpriors,
+    layers,
+    likelihoods,
+    metrics,
+    posteriors,
+    priors,
+    schedules,
+)
 from tfp_bnn.calibration import calibrate  # noqa: E402
 from tfp_bnn.models import VariationalModel, VariationalSequential  # noqa: E402
 from tfp_bnn.predictive import PosteriorPredictive  # noqa: E402
@@ -33,6 +42,7 @@ __all__ = [
     "VariationalSequential",
     "calibrate",
     "calibration",
+    "hyperpriors",
     "layers",
     "likelihoods",
     "metrics",

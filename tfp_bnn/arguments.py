@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import numbers
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
+
+import numpy as np
 
 
 def is_number(value: Any) -> TypeGuard[float]:
@@ -14,3 +18,52 @@ def is_number(value: Any) -> TypeGuard[float]:
 def is_integer(value: Any) -> TypeGuard[int]:
     """Whether `value` is an integer."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def require_positive(owner: str, name: str, value: object) -> float:
+    """The value of an argument as a float.
+
+    Args:
+        owner: what has the argument, such as `"the prior 'normal'"`.
+        name: of the argument.
+        value: what came.
+
+    Raises:
+        ValueError: when the value is not a finite number larger than 0.
+    """
+    if not is_number(value) or not 0 < value < math.inf:
+        raise ValueError(f"`{name}` of {owner} must be a finite number larger than 0, but got {value!r}.")
+    return float(value)
+
+
+def require_array(
+    owner: str, values: Mapping[str, Any], name: str, shape: Sequence[int], least: float = -math.inf
+) -> np.ndarray:
+    """One of several named arrays, in float32.
+
+    Args:
+        owner: what has the arrays, such as `"posterior"`.
+        values: the arrays by name.
+        name: of the one wanted.
+        shape: that it must have.
+        least: the least value that it may have.
+
+    Raises:
+        ValueError: when there is none of that name, or it has another shape, a NaN, or a value that as a float32 is
+            infinite or less than `least`.
+    """
+    if name not in values:
+        raise ValueError(f"The {owner} needs the value {name!r}, but got only {sorted(values)}.")
+    with np.errstate(over="ignore"):
+        array = np.asarray(values[name]).astype(np.float32)
+    if array.shape != tuple(shape):
+        raise ValueError(f"The {owner} {name} must have the shape {tuple(shape)}, but got an array of {array.shape}.")
+    bad = ~(np.isfinite(array) & (array >= least))
+    if bad.any():
+        index = tuple(int(i) for i in np.argwhere(bad)[0])
+        bound = "" if least == -math.inf else f" and at least {least:.2g}"
+        raise ValueError(
+            f"The {owner} {name} must be finite{bound}, but {int(bad.sum())} of {bad.size} values are not; the first "
+            f"is {array[index]} at index {index}."
+        )
+    return array

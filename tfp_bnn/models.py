@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from tfp_bnn.predictive import forget_compiled
+from tfp_bnn.summaries import print_bayesian_summary
 from tfp_bnn.training_data import check_one_tensor, several_outputs_message
 from tfp_bnn.variational_mixin import VariationalMixin
 
@@ -26,6 +27,7 @@ class _Network(VariationalMixin, keras.Model):
         if self.outputs is not None and len(self.outputs) != 1:
             raise ValueError(several_outputs_message(len(self.outputs)))
         self._refuse_kl_weights()
+        self._bind_shared_priors()
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """The raw outputs of the network."""
@@ -37,10 +39,12 @@ class _Network(VariationalMixin, keras.Model):
             # Without the size of the batch that happened to come first.
             self.network.build((None, *input_shape[1:]))
         self.built = True
+        self._bind_shared_priors()
 
     def summary(self, *args: Any, **kwargs: Any) -> None:
-        """Prints the layers of the network, as `keras.Model.summary`."""
+        """Prints the layers of the network, as `keras.Model.summary`, and a table of its Bayesian weights."""
         self.network.summary(*args, **kwargs)
+        print_bayesian_summary(self, kwargs.get("print_fn"))
 
     @property
     def layers(self) -> list[keras.layers.Layer]:
@@ -141,6 +145,7 @@ class VariationalSequential(_Network):
     def add(self, layer: keras.layers.Layer) -> None:
         """Adds a layer on top of the stack."""
         self.network.add(layer)
+        self._bind_shared_priors()
         forget_compiled(self)
 
     def pop(self) -> keras.layers.Layer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
@@ -186,7 +187,7 @@ def predict_distribution(
 
     Args:
         model: a model with `likelihood`, `likelihood_weights` and `call_with_noise`.
-        x: inputs of shape `(n, ...)`.
+        x: inputs of shape `(n, ...)`; a list, tuple or dict of them where the model has several.
         num_samples: S.
         seed: of the draws; None for the posterior mean of every weight.
         batch_size: rows in one forward pass.
@@ -199,7 +200,8 @@ def predict_distribution(
     for name, value in (("num_samples", num_samples), ("batch_size", batch_size)):
         if not is_integer(value) or value < 1:
             raise ValueError(f"`{name}` must be an integer >= 1, but got {value!r}.")
-    x = np.asarray(x)
+    x = keras.tree.map_structure(np.asarray, x)
+    number = len(keras.tree.flatten(x)[0])
     learned = {role: np.asarray(variable) for role, variable in model.likelihood_weights.items()}
     weights: dict[str, Any] = learned
     forward = _forward(model, plug_in=seed is None)
@@ -207,12 +209,13 @@ def predict_distribution(
     shape: tuple[int, ...] = ()
     kept: list[np.ndarray] = []
     moments: dict[str, list[np.ndarray]] = {"mean": [], "entropy": [], "aleatoric": [], "epistemic": []}
-    for start in range(0, len(x), batch_size):
-        batch = tf.convert_to_tensor(x[start : start + batch_size])
+    for start in range(0, number, batch_size):
+        rows = slice(start, start + batch_size)
+        batch = keras.tree.map_structure(lambda array, rows=rows: tf.convert_to_tensor(array[rows]), x)
         outputs = np.stack(
             [np.asarray(forward(batch, root, tf.constant(sample)), np.float32) for sample in range(num_samples)]
         )
-        shape = (num_samples, len(x), *outputs.shape[2:])
+        shape = (num_samples, number, *outputs.shape[2:])
         if calibration is not None:
             outputs, weights = calibration.apply(outputs, learned, model.likelihood)
         if _bytes(shape) <= max_bytes:

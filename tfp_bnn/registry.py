@@ -154,8 +154,8 @@ class SpecRegistry(Registry[type[S]]):
         )
 
     def name_of(self, spec: S) -> str:
-        """The name under which the class of `spec` is registered."""
-        return next(name for name, cls in self._things.items() if cls is type(spec))
+        """The name under which the class of `spec` is registered; that of the class itself where it is not."""
+        return next((name for name, cls in self._things.items() if cls is type(spec)), type(spec).__name__)
 
     def _construct(self, name: str, arguments: dict[str, Any]) -> S:
         cls = self[name]

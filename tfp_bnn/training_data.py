@@ -90,6 +90,9 @@ def check_inputs(x: Any, input_shape: tuple[int | None, ...] | None, name: str =
         if leaf.shape[0] == 0:
             raise ValueError(f"`{name}` is empty: it has the shape {leaf.shape}. Expected at least one example.")
         _check_finite(leaf, name)
+    lengths = [len(leaf) for leaf in leaves]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"The inputs in `{name}` have {lengths} rows. Expected the same number in each.")
     if len(leaves) == 1 and input_shape is not None:
         shape = leaves[0].shape
         fits = len(shape) == len(input_shape) and all(
@@ -182,11 +185,14 @@ def invalid_arguments_as_value_errors() -> Iterator[None]:
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        compiled, eager = r"assertion failed: \[(?P<graph>.*?)\]", r"Summarized data: b['\"](?P<eager>.*)['\"]"
+        # An assertion may have several parts, [a text] [a number] [a text]; what follows is the node or the operation.
+        compiled = r"assertion failed: \[(?P<graph>.*?\](?: \[(?!\[|Op:).*?\])*)"
+        eager = r"Summarized data: b['\"](?P<eager>.*)['\"]"
         message = re.search(f"{compiled}|{eager}", str(error.message), re.DOTALL)
         if message is None:
             raise
-        raise ValueError(message["graph"] or message["eager"]) from error
+        text = message["eager"] or message["graph"][:-1].replace("] [", " ")
+        raise ValueError(text) from error
 
 
 def shape_of_targets(x: Any, y: Any) -> str:

@@ -7,6 +7,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -17,10 +18,14 @@ from tfp_bnn.arguments import is_integer
 from tfp_bnn.calibration import CALIBRATIONS, Calibration, check_fits
 from tfp_bnn.fit_callbacks import tell_direction, with_row_check
 from tfp_bnn.layers.base import VariationalLayer, sublayers
-from tfp_bnn.layers.noise import Noise, NoiseStreams, NoNoise, in_noise_scope, noise_scope
+from tfp_bnn.layers.noise import Noise, NoiseStreams, NoNoise, in_noise_scope, noise_scope, number_of, scoped_noise
+from tfp_bnn.layers.stochastic import StochasticLayer
+from tfp_bnn.layers.variational_weight import SharedPrior
 from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
 from tfp_bnn.predictive import PosteriorPredictive, predict_distribution
 from tfp_bnn.schedules import SCHEDULES, Schedule
+from tfp_bnn.shared_priors import bind_shared_priors
+from tfp_bnn.summaries import print_bayesian_summary
 from tfp_bnn.training_data import (
     assert_finite,
     assert_terms_finite,
@@ -101,6 +106,7 @@ class VariationalMixin:
         if num_examples is not None:
             self.num_examples = num_examples
         self._trackers = {name: keras.metrics.Mean(name=name) for name in ("nll", "kl", "elbo", "beta")}
+        self._shared_priors: dict[str, SharedPrior] = {}
 
     # === What the model knows ===
 
@@ -143,12 +149,22 @@ class VariationalMixin:
     @property
     def rows_seen(self) -> int:
         """How many examples the running, or last, epoch of training or evaluation has seen."""
-        return int(self._trackers["nll"].count)
+        return int(tf.convert_to_tensor(self._trackers["nll"].count))
 
     @property
     def variational_layers(self) -> list[VariationalLayer]:
         """The Bayesian layers, each once, nested models included."""
         return [layer for layer in sublayers(self) if isinstance(layer, VariationalLayer)]
+
+    @property
+    def stochastic_layers(self) -> list[StochasticLayer]:
+        """The layers that draw something: the Bayesian ones and those like `MCDropout`, each once."""
+        return [layer for layer in sublayers(self) if isinstance(layer, StochasticLayer)]
+
+    @property
+    def shared_priors(self) -> Mapping[str, SharedPrior]:
+        """The priors that layers share, by name. The model owns the variables of their scales."""
+        return MappingProxyType(self._shared_priors)
 
     @property
     def noise_variables(self) -> dict[str, keras.Variable]:
@@ -158,21 +174,33 @@ class VariationalMixin:
     def kl(self) -> tf.Tensor:
         """KL(posterior || prior) in nats, summed over all Bayesian layers, not scaled; float32 scalar.
 
-        A layer that is used twice counts once. Where the divergence has no closed form this is an estimate from one
-        draw.
+        A layer that is used twice counts once, and so does the KL of a prior scale that layers share. Where the
+        divergence has no closed form this is an estimate from one draw.
         """
         return tf.add_n([*self.kl_by_layer().values(), tf.constant(0.0)])
 
     def kl_by_layer(self) -> dict[str, tf.Tensor]:
-        """The KL of each Bayesian layer in nats, by its name (`name#2` and so on where names repeat)."""
+        """The terms of `kl` in nats: one for each Bayesian layer, by its name (`name#2` and so on where names repeat).
+
+        The KL(q(s) || p(s)) of a prior scale s that is inferred is a term of its own: `prior/<name>` for one that is
+        shared under a name, `prior/<layer>/<weight>` for one that a weight has to itself.
+        """
         kl_of: dict[str, tf.Tensor] = {}
+        of_priors: dict[str, tf.Tensor] = {}
         for layer in self.variational_layers:
             name, count = layer.name, 1
             while name in kl_of:
                 count += 1
                 name = f"{layer.name}#{count}"
-            kl_of[name] = layer.kl()
-        return kl_of
+            terms = layer.kl_terms()
+            kl_of[name] = terms.pop("weights")
+            of_priors |= {f"prior/{name}/{term.removeprefix('prior/')}": kl for term, kl in terms.items()}
+        for name, shared in self._shared_priors.items():
+            if shared.prior.hyperprior is not None:
+                noise = scoped_noise(shared)
+                own = self._noise_streams.next(training=False) if noise is None else noise
+                of_priors[f"prior/{name}"] = shared.hyper_kl(own)
+        return {**kl_of, **of_priors}
 
     # === Training and evaluation ===
 
@@ -279,9 +307,13 @@ class VariationalMixin:
         """The raw outputs under one draw of the weights, shared by all uses of a layer."""
         symbolic = any(isinstance(leaf, keras.KerasTensor) for leaf in keras.tree.flatten((args, kwargs)))
         if in_noise_scope() or symbolic:
-            return super().__call__(*args, **kwargs)  # type: ignore[misc]
-        with self._draw(training=bool(kwargs.get("training"))):
-            return super().__call__(*args, **kwargs)  # type: ignore[misc]
+            outputs = super().__call__(*args, **kwargs)  # type: ignore[misc]
+        else:
+            with self._draw(training=bool(kwargs.get("training"))):
+                outputs = super().__call__(*args, **kwargs)  # type: ignore[misc]
+        # Some layers are built by the first call only.
+        self._bind_shared_priors()
+        return outputs
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
@@ -297,7 +329,7 @@ class VariationalMixin:
             log_prob = self.likelihood.log_prob(y, y_pred, self.likelihood_weights)
         if sample_weight is not None:
             log_prob *= tf.cast(tf.reshape(sample_weight, tf.shape(log_prob)), log_prob.dtype)
-        nll = -tf.reduce_mean(log_prob)
+        nll = -_mean_over_rows(log_prob)
         kl = self.kl()
         beta = tf.constant(1.0)
         if training:
@@ -338,7 +370,7 @@ class VariationalMixin:
         does not depend on `batch_size`.
 
         Args:
-            x: inputs of shape `(n, ...)`, an array.
+            x: inputs of shape `(n, ...)`, an array; a list, tuple or dict of them where the model has several inputs.
             num_samples: S, the number of weight draws.
             seed: an integer; equal seeds give equal draws.
             batch_size: rows in one forward pass.
@@ -357,7 +389,8 @@ class VariationalMixin:
             raise ValueError(f"`seed` must be an integer, but got {seed!r}. Equal seeds give equal draws.")
         check_inputs(x, self._known_input_shape())
         calibration = self.calibration if calibrated else None
-        return predict_distribution(self, x, num_samples, seed, batch_size, max_bytes, calibration)
+        with invalid_arguments_as_value_errors():
+            return predict_distribution(self, x, num_samples, seed, batch_size, max_bytes, calibration)
 
     def plug_in_predictive(self, x: Any, batch_size: int = 512) -> PosteriorPredictive:
         """The prediction with every weight at its posterior mean: fast, and blind to the uncertainty of the weights.
@@ -372,7 +405,8 @@ class VariationalMixin:
             A `PosteriorPredictive` of one draw.
         """
         check_inputs(x, self._known_input_shape())
-        return predict_distribution(self, x, 1, None, batch_size, 2**30)
+        with invalid_arguments_as_value_errors():
+            return predict_distribution(self, x, 1, None, batch_size, 2**30)
 
     def call_with_noise(self, x: Any, noise: Noise | NoNoise) -> Any:
         """The raw outputs, `training=False`, under the draw of all weights that `noise` determines."""
@@ -380,6 +414,11 @@ class VariationalMixin:
             outputs = self(x, training=False)
         check_one_tensor(outputs)
         return outputs
+
+    def summary(self, *args: Any, **kwargs: Any) -> None:
+        """Prints the layers, as `keras.Model.summary`, and a table of the Bayesian weights."""
+        super().summary(*args, **kwargs)  # type: ignore[misc]
+        print_bayesian_summary(self, kwargs.get("print_fn"))
 
     # === Saving ===
 
@@ -393,6 +432,11 @@ class VariationalMixin:
             "seed": self.seed,
             "calibration": keras.saving.serialize_keras_object(self.calibration),
         }
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Makes the weights that a file has values for, those of shared priors included."""
+        super().build_from_config(config)  # type: ignore[misc]
+        self._bind_shared_priors()
 
     def save_own_variables(self, store: Any) -> None:
         """Writes N, beta, what the likelihood learned, the state of the noise and that of all seed generators."""
@@ -422,10 +466,15 @@ class VariationalMixin:
             yield
 
     def _noise_of_layers(self, noise: Noise | NoNoise) -> dict[int, Any]:
-        noise_of = {}
-        for index, layer in enumerate(self.variational_layers):
-            noise_of[id(layer)] = noise.fold_in(index)
+        noise_of: dict[int, Any] = {
+            id(layer): noise.fold_in(index) for index, layer in enumerate(self.stochastic_layers)
+        }
+        for name, shared in self._shared_priors.items():
+            noise_of[id(shared)] = noise.fold_in(number_of(f"prior/{name}"))
         return noise_of
+
+    def _bind_shared_priors(self) -> None:
+        bind_shared_priors(self, self._shared_priors)
 
     def _seed_generators_of_layers(self) -> list[keras.random.SeedGenerator]:
         return [generator for layer in (self, *sublayers(self)) for generator in layer._seed_generators]
@@ -499,3 +548,17 @@ class VariationalMixin:
                 "of maps, shuffles and one batch; a generator, a filter or a repetition hides the number.)"
             )
         self.num_examples = number
+
+
+def _mean_over_rows(log_prob: tf.Tensor) -> tf.Tensor:
+    """The mean of a replica's rows, with the gradient that the mean over all replicas' rows gives them.
+
+    A distribution strategy deals the last batch out unevenly, and may leave a replica without rows.
+    """
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return tf.reduce_mean(log_prob)
+    rows = tf.cast(tf.shape(log_prob)[0], log_prob.dtype)
+    mean = tf.math.divide_no_nan(tf.reduce_sum(log_prob), rows)
+    share = replica.num_replicas_in_sync * rows / replica.all_reduce(tf.distribute.ReduceOp.SUM, rows)
+    return mean + (share - 1.0) * (mean - tf.stop_gradient(mean))

@@ -10,12 +10,16 @@ import numpy as np
 
 from tfp_bnn.layers.base import VariationalLayer, sublayers
 
+# Before the name of a prior that layers share.
+_SHARED = "prior/"
+
 
 def weight_distributions(model: keras.Model) -> dict[str, np.ndarray]:
     """All that a model has learned, by names such as `conv1/kernel/loc`, `conv1/kernel/scale` and `conv1/bias`.
 
-    Natural units: `scale` is a standard deviation, `prior_scale` that of a learned prior, `likelihood/scale` that of
-    learned noise.
+    Natural units: `scale` is a standard deviation, `factor` the low-rank part of a covariance, `prior_scale` that of a
+    learned prior, `prior/<name>/scale` that of one which layers share, `scale_spread` beside it the standard deviation
+    of its logarithm where it is inferred, `likelihood/scale` that of learned noise.
 
     Args:
         model: a built model; the names of its layers must be unique.
@@ -35,6 +39,9 @@ def weight_distributions(model: keras.Model) -> dict[str, np.ndarray]:
                     f"Two layers are named {layer.name!r}, so that {key!r} has two meanings. Give layers unique names."
                 )
             arrays[key] = value
+    for prior, shared in getattr(model, "shared_priors", {}).items():
+        learned = shared.natural()
+        arrays |= {f"{_SHARED}{prior}/{name}": value for name, value in learned.items()}
     if hasattr(model, "likelihood"):
         learned = model.likelihood.natural(model.likelihood_weights)
         arrays |= {f"likelihood/{name}": value for name, value in learned.items()}
@@ -73,24 +80,26 @@ def count_weights(model: keras.Model) -> int:
 
 def count_stored_weights(arrays: Mapping[str, np.ndarray]) -> int:
     """As `count_weights`, of arrays by name."""
-    return sum(value.size for name, value in arrays.items() if not name.endswith(("/scale", "/prior_scale")))
+    return sum(value.size for name, value in arrays.items() if _is_weight(name))
+
+
+def _is_weight(name: str) -> bool:
+    group, _, parameter = name.rpartition("/")
+    of_distribution = parameter in ("scale", "factor") or parameter.startswith("prior_")
+    return not of_distribution and not group.startswith(_SHARED)
 
 
 def _assign(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
     for layer in _layers(model):
-        _assign_layer(
-            layer,
-            {
-                key.removeprefix(f"{layer.name}/"): value
-                for key, value in arrays.items()
-                if key.startswith(f"{layer.name}/")
-            },
-        )
+        _assign_layer(layer, _below(f"{layer.name}/", arrays))
+    for prior, shared in getattr(model, "shared_priors", {}).items():
+        shared.prior.assign_natural(shared.weights, _below(f"{_SHARED}{prior}/", arrays))
     if hasattr(model, "likelihood"):
-        values = {
-            key.removeprefix("likelihood/"): value for key, value in arrays.items() if key.startswith("likelihood/")
-        }
-        model.likelihood.assign_natural(model.likelihood_weights, values)
+        model.likelihood.assign_natural(model.likelihood_weights, _below("likelihood/", arrays))
+
+
+def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
 
 
 def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
@@ -117,10 +126,7 @@ def _assign_layer(layer: keras.layers.Layer, arrays: Mapping[str, np.ndarray]) -
         variable.assign(arrays[name])
     if isinstance(layer, VariationalLayer):
         for weight in layer.variational_weights.values():
-            prefix = f"{weight.name}/"
-            weight.assign_natural(
-                {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
-            )
+            weight.assign_natural(_below(f"{weight.name}/", arrays))
 
 
 def _check_array(name: str, got: np.ndarray, want: Any) -> None:
@@ -129,7 +135,7 @@ def _check_array(name: str, got: np.ndarray, want: Any) -> None:
             f"The weight {name!r} has shape {got.shape} and dtype {got.dtype}; expected {want.shape} and {want.dtype}."
         )
     bad = ~np.isfinite(got)
-    if name.endswith("scale"):
+    if name.endswith(("scale", "spread")):
         bad |= got <= 0
     if bad.any():
         index = tuple(int(i) for i in np.argwhere(bad)[0])

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +37,7 @@ from tfp_bnn.weight_distributions import (
 from zoo.architectures import ARCHITECTURES, Architecture, ArchitectureConfig
 from zoo.architectures.base import BuiltFrom
 from zoo.cards import model_card, parse_tensors
+from zoo.folders import written_whole
 from zoo.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -83,7 +82,7 @@ def save_artifact(
         recipe: how it was trained.
         metrics: what was measured, as in `TrainingRun.metrics`.
         data: what the data are: `dataset`, `task`, `class_names`, `feature_names`.
-        golden_inputs: a few raw inputs; by default four of uniform noise.
+        golden_inputs: a few raw inputs; by default four of `some_inputs` of the config, uniform noise as a rule.
         log: of the training, as CSV: a row for each epoch.
         overwrite: whether an existing artifact may be replaced.
 
@@ -107,14 +106,8 @@ def save_artifact(
             "mapping of names and numbers), 'num_examples', 'num_samples' and 'seed'."
         )
     name = name or (recipe.name if recipe else target.name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
+    with written_whole(target) as working:
         _write_files(working, model, built, name, recipe, dict(metrics or {}), dict(data or {}), golden_inputs, log)
-        working.chmod(0o755)
-        _replace_folder(working, target)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
     return target
 
 
@@ -224,7 +217,7 @@ def _write_files(
         "calibration": _calibration_config(model),
     }
     if golden_inputs is None:
-        golden_inputs = np.random.default_rng(0).uniform(size=(4, *built.config.input_shape))
+        golden_inputs = built.config.some_inputs(4)
     golden = np.asarray(golden_inputs, np.float32)
     mean = model.posterior_predictive(golden, num_samples=GOLDEN_SAMPLES, seed=GOLDEN_SEED).mean()
     (folder / "config.json").write_text(to_json(config), "utf-8")
@@ -249,20 +242,6 @@ def _write_files(
         "files": describe_files(folder),
     }
     (folder / MANIFEST_NAME).write_text(to_json(manifest), "utf-8")
-
-
-def _replace_folder(working: Path, target: Path) -> None:
-    if not target.exists():
-        working.rename(target)
-        return
-    aside = target.with_name(f".{target.name}.{os.getpid()}.old")
-    target.rename(aside)
-    try:
-        working.rename(target)
-    except OSError:
-        aside.rename(target)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _load(folder: Path, entry: Any) -> tfp_bnn.VariationalModel:
@@ -324,7 +303,8 @@ def _check_number_of_weights(
             "folder."
         )
     with keras.StatelessScope(initialize_variables=False):
-        shapes = [variable.shape for variable in architecture.build(settings).trainable_variables]
+        model = architecture.build(settings)
+        shapes = [weight.shape for weight in [*model.trainable_variables, *model.network.non_trainable_weights]]
     needed, present = sum(math.prod(shape) for shape in shapes), sum(value.size for value in arrays.values())
     if needed != present:
         raise ValueError(

@@ -175,6 +175,9 @@ def _posterior_section(arrays: Mapping[str, npt.NDArray[Any]], metrics: Mapping[
         lines.append(f"- KL(posterior || prior): {metrics['kl']['total']:.1f} nats; final beta {metrics['beta']:g}")
         lines += [f"  - {layer}: {value:.1f} nats" for layer, value in metrics["kl"]["by_layer"].items()]
     for name in sorted(arrays):
-        if name.endswith("prior_scale") or name == "likelihood/scale":
+        shared_prior = name.startswith("prior/") and name.endswith("/scale")
+        learned = name.endswith("prior_scale") or shared_prior or name == "likelihood/scale"
+        # An informed prior has a scale for every weight.
+        if learned and not arrays[name].ndim:
             lines.append(f"- learned `{name}`: {float(arrays[name]):.4g}")
     return "\n".join(lines) + "\n"

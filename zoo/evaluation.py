@@ -112,7 +112,8 @@ def out_of_distribution_block(data: Dataset, other: str, num_samples: int) -> Bl
     Args:
         data: that the model was trained on.
         other: the name of a dataset, whose first test rows are taken; or `"uniform"` for noise, uniform over the range
-            of each column of a table, or of all pixels of images, in the training split; always the same noise.
+            of each column of a table, or of all pixels of images, in the training split; always the same noise. Where
+            the data come in groups, each input is put into one of them.
         num_samples: Monte Carlo samples of the weights.
 
     Raises:
@@ -123,9 +124,10 @@ def out_of_distribution_block(data: Dataset, other: str, num_samples: int) -> Bl
     if other == UNIFORM:
         x = data.train.x
         axes = None if x.ndim > 2 else 0
-        noise = np.random.default_rng(_UNIFORM_SEED).uniform(
-            x.min(axis=axes), x.max(axis=axes), size=(num_examples, *data.input_shape)
-        )
+        rng = np.random.default_rng(_UNIFORM_SEED)
+        noise = rng.uniform(x.min(axis=axes), x.max(axis=axes), size=(num_examples, *data.input_shape))
+        if data.num_groups is not None:
+            noise[..., -1] = rng.integers(data.num_groups, size=noise.shape[:-1])
         return Block(noise.astype(np.float32), None, num_samples)
     outside = load_dataset(other)
     if outside.input_shape != data.input_shape:

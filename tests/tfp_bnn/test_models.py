@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -622,71 +618,3 @@ def test_images_of_another_size_are_refused():
     for shape in ((N, 6, 6), (N, 5, 6, 1), (N, 6, 6, 3)):
         with pytest.raises(ValueError, match=r"but the model takes \('batch', 6, 6, 1\)"):
             model.fit(np.zeros(shape), Y, verbose=0)
-
-
-# === Distribution strategies ===
-
-REPLICAS = """
-import json, sys
-import numpy as np, tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-import keras, tfp_bnn
-
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-keras.utils.set_random_seed(0)
-x = np.tile(np.array([[1.0, -1.0, 0.5, 2.0]], np.float32), (32, 1))
-y = np.zeros(32, np.int64)
-
-
-def make(**kwargs):
-    layer = tfp_bnn.layers.DenseReparameterization(3, kernel_regularizer=keras.regularizers.L2(0.1))
-    model = tfp_bnn.VariationalSequential([keras.Input((4,)), layer], seed=0)
-    model.compile(keras.optimizers.SGD(0.0), metrics=["accuracy"], **kwargs)
-    return model
-
-
-with strategy.scope():
-    model = make()
-history = model.fit(x, y, batch_size=16, epochs=2, verbose=0).history
-penalty = 0.1 * float(np.sum(np.asarray(model.layers[0].kernel) ** 2))
-
-# One replica sees the first half of a batch, the other the second.
-outputs = model.predict(x, batch_size=32, verbose=0)
-evaluated = model.evaluate(x, y, batch_size=16, return_dict=True, verbose=0)
-
-# The step of two replicas and of one, on inputs of zero: that of the KL and the regularizer.
-moved = []
-for trained in (model, make(run_eagerly=True)):
-    kernel = np.asarray(model.layers[0].kernel)
-    trained.layers[0].kernel.assign(kernel)
-    trained.optimizer.learning_rate = 0.5
-    trained.fit(np.zeros_like(x), y, batch_size=32, verbose=0)
-    moved.append((np.asarray(trained.layers[0].kernel) - kernel).tolist())
-    model.layers[0].kernel.assign(kernel)
-json.dump(
-    {"history": history, "evaluated": evaluated, "penalty": penalty, "outputs": outputs.tolist(), "moved": moved},
-    open(sys.argv[1], "w"),
-)
-"""
-
-
-@pytest.mark.slow
-def test_two_replicas_draw_different_noise_and_count_the_kl_once(tmp_path):
-    path = os.pathsep.join([str(Path(tfp_bnn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-c", REPLICAS, str(tmp_path / "found.json")]
-    environment = {**os.environ, "PYTHONPATH": path}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr[-3000:]
-    found = json.loads((tmp_path / "found.json").read_text())
-    for logs in ({key: values[-1] for key, values in found["history"].items()}, found["evaluated"]):
-        assert logs["kl"] / 32 > 0.5
-        assert logs["loss"] - logs["nll"] - found["penalty"] == pytest.approx(logs["kl"] / 32, rel=1e-4)
-        assert logs["elbo"] == pytest.approx(-logs["nll"] - logs["kl"] / 32, rel=1e-4)
-    outputs = np.array(found["outputs"])
-    np.testing.assert_allclose(outputs[:16], np.tile(outputs[:1], (16, 1)), rtol=1e-5)
-    np.testing.assert_allclose(outputs[16:], np.tile(outputs[16:17], (16, 1)), rtol=1e-5)
-    assert np.abs(outputs[0] - outputs[16]).max() > 1e-3
-    two, one = np.array(found["moved"])
-    assert np.abs(one).max() > 1e-3
-    np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-6)

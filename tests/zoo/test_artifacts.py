@@ -310,6 +310,10 @@ def test_l7_header_of_gigabytes(artifact, rewrite):
         # Keras would import the module that such a config names.
         ({"kernel_prior": {"module": "os", "class_name": "system", "config": {}}}, "config of Keras is not taken"),
         ({"likelihood": {"class_name": "Lambda", "name": "normal", "config": {}}}, "config of Keras is not taken"),
+        ({"kernel_prior": {"name": "normal", "hyperprior": {"class_name": "x"}}}, "config of Keras is not taken"),
+        ({"kernel_prior": {"name": "normal", "hyperprior": {"name": {"class_name": "x"}}}}, "Unknown hyperprior"),
+        ({"kernel_prior": {"name": "normal", "scale": float("nan")}}, "NaN"),
+        ({"kernel_prior": {"name": "flat"}}, "goes with point estimates only"),
     ],
 )
 def test_l9_config_out_of_bounds(artifact, rewrite, change, says):

@@ -5,9 +5,11 @@ A dataset that contradicts itself is refused. The tests of MNIST and Fashion-MNI
 
 from __future__ import annotations
 
+import cmath
 import dataclasses
 import functools
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -28,8 +30,25 @@ from zoo.datasets import (
     check_dataset_name,
     list_datasets,
     load_dataset,
+    planar,
 )
 from zoo.datasets.base import SPLIT_NAMES
+
+
+def rotated_moons() -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """18 groups of 12 + 12 + 100 points, turned about the middle of the circles one point at a time."""
+    random = np.random.RandomState(0)
+    angles = [math.radians(degrees) for degrees in random.uniform(-60, 60, 18)]
+    rows, labels = [], []
+    for points in (12, 12, 100):
+        for group, angle in enumerate(angles):
+            x, y = sklearn.datasets.make_moons(points, noise=0.3, random_state=random)
+            for right, up in x - np.array([0.5, 0.25]):
+                turned = complex(right, up) * cmath.exp(1j * angle)
+                rows.append([turned.real, turned.imag, group])
+            labels.extend(y)
+    return np.array(rows), np.array(labels)
+
 
 SOURCES: dict[str, Callable[[], tuple[npt.NDArray[Any], npt.NDArray[Any]]]] = {
     "breast_cancer": lambda: sklearn.datasets.load_breast_cancer(return_X_y=True),
@@ -38,11 +57,12 @@ SOURCES: dict[str, Callable[[], tuple[npt.NDArray[Any], npt.NDArray[Any]]]] = {
     "digits": lambda: sklearn.datasets.load_digits(return_X_y=True),
     "iris": lambda: sklearn.datasets.load_iris(return_X_y=True),
     "moons": lambda: sklearn.datasets.make_moons(1000, noise=0.2, random_state=0),
+    "rotated_moons": lambda: rotated_moons(),
     "wine": lambda: sklearn.datasets.load_wine(return_X_y=True),
 }
 
 # Sines and cosines differ in the last bit between platforms: these are hashed to four decimals.
-COMPUTED = ("circles", "moons")
+COMPUTED = ("circles", "moons", "rotated_moons")
 
 # Number of rows and SHA-256 of train, validation and test. Published numbers belong to these rows and to no others.
 PINNED = {
@@ -76,6 +96,11 @@ PINNED = {
         (160, "53d60a792b0f97beef231fa685315ed07eb103d898dac56db71fbfc8e76d7b79"),
         (200, "4bce80bc241470e825d1205b8682ab865c2af22a97c048fd06ea0a8d077ac2cd"),
     ],
+    "rotated_moons": [
+        (216, "7540f9ed8d8d0382328b70b26ee80b6c7c89f1b54ce698b0ced0ecb14c2d1472"),
+        (216, "2dcce0adedd12676355c21a0e8a432cb6c3024f7d89e3970ee92c377c7f8d28a"),
+        (1800, "88e0b0387c4d56453e47a6ddc271482c1cc620d3aa63e4cc504f09c3ab9c6673"),
+    ],
     "wine": [
         (113, "7fa7747eb0cc85c59b253f2801c18ae7f52d130596db57343a17041ae75c6673"),
         (29, "fcd4b7dba9346cf3b0ba71757a5b587e71427d28bd2f47630e15cce07f9e3d8c"),
@@ -104,6 +129,7 @@ INPUT_SHAPES = {
     "digits": (8, 8, 1),
     "iris": (4,),
     "moons": (2,),
+    "rotated_moons": (3,),
     "wine": (13,),
 }
 
@@ -376,6 +402,23 @@ def test_names_that_do_not_fit_the_task_are_refused(name: str, changes: dict[str
 def test_bad_regression_targets_are_refused(y: npt.NDArray[Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"Dataset 'diabetes', split 'train': {message}"):
         dataclasses.replace(load_dataset("diabetes"), train=Split(np.zeros((2, 10)), y))
+
+
+@pytest.mark.parametrize(("group", "text"), [(18, "18"), (-1, "-1"), (0.5, "0.5")])
+def test_groups_that_do_not_exist_are_refused(group: float, text: str) -> None:
+    dataset = load_dataset("rotated_moons")
+    assert dataset.num_groups == 18
+    message = f"split 'test': got the group {text} in the last column of x, expected 0 to 17 for num_groups=18"
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(dataset, test=Split(np.array([[0.0, 0.0, group]]), np.zeros(1, int)))
+
+
+def test_groups_are_turned_by_another_angle_with_another_seed() -> None:
+    one, other = planar.rotated_moons(seed=1), planar.rotated_moons(seed=2)
+    np.testing.assert_array_equal(one.train.x, planar.rotated_moons(seed=1).train.x)
+    assert (one.train.x[:, :2] != other.train.x[:, :2]).all()
+    for split_name, points in (("train", 12), ("validation", 12), ("test", 100)):
+        np.testing.assert_array_equal(np.bincount(one.split(split_name).x[:, 2].astype(int)), np.full(18, points))
 
 
 def test_datasets_are_frozen() -> None:

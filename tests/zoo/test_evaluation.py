@@ -98,6 +98,13 @@ def test_uniform_noise_has_the_range_of_each_column_and_is_always_the_same():
     np.testing.assert_array_equal(noise, out_of_distribution_block(data, "uniform", 5).x)
 
 
+def test_uniform_noise_lies_in_the_groups_of_the_data():
+    data = zoo.load_dataset("rotated_moons")
+    noise = out_of_distribution_block(data, "uniform", 5).x
+    assert set(noise[:, -1]) == set(range(18))
+    assert (np.ptp(noise[:, :-1], axis=0) > 0.8 * np.ptp(data.train.x[:, :-1], axis=0)).all()
+
+
 def test_uniform_noise_has_the_range_of_all_pixels():
     data = zoo.load_dataset("digits")
     noise = out_of_distribution_block(data, "uniform", 5).x

@@ -8,11 +8,12 @@ import pytest
 
 import tfp_bnn
 import zoo
-from tfp_bnn.weight_distributions import count_weights, weight_distributions
+from tfp_bnn.weight_distributions import assign_weight_distributions, count_weights, weight_distributions
 from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import column_moments
 
 ARGUMENTS = {
+    "hierarchical_mlp": {"input_shape": (4,), "num_outputs": 3, "num_groups": 5},
     "mlp_flipout": {"input_shape": (4,), "num_outputs": 3},
     "lenet5_flipout": {"input_shape": (28, 28, 1), "num_outputs": 10},
     "seedcnn_flipout": {"input_shape": (28, 28, 1), "num_outputs": 10},
@@ -28,7 +29,7 @@ def test_every_architecture_is_tested():
 class TestEveryArchitecture:
     def test_predicts_trains_and_is_described(self, name):
         model = zoo.create_model(name, seed=0, **ARGUMENTS[name])
-        x = np.random.default_rng(0).uniform(0, 255, size=(8, *ARGUMENTS[name]["input_shape"])).astype("float32")
+        x = model.architecture.config.some_inputs(8).astype("float32")
         y = np.arange(8) % ARGUMENTS[name]["num_outputs"]
         model.compile("adam", metrics=["accuracy"])
         assert np.isfinite(model.fit(x, y, verbose=0).history["loss"]).all()
@@ -40,6 +41,22 @@ class TestEveryArchitecture:
         model = zoo.create_model(name, kernel_prior="scale_mixture", **ARGUMENTS[name])
         restored = zoo.load_artifact(zoo.save_artifact(model, tmp_path / "x"), trust=True)
         assert restored.architecture == model.architecture
+
+    def test_a_shared_prior_stays_one_in_an_artifact(self, name, tmp_path):
+        prior = {"name": "laplace", "hyperprior": {"name": "half_cauchy", "scale": 0.5}, "shared": "all"}
+        model = zoo.create_model(name, kernel_prior=prior, **ARGUMENTS[name])
+        restored = zoo.load_artifact(zoo.save_artifact(model, tmp_path / "x"), trust=True)
+        assert list(restored.shared_priors) == ["all"]
+        assert "learned `prior/all/scale`: 1" in (tmp_path / "x" / "README.md").read_text()
+
+    def test_an_informed_prior_is_part_of_an_artifact(self, name, tmp_path):
+        model = zoo.create_model(name, kernel_prior="informed", **ARGUMENTS[name])
+        weight = model.variational_layers[0].variational_weights["kernel"]
+        prior = {"prior_loc": np.full(weight.shape, 0.25), "prior_scale": np.full(weight.shape, 0.5)}
+        weight.assign_natural({**weight.natural(), **prior})
+        restored = zoo.load_artifact(zoo.save_artifact(model, tmp_path / "x"), trust=True)
+        np.testing.assert_array_equal(restored.variational_layers[0].kernel_prior.mean(), prior["prior_loc"])
+        np.testing.assert_array_equal(restored.variational_layers[0].kernel_prior.stddev(), prior["prior_scale"])
 
     def test_keras_round_trip(self, name, tmp_path):
         model = zoo.create_model(name, **ARGUMENTS[name])
@@ -82,6 +99,14 @@ def test_arguments_reach_the_layers():
         ("mlp_flipout", {"input_shape": (4,), "num_outputs": 2, "kernel_prior": "normall"}, "Did you mean 'normal'"),
         ("mlp_flipout", {"input_shape": (4,), "num_outputs": 2, "input_mean": (0.0,)}, "go together"),
         ("lenet5_flipout", {"input_shape": (8, 8, 1)}, "too small.*resize"),
+        ("hierarchical_mlp", {"input_shape": (3,), "num_outputs": 2}, "'num_groups' is missing"),
+        ("hierarchical_mlp", {"input_shape": (3,), "num_outputs": 2, "num_groups": 0}, "'num_groups' got 0"),
+        ("hierarchical_mlp", {"input_shape": (1,), "num_outputs": 2, "num_groups": 2}, "input_shape"),
+        (
+            "hierarchical_mlp",
+            {"input_shape": (3,), "num_outputs": 2, "num_groups": 2, "group_prior": "normall"},
+            "Did you mean 'normal'",
+        ),
     ],
 )
 def test_bad_arguments(name, arguments, says):
@@ -89,10 +114,34 @@ def test_bad_arguments(name, arguments, says):
         zoo.create_model(name, **arguments)
 
 
+def test_the_group_column_is_never_standardized():
+    mean, variance = (1.0, 2.0, 8.5), (4.0, 9.0, 26.9)
+    arguments = {"input_shape": (3,), "num_outputs": 2, "num_groups": 18}
+    model = zoo.create_model("hierarchical_mlp", input_mean=mean, input_variance=variance, **arguments)
+    config = model.architecture.config
+    assert config.input_mean == (1.0, 2.0, 0.0)
+    assert config.input_variance == (4.0, 9.0, 1.0)
+    plain = zoo.create_model("hierarchical_mlp", **arguments)
+    assign_weight_distributions(plain, weight_distributions(model))
+    x = np.array([[3.0, -4.0, 17.0], [0.0, 0.0, 0.0]], "float32")
+    standardized = np.array([[1.0, -2.0, 17.0], [-0.5, -2 / 3, 0.0]], "float32")
+    np.testing.assert_allclose(
+        model.plug_in_predictive(x).mean(), plain.plug_in_predictive(standardized).mean(), rtol=1e-5
+    )
+    with pytest.raises(ValueError, match="The group id 18 is unknown to the layer dense1, which has num_groups=18"):
+        model.posterior_predictive(np.array([[0.0, 0.0, 18.0]]))
+
+
 def test_objects_and_numbers_of_numpy_are_taken():
-    prior = tfp_bnn.priors.Normal(0.3, empirical_bayes=True)
+    prior = tfp_bnn.priors.Normal(0.3, hyperprior=tfp_bnn.hyperpriors.HalfNormal(2.0))
     model = zoo.create_model("mlp_flipout", input_shape=(4,), num_outputs=np.int64(2), kernel_prior=prior)
-    assert model.architecture.config.kernel_prior == {"name": "normal", "scale": 0.3, "empirical_bayes": True}
+    assert model.architecture.config.kernel_prior == {
+        "name": "normal",
+        "scale": 0.3,
+        "empirical_bayes": False,
+        "hyperprior": {"name": "half_normal", "scale": 2.0},
+        "shared": None,
+    }
     assert model.output_shape == (None, 2)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -11,17 +12,20 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.arguments import is_number
-from tfp_bnn.layers.estimators import Estimator, Reparameterization
-from tfp_bnn.layers.noise import NoiseSource, NoiseStreams, layer_key, scoped_noise
+from tfp_bnn.layers.estimators import Estimator, Reparameterization, check_combination
+from tfp_bnn.layers.noise import NoiseSource
 from tfp_bnn.layers.operations import LinearOperation
+from tfp_bnn.layers.stochastic import StochasticLayer
 from tfp_bnn.layers.variational_weight import VariationalWeight
-from tfp_bnn.posteriors import POSTERIORS, Posterior
-from tfp_bnn.priors import PRIORS, Prior
+from tfp_bnn.posteriors import POSTERIORS
+from tfp_bnn.priors import PRIORS
 
-_PLAIN_DRAW = Reparameterization()
+PLAIN_DRAW = Reparameterization()
+
+_NOT_FOR_DISTRIBUTIONS = ("lora_rank", "lora_alpha", "quantization_config")
 
 
-class VariationalLayer(keras.layers.Layer):
+class VariationalLayer(StochasticLayer):
     """Turns its Keras twin into a Bayesian layer. Abstract.
 
     Mixed in before the twin, as in `class DenseFlipout(VariationalLayer, keras.layers.Dense)`. The twin keeps its
@@ -29,6 +33,9 @@ class VariationalLayer(keras.layers.Layer):
     `VariationalWeight`; `call` hands the inputs and the distributions to the estimator. In training the estimator is
     the class's own; otherwise one plain draw of the weights serves the whole batch, because flipout's signs are a means
     of training.
+
+    A class names its Bayesian weights in `bayesian_weights`: the name of the weight and the prefix of its arguments
+    and properties. For `{"kernel": "kernel", "bias": "bias"}` these are:
 
     Args:
         kernel_prior: prior of the kernel: a name, a config or an object of `tfp_bnn.priors`.
@@ -42,48 +49,52 @@ class VariationalLayer(keras.layers.Layer):
 
     Raises:
         ValueError: for an unknown name, a value out of range, or `lora_rank`.
-        TypeError: for a combination of estimator and posterior that does not exist.
+        TypeError: for a combination of estimator, posterior and prior that does not exist.
     """
 
     estimator: ClassVar[Estimator]
+    bayesian_weights: ClassVar[Mapping[str, str]] = {"kernel": "kernel", "bias": "bias"}
+    optional_weights: ClassVar[frozenset[str]] = frozenset({"bias"})
+    """The Bayesian weights that are deterministic unless they are given a posterior."""
 
-    def __init__(
-        self,
-        *args: Any,
-        kernel_prior: str | Mapping[str, Any] | Prior = "normal",
-        kernel_posterior: str | Mapping[str, Any] | Posterior = "mean_field_normal",
-        bias_prior: str | Mapping[str, Any] | Prior | None = None,
-        bias_posterior: str | Mapping[str, Any] | Posterior | None = None,
-        seed: int | None = None,
-        kl_weight: float | None = None,
-        **kwargs: Any,
-    ) -> None:
-        for name in ("lora_rank", "lora_alpha", "quantization_config"):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for weight, prefix in cls.bayesian_weights.items():
+            for role in ("posterior", "prior"):
+                if not hasattr(cls, f"{prefix}_{role}"):
+                    setattr(cls, f"{prefix}_{role}", _distribution_property(weight, prefix, role))
+        if "__init__" not in vars(cls):
+            _give_signature(cls)
+
+    def __init__(self, *args: Any, kl_weight: float | None = None, **kwargs: Any) -> None:
+        for name in _NOT_FOR_DISTRIBUTIONS:
             if kwargs.get(name) is not None:
                 raise ValueError(f"{type(self).__name__} does not support `{name}`: its kernel is a distribution.")
-        if bias_posterior is not None and kwargs.get("use_bias") is False:
-            raise ValueError(f"Got bias_posterior={bias_posterior!r} with use_bias=False. Remove one of them.")
-        if bias_prior is not None and bias_posterior is None:
-            raise ValueError(
-                f"Got bias_prior={bias_prior!r} without a `bias_posterior`, so that the bias would be deterministic "
-                "and the prior without effect. Pass bias_posterior='mean_field_normal' for a Bayesian bias."
-            )
+        specs = {}
+        for weight, prefix in self.bayesian_weights.items():
+            optional = weight in self.optional_weights
+            posterior = kwargs.pop(f"{prefix}_posterior", None if optional else "mean_field_normal")
+            prior = kwargs.pop(f"{prefix}_prior", None if optional else "normal")
+            if optional and posterior is None:
+                if prior is not None:
+                    raise ValueError(
+                        f"Got {prefix}_prior={prior!r} without a `{prefix}_posterior`, so that the {prefix} would be "
+                        "deterministic and the prior without effect. Pass "
+                        f"{prefix}_posterior='mean_field_normal' for a Bayesian {prefix}."
+                    )
+                continue
+            specs[weight] = (POSTERIORS.get(posterior), PRIORS.get("normal" if optional and prior is None else prior))
+            check_combination(self.estimator, prefix, *specs[weight])
         if kl_weight is not None and not (is_number(kl_weight) and 0 <= kl_weight < float("inf")):
             raise ValueError(
                 f"`kl_weight` must be None or a finite number >= 0, but got {kl_weight!r}. For an ELBO per example it "
                 "is 1 / N."
             )
-        noise_streams = NoiseStreams(seed)
-        specs = {"kernel": (POSTERIORS.get(kernel_posterior), PRIORS.get(kernel_prior))}
-        if bias_posterior is not None:
-            specs["bias"] = (POSTERIORS.get(bias_posterior), PRIORS.get("normal" if bias_prior is None else bias_prior))
-        for posterior, _ in specs.values():
-            self.estimator.check(posterior)
         super().__init__(*args, **kwargs)
-        self.seed = None if seed is None else int(seed)
+        if "bias" in specs and "bias" in self.optional_weights and not self.use_bias:
+            raise ValueError(f"Got bias_posterior={specs['bias'][0]!r} with use_bias=False. Remove one of them.")
         self.kl_weight = None if kl_weight is None else float(kl_weight)
         self._specs = specs
-        self._noise_streams = noise_streams
         self._variational_weights: dict[str, VariationalWeight] = {}
 
     @property
@@ -101,8 +112,9 @@ class VariationalLayer(keras.layers.Layer):
             return super().add_weight(*args, name=name, **kwargs)
         # Autocasting would read the parameters in bfloat16 within `call`.
         float32 = {"dtype": "float32", "autocast": False}
-        loc = super().add_weight(*args, name=f"{name}_loc", **{**kwargs, **float32})
         posterior, prior = self._specs[name]
+        trainable = kwargs.pop("trainable", True) and posterior.trains_loc
+        loc = super().add_weight(*args, name=f"{name}_loc", trainable=trainable, **{**kwargs, **float32})
 
         def add(**more: Any) -> keras.Variable:
             return super(VariationalLayer, self).add_weight(**more, **float32)
@@ -121,18 +133,35 @@ class VariationalLayer(keras.layers.Layer):
             As the Keras twin, in the compute dtype.
         """
         noise = self._noise(bool(training))
+        if self.autocast and not keras.backend.is_float_dtype(keras.backend.standardize_dtype(inputs.dtype)):
+            inputs = tf.cast(inputs, self.compute_dtype)
+        outputs = self.transform(self.estimator if training else PLAIN_DRAW, inputs, noise)
+        self.add_kl_loss(noise)
+        activation = getattr(self, "activation", None)
+        return outputs if activation is None else activation(outputs)
+
+    def transform(self, estimator: Estimator, inputs: tf.Tensor, noise: NoiseSource) -> tf.Tensor:
+        """The outputs before the activation. By default one operation with a kernel and a bias.
+
+        Args:
+            estimator: how the weights are drawn.
+            inputs: as the Keras twin takes them.
+            noise: where the draw comes from.
+        """
         bias = self._variational_weights.get("bias", self.bias)
-        estimator = self.estimator if training else _PLAIN_DRAW
-        outputs = estimator(self.operation, inputs, self._variational_weights["kernel"], bias, noise)
+        return estimator(self.operation, inputs, self._variational_weights["kernel"], bias, noise)
+
+    def add_kl_loss(self, noise: NoiseSource) -> None:
+        """Adds `kl_weight * kl` to the losses, where there is a `kl_weight`; for `call`."""
         if self.kl_weight is not None:
             self.add_loss(self.kl_weight * self._kl(noise))
-        return outputs if self.activation is None else self.activation(outputs)
 
     def kl(self) -> tf.Tensor:
         """KL(posterior || prior) of all Bayesian weights of the layer, in nats, summed, not scaled; float32 scalar.
 
         In closed form where TFP registers one. Else a one-draw Monte Carlo estimate: within a training step of a
-        `VariationalModel` with the very draw of the step, otherwise with a fresh one.
+        `VariationalModel` with the very draw of the step, otherwise with a fresh one. Prior scales that are inferred
+        for the layer alone are included, as KL(q(s) || p(s)); those that are shared belong to the model.
 
         Raises:
             ValueError: before the layer is built.
@@ -140,59 +169,24 @@ class VariationalLayer(keras.layers.Layer):
         self._require_built("kl")
         return self._kl(self._noise(training=False))
 
+    def kl_terms(self) -> dict[str, tf.Tensor]:
+        """The parts of `kl`: `"weights"`, and `"prior/<weight>"` for each prior scale that is inferred for it alone."""
+        self._require_built("kl_terms")
+        return self._kl_terms(self._noise(training=False))
+
     @property
     def variational_weights(self) -> Mapping[str, VariationalWeight]:
         """The Bayesian weights by name (`"kernel"`, `"bias"`); empty before the layer is built."""
         return MappingProxyType(self._variational_weights)
 
-    @property
-    def kernel_posterior(self) -> tfd.Distribution:
-        """The posterior of the kernel, a `tfp.distributions` object. ValueError before `build`."""
-        return self._weight("kernel", "kernel_posterior").posterior
-
-    @property
-    def kernel_prior(self) -> tfd.Distribution:
-        """The prior of the kernel, a `tfp.distributions` object. ValueError before `build`."""
-        return self._weight("kernel", "kernel_prior").prior
-
-    @property
-    def bias_posterior(self) -> tfd.Distribution | None:
-        """The posterior of the bias, or None when the bias is deterministic or absent. ValueError before `build`."""
-        self._require_built("bias_posterior")
-        return self._variational_weights["bias"].posterior if "bias" in self._variational_weights else None
-
-    @property
-    def bias_prior(self) -> tfd.Distribution | None:
-        """The prior of the bias, or None when the bias is deterministic or absent. ValueError before `build`."""
-        self._require_built("bias_prior")
-        return self._variational_weights["bias"].prior if "bias" in self._variational_weights else None
-
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor; the specs of priors and posteriors as given, no tensors."""
-        serialize = keras.saving.serialize_keras_object
-        bias_posterior, bias_prior = self._specs.get("bias", (None, None))
-        return {
-            **super().get_config(),
-            "kernel_posterior": serialize(self._specs["kernel"][0]),
-            "kernel_prior": serialize(self._specs["kernel"][1]),
-            "bias_posterior": serialize(bias_posterior),
-            "bias_prior": serialize(bias_prior),
-            "seed": self.seed,
-            "kl_weight": self.kl_weight,
-        }
-
-    # The twins write only the weights they know of; ours has more, and the state of its noise.
-    def save_own_variables(self, store: Any) -> None:
-        """Writes all variables of the layer and the state of its noise."""
-        keras.layers.Layer.save_own_variables(self, store)
-        self._noise_streams.save(store)
-
-    def load_own_variables(self, store: Any) -> None:
-        """Reads what `save_own_variables` wrote."""
-        self._noise_streams.load(store)
-        keras.layers.Layer.load_own_variables(
-            self, {key: store[key] for key in store.keys() if key not in NoiseStreams.keys}
-        )
+        config = {**super().get_config(), "kl_weight": self.kl_weight}
+        for weight, prefix in self.bayesian_weights.items():
+            posterior, prior = self._specs.get(weight, (None, None))
+            config[f"{prefix}_posterior"] = keras.saving.serialize_keras_object(posterior)
+            config[f"{prefix}_prior"] = keras.saving.serialize_keras_object(prior)
+        return config
 
     def enable_lora(self, *args: Any, **kwargs: Any) -> None:
         """Not supported: raises NotImplementedError."""
@@ -203,15 +197,13 @@ class VariationalLayer(keras.layers.Layer):
         raise NotImplementedError(f"{type(self).__name__} cannot be quantized: its kernel is a distribution.")
 
     def _kl(self, noise: NoiseSource) -> tf.Tensor:
-        return tf.add_n([weight.kl(noise) for weight in self._variational_weights.values()])
+        return tf.add_n([*self._kl_terms(noise).values()])
 
-    def _noise(self, training: bool) -> NoiseSource:
-        noise = scoped_noise(self)
-        return self._noise_streams.next(training).fold_in(layer_key(self)) if noise is None else noise
-
-    def _weight(self, weight: str, attribute: str) -> VariationalWeight:
-        self._require_built(attribute)
-        return self._variational_weights[weight]
+    def _kl_terms(self, noise: NoiseSource) -> dict[str, tf.Tensor]:
+        weights = self._variational_weights
+        terms = {"weights": tf.add_n([weight.kl(noise) for weight in weights.values()])}
+        hyper = {f"prior/{name}": weight.hyper_kl(noise) for name, weight in weights.items()}
+        return {**terms, **{name: kl for name, kl in hyper.items() if kl is not None}}
 
     def _require_built(self, attribute: str) -> None:
         if not self._variational_weights:
@@ -231,3 +223,40 @@ def sublayers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
             seen.add(id(found))
             yield found
             waiting.extend(reversed(found._layers))
+
+
+def _distribution_property(weight: str, prefix: str, role: str) -> property:
+    def get(self: VariationalLayer) -> tfd.Distribution | None:
+        self._require_built(f"{prefix}_{role}")
+        found = self._variational_weights.get(weight)
+        return None if found is None else getattr(found, role)
+
+    get.__doc__ = (
+        f"The {role} of the {prefix}, a `tfp.distributions` object made at each access; None when the {prefix} is "
+        "deterministic or absent. ValueError before `build`."
+    )
+    return property(get)
+
+
+def _give_signature(cls: type[VariationalLayer]) -> None:
+    """Lets `help` and editors show the arguments of the Keras twin, and ours, without repeating them in each class."""
+    twin = next(
+        base for base in cls.__mro__ if issubclass(base, keras.layers.Layer) and not issubclass(base, StochasticLayer)
+    )
+    of_twin = inspect.signature(twin.__init__).parameters.values()
+    parameters = [p for p in of_twin if not p.name.startswith(("lora", "quantization")) and p.kind is not p.VAR_KEYWORD]
+    own: dict[str, Any] = {}
+    for weight, prefix in cls.bayesian_weights.items():
+        optional = weight in cls.optional_weights
+        own[f"{prefix}_prior"] = None if optional else "normal"
+        own[f"{prefix}_posterior"] = None if optional else "mean_field_normal"
+    own |= {"seed": None, "kl_weight": None}
+    parameters += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=own[name]) for name in own]
+    parameters.append(inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD))
+
+    def __init__(self: VariationalLayer, *args: Any, **kwargs: Any) -> None:
+        super(cls, self).__init__(*args, **kwargs)
+
+    __init__.__qualname__ = f"{cls.__qualname__}.__init__"
+    __init__.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    cls.__init__ = __init__  # type: ignore[method-assign]

@@ -1,73 +1,16 @@
-"""Bayesian convolutions."""
+"""Bayesian convolutions in one, two and three dimensions."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 import keras
 
 from tfp_bnn.layers.base import VariationalLayer
-from tfp_bnn.layers.estimators import Flipout, Reparameterization
+from tfp_bnn.layers.estimators import Flipout, LocalReparameterization, Reparameterization
 from tfp_bnn.layers.operations import Convolution, LinearOperation
-from tfp_bnn.posteriors import Posterior
-from tfp_bnn.priors import Prior
 
 
-class _VariationalConvolution2D(VariationalLayer, keras.layers.Conv2D):
-    """`keras.layers.Conv2D` with a distribution over its kernel."""
-
-    def __init__(
-        self,
-        filters: int,
-        kernel_size: int | tuple[int, int],
-        strides: int | tuple[int, int] = (1, 1),
-        padding: str = "valid",
-        data_format: str | None = None,
-        dilation_rate: int | tuple[int, int] = (1, 1),
-        groups: int = 1,
-        activation: Any = None,
-        use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        bias_constraint: Any = None,
-        kernel_prior: str | Mapping[str, Any] | Prior = "normal",
-        kernel_posterior: str | Mapping[str, Any] | Posterior = "mean_field_normal",
-        bias_prior: str | Mapping[str, Any] | Prior | None = None,
-        bias_posterior: str | Mapping[str, Any] | Posterior | None = None,
-        seed: int | None = None,
-        kl_weight: float | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            filters,
-            kernel_size,
-            strides=strides,
-            padding=padding,
-            data_format=data_format,
-            dilation_rate=dilation_rate,
-            groups=groups,
-            activation=activation,
-            use_bias=use_bias,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
-            activity_regularizer=activity_regularizer,
-            kernel_constraint=kernel_constraint,
-            bias_constraint=bias_constraint,
-            kernel_prior=kernel_prior,
-            kernel_posterior=kernel_posterior,
-            bias_prior=bias_prior,
-            bias_posterior=bias_posterior,
-            seed=seed,
-            kl_weight=kl_weight,
-            **kwargs,
-        )
+class _VariationalConvolution(VariationalLayer):
+    """A Keras convolution with a distribution over its kernel."""
 
     @property
     def operation(self) -> LinearOperation:
@@ -76,7 +19,7 @@ class _VariationalConvolution2D(VariationalLayer, keras.layers.Conv2D):
 
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
-class Convolution2DFlipout(_VariationalConvolution2D):
+class Convolution2DFlipout(_VariationalConvolution, keras.layers.Conv2D):
     """Two-dimensional Bayesian convolution, trained with flipout.
 
     Alias: `Conv2DFlipout`.
@@ -137,7 +80,120 @@ class Convolution2DFlipout(_VariationalConvolution2D):
 
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
-class Convolution2DReparameterization(_VariationalConvolution2D):
+class Convolution1DFlipout(_VariationalConvolution, keras.layers.Conv1D):
+    """One-dimensional Bayesian convolution, trained with flipout.
+
+    Alias: `Conv1DFlipout`.
+
+    kernel ~ q(kernel);   outputs = activation(convolution(inputs, kernel) + bias)
+
+    Estimator, cost, KL, args (`padding` may be `"causal"`), dtypes and randomness are those of `Convolution2DFlipout`.
+
+    Input shape: `(batch, steps, channels)`, or channels first.
+    Output shape: likewise, with `filters` channels.
+
+    Example:
+        >>> import numpy as np, tfp_bnn
+        >>> layer = tfp_bnn.layers.Convolution1DFlipout(4, 3, padding="causal", seed=0)
+        >>> layer(np.ones((2, 8, 1), "float32"), training=True).shape
+        TensorShape([2, 8, 4])
+
+    References:
+        Wen et al. 2018, https://arxiv.org/abs/1803.04386
+    """
+
+    estimator = Flipout()
+
+
+@keras.saving.register_keras_serializable(package="tfp_bnn")
+class Convolution3DFlipout(_VariationalConvolution, keras.layers.Conv3D):
+    """Three-dimensional Bayesian convolution, trained with flipout.
+
+    Alias: `Conv3DFlipout`.
+
+    kernel ~ q(kernel);   outputs = activation(convolution(inputs, kernel) + bias)
+
+    Estimator, cost, KL, args, dtypes and randomness are those of `Convolution2DFlipout`.
+
+    Input shape: `(batch, dim1, dim2, dim3, channels)`, or channels first.
+    Output shape: likewise, with `filters` channels.
+
+    Example:
+        >>> import numpy as np, tfp_bnn
+        >>> layer = tfp_bnn.layers.Convolution3DFlipout(4, 3, padding="same", seed=0)
+        >>> layer(np.ones((2, 5, 5, 5, 1), "float32"), training=True).shape
+        TensorShape([2, 5, 5, 5, 4])
+
+    References:
+        Wen et al. 2018, https://arxiv.org/abs/1803.04386
+    """
+
+    estimator = Flipout()
+
+
+@keras.saving.register_keras_serializable(package="tfp_bnn")
+class Convolution1DReparameterization(_VariationalConvolution, keras.layers.Conv1D):
+    """One-dimensional Bayesian convolution, trained with the reparameterization estimator.
+
+    Alias: `Conv1DReparameterization`.
+
+    kernel ~ q(kernel);   outputs = activation(convolution(inputs, kernel) + bias)
+
+    One draw of the kernel serves the whole batch: one convolution, but the noise of the gradient does not fall with the
+    batch size.
+
+    `kl()` is KL(q || prior) in nats, summed over the weights, not scaled; a `VariationalModel` divides it by N.
+
+    Args, shapes, dtypes and randomness are those of `Convolution1DFlipout`, with any posterior.
+
+    Example:
+        >>> import numpy as np, tfp_bnn
+        >>> layer = tfp_bnn.layers.Convolution1DReparameterization(4, 3, strides=2, seed=0)
+        >>> layer(np.ones((2, 9, 1), "float32")).shape
+        TensorShape([2, 4, 4])
+
+    References:
+        Kingma and Welling 2014, Auto-Encoding Variational Bayes, https://arxiv.org/abs/1312.6114
+        Blundell et al. 2015, Weight Uncertainty in Neural Networks, https://arxiv.org/abs/1505.05424
+    """
+
+    estimator = Reparameterization()
+
+
+@keras.saving.register_keras_serializable(package="tfp_bnn")
+class Convolution1DLocalReparameterization(_VariationalConvolution, keras.layers.Conv1D):
+    """One-dimensional Bayesian convolution, trained with the local reparameterization estimator.
+
+    Alias: `Conv1DLocalReparameterization`.
+
+    kernel ~ q(kernel);   outputs = activation(convolution(inputs, kernel) + bias)
+
+    In training the outputs are drawn instead of the kernel: N(convolution(inputs, mean), convolution(inputs^2,
+    variance)), independent for each example, position and filter. Two convolutions; exists for the posterior
+    `mean_field_normal`. Every output has its exact marginal, but two positions are drawn independently where one kernel
+    would make them correlated: an approximation of the joint distribution.
+
+    `kl()` is KL(q || prior) in nats, summed over the weights, not scaled; a `VariationalModel` divides it by N.
+
+    Args, shapes, dtypes and randomness are those of `Convolution1DFlipout`.
+
+    Example:
+        >>> import numpy as np, tfp_bnn
+        >>> layer = tfp_bnn.layers.Convolution1DLocalReparameterization(4, 3, strides=2, seed=0)
+        >>> layer(np.ones((2, 9, 1), "float32"), training=True).shape
+        TensorShape([2, 4, 4])
+
+    References:
+        Kingma, Salimans and Welling 2015, https://arxiv.org/abs/1506.02557
+        Shridhar et al. 2019, A Comprehensive guide to Bayesian Convolutional Neural Networks,
+        https://arxiv.org/abs/1901.02731
+    """
+
+    estimator = LocalReparameterization()
+
+
+@keras.saving.register_keras_serializable(package="tfp_bnn")
+class Convolution2DReparameterization(_VariationalConvolution, keras.layers.Conv2D):
     """Two-dimensional Bayesian convolution, trained with the reparameterization estimator.
 
     Alias: `Conv2DReparameterization`.
@@ -165,5 +221,105 @@ class Convolution2DReparameterization(_VariationalConvolution2D):
     estimator = Reparameterization()
 
 
+@keras.saving.register_keras_serializable(package="tfp_bnn")
+class Convolution2DLocalReparameterization(_VariationalConvolution, keras.layers.Conv2D):
+    """Two-dimensional Bayesian convolution, trained with the local reparameterization estimator.
+
+    Alias: `Conv2DLocalReparameterization`.
+
+    kernel ~ q(kernel);   outputs = activation(convolution(inputs, kernel) + bias)
+
+    In training the outputs are drawn instead of the kernel: N(convolution(inputs, mean), convolution(inputs^2,
+    variance)), independent for each example, position and filter. Two convolutions; exists for the posterior
+    `mean_field_normal`. Every output has its exact marginal, but two positions are drawn independently where one kernel
+    would make them correlated: an approximation of the joint distribution.
+
+    `kl()` is KL(q || prior) in nats, summed over the weights, not scaled; a `VariationalModel` divides it by N.
+
+    Args, shapes, dtypes and randomness are those of `Convolution2DFlipout`.
+
+    Example:
+        >>> import numpy as np, tfp_bnn
+        >>> layer = tfp_bnn.layers.Convolution2DLocalReparameterization(4, 3, strides=2, seed=0)
+        >>> layer(np.ones((2, 9, 9, 1), "float32"), training=True).shape
+        TensorShape([2, 4, 4, 4])
+
+    References:
+        Kingma, Salimans and Welling 2015, https://arxiv.org/abs/1506.02557
+        Shridhar et al. 2019, A Comprehensive guide to Bayesian Convolutional Neural Networks,
+        https://arxiv.org/abs/1901.02731
+    """
+
+    estimator = LocalReparameterization()
+
+
+@keras.saving.register_keras_serializable(package="tfp_bnn")
+class Convolution3DReparameterization(_VariationalConvolution, keras.layers.Conv3D):
+    """Three-dimensional Bayesian convolution, trained with the reparameterization estimator.
+
+    Alias: `Conv3DReparameterization`.
+
+    kernel ~ q(kernel);   outputs = activation(convolution(inputs, kernel) + bias)
+
+    One draw of the kernel serves the whole batch: one convolution, but the noise of the gradient does not fall with the
+    batch size.
+
+    `kl()` is KL(q || prior) in nats, summed over the weights, not scaled; a `VariationalModel` divides it by N.
+
+    Args, shapes, dtypes and randomness are those of `Convolution3DFlipout`, with any posterior.
+
+    Example:
+        >>> import numpy as np, tfp_bnn
+        >>> layer = tfp_bnn.layers.Convolution3DReparameterization(4, 3, strides=2, seed=0)
+        >>> layer(np.ones((2, 5, 5, 5, 1), "float32")).shape
+        TensorShape([2, 2, 2, 2, 4])
+
+    References:
+        Kingma and Welling 2014, Auto-Encoding Variational Bayes, https://arxiv.org/abs/1312.6114
+        Blundell et al. 2015, Weight Uncertainty in Neural Networks, https://arxiv.org/abs/1505.05424
+    """
+
+    estimator = Reparameterization()
+
+
+@keras.saving.register_keras_serializable(package="tfp_bnn")
+class Convolution3DLocalReparameterization(_VariationalConvolution, keras.layers.Conv3D):
+    """Three-dimensional Bayesian convolution, trained with the local reparameterization estimator.
+
+    Alias: `Conv3DLocalReparameterization`.
+
+    kernel ~ q(kernel);   outputs = activation(convolution(inputs, kernel) + bias)
+
+    In training the outputs are drawn instead of the kernel: N(convolution(inputs, mean), convolution(inputs^2,
+    variance)), independent for each example, position and filter. Two convolutions; exists for the posterior
+    `mean_field_normal`. Every output has its exact marginal, but two positions are drawn independently where one kernel
+    would make them correlated: an approximation of the joint distribution.
+
+    `kl()` is KL(q || prior) in nats, summed over the weights, not scaled; a `VariationalModel` divides it by N.
+
+    Args, shapes, dtypes and randomness are those of `Convolution3DFlipout`.
+
+    Example:
+        >>> import numpy as np, tfp_bnn
+        >>> layer = tfp_bnn.layers.Convolution3DLocalReparameterization(4, 3, strides=2, seed=0)
+        >>> layer(np.ones((2, 5, 5, 5, 1), "float32"), training=True).shape
+        TensorShape([2, 2, 2, 2, 4])
+
+    References:
+        Kingma, Salimans and Welling 2015, https://arxiv.org/abs/1506.02557
+        Shridhar et al. 2019, A Comprehensive guide to Bayesian Convolutional Neural Networks,
+        https://arxiv.org/abs/1901.02731
+    """
+
+    estimator = LocalReparameterization()
+
+
+Conv1DFlipout = Convolution1DFlipout
+Conv1DReparameterization = Convolution1DReparameterization
+Conv1DLocalReparameterization = Convolution1DLocalReparameterization
 Conv2DFlipout = Convolution2DFlipout
 Conv2DReparameterization = Convolution2DReparameterization
+Conv2DLocalReparameterization = Convolution2DLocalReparameterization
+Conv3DFlipout = Convolution3DFlipout
+Conv3DReparameterization = Convolution3DReparameterization
+Conv3DLocalReparameterization = Convolution3DLocalReparameterization

@@ -2,60 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import keras
 
 from tfp_bnn.layers.base import VariationalLayer
-from tfp_bnn.layers.estimators import Flipout, Reparameterization
+from tfp_bnn.layers.estimators import Flipout, LocalReparameterization, Reparameterization
 from tfp_bnn.layers.operations import LinearOperation, MatMul
-from tfp_bnn.posteriors import Posterior
-from tfp_bnn.priors import Prior
 
 
 class _VariationalDense(VariationalLayer, keras.layers.Dense):
     """`keras.layers.Dense` with a distribution over its kernel."""
-
-    def __init__(
-        self,
-        units: int,
-        activation: Any = None,
-        use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        bias_constraint: Any = None,
-        kernel_prior: str | Mapping[str, Any] | Prior = "normal",
-        kernel_posterior: str | Mapping[str, Any] | Posterior = "mean_field_normal",
-        bias_prior: str | Mapping[str, Any] | Prior | None = None,
-        bias_posterior: str | Mapping[str, Any] | Posterior | None = None,
-        seed: int | None = None,
-        kl_weight: float | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            units,
-            activation=activation,
-            use_bias=use_bias,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
-            activity_regularizer=activity_regularizer,
-            kernel_constraint=kernel_constraint,
-            bias_constraint=bias_constraint,
-            kernel_prior=kernel_prior,
-            kernel_posterior=kernel_posterior,
-            bias_prior=bias_prior,
-            bias_posterior=bias_posterior,
-            seed=seed,
-            kl_weight=kl_weight,
-            **kwargs,
-        )
 
     @property
     def operation(self) -> LinearOperation:
@@ -144,3 +99,33 @@ class DenseReparameterization(_VariationalDense):
     """
 
     estimator = Reparameterization()
+
+
+@keras.saving.register_keras_serializable(package="tfp_bnn")
+class DenseLocalReparameterization(_VariationalDense):
+    """Densely-connected Bayesian layer, trained with the local reparameterization estimator.
+
+    kernel ~ q(kernel);   outputs = activation(inputs @ kernel + bias)
+
+    In training the outputs are drawn instead of the kernel: N(inputs @ mean, inputs^2 @ variance), independent for each
+    example and unit. Two matrix multiplications; exists for the posterior `mean_field_normal`. On inputs of rank 2 this
+    is the exact distribution, and no other estimator here has a smaller variance of the gradient. On inputs of higher
+    rank every output has its exact marginal, but the outputs at two positions of one example are drawn independently
+    where one kernel would make them correlated: an approximation.
+
+    `kl()` is KL(q || prior) in nats, summed over the weights, not scaled; a `VariationalModel` divides it by N.
+
+    Args, shapes, dtypes and randomness are those of `DenseFlipout`.
+
+    Example:
+        >>> import numpy as np, tfp_bnn
+        >>> layer = tfp_bnn.layers.DenseLocalReparameterization(3, activation="relu", seed=0)
+        >>> layer(np.ones((2, 5), "float32"), training=True).shape
+        TensorShape([2, 3])
+
+    References:
+        Kingma, Salimans and Welling 2015, Variational Dropout and the Local Reparameterization Trick,
+        https://arxiv.org/abs/1506.02557
+    """
+
+    estimator = LocalReparameterization()

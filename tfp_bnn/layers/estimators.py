@@ -8,23 +8,28 @@ from tfp_bnn.layers.noise import NoiseSource
 from tfp_bnn.layers.operations import LinearOperation
 from tfp_bnn.layers.variational_weight import VariationalWeight
 from tfp_bnn.posteriors import Posterior
+from tfp_bnn.priors import Prior
 
 COMBINATIONS = """
-    estimator           posteriors
-    flipout             symmetric about its mean and independent per weight: mean_field_normal
-    reparameterization  all
+    estimator                 dense, rank 2   dense, rank > 2; convolutions   posteriors
+    flipout                   yes             yes                             symmetric about the mean, independent per
+                                                                              weight: mean_field_normal
+    reparameterization        yes             yes                             all
+    local reparameterization  exact           marginals exact, joint over     mean_field_normal
+                                              positions approximate
+
+    The improper prior `flat` goes with the posterior `delta` only.
 """
 
 
 class Estimator:
     """Computes outputs, before the activation, from inputs and weight distributions. Abstract."""
 
-    def check(self, posterior: Posterior) -> None:
-        """Refuses a posterior that the estimator would be wrong for.
+    name = ""
 
-        Raises:
-            TypeError: naming the table of combinations that exist.
-        """
+    def takes(self, posterior: Posterior) -> bool:
+        """Whether the estimator is right for a posterior."""
+        raise NotImplementedError
 
     def __call__(
         self,
@@ -49,8 +54,31 @@ class Estimator:
         raise NotImplementedError
 
 
+def check_combination(estimator: Estimator, weight: str, posterior: Posterior, prior: Prior) -> None:
+    """Refuses what would compute something wrong.
+
+    Raises:
+        TypeError: naming the weight, and the table of combinations that exist.
+    """
+    if not estimator.takes(posterior):
+        raise TypeError(
+            f"The {estimator.name} estimator does not exist for {weight}_posterior={posterior!r}. Use a "
+            f"Reparameterization layer, or another posterior. Combinations that exist:\n{COMBINATIONS}"
+        )
+    if prior.improper and posterior.has_spread:
+        raise TypeError(
+            f"{weight}_prior={prior!r} is improper and has no KL to {weight}_posterior={posterior!r}. Use the "
+            f"posterior 'delta', or another prior. Combinations that exist:\n{COMBINATIONS}"
+        )
+
+
 class Reparameterization(Estimator):
     """One draw of the weights, w = g(noise), used for the whole batch (Kingma & Welling 2014). Costs one operation."""
+
+    name = "reparameterization"
+
+    def takes(self, posterior: Posterior) -> bool:
+        return True
 
     def __call__(
         self,
@@ -76,13 +104,46 @@ class Flipout(Estimator):
     it between the examples, which leaves them correlated.
     """
 
-    def check(self, posterior: Posterior) -> None:
-        if not posterior.symmetric_and_independent:
-            raise TypeError(
-                f"Flipout needs a posterior that is symmetric about its mean and independent per weight, but got "
-                f"{posterior!r}. Use a "
-                f"Reparameterization layer, or another posterior. Combinations that exist:\n{COMBINATIONS}"
-            )
+    name = "flipout"
+
+    def takes(self, posterior: Posterior) -> bool:
+        return posterior.symmetric_and_independent
+
+    def __call__(
+        self,
+        operation: LinearOperation,
+        inputs: tf.Tensor,
+        kernel: VariationalWeight,
+        bias: VariationalWeight | tf.Tensor | None,
+        noise: NoiseSource,
+    ) -> tf.Tensor:
+        # A layer of two kernels draws the signs of each by itself.
+        of_kernel = "" if kernel.name == "kernel" else f"{kernel.name}_"
+        outputs = operation(inputs, kernel.mean)
+        input_signs = tf.cast(noise.signs(f"{of_kernel}input_signs", operation.sign_shape(inputs)), inputs.dtype)
+        perturbation = operation(inputs * input_signs, kernel.perturbation(noise))
+        if isinstance(bias, VariationalWeight):
+            perturbation += operation.along_channels(bias.perturbation(noise), perturbation)
+            bias = bias.mean
+        output_signs = tf.cast(noise.signs(f"{of_kernel}output_signs", operation.sign_shape(outputs)), outputs.dtype)
+        outputs += perturbation * output_signs
+        return outputs if bias is None else outputs + operation.along_channels(bias, outputs)
+
+
+class LocalReparameterization(Estimator):
+    """Draws the outputs instead of the weights (Kingma, Salimans & Welling 2015). Costs two operations.
+
+    outputs ~ N(op(x, mean) + bias mean, op(x^2, variance) + bias variance),   independent per output
+
+    For a dense layer on inputs of rank 2 this is the exact distribution, and examples are independent. Where one kernel
+    serves several positions (convolutions, dense layers on rank 3 or more), every output has its exact marginal, but
+    the outputs at two positions are drawn independently where one kernel would make them correlated: an approximation.
+    """
+
+    name = "local reparameterization"
+
+    def takes(self, posterior: Posterior) -> bool:
+        return posterior.independent_normal
 
     def __call__(
         self,
@@ -93,11 +154,13 @@ class Flipout(Estimator):
         noise: NoiseSource,
     ) -> tf.Tensor:
         outputs = operation(inputs, kernel.mean)
-        input_signs = tf.cast(noise.signs("input_signs", operation.sign_shape(inputs)), inputs.dtype)
-        perturbation = operation(inputs * input_signs, kernel.perturbation(noise))
+        # Squares overflow and underflow in half precision.
+        variance = operation(tf.cast(inputs, tf.float32) ** 2, kernel.variance)
         if isinstance(bias, VariationalWeight):
-            perturbation += operation.along_channels(bias.perturbation(noise), perturbation)
+            variance += operation.along_channels(bias.variance, variance)
             bias = bias.mean
-        output_signs = tf.cast(noise.signs("output_signs", operation.sign_shape(outputs)), outputs.dtype)
-        outputs += perturbation * output_signs
+        # Inputs that are all 0 have outputs without variance, where the root has no gradient.
+        positive = variance > 0
+        scale = tf.where(positive, tf.sqrt(tf.where(positive, variance, 1.0)), 0.0)
+        outputs += tf.cast(scale * noise.normal("outputs", tf.shape(scale)), outputs.dtype)
         return outputs if bias is None else outputs + operation.along_channels(bias, outputs)

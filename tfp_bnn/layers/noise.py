@@ -34,6 +34,9 @@ class NoiseSource(Protocol):
     def signs(self, name: str, shape: Sequence[Any]) -> tf.Tensor:
         """Signs, exactly +1 or -1, float32."""
 
+    def keep(self, name: str, shape: Sequence[Any], probability: float) -> tf.Tensor:
+        """A mask, exactly 1 with the given probability and else 0, float32."""
+
 
 class Noise:
     """Noise that is a pure function of a seed.
@@ -60,12 +63,17 @@ class Noise:
         )
         return tf.cast(2 * bits - 1, tf.float32)
 
+    def keep(self, name: str, shape: Sequence[Any], probability: float) -> tf.Tensor:
+        """Independent entries of a mask: exactly 1 with the given probability and else 0, float32."""
+        uniform = tf.random.stateless_uniform(shape, self._seed_of(name), dtype=tf.float32, alg=_ALGORITHM)
+        return tf.cast(uniform < probability, tf.float32)
+
     def _seed_of(self, name: str) -> tf.Tensor:
-        return self.fold_in(_number_of(name)).seed
+        return self.fold_in(number_of(name)).seed
 
 
 class NoNoise:
-    """No noise at all: every weight is its posterior mean (the plug-in prediction)."""
+    """No noise at all: every weight is its posterior mean, every mask its expectation (the plug-in prediction)."""
 
     def fold_in(self, number: int | tf.Tensor) -> NoNoise:
         """Itself."""
@@ -78,6 +86,10 @@ class NoNoise:
     def signs(self, name: str, shape: Sequence[Any]) -> tf.Tensor:
         """Ones of the given shape, float32."""
         return tf.ones(shape, tf.float32)
+
+    def keep(self, name: str, shape: Sequence[Any], probability: float) -> tf.Tensor:
+        """The probability everywhere, the expectation of a mask, float32."""
+        return tf.fill(shape, tf.constant(probability, tf.float32))
 
 
 class NoiseStreams:
@@ -158,8 +170,9 @@ def scoped_noise(layer: object) -> NoiseSource | None:
 def layer_key(layer: keras.Layer) -> int:
     """A number for a layer, to fold into a seed: two layers with the same seed must not draw the same noise."""
     # By name: the path of the same layer can differ once the model has been saved and loaded.
-    return _number_of(layer.name)
+    return number_of(layer.name)
 
 
-def _number_of(name: str) -> int:
+def number_of(name: str) -> int:
+    """A number for a name, to fold into a seed."""
     return zlib.crc32(name.encode()) & 0x7FFFFFFF

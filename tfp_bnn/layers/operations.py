@@ -42,12 +42,26 @@ class MatMul(LinearOperation):
         return keras.ops.matmul(inputs, tf.cast(kernel, inputs.dtype))
 
 
+class Lookup(LinearOperation):
+    """Rows of a table by their ids: the operation of `keras.layers.Embedding`, linear in the one-hot code of the ids.
+
+    Args:
+        dtype: of the outputs.
+    """
+
+    def __init__(self, dtype: str) -> None:
+        self.dtype = dtype
+
+    def __call__(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        return tf.cast(keras.ops.take(kernel, inputs, axis=0), self.dtype)
+
+
 class Convolution(LinearOperation):
     """Convolution of any rank: the operation of `keras.layers.Conv*D`.
 
     Args:
         strides: one for each spatial dimension.
-        padding: `"valid"` or `"same"`.
+        padding: `"valid"`, `"same"`, or in one dimension `"causal"`.
         dilation_rate: one for each spatial dimension.
         data_format: `"channels_last"` or `"channels_first"`.
     """
@@ -60,11 +74,54 @@ class Convolution(LinearOperation):
         self.channel_axis = -1 if data_format == "channels_last" else 1
 
     def __call__(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        return keras.ops.conv(
-            inputs,
-            tf.cast(kernel, inputs.dtype),
-            strides=self.strides,
-            padding=self.padding,
-            dilation_rate=self.dilation_rate,
-            data_format=self.data_format,
+        if self.padding == "causal":
+            inputs = self._pad_the_past(inputs, kernel.shape[0])
+        return keras.ops.conv(inputs, tf.cast(kernel, inputs.dtype), **self._arguments())
+
+    def _arguments(self) -> dict[str, Any]:
+        return {
+            "strides": self.strides,
+            "padding": "valid" if self.padding == "causal" else self.padding,
+            "dilation_rate": self.dilation_rate,
+            "data_format": self.data_format,
+        }
+
+    def _pad_the_past(self, inputs: tf.Tensor, kernel_size: int) -> tf.Tensor:
+        padding = [(0, 0)] * 3
+        padding[1 if self.data_format == "channels_last" else 2] = (self.dilation_rate[0] * (kernel_size - 1), 0)
+        return keras.ops.pad(inputs, padding)
+
+
+class DepthwiseConvolution(Convolution):
+    """Convolution of each channel by itself: the operation of `keras.layers.DepthwiseConv2D`."""
+
+    def __call__(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        return keras.ops.depthwise_conv(inputs, tf.cast(kernel, inputs.dtype), **self._arguments())
+
+
+class TransposedConvolution(Convolution):
+    """The transpose of a convolution: the operation of `keras.layers.Conv2DTranspose`.
+
+    Args:
+        strides: one for each spatial dimension.
+        padding: `"valid"` or `"same"`.
+        dilation_rate: one for each spatial dimension.
+        data_format: `"channels_last"` or `"channels_first"`.
+        output_padding: one for each spatial dimension, or None.
+    """
+
+    def __init__(
+        self,
+        strides: Sequence[int],
+        padding: str,
+        dilation_rate: Sequence[int],
+        data_format: str,
+        output_padding: Sequence[int] | None,
+    ) -> None:
+        super().__init__(strides, padding, dilation_rate, data_format)
+        self.output_padding = None if output_padding is None else tuple(output_padding)
+
+    def __call__(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        return keras.ops.conv_transpose(
+            inputs, tf.cast(kernel, inputs.dtype), output_padding=self.output_padding, **self._arguments()
         )

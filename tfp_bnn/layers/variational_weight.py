@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_bnn.layers.noise import NoiseSource
+from tfp_bnn.layers.noise import NoiseSource, scoped_noise
 from tfp_bnn.posteriors import Posterior
 from tfp_bnn.priors import Prior
+
+
+class SharedPrior:
+    """A prior with one learned or inferred scale for several weights. Its variables belong to a model.
+
+    Args:
+        prior: of all the weights that share it; `prior.shared` is the name.
+        add_weight: makes float32 variables in the model.
+    """
+
+    def __init__(self, prior: Prior, add_weight: Callable[..., keras.Variable]) -> None:
+        self.prior = prior
+        self.weights = prior.add_weights(add_weight, str(prior.shared), ())
+
+    def natural(self) -> dict[str, np.ndarray]:
+        """The parameters of the scale in natural units: `scale`, and `scale_spread` where it is inferred; float32."""
+        return self.prior.natural(self.weights)
+
+    def noise_of_scale(self, noise: NoiseSource) -> tf.Tensor:
+        """The standard normal scalar that draws an inferred scale; `noise` serves outside of a forward pass."""
+        scoped = scoped_noise(self)
+        return (noise if scoped is None else scoped).normal("prior_scale", ())
+
+    def hyper_kl(self, noise: NoiseSource) -> tf.Tensor:
+        """KL(q(s) || p(s)) of an inferred scale in nats, float32 scalar; 0 for a learned one."""
+        return self.prior.hyper_kl(self.weights, self.noise_of_scale(noise))
 
 
 class VariationalWeight:
@@ -26,6 +52,9 @@ class VariationalWeight:
         posterior: the family of q(w).
         prior: p(w).
         add_weight: makes further float32 variables in the layer.
+
+    Raises:
+        ValueError: when the prior is one of another shape than the weight.
     """
 
     def __init__(
@@ -38,34 +67,58 @@ class VariationalWeight:
     ) -> None:
         self.name = name
         self.shape = tuple(loc.shape)
-        self._posterior_spec = posterior
-        self._prior_spec = prior
+        self.posterior_spec = posterior
+        self.prior_spec = prior
+        event_shape = tuple(prior.distribution(self.shape, {}).event_shape)
+        if event_shape != self.shape:
+            raise ValueError(
+                f"The prior {prior!r} of {name!r} is one over tensors of shape {event_shape}, but the weight has shape "
+                f"{self.shape}."
+            )
         self._posterior_weights = posterior.add_weights(add_weight, name, loc)
-        self._prior_weights = prior.add_weights(add_weight, name)
+        self._shared: SharedPrior | None = None
+        self._prior_weights: Mapping[str, keras.Variable] = (
+            prior.add_weights(add_weight, name, self.shape) if prior.shared is None else {}
+        )
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """The variables of the posterior and of a learned prior."""
-        return [*self._posterior_weights.values(), *self._prior_weights.values()]
+        """The variables of the posterior, and of a learned prior that is the weight's own."""
+        return [*self._posterior_weights.values(), *({} if self._shared else self._prior_weights).values()]
 
     @property
     def posterior(self) -> tfd.Distribution:
         """q(w), float32, with the whole tensor as its event."""
-        return self._posterior_spec.distribution(self._posterior_weights)
+        return self.posterior_spec.distribution(self._posterior_weights)
 
     @property
     def prior(self) -> tfd.Distribution:
-        """p(w), float32, with the whole tensor as its event."""
-        return self._prior_spec.distribution(self.shape, self._prior_weights)
+        """p(w), float32, with the whole tensor as its event; an inferred scale is at its median."""
+        return self._prior(0.0)
 
     @property
     def mean(self) -> tf.Tensor:
         """The posterior mean, float32."""
         return tf.convert_to_tensor(self._posterior_weights["loc"])
 
+    @property
+    def variance(self) -> tf.Tensor:
+        """The posterior variance of every weight by itself, float32."""
+        return self.posterior.variance()
+
+    @property
+    def shared_prior(self) -> SharedPrior | None:
+        """The prior that the weight shares with others, once a model has bound it."""
+        return self._shared
+
+    def bind(self, shared: SharedPrior) -> None:
+        """Lets the prior take its scale from `shared`."""
+        self._shared = shared
+        self._prior_weights = shared.weights
+
     def perturbation(self, noise: NoiseSource) -> tf.Tensor:
         """A posterior draw minus its mean, float32."""
-        return self._posterior_spec.perturbation(self._posterior_weights, noise.normal(self.name, self.shape))
+        return self.posterior_spec.perturbation(self._posterior_weights, noise, self.name)
 
     def sample(self, noise: NoiseSource) -> tf.Tensor:
         """A posterior draw, float32."""
@@ -74,30 +127,63 @@ class VariationalWeight:
     def kl(self, noise: NoiseSource) -> tf.Tensor:
         """KL(q || p) in nats, summed over the tensor, float32 scalar.
 
-        In closed form where TFP registers one; else the one-draw estimate log q(w) - log p(w) with the draw that the
-        layer itself makes of `noise`.
+        In closed form where TFP registers one; else a one-draw estimate with the draw that the layer itself makes of
+        `noise`: log q(w) - log p(w), or with the entropy in the place of -log q(w) where q is not independent per
+        weight. An inferred scale of the prior is drawn from `noise`.
         """
-        posterior, prior = self.posterior, self.prior
+        scale_noise: tf.Tensor | float = 0.0
+        if self.prior_spec.hyperprior is not None:
+            scale_noise = self._noise_of_scale(noise)
+        posterior, prior = self.posterior, self._prior(scale_noise)
         try:
             return tfd.kl_divergence(posterior, prior)
         except NotImplementedError:
             draw = self.sample(noise)
-            return posterior.log_prob(draw) - prior.log_prob(draw)
+            if self.posterior_spec.symmetric_and_independent:
+                return posterior.log_prob(draw) - prior.log_prob(draw)
+            # log q(w) of many weights together, found again from w, loses its digits in float32.
+            return -posterior.entropy() - prior.log_prob(draw)
+
+    def hyper_kl(self, noise: NoiseSource) -> tf.Tensor | None:
+        """KL(q(s) || p(s)) in nats of a prior scale s that is inferred for this weight alone; else None."""
+        if self.prior_spec.hyperprior is None or self.prior_spec.shared is not None:
+            return None
+        return self.prior_spec.hyper_kl(self._prior_weights, self._noise_of_scale(noise))
 
     def natural(self) -> dict[str, np.ndarray]:
         """Posterior and learned prior in natural units: `loc`, `scale`, `prior_scale`; float32."""
-        prior = self._prior_spec.natural(self._prior_weights)
+        prior = {} if self._shared else self.prior_spec.natural(self._prior_weights)
         return {
-            **self._posterior_spec.natural(self._posterior_weights),
+            **self.posterior_spec.natural(self._posterior_weights),
             **{f"prior_{key}": value for key, value in prior.items()},
         }
 
-    def assign_natural(self, values: dict[str, np.ndarray]) -> None:
+    def assign_natural(self, values: Mapping[str, np.ndarray]) -> None:
         """The inverse of `natural`.
 
         Raises:
-            ValueError: when a scale is not positive and finite.
+            ValueError: when a scale is not positive and finite, or a value is missing; nothing is changed then.
         """
-        self._posterior_spec.assign_natural(self._posterior_weights, values)
+        before = {role: np.asarray(variable).copy() for role, variable in self._posterior_weights.items()}
+        self.posterior_spec.assign_natural(self._posterior_weights, values)
         prior = {key.removeprefix("prior_"): value for key, value in values.items() if key.startswith("prior_")}
-        self._prior_spec.assign_natural(self._prior_weights, prior)
+        try:
+            if not self._shared:
+                self.prior_spec.assign_natural(self._prior_weights, prior)
+        except ValueError:
+            for role, value in before.items():
+                self._posterior_weights[role].assign(value)
+            raise
+
+    def _prior(self, scale_noise: tf.Tensor | float) -> tfd.Distribution:
+        if self.prior_spec.shared is not None and self._shared is None:
+            raise ValueError(
+                f"The prior {self.prior_spec!r} of {self.name!r} is shared, so that its scale belongs to a model, but "
+                "its layer is in none. Put the layer into a VariationalModel, or remove `shared`."
+            )
+        return self.prior_spec.distribution(self.shape, self._prior_weights, scale_noise)
+
+    def _noise_of_scale(self, noise: NoiseSource) -> tf.Tensor:
+        if self._shared is not None:
+            return self._shared.noise_of_scale(noise)
+        return noise.normal(f"{self.name}_prior_scale", ())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import keras
 import numpy as np
@@ -17,8 +17,13 @@ from tfp_bnn.priors import PRIORS
 from tfp_bnn.registry import Registry, SpecRegistry
 from zoo.validation import Strict
 
-Spec = str | dict[str, str | bool | int | float]
+_Value = str | bool | int | float | None
+# A name, or a mapping of a name and arguments, of which one may be such a mapping again: a prior's hyperprior.
+Spec = str | dict[str, _Value | dict[str, _Value]]
 Width = Annotated[int, Field(strict=True, ge=1, le=8192)]
+Activation = Literal["relu", "tanh", "gelu", "silu", "elu"]
+PixelMax = Annotated[float, Field(strict=True, gt=0, le=65535)] | None
+"""Raw pixels run from 0 to this value, by which a network divides them; None for no rescaling."""
 Moment = Annotated[float, Field(strict=True, ge=-1e30, le=1e30)]
 
 _MAX_INPUTS = 2**20
@@ -27,13 +32,17 @@ _MAX_INPUTS = 2**20
 def _as_written(registry: SpecRegistry[Any], value: Any) -> Any:
     """A name or a config as it is, an object as its config. ValueError for what the registry does not know."""
     # Keras would import whatever module its config names, and artifacts pass here.
-    if isinstance(value, dict) and "class_name" in value:
+    if isinstance(value, dict) and any("class_name" in part for part in (value, *_mappings_in(value))):
         raise ValueError("a config of Keras is not taken here. Expected a name, or a mapping with the key 'name'")
     try:
         spec = registry.get(value)
     except TypeError as error:
         raise ValueError(str(error)) from None
     return value if isinstance(value, str | dict) else {"name": registry.name_of(spec), **spec.get_config()}
+
+
+def _mappings_in(value: dict[str, Any]) -> list[dict[str, Any]]:
+    return [part for part in value.values() if isinstance(part, dict)]
 
 
 class ArchitectureConfig(Strict):
@@ -75,7 +84,10 @@ class ArchitectureConfig(Strict):
     @field_validator("kernel_prior", mode="before")
     @classmethod
     def _known_prior(cls, value: Any) -> Any:
-        return _as_written(PRIORS, value)
+        written = _as_written(PRIORS, value)
+        if PRIORS.get(written).improper:
+            raise ValueError("it is improper and goes with point estimates only, but these weights are Bayesian")
+        return written
 
     @model_validator(mode="after")
     def _consistent(self) -> ArchitectureConfig:
@@ -89,6 +101,14 @@ class ArchitectureConfig(Strict):
             if mean is not None and (len(mean) != length or len(variance) != length):
                 raise ValueError(f"{name}_mean and {name}_variance must have {length} values, one for each column")
         return self
+
+    def some_inputs(self, num_rows: int) -> npt.NDArray[np.float64]:
+        """Raw inputs that the network takes, always the same ones: uniform noise between 0 and 1.
+
+        Args:
+            num_rows: how many.
+        """
+        return np.random.default_rng(0).uniform(size=(num_rows, *self.input_shape))
 
     @property
     def kernel_arguments(self) -> dict[str, Any]:
@@ -168,6 +188,11 @@ def register_architecture(
         return ARCHITECTURES.register(name)(Architecture(name, config, body, description))
 
     return register
+
+
+def rescaled(pixel_max: float | None, inputs: keras.KerasTensor) -> keras.KerasTensor:
+    """Raw pixels divided by `pixel_max`, by a layer named `rescale`; the inputs themselves for None."""
+    return inputs if pixel_max is None else keras.layers.Rescaling(1.0 / pixel_max, name="rescale")(inputs)
 
 
 def column_moments(values: npt.NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:

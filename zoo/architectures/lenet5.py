@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import keras
 from pydantic import Field, model_validator
 
 from tfp_bnn.layers import Convolution2DFlipout, DenseFlipout
-from zoo.architectures.base import ArchitectureConfig, Width, register_architecture
+from zoo.architectures.base import Activation, ArchitectureConfig, PixelMax, Width, register_architecture, rescaled
 
 # === Config ===
 
@@ -26,8 +26,8 @@ class LeNet5FlipoutConfig(ArchitectureConfig):
     input_shape: Annotated[tuple[Width, ...], Field(min_length=3, max_length=3)] = (28, 28, 1)
     num_outputs: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 10
     widths: tuple[Width, Width, Width, Width] = (6, 16, 120, 84)
-    activation: Literal["relu", "tanh", "gelu", "silu", "elu"] = "relu"
-    pixel_max: Annotated[float, Field(strict=True, gt=0, le=65535)] | None = 255.0
+    activation: Activation = "relu"
+    pixel_max: PixelMax = 255.0
     resize: tuple[Width, Width] | None = None
 
     @model_validator(mode="after")
@@ -47,9 +47,7 @@ class LeNet5FlipoutConfig(ArchitectureConfig):
 @register_architecture("lenet5_flipout", LeNet5FlipoutConfig)
 def lenet5_flipout(config: LeNet5FlipoutConfig, inputs: keras.KerasTensor) -> keras.KerasTensor:
     """LeNet-5 of flipout layers: conv 6 5x5 same, pool, conv 16 5x5 valid, pool, dense 120, dense 84, classes."""
-    x = inputs
-    if config.pixel_max is not None:
-        x = keras.layers.Rescaling(1.0 / config.pixel_max, name="rescale")(x)
+    x = rescaled(config.pixel_max, inputs)
     if config.resize is not None:
         x = keras.layers.Resizing(*config.resize, name="resize")(x)
     first, second, third, fourth = config.widths

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import keras
 from pydantic import Field
 
 from tfp_bnn.layers import DenseFlipout
-from zoo.architectures.base import ArchitectureConfig, Width, register_architecture
+from zoo.architectures.base import Activation, ArchitectureConfig, PixelMax, Width, register_architecture, rescaled
 
 # === Config ===
 
@@ -23,8 +23,8 @@ class MLPFlipoutConfig(ArchitectureConfig):
     """
 
     hidden: Annotated[tuple[Width, ...], Field(max_length=16)] = (100,)
-    activation: Literal["relu", "tanh", "gelu", "silu", "elu"] = "relu"
-    pixel_max: Annotated[float, Field(strict=True, gt=0, le=65535)] | None = None
+    activation: Activation = "relu"
+    pixel_max: PixelMax = None
 
 
 # === Functional Model ===
@@ -33,9 +33,7 @@ class MLPFlipoutConfig(ArchitectureConfig):
 @register_architecture("mlp_flipout", MLPFlipoutConfig)
 def mlp_flipout(config: MLPFlipoutConfig, inputs: keras.KerasTensor) -> keras.KerasTensor:
     """Multilayer perceptron of `DenseFlipout` layers, named `dense1`, `dense2`, ..., `logits`."""
-    x = inputs
-    if config.pixel_max is not None:
-        x = keras.layers.Rescaling(1.0 / config.pixel_max, name="rescale")(x)
+    x = rescaled(config.pixel_max, inputs)
     if len(config.input_shape) > 1:
         x = keras.layers.Flatten(name="flatten")(x)
     for index, width in enumerate(config.hidden, start=1):

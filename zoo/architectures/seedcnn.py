@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import keras
 from pydantic import Field, model_validator
 
 from tfp_bnn.layers import Convolution2DFlipout, DenseFlipout
-from zoo.architectures.base import ArchitectureConfig, Width, register_architecture
+from zoo.architectures.base import Activation, ArchitectureConfig, PixelMax, Width, register_architecture, rescaled
 
 # === Config ===
 
@@ -25,8 +25,8 @@ class SeedCNNFlipoutConfig(ArchitectureConfig):
     input_shape: Annotated[tuple[Width, ...], Field(min_length=3, max_length=3)] = (28, 28, 1)
     num_outputs: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 10
     widths: tuple[Width, Width, Width] = (32, 32, 64)
-    activation: Literal["relu", "tanh", "gelu", "silu", "elu"] = "tanh"
-    pixel_max: Annotated[float, Field(strict=True, gt=0, le=65535)] | None = 255.0
+    activation: Activation = "tanh"
+    pixel_max: PixelMax = 255.0
 
     @model_validator(mode="after")
     def _large_enough(self) -> SeedCNNFlipoutConfig:
@@ -45,9 +45,7 @@ class SeedCNNFlipoutConfig(ArchitectureConfig):
 @register_architecture("seedcnn_flipout", SeedCNNFlipoutConfig)
 def seedcnn_flipout(config: SeedCNNFlipoutConfig, inputs: keras.KerasTensor) -> keras.KerasTensor:
     """Flipout network: conv 32 5x5 valid tanh, pool, conv 32 5x5 valid tanh, pool, dense 64 tanh, classes."""
-    x = inputs
-    if config.pixel_max is not None:
-        x = keras.layers.Rescaling(1.0 / config.pixel_max, name="rescale")(x)
+    x = rescaled(config.pixel_max, inputs)
     first, second, third = config.widths
     hidden = {"activation": config.activation, **config.kernel_arguments}
     x = Convolution2DFlipout(first, 5, name="conv1", **hidden)(x)

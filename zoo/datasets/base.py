@@ -58,6 +58,8 @@ class Dataset:
         class_names: one name per label, in the order of the labels; None for regression.
         description: one or two sentences.
         source: where the data come from.
+        num_groups: for data that come in groups, such as one for each patient, their number; the last column of the
+            inputs is then the group, 0 to `num_groups - 1`. None for all others.
 
     Raises:
         ValueError: when the parts contradict each other, are empty or hold NaN; the message names the dataset and the
@@ -73,6 +75,7 @@ class Dataset:
     class_names: tuple[str, ...] | None
     description: str
     source: str
+    num_groups: int | None = None
 
     def __post_init__(self) -> None:
         """Refuses parts that do not fit together."""
@@ -136,6 +139,8 @@ class Dataset:
                 "a table."
             )
         _check_finite(where, "x", split.x)
+        if self.num_groups is not None:
+            _check_groups(where, split.x[..., -1], self.num_groups)
         if self.class_names is None:
             _check_regression_targets(where, split.y)
         else:
@@ -145,7 +150,7 @@ class Dataset:
 DATASETS: Registry[Callable[[], Dataset]] = Registry("dataset")
 
 
-def split_rows(x: npt.NDArray[Any], y: npt.NDArray[Any], *, stratify: bool) -> dict[str, Split]:
+def split_rows(x: npt.NDArray[Any], y: npt.NDArray[Any], *, stratify: bool) -> dict[str, Any]:
     """Splits rows at random, always the same way: 20 % test, 16 % validation, the rest train.
 
     Args:
@@ -166,6 +171,15 @@ def _hold_out(split: Split, stratify: bool) -> tuple[Split, Split]:
         split.x, split.y, test_size=HELD_OUT_FRACTION, random_state=SPLIT_SEED, stratify=split.y if stratify else None
     )
     return Split(kept_x, kept_y), Split(held_x, held_y)
+
+
+def _check_groups(where: str, groups: npt.NDArray[Any], num_groups: int) -> None:
+    unknown = groups[~np.isin(groups, np.arange(num_groups))]
+    if unknown.size:
+        raise ValueError(
+            f"{where}: got the group {unknown[0]:g} in the last column of x, expected 0 to {num_groups - 1} for "
+            f"num_groups={num_groups}. Renumber the groups, or drop num_groups for inputs without a group."
+        )
 
 
 def _check_labels(where: str, labels: npt.NDArray[Any], num_classes: int) -> None:

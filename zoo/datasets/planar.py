@@ -1,4 +1,4 @@
-"""Two noisy classes in the plane, where a predictive distribution can be looked at."""
+"""Noisy classes in the plane, where a predictive distribution can be looked at."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.datasets import make_circles, make_moons
 
-from zoo.datasets.base import DATASETS, Dataset, split_rows
+from zoo.datasets.base import DATASETS, Dataset, Split, split_rows
 
 NUM_POINTS = 1000
 POINT_SEED = 0
+NUM_GROUPS = 18
+GROUP_POINTS = {"train": 12, "validation": 12, "test": 100}
 
 
 @DATASETS.register("moons")
@@ -41,6 +43,45 @@ def circles() -> Dataset:
         "deviation 0.1.",
         source="sklearn.datasets.make_circles",
     )
+
+
+@DATASETS.register("rotated_moons")
+def rotated_moons(seed: int = POINT_SEED) -> Dataset:
+    """Two interleaved half circles in 18 groups, each turned by its own angle, with 12 training points in each.
+
+    For hierarchical models: a group has too few points for a model of its own, and one model for all of them cannot
+    know the angles.
+
+    Args:
+        seed: of angles and points; that of the registered dataset by default.
+    """
+    random = np.random.RandomState(seed)
+    angles = np.deg2rad(random.uniform(-60, 60, NUM_GROUPS))
+    splits = {}
+    for name, points in GROUP_POINTS.items():
+        groups = [_turned_moons(points, angle, group, random) for group, angle in enumerate(angles)]
+        x, y = (np.concatenate(parts) for parts in zip(*groups, strict=True))
+        splits[name] = Split(x.astype(np.float32), y.astype(np.int64))
+    return Dataset(
+        name="rotated_moons",
+        task="classification",
+        **splits,
+        feature_names=("x1", "x2", "group"),
+        class_names=("upper", "lower"),
+        description="Two interleaved half circles with normal noise of standard deviation 0.3, in 18 groups. Each is "
+        "turned about the middle of its circles by an angle of its own, between -60 and 60 degrees, and has 12 points "
+        "for training, 12 for validation and 100 for testing. The last column is the group.",
+        source="sklearn.datasets.make_moons",
+        num_groups=NUM_GROUPS,
+    )
+
+
+def _turned_moons(
+    points: int, angle: float, group: int, random: np.random.RandomState
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    x, y = make_moons(points, noise=0.3, random_state=random)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return np.column_stack([(x - (0.5, 0.25)) @ turn, np.full(points, group)]), y
 
 
 def _planar(

@@ -9,12 +9,7 @@ import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_bnn.layers import (
-    Convolution2DFlipout,
-    Convolution2DReparameterization,
-    DenseFlipout,
-    DenseReparameterization,
-)
+import tfp_bnn
 
 # What Keras 2 says of itself when TFP makes its layers.
 pytestmark = [
@@ -24,24 +19,21 @@ pytestmark = [
 
 NUM_DRAWS = 2000
 FALSE_FAILURE_RATE = 1e-6
-DENSE, CONVOLUTION = ((4,), (3, 4)), ((3, (3, 2)), (2, 5, 4, 2))
-# Ours, theirs, arguments of both, shape of the inputs.
+# Positional arguments, and the shape of the inputs.
+DENSE = ((4,), (3, 4))
+CONVOLUTIONS = {1: ((3, 2), (2, 5, 2)), 2: ((3, (3, 2)), (2, 5, 4, 2)), 3: ((2, 2), (2, 3, 2, 3, 2))}
+# The name of the layer, here and there, with what both are made with.
 PAIRS = {
-    "DenseFlipout": (DenseFlipout, tfp.layers.DenseFlipout, *DENSE, {}),
-    "DenseReparameterization": (DenseReparameterization, tfp.layers.DenseReparameterization, *DENSE, {}),
-    "Convolution2DFlipout": (Convolution2DFlipout, tfp.layers.Convolution2DFlipout, *CONVOLUTION, {}),
-    "Convolution2DFlipout-same-strides": (
-        Convolution2DFlipout,
-        tfp.layers.Convolution2DFlipout,
-        *CONVOLUTION,
-        {"padding": "same", "strides": (2, 1)},
-    ),
-    "Convolution2DReparameterization": (
-        Convolution2DReparameterization,
-        tfp.layers.Convolution2DReparameterization,
-        *CONVOLUTION,
-        {},
-    ),
+    "DenseFlipout": (*DENSE, {}),
+    "DenseReparameterization": (*DENSE, {}),
+    "DenseLocalReparameterization": (*DENSE, {}),
+    "Convolution1DFlipout": (*CONVOLUTIONS[1], {}),
+    "Convolution1DReparameterization": (*CONVOLUTIONS[1], {}),
+    "Convolution2DFlipout": (*CONVOLUTIONS[2], {}),
+    "Convolution2DFlipout-same-strides": (*CONVOLUTIONS[2], {"padding": "same", "strides": (2, 1)}),
+    "Convolution2DReparameterization": (*CONVOLUTIONS[2], {}),
+    "Convolution3DFlipout": (*CONVOLUTIONS[3], {}),
+    "Convolution3DReparameterization": (*CONVOLUTIONS[3], {}),
 }
 
 
@@ -50,8 +42,9 @@ def pair(request):
     """Our layer and theirs, both with the same random posterior of the kernel and the same bias; and some inputs."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
-    our_class, their_class, arguments, shape, options = PAIRS[request.param]
-    ours, theirs = our_class(*arguments, **options), their_class(*arguments, **options)
+    arguments, shape, options = PAIRS[request.param]
+    name = request.param.split("-")[0]
+    ours, theirs = (getattr(layers, name)(*arguments, **options) for layers in (tfp_bnn.layers, tfp.layers))
     inputs = rng.normal(size=shape).astype(np.float32)
     ours.build(shape)
     theirs.build(shape)
@@ -128,7 +121,7 @@ def test_kl_with_a_bayesian_bias_is_equal():
     theirs = tfp.layers.DenseFlipout(
         4, bias_posterior_fn=default(), bias_prior_fn=tfp.layers.default_multivariate_normal_fn
     )
-    ours = DenseFlipout(4, bias_posterior="mean_field_normal")
+    ours = tfp_bnn.layers.DenseFlipout(4, bias_posterior="mean_field_normal")
     inputs = np.ones((2, 3), np.float32)
     theirs(inputs)
     ours.build(inputs.shape)

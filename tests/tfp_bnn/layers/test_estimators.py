@@ -1,9 +1,11 @@
-"""The outputs of the layers: exactly, with noise that is known, and in distribution, with noise of their own."""
+"""The estimators in all geometries, with noise that is known; and the noise itself.
+
+Moments, gradients, KL and the like are those of the conformance suite, for every combination that exists.
+"""
 
 from __future__ import annotations
 
 import itertools
-import math
 
 import keras
 import numpy as np
@@ -12,40 +14,118 @@ import scipy.stats
 import tensorflow as tf
 
 from tfp_bnn.layers import (
+    Convolution1DFlipout,
+    Convolution1DLocalReparameterization,
+    Convolution1DReparameterization,
     Convolution2DFlipout,
+    Convolution2DLocalReparameterization,
     Convolution2DReparameterization,
+    Convolution2DTransposeFlipout,
+    Convolution3DFlipout,
+    Convolution3DLocalReparameterization,
+    Convolution3DReparameterization,
     DenseFlipout,
+    DenseLocalReparameterization,
     DenseReparameterization,
+    DepthwiseConvolution2DFlipout,
+    SeparableConvolution2DFlipout,
 )
 from tfp_bnn.layers.noise import Noise, noise_scope
-from tfp_bnn.posteriors import POSTERIORS, MeanFieldNormal
 
-DENSE = [DenseFlipout, DenseReparameterization]
-CONVOLUTIONS = [Convolution2DFlipout, Convolution2DReparameterization]
+from .conformance.reference import expected_outputs, randomize
+
+DENSE = [DenseFlipout, DenseReparameterization, DenseLocalReparameterization]
 BIASES = {
     "deterministic_bias": {},
     "bayesian_bias": {"bias_posterior": "mean_field_normal"},
     "no_bias": {"use_bias": False},
 }
-# Arguments of the convolution; inputs are 7 x 6 with 4 channels.
-GEOMETRIES = {
-    "valid": {"kernel_size": (3, 2)},
-    "same": {"kernel_size": (3, 2), "padding": "same"},
-    "strides": {"kernel_size": 3, "strides": (2, 1)},
-    "strides_same": {"kernel_size": (3, 4), "strides": 2, "padding": "same"},
-    "dilation": {"kernel_size": 2, "dilation_rate": (2, 3)},
-    "dilation_same": {"kernel_size": 3, "dilation_rate": (1, 2), "padding": "same"},
-    "groups": {"kernel_size": 3, "groups": 2},
-    "groups_strides_same": {"kernel_size": 2, "groups": 2, "strides": 2, "padding": "same"},
-    "groups_dilation": {"kernel_size": 2, "groups": 4, "dilation_rate": 2},
-    "channels_first": {"kernel_size": (3, 2), "padding": "same", "data_format": "channels_first"},
-    "channels_first_groups": {"kernel_size": 3, "groups": 2, "strides": (1, 2), "data_format": "channels_first"},
+FIRST = {"data_format": "channels_first"}
+# For layers with the same arguments: the shape of one example, channels last, and geometries by name.
+CONVOLUTIONS = {
+    (Convolution1DFlipout, Convolution1DReparameterization, Convolution1DLocalReparameterization): (
+        (7, 4),
+        {
+            "valid": {"filters": 8, "kernel_size": 3},
+            "same": {"filters": 8, "kernel_size": 4, "padding": "same"},
+            "strides": {"filters": 8, "kernel_size": 3, "strides": 2},
+            "causal": {"filters": 8, "kernel_size": 3, "padding": "causal"},
+            "causal_dilation": {"filters": 8, "kernel_size": 3, "padding": "causal", "dilation_rate": 2},
+            "causal_strides": {"filters": 8, "kernel_size": 3, "padding": "causal", "strides": 2},
+            "groups": {"filters": 8, "kernel_size": 3, "groups": 2, "padding": "same"},
+            "channels_first": {"filters": 8, "kernel_size": 3, "padding": "same", **FIRST},
+        },
+    ),
+    (Convolution2DFlipout, Convolution2DReparameterization, Convolution2DLocalReparameterization): (
+        (7, 6, 4),
+        {
+            "valid": {"filters": 8, "kernel_size": (3, 2)},
+            "same": {"filters": 8, "kernel_size": (3, 2), "padding": "same"},
+            "strides": {"filters": 8, "kernel_size": 3, "strides": (2, 1)},
+            "strides_same": {"filters": 8, "kernel_size": (3, 4), "strides": 2, "padding": "same"},
+            "dilation": {"filters": 8, "kernel_size": 2, "dilation_rate": (2, 3)},
+            "dilation_same": {"filters": 8, "kernel_size": 3, "dilation_rate": (1, 2), "padding": "same"},
+            "groups": {"filters": 8, "kernel_size": 3, "groups": 2},
+            "groups_strides_same": {"filters": 8, "kernel_size": 2, "groups": 2, "strides": 2, "padding": "same"},
+            "groups_dilation": {"filters": 8, "kernel_size": 2, "groups": 4, "dilation_rate": 2},
+            "channels_first": {"filters": 8, "kernel_size": (3, 2), "padding": "same", **FIRST},
+            "channels_first_groups": {"filters": 8, "kernel_size": 3, "groups": 2, "strides": (1, 2), **FIRST},
+        },
+    ),
+    (Convolution3DFlipout, Convolution3DReparameterization, Convolution3DLocalReparameterization): (
+        (4, 3, 5, 4),
+        {
+            "valid": {"filters": 4, "kernel_size": (2, 1, 3)},
+            "strides_same": {"filters": 4, "kernel_size": 2, "strides": (1, 2, 2), "padding": "same"},
+            "dilation": {"filters": 4, "kernel_size": 2, "dilation_rate": 2},
+            "groups": {"filters": 4, "kernel_size": 2, "groups": 2},
+        },
+    ),
+    (DepthwiseConvolution2DFlipout,): (
+        (7, 6, 4),
+        {
+            "valid": {"kernel_size": (3, 2)},
+            "multiplier": {"kernel_size": 3, "depth_multiplier": 3},
+            "strides_same": {"kernel_size": 3, "strides": 2, "padding": "same", "depth_multiplier": 2},
+            "dilation_same": {"kernel_size": 2, "dilation_rate": (2, 2), "padding": "same"},
+            "channels_first": {"kernel_size": 3, "depth_multiplier": 2, **FIRST},
+        },
+    ),
+    (SeparableConvolution2DFlipout,): (
+        (7, 6, 4),
+        {
+            "valid": {"filters": 5, "kernel_size": (3, 2)},
+            "strides_same": {
+                "filters": 5,
+                "kernel_size": 3,
+                "strides": 2,
+                "padding": "same",
+                "depth_multiplier": 2,
+            },
+            "dilation": {"filters": 5, "kernel_size": 2, "dilation_rate": 2},
+            "channels_first": {"filters": 5, "kernel_size": 3, **FIRST},
+        },
+    ),
+    (Convolution2DTransposeFlipout,): (
+        (4, 3, 4),
+        {
+            "valid": {"filters": 5, "kernel_size": (3, 2)},
+            "same": {"filters": 5, "kernel_size": (3, 2), "padding": "same"},
+            "strides": {"filters": 5, "kernel_size": 3, "strides": (2, 1)},
+            "strides_same": {"filters": 5, "kernel_size": (3, 4), "strides": 2, "padding": "same"},
+            "strides_beyond_the_kernel": {"filters": 5, "kernel_size": 2, "strides": 3},
+            "output_padding": {"filters": 5, "kernel_size": 3, "strides": 2, "output_padding": 1},
+            "dilation": {"filters": 5, "kernel_size": 2, "dilation_rate": 2},
+            "channels_first": {"filters": 5, "kernel_size": 3, "strides": 2, "padding": "same", **FIRST},
+        },
+    ),
 }
-# The geometry and the bias are separate matters: all biases with one geometry, all geometries with one bias.
-GEOMETRIES_AND_BIASES = [("same", bias) for bias in BIASES] + [
-    (geometry, "bayesian_bias") for geometry in GEOMETRIES if geometry != "same"
+GEOMETRIES = [
+    pytest.param(cls, shape, arguments, id=f"{cls.__name__}-{name}")
+    for classes, (shape, geometries) in CONVOLUTIONS.items()
+    for cls in classes
+    for name, arguments in geometries.items()
 ]
-FILTERS = 8
 # Each statistical test fails by chance with this probability.
 FALSE_FAILURE_RATE = 1e-6
 
@@ -59,82 +139,43 @@ def random_inputs(*shape):
     return np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
 
-def is_flipout(layer):
-    return type(layer) in (DenseFlipout, Convolution2DFlipout)
+def assert_outputs_equal_the_formula(layer, inputs, training, noise):
+    """All noise is known; the outputs are compared with arithmetic in NumPy."""
+    parameters = randomize(layer)
+
+    def call(x):
+        with noise_scope({id(layer): noise}):
+            return layer(x, training=training)
+
+    if getattr(layer, "data_format", None) == "channels_first":
+        # TensorFlow convolves channels-first on the CPU only under XLA, where shapes are symbolic: draw the noise here.
+        draw_channels_first(layer, inputs.shape, noise, training)
+        call = tf.function(call, jit_compile=True)
+    outputs = call(inputs)
+    expected = expected_outputs(layer, inputs, parameters, noise.drawn, training)
+    assert outputs.shape == expected.shape == tuple(layer.compute_output_shape(inputs.shape))
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
 
 
-def is_channels_first(layer):
-    return getattr(layer, "data_format", None) == "channels_first"
-
-
-def convolve(inputs, kernel, layer):
-    """The convolution of one example, `(rows, columns, channels)`, in plain NumPy: one term for each kernel offset."""
-    offsets, groups = kernel.shape[:2], layer.groups
-    pads, sizes = [], []
-    for size, taps, stride, dilation in zip(inputs.shape[:2], offsets, layer.strides, layer.dilation_rate, strict=True):
-        extent = (taps - 1) * dilation + 1
-        out = math.ceil(size / stride) if layer.padding == "same" else (size - extent) // stride + 1
-        total = max((out - 1) * stride + extent - size, 0) if layer.padding == "same" else 0
-        pads.append((total // 2, total - total // 2))
-        sizes.append(out)
-    padded = np.pad(inputs, [*pads, (0, 0)])
-    outputs = np.zeros((*sizes, kernel.shape[-1]))
-    for offset in itertools.product(*map(range, offsets)):
-        rows, columns = (
-            slice(tap * dilation, tap * dilation + (size - 1) * stride + 1, stride)
-            for tap, dilation, size, stride in zip(offset, layer.dilation_rate, sizes, layer.strides, strict=True)
-        )
-        channels_of_groups = np.split(padded[rows, columns], groups, axis=-1)
-        kernels_of_groups = np.split(kernel[offset], groups, axis=-1)
-        outputs += np.concatenate([c @ k for c, k in zip(channels_of_groups, kernels_of_groups, strict=True)], axis=-1)
-    return outputs
-
-
-def apply(layer, inputs, kernel, bias):
-    """What the layer's Keras twin computes for one example, without the activation."""
-    inputs = np.asarray(inputs, np.float64)
-    if type(layer) in DENSE:
-        return inputs @ kernel + bias
-    if is_channels_first(layer):
-        return np.moveaxis(convolve(np.moveaxis(inputs, 0, -1), kernel, layer) + bias, -1, 0)
-    return convolve(inputs, kernel, layer) + bias
-
-
-def signs_on_kernel(layer, input_signs, output_signs):
-    """s_i r_j for each weight: with groups a kernel sees only the input channels of its group."""
-    groups = getattr(layer, "groups", 1)
-    inputs_of_groups = np.split(input_signs, groups)
-    outputs_of_groups = np.split(output_signs, groups)
-    return np.concatenate([np.outer(s, r) for s, r in zip(inputs_of_groups, outputs_of_groups, strict=True)], axis=1)
-
-
-def expected_outputs(layer, inputs, parameters, drawn):
-    """Each example with its own weights: mean + s_n r_n^T * scale * noise; all s and r are 1 without flipout."""
-    outputs = []
-    channel_axis = 1 if is_channels_first(layer) else -1
-    in_channels, out_channels = inputs.shape[channel_axis], parameters["bias_loc"].size
-    for n, example in enumerate(inputs):
-        input_signs = drawn["input_signs"][n].reshape(in_channels) if "input_signs" in drawn else np.ones(in_channels)
-        output_signs = (
-            drawn["output_signs"][n].reshape(out_channels) if "output_signs" in drawn else np.ones(out_channels)
-        )
-        kernel_noise = drawn["kernel"] * signs_on_kernel(layer, input_signs, output_signs)
-        bias_noise = drawn.get("bias", 0.0) * output_signs
-        kernel = parameters["kernel_loc"] + parameters["kernel_scale"] * kernel_noise
-        outputs.append(apply(layer, example, kernel, parameters["bias_loc"] + parameters["bias_scale"] * bias_noise))
-    return np.stack(outputs)
-
-
-def names_of_noise(layer, training):
-    names = set(layer.variational_weights)
-    return names | {"input_signs", "output_signs"} if training and is_flipout(layer) else names
-
-
-def moments(layer, inputs, parameters):
-    """Mean op(x, mean) and variance op(x^2, scale^2) of the outputs under the posterior."""
-    mean = [apply(layer, x, parameters["kernel_loc"], parameters["bias_loc"]) for x in inputs]
-    variance = [apply(layer, x**2, parameters["kernel_scale"] ** 2, parameters["bias_scale"] ** 2) for x in inputs]
-    return np.stack(mean), np.stack(variance)
+def draw_channels_first(layer, shape, noise, training):
+    """Draws the signs and outputs that a layer of two spatial dimensions or one will ask for, in shapes known here."""
+    batch, channels, *space = shape
+    shape_of_outputs = layer.compute_output_shape(shape)
+    ones = [1] * len(space)
+    if training and layer.estimator.name == "local reparameterization":
+        noise.normal("outputs", shape_of_outputs)
+    if training and layer.estimator.name == "flipout":
+        sides = {"input_signs": channels, "output_signs": shape_of_outputs[1]}
+        if isinstance(layer, SeparableConvolution2DFlipout):
+            between = channels * layer.depth_multiplier
+            sides = {
+                "depthwise_kernel_input_signs": channels,
+                "depthwise_kernel_output_signs": between,
+                "pointwise_kernel_input_signs": between,
+                "pointwise_kernel_output_signs": shape_of_outputs[1],
+            }
+        for name, count in sides.items():
+            noise.signs(name, (batch, count, *ones))
 
 
 # === Exactly ===
@@ -144,48 +185,36 @@ def moments(layer, inputs, parameters):
 @pytest.mark.parametrize("bias", BIASES)
 @pytest.mark.parametrize("shape", [(3, 4), (3, 5, 4), (2, 3, 2, 4)], ids=["rank2", "rank3", "rank4"])
 @pytest.mark.parametrize("cls", DENSE)
-def test_dense_outputs_equal_the_formula(cls, shape, bias, training, injected_noise, randomize):
+def test_dense_outputs_equal_the_formula(cls, shape, bias, training, injected_noise):
     layer = cls(5, **BIASES[bias])
     layer.build(shape)
-    parameters = randomize(layer)
-    inputs = random_inputs(*shape)
-    with noise_scope({id(layer): injected_noise}):
-        outputs = layer(inputs, training=training)
-    assert set(injected_noise.drawn) == names_of_noise(layer, training)
-    np.testing.assert_allclose(
-        outputs, expected_outputs(layer, inputs, parameters, injected_noise.drawn), rtol=1e-5, atol=1e-5
-    )
+    assert_outputs_equal_the_formula(layer, random_inputs(*shape), training, injected_noise)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-@pytest.mark.parametrize(("geometry", "bias"), GEOMETRIES_AND_BIASES)
-@pytest.mark.parametrize("cls", CONVOLUTIONS)
-def test_convolution_outputs_equal_the_formula(cls, geometry, bias, training, injected_noise, randomize):
-    layer = cls(FILTERS, **GEOMETRIES[geometry], **BIASES[bias])
-    shape = (3, 4, 7, 6) if is_channels_first(layer) else (3, 7, 6, 4)
-    layer.build(shape)
-    parameters = randomize(layer)
-    inputs = random_inputs(*shape)
-
-    def call(x):
-        with noise_scope({id(layer): injected_noise}):
-            return layer(x, training=training)
-
-    if is_channels_first(layer):
-        # TensorFlow convolves channels-first on the CPU only under XLA, where shapes are symbolic: draw the signs here.
-        if "input_signs" in names_of_noise(layer, training):
-            injected_noise.signs("input_signs", (3, 4, 1, 1))
-            injected_noise.signs("output_signs", (3, FILTERS, 1, 1))
-        call = tf.function(call, jit_compile=True)
-    outputs = call(inputs)
-    assert set(injected_noise.drawn) == names_of_noise(layer, training)
-    expected = expected_outputs(layer, inputs, parameters, injected_noise.drawn)
-    assert outputs.shape == layer.compute_output_shape(shape)
-    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize(("cls", "shape", "arguments"), GEOMETRIES)
+def test_convolution_outputs_equal_the_formula(cls, shape, arguments, training, injected_noise):
+    layer = cls(**arguments, bias_posterior="mean_field_normal")
+    if layer.data_format == "channels_first":
+        shape = (shape[-1], *shape[:-1])
+    layer.build((3, *shape))
+    assert_outputs_equal_the_formula(layer, random_inputs(3, *shape), training, injected_noise)
 
 
-@pytest.mark.parametrize("cls", [*DENSE, *CONVOLUTIONS])
-def test_the_activation_acts_on_the_noisy_outputs(cls, injected_noise, randomize):
+@pytest.mark.parametrize("bias", ["deterministic_bias", "no_bias"])
+@pytest.mark.parametrize("classes", CONVOLUTIONS, ids=lambda classes: classes[0].__name__)
+def test_convolutions_without_a_bayesian_bias_equal_the_formula(classes, bias, injected_noise):
+    shape, geometries = CONVOLUTIONS[classes]
+    for cls in classes:
+        injected_noise.drawn.clear()
+        layer = cls(**geometries["valid"], **BIASES[bias])
+        layer.build((3, *shape))
+        assert_outputs_equal_the_formula(layer, random_inputs(3, *shape), True, injected_noise)
+        assert "bias" not in injected_noise.drawn
+
+
+@pytest.mark.parametrize("cls", [*DENSE, SeparableConvolution2DFlipout, Convolution2DTransposeFlipout])
+def test_the_activation_acts_on_the_noisy_outputs(cls, injected_noise):
     arguments, shape = ((5,), (3, 4)) if cls in DENSE else ((5, 3), (3, 7, 6, 4))
     layer = cls(*arguments, activation="relu")
     layer.build(shape)
@@ -193,13 +222,14 @@ def test_the_activation_acts_on_the_noisy_outputs(cls, injected_noise, randomize
     inputs = random_inputs(*shape)
     with noise_scope({id(layer): injected_noise}):
         outputs = layer(inputs, training=True)
-    expected = np.maximum(expected_outputs(layer, inputs, parameters, injected_noise.drawn), 0.0)
+    expected = np.maximum(expected_outputs(layer, inputs, parameters, injected_noise.drawn, training=True), 0.0)
     assert (expected == 0.0).any()
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_without_spread_flipout_is_the_mean(injected_noise):
-    layer = DenseFlipout(5, bias_posterior="mean_field_normal")
+@pytest.mark.parametrize("cls", DENSE)
+def test_without_spread_the_outputs_are_those_of_the_mean(cls, injected_noise):
+    layer = cls(5, bias_posterior="mean_field_normal")
     layer.build((None, 4))
     for weight in layer.variational_weights.values():
         weight.assign_natural({"loc": weight.natural()["loc"], "scale": np.full(weight.shape, 2e-7, np.float32)})
@@ -209,88 +239,11 @@ def test_without_spread_flipout_is_the_mean(injected_noise):
     np.testing.assert_allclose(outputs, inputs @ layer.kernel + layer.bias, atol=1e-5)
 
 
-# === In distribution ===
-
-
-@pytest.mark.statistical
-@pytest.mark.parametrize(
-    ("shape", "bias", "training"),
-    [
-        *(((3, 4), bias, True) for bias in BIASES),
-        ((2, 3, 4), "bayesian_bias", True),
-        ((3, 4), "bayesian_bias", False),
-    ],
-    ids=[*(f"rank2-{bias}" for bias in BIASES), "rank3-bayesian_bias", "rank2-bayesian_bias-evaluation"],
-)
-@pytest.mark.parametrize("cls", DENSE)
-def test_moments_of_dense_outputs(cls, shape, bias, training, draw_outputs, randomize, assert_moments):
-    """2,000 draws; false-failure rate 1e-6 over all elements and both moments: normal and chi-square quantiles."""
-    layer = cls(5, **BIASES[bias])
-    layer.build(shape)
-    parameters = randomize(layer)
-    inputs = random_inputs(*shape)
-    draws = draw_outputs(layer, inputs, 2000, training)
-    assert_moments(draws, *moments(layer, inputs, parameters), FALSE_FAILURE_RATE)
-
-
-@pytest.mark.statistical
-@pytest.mark.parametrize(
-    ("geometry", "bias"),
-    [
-        ("same", "deterministic_bias"),
-        ("strides_same", "bayesian_bias"),
-        ("dilation", "no_bias"),
-        ("groups", "bayesian_bias"),
-    ],
-)
-@pytest.mark.parametrize("cls", CONVOLUTIONS)
-def test_moments_of_convolution_outputs(cls, geometry, bias, draw_outputs, randomize, assert_moments):
-    """1,000 draws; false-failure rate 1e-6 over all elements and both moments: normal and chi-square quantiles."""
-    layer = cls(FILTERS, **GEOMETRIES[geometry], **BIASES[bias])
-    shape = (2, 7, 6, 4)
-    layer.build(shape)
-    parameters = randomize(layer)
-    inputs = random_inputs(*shape)
-    draws = draw_outputs(layer, inputs, 1000, training=True)
-    assert_moments(draws, *moments(layer, inputs, parameters), FALSE_FAILURE_RATE)
-
-
-@pytest.mark.statistical
-@pytest.mark.parametrize("bias", BIASES)
-@pytest.mark.parametrize("pair", [(DenseFlipout, DenseReparameterization), tuple(CONVOLUTIONS)], ids=["dense", "conv"])
-def test_flipout_draws_of_two_examples_are_uncorrelated(pair, bias, draw_outputs, randomize):
-    """2,000 draws; false-failure rate 1e-6 over all elements, by Hoeffding's inequality.
-
-    The sign of each product of the two examples' deviations is a fair coin (r_1 r_2), independent of its size. The two
-    examples are equal, so that a shared draw of any weight would show: with reparameterization they agree exactly.
-    """
-    flipout, reparameterization = pair
-    arguments, shape = ((5,), (4,)) if flipout is DenseFlipout else ((5, 2), (4, 3, 4))
-    example = random_inputs(*shape)
-    inputs = np.stack([example, example])
-
-    def sum_of_products(cls):
-        layer = cls(*arguments, **BIASES[bias])
-        layer.build(inputs.shape)
-        # Half of the variance or more comes from a Bayesian bias.
-        parameters = randomize(layer, scale=(0.2, 0.4), bias_scale=(2.0, 3.0))
-        deviations = draw_outputs(layer, inputs, 2000, training=True) - moments(layer, inputs, parameters)[0]
-        products = deviations[:, 0].astype(np.float64) * deviations[:, 1]
-        bound = np.sqrt(2 * math.log(2 * products[0].size / FALSE_FAILURE_RATE) * (products**2).sum(axis=0))
-        return np.abs(products.sum(axis=0)), bound
-
-    total, bound = sum_of_products(flipout)
-    np.testing.assert_array_less(total, bound)
-    if bias == "bayesian_bias":
-        total, bound = sum_of_products(reparameterization)
-        np.testing.assert_array_less(bound, total)
-
-
-@pytest.mark.parametrize("cls", [DenseReparameterization, Convolution2DReparameterization])
-def test_reparameterization_shares_one_draw_in_training(cls):
-    arguments, shape = ((5,), (4,)) if cls is DenseReparameterization else ((5, 2), (4, 3, 4))
-    outputs = cls(*arguments)(np.stack([random_inputs(*shape)] * 3), training=True).numpy()
-    np.testing.assert_array_equal(outputs, np.broadcast_to(outputs[0], outputs.shape))
+def test_no_training_argument_is_evaluation(injected_noise):
+    layer = DenseFlipout(5)
+    with noise_scope({id(layer): injected_noise}):
+        layer(random_inputs(3, 4))
+    assert set(injected_noise.drawn) == {"kernel"}
 
 
 # === The noise ===
@@ -404,62 +357,3 @@ def test_evaluation_does_not_disturb_the_noise_of_training():
     expected = outputs_of_steps(plain, inputs, 2, True, compiled=False)
     outputs = [outputs_of_steps(interrupted, inputs, 1, training, compiled=False) for training in (True, False, True)]
     np.testing.assert_array_equal(np.concatenate([outputs[0], outputs[2]]), expected)
-
-
-# === One draw for the whole batch, outside of training ===
-
-
-@pytest.mark.parametrize("bias", BIASES)
-@pytest.mark.parametrize("cls", [*DENSE, *CONVOLUTIONS])
-def test_evaluation_takes_one_draw_for_the_whole_batch(cls, bias):
-    arguments, shape = ((5,), (4,)) if cls in DENSE else ((5, 2), (4, 3, 4))
-    layer = cls(*arguments, kernel_posterior={"name": "mean_field_normal", "initial_scale": 1.0}, **BIASES[bias])
-    first, second = random_inputs(2, *shape)
-    batch = np.stack([first, second, first, first + second, np.zeros_like(first)])
-    outputs = layer(batch, training=False).numpy()
-    np.testing.assert_array_equal(outputs[0], outputs[2])
-    # One function of the inputs, and affine as any draw of the weights is.
-    np.testing.assert_allclose(outputs[0] + outputs[1], outputs[3] + outputs[4], rtol=1e-4, atol=1e-4)
-    again = layer(batch, training=False).numpy()
-    assert (np.abs(again[:4] - outputs[:4]) > 0.0).all(), "the next call takes another draw"
-
-
-def test_no_training_argument_is_evaluation(injected_noise):
-    layer = DenseFlipout(5)
-    with noise_scope({id(layer): injected_noise}):
-        layer(random_inputs(3, 4))
-    assert set(injected_noise.drawn) == {"kernel"}
-
-
-def test_flipout_draws_of_one_batch_differ():
-    outputs = DenseFlipout(40)(np.stack([random_inputs(30)] * 2), training=True).numpy()
-    assert (outputs[0] != outputs[1]).mean() > 0.9
-
-
-# === Combinations that do not exist ===
-
-
-class Asymmetric(MeanFieldNormal):
-    """A posterior that flipout would be wrong for."""
-
-    symmetric_and_independent = False
-
-
-@pytest.mark.parametrize("weight", ["kernel", "bias"])
-@pytest.mark.parametrize("cls", [DenseFlipout, Convolution2DFlipout])
-def test_flipout_refuses_an_asymmetric_posterior(cls, weight, monkeypatch):
-    monkeypatch.setitem(POSTERIORS._things, "asymmetric", Asymmetric)
-    arguments = (5,) if cls is DenseFlipout else (5, 3)
-    message = r"symmetric about its mean and independent per weight, but got Asymmetric\(initial_scale=0.05\)"
-    with pytest.raises(TypeError, match=message) as refusal:
-        cls(*arguments, **{f"{weight}_posterior": "asymmetric"})
-    for word in ("Combinations that exist", "estimator", "flipout", "reparameterization", "mean_field_normal"):
-        assert word in str(refusal.value)
-
-
-@pytest.mark.parametrize("cls", [DenseReparameterization, Convolution2DReparameterization])
-def test_reparameterization_takes_any_posterior(cls, monkeypatch):
-    monkeypatch.setitem(POSTERIORS._things, "asymmetric", Asymmetric)
-    arguments, shape = ((5,), (2, 4)) if cls is DenseReparameterization else ((5, 2), (2, 4, 3, 4))
-    layer = cls(*arguments, kernel_posterior="asymmetric", bias_posterior="asymmetric")
-    assert np.isfinite(layer(random_inputs(*shape), training=True)).all()

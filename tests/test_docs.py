@@ -1,0 +1,45 @@
+"""Every Python example of the guides runs, and prints what the guide shows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import keras
+import pytest
+
+DOCS = Path(__file__).parent.parent / "docs"
+GUIDES = sorted(DOCS.glob("*.md"))
+
+
+def blocks(guide: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", guide.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def squeezed(text: str) -> str:
+    """Without the blanks at the ends of lines."""
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+
+def test_there_are_guides():
+    assert {guide.stem for guide in GUIDES} >= {"layers", "hierarchical_groups"}
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
+def test_examples_run_and_print_what_is_shown(guide, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    keras.utils.set_random_seed(0)
+    found = blocks(guide, "python")
+    assert found
+    namespace: dict[str, object] = {}
+    for block in found:
+        exec(compile(block, str(guide), "exec"), namespace)  # noqa: S102
+    printed = squeezed(capsys.readouterr().out)
+    for shown in blocks(guide, "text"):
+        assert squeezed(shown) in printed
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
+def test_links_lead_somewhere(guide):
+    for target in re.findall(r"\]\(([^)#:]+)\)", guide.read_text("utf-8")):
+        assert (DOCS / target).exists(), target

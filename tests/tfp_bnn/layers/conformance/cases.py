@@ -1,0 +1,163 @@
+"""The table of cases: every combination of operation, estimator and posterior that exists, small enough to be cheap."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import tfp_bnn
+from tfp_bnn.layers import VariationalLayer
+from tfp_bnn.posteriors import POSTERIORS
+
+# All cases of a test together fail by chance with this probability.
+FALSE_FAILURE_RATE = 1e-6
+
+ESTIMATORS = ("LocalReparameterization", "Reparameterization", "Flipout")
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """How a layer is made, and what it is fed.
+
+    Args:
+        twin: the Keras layer.
+        arguments: of its constructor, without what makes it Bayesian.
+        shapes: of each input, without the batch axis.
+        numbers_of_ids: for each input the number of ids that it may hold, or None for real numbers.
+        is_linear: whether the outputs are linear in all Bayesian weights together.
+    """
+
+    twin: type[keras.layers.Layer]
+    arguments: Mapping[str, Any]
+    shapes: tuple[tuple[int, ...], ...]
+    numbers_of_ids: tuple[int | None, ...] = (None,)
+    is_linear: bool = True
+
+
+# By the name of the layer without its estimator.
+OPERATIONS = {
+    "Dense": Operation(keras.layers.Dense, {"units": 3}, ((4,),)),
+    "Convolution1D": Operation(keras.layers.Conv1D, {"filters": 3, "kernel_size": 2}, ((4, 2),)),
+    "Convolution2D": Operation(keras.layers.Conv2D, {"filters": 3, "kernel_size": 2}, ((3, 3, 2),)),
+    "Convolution3D": Operation(keras.layers.Conv3D, {"filters": 3, "kernel_size": 2}, ((3, 2, 2, 2),)),
+    "DepthwiseConvolution2D": Operation(
+        keras.layers.DepthwiseConv2D, {"kernel_size": 2, "depth_multiplier": 2}, ((3, 3, 2),)
+    ),
+    "SeparableConvolution2D": Operation(
+        keras.layers.SeparableConv2D,
+        {"filters": 3, "kernel_size": 2, "depth_multiplier": 2},
+        ((3, 3, 2),),
+        is_linear=False,
+    ),
+    "Convolution2DTranspose": Operation(
+        keras.layers.Conv2DTranspose, {"filters": 3, "kernel_size": 2, "strides": 2}, ((2, 2, 2),)
+    ),
+    "Embedding": Operation(keras.layers.Embedding, {"input_dim": 5, "output_dim": 3}, ((2,),), numbers_of_ids=(5,)),
+    "LSTM": Operation(keras.layers.LSTM, {"units": 2}, ((3, 2),), is_linear=False),
+    "HierarchicalDense": Operation(
+        keras.layers.Dense, {"units": 3, "num_groups": 2}, ((4,), ()), numbers_of_ids=(None, 2)
+    ),
+}
+
+
+def operation_of(cls: type[VariationalLayer]) -> str:
+    """The name of a layer without its estimator."""
+    return next(cls.__name__.removesuffix(name) for name in ESTIMATORS if cls.__name__.endswith(name))
+
+
+def exported_layers() -> list[type[VariationalLayer]]:
+    """The Bayesian layers that users can name, each once, in the order of their names."""
+    exported = {getattr(tfp_bnn.layers, name) for name in tfp_bnn.layers.__all__}
+    layers = {cls for cls in exported if issubclass(cls, VariationalLayer)} - {VariationalLayer}
+    return sorted(layers, key=lambda cls: cls.__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A layer, all of whose weights have posteriors of one family."""
+
+    layer: type[VariationalLayer]
+    posterior: str
+
+    @property
+    def operation(self) -> Operation:
+        """What the layer computes."""
+        return OPERATIONS[operation_of(self.layer)]
+
+    @property
+    def estimator(self) -> str:
+        """The name of the estimator."""
+        return self.layer.estimator.name
+
+    @property
+    def has_normal_outputs(self) -> bool:
+        """Whether each output, before the activation, is normal."""
+        return self.operation.is_linear and self.posterior in ("mean_field_normal", "low_rank_normal")
+
+    def of_all_weights(self, role: str, spec: Any) -> dict[str, Any]:
+        """Constructor arguments that give every weight the same prior or posterior.
+
+        Args:
+            role: `"prior"` or `"posterior"`.
+            spec: a name, a config or an object.
+        """
+        return {name: spec for name in inspect.signature(self.layer).parameters if name.endswith(f"_{role}")}
+
+    def make(self, **kwargs: Any) -> VariationalLayer:
+        """The layer, not built; every weight that can be Bayesian is."""
+        posteriors = self.of_all_weights("posterior", self.posterior)
+        return self.layer(**{**self.operation.arguments, **posteriors, **kwargs})
+
+    def build(self, **kwargs: Any) -> VariationalLayer:
+        """The layer with its variables."""
+        layer = self.make(**kwargs)
+        layer.build(self.input_shape)
+        return layer
+
+    @property
+    def input_shape(self) -> Any:
+        """The shape of the inputs, or a list of shapes, batch axis first."""
+        shapes = [(None, *shape) for shape in self.operation.shapes]
+        return shapes[0] if len(shapes) == 1 else shapes
+
+    def inputs(self, batch: int = 3, seed: int = 1) -> Any:
+        """Random inputs whose first two examples are equal: an array, or a list of arrays."""
+        rng = np.random.default_rng(seed)
+        arrays = []
+        for shape, number_of_ids in zip(self.operation.shapes, self.operation.numbers_of_ids, strict=True):
+            if number_of_ids is None:
+                array = rng.normal(size=(batch, *shape)).astype(np.float32)
+            else:
+                array = rng.integers(number_of_ids, size=(batch, *shape)).astype(np.int32)
+            array[1:2] = array[:1]
+            arrays.append(array)
+        return arrays[0] if len(arrays) == 1 else arrays
+
+    def model(self, layer: VariationalLayer) -> tfp_bnn.VariationalModel | tfp_bnn.VariationalSequential:
+        """A regression model of the layer, whose outputs are flattened to a vector for each example."""
+        inputs = [
+            keras.Input(shape, dtype="float32" if number_of_ids is None else "int32")
+            for shape, number_of_ids in zip(self.operation.shapes, self.operation.numbers_of_ids, strict=True)
+        ]
+        flatten = keras.layers.Flatten()
+        if len(inputs) == 1:
+            return tfp_bnn.VariationalSequential([*inputs, layer, flatten], likelihood="normal", seed=0)
+        return tfp_bnn.VariationalModel(inputs, flatten(layer(inputs)), likelihood="normal", seed=0)
+
+    def __str__(self) -> str:
+        return f"{self.layer.__name__}-{self.posterior}"
+
+
+LAYERS = exported_layers()
+CASES = [Case(cls, name) for cls in LAYERS for name in POSTERIORS if cls.estimator.takes(POSTERIORS[name]())]
+# One case for each layer, with the posterior that every estimator takes.
+LAYER_CASES = [case for case in CASES if case.posterior == "mean_field_normal"]
+
+for_each_case = pytest.mark.parametrize("case", CASES, ids=str)
+for_each_layer = pytest.mark.parametrize("case", LAYER_CASES, ids=str)

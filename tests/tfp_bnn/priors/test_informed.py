@@ -1,0 +1,108 @@
+"""The informed prior: a mean and a scale for every weight, that are given and not trained."""
+
+from __future__ import annotations
+
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow_probability as tfp
+
+import tfp_bnn
+from tfp_bnn.layers import DenseReparameterization
+from tfp_bnn.priors import Informed
+
+tfd = tfp.distributions
+
+RNG = np.random.default_rng(5)
+KNOWN = {
+    "prior_loc": RNG.normal(size=(3, 4)).astype(np.float32),
+    "prior_scale": RNG.uniform(0.1, 2.0, size=(3, 4)).astype(np.float32),
+}
+
+
+def informed_model():
+    layer = DenseReparameterization(4, kernel_prior="informed", name="layer")
+    model = tfp_bnn.VariationalSequential([keras.Input((3,)), layer], likelihood="normal", seed=0)
+    return model, layer.variational_weights["kernel"]
+
+
+def test_it_starts_as_a_normal(random_weight):
+    weight = random_weight(Informed(0.4))
+    w = RNG.normal(size=(3, 4)).astype(np.float32)
+    expected = tfd.Independent(tfd.Normal(np.zeros((3, 4), np.float32), 0.4), 2).log_prob(w)
+    np.testing.assert_allclose(weight.prior.log_prob(w), expected, rtol=1e-6)
+    np.testing.assert_allclose(Informed(0.4).distribution((3, 4), {}).log_prob(w), expected, rtol=1e-6)
+
+
+def test_the_kl_is_the_closed_form_of_two_normals(random_weight, injected_noise):
+    weight = random_weight("informed")
+    weight.assign_natural({**weight.natural(), **KNOWN})
+    natural = {key: value.astype(np.float64) for key, value in weight.natural().items()}
+    np.testing.assert_array_equal(natural["prior_loc"], KNOWN["prior_loc"])
+    np.testing.assert_array_equal(natural["prior_scale"], KNOWN["prior_scale"])
+    variances = natural["scale"] ** 2 + (natural["loc"] - natural["prior_loc"]) ** 2
+    closed_form = np.log(natural["prior_scale"] / natural["scale"]) + variances / (2 * natural["prior_scale"] ** 2)
+    np.testing.assert_allclose(weight.kl(injected_noise), (closed_form - 0.5).sum(), rtol=1e-5)
+
+
+def test_it_is_not_trained():
+    model, weight = informed_model()
+    weight.assign_natural({**weight.natural(), **KNOWN})
+    assert [variable.trainable for variable in weight.variables] == [True, True, False, False]
+    before = weight.natural()
+    model.compile("sgd", run_eagerly=True)
+    model.fit(np.ones((8, 3)), np.ones((8, 4)), verbose=0)
+    for name, value in weight.natural().items():
+        assert np.array_equal(value, before[name]) == name.startswith("prior_"), name
+
+
+@pytest.mark.parametrize("file", ["model.keras", "model.weights.h5"])
+def test_it_is_saved_as_weights_and_not_as_config(file, tmp_path):
+    model, weight = informed_model()
+    weight.assign_natural({**weight.natural(), **KNOWN})
+    if file.endswith(".keras"):
+        model.save(tmp_path / file)
+        loaded = keras.models.load_model(tmp_path / file)
+    else:
+        model.save_weights(tmp_path / file)
+        loaded, _ = informed_model()
+        loaded.load_weights(tmp_path / file)
+    (layer,) = loaded.variational_layers
+    assert layer.get_config()["kernel_prior"]["config"] == {"initial_scale": 1.0}
+    for name, value in weight.natural().items():
+        np.testing.assert_array_equal(layer.variational_weights["kernel"].natural()[name], value)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"prior_loc": np.zeros((4, 3))}, "The informed prior loc must have the shape (3, 4), but got an array of (4"),
+        ({"prior_scale": np.float32(1.0)}, "informed prior scale must have the shape (3, 4), but got an array of ()"),
+        ({"prior_loc": np.full((3, 4), np.nan)}, "must be finite, but 12 of 12 values are not; the first is nan"),
+        ({"prior_scale": np.diag(np.ones(4))[:3]}, "must be finite and at least 1.2e-38, but 9 of 12 values are not"),
+        ({"prior_scale": np.full((3, 4), -1.0)}, "the first is -1.0 at index (0, 0)"),
+        ({"prior_scale": np.full((3, 4), 1e-60)}, "the first is 0.0 at index (0, 0)"),
+        ({"prior_scale": np.full((3, 4), np.inf)}, "the first is inf at index (0, 0)"),
+    ],
+)
+def test_bad_arrays_are_refused_and_change_nothing(bad, message, random_weight):
+    weight = random_weight("informed")
+    before = weight.natural()
+    prior = {key.removeprefix("prior_"): value for key, value in {**KNOWN, **bad}.items()}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        weight.prior_spec.assign_natural(weight._prior_weights, prior)
+    for name, value in weight.natural().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), True, "1"])
+def test_initial_scales_out_of_range_are_refused(value):
+    with pytest.raises(
+        ValueError,
+        match=re.escape(
+            f"`initial_scale` of the prior 'informed' must be a finite number larger than 0, but got {value!r}."
+        ),
+    ):
+        Informed(value)

@@ -1,0 +1,38 @@
+"""The mistake of peers that concerns a collection: counts of parameters that were typed by hand, and wrong."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import zoo
+from tfp_bnn.weight_distributions import count_weights
+from zoo.cards import read_artifact
+from zoo.manifest import bundled_models
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = sorted(bundled_models())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameter_counts_are_not_typed_by_hand(name):
+    model, artifact = zoo.load_model(name), read_artifact(name)
+    weights = [weight for layer in model.variational_layers for weight in (layer.kernel, layer.bias)]
+    counted = sum(int(np.prod(weight.shape)) for weight in weights)
+    assert count_weights(model) == counted > 0
+    (row,) = [
+        row for row in csv.DictReader((ROOT / "zoo/results/test.csv").read_text().splitlines()) if row["name"] == name
+    ]
+    (line,) = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(f"| `{name}` |")]
+    (of_card,) = re.findall(r"over the ([\d,]+) weights of", artifact["card"])
+    assert {
+        "the manifest": bundled_models()[name]["num_weights"],
+        "the config": artifact["config"]["num_weights"],
+        "the card": int(of_card.replace(",", "")),
+        "the results": int(row["num_weights"]),
+        "the README": int(line.split("|")[2].strip().replace(",", "")),
+    } == dict.fromkeys(("the manifest", "the config", "the card", "the results", "the README"), counted)

@@ -1,0 +1,131 @@
+"""Dropout as approximate inference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfp_bnn.arguments import is_integer, is_number
+from tfp_bnn.layers.stochastic import StochasticLayer
+
+
+@keras.saving.register_keras_serializable(package="tfp_bnn")
+class MCDropout(StochasticLayer):
+    """Dropout that stays on when predicting: Monte Carlo dropout.
+
+    mask ~ Bernoulli(1 - rate);   outputs = inputs * mask / (1 - rate)
+
+    In training every example has a mask of its own. Otherwise one mask serves the whole batch: with the rest of the
+    network it is one function, and S samples of `posterior_predictive` are S functions, as with weights that have a
+    distribution. The plug-in prediction takes the expectation of the mask: it leaves the inputs as they are. Costs a
+    random number for each entry of the mask.
+
+    No weights and no KL: the regularization that makes dropout approximate inference is weight decay on the layers
+    around it, for the user to choose.
+
+    Args:
+        rate: the fraction of the inputs that is dropped, 0 <= rate < 1.
+        noise_shape: shape of the mask, of the rank of the inputs, as in `keras.layers.Dropout`: 1 for an axis that
+            shares one value, None for the size that the inputs have. With inputs `(batch, steps, features)`,
+            `(None, 1, None)` drops features from all steps. Default: the shape of the inputs.
+        seed: integer for the noise of the layer used outside of a `VariationalModel`. Default: drawn from Keras' global
+            seed.
+        **kwargs: as in `keras.layers.Layer`.
+
+    Raises:
+        ValueError: for a rate or a noise shape out of range; on call, for inputs that are no floating-point numbers or
+            do not fit the noise shape.
+
+    Input shape: any, `(batch, ...)`.
+    Output shape: the same, in the compute dtype, as is the mask. Masks of Keras for time steps are passed on.
+
+    Noise is counter-based: in a `VariationalModel` from the model's seed, step and layer; elsewhere from two counters
+    of the layer, one for training and one for evaluation, saved with it.
+
+    Example:
+        >>> import numpy as np, tfp_bnn
+        >>> layer = tfp_bnn.layers.MCDropout(0.5, seed=0)
+        >>> outputs = layer(np.ones((2, 100), "float32"), training=False).numpy()
+        >>> set(outputs.ravel().tolist()) == {0.0, 2.0}
+        True
+        >>> (outputs[0] == outputs[1]).all()
+        np.True_
+
+    References:
+        Gal and Ghahramani 2016, Dropout as a Bayesian Approximation, https://arxiv.org/abs/1506.02142
+        Gal and Ghahramani 2016, A Theoretically Grounded Application of Dropout in Recurrent Neural Networks,
+        https://arxiv.org/abs/1512.05287
+    """
+
+    def __init__(
+        self, rate: float, noise_shape: Sequence[int | None] | None = None, seed: int | None = None, **kwargs: Any
+    ) -> None:
+        if not is_number(rate) or not 0 <= rate < 1:
+            raise ValueError(f"`rate` of MCDropout must be a number with 0 <= rate < 1, but got {rate!r}.")
+        sizes = _noise_shape(noise_shape)
+        super().__init__(seed=seed, **kwargs)
+        self.rate = float(rate)
+        self.noise_shape = sizes
+        self.supports_masking = True
+        self.built = True
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """The inputs with a fraction of them dropped, and the others scaled up by 1 / (1 - rate).
+
+        Args:
+            inputs: floating-point tensor of shape `(batch, ...)`.
+            training: True: a mask for each example. Otherwise: one mask for the whole batch.
+
+        Returns:
+            A tensor of the shape and dtype of the inputs.
+        """
+        if not inputs.dtype.is_floating:
+            raise ValueError(f"MCDropout takes floating-point inputs, but got {inputs.dtype.name}. Cast them first.")
+        self._check_rank(inputs.shape)
+        if not self.rate:
+            return inputs
+        keep = 1 - self.rate
+        mask = self._noise(bool(training)).keep("mask", self._mask_shape(inputs, bool(training)), keep)
+        return inputs * tf.cast(mask / keep, inputs.dtype)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """That of the inputs."""
+        self._check_rank(input_shape)
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {**super().get_config(), "rate": self.rate, "noise_shape": self.noise_shape}
+
+    def _mask_shape(self, inputs: tf.Tensor, training: bool) -> list[Any]:
+        sizes = self.noise_shape or (None,) * len(inputs.shape)
+        actual = tf.shape(inputs)
+        shape = [actual[axis] if size is None else size for axis, size in enumerate(sizes)]
+        return shape if training else [1, *shape[1:]]
+
+    def _check_rank(self, shape: Sequence[int | None]) -> None:
+        sizes = self.noise_shape
+        fits = sizes is None or (
+            len(sizes) == len(shape)
+            and all(size in (None, 1) or n in (None, size) for size, n in zip(sizes, shape, strict=True))
+        )
+        if not fits or len(shape) == 0:
+            raise ValueError(
+                f"The layer {self.name!r} has noise_shape={sizes}, which does not fit inputs of shape {tuple(shape)}. "
+                "Expected inputs with a batch axis, and for each of their axes 1, None or its size."
+            )
+
+
+def _noise_shape(noise_shape: Any) -> tuple[int | None, ...] | None:
+    if noise_shape is None:
+        return None
+    is_sequence = isinstance(noise_shape, Sequence) and not isinstance(noise_shape, str)
+    if not is_sequence or not all(size is None or (is_integer(size) and size >= 1) for size in noise_shape):
+        raise ValueError(
+            f"`noise_shape` of MCDropout must be None or a sequence of positive integers and None, but got "
+            f"{noise_shape!r}."
+        )
+    return tuple(None if size is None else int(size) for size in noise_shape)

@@ -1,0 +1,137 @@
+"""A Bayesian embedding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfp_bnn.layers.base import VariationalLayer
+from tfp_bnn.layers.estimators import Estimator, Reparameterization
+from tfp_bnn.layers.noise import NoiseSource
+from tfp_bnn.layers.operations import LinearOperation, Lookup
+
+
+@keras.saving.register_keras_serializable(package="tfp_bnn")
+class EmbeddingReparameterization(VariationalLayer, keras.layers.Embedding):
+    """Bayesian embedding: a table of random vectors, one for each id, trained with the reparameterization estimator.
+
+    embeddings ~ q(embeddings);   outputs = embeddings[ids]
+
+    One draw of the whole table serves the batch, so that an id has one vector wherever it stands. A lookup and as many
+    random numbers as the table has entries, however few of its rows are asked for; the noise of the gradient does not
+    fall with the batch size.
+
+    `kl()` is KL(q || prior) in nats, summed over all rows, not scaled; a `VariationalModel` divides it by N. The row of
+    an id that never occurs, such as a masked 0, ends up at the prior.
+
+    Args:
+        input_dim: positive integer, the number of ids: 0 to `input_dim - 1`.
+        output_dim: positive integer, the length of a vector.
+        embeddings_initializer: initializer of the posterior mean. Default: `"uniform"`.
+        embeddings_regularizer: acts on the posterior mean, beside the prior. Default: none.
+        embeddings_constraint: acts on the posterior mean. Default: none.
+        mask_zero: whether the id 0 is padding, to be masked in the layers that follow. Default: False.
+        weights: array of shape `(input_dim, output_dim)` to start the posterior mean from. Default: the initializer's.
+        embeddings_prior: a name, config or object of `tfp_bnn.priors`. Default: `"normal"`, N(0, 1).
+        embeddings_posterior: a name, config or object of `tfp_bnn.posteriors`. Default: `"mean_field_normal"`.
+        seed: integer for the noise of the layer used outside of a `VariationalModel`. Default: drawn from Keras' global
+            seed.
+        kl_weight: see `VariationalLayer`; for plain `keras.Model`s only. Default: None.
+
+    Raises:
+        ValueError: on call, for an id that is not in the vocabulary; from within a compiled function it is an
+            `InvalidArgumentError` of the same text, which `fit` and `evaluate` turn into a ValueError. XLA knows no
+            assertions and takes the nearest id.
+
+    Input shape: any, `(batch, ...)`, of ids. Integers; other numbers are cut to int32, as in Keras.
+    Output shape: that of the inputs and `output_dim`, in the compute dtype; variational parameters, the draw and KL are
+    float32 under any dtype policy.
+
+    Noise is counter-based: in a `VariationalModel` from the model's seed, step and layer; elsewhere from two counters
+    of the layer, one for training and one for evaluation, saved with it.
+
+    Example:
+        >>> import numpy as np, tfp_bnn
+        >>> layer = tfp_bnn.layers.EmbeddingReparameterization(10, 3, seed=0)
+        >>> layer(np.array([[4, 9], [9, 0]])).shape
+        TensorShape([2, 2, 3])
+        >>> layer.embeddings_posterior.event_shape
+        TensorShape([10, 3])
+
+    References:
+        Blundell et al. 2015, Weight Uncertainty in Neural Networks, https://arxiv.org/abs/1505.05424
+        Fortunato et al. 2017, Bayesian Recurrent Neural Networks, https://arxiv.org/abs/1704.02798
+    """
+
+    estimator = Reparameterization()
+    bayesian_weights = {"embeddings": "embeddings"}  # noqa: RUF012
+    optional_weights = frozenset()
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        embeddings_constraint: Any = None,
+        mask_zero: bool = False,
+        weights: Any = None,
+        *,
+        embeddings_prior: Any = "normal",
+        embeddings_posterior: Any = "mean_field_normal",
+        seed: int | None = None,
+        kl_weight: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            input_dim,
+            output_dim,
+            embeddings_initializer=embeddings_initializer,
+            embeddings_regularizer=embeddings_regularizer,
+            embeddings_constraint=embeddings_constraint,
+            mask_zero=mask_zero,
+            embeddings_prior=embeddings_prior,
+            embeddings_posterior=embeddings_posterior,
+            seed=seed,
+            kl_weight=kl_weight,
+            **kwargs,
+        )
+        # The twin would put them in before the layer knows of its distributions.
+        if weights is not None:
+            self.build()
+            self.embeddings.assign(weights[0] if isinstance(weights, list) and len(weights) == 1 else weights)
+
+    @property
+    def operation(self) -> LinearOperation:
+        """The lookup, with outputs in the compute dtype."""
+        return Lookup(self.compute_dtype)
+
+    def transform(self, estimator: Estimator, inputs: tf.Tensor, noise: NoiseSource) -> tf.Tensor:
+        """The vectors of the ids under one draw of the table."""
+        ids = inputs if inputs.dtype in (tf.int32, tf.int64) else tf.cast(inputs, tf.int32)
+        with tf.control_dependencies(self._assert_known(ids)):
+            ids = tf.identity(ids)
+        return estimator(self.operation, ids, self.variational_weights["embeddings"], None, noise)
+
+    def compute_output_spec(self, inputs: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
+        """Shape and dtype of the outputs."""
+        # The twin's takes no `training`.
+        return super().compute_output_spec(inputs)
+
+    def _assert_known(self, ids: tf.Tensor) -> list[Any]:
+        """Refuses ids without a row: a lookup takes -1 for the last one. Gives the operations to depend on."""
+        lowest, highest = tf.reduce_min(ids), tf.reduce_max(ids)
+        too_high = highest >= self.input_dim
+        unknown = tf.where(too_high, highest, lowest)
+        known = tf.logical_not(tf.logical_or(too_high, lowest < 0))
+        message = (
+            f"is not in the vocabulary of the layer {self.name}, which has input_dim={self.input_dim} ids, 0 to "
+            f"{self.input_dim - 1}. Raise input_dim, or give unknown things an id of their own."
+        )
+        if tf.executing_eagerly():
+            if not known:
+                raise ValueError(f"The id {int(unknown)} {message}")
+            return []
+        return [tf.debugging.Assert(known, ["The id", unknown, message])]

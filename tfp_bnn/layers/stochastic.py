@@ -1,0 +1,47 @@
+"""The base of every layer that draws something."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from tfp_bnn.layers.noise import NoiseSource, NoiseStreams, layer_key, scoped_noise
+
+
+class StochasticLayer(keras.layers.Layer):
+    """Takes its noise from the model it is in, or from two saved counters of its own. Abstract.
+
+    Mixed in before another Keras layer, or used as the base of a new one.
+
+    Args:
+        seed: an integer for reproducible noise outside of a `VariationalModel`, which brings its own; None draws one
+            from Keras' global seed.
+    """
+
+    def __init__(self, *args: Any, seed: int | None = None, **kwargs: Any) -> None:
+        noise_streams = NoiseStreams(seed)
+        super().__init__(*args, **kwargs)
+        self.seed = None if seed is None else int(seed)
+        self._noise_streams = noise_streams
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {**super().get_config(), "seed": self.seed}
+
+    # The twins write only the weights they know of; ours may have more, and the state of their noise.
+    def save_own_variables(self, store: Any) -> None:
+        """Writes all variables of the layer and the state of its noise."""
+        keras.layers.Layer.save_own_variables(self, store)
+        self._noise_streams.save(store)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Reads what `save_own_variables` wrote."""
+        self._noise_streams.load(store)
+        keras.layers.Layer.load_own_variables(
+            self, {key: store[key] for key in store.keys() if key not in NoiseStreams.keys}
+        )
+
+    def _noise(self, training: bool) -> NoiseSource:
+        noise = scoped_noise(self)
+        return self._noise_streams.next(training).fold_in(layer_key(self)) if noise is None else noise

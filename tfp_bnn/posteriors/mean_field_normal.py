@@ -1,0 +1,34 @@
+"""The mean-field normal posterior."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+from tensorflow_probability import distributions as tfd
+
+from tfp_bnn.posteriors.base import POSTERIORS, NormalNoise, ScaledPosterior
+
+
+@POSTERIORS.register("mean_field_normal")
+class MeanFieldNormal(ScaledPosterior):
+    """An independent normal for every weight.
+
+    w = loc + scale * e,  e ~ N(0, 1)
+
+    Args are those of `ScaledPosterior`.
+
+    References:
+        Blundell et al. 2015, Weight Uncertainty in Neural Networks, https://arxiv.org/abs/1505.05424
+    """
+
+    symmetric_and_independent = True
+    independent_normal = True
+
+    def distribution(self, weights: Mapping[str, tf.Tensor]) -> tfd.Distribution:
+        loc = tf.convert_to_tensor(weights["loc"])
+        return tfd.Independent(tfd.Normal(loc, self.scale(weights)), reinterpreted_batch_ndims=len(loc.shape))
+
+    def perturbation(self, weights: Mapping[str, tf.Tensor], noise: NormalNoise, name: str) -> tf.Tensor:
+        scale = self.scale(weights)
+        return scale * noise.normal(name, tuple(scale.shape))

@@ -1,0 +1,47 @@
+"""Folders that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def written_whole(target: Path) -> Iterator[Path]:
+    """Yields a working folder beside the target, which takes its place when the block ends without an error.
+
+    A target that exists is replaced; a process killed at the wrong moment leaves the old one under a hidden name
+    beside it.
+
+    Args:
+        target: absolute path of the folder to make; its parents are made if need be.
+
+    Raises:
+        OSError: when the working folder cannot be made, before the block is entered, or cannot take its place.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    working = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield working
+        working.chmod(0o755)
+        _replace_folder(working, target)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+
+
+def _replace_folder(working: Path, target: Path) -> None:
+    if not target.exists():
+        working.rename(target)
+        return
+    aside = target.with_name(f".{target.name}.{os.getpid()}.old")
+    target.rename(aside)
+    try:
+        working.rename(target)
+    except OSError:
+        aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
