@@ -59,7 +59,7 @@ OPERATIONS = {
         keras.layers.Conv2DTranspose, {"filters": 3, "kernel_size": 2, "strides": 2}, ((2, 2, 2),)
     ),
     "Embedding": Operation(keras.layers.Embedding, {"input_dim": 5, "output_dim": 3}, ((2,),), numbers_of_ids=(5,)),
-    "LSTM": Operation(keras.layers.LSTM, {"units": 2}, ((3, 2),), is_linear=False),
+    "LSTM": Operation(keras.layers.LSTM, {"units": 2}, ((2, 2),), is_linear=False),
     "HierarchicalDense": Operation(
         keras.layers.Dense, {"units": 3, "num_groups": 2}, ((4,), ()), numbers_of_ids=(None, 2)
     ),

@@ -33,7 +33,8 @@ def assert_finite_everywhere(case, inputs, extremes, **arguments):
             with tf.GradientTape() as tape:
                 outputs = tf.cast(layer(inputs, training=training), tf.float32)
                 kl = layer.kl()
-                loss = tf.reduce_mean(outputs**2) + kl
+                # Away from 0, so that outputs of 0 have a gradient too.
+                loss = tf.reduce_mean((outputs - 1) ** 2) + kl
             assert np.isfinite(outputs).all(), message
             assert np.isfinite(kl), message
             for variable, gradient in zip(layer.trainable_variables, tape.gradient(loss, values), strict=True):

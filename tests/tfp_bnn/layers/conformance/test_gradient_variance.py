@@ -12,14 +12,14 @@ from .cases import LAYER_CASES
 from .reference import randomize
 
 BATCHES = (1, 4, 16, 64)
-NUM_DRAWS = 1000
+NUM_DRAWS = 600
 # Of layers that are linear in their weights. Elsewhere the noise that flipout shares leaves a floor.
 LINEAR = [case for case in LAYER_CASES if case.operation.is_linear]
 
 
 @pytest.fixture(scope="module", params=LINEAR, ids=str)
 def gradients(request):
-    """A case, and for each size of the batch 1,000 gradients of a loss with respect to all posterior means.
+    """A case, and for each size of the batch 600 gradients of a loss with respect to all posterior means.
 
     The loss is the mean over the batch of half the squared outputs, its examples all the same, so that all of the
     variance is that of the draws of the weights. The gradient is linear in the outputs.
@@ -54,11 +54,11 @@ def gradients(request):
 
 @pytest.mark.statistical
 def test_the_variance_of_the_gradient_falls_like_one_over_batch_or_levels_off(gradients):
-    """1,000 draws for each of four sizes of the batch; false-failure rate far below 1e-6 over all cases.
+    """600 draws for each of four sizes of the batch; false-failure rate far below 1e-6 over all cases.
 
     Flipout and local reparameterization: the draws of two examples are uncorrelated, so that the slope of the log
-    variance in the log batch is -1 exactly. No estimate of it has a standard error above 0.09 / (log(4) * sqrt(5)) =
-    0.03, for the kurtosis of a flipout gradient is 9 at the most: the bound of 0.2 is more than six of them.
+    variance in the log batch is -1 exactly. No estimate of it has a standard error above 0.12 / (log(4) * sqrt(5)) =
+    0.04, for the kurtosis of a flipout gradient is 9 at the most: the bound of 0.25 is more than six of them.
     Reparameterization: the draw is common to the batch, whose size does not matter, here with the same draws exactly.
     """
     case, draws = gradients
@@ -69,5 +69,5 @@ def test_the_variance_of_the_gradient_falls_like_one_over_batch_or_levels_off(gr
         return
     variances = [of_batch.var(axis=0, dtype=np.float64).sum() for of_batch in draws]
     slope = np.polyfit(np.log(BATCHES), np.log(variances), deg=1)[0]
-    assert -1.2 < slope < -0.8
+    assert -1.25 < slope < -0.75
     assert variances[-1] < variances[0] / 40

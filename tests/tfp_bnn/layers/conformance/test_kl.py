@@ -19,7 +19,7 @@ from tfp_bnn.priors import PRIORS
 from .cases import CASES, FALSE_FAILURE_RATE, Case, for_each_case
 from .reference import perturbations, randomize, sample_noise
 
-NUM_DRAWS = 4000
+NUM_DRAWS = 2000
 NUM_REFERENCE_DRAWS = 20_000
 SPREAD = [name for name in POSTERIORS if POSTERIORS[name].has_spread]
 # Their KL has a closed form, whatever the posterior.
@@ -77,7 +77,7 @@ def test_every_proper_prior_has_a_reference():
 @pytest.mark.parametrize("posterior", SPREAD)
 @pytest.mark.parametrize("prior", LOG_PRIORS)
 def test_kl_agrees_with_a_monte_carlo_estimate(posterior, prior):
-    """4,000 draws of the layer's KL, or its closed form, against 20,000 in NumPy; false-failure rate 1e-6 over all.
+    """2,000 draws of the layer's KL, or its closed form, against 20,000 in NumPy; false-failure rate 1e-6 over all.
 
     Normal quantiles by the central limit theorem. TFP's density of the horseshoe is an approximation, to 0.02 in the
     logarithm.

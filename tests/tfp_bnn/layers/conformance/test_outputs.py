@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
+import tensorflow as tf
 
 from tfp_bnn.layers import VariationalLayer
-from tfp_bnn.layers.noise import noise_scope
+from tfp_bnn.layers.noise import Noise, noise_scope
 
 from .cases import CASES, FALSE_FAILURE_RATE, Case, for_each_case
 from .reference import (
@@ -26,9 +28,11 @@ from .reference import (
 )
 
 NUM_DRAWS = 2000
-NUM_DRAWS_IF_NOT_NORMAL = 6000
+NUM_DRAWS_IF_NOT_NORMAL = 4000
 # Of the tests below, each of which has its equal share of the rate for each case.
 STATISTICAL_TESTS = 4
+# Seeds.
+TRAINING, EVALUATION = 1, 2
 SHARE = FALSE_FAILURE_RATE / (STATISTICAL_TESTS * len(CASES))
 
 
@@ -72,38 +76,58 @@ def test_every_weight_and_sign_has_noise_of_its_own_name(case, injected_noise):
     assert set(injected_noise.drawn) == (of_a_draw | signs if case.estimator == "flipout" else of_a_draw)
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if case.posterior == "delta"], ids=str)
+def test_every_draw_of_a_delta_posterior_is_the_mean(case):
+    layer = case.build()
+    parameters, inputs = randomize(layer), case.inputs()
+    mean = at_the_means(layer, inputs, parameters)
+    for call, training in itertools.product((layer, tf.function(layer)), (True, False)):
+        np.testing.assert_allclose(call(inputs, training=training), mean, rtol=1e-5, atol=1e-5)
+
+
 # === In distribution ===
 
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """A case with random parameters, and the outputs of independent draws: `(draws, batch, ...)`."""
+    """A case with random parameters; its outputs at their means; those of independent draws, `(draws, batch, ...)`."""
 
     case: Case
     layer: VariationalLayer
     parameters: Parameters
     inputs: Any
+    mean: np.ndarray
     training: np.ndarray
     evaluation: np.ndarray
 
 
 @pytest.fixture(scope="module", params=[case for case in CASES if case.posterior != "delta"], ids=str)
 def drawn(request, draw_outputs) -> Drawn:
-    """2,000 draws in each mode, or 6,000 where the outputs are not normal; made once for all tests of a case."""
+    """2,000 draws in each mode, or 4,000 where the outputs are not normal; made once for all tests of a case."""
     case = request.param
     layer = case.build()
     parameters, inputs = randomize(layer), case.inputs()
     num_draws = NUM_DRAWS if case.has_normal_outputs else NUM_DRAWS_IF_NOT_NORMAL
-    training = draw_outputs(layer, inputs, num_draws, training=True, seed=1)
+    training = draw_outputs(layer, inputs, num_draws, training=True, seed=TRAINING)
     # Plain reparameterization is the same in both modes, as the tests above show with noise that is known.
     is_plain = case.estimator == "reparameterization"
-    evaluation = training if is_plain else draw_outputs(layer, inputs, num_draws, training=False, seed=2)
-    return Drawn(case, layer, parameters, inputs, training, evaluation)
+    evaluation = training if is_plain else draw_outputs(layer, inputs, num_draws, training=False, seed=EVALUATION)
+    mean = at_the_means(layer, inputs, parameters)
+    return Drawn(case, layer, parameters, inputs, mean, training, evaluation)
+
+
+def test_compiled_draws_are_the_eager_ones(drawn):
+    for training, draws in ((True, drawn.training), (False, drawn.evaluation)):
+        seed = TRAINING if draws is drawn.training else EVALUATION
+        noise = Noise(tf.constant([seed, 0])).fold_in(0)
+        with noise_scope({id(drawn.layer): noise}):
+            eager = drawn.layer(drawn.inputs, training=training)
+        np.testing.assert_allclose(draws[0], eager, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.statistical
 def test_mean_and_variance_of_the_outputs(drawn, assert_moments):
-    """2,000 draws against the closed form, or 6,000 against draws in NumPy; false-failure rate 1e-6 over all cases.
+    """2,000 draws against the closed form, or 4,000 against draws in NumPy; false-failure rate 1e-6 over all cases.
 
     Normal outputs: normal and chi-square quantiles, exact. Others, those of the radial posterior and of products of
     kernels, against as many draws made in NumPy from the definition: see `assert_same_moments`.
@@ -116,7 +140,7 @@ def test_mean_and_variance_of_the_outputs(drawn, assert_moments):
         return
     copies = draws_of_the_definition(drawn, NUM_DRAWS_IF_NOT_NORMAL)
     for draws in modes:
-        assert_same_moments(draws, copies, at_the_means(drawn), SHARE / len(modes))
+        assert_same_moments(draws, copies, drawn.mean, SHARE / len(modes))
 
 
 @pytest.mark.statistical
@@ -143,7 +167,7 @@ def test_draws_do_not_follow_from_each_other(drawn):
     if not drawn.case.operation.is_linear:
         pytest.skip("the outputs of this case are not symmetric about their mean")
     for draws in (drawn.training, drawn.evaluation):
-        deviations = draws.astype(np.float64) - at_the_means(drawn)
+        deviations = draws.astype(np.float64) - drawn.mean
         assert_sum_of_fair_signs(deviations[1:] * deviations[:-1], SHARE / 2)
 
 
@@ -160,14 +184,14 @@ def test_equal_examples_have_the_draws_that_the_estimator_says(drawn):
         return
     assert (drawn.training[:, 0] != drawn.training[:, 1]).mean() > 0.4
     if drawn.case.operation.is_linear:
-        deviations = drawn.training.astype(np.float64) - at_the_means(drawn)
+        deviations = drawn.training.astype(np.float64) - drawn.mean
         assert_sum_of_fair_signs(deviations[:, 0] * deviations[:, 1], SHARE)
 
 
-def at_the_means(drawn: Drawn) -> np.ndarray:
+def at_the_means(layer: VariationalLayer, inputs: Any, parameters: Parameters) -> np.ndarray:
     """Outputs `(batch, ...)` with every weight at its posterior mean."""
-    means = {name: p["loc"] for name, p in drawn.parameters.items()}
-    return np.stack([transform(drawn.layer, x, means) for x in examples_of(drawn.inputs)])
+    means = {name: p["loc"] for name, p in parameters.items()}
+    return np.stack([transform(layer, x, means) for x in examples_of(inputs)])
 
 
 def draws_of_the_definition(drawn: Drawn, num_draws: int) -> np.ndarray:
@@ -185,7 +209,7 @@ def draws_of_the_definition(drawn: Drawn, num_draws: int) -> np.ndarray:
         ]
     else:
         outputs = [[transform(drawn.layer, x, w) for w in weights] for x in examples]
-    return np.stack([outputs[0], *outputs], axis=1).reshape(num_draws, *at_the_means(drawn).shape)
+    return np.stack([outputs[0], *outputs], axis=1).reshape(num_draws, *drawn.mean.shape)
 
 
 def assert_same_moments(draws: np.ndarray, copies: np.ndarray, center: np.ndarray, false_failure_rate: float) -> None:
