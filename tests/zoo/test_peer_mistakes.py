@@ -21,7 +21,10 @@ NAMES = sorted(bundled_models())
 @pytest.mark.parametrize("name", NAMES)
 def test_parameter_counts_are_not_typed_by_hand(name):
     model, artifact = zoo.load_model(name), read_artifact(name)
-    weights = [weight for layer in model.variational_layers for weight in (layer.kernel, layer.bias)]
+    weights = []
+    for layer in model.variational_layers:
+        weights += layer.variational_weights.values()
+        weights += [] if "bias" in layer.variational_weights else [layer.bias]
     counted = sum(int(np.prod(weight.shape)) for weight in weights)
     assert count_weights(model) == counted > 0
     (row,) = [
