@@ -22,7 +22,7 @@ NAMED_FLOORS = {
         "zoo.architectures zoo.artifacts zoo.cards zoo.datasets zoo.folders "
         "zoo.inputs zoo.manifest zoo.names zoo.recipes zoo.registry zoo.validation"
     ),
-    4: "zoo.evaluation zoo.evaluation_report zoo.fine_tuning zoo.jackknife zoo.report zoo.training zoo.verification",
+    4: "zoo.evaluation zoo.evaluation_report zoo.fine_tuning zoo.report zoo.training zoo.verification",
     5: "zoo.__main__ zoo.cli",
 }
 FLOORS = {name: floor for floor, names in NAMED_FLOORS.items() for name in names.split()}

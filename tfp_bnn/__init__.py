@@ -22,6 +22,7 @@ _refuse_backend(keras.backend.backend())
 
 from tfp_bnn import (  # noqa: E402
     calibration,
+    callbacks,
     hyperpriors,
     layers,
     likelihoods,
@@ -42,6 +43,7 @@ __all__ = [
     "VariationalSequential",
     "calibrate",
     "calibration",
+    "callbacks",
     "hyperpriors",
     "layers",
     "likelihoods",

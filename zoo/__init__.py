@@ -21,6 +21,7 @@ _HOME = {
     "save_artifact": "zoo.artifacts",
     "train": "zoo.training",
     "verify": "zoo.verification",
+    "write_evaluation_report": "zoo.evaluation_report",
 }
 
 __all__ = sorted(_HOME)

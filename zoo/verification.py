@@ -25,12 +25,13 @@ import numpy as np
 
 import tfp_bnn
 from tfp_bnn.arguments import is_number
+from tfp_bnn.jackknife import standard_errors
+from tfp_bnn.scores import score
 from tfp_bnn.weight_distributions import weight_distributions
 from zoo.artifacts import GOLDEN_SAMPLES, GOLDEN_SEED, open_model
 from zoo.cards import posterior_statistics, read_artifact
 from zoo.datasets import DataMissingError, load_dataset
-from zoo.evaluation import Block, kl_draws, labelled_blocks, out_of_distribution_block, score
-from zoo.jackknife import standard_errors
+from zoo.evaluation import Block, kl_draws, labelled_blocks, out_of_distribution_block
 from zoo.manifest import locate
 from zoo.recipes import EvaluationRecipe
 from zoo.validation import validate

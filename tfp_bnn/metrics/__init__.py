@@ -1,32 +1,126 @@
-"""Scores of predictive distributions, as plain NumPy functions.
+"""Scores of predictive distributions: as plain NumPy functions, and as Keras metrics.
 
-They take what a predictive distribution gives (probabilities averaged over Monte Carlo samples, means, quantiles),
-never logits. Entropies and log-likelihoods are in nats.
+They take what a predictive distribution gives (probabilities averaged over Monte Carlo samples, means, quantiles,
+samples), never logits. Entropies and log-likelihoods are in nats. Errors and out-of-distribution inputs are the
+positive class. A function takes all rows at once, and is exact; a Keras metric takes one batch after the other.
 """
 
 from __future__ import annotations
 
-from tfp_bnn.metrics.classification import (
-    accuracy,
-    brier_score,
+from tfp_bnn.metrics.calibration import (
+    ReliabilityDiagram,
+    classwise_calibration_error,
     expected_calibration_error,
-    expected_entropy,
-    mutual_information,
-    nll,
-    predictive_entropy,
+    maximum_calibration_error,
+    reliability_diagram,
 )
-from tfp_bnn.metrics.regression import interval_coverage, interval_width, mae, rmse
+from tfp_bnn.metrics.classification import accuracy, brier_score, nll
+from tfp_bnn.metrics.keras_metrics import (
+    AreaUnderRiskCoverage,
+    BrierScore,
+    ClassVariance,
+    ClasswiseCalibrationError,
+    ContinuousRankedProbabilityScore,
+    ExpectedCalibrationError,
+    ExpectedEntropy,
+    ExpectedErrorRate,
+    IntervalCoverage,
+    IntervalWidth,
+    MaximumCalibrationError,
+    MisclassificationAUPR,
+    MisclassificationAUROC,
+    MutualInformation,
+    NegativeLogLikelihood,
+    OutOfDistributionAUPR,
+    OutOfDistributionAUROC,
+    OutOfDistributionFPR,
+    PredictiveEntropy,
+    QuantileCalibrationError,
+    RiskAtCoverage,
+)
+from tfp_bnn.metrics.out_of_distribution import (
+    out_of_distribution_aupr,
+    out_of_distribution_auroc,
+    out_of_distribution_fpr,
+)
+from tfp_bnn.metrics.regression import (
+    crps,
+    interval_coverage,
+    interval_width,
+    mae,
+    normal_crps,
+    normal_nll,
+    quantile_calibration_error,
+    rmse,
+)
+from tfp_bnn.metrics.selective import (
+    RiskCoverageCurve,
+    area_under_risk_coverage,
+    misclassification_aupr,
+    misclassification_auroc,
+    risk_at_coverage,
+    risk_coverage_curve,
+)
+from tfp_bnn.metrics.uncertainty import (
+    class_variance,
+    expected_entropy,
+    expected_error_rate,
+    mutual_information,
+    predictive_entropy,
+    uncertainty_scores,
+)
 
 __all__ = [
+    "AreaUnderRiskCoverage",
+    "BrierScore",
+    "ClassVariance",
+    "ClasswiseCalibrationError",
+    "ContinuousRankedProbabilityScore",
+    "ExpectedCalibrationError",
+    "ExpectedEntropy",
+    "ExpectedErrorRate",
+    "IntervalCoverage",
+    "IntervalWidth",
+    "MaximumCalibrationError",
+    "MisclassificationAUPR",
+    "MisclassificationAUROC",
+    "MutualInformation",
+    "NegativeLogLikelihood",
+    "OutOfDistributionAUPR",
+    "OutOfDistributionAUROC",
+    "OutOfDistributionFPR",
+    "PredictiveEntropy",
+    "QuantileCalibrationError",
+    "ReliabilityDiagram",
+    "RiskAtCoverage",
+    "RiskCoverageCurve",
     "accuracy",
+    "area_under_risk_coverage",
     "brier_score",
+    "class_variance",
+    "classwise_calibration_error",
+    "crps",
     "expected_calibration_error",
     "expected_entropy",
+    "expected_error_rate",
     "interval_coverage",
     "interval_width",
     "mae",
+    "maximum_calibration_error",
+    "misclassification_aupr",
+    "misclassification_auroc",
     "mutual_information",
     "nll",
+    "normal_crps",
+    "normal_nll",
+    "out_of_distribution_aupr",
+    "out_of_distribution_auroc",
+    "out_of_distribution_fpr",
     "predictive_entropy",
+    "quantile_calibration_error",
+    "reliability_diagram",
+    "risk_at_coverage",
+    "risk_coverage_curve",
     "rmse",
+    "uncertainty_scores",
 ]

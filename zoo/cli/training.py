@@ -33,6 +33,9 @@ def train(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact or an unfinished run.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run of --out.")] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of a log for TensorBoard: tensorboard --logdir DIR.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Train a model by a recipe, calibrate it, and measure it on the test split for the recipe's training seeds.
@@ -56,6 +59,7 @@ def train(
                 overwrite=overwrite,
                 resume=resume,
                 callbacks=callbacks,
+                tensorboard=tensorboard,
                 tell=say,
             )
     except TrainingInterrupted as interruption:
@@ -83,24 +87,66 @@ def evaluate(
     num_samples: Annotated[int, typer.Option(min=1, help="Monte Carlo samples of the weights.")] = 50,
     seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
     calibrated: Annotated[bool, typer.Option(help="Whether the model's calibration is applied.")] = True,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for figures, a CSV of all predictions and an HTML page.")
+    ] = None,
+    ood: Annotated[
+        str | None,
+        typer.Option(metavar="DATASET", help="With --report: what the split is told from. Default: uniform noise."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="With --report: replace the report in DIR.")] = False,
     trust: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure a model on a split of a dataset."""
+    """Measure a model on a split of a dataset.
+
+    With --report, DIR/index.html is a page with figures and tables that needs nothing beside it, and no network.
+    """
+    if report is None and (overwrite or ood is not None):
+        raise ValueError("--ood and --overwrite say how a report is written: give --report DIR together with them.")
     from zoo.artifacts import open_model
     from zoo.cards import read_artifact
+    from zoo.evaluation import UNIFORM
     from zoo.evaluation import evaluate as measure
 
-    dataset = dataset or read_artifact(name)["config"]["data"].get("dataset")
+    config = read_artifact(name)["config"]
+    dataset = dataset or config["data"].get("dataset")
     if dataset is None:
         raise ValueError(f"The artifact {name!r} does not say what it was trained on. Pass --dataset.")
+    page = None
     with working(f"evaluating {name} on {dataset} ({split}), {num_samples} samples"):
-        metrics = measure(open_model(name, trust), dataset, split, num_samples, seed, calibrated)
+        model = open_model(name, trust)
+        if report is None:
+            metrics = measure(model, dataset, split, num_samples, seed, calibrated)
+        else:
+            from zoo.evaluation_report import write_evaluation_report
+
+            ood = ood or UNIFORM
+            words = ["tfp-bnn", "evaluate", name, "--dataset", dataset, "--split", split]
+            words += ["--num-samples", str(num_samples), "--seed", str(seed), "--ood", ood, "--report", str(report)]
+            words += ["--calibrated" if calibrated else "--no-calibrated", *(["--trust"] if trust else [])]
+            written = write_evaluation_report(
+                model,
+                dataset,
+                split,
+                report,
+                name=config["name"],
+                num_samples=num_samples,
+                seed=seed,
+                calibrated=calibrated,
+                out_of_distribution=ood,
+                overwrite=overwrite,
+                command=shlex.join(words),
+            )
+            metrics, page = written.metrics, str(written.path)
     if json:
         about: dict[str, Any] = {"name": name, "dataset": dataset, "split": split, "num_samples": num_samples}
-        typer.echo(to_json({**about, "seed": seed, "calibrated": calibrated, **metrics}), nl=False)
-    else:
-        _print_table(metrics)
+        about |= {"seed": seed, "calibrated": calibrated, **metrics}
+        typer.echo(to_json(about if page is None else {**about, "report": page}), nl=False)
+        return
+    _print_table(metrics)
+    if page:
+        typer.echo(f"report: {page}")
 
 
 def _resume_command(arguments: list[str]) -> str:

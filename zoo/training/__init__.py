@@ -20,6 +20,7 @@ from zoo.artifacts import check_target, save_artifact
 from zoo.datasets import Dataset, load_dataset
 from zoo.recipes import Recipe, change_recipe, load_recipe
 from zoo.registry import create_model
+from zoo.training.board import board_of
 from zoo.training.checkpoints import CheckpointError, Checkpoints, describe_array, locked
 from zoo.training.log import log_text
 from zoo.training.loop import run
@@ -65,6 +66,7 @@ def train(
     resume: bool = False,
     checkpoint_seconds: float = 30.0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    tensorboard: str | os.PathLike[str] | None = None,
     tell: Callable[[str], None] = lambda message: None,
 ) -> TrainingRun:
     """Trains a model by a recipe, calibrates and measures it, and saves it as an artifact.
@@ -89,6 +91,8 @@ def train(
         resume: whether to go on with the unfinished run of `out`.
         checkpoint_seconds: time between checkpoints.
         callbacks: as in `fit`, for every seed.
+        tensorboard: a folder for TensorBoard, in which each training seed has a log, `seed-<seed>`, as
+            `tfp_bnn.callbacks.BayesianTensorBoard` writes it; None for no log.
         tell: takes messages for the user, such as that a damaged checkpoint was passed over.
 
     Returns:
@@ -100,7 +104,7 @@ def train(
         DataMissingError: when the dataset is not on this machine.
         TrainingInterrupted: when SIGINT or SIGTERM arrived.
         NonFiniteError: when a number is NaN or infinite; nothing is saved then.
-        OSError: when a checkpoint cannot be written.
+        OSError: when a checkpoint cannot be written, or the log for TensorBoard cannot be opened.
     """
     recipe = change_recipe(load_recipe(recipe), overrides or {})
     recipe = change_recipe(recipe, _short_overrides(recipe, epochs, seed, seeds))
@@ -115,15 +119,23 @@ def train(
     data = load_dataset(recipe.dataset)
     # A recipe that does not fit its data is refused before anything is written.
     build(recipe, data)
+    if tensorboard is not None:
+        Path(tensorboard).mkdir(parents=True, exist_ok=True)
+
+    def callbacks_of(recipe: Recipe) -> list[keras.callbacks.Callback]:
+        # The log comes last, so that it has what the others add to the numbers of an epoch.
+        board = [] if tensorboard is None else [board_of(recipe, data, Path(tensorboard), tell)]
+        return [*callbacks, *board]
+
     if target is None or folder is None:
-        return _train(recipe, data, None, measure, overwrite, None, checkpoint_seconds, callbacks, tell)
+        return _train(recipe, data, None, measure, overwrite, None, checkpoint_seconds, callbacks_of, tell)
     if resume and not any(folder.glob(f"seed-{recipe.seed}/generation-*")):
         tell("the run was stopped before its first checkpoint, and starts from its first step")
     with locked(folder):
         if not resume:
             for old in folder.glob("seed-*"):
                 shutil.rmtree(old)
-        done = _train(recipe, data, target, measure, overwrite, folder, checkpoint_seconds, callbacks, tell)
+        done = _train(recipe, data, target, measure, overwrite, folder, checkpoint_seconds, callbacks_of, tell)
     shutil.rmtree(folder, ignore_errors=True)
     return done
 
@@ -162,7 +174,7 @@ def _train(
     overwrite: bool,
     folder: Path | None,
     checkpoint_seconds: float,
-    callbacks: Sequence[keras.callbacks.Callback],
+    callbacks_of: Callable[[Recipe], Sequence[keras.callbacks.Callback]],
     tell: Callable[[str], None],
 ) -> TrainingRun:
     def fit(recipe: Recipe) -> tuple[tfp_bnn.VariationalModel, Mapping[str, list[float]]]:
@@ -179,7 +191,7 @@ def _train(
             checkpoints=checkpoints,
             resume=checkpoints is not None and bool(checkpoints.generations()),
             checkpoint_seconds=checkpoint_seconds,
-            callbacks=callbacks,
+            callbacks=callbacks_of(recipe),
             tell=tell,
         )
         if progress.best is not None:
@@ -212,7 +224,7 @@ def _train(
             model,
             target,
             recipe=recipe,
-            metrics=metrics,
+            metrics=metrics or None,
             data=about,
             golden_inputs=data.test.x[:_GOLDEN_ROWS],
             log=log_text(history),

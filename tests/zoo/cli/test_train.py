@@ -215,3 +215,19 @@ def test_t15_odd_paths_c_locale_no_home_and_no_temporary_folder(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["Ausgabe 1 雪", "mein Rezept ß.yaml"]
     assert zoo.load_artifact(folder / "Ausgabe 1 雪", trust=True).num_examples == 96
     assert "saved: " in done.stdout.decode(errors="surrogateescape")
+
+
+def test_tensorboard_has_a_log_of_the_training(tfp_bnn, recipe, tmp_path):
+    code, _, _ = tfp_bnn("train", recipe, "--tensorboard", tmp_path / "log")
+    assert code == 0
+    assert sorted(path.name for path in (tmp_path / "log" / "seed-0").iterdir() if path.is_dir()) == [
+        "train",
+        "validation",
+    ]
+
+
+def test_a_log_for_tensorboard_that_cannot_be_written_is_one_line(tfp_bnn, recipe):
+    code, _, err = tfp_bnn("train", recipe, "--tensorboard", recipe / "log")
+    assert code == 1
+    assert len(err.strip().splitlines()) == 1
+    assert "recipe.yaml" in err

@@ -32,6 +32,13 @@ def test_same_recipe_same_weights():
     )
 
 
+def test_a_run_that_is_not_measured_is_saved_all_the_same(tmp_path):
+    run = zoo.train({**RECIPE, "epochs": 1}, tmp_path / "model", measure=False)
+    saved = zoo.load_artifact(run.path, trust=True)
+    for name, value in weight_distributions(run.model).items():
+        np.testing.assert_allclose(value, weight_distributions(saved)[name], rtol=1e-5)
+
+
 def test_schedule_and_preprocessing_follow_the_recipe():
     run = zoo.train({**RECIPE, "beta": 0.5}, measure=False)
     # 96 examples in batches of 40 are 3 steps an epoch; the warm-up is the first half of 6 steps.

@@ -14,16 +14,16 @@ import numpy.typing as npt
 from scipy.special import entr, logsumexp
 from scipy.stats import norm
 
-import tfp_bnn
 from tfp_bnn import metrics
 from tfp_bnn.calibration import Calibration, Scale
-from zoo.evaluation import for_each_class
+from tfp_bnn.predictive import PosteriorPredictive
+from tfp_bnn.scores import for_each_class
 
 
 def standard_errors(
-    predictive: tfp_bnn.PosteriorPredictive, y: Any = None, calibration: Calibration | None = None
+    predictive: PosteriorPredictive, y: Any = None, calibration: Calibration | None = None
 ) -> dict[str, float]:
-    """The Monte Carlo standard error of each metric of `zoo.evaluation.score`.
+    """The Monte Carlo standard error of each metric of `tfp_bnn.scores.score`.
 
         SE^2 = (S - 1) / S * sum_s (m_(-s) - mean of all m_(-s))^2
 
@@ -56,7 +56,7 @@ def standard_errors(
     }
 
 
-def _classification(predictive: tfp_bnn.PosteriorPredictive, labels: Any) -> Iterator[dict[str, float]]:
+def _classification(predictive: PosteriorPredictive, labels: Any) -> Iterator[dict[str, float]]:
     samples = for_each_class(predictive.samples)
     total = samples.sum(axis=0, dtype=np.float64)
     aleatoric = np.array([_mean_entropy(sample) for sample in samples])
@@ -78,7 +78,7 @@ def _mean_entropy(probabilities: npt.NDArray[Any]) -> float:
 
 
 def _regression(
-    predictive: tfp_bnn.PosteriorPredictive, targets: Any, calibration: Calibration | None
+    predictive: PosteriorPredictive, targets: Any, calibration: Calibration | None
 ) -> Iterator[dict[str, float]]:
     components = predictive.distribution().components_distribution.distribution
     loc = components.loc.numpy().astype(np.float64)

@@ -1,0 +1,189 @@
+"""Each finding comes from a model that was made to have it, is said once, and names place, numbers and mend."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+import tfp_bnn
+from tfp_bnn.callbacks import PosteriorDoctor, PosteriorWarning
+from tfp_bnn.layers import DenseReparameterization
+
+INPUTS, UNITS, PATIENCE = 20, 30, 3
+HEALTHY = {"nll": 0.3, "kl": 200.0, "beta": 1.0}
+
+
+def make(prior=None, classes=3, likelihood="categorical", posterior="mean_field_normal"):
+    """A network whose posteriors are healthy: a tenth of the weights stand out, the others are near the prior."""
+    x = keras.Input((INPUTS,))
+    prior = prior or {"name": "normal", "scale": 0.5}
+    arguments = {"kernel_prior": prior, "kernel_posterior": posterior}
+    h = DenseReparameterization(UNITS, name="hidden", activation="relu", **arguments)(x)
+    outputs = DenseReparameterization(classes, name="logits", **arguments)(h)
+    model = tfp_bnn.VariationalModel(x, outputs, likelihood=likelihood, num_examples=1000, seed=0)
+    for layer in model.variational_layers:
+        shape = layer.variational_weights["kernel"].shape
+        stands_out = np.arange(np.prod(shape)).reshape(shape) % 10 == 0
+        set_posterior(layer, np.where(stands_out, 1.0, 0.01), np.where(stands_out, 0.1, 0.4))
+    return model
+
+
+def set_posterior(layer, loc, scale):
+    weight = layer.variational_weights["kernel"]
+    values = weight.natural()
+    weight.assign_natural(
+        {
+            **values,
+            "loc": np.full(weight.shape, loc),
+            **({"scale": np.full(weight.shape, scale)} if "scale" in values else {}),
+        }
+    )
+
+
+def examine(model, epochs=PATIENCE, logs=HEALTHY, **arguments):
+    """The doctor, after some epochs in which nothing changes, and what it said."""
+    doctor = PosteriorDoctor(**arguments)
+    doctor.set_model(model)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        doctor.on_train_begin()
+        for epoch in range(epochs):
+            doctor.on_epoch_end(epoch, logs)
+        doctor.on_train_end()
+    told = [str(warning.message) for warning in caught if issubclass(warning.category, PosteriorWarning)]
+    assert told == [finding.message for finding in doctor.findings]
+    return doctor, told
+
+
+def test_nothing_is_said_of_a_healthy_posterior():
+    model = make({"name": "normal", "scale": 0.5, "empirical_bayes": True})
+    x, y = np.zeros((4, INPUTS)), np.zeros(4, int)
+    for epochs in (1, 5):
+        doctor, told = examine(model, epochs, validation_data=(x, y))
+        assert told == doctor.findings == []
+
+
+def test_a_collapsed_layer_is_named_with_its_numbers_and_the_mend():
+    model = make()
+    set_posterior(model.network.get_layer("hidden"), 0.001, 0.5)
+    doctor, (message,) = examine(model, epochs=6)
+    (finding,) = doctor.findings
+    assert (finding.kind, finding.where, finding.epoch) == ("collapsed", "hidden", PATIENCE)
+    assert "'hidden' has collapsed to its prior: KL 2e-06 nats per weight" in message
+    assert "median |mean| / scale 0.002, and 0.00% of its 600 weights" in message
+    assert "linear_warmup" in message
+
+
+@pytest.mark.parametrize(
+    ("loc", "scale", "numbers"),
+    [
+        (1.0, 0.005, r"median scale 0.005, 0.01 of the prior's, median |mean| / scale 200."),
+        (0.01, 0.0005, r"median scale 0.0005, 0.001 of the prior's, median |mean| / scale 20."),
+    ],
+    ids=["relative to the means", "relative to the prior"],
+)
+def test_a_posterior_that_is_nearly_a_point_is_named(loc, scale, numbers):
+    model = make()
+    set_posterior(model.network.get_layer("logits"), loc, scale)
+    doctor, (message,) = examine(model)
+    assert [(finding.kind, finding.where) for finding in doctor.findings] == [("near_delta", "logits")]
+    assert numbers in message
+    assert "Raise beta" in message
+
+
+def test_a_prior_without_a_variance_is_judged_by_its_scale():
+    model = make({"name": "cauchy", "scale": 0.5})
+    set_posterior(model.network.get_layer("logits"), 0.01, 0.0005)
+    _, (message,) = examine(model)
+    assert "0.001 of the prior's" in message
+
+
+def test_a_posterior_that_is_meant_to_be_a_point_is_left_alone():
+    _, told = examine(make({"name": "normal", "scale": 0.5}, posterior="delta"))
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("logs", "dominated"),
+    [
+        ({"nll": 1.0, "kl": 20_000.0, "beta": 1.0}, True),
+        # Of little weight, of a network that fits the data, and not known.
+        ({"nll": 1.0, "kl": 20_000.0, "beta": 0.1}, False),
+        ({"nll": 0.1, "kl": 20_000.0, "beta": 1.0}, False),
+        ({}, False),
+    ],
+)
+def test_a_loss_about_the_prior_alone_is_told(logs, dominated):
+    doctor, told = examine(make(), logs=logs)
+    assert [finding.kind for finding in doctor.findings] == ["kl_dominated"] * dominated
+    if dominated:
+        assert "beta * kl / N = 1 * 2e+04 / 1000 = 20 nats per example, 20 times the NLL of 1" in told[0]
+        assert "the 1.1 of guessing" in told[0]
+
+
+def test_a_prior_scale_at_its_bound_is_told():
+    model = make({"name": "normal", "scale": 0.5, "empirical_bayes": True})
+    weight = model.network.get_layer("hidden").variational_weights["kernel"]
+    weight.assign_natural({**weight.natural(), "prior_scale": np.float32(0.0011)})
+    doctor, told = examine(model)
+    assert [(finding.kind, finding.where) for finding in doctor.findings] == [("prior_scale_at_bound", "hidden/kernel")]
+    assert "is 0.0011, next to its floor of 0.001" in told[0]
+
+
+def test_a_shared_prior_scale_at_its_bound_is_told_by_its_name():
+    model = make({"name": "normal", "scale": 0.0015, "empirical_bayes": True, "shared": "all"})
+    doctor, _ = examine(model)
+    assert ("prior_scale_at_bound", "all") in {(finding.kind, finding.where) for finding in doctor.findings}
+
+
+def test_too_few_draws_are_told_with_the_number_that_would_do():
+    model = make(classes=2)
+    set_posterior(model.network.get_layer("logits"), 0.0, 3.0)
+    x = np.random.default_rng(0).normal(size=(50, INPUTS)).astype(np.float32)
+    y = np.arange(50) % 2
+    doctor, told = examine(model, validation_data=(x, y), num_samples=4, tolerance=0.01, seed=1)
+    assert [(finding.kind, finding.where) for finding in doctor.findings] == [
+        ("too_few_samples", "nll"),
+        ("too_few_samples", "accuracy"),
+    ]
+    samples = model.posterior_predictive(x, num_samples=4, seed=1).samples
+    nlls = [tfp_bnn.metrics.nll(y, np.delete(samples, draw, axis=0).mean(axis=0)) for draw in range(4)]
+    error = np.sqrt(3 * np.var(nlls))
+    found = re.search(r"standard error of (.*) with 4 weight draws, above .* 0.01:.*num_samples=(\d+) or more", told[0])
+    assert float(found[1]) == pytest.approx(error, abs=2e-4)
+    assert int(found[2]) == pytest.approx(4 * (error / 0.01) ** 2, rel=1e-3)
+    assert examine(model, validation_data=(x, y), num_samples=4, tolerance=10.0)[1] == []
+
+
+def test_findings_must_last_and_are_said_once():
+    model = make()
+    hidden = model.network.get_layer("hidden")
+    sound = hidden.variational_weights["kernel"].natural()
+    doctor = PosteriorDoctor(patience=2)
+    doctor.set_model(model)
+    doctor.on_train_begin()
+    for epoch in range(4):
+        # Every other epoch only.
+        set_posterior(hidden, 0.001, 0.5)
+        if epoch % 2:
+            hidden.variational_weights["kernel"].assign_natural(sound)
+        doctor.on_epoch_end(epoch, HEALTHY)
+    assert doctor.findings == []
+    set_posterior(hidden, 0.001, 0.5)
+    doctor.on_epoch_end(4, HEALTHY)
+    with pytest.warns(PosteriorWarning, match="'hidden' has collapsed"):
+        doctor.on_epoch_end(5, HEALTHY)
+    # A second warning would be an error.
+    doctor.on_epoch_end(6, HEALTHY)
+    assert [finding.epoch for finding in doctor.findings] == [6]
+
+
+def test_arguments_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="`num_samples` must be an integer >= 2, but got 1"):
+        PosteriorDoctor(num_samples=1)
+    with pytest.raises(ValueError, match="`tolerance` of PosteriorDoctor must be a finite number larger than 0"):
+        PosteriorDoctor(tolerance=0)

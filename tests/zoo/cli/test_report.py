@@ -1,0 +1,76 @@
+"""`tfp-bnn evaluate --report`, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from zoo.cli import app, main
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_report_has_the_numbers_that_are_printed(tmp_path):
+    asked = ("evaluate", "mlp_flipout.iris", "--num-samples", 5, "--seed", 2)
+    folder = tmp_path / "a report"
+    text = run(*asked, "--report", folder)
+    table, _, last = text.rstrip("\n").rpartition("\n")
+    assert last == f"report: {folder / 'index.html'}"
+    assert f"{table}\n" == run(*asked)
+    numbers = json.loads((folder / "metrics.json").read_text())
+    for line in table.splitlines():
+        name, value = line.split()
+        assert f"{numbers['metrics'][name]:.4f}" == value
+    measured = json.loads(run(*asked, "--report", folder, "--overwrite", "--json"))
+    assert measured.pop("report") == str(folder / "index.html")
+    assert measured == json.loads(run(*asked, "--json"))
+
+
+def test_the_command_on_the_page_makes_the_page_again(tiny_artifact, tmp_path):
+    folder = tmp_path / "report"
+    run("evaluate", tiny_artifact, "--trust", "--split", "validation", "--num-samples", 3, "--report", folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert b"Evaluation of mlp_flipout.tiny" in before["index.html"]
+    program, *arguments = shlex.split(json.loads(before["metrics.json"])["command"])
+    assert program == "tfp-bnn"
+    shutil.rmtree(folder)
+    run(*arguments)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--overwrite"], 2, "give --report DIR together with them"),
+        (["--ood", "wine"], 2, "give --report DIR together with them"),
+        (["--report", "taken"], 2, "It is not an evaluation report"),
+        (["--report", "taken", "--overwrite"], 2, "It is not an evaluation report"),
+        (["--report", "taken/file/report"], 1, "file"),
+        (["--report", "new", "--ood", "digits"], 2, "has inputs of shape (8, 8, 1)"),
+        (["--report", "new", "--dataset", "diabetes"], 2, "for regression"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(arguments, code, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_text("mine")
+    monkeypatch.setattr(sys, "argv", ["tfp-bnn", "evaluate", "mlp_flipout.iris", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == code
+    output = capsys.readouterr()
+    assert output.out == ""
+    (line,) = [line for line in output.err.splitlines() if line.startswith("tfp-bnn: ")]
+    assert says in line
+    assert "Traceback" not in output.err
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+    assert (tmp_path / "taken" / "file").read_text() == "mine"

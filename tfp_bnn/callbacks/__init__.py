@@ -1,0 +1,9 @@
+"""Callbacks of `fit` that let one see what a Bayesian network learns, warn when it learns amiss, and end it in time."""
+
+from __future__ import annotations
+
+from tfp_bnn.callbacks.bayesian_tensorboard import BayesianTensorBoard
+from tfp_bnn.callbacks.calibration_early_stopping import CalibrationEarlyStopping
+from tfp_bnn.callbacks.posterior_doctor import Finding, PosteriorDoctor, PosteriorWarning
+
+__all__ = ["BayesianTensorBoard", "CalibrationEarlyStopping", "Finding", "PosteriorDoctor", "PosteriorWarning"]

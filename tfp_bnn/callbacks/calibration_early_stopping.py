@@ -1,0 +1,102 @@
+"""`CalibrationEarlyStopping`: the end of training by what the posterior predictive is worth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from tfp_bnn.callbacks.measuring import check_rows, measure, require_bayesian
+from tfp_bnn.callbacks.rows import Rows, check_count, take_rows
+
+_SCORES = ("nll", "ece", "brier")
+
+
+class CalibrationEarlyStopping(keras.callbacks.EarlyStopping):
+    """Stops training when a score of the Monte Carlo prediction no longer improves, and goes back to the best weights.
+
+    `val_nll` and `val_loss` of `fit` are under one weight draw. What counts in the end is the average over draws, the
+    posterior predictive, and it may be at its best in another epoch. Its score is added to the logs of the epoch as
+    `val_mc_nll`, `val_mc_ece` or `val_mc_brier`, for the callbacks after this one and for the history.
+
+    Beware of stopping on `"ece"` alone: a model that has learned nothing is calibrated too.
+
+    Args:
+        validation_data: rows to measure, `(x, y)` of arrays, or a `tf.data.Dataset` or `keras.utils.PyDataset` of
+            batches.
+        monitor: `"nll"` (nats per example), `"ece"` or `"brier"`, the last two for classification only.
+        patience: epochs without improvement after which training stops.
+        min_delta: the least change that counts as an improvement, in the unit of the score.
+        restore_best_weights: whether the model ends with the weights of its best epoch.
+        num_samples: Monte Carlo draws of the weights.
+        max_examples: rows to measure, at most.
+        seed: of the draws; the same in all epochs.
+        start_from_epoch: the first epoch, from 0, that may be the best or count against patience.
+        verbose: 1 to say when training stops and which weights are restored.
+
+    Raises:
+        ValueError: for an unknown score or a number out of range; when training begins, for data that do not fit the
+            model.
+        TypeError: when training begins, for a model that is not Bayesian.
+
+    Example:
+        >>> import keras, numpy as np, tfp_bnn
+        >>> x, y = np.random.default_rng(0).normal(size=(40, 2)), np.arange(40) % 2
+        >>> model = tfp_bnn.VariationalSequential([keras.Input((2,)), tfp_bnn.layers.DenseFlipout(2)], seed=0)
+        >>> model.compile("adam")
+        >>> stopping = tfp_bnn.callbacks.CalibrationEarlyStopping((x, y), patience=2)
+        >>> history = model.fit(x, y, epochs=3, verbose=0, callbacks=[stopping])
+        >>> "val_mc_nll" in history.history
+        True
+    """
+
+    def __init__(
+        self,
+        validation_data: Any,
+        monitor: str = "nll",
+        patience: int = 5,
+        min_delta: float = 0.0,
+        restore_best_weights: bool = True,
+        num_samples: int = 10,
+        max_examples: int = 1000,
+        seed: int = 0,
+        start_from_epoch: int = 0,
+        verbose: int = 0,
+    ) -> None:
+        if monitor not in _SCORES:
+            raise ValueError(f"`monitor` must be one of {', '.join(map(repr, _SCORES))}, but got {monitor!r}.")
+        super().__init__(
+            f"val_mc_{monitor}",
+            min_delta=min_delta,
+            patience=check_count("patience", patience),
+            verbose=verbose,
+            mode="min",
+            restore_best_weights=restore_best_weights,
+            start_from_epoch=check_count("start_from_epoch", start_from_epoch, least=0),
+        )
+        self._score = monitor
+        self._data = validation_data
+        self._num_samples = check_count("num_samples", num_samples)
+        self._max_examples = check_count("max_examples", max_examples)
+        self._seed = check_count("seed", seed, least=0)
+        self._rows: Rows | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Checks model and data, before the first step."""
+        super().on_train_begin(logs)
+        model = require_bayesian(self.model, type(self).__name__)
+        if self._score != "nll" and model.likelihood.task == "regression":
+            raise ValueError(
+                f"monitor={self._score!r} is for classification, but the model has the likelihood "
+                f"{model.likelihood!r}. Use monitor='nll'."
+            )
+        if self._rows is None:
+            self._rows = take_rows(self._data, self._max_examples, "validation_data")
+        check_rows(model, self._rows, "validation_data")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Measures the model, adds the score to the logs, and stops training when patience is at its end."""
+        logs = {} if logs is None else logs
+        if self._rows is not None:
+            logs[self.monitor] = measure(self.model, self._rows, self._num_samples, self._seed).scores[self._score]
+        super().on_epoch_end(epoch, logs)

@@ -1,0 +1,266 @@
+"""`PosteriorDoctor`: warns in plain words when a posterior goes wrong, and says how to mend it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfp_bnn.arguments import require_positive
+from tfp_bnn.callbacks.measuring import (
+    KlTerms,
+    LayerPosterior,
+    check_rows,
+    layer_posteriors,
+    learned_prior_scales,
+    measure,
+    named_layers,
+    require_bayesian,
+)
+from tfp_bnn.callbacks.rows import Rows, check_count, take_rows
+from tfp_bnn.likelihoods import Bernoulli
+
+# A layer that has learned something has more in a few weights: the least of the pretrained posteriors is 0.03.
+_COLLAPSED_NATS = 0.01
+_COLLAPSED_ACTIVE = 0.001
+_DELTA_RATIO = 100.0
+_DELTA_SCALE = 0.002
+_DOMINANCE = 10.0
+# Of the NLL of a prediction that is the same for all inputs.
+_UNFITTED = 0.5
+# The floor of a learned prior scale is 0.001.
+_SCALE_BOUND = 0.002
+
+
+# Kind, place and message.
+_Symptom = tuple[str, str, str]
+
+
+class PosteriorWarning(UserWarning):
+    """A posterior is not what one wants of it."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong with a posterior.
+
+    Attributes:
+        kind: `"collapsed"`, `"near_delta"`, `"kl_dominated"`, `"prior_scale_at_bound"` or `"too_few_samples"`.
+        where: the layer, the prior or the score; empty where it is the model.
+        epoch: from 1, in which it was found.
+        message: what was found, with its numbers, and the mend.
+    """
+
+    kind: str
+    where: str
+    epoch: int
+    message: str
+
+
+class PosteriorDoctor(keras.callbacks.Callback):
+    """Looks at the posterior after each epoch, and warns once of each thing that is wrong with it.
+
+    What it finds, and when:
+
+    - `collapsed`: a layer whose KL is below 0.01 nats per weight, with less than 0.1 % of its weights larger than their
+      standard deviation. It is the prior once more: noise that passes nothing on.
+    - `near_delta`: a layer whose median of |mean| / scale is above 100, or whose median scale is below 0.002 prior
+      scales. Its draws are all the same, and the epistemic uncertainty that comes from it is 0.
+    - `kl_dominated`: beta * kl / N is more than 10 times the NLL, while the NLL of a classifier is above half of what
+      the same prediction for all inputs would cost, log(classes): the loss is about the prior, not about the data.
+    - `prior_scale_at_bound`: a learned prior scale below 0.002, next to its floor of 0.001.
+    - `too_few_samples`: at the end of training, the Monte Carlo standard error of the predictive NLL or of the accuracy
+      on the validation rows is above `tolerance`.
+
+    All but the last must hold for `patience` epochs on end. Each is a `PosteriorWarning`, said once for each layer, and
+    is kept in `findings`. Nothing that it does changes the training, or ends it.
+
+    Args:
+        validation_data: rows to measure at the end, `(x, y)` of arrays, or a `tf.data.Dataset` or
+            `keras.utils.PyDataset` of batches; None to leave out the check of the number of samples.
+        num_samples: Monte Carlo draws of the weights, as many as are used to report scores; at least 2.
+        tolerance: the largest standard error that is not worth a warning: nats for the NLL, a share for the accuracy.
+        patience: epochs on end that something must hold.
+        max_examples: rows to measure, at most.
+        seed: of the draws.
+
+    Attributes:
+        findings: a list of `Finding`.
+
+    Raises:
+        ValueError: for a number out of range; when training begins, for data that do not fit the model.
+        TypeError: when training begins, for a model that is not Bayesian.
+
+    Example:
+        >>> import keras, numpy as np, tfp_bnn
+        >>> x, y = np.random.default_rng(0).normal(size=(40, 2)), np.arange(40) % 2
+        >>> model = tfp_bnn.VariationalSequential([keras.Input((2,)), tfp_bnn.layers.DenseFlipout(2)], seed=0)
+        >>> model.compile("adam")
+        >>> doctor = tfp_bnn.callbacks.PosteriorDoctor()
+        >>> history = model.fit(x, y, epochs=2, verbose=0, callbacks=[doctor])
+        >>> doctor.findings
+        []
+    """
+
+    def __init__(
+        self,
+        validation_data: Any = None,
+        num_samples: int = 10,
+        tolerance: float = 0.02,
+        patience: int = 3,
+        max_examples: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.findings: list[Finding] = []
+        self._data = validation_data
+        self._num_samples = check_count("num_samples", num_samples, least=2)
+        self._tolerance = require_positive("PosteriorDoctor", "tolerance", tolerance)
+        self._patience = check_count("patience", patience)
+        self._max_examples = check_count("max_examples", max_examples)
+        self._seed = check_count("seed", seed, least=0)
+        self._rows: Rows | None = None
+        self._epochs_on_end: dict[tuple[str, str], int] = {}
+        self._epoch = 0
+        self._failed = False
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Checks model and data, before the first step."""
+        model = require_bayesian(self.model, type(self).__name__)
+        if self._data is not None:
+            if self._rows is None:
+                self._rows = take_rows(self._data, self._max_examples, "validation_data")
+            check_rows(model, self._rows, "validation_data")
+        self._epochs_on_end, self._failed = {}, False
+        self._kl_terms = KlTerms(model)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Looks at the posterior."""
+        self._epoch = epoch + 1
+        for kind, where, message in self._lasting(self._attempt(self._examine, logs or {})):
+            self._tell(kind, where, message)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Looks at the Monte Carlo error of the scores."""
+        for kind, where, message in self._attempt(self._examine_samples):
+            self._tell(kind, where, message)
+
+    def _attempt(self, examine: Callable[..., Iterator[_Symptom]], *arguments: Any) -> list[_Symptom]:
+        """What is found; nothing, and a warning once, when that cannot be said: the training goes on."""
+        try:
+            with np.errstate(all="ignore"):
+                return list(examine(*arguments))
+        except Exception as error:
+            if not self._failed:
+                self._failed = True
+                reason = f"{type(error).__name__}: {error}"
+                warnings.warn(f"PosteriorDoctor could not examine the model: {reason}. Training goes on.", stacklevel=3)
+            return []
+
+    def _lasting(self, found: list[_Symptom]) -> list[_Symptom]:
+        """Those that were found for some epochs on end."""
+        self._epochs_on_end = {(kind, where): self._epochs_on_end.get((kind, where), 0) + 1 for kind, where, _ in found}
+        return [symptom for symptom in found if self._epochs_on_end[symptom[:2]] >= self._patience]
+
+    def _examine_samples(self) -> Iterator[_Symptom]:
+        if self._rows is None:
+            return
+        measured = measure(self.model, self._rows, self._num_samples, self._seed)
+        for score, title in (("nll", "predictive NLL"), ("accuracy", "accuracy")):
+            error = measured.standard_errors.get(score, 0.0)
+            if error > self._tolerance:
+                enough = math.ceil(self._num_samples * (error / self._tolerance) ** 2)
+                yield (
+                    "too_few_samples",
+                    score,
+                    f"The {title} of {len(self._rows)} rows, {measured.scores[score]:.4f}, has a Monte Carlo standard "
+                    f"error of {error:.4f} with {self._num_samples} weight draws, above the tolerance of "
+                    f"{self._tolerance:g}: smaller differences are noise. Report it with num_samples={enough} or more.",
+                )
+
+    def _examine(self, logs: Mapping[str, Any]) -> Iterator[_Symptom]:
+        """All that is wrong now."""
+        model = self.model
+        kl, posteriors, layers = self._kl_terms(), layer_posteriors(model), named_layers(model)
+        for name, posterior in posteriors.items():
+            yield from _examine_layer(name, posterior, kl[name], _prior_scale(layers[name]))
+        yield from self._examine_loss(logs)
+        for name, scale in learned_prior_scales(model).items():
+            if scale < _SCALE_BOUND:
+                yield (
+                    "prior_scale_at_bound",
+                    name,
+                    f"The learned prior scale {name!r} is {scale:.2g}, next to its floor of 0.001: prior and posterior "
+                    "shrink to 0 together, and the weights with them. Fix the scale (empirical_bayes=False), infer it "
+                    "with a hyperprior, share it between layers (shared='all'), or warm beta up.",
+                )
+
+    def _examine_loss(self, logs: Mapping[str, Any]) -> Iterator[_Symptom]:
+        nll, kl, beta = (float(logs.get(name, math.nan)) for name in ("nll", "kl", "beta"))
+        model = self.model
+        outputs = getattr(model, "outputs", None)
+        if model.likelihood.task != "classification" or not model.num_examples or not outputs:
+            return
+        term = beta * kl / model.num_examples
+        classes = outputs[0].shape[-1]
+        constant = classes * math.log(2) if isinstance(model.likelihood, Bernoulli) else math.log(classes)
+        if term > _DOMINANCE * nll and nll > _UNFITTED * constant:
+            yield (
+                "kl_dominated",
+                "",
+                f"The KL dominates the loss: beta * kl / N = {beta:.3g} * {kl:.4g} / {model.num_examples} = {term:.3g} "
+                f"nats per example, {term / nll:.0f} times the NLL of {nll:.3g}, which is still near the "
+                f"{constant:.3g} of guessing: the network is drawn to the prior before it fits the data. Warm beta up "
+                "(beta_schedule={'name': 'linear_warmup', 'steps': ...}), use fewer weights, a prior whose scale is "
+                "learned (empirical_bayes=True) or smaller, or more data.",
+            )
+
+    def _tell(self, kind: str, where: str, message: str) -> None:
+        if any((finding.kind, finding.where) == (kind, where) for finding in self.findings):
+            return
+        self.findings.append(Finding(kind, where, self._epoch, message))
+        warnings.warn(message, PosteriorWarning, stacklevel=3)
+
+
+def _examine_layer(name: str, posterior: LayerPosterior, kl: float, prior_scale: float) -> Iterator[_Symptom]:
+    count = posterior.mean.size
+    ratio, scale = float(np.median(posterior.signal_to_noise)), float(np.median(posterior.scale))
+    active = float(np.mean(posterior.signal_to_noise > 1))
+    if kl / count < _COLLAPSED_NATS and active < _COLLAPSED_ACTIVE:
+        yield (
+            "collapsed",
+            name,
+            f"The posterior of the layer {name!r} has collapsed to its prior: KL {kl / count:.2g} nats per weight, "
+            f"median |mean| / scale {ratio:.2g}, and {active:.2%} of its {count:,} weights larger than their standard "
+            "deviation: the layer passes noise on, and nothing that it learned. Warm beta up (beta_schedule="
+            "{'name': 'linear_warmup', 'steps': ...}), start with a smaller initial_scale of the posterior, use fewer "
+            "units, a smaller prior scale, or more data.",
+        )
+    elif ratio > _DELTA_RATIO or scale < _DELTA_SCALE * prior_scale:
+        of_prior = "" if math.isnan(prior_scale) else f", {scale / prior_scale:.2g} of the prior's"
+        yield (
+            "near_delta",
+            name,
+            f"The posterior of the layer {name!r} is nearly a point: median scale {scale:.2g}{of_prior}, median |mean| "
+            f"/ scale {ratio:.3g}. All draws of its weights are alike, so that it adds no epistemic uncertainty. Raise "
+            "beta (1 is the ELBO), start with a larger initial_scale of the posterior (0.05), let the scales be "
+            "trained (trainable='both'), or train for longer.",
+        )
+
+
+def _prior_scale(layer: Any) -> float:
+    """The median standard deviation of the prior over the weights of a layer; its scale where it has no variance."""
+    scales = []
+    for weight in layer.variational_weights.values():
+        try:
+            scale = np.sqrt(np.asarray(weight.prior.variance()))
+        except NotImplementedError:
+            scale = np.asarray(math.nan)
+        fixed = getattr(weight.prior_spec, "scale", math.nan)
+        scales.append(np.ravel(np.where(np.isfinite(scale), scale, weight.natural().get("prior_scale", fixed))))
+    return float(np.median(np.concatenate(scales)))

@@ -1,0 +1,113 @@
+"""The rows that callbacks measure a model on: the first few of a data set, held as arrays."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tfp_bnn.arguments import is_integer
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Examples in memory.
+
+    Attributes:
+        x: inputs of shape `(n, ...)`; a structure of them where the model has several.
+        y: targets, the first axis being the examples; None for inputs without.
+    """
+
+    x: Any
+    y: npt.NDArray[Any] | None
+
+    def __len__(self) -> int:
+        return len(keras.tree.flatten(self.x)[0])
+
+    @cached_property
+    def digest(self) -> str:
+        """A fingerprint of all values."""
+        return digest_of([*keras.tree.flatten(self.x), *([] if self.y is None else [self.y])])
+
+
+def take_rows(data: Any, count: int, name: str, targets: bool = True) -> Rows:
+    """The first rows of a data set. A `tf.data` pipeline is read from its start, and no further than need be.
+
+    Args:
+        data: `(x, y)` or `(x, y, sample_weight)` of arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset` of such
+            batches; where no targets are wanted, `x` alone too.
+        count: of rows, at most.
+        name: of the argument, for messages.
+        targets: whether targets are wanted.
+
+    Returns:
+        As many rows as there are, up to `count`.
+
+    Raises:
+        ValueError: for anything else, such as a generator, for data without targets, or for none at all.
+    """
+    batches, rows, found = [], 0, _batches(data, name, targets)
+    for x, y in found:
+        x = keras.tree.map_structure(lambda leaf, left=count - rows: np.asarray(leaf)[:left], x)
+        y = None if y is None else np.asarray(y)[: count - rows]
+        batches.append((x, y))
+        rows += len(keras.tree.flatten(x)[0])
+        if rows >= count:
+            break
+    if rows == 0:
+        raise ValueError(f"`{name}` is empty. Expected at least one example.")
+    xs = keras.tree.map_structure(lambda *leaves: np.concatenate(leaves), *[x for x, _ in batches])
+    if not targets:
+        return Rows(xs, None)
+    return Rows(xs, np.concatenate([y for _, y in batches]))
+
+
+def digest_of(arrays: list[Any]) -> str:
+    """A fingerprint of the dtypes, shapes and values of arrays."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in map(np.asarray, arrays):
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def check_count(name: str, value: object, least: int = 1) -> int:
+    """An integer argument that is at least `least`; ValueError otherwise."""
+    if not is_integer(value) or value < least:
+        raise ValueError(f"`{name}` must be an integer >= {least}, but got {value!r}.")
+    return int(value)
+
+
+def _batches(data: Any, name: str, targets: bool) -> Iterator[tuple[Any, Any]]:
+    if isinstance(data, tf.data.Dataset):
+        return (_pair(element, name, targets, batch=True) for element in data)
+    if isinstance(data, keras.utils.PyDataset):
+        return (_pair(data[index], name, targets, batch=True) for index in range(data.num_batches or 0))
+    return iter([_pair(data, name, targets, batch=False)])
+
+
+def _pair(element: Any, name: str, targets: bool, batch: bool) -> tuple[Any, Any]:
+    """The inputs and the targets of a tuple, or of inputs alone."""
+    wanted = "(x, y)" if targets else "inputs `x`, or (x, y)"
+    if isinstance(element, tuple | list) and 2 <= len(element) <= 3 and (targets or isinstance(element, tuple)):
+        x, y = element[0], element[1] if targets else None
+    elif isinstance(element, tuple) and len(element) == 1:
+        x, y = element[0], None
+    else:
+        x, y = element, None
+    leaves = keras.tree.flatten(x)
+    arrays = bool(leaves) and all(hasattr(leaf, "shape") and len(leaf.shape) for leaf in leaves)
+    if not arrays or (targets and y is None):
+        kind = "batches of " if batch else ""
+        raise ValueError(
+            f"`{name}` must be {wanted} of arrays, or a tf.data.Dataset or keras.utils.PyDataset of batches of that, "
+            f"but got {kind}{type(element).__name__}. Pass arrays; a generator can be read only once."
+        )
+    return x, y

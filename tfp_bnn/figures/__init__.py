@@ -1,0 +1,31 @@
+"""Figures of predictions and their uncertainty, as matplotlib figures that need no display.
+
+Each function returns a `matplotlib.figure.Figure`, whose `savefig` writes it, or `to_png` below; none touches pyplot or
+its state. Colours are those of Okabe and Ito, safe for the colour-blind, and lines and hatches tell apart too what
+colours do. Arguments are those of `tfp_bnn.metrics`, and are refused in the same words.
+"""
+
+from __future__ import annotations
+
+from tfp_bnn.figures.confidence import confidence_histogram
+from tfp_bnn.figures.images import image_predictions
+from tfp_bnn.figures.kl import kl_by_layer
+from tfp_bnn.figures.regression import quantile_calibration, regression_predictions
+from tfp_bnn.figures.reliability import reliability_diagram
+from tfp_bnn.figures.risk import risk_coverage
+from tfp_bnn.figures.style import to_png
+from tfp_bnn.figures.surface import decision_surface
+from tfp_bnn.figures.uncertainty import uncertainty_histograms
+
+__all__ = [
+    "confidence_histogram",
+    "decision_surface",
+    "image_predictions",
+    "kl_by_layer",
+    "quantile_calibration",
+    "regression_predictions",
+    "reliability_diagram",
+    "risk_coverage",
+    "to_png",
+    "uncertainty_histograms",
+]

@@ -1,0 +1,91 @@
+"""Images beside what is predicted for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from tfp_bnn.figures.style import BLUE, VERMILION, new_figure, plain, tidy
+
+
+def image_predictions(
+    images: npt.NDArray[Any],
+    sample_probabilities: npt.NDArray[Any],
+    titles: Sequence[str],
+    class_names: Sequence[str],
+    columns: int = 4,
+) -> Figure:
+    """Images beside their class probabilities: bars for the mean, whiskers for the spread over the weight draws.
+
+    Args:
+        images: `(n, rows, columns, channels)` with 1 or 3 channels. Of 1 channel any range is stretched from white to
+            black; of 3 channels integers run from 0 to 255, floating-point numbers from 0 to 1, and any other range is
+            stretched to that.
+        sample_probabilities: `(S, n, classes)`, the probabilities under each draw of the weights.
+        titles: one for each image.
+        class_names: one for each class.
+        columns: how many images stand side by side.
+
+    Returns:
+        A figure with a pair of panels for each image; the whiskers are the central 90 % of the draws.
+
+    Raises:
+        ValueError: when the arrays do not belong together.
+    """
+    count, classes = len(images), len(class_names)
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"Expected images of shape (n, rows, columns, channels) with 1 or 3 channels, but got {images.shape}."
+        )
+    if sample_probabilities.shape[1:] != (count, classes) or len(titles) != count or count == 0:
+        raise ValueError(
+            f"Expected probabilities of shape (S, {count}, {classes}) and {count} titles for {count} images and "
+            f"{classes} classes, but got {sample_probabilities.shape} and {len(titles)}. Select the same rows "
+            "everywhere, at least one."
+        )
+    if columns < 1:
+        raise ValueError(f"`columns` must be at least 1, but got {columns!r}.")
+    across = min(count, columns)
+    down = -(-count // across)
+    figure = new_figure(3.4 * across, 1.9 * down)
+    panels = figure.subplots(down, 2 * across, squeeze=False, width_ratios=[1, 1.3] * across)
+    for panel in panels.flat:
+        panel.set_axis_off()
+    for index, (image, title) in enumerate(zip(images, titles, strict=True)):
+        row, column = divmod(index, across)
+        picture, bars = panels[row, 2 * column], panels[row, 2 * column + 1]
+        picture.imshow(_for_display(image), cmap="gray_r")
+        picture.set_title(plain(title), fontsize=9)
+        # The lowest of its column, below which there is no other.
+        last_row = index + across >= count
+        _draw_probabilities(bars, sample_probabilities[:, index], class_names, last_row)
+    return figure
+
+
+def _for_display(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if image.shape[-1] == 1:
+        return image.squeeze(-1)
+    if image.dtype == np.uint8 or (image.min() >= 0 and image.max() <= (255 if image.dtype.kind in "iu" else 1)):
+        return image
+    low, high = float(image.min()), float(image.max())
+    return (image - low) / ((high - low) or 1.0)
+
+
+def _draw_probabilities(panel: Any, samples: npt.NDArray[Any], class_names: Sequence[str], last_row: bool) -> None:
+    mean = samples.mean(axis=0)
+    low, high = np.quantile(samples, [0.05, 0.95], axis=0)
+    positions = np.arange(len(class_names))
+    panel.set_axis_on()
+    panel.barh(positions, mean, color=BLUE)
+    panel.hlines(positions, low, high, color=VERMILION, linewidth=1.5)
+    panel.set_yticks(positions, [plain(name, longest=12) for name in class_names], fontsize=7)
+    panel.set_xlim(0, 1)
+    panel.invert_yaxis()
+    panel.tick_params(axis="x", labelsize=7)
+    tidy(panel)
+    if last_row:
+        panel.set_xlabel("probability (90 % of draws)", fontsize=8)

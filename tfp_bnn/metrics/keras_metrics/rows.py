@@ -1,0 +1,159 @@
+"""What the Keras metrics accept: batches of predictions and targets, in a compiled step as well as outside of one.
+
+Rows of weight 0, such as the padding of a partial batch, may hold anything: harmless values take their place. NaN in
+other rows makes the result NaN. What else cannot be right is refused with a ValueError, which in a compiled step is an
+assertion that fails (`fit` of a variational model turns it into a ValueError again).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfp_bnn.metrics.validation import SUM_TOLERANCE
+
+
+@dataclass(frozen=True, eq=False)
+class ClassRows:
+    """Class probabilities of n rows.
+
+    Attributes:
+        samples: `(samples, n, classes)`, float32 or float64; one sample where the predictions had no axis of them.
+        weights: `(n,)`, float64, of each row.
+        one_draw: whether the predictions had no axis of samples.
+    """
+
+    samples: tf.Tensor
+    weights: tf.Tensor
+    one_draw: bool
+
+    @classmethod
+    def of(cls, y_pred: Any, sample_weight: Any = None) -> ClassRows:
+        """Takes `(n, classes)` or `(samples, n, classes)`; of a single class, it is the probability of the second."""
+        p = floating(y_pred)
+        if p.shape.rank not in (2, 3) or p.shape[-1] is None:
+            raise ValueError(
+                "Predictions must be probabilities of shape (n, classes) or (samples, n, classes), but got "
+                f"{tuple(p.shape) if p.shape.rank is not None else 'an unknown shape'}."
+            )
+        one_draw = p.shape.rank == 2
+        samples = p[tf.newaxis] if one_draw else p
+        if p.shape[-1] == 1:
+            samples = tf.concat([1.0 - samples, samples], axis=-1)
+        weights = row_weights(y_pred, sample_weight, tf.shape(samples)[1])
+        uniform = tf.ones_like(samples) / samples.shape[-1]
+        samples = tf.where((weights > 0)[:, tf.newaxis], samples, uniform)
+        sums = tf.reduce_sum(tf.cast(samples, tf.float64), axis=-1)
+        wrong = tf.reduce_any(samples < 0) | tf.reduce_any(tf.abs(sums - 1.0) > SUM_TOLERANCE)
+        require(
+            ~wrong,
+            f"Predictions must be probabilities, >= 0 with a sum of 1 over the last axis to {SUM_TOLERANCE}, but a "
+            "batch has others. If they are logits, apply a softmax first; several independent labels per row are not "
+            "supported.",
+        )
+        return cls(samples, weights, one_draw)
+
+    @property
+    def mean(self) -> tf.Tensor:
+        """The probabilities averaged over samples, `(n, classes)`, in the dtype of the samples."""
+        return tf.cast(tf.reduce_mean(tf.cast(self.samples, tf.float64), axis=0), self.samples.dtype)
+
+    def labels(self, y_true: Any) -> tf.Tensor:
+        """The labels as int32 `(n,)`: from integers (or whole numbers) `(n,)` or `(n, 1)`, or from one-hot rows."""
+        number = self.samples.shape[-1]
+        y = tf.convert_to_tensor(y_true)
+        one_hot = y.shape.rank == 2 and y.shape[-1] == number
+        if y.shape.rank == 2 and y.shape[-1] == 1:
+            y = y[:, 0]
+        if not one_hot and y.shape.rank != 1:
+            raise ValueError(
+                f"Labels must be integers of shape (n,) or (n, 1), or one-hot of shape (n, {number}), but got "
+                f"{tuple(y.shape) if y.shape.rank is not None else 'an unknown shape'}."
+            )
+        check_rows(y, self.samples.shape[1])
+        counted = self.weights > 0
+        if one_hot:
+            y = tf.where(counted[:, tf.newaxis], tf.cast(y, tf.float32), tf.one_hot(0, number))
+            require(
+                tf.reduce_all((y == 0) | (y == 1)) & tf.reduce_all(tf.reduce_sum(y, axis=-1) == 1),
+                "One-hot labels must hold a single 1 per row and 0 elsewhere, but a batch has rows that do not. Soft "
+                "labels are not supported.",
+            )
+            return tf.argmax(y, axis=-1, output_type=tf.int32)
+        return whole_numbers(y, counted, number)
+
+
+def whole_numbers(y: tf.Tensor, counted: tf.Tensor, number: int) -> tf.Tensor:
+    """The values as int32, refused unless from 0 to `number - 1` where `counted`; 0 elsewhere. Both `(n,)`."""
+    y = tf.where(counted, tf.cast(y, tf.float64), 0.0)
+    integers = tf.cast(y, tf.int32)
+    require(
+        tf.reduce_all((integers >= 0) & (integers < number) & (tf.cast(integers, tf.float64) == y)),
+        f"Labels must be integers from 0 to {number - 1}, but a batch has others.",
+    )
+    return integers
+
+
+def target_rows(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Targets `(n, outputs)`, samples of them `(samples, n, outputs)` and weights of rows `(n,)`, all float64.
+
+    Raises:
+        ValueError: for predictions without an axis of samples, or targets that do not fit them.
+    """
+    samples = tf.cast(floating(y_pred), tf.float64)
+    if samples.shape.rank != 3:
+        raise ValueError(
+            "Predictions must be draws of the target, of shape (samples, n, outputs), but got "
+            f"{tuple(samples.shape) if samples.shape.rank is not None else 'an unknown shape'}. A compiled model gives "
+            "its metrics one draw only: update this metric with draws of the predictive distribution instead."
+        )
+    y = tf.cast(tf.convert_to_tensor(y_true), tf.float64)
+    if y.shape.rank == 1:
+        y = y[:, tf.newaxis]
+    if y.shape.rank != 2 or y.shape[-1] != samples.shape[-1]:
+        raise ValueError(
+            f"Targets of shape {tuple(y.shape) if y.shape.rank is not None else 'unknown'} do not fit predictions of "
+            f"shape {tuple(samples.shape)}: expected (n, {samples.shape[-1]})."
+        )
+    check_rows(y, samples.shape[1])
+    weights = row_weights(y_pred, sample_weight, tf.shape(samples)[1])
+    counted = (weights > 0)[:, tf.newaxis]
+    return tf.where(counted, y, 0.0), tf.where(counted, samples, 0.0), weights
+
+
+def row_weights(y_pred: Any, sample_weight: Any, number: tf.Tensor) -> tf.Tensor:
+    """The weight of each row, `(n,)`, float64: `sample_weight` of shape `(n,)` or `(n, 1)`, times the mask of Keras."""
+    weights = tf.ones([number], tf.float64)
+    for factor in (sample_weight, getattr(y_pred, "_keras_mask", None)):
+        if factor is not None:
+            weights *= tf.reshape(tf.cast(tf.convert_to_tensor(factor), tf.float64), [number])
+    return weights
+
+
+def floating(values: Any) -> tf.Tensor:
+    """A tensor of float32 or, where the values have it already, float64."""
+    tensor = tf.convert_to_tensor(values)
+    return tensor if tensor.dtype in (tf.float32, tf.float64) else tf.cast(tensor, tf.float32)
+
+
+def check_rows(targets: tf.Tensor, number: int | None) -> None:
+    """Refuses another number of targets than of predictions, where both are known."""
+    if targets.shape[0] is not None and number is not None and targets.shape[0] != number:
+        raise ValueError(f"There are {targets.shape[0]} targets for {number} predictions. Expected one for each.")
+
+
+def require(condition: tf.Tensor, message: str) -> None:
+    """Raises a ValueError, or in a compiled step makes an assertion fail, unless the condition holds."""
+    if not tf.executing_eagerly():
+        tf.debugging.Assert(condition, [message])
+    elif not bool(condition):
+        raise ValueError(message)
+
+
+def state_dtype(dtype: Any) -> str:
+    """Of the variables of a metric: float32 unless float64 is asked for, whatever the precision of the model."""
+    policy = keras.dtype_policies.get(dtype or keras.config.floatx())
+    return "float64" if policy.compute_dtype == "float64" else "float32"

@@ -1,0 +1,185 @@
+"""Whether a model knows when it is wrong: finding errors by their uncertainty, and answering only where it is sure.
+
+`labels` are integers of shape `(n,)` or one-hot rows; `probabilities` have shape `(n, classes)` and are averaged over
+Monte Carlo samples. `uncertainty`, of shape `(n,)`, is any score that should be higher where the prediction is wrong,
+such as one of `uncertainty_scores`. A row is an error where its most probable class is not the label; errors are the
+positive class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tfp_bnn.metrics import ranking
+from tfp_bnn.metrics.validation import labelled_and_scored, share
+
+
+def misclassification_auroc(labels: npt.ArrayLike, probabilities: npt.ArrayLike, uncertainty: npt.ArrayLike) -> float:
+    """The area under the ROC curve of finding errors by uncertainty: P(an error is less certain than a right answer).
+
+    Ties count one half. It says how well uncertainty sorts the rows, not how many errors there are.
+
+    Args:
+        labels: integers `(n,)` or one-hot `(n, classes)`.
+        probabilities: `(n, classes)`.
+        uncertainty: `(n,)`, higher where less certain.
+
+    Returns:
+        A number from 0 to 1, 0.5 by chance. NaN, as in scikit-learn, where all rows are right or all are wrong: it is
+        not defined then.
+
+    Raises:
+        ValueError: for arguments that are not valid, or do not fit together.
+
+    Example:
+        >>> from tfp_bnn.metrics import misclassification_auroc, predictive_entropy
+        >>> p = [[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]
+        >>> misclassification_auroc([0, 1, 1], p, predictive_entropy(p))
+        1.0
+
+    References:
+        D. Hendrycks, K. Gimpel, A baseline for detecting misclassified and out-of-distribution examples in neural
+        networks, ICLR 2017. https://arxiv.org/abs/1610.02136
+    """
+    return ranking.auroc(*labelled_and_scored(labels, probabilities, uncertainty))
+
+
+def misclassification_aupr(labels: npt.ArrayLike, probabilities: npt.ArrayLike, uncertainty: npt.ArrayLike) -> float:
+    """The average precision of finding errors by uncertainty: the area under the precision-recall curve.
+
+    Args:
+        labels: integers `(n,)` or one-hot `(n, classes)`.
+        probabilities: `(n, classes)`.
+        uncertainty: `(n,)`, higher where less certain.
+
+    Returns:
+        A number from 0 to 1; by chance, the share of errors. 0, as in scikit-learn, where all rows are right.
+
+    Raises:
+        ValueError: for arguments that are not valid, or do not fit together.
+
+    Example:
+        >>> from tfp_bnn.metrics import misclassification_aupr, predictive_entropy
+        >>> p = [[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]
+        >>> misclassification_aupr([1, 0, 1], p, predictive_entropy(p))
+        0.3333333333333333
+
+    References:
+        D. Hendrycks, K. Gimpel, A baseline for detecting misclassified and out-of-distribution examples in neural
+        networks, ICLR 2017. https://arxiv.org/abs/1610.02136
+    """
+    return ranking.average_precision(*labelled_and_scored(labels, probabilities, uncertainty))
+
+
+@dataclass(frozen=True, eq=False)
+class RiskCoverageCurve:
+    """The error rate among the most certain rows, for each number of them.
+
+    Attributes:
+        coverage: 1 / n, 2 / n, ..., 1: the share of rows that are answered, `(n,)`.
+        risk: the share of errors among them, `(n,)`; the last one is the error rate of all rows.
+    """
+
+    coverage: npt.NDArray[np.float64]
+    risk: npt.NDArray[np.float64]
+
+
+def risk_coverage_curve(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, uncertainty: npt.ArrayLike
+) -> RiskCoverageCurve:
+    """The error rate among the k most certain rows, for k from 1 to n.
+
+    Of rows with equal uncertainty none comes first: the risk is its mean over all orders of them.
+
+    Args:
+        labels: integers `(n,)` or one-hot `(n, classes)`.
+        probabilities: `(n, classes)`.
+        uncertainty: `(n,)`, higher where less certain.
+
+    Returns:
+        The curve, with as many points as rows.
+
+    Raises:
+        ValueError: for arguments that are not valid, or do not fit together.
+
+    Example:
+        >>> from tfp_bnn.metrics import predictive_entropy, risk_coverage_curve
+        >>> p = [[0.9, 0.1], [0.6, 0.4]]
+        >>> curve = risk_coverage_curve([0, 1], p, predictive_entropy(p))
+        >>> curve.coverage.tolist(), curve.risk.tolist()
+        ([0.5, 1.0], [0.0, 0.5])
+
+    References:
+        R. El-Yaniv, Y. Wiener, On the foundations of noise-free selective classification, JMLR 11, 2010.
+        https://jmlr.org/papers/v11/el-yaniv10a.html
+        Y. Geifman, R. El-Yaniv, Selective classification for deep neural networks, NeurIPS 2017.
+        https://arxiv.org/abs/1705.08500
+    """
+    errors, uncertainty = labelled_and_scored(labels, probabilities, uncertainty)
+    distinct, index, counts = np.unique(uncertainty, return_inverse=True, return_counts=True)
+    # In place of an error, each of several tied rows has their share of errors: the mean over all their orders.
+    shares = np.bincount(index, weights=errors, minlength=len(distinct)) / counts
+    answered = np.arange(1, len(errors) + 1)
+    return RiskCoverageCurve(coverage=answered / len(errors), risk=np.repeat(shares, counts).cumsum() / answered)
+
+
+def area_under_risk_coverage(labels: npt.ArrayLike, probabilities: npt.ArrayLike, uncertainty: npt.ArrayLike) -> float:
+    """The area under the risk-coverage curve (AURC), the mean of its n risks.
+
+    It falls with the number of errors and with how late they come, if rows are answered from the most certain on.
+
+    Args:
+        labels: integers `(n,)` or one-hot `(n, classes)`.
+        probabilities: `(n, classes)`.
+        uncertainty: `(n,)`, higher where less certain.
+
+    Returns:
+        A number from 0 (no errors) to 1 (only errors); by chance, the error rate.
+
+    Raises:
+        ValueError: for arguments that are not valid, or do not fit together.
+
+    Example:
+        >>> from tfp_bnn.metrics import area_under_risk_coverage, predictive_entropy
+        >>> p = [[0.9, 0.1], [0.6, 0.4]]
+        >>> area_under_risk_coverage([0, 1], p, predictive_entropy(p))
+        0.25
+
+    References:
+        Y. Geifman, G. Uziel, R. El-Yaniv, Bias-reduced uncertainty estimation for deep neural classifiers, ICLR 2019.
+        https://arxiv.org/abs/1805.08206
+    """
+    return float(risk_coverage_curve(labels, probabilities, uncertainty).risk.mean())
+
+
+def risk_at_coverage(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, uncertainty: npt.ArrayLike, coverage: float = 0.9
+) -> float:
+    """The error rate among the most certain rows: the fewest of them that are at least a share `coverage` of all.
+
+    Of rows with equal uncertainty none comes first: the risk is its mean over all orders of them.
+
+    Args:
+        labels: integers `(n,)` or one-hot `(n, classes)`.
+        probabilities: `(n, classes)`.
+        uncertainty: `(n,)`, higher where less certain.
+        coverage: above 0 and up to 1.
+
+    Returns:
+        A fraction from 0 to 1.
+
+    Raises:
+        ValueError: for arguments that are not valid, or do not fit together.
+
+    Example:
+        >>> from tfp_bnn.metrics import predictive_entropy, risk_at_coverage
+        >>> p = [[0.9, 0.1], [0.6, 0.4]]
+        >>> risk_at_coverage([0, 1], p, predictive_entropy(p), coverage=0.5)
+        0.0
+    """
+    wanted = share("coverage", coverage)
+    curve = risk_coverage_curve(labels, probabilities, uncertainty)
+    return float(curve.risk[np.searchsorted(curve.coverage, wanted, side="left")])

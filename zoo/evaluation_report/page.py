@@ -1,0 +1,184 @@
+"""One self-contained HTML page: sections of text, tables, figures and code. It knows nothing of networks.
+
+Every text is escaped. Images are embedded, nothing is fetched (a content security policy forbids it), no script runs,
+and colours follow the reader's choice of light or dark.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from string import Template
+
+_PNG_SIZE = slice(16, 24)
+# Pixels above which a figure takes the width of the page.
+_WIDE = 800
+
+_PAGE = Template("""\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>$title</title>
+<style>
+:root { --text: #1b1b1b; --faint: #565656; --page: #ffffff; --line: #c9c9c9; --box: #f3f3f3; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e8e8e8; --faint: #b0b0b0; --page: #17191c; --line: #464a50; --box: #24272b; }
+}
+body { margin: 0 auto; max-width: 66rem; padding: 1rem 1.2rem 4rem; color: var(--text); background: var(--page);
+  font: 1rem/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.7rem; line-height: 1.25; overflow-wrap: anywhere; }
+h2 { font-size: 1.25rem; margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
+p { max-width: 46rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; margin: 1rem 0; }
+caption { text-align: left; color: var(--faint); padding-bottom: .3rem; }
+th, td { padding: .2rem .8rem .2rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+th { font-weight: 600; }
+tbody th, .k { white-space: nowrap; }
+.s { min-width: 16rem; }
+.r { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(24rem, 100%), 1fr)); gap: 1.5rem; }
+figure { margin: 0; min-width: 0; }
+figure.whole { grid-column: 1 / -1; }
+img { display: block; max-width: 100%; height: auto; background: #ffffff; border-radius: 4px; }
+figcaption { color: var(--faint); font-size: .9rem; max-width: 46rem; padding-top: .3rem; }
+pre { background: var(--box); padding: .8rem; overflow-x: auto; }
+</style>
+</head>
+<body>
+<header>
+<h1>$title</h1>
+<p>$lead</p>
+</header>
+<main>
+$sections
+</main>
+</body>
+</html>
+""")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; the first cell of each row names it.
+
+    Attributes:
+        caption: says what it shows, with units.
+        header: a name for each column, or nothing.
+        rows: cells, as text.
+        align: a letter for each column: `l` for text, `k` for text that is kept on one line, `s` for sentences, `r`
+            for numbers.
+    """
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    align: str
+
+
+@dataclass(frozen=True)
+class Image:
+    """A figure.
+
+    Attributes:
+        file: its name as a file beside the page.
+        png: the bytes of that file.
+        alt: says what is to be seen, for those who cannot see it.
+        caption: says how to read it.
+    """
+
+    file: str
+    png: bytes
+    alt: str
+    caption: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, from the header of the PNG."""
+        both = self.png[_PNG_SIZE]
+        return int.from_bytes(both[:4]), int.from_bytes(both[4:])
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page, in this order: text, tables, images, code.
+
+    Attributes:
+        title: its heading.
+        text: paragraphs.
+        tables: tables.
+        images: figures, side by side where there is room.
+        code: blocks of code.
+    """
+
+    title: str
+    text: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    images: Sequence[Image] = ()
+    code: Sequence[str] = ()
+
+
+def page(title: str, lead: str, sections: Sequence[Section]) -> str:
+    """A whole page.
+
+    Args:
+        title: its heading and the name of the window.
+        lead: the sentence below it.
+        sections: the parts.
+
+    Returns:
+        HTML 5.
+    """
+    return _PAGE.substitute(
+        title=escape(title), lead=escape(lead), sections="\n".join(_section(section) for section in sections)
+    )
+
+
+def _section(section: Section) -> str:
+    parts = [f"<h2>{escape(section.title)}</h2>"]
+    parts += [f"<p>{escape(text)}</p>" for text in section.text]
+    parts += [_table(table) for table in section.tables]
+    if section.images:
+        parts += ['<div class="figures">', *(_figure(image) for image in section.images), "</div>"]
+    parts += [f"<pre><code>{escape(code)}</code></pre>" for code in section.code]
+    return "\n".join(["<section>", *parts, "</section>"])
+
+
+def _table(table: Table) -> str:
+    classes = ["" if side == "l" else f' class="{side}"' for side in table.align]
+    lines = ["<tbody>"]
+    if table.header:
+        named = zip(table.header, classes, strict=True)
+        header = "".join(f'<th scope="col"{css}>{escape(name)}</th>' for name, css in named)
+        lines.insert(0, f"<thead><tr>{header}</tr></thead>")
+    for row in table.rows:
+        first, *others = zip(row, classes, strict=True)
+        cells = "".join(f"<td{css}>{escape(cell)}</td>" for cell, css in others)
+        lines.append(f'<tr><th scope="row"{first[1]}>{escape(first[0])}</th>{cells}</tr>')
+    return "\n".join(
+        [
+            '<div class="scroll">',
+            "<table>",
+            f"<caption>{escape(table.caption)}</caption>",
+            *lines,
+            "</tbody>",
+            "</table>",
+            "</div>",
+        ]
+    )
+
+
+def _figure(image: Image) -> str:
+    width, height = image.size
+    css = ' class="whole"' if width > _WIDE else ""
+    data = base64.b64encode(image.png).decode("ascii")
+    return (
+        f'<figure{css}><img src="data:image/png;base64,{data}" alt="{escape(image.alt)}" width="{width}" '
+        f'height="{height}"><figcaption>{escape(image.caption)}</figcaption></figure>'
+    )
