@@ -10,7 +10,7 @@ import scipy.stats
 from matplotlib.figure import Figure
 
 from tfp_bnn import metrics
-from tfp_bnn.figures.style import BLUE, GREY, SKY, logarithmic, new_figure, tidy
+from tfp_bnn.figures.style import BLUE, GREY, SKY, legend_below, logarithmic, new_figure, tidy
 
 
 def reliability_diagram(labels: npt.ArrayLike, probabilities: npt.ArrayLike, num_bins: int = 15) -> Figure:
@@ -56,9 +56,9 @@ def reliability_diagram(labels: npt.ArrayLike, probabilities: npt.ArrayLike, num
     panel.set_ylabel("accuracy (share right)")
     panel.set_xlim(0, 1.02)
     panel.set_ylim(-0.03, 1.04)
-    panel.legend(loc="upper left", frameon=False, fontsize=9)
     tidy(panel)
     _draw_counts(counts, data.edges, data.counts)
+    legend_below(figure, panel, columns=3)
     return figure
 
 
@@ -76,5 +76,5 @@ def _draw_counts(panel: Any, edges: npt.NDArray[np.float64], counts: npt.NDArray
     panel.bar(edges[:-1][filled], counts[filled], np.diff(edges)[filled], align="edge", color=BLUE, edgecolor="white")
     logarithmic(panel, 1, max(counts.max(), 10))
     panel.set_xlabel("confidence (probability of the predicted class)")
-    panel.set_ylabel("examples (log)")
+    panel.set_ylabel("rows (log)")
     tidy(panel)

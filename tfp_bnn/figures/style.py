@@ -54,7 +54,9 @@ def logarithmic(panel: Any, lowest: float, highest: float) -> None:
 def legend_below(figure: Figure, panel: Any, columns: int = 2) -> None:
     """Explains what is in a panel below it, where it hides no data."""
     handles, labels = panel.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9, columnspacing=1.2
+    )
 
 
 def plain(text: object, longest: int = 40) -> str:
