@@ -30,6 +30,7 @@ from tfp_bnn import (  # noqa: E402
     posteriors,
     priors,
     schedules,
+    transfer,
 )
 from tfp_bnn.calibration import calibrate  # noqa: E402
 from tfp_bnn.models import VariationalModel, VariationalSequential  # noqa: E402
@@ -51,4 +52,5 @@ __all__ = [
     "posteriors",
     "priors",
     "schedules",
+    "transfer",
 ]

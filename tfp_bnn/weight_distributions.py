@@ -106,7 +106,8 @@ def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
     return (layer for layer in sublayers(model) if layer.weights and not layer._layers)
 
 
-def _plain_variables(layer: keras.layers.Layer) -> dict[str, keras.Variable]:
+def plain_variables(layer: keras.layers.Layer) -> dict[str, keras.Variable]:
+    """The variables of a layer that are no part of a weight with a distribution, by name, such as a bias."""
     bayesian: set[int] = set()
     if isinstance(layer, VariationalLayer):
         bayesian = {id(variable) for weight in layer.variational_weights.values() for variable in weight.variables}
@@ -114,7 +115,7 @@ def _plain_variables(layer: keras.layers.Layer) -> dict[str, keras.Variable]:
 
 
 def _layer_arrays(layer: keras.layers.Layer) -> dict[str, np.ndarray]:
-    arrays = {name: np.asarray(variable) for name, variable in _plain_variables(layer).items()}
+    arrays = {name: np.asarray(variable) for name, variable in plain_variables(layer).items()}
     if isinstance(layer, VariationalLayer):
         for weight in layer.variational_weights.values():
             arrays |= {f"{weight.name}/{name}": value for name, value in weight.natural().items()}
@@ -122,7 +123,7 @@ def _layer_arrays(layer: keras.layers.Layer) -> dict[str, np.ndarray]:
 
 
 def _assign_layer(layer: keras.layers.Layer, arrays: Mapping[str, np.ndarray]) -> None:
-    for name, variable in _plain_variables(layer).items():
+    for name, variable in plain_variables(layer).items():
         variable.assign(arrays[name])
     if isinstance(layer, VariationalLayer):
         for weight in layer.variational_weights.values():

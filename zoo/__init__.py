@@ -11,6 +11,7 @@ from typing import Any
 _HOME = {
     "create_model": "zoo.registry",
     "evaluate": "zoo.evaluation",
+    "fine_tune": "zoo.fine_tuning",
     "list_datasets": "zoo.datasets",
     "list_models": "zoo.registry",
     "list_recipes": "zoo.recipes",

@@ -5,7 +5,9 @@ Imports no TensorFlow: `tfp-bnn show` reads only this.
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -87,6 +89,8 @@ def model_card(
         f"- calibration: {_calibration_text(calibration)}",
     ]
     parts += [f"- likelihood: `{config['config']['likelihood']}`\n"]
+    if "fine_tuning" in data:
+        parts += ["## Fine-tuning\n", _fine_tuning_section(data["fine_tuning"], data.get("dataset"), arrays)]
     if recipe:
         # One that was changed for this run is found in this folder only.
         source = "recipe.yaml" if yaml.safe_load(recipe)["overrides"] else config["name"]
@@ -151,6 +155,51 @@ def _out_of_distribution_section(metrics: Mapping[str, Any]) -> str:
         "and weights (nats), or the epistemic standard deviation (units of the target), is what more data like them "
         "would remove.\n"
     )
+
+
+def _fine_tuning_section(how: Mapping[str, Any], dataset: str | None, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    lines = []
+    if how["inflate"] is not None:
+        head = "" if how["head_scale"] is None else f", and of the new head N(0, {how['head_scale']:g}^2)"
+        mix = f", mixed with {how['mix']:g} of N(0, 1)" if how["mix"] else ""
+        scales = [value.ravel() for name, value in arrays.items() if name.endswith("/prior_scale") and value.ndim]
+        lines += [
+            f"The prior of the body is the posterior of `{how['source']}`, its standard deviations times "
+            f"{how['inflate']:g}{mix}{head}. Median prior scale: {np.median(np.concatenate(scales)):.4g}.\n"
+        ]
+    else:
+        lines += [f"Training began at the posterior of `{how['source']}`; the prior is another.\n"]
+    if how["candidates"]:
+        rows = [
+            [f"{c['inflate']:g}", "-" if c["head_scale"] is None else f"{c['head_scale']:g}", f"{c['nll']:.4f}"]
+            for c in how["candidates"]
+        ]
+        lines += ["Chosen by cross-validation on the training rows:\n"]
+        lines += [_table(["inflate", "head scale", "held-out NLL (nats)"], rows)]
+    if dataset is not None:
+        lines += [f"`{fine_tuning_command(how, dataset)}` does it again, without the choice.\n"]
+    return "\n".join(lines)
+
+
+def fine_tuning_command(how: Mapping[str, Any], dataset: str) -> str:
+    """The command line that fine-tunes a model again.
+
+    Args:
+        how: as `zoo.fine_tune` writes it down.
+        dataset: its name.
+    """
+    words = ["tfp-bnn", "finetune", how["source"], "--dataset", dataset]
+    if how["inflate"] is None:
+        words += ["--prior", json.dumps(how["prior"])]
+    else:
+        words += ["--inflate", repr(how["inflate"])]
+        words += [] if how["head_scale"] is None else ["--head-scale", repr(how["head_scale"])]
+        words += ["--mix", repr(how["mix"])] if how["mix"] else []
+    words += ["--head", how["head"], *(word for layer in how["freeze"] for word in ("--freeze", layer))]
+    words += ["--adapt-inputs"] if how["adapt_inputs"] else []
+    for name in ("steps", "batch_size", "learning_rate", "seed"):
+        words += [f"--{name.replace('_', '-')}", repr(how[name])]
+    return shlex.join(words)
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

@@ -15,7 +15,7 @@ from tfp_bnn.weight_distributions import weight_distributions
 from zoo.artifacts import load_model
 from zoo.cards import posterior_statistics, read_artifact
 from zoo.datasets import Dataset, load_dataset
-from zoo.recipes import Recipe
+from zoo.recipes import EvaluationRecipe
 
 QUICK_EXAMPLES = 2000
 QUICK_SAMPLES = 10
@@ -143,13 +143,13 @@ def out_of_distribution_block(data: Dataset, other: str, num_samples: int) -> Bl
     return Block(outside.test.x[:num_examples], None, num_samples)
 
 
-def measure(model: tfp_bnn.VariationalModel, data: Dataset, recipe: Recipe) -> dict[str, Any]:
+def measure(model: tfp_bnn.VariationalModel, data: Dataset, how: EvaluationRecipe) -> dict[str, Any]:
     """All numbers of a card that concern one posterior.
 
     Args:
         model: the trained model, calibrated if it is to be.
         data: that it was trained on.
-        recipe: whose `evaluation` says with how many samples, which seed and which out-of-distribution data.
+        how: with how many samples, which seed and which out-of-distribution data.
 
     Returns:
         What `metrics.json` holds, ready for JSON: `num_samples`, `seed`, `split`, `num_examples` and `test`, the
@@ -162,7 +162,6 @@ def measure(model: tfp_bnn.VariationalModel, data: Dataset, recipe: Recipe) -> d
         ValueError: for out-of-distribution data that do not fit.
         DataMissingError: when the out-of-distribution data cannot be had.
     """
-    how = recipe.evaluation
     scores = {
         name: score(block.predict(model, how.seed), block.y)
         for name, block in labelled_blocks(model, data, how.num_samples).items()

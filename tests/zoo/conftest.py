@@ -39,7 +39,7 @@ def calibrated_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = build(recipe, data)
     model.fit(data.train.x, data.train.y, epochs=3, verbose=0)
     model.calibration = {"name": "temperature", "temperature": 0.7}
-    numbers = measure(model, data, recipe)
+    numbers = measure(model, data, recipe.evaluation)
     return zoo.save_artifact(
         model,
         tmp_path_factory.mktemp("artifacts") / "mlp_flipout.calibrated",

@@ -45,7 +45,7 @@ def trained():
 
 def test_measure_gives_every_number_of_the_posterior(trained):
     model, data = trained
-    numbers = measure(model, data, zoo.load_recipe(RECIPE))
+    numbers = measure(model, data, zoo.load_recipe(RECIPE).evaluation)
     assert numbers["test"] == evaluate(model, data, num_samples=6, seed=3)
     assert numbers["test_uncalibrated"] == evaluate(model, data, num_samples=6, seed=3, calibrated=False)
     assert numbers["test"]["nll"] != numbers["test_uncalibrated"]["nll"]
@@ -77,7 +77,7 @@ def test_nothing_uncalibrated_without_a_calibration(trained):
 def test_regression_has_epistemic_std_out_of_distribution():
     data = zoo.load_dataset("diabetes")
     model = fitted(REGRESSION, data)
-    numbers = measure(model, data, zoo.load_recipe(REGRESSION))
+    numbers = measure(model, data, zoo.load_recipe(REGRESSION).evaluation)
     outside = numbers["out_of_distribution"]
     assert set(outside) == {"data", "num_examples", "epistemic_std"}
     noise = out_of_distribution_block(data, "uniform", 6).x

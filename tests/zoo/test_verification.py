@@ -222,7 +222,7 @@ def test_regression_is_verified_too(tmp_path):
     data = zoo.load_dataset("diabetes")
     model = build(recipe, data)
     model.fit(data.train.x, data.train.y, epochs=2, verbose=0)
-    numbers = measure(model, data, recipe)
+    numbers = measure(model, data, recipe.evaluation)
     about = {"dataset": data.name, "task": data.task}
     folder = zoo.save_artifact(model, tmp_path / "d", recipe=recipe, metrics=numbers, data=about)
     checks = verify(folder, full=True)

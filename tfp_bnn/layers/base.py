@@ -17,8 +17,8 @@ from tfp_bnn.layers.noise import NoiseSource
 from tfp_bnn.layers.operations import LinearOperation
 from tfp_bnn.layers.stochastic import StochasticLayer
 from tfp_bnn.layers.variational_weight import VariationalWeight
-from tfp_bnn.posteriors import POSTERIORS
-from tfp_bnn.priors import PRIORS
+from tfp_bnn.posteriors import POSTERIORS, Posterior
+from tfp_bnn.priors import PRIORS, Prior
 
 PLAIN_DRAW = Reparameterization()
 
@@ -178,6 +178,11 @@ class VariationalLayer(StochasticLayer):
     def variational_weights(self) -> Mapping[str, VariationalWeight]:
         """The Bayesian weights by name (`"kernel"`, `"bias"`); empty before the layer is built."""
         return MappingProxyType(self._variational_weights)
+
+    @property
+    def distribution_specs(self) -> Mapping[str, tuple[Posterior, Prior]]:
+        """Posterior and prior of each Bayesian weight as they were given, by its name; there before `build` too."""
+        return MappingProxyType(self._specs)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor; the specs of priors and posteriors as given, no tensors."""

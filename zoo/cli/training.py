@@ -1,4 +1,4 @@
-"""Making and judging: `train` and `evaluate`."""
+"""Making and judging: `train`, `finetune` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from zoo.manifest import to_json
 def add_to(app: typer.Typer) -> None:
     """Adds the verbs of this module."""
     app.command("train")(train)
+    app.command("finetune")(finetune)
     app.command("evaluate")(evaluate)
 
 
@@ -78,6 +79,70 @@ def train(
     _print_table(run.metrics["test"])
     if run.path:
         typer.echo(f"saved: {run.path}")
+
+
+def finetune(
+    name: Annotated[str, typer.Argument(help="Name of a pretrained model, or the folder of an artifact.")],
+    dataset: Annotated[str, typer.Option(help="What to fine-tune on: its training split.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the artifact. Default: nothing is saved.")] = None,
+    prior: Annotated[
+        str, typer.Option(help="posterior, default, or a prior in YAML, such as '{name: laplace, scale: 0.3}'.")
+    ] = "posterior",
+    inflate: Annotated[str, typer.Option(help="Factor of the posterior's standard deviations, or auto.")] = "auto",
+    head_scale: Annotated[str, typer.Option(help="Scale of the prior of the new head, or auto.")] = "auto",
+    mix: Annotated[float | None, typer.Option(help="Share of a broad component of the prior, in (0, 1).")] = None,
+    freeze: Annotated[list[str] | None, typer.Option(metavar="LAYER", help="Layer that is not trained.")] = None,
+    head: Annotated[str, typer.Option(help="new or keep: the last layer.")] = "new",
+    adapt_inputs: Annotated[
+        bool, typer.Option("--adapt-inputs", help="Resize and rescale images within the model.")
+    ] = False,
+    steps: Annotated[int | None, typer.Option(help="Default: 10 passes, at least 300 steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Default: 32, or 128 for more than 5,000 rows.")] = None,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam, at the start.")] = 2e-3,
+    seed: Annotated[int, typer.Option(help="Of the new head, the order of the rows and the noise.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact.")] = False,
+    trust: TrustOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Fine-tune a model on another dataset, with its posterior as the prior, and measure it on the test split.
+
+    What is chosen by cross-validation (auto) uses the training split alone.
+    """
+    import yaml
+
+    from zoo.fine_tuning import fine_tune
+
+    try:
+        wanted = yaml.safe_load(prior)
+    except yaml.YAMLError as error:
+        raise ValueError(f"--prior {prior!r} is not valid YAML: {error}") from None
+    with working(f"fine-tuning {name} on {dataset}"):
+        done = fine_tune(
+            name,
+            dataset,
+            prior=wanted,
+            inflate=_number_or_word("--inflate", inflate),
+            head_scale=_number_or_word("--head-scale", head_scale),
+            mix=mix,
+            freeze=freeze or [],
+            head=head,  # type: ignore[arg-type]
+            adapt_inputs=adapt_inputs,
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            out=out,
+            overwrite=overwrite,
+            trust=trust,
+            tell=say,
+        )
+    about = {"inflate": done.inflate, "head_scale": done.head_scale, "path": str(done.path) if done.path else None}
+    if json:
+        typer.echo(to_json({"source": name, "dataset": dataset, **about, **done.metrics}), nl=False)
+        return
+    _print_table({key: value for key, value in about.items() if isinstance(value, float)} | done.metrics["test"])
+    if done.path:
+        typer.echo(f"saved: {done.path}")
 
 
 def evaluate(
@@ -151,6 +216,15 @@ def evaluate(
 
 def _resume_command(arguments: list[str]) -> str:
     return shlex.join(["tfp-bnn", *arguments, *([] if "--resume" in arguments else ["--resume"])])
+
+
+def _number_or_word(option: str, value: str) -> float | str:
+    try:
+        return float(value)
+    except ValueError:
+        if value != "auto":
+            raise ValueError(f"{option} must be a number or auto, but got {value!r}.") from None
+        return value
 
 
 def _print_table(metrics: dict[str, float]) -> None:

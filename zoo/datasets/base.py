@@ -103,6 +103,15 @@ class Dataset:
             raise ValueError(unknown_name_message(f"split of the dataset {self.name!r}:", name, SPLIT_NAMES))
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
+    def about(self) -> dict[str, Any]:
+        """What an artifact says of the data that its model was trained on."""
+        return {
+            "dataset": self.name,
+            "task": self.task,
+            "class_names": self.class_names,
+            "feature_names": self.feature_names,
+        }
+
     def _check_names(self) -> None:
         if self.task not in get_args(Task):
             raise ValueError(f"Dataset {self.name!r}: {unknown_name_message('task', self.task, get_args(Task))}")

@@ -212,20 +212,14 @@ def _train(
                 others[seed] = evaluation.evaluate(
                     other, data, num_samples=recipe.evaluation.num_samples, seed=recipe.evaluation.seed
                 )
-        metrics = evaluation.with_spread(evaluation.measure(model, data, recipe), recipe.seed, others)
+        metrics = evaluation.with_spread(evaluation.measure(model, data, recipe.evaluation), recipe.seed, others)
     if target is not None:
-        about = {
-            "dataset": data.name,
-            "task": data.task,
-            "class_names": data.class_names,
-            "feature_names": data.feature_names,
-        }
         save_artifact(
             model,
             target,
             recipe=recipe,
             metrics=metrics or None,
-            data=about,
+            data=data.about(),
             golden_inputs=data.test.x[:_GOLDEN_ROWS],
             log=log_text(history),
             overwrite=overwrite,

@@ -47,6 +47,24 @@ def test_the_kl_is_the_closed_form_of_two_normals(random_weight, injected_noise)
     np.testing.assert_allclose(weight.kl(injected_noise), (closed_form - 0.5).sum(), rtol=1e-5)
 
 
+def test_a_broad_component_makes_a_mixture_for_every_weight(random_weight):
+    weight = random_weight(Informed(mix=0.2, broad_scale=3.0))
+    weight.assign_natural({**weight.natural(), **KNOWN})
+    w = RNG.normal(size=(3, 4))
+    known = np.exp(-0.5 * ((w - KNOWN["prior_loc"]) / KNOWN["prior_scale"]) ** 2) / KNOWN["prior_scale"]
+    broad = np.exp(-0.5 * (w / 3.0) ** 2) / 3.0
+    expected = np.log((0.8 * known + 0.2 * broad) / np.sqrt(2 * np.pi)).sum()
+    np.testing.assert_allclose(weight.prior.log_prob(w.astype(np.float32)), expected, rtol=1e-5)
+
+
+def test_the_kl_to_a_mixture_is_that_of_the_draw(random_weight, injected_noise):
+    weight = random_weight(Informed(mix=0.2))
+    weight.assign_natural({**weight.natural(), **KNOWN})
+    draw = weight.sample(injected_noise)
+    expected = weight.posterior.log_prob(draw) - weight.prior.log_prob(draw)
+    np.testing.assert_allclose(weight.kl(injected_noise), expected, rtol=1e-5)
+
+
 def test_it_is_not_trained():
     model, weight = informed_model()
     weight.assign_natural({**weight.natural(), **KNOWN})
@@ -70,7 +88,8 @@ def test_it_is_saved_as_weights_and_not_as_config(file, tmp_path):
         loaded, _ = informed_model()
         loaded.load_weights(tmp_path / file)
     (layer,) = loaded.variational_layers
-    assert layer.get_config()["kernel_prior"]["config"] == {"initial_scale": 1.0}
+    expected = {"initial_scale": 1.0, "mix": 0.0, "broad_scale": 1.0}
+    assert layer.get_config()["kernel_prior"]["config"] == expected
     for name, value in weight.natural().items():
         np.testing.assert_array_equal(layer.variational_weights["kernel"].natural()[name], value)
 
@@ -95,6 +114,12 @@ def test_bad_arrays_are_refused_and_change_nothing(bad, message, random_weight):
         weight.prior_spec.assign_natural(weight._prior_weights, prior)
     for name, value in weight.natural().items():
         np.testing.assert_array_equal(value, before[name])
+
+
+@pytest.mark.parametrize("value", [1.0, -0.1, float("nan"), True, "0"])
+def test_shares_of_the_broad_component_out_of_range_are_refused(value):
+    with pytest.raises(ValueError, match=re.escape(f"must be at least 0 and below 1, but got {value!r}")):
+        Informed(mix=value)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), True, "1"])

@@ -1,0 +1,220 @@
+"""The posterior of one data set as the prior for the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfp_bnn.arguments import is_number, require_positive
+from tfp_bnn.layers.base import VariationalLayer, sublayers
+from tfp_bnn.layers.variational_weight import VariationalWeight
+from tfp_bnn.posteriors import POSTERIORS
+from tfp_bnn.priors import Informed
+from tfp_bnn.registry import unknown_name_message
+from tfp_bnn.variational_mixin import VariationalMixin
+from tfp_bnn.weight_distributions import plain_variables
+
+
+def informed_prior(
+    model: VariationalMixin, inflate: float = 1.0, mix: float | None = None, broad_scale: float = 1.0
+) -> Any:
+    """A copy of a trained model whose prior is the posterior of that model, ready to be compiled and trained on.
+
+    Every Bayesian weight with the posterior mean mu and standard deviation sigma gets the prior N(mu, (inflate *
+    sigma)^2), and starts at the posterior. Everything else is copied: deterministic weights such as biases, the
+    likelihood, the schedule of beta, the seed. The prior is a part of the copy and saved with it. Its calibration is
+    None, because it belongs to the posterior before.
+
+    `inflate=1` is Bayes' rule, for data of the same task that arrive in parts. Where the task changes, it is too tight:
+    a mean-field posterior is narrower than the true one, and says nothing of how far another task may be. 10 is a good
+    value to begin with; `zoo.fine_tune` chooses it by the data.
+
+    Args:
+        model: trained; a `VariationalModel` or `VariationalSequential`, or a subclass whose config holds its layers.
+        inflate: factor of the standard deviations, > 0.
+        mix: share of a broad component N(0, broad_scale^2) of the prior, in (0, 1), so that weights for which the old
+            posterior is wrong can leave it; None for none. See `tfp_bnn.priors.Informed`.
+        broad_scale: of that component, > 0.
+
+    Returns:
+        A model of the class of `model`, built, not compiled. `model` stays as it was.
+
+    Raises:
+        ValueError: for a number out of range; for a model that is not built or has no Bayesian layers, for a weight
+            whose posterior has no spread (`delta`), or layers that a subclass makes itself.
+        TypeError: for a model that is not one of ours.
+
+    References:
+        Nguyen et al. 2018, Variational continual learning, https://arxiv.org/abs/1710.10628
+
+    Example:
+        >>> import keras, numpy as np, tfp_bnn
+        >>> model = tfp_bnn.VariationalSequential([keras.Input((2,)), tfp_bnn.layers.DenseFlipout(3)], seed=0)
+        >>> tuned = tfp_bnn.transfer.informed_prior(model, inflate=2.0)
+        >>> weight = tuned.layers[0].variational_weights["kernel"]
+        >>> bool(np.allclose(weight.prior.stddev(), 2 * weight.posterior.stddev()))
+        True
+    """
+    require_positive("informed_prior", "inflate", inflate)
+    if mix is not None and not (is_number(mix) and 0 < mix < 1):
+        raise ValueError(f"`mix` must lie between 0 and 1, or be None for no broad component, but got {mix!r}.")
+    require_bayesian_layers(model)
+    prior = Informed(mix=mix or 0.0, broad_scale=broad_scale)
+    config = _with_prior(model.get_config(), prior)
+    copy = type(model).from_config({**config, "calibration": None})  # type: ignore[attr-defined]
+    if any(spec != prior for layer in copy.variational_layers for _, spec in layer.distribution_specs.values()):
+        raise ValueError(
+            f"{type(model).__name__} makes layers by itself, so that their priors are not a part of its config. Give "
+            "them kernel_prior='informed' in its code, make a new model, and use tfp_bnn.transfer.transfer_posterior."
+        )
+    if not copy.built:
+        copy.build(model.input_shape)  # type: ignore[attr-defined]
+    transfer_posterior(model, copy, inflate)
+    return copy
+
+
+def transfer_posterior(
+    source: VariationalMixin, target: VariationalMixin, inflate: float | None = 1.0, new_layers: Sequence[str] = ()
+) -> None:
+    """Makes the posterior of one model the prior of another, and the posterior that it starts from.
+
+    Layers go by their names. All weights are taken over, those without a distribution by their values; the layers of
+    `new_layers`, such as a head for other classes, stay as they are, and keep their prior.
+
+    Args:
+        source: a trained model, which stays as it is.
+        target: a built model whose Bayesian layers, but for the new ones, have the prior `informed`.
+        inflate: factor of the standard deviations of `source`, > 0: the prior is N(mu, (inflate * sigma)^2). None: the
+            target keeps its own priors, whatever they are, and takes over the start only.
+        new_layers: names of layers of `target`.
+
+    Raises:
+        ValueError: for `inflate <= 0`, an unknown layer in `new_layers`, or models that do not match: the message lists
+            all names, shapes, dtypes and priors that differ. Nothing is changed then.
+    """
+    if inflate is not None:
+        inflate = require_positive("transfer_posterior", "inflate", inflate)
+    for model in (source, target):
+        require_bayesian_layers(model)
+    known, wanted = _layers_by_name(source), _layers_by_name(target)
+    for name in new_layers:
+        if name not in wanted:
+            raise ValueError(unknown_name_message("new layer", name, sorted(wanted)))
+    known, wanted = ({n: layer for n, layer in of.items() if n not in new_layers} for of in (known, wanted))
+    different = [f"{name!r} is in the source only" for name in known if name not in wanted]
+    different += [f"{name!r} is in the target only" for name in wanted if name not in known]
+    for name in wanted:
+        if name in known:
+            different += _differences(name, known[name], wanted[name], informed=inflate is not None)
+    if different:
+        raise ValueError(f"The models do not match: {'; '.join(different)}. Name new layers of the target as such.")
+    for name, layer in wanted.items():
+        _take_over(known[name], layer, inflate)
+    if source.likelihood == target.likelihood:
+        target.likelihood.assign_natural(
+            target.likelihood_weights, source.likelihood.natural(source.likelihood_weights)
+        )
+
+
+def require_bayesian_layers(model: Any) -> None:
+    """Refuses what has no posterior to take over.
+
+    Raises:
+        TypeError: for a model that is not one of ours.
+        ValueError: for one that is not built, has no Bayesian layer, or one without a spread.
+    """
+    if not isinstance(model, VariationalMixin):
+        raise TypeError(
+            f"Expected a Bayesian model, but got a {type(model).__name__}, whose weights have no posterior. Make one "
+            "of a Keras model with tfp_bnn.transfer.to_bayesian."
+        )
+    if not model.built:  # type: ignore[attr-defined]
+        raise ValueError("The model is not built, so that it has no weights. Call it on data, or build it, first.")
+    layers = model.variational_layers
+    if not layers:
+        names = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in sublayers(model))
+        raise ValueError(f"The model has no Bayesian layer whose posterior could be a prior. Its layers: {names}.")
+    for layer in layers:
+        for weight in layer.variational_weights.values():
+            if not weight.posterior_spec.has_spread:
+                raise ValueError(
+                    f"The posterior of {layer.name}/{weight.name} is {weight.posterior_spec!r}, a point without a "
+                    "spread, which makes no prior. Train with a posterior that has one, such as 'mean_field_normal'."
+                )
+
+
+def _with_prior(config: Any, prior: Informed) -> Any:
+    """A config of Keras in which all Bayesian weights have the prior."""
+    if isinstance(config, list | tuple):
+        return type(config)(_with_prior(part, prior) for part in config)
+    if not isinstance(config, Mapping):
+        return config
+    changed = {key: _with_prior(part, prior) for key, part in config.items()}
+    made = keras.saving.get_registered_object(str(config.get("registered_name")))
+    if isinstance(made, type) and issubclass(made, VariationalLayer):
+        own = changed["config"]
+        for weight, prefix in made.bayesian_weights.items():
+            if weight not in made.optional_weights or own[f"{prefix}_posterior"] is not None:
+                own[f"{prefix}_prior"] = keras.saving.serialize_keras_object(prior)
+    return changed
+
+
+def _layers_by_name(model: Any) -> dict[str, keras.layers.Layer]:
+    found: dict[str, keras.layers.Layer] = {}
+    for layer in sublayers(model):
+        if layer.weights and not layer._layers:
+            if layer.name in found:
+                raise ValueError(f"Two layers are named {layer.name!r}. Give layers unique names.")
+            found[layer.name] = layer
+    return found
+
+
+def _weights_of(layer: keras.layers.Layer) -> Mapping[str, VariationalWeight]:
+    return layer.variational_weights if isinstance(layer, VariationalLayer) else {}
+
+
+def _differences(name: str, source: keras.layers.Layer, target: keras.layers.Layer, informed: bool) -> Iterator[str]:
+    known, wanted = _weights_of(source), _weights_of(target)
+    if known.keys() != wanted.keys():
+        yield f"{name!r} has the Bayesian weights {sorted(known)} in the source, {sorted(wanted)} in the target"
+        return
+    for key, weight in wanted.items():
+        if weight.shape != known[key].shape:
+            yield f"{name}/{key} has the shape {known[key].shape} in the source, {weight.shape} in the target"
+        posteriors = [_kind_of_posterior(of) for of in (known[key], weight)]
+        if posteriors[0] != posteriors[1]:
+            yield f"{name}/{key} has the posterior {posteriors[0]} in the source, {posteriors[1]} in the target"
+        if informed and not isinstance(weight.prior_spec, Informed):
+            yield f"{name}/{key} has the prior {weight.prior_spec!r} in the target, not 'informed'"
+    values, variables = plain_variables(source), plain_variables(target)
+    for key in sorted(values.keys() | variables.keys()):
+        found = [of[key] if key in of else None for of in (values, variables)]
+        described = ["nothing" if v is None else f"{v.dtype} {tuple(v.shape)}" for v in found]
+        if described[0] != described[1]:
+            yield f"{name}/{key} is {described[0]} in the source, {described[1]} in the target"
+
+
+def _kind_of_posterior(weight: VariationalWeight) -> str:
+    """Its family, and what it has of parameters beside a mean and a scale of the weight's own shape."""
+    own = {name: value.shape for name, value in _posterior_of(weight).items() if value.shape != weight.shape}
+    return POSTERIORS.name_of(weight.posterior_spec) + (f" {own}" if own else "")
+
+
+def _posterior_of(weight: VariationalWeight) -> dict[str, np.ndarray]:
+    return {name: value for name, value in weight.natural().items() if not name.startswith("prior_")}
+
+
+def _take_over(source: keras.layers.Layer, target: keras.layers.Layer, inflate: float | None) -> None:
+    values = plain_variables(source)
+    for key, variable in plain_variables(target).items():
+        variable.assign(values[key])
+    for key, weight in _weights_of(target).items():
+        known = _weights_of(source)[key]
+        prior = {name: value for name, value in weight.natural().items() if name.startswith("prior_")}
+        if inflate is not None:
+            scale = inflate * np.sqrt(np.asarray(known.variance))
+            prior = {"prior_loc": np.asarray(known.mean), "prior_scale": scale}
+        weight.assign_natural({**_posterior_of(known), **prior})

@@ -1,0 +1,212 @@
+"""Building the graph of a Keras model afresh, with layers of its own and any of them replaced."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import keras
+
+from tfp_bnn.layers.base import sublayers
+
+
+class Rebuilt(NamedTuple):
+    """What `rebuild` made."""
+
+    model: keras.Model
+    """The new model, Sequential where the given one is and else Functional, not compiled."""
+
+    replaced: list[tuple[keras.Operation, keras.layers.Layer]]
+    """Each replaced operation with the layer, built, that took its place. The weights are still to be set."""
+
+
+def rebuild(
+    model: keras.Model, replace: Callable[[keras.Operation], keras.layers.Layer | None] = lambda operation: None
+) -> Rebuilt:
+    """Makes the graph of a Functional or Sequential model again, out of new layers; the given model is not changed.
+
+    A layer that is called twice is one layer again, a nested model a nested model, and so within it. The names of
+    layers, inputs and models stay as they are, and so does what is `trainable`. What is not replaced is made from its
+    config, with the weights, the other state and the seed generators of the original. Unlike
+    `keras.models.clone_model`, this keeps sparse and optional inputs and does not compile the result, which would make
+    the slots of an optimizer.
+
+    Args:
+        model: what `check_graph` passes.
+        replace: gets each layer, or other operation, of the graph once, nested models aside; gives the layer to put in
+            its place, not built, or None for a copy.
+
+    Raises:
+        ValueError: for a layer that cannot be made from its own config.
+    """
+    rebuilder = _Rebuilder(replace)
+    return Rebuilt(rebuilder.rebuild(model), rebuilder.finish())
+
+
+def check_graph(model: Any, function: str) -> None:
+    """Refuses what `rebuild` cannot take.
+
+    Args:
+        model: what came.
+        function: what was asked for, for the message, such as `"to_bayesian"`.
+
+    Raises:
+        TypeError: for what is no Keras 3 model.
+        ValueError: for a subclassed model, and for one that is not built.
+    """
+    if not isinstance(model, keras.Model):
+        hint = " For models of tf_keras see `from_tfp`." if type(model).__module__.startswith("tf_keras") else ""
+        raise TypeError(f"`{function}` takes a Functional or Sequential Keras 3 model, but got {model!r}.{hint}")
+    if not is_graph(model):
+        raise ValueError(
+            f"`{function}` rebuilds the graph of a model, but {model.name!r} is a subclassed model "
+            f"({type(model).__name__}) whose `call` is code. Make a Functional model of it first, as in "
+            "x = keras.Input(shape); keras.Model(x, model.call(x)), which keeps its layers and their weights."
+        )
+    if isinstance(model, keras.Sequential) and model._functional is None:
+        raise ValueError(
+            f"The model {model.name!r} is not built, so that it has no weights yet. Begin it with a `keras.Input`, or "
+            "call model.build(input_shape), with None for the batch axis."
+        )
+
+
+def is_graph(operation: keras.Operation) -> bool:
+    """Whether an operation is a Functional or Sequential model that computes what its graph says."""
+    if not isinstance(operation, keras.Model) or not (
+        isinstance(operation, keras.Sequential) or hasattr(operation, "_run_through_graph")
+    ):
+        return False
+    owner = next(cls for cls in type(operation).__mro__ if "call" in vars(cls))
+    return owner.__module__.startswith("keras.")
+
+
+def operations(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, keras.Operation]]:
+    """The layers and other operations of a graph in the order of execution, and those of nested models after these.
+
+    Args:
+        model: what `check_graph` passes.
+        prefix: of the paths.
+
+    Yields:
+        The path, such as `"nested/dense"`, and the operation; one that is in several models comes several times.
+    """
+    for operation in model.layers if isinstance(model, keras.Sequential) else model.operations:
+        if isinstance(operation, keras.layers.InputLayer):
+            continue
+        yield f"{prefix}{operation.name}", operation
+        if is_graph(operation):
+            yield from operations(operation, f"{prefix}{operation.name}/")
+
+
+def graph_ends(model: keras.Model) -> tuple[Any, Any]:
+    """The symbolic inputs and outputs of a model, in the structure that it takes and gives."""
+    if isinstance(model, keras.Sequential):
+        return model.inputs[0], model.outputs[0]
+    return model.input, model.output
+
+
+def count_calls(model: keras.Model) -> Counter[int]:
+    """How often each operation is called in a graph and in those of its nested models, by `id`."""
+    graphs = {id(model): model, **{id(found): found for _, found in operations(model) if is_graph(found)}}
+    calls: Counter[int] = Counter()
+    for graph in graphs.values():
+        functional = graph._functional if isinstance(graph, keras.Sequential) else graph
+        calls.update(id(node.operation) for nodes in functional._nodes_by_depth.values() for node in nodes)
+    return calls
+
+
+def copy_state(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
+    """Gives a layer the weights, other state and seed generators of another of the same config, sublayers included.
+
+    Args:
+        source: a built layer.
+        target: the layer to change, built for inputs of the same shape.
+    """
+    for old, new in zip(_with_sublayers(source), _with_sublayers(target), strict=True):
+        # What a saved model goes through, because some layers derive further state from what they load.
+        store: dict[str, Any] = {}
+        old.save_own_variables(store)
+        new.load_own_variables(store)
+        if hasattr(old, "save_assets"):
+            with tempfile.TemporaryDirectory() as folder:
+                old.save_assets(folder)
+                new.load_assets(folder)
+        for generator, copy in zip(old._seed_generators, new._seed_generators, strict=True):
+            copy.state.assign(generator.state)
+
+
+class _Rebuilder:
+    def __init__(self, replace: Callable[[keras.Operation], keras.layers.Layer | None]) -> None:
+        self._replace = replace
+        self._made: dict[int, keras.Operation] = {}
+        self._models: list[tuple[keras.Model, keras.Model]] = []
+        self._copies: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
+        self._replaced: list[tuple[keras.Operation, keras.layers.Layer]] = []
+
+    def rebuild(self, model: keras.Model) -> keras.Model:
+        """The model with new layers, whose state is still to be set."""
+        if isinstance(model, keras.Sequential):
+            layers = [_input_like(model.inputs[0]), *map(self._operation, model.layers)]
+            new = keras.Sequential(layers, name=model.name)
+        else:
+            inputs = keras.tree.map_structure(_input_like, model.input)
+            new = keras.Model(inputs, model._run_through_graph(inputs, self._call), name=model.name)
+        self._models.append((model, new))
+        return new
+
+    def finish(self) -> list[tuple[keras.Operation, keras.layers.Layer]]:
+        """Sets the state of all copies and what is trainable; gives the replaced operations."""
+        for old, new in self._copies:
+            copy_state(old, new)
+        # A model sets the flag of all its layers: inner models come after outer ones, and layers after models.
+        for model, copy in reversed(self._models):
+            copy.trainable = model.trainable
+        for source, target in self._copies:
+            for old, new in zip(_with_sublayers(source), _with_sublayers(target), strict=True):
+                new.trainable = old.trainable
+        for operation, layer in self._replaced:
+            layer.trainable = getattr(operation, "trainable", True)
+        return self._replaced
+
+    def _call(self, operation: keras.Operation) -> Callable[..., Any]:
+        made = self._operation(operation)
+        if all(made is not replacement for _, replacement in self._replaced):
+            return made
+        # Keras fills arguments in, such as mask=None, which a replacement need not have.
+        return lambda *args, **kwargs: made(*args, **{key: kwargs[key] for key in kwargs if kwargs[key] is not None})
+
+    def _operation(self, operation: keras.Operation) -> keras.Operation:
+        if id(operation) not in self._made:
+            self._made[id(operation)] = self._make(operation)
+        return self._made[id(operation)]
+
+    def _make(self, operation: keras.Operation) -> keras.Operation:
+        if is_graph(operation):
+            return self.rebuild(operation)
+        replacement = self._replace(operation)
+        if replacement is not None:
+            self._replaced.append((operation, replacement))
+            return replacement
+        try:
+            copy = type(operation).from_config(operation.get_config())
+        except Exception as error:
+            raise ValueError(
+                f"The layer {operation.name!r} ({type(operation).__name__}) cannot be copied, because it cannot be "
+                f"made from its own config: {error} Give its class `get_config` and `from_config` that say all."
+            ) from error
+        # The config of an operation that is no layer may lack its name.
+        copy.name = operation.name
+        if isinstance(operation, keras.layers.Layer):
+            self._copies.append((operation, copy))
+        return copy
+
+
+def _input_like(tensor: keras.KerasTensor) -> keras.KerasTensor:
+    layer = tensor._keras_history[0]
+    return type(layer).from_config(layer.get_config()).output
+
+
+def _with_sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    return [layer, *sublayers(layer)]

@@ -1,0 +1,124 @@
+"""From a Bayesian model to a deterministic Keras model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfp_bnn.layers import HierarchicalDenseReparameterization, LSTMFlipout, MCDropout
+from tfp_bnn.layers.base import VariationalLayer, sublayers
+from tfp_bnn.layers.stochastic import StochasticLayer
+from tfp_bnn.likelihoods import LIKELIHOODS
+from tfp_bnn.models import VariationalModel, VariationalSequential
+from tfp_bnn.transfer.rebuilding import check_graph, graph_ends, rebuild
+
+_PROBABILITIES = {"categorical": "softmax", "bernoulli": "sigmoid"}
+_OURS = ("seed", "kl_weight")
+
+
+def to_deterministic(model: keras.Model, probabilities: bool = False) -> keras.Model:
+    """Makes a plain Keras model whose weights are the posterior means of a Bayesian one.
+
+    Its outputs are those of `model.plug_in_predictive` before the likelihood: logits, or means. It says nothing of the
+    uncertainty of the weights, costs one forward pass and needs nothing of this package, to load either. The graph is
+    rebuilt, with the same names; shared layers stay shared and nested models nested. A Bayesian layer becomes its Keras
+    twin, whatever its estimator and posterior, `MCDropout` becomes `keras.layers.Dropout`, and all other layers are
+    copied with their state. Under a dtype policy of low-precision variables the means are rounded to these. The given
+    model is not changed and shares nothing with the result. Likelihood, priors and calibration are left behind.
+
+    Args:
+        model: a built `VariationalModel` or `VariationalSequential`, or a plain Functional or Sequential model of our
+            layers.
+        probabilities: whether a last layer `"probabilities"` turns the logits into probabilities, as the likelihood
+            of the model says.
+
+    Returns:
+        A Functional `keras.Model` of the same name, not compiled.
+
+    Raises:
+        TypeError: for what is no Keras 3 model.
+        ValueError: for a subclassed or unbuilt model; for a random layer without a Keras twin, such as
+            `HierarchicalDenseReparameterization`, whose scales are random too, or one within a wrapper; for
+            `probabilities` of a model that is no classifier.
+
+    Example:
+        >>> import keras, numpy as np, tfp_bnn
+        >>> x = keras.Input((4,))
+        >>> bnn = tfp_bnn.VariationalModel(x, tfp_bnn.layers.DenseFlipout(3, name="head")(x), seed=0)
+        >>> net = tfp_bnn.transfer.to_deterministic(bnn, probabilities=True)
+        >>> type(net.get_layer("head")).__name__
+        'Dense'
+        >>> inputs = np.ones((2, 4), "float32")
+        >>> bool(np.allclose(net(inputs), bnn.plug_in_predictive(inputs).mean()))
+        True
+    """
+    network = model.network if isinstance(model, VariationalModel | VariationalSequential) else model
+    check_graph(network, "to_deterministic")
+    activation = _activation(model) if probabilities else None
+    rebuilt = rebuild(network, _twin)
+    for old, new in rebuilt.replaced:
+        _set_weights(old, new)
+    inputs, outputs = graph_ends(rebuilt.model)
+    if activation is not None:
+        outputs = keras.tree.map_structure(keras.layers.Activation(activation, name="probabilities"), outputs)
+    return keras.Model(inputs, outputs, name=model.name)
+
+
+def _activation(model: Any) -> str:
+    likelihood = getattr(model, "likelihood", None)
+    activation = None if likelihood is None else _PROBABILITIES.get(LIKELIHOODS.name_of(likelihood))
+    if activation is None:
+        raise ValueError(
+            f"`probabilities` is for models with the likelihood 'categorical' or 'bernoulli', but {model.name!r} has "
+            f"{likelihood!r}. Leave it out: the outputs are those of the network."
+        )
+    return activation
+
+
+def _twin(layer: keras.Operation) -> keras.layers.Layer | None:
+    if isinstance(layer, MCDropout):
+        noise_shape, policy = layer.noise_shape, layer.dtype_policy
+        return keras.layers.Dropout(layer.rate, noise_shape, name=layer.name, dtype=policy)
+    if _has_twin(layer):
+        return _keras_class(type(layer))(**_keras_config(layer))
+    random = [found for found in _with_sublayers(layer) if isinstance(found, StochasticLayer)]
+    if random:
+        names = ", ".join(f"{found.name!r} ({type(found).__name__})" for found in random)
+        within = "" if random[0] is layer else f" within {layer.name!r} ({type(layer).__name__})"
+        raise ValueError(f"There is no deterministic Keras layer for {names}{within}.")
+    return None
+
+
+def _has_twin(layer: keras.Operation) -> bool:
+    # A subclass of a user may compute something else.
+    ours = isinstance(layer, VariationalLayer) and type(layer).__module__.startswith("tfp_bnn.")
+    return ours and not isinstance(layer, HierarchicalDenseReparameterization)
+
+
+def _keras_class(cls: type[VariationalLayer]) -> type[keras.layers.Layer]:
+    if issubclass(cls, LSTMFlipout):
+        # Its own base is the more general RNN.
+        return keras.layers.LSTM
+    return next(base for base in cls.__mro__ if base.__module__.startswith("keras."))
+
+
+def _keras_config(layer: VariationalLayer) -> dict[str, Any]:
+    ours = {f"{prefix}_{role}" for prefix in layer.bayesian_weights.values() for role in ("prior", "posterior")}
+    return {key: value for key, value in layer.get_config().items() if key not in {*ours, *_OURS}}
+
+
+def _set_weights(layer: keras.Operation, twin: keras.layers.Layer) -> None:
+    if not isinstance(layer, VariationalLayer):
+        return
+    owner = twin.cell if isinstance(twin, keras.layers.LSTM) else twin
+    for name in layer.bayesian_weights:
+        bayesian = layer.variational_weights.get(name)
+        value = getattr(layer, name, None) if bayesian is None else bayesian.mean
+        if value is not None:
+            getattr(owner, name).assign(np.asarray(value))
+
+
+def _with_sublayers(operation: keras.Operation) -> list[keras.layers.Layer]:
+    return [operation, *sublayers(operation)] if isinstance(operation, keras.layers.Layer) else []
