@@ -159,16 +159,18 @@ def _out_of_distribution_section(metrics: Mapping[str, Any]) -> str:
 
 def _fine_tuning_section(how: Mapping[str, Any], dataset: str | None, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
     lines = []
+    source = "a model that had no name" if how["source"] is None else f"`{how['source']}`"
     if how["inflate"] is not None:
-        head = "" if how["head_scale"] is None else f", and of the new head N(0, {how['head_scale']:g}^2)"
-        mix = f", mixed with {how['mix']:g} of N(0, 1)" if how["mix"] else ""
+        head = "" if how["head_scale"] is None else f", and that of the new head is N(0, {how['head_scale']:g}^2)"
+        mix = f". A share of {how['mix']:g} of each prior is N(0, 1) instead" if how["mix"] else ""
         scales = [value.ravel() for name, value in arrays.items() if name.endswith("/prior_scale") and value.ndim]
         lines += [
-            f"The prior of the body is the posterior of `{how['source']}`, its standard deviations times "
-            f"{how['inflate']:g}{mix}{head}. Median prior scale: {np.median(np.concatenate(scales)):.4g}.\n"
+            f"The prior of the {'network' if how['head'] == 'keep' else 'body'} is the posterior of {source}, its "
+            f"standard deviations times {how['inflate']:g}{head}{mix}. Median prior scale: "
+            f"{np.median(np.concatenate(scales)):.4g}.\n"
         ]
     else:
-        lines += [f"Training began at the posterior of `{how['source']}`; the prior is another.\n"]
+        lines += [f"Training began at the posterior of {source}; the prior is another.\n"]
     if how["candidates"]:
         rows = [
             [f"{c['inflate']:g}", "-" if c["head_scale"] is None else f"{c['head_scale']:g}", f"{c['nll']:.4f}"]
@@ -176,8 +178,11 @@ def _fine_tuning_section(how: Mapping[str, Any], dataset: str | None, arrays: Ma
         ]
         lines += ["Chosen by cross-validation on the training rows:\n"]
         lines += [_table(["inflate", "head scale", "held-out NLL (nats)"], rows)]
-    if dataset is not None:
-        lines += [f"`{fine_tuning_command(how, dataset)}` does it again, without the choice.\n"]
+    if dataset is None and how["dataset"] is not None:
+        lines += [f"The data were those of a dataset in memory, `{how['dataset']}`.\n"]
+    if dataset is not None and how["source"] is not None:
+        choice = ", without the choice" if how["candidates"] else ""
+        lines += [f"`{fine_tuning_command(how, dataset)}` does it again{choice}.\n"]
     return "\n".join(lines)
 
 
@@ -197,6 +202,7 @@ def fine_tuning_command(how: Mapping[str, Any], dataset: str) -> str:
         words += ["--mix", repr(how["mix"])] if how["mix"] else []
     words += ["--head", how["head"], *(word for layer in how["freeze"] for word in ("--freeze", layer))]
     words += ["--adapt-inputs"] if how["adapt_inputs"] else []
+    words += ["--trust"] if how["trust"] else []
     for name in ("steps", "batch_size", "learning_rate", "seed"):
         words += [f"--{name.replace('_', '-')}", repr(how[name])]
     return shlex.join(words)

@@ -110,8 +110,13 @@ def _checks(name: str, full: bool) -> Iterator[Check]:
     artifact, model = read_artifact(name), open_model(name, trust=True)
     yield _golden(name, model, artifact["golden"])
     card, dataset = _mapping(artifact["metrics"]), _mapping(artifact["config"].get("data")).get("dataset")
-    if not card or not isinstance(dataset, str):
+    if not card:
         raise ValueError("The card has no numbers that could be measured again. Save an artifact that was measured.")
+    if not isinstance(dataset, str):
+        raise ValueError(
+            "The card does not name a dataset, so that none of its numbers could be measured again. Train or fine-tune "
+            "the model on a dataset by its name."
+        )
     how = _how(card, name)
     data = functools.cache(functools.partial(load_dataset, dataset))
 

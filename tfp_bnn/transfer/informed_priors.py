@@ -26,7 +26,8 @@ def informed_prior(
     Every Bayesian weight with the posterior mean mu and standard deviation sigma gets the prior N(mu, (inflate *
     sigma)^2), and starts at the posterior. Everything else is copied: deterministic weights such as biases, the
     likelihood, the schedule of beta, the seed. The prior is a part of the copy and saved with it. Its calibration is
-    None, because it belongs to the posterior before.
+    None, because it belongs to the posterior before, and so is a `num_examples` that the constructor was given, because
+    it belongs to the data before.
 
     `inflate=1` is Bayes' rule, for data of the same task that arrive in parts. Where the task changes, it is too tight:
     a mean-field posterior is narrower than the true one, and says nothing of how far another task may be. 10 is a good
@@ -64,7 +65,8 @@ def informed_prior(
     require_bayesian_layers(model)
     prior = Informed(mix=mix or 0.0, broad_scale=broad_scale)
     config = _with_prior(model.get_config(), prior)
-    copy = type(model).from_config({**config, "calibration": None})  # type: ignore[attr-defined]
+    config = {**config, "calibration": None, "num_examples": None}
+    copy = type(model).from_config(config)  # type: ignore[attr-defined]
     if any(spec != prior for layer in copy.variational_layers for _, spec in layer.distribution_specs.values()):
         raise ValueError(
             f"{type(model).__name__} makes layers by itself, so that their priors are not a part of its config. Give "

@@ -12,14 +12,14 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfp_bnn.arguments import is_integer, require_positive
-from tfp_bnn.predictive import PosteriorPredictive
+from tfp_bnn.priors import Informed
 from tfp_bnn.registry import unknown_name_message
 from tfp_bnn.training_state import restore_training_state, training_state
 from tfp_bnn.transfer.informed_priors import transfer_posterior
 from tfp_bnn.variational_mixin import VariationalMixin
 
-INFLATES = (1.0, 3.0, 10.0, 30.0, 100.0)
-HEAD_SCALES = (1.0, 0.3, 3.0)
+INFLATES = (1.0, 10.0, 100.0)
+HEAD_SCALES = (1.0, 3.0)
 _SELECTION_SAMPLES = 20
 # Between two looks of Keras at the step that it is in.
 _STEPS_AT_ONCE = 50
@@ -56,10 +56,11 @@ class Tuner:
         steps: of the optimizer in a fit.
         batch_size: rows in a step; all rows where there are fewer.
         learning_rate: of Adam, at the start; it falls to 0 along a cosine.
-        seed: of the order of the rows.
+        seed: of the order of the rows, >= 0.
 
     Raises:
-        ValueError: for a number out of range, an unknown layer, or models that do not match.
+        ValueError: for a number out of range, an unknown layer or a frozen new one, when every layer is frozen, or
+            for models that do not match.
         TypeError: for models that are not Bayesian.
     """
 
@@ -68,18 +69,22 @@ class Tuner:
     new_layers: Sequence[str] = ()
     freeze: Sequence[str] = ()
     steps: int = 300
-    batch_size: int = 32
-    learning_rate: float = 2e-3
+    batch_size: int = 16
+    learning_rate: float = 4e-3
     seed: int = 0
     _start: dict[str, npt.NDArray[Any]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Checks the arguments, freezes layers and compiles the target."""
-        for name in ("steps", "batch_size"):
+        for name, least in (("steps", 1), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, name)
-            if not is_integer(value) or value < 1:
-                raise ValueError(f"`{name}` must be an integer >= 1, but got {value!r}.")
+            if not is_integer(value) or value < least:
+                raise ValueError(f"`{name}` must be an integer >= {least}, but got {value!r}.")
         require_positive("a Tuner", "learning_rate", self.learning_rate)
+        # A single name is a sequence too, of letters.
+        self.new_layers, self.freeze = (
+            [names] if isinstance(names, str) else list(names) for names in (self.new_layers, self.freeze)
+        )
         layers = {layer.name: layer for layer in self.target.stochastic_layers}
         for name in self.freeze:
             if name not in layers:
@@ -91,6 +96,8 @@ class Tuner:
             layers[name].trainable = False
         decay = keras.optimizers.schedules.CosineDecay(self.learning_rate, self.steps)
         model: Any = self.target
+        if not model.trainable_variables:
+            raise ValueError(f"All layers are frozen, {sorted(self.freeze)}: nothing would learn. Freeze fewer.")
         metrics = ["accuracy"] if self.target.likelihood.task == "classification" else ["mae"]
         at_once = min(_STEPS_AT_ONCE, self.steps)
         model.compile(keras.optimizers.Adam(decay), metrics=metrics, steps_per_execution=at_once)
@@ -110,21 +117,47 @@ class Tuner:
 
         Returns:
             The numbers of the training: `loss`, `nll`, `kl`, `elbo`, means over all steps.
+
+        Raises:
+            ValueError: for `inflate <= 0` or `head_scale <= 0`; for a `head_scale` where the prior of a new layer is
+                not `informed`; for no rows, or another number of targets.
         """
+        _check_rows(x, y, 1)
+        if head_scale is not None:
+            head_scale = require_positive("a Tuner", "head_scale", head_scale)
         restore_training_state(self.target, self._start)
         transfer_posterior(self.source, self.target, inflate, self.new_layers)
         if head_scale is not None:
             self._set_head_scale(head_scale)
-        rows = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(len(x), seed=self.seed).repeat()
-        batches = rows.batch(min(self.batch_size, len(x)), drop_remainder=True)
         model: Any = self.target
+        batches = self._batches(x, y)
         history = model.fit(batches, epochs=1, steps_per_epoch=self.steps, num_examples=len(x), verbose=0)
         return {name: values[-1] for name, values in history.history.items()}
+
+    def _batches(self, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> tf.data.Dataset:
+        """As many batches as there are steps: pass after pass over the rows, each in an order of its own.
+
+        The order is NumPy's: that of `tf.data.Dataset.shuffle` depends on the global seed too. And the batches end with
+        the last step: Keras would fill up its last execution of several steps.
+        """
+        size = min(self.batch_size, len(x))
+        rng = np.random.default_rng(self.seed)
+        passes = -(-self.steps * size // len(x))
+        rows = np.concatenate([rng.permutation(len(x)) for _ in range(passes)])[: self.steps * size]
+        examples = [tf.convert_to_tensor(part) for part in (x, y)]
+        return tf.data.Dataset.from_tensor_slices(rows.reshape(self.steps, size)).map(
+            lambda chosen: tuple(tf.gather(part, chosen) for part in examples)
+        )
 
     def _set_head_scale(self, scale: float) -> None:
         for layer in self.target.variational_layers:
             if layer.name in self.new_layers:
                 for weight in layer.variational_weights.values():
+                    if not isinstance(weight.prior_spec, Informed):
+                        raise ValueError(
+                            f"{layer.name}/{weight.name} has the prior {weight.prior_spec!r}, but `head_scale` is that "
+                            "of the prior 'informed'. Give it to the new layer, or pass head_scale=None."
+                        )
                     prior_scale = np.full(weight.shape, scale, np.float32)
                     weight.assign_natural({**weight.natural(), "prior_scale": prior_scale})
 
@@ -151,20 +184,24 @@ def choose_inflate(
         tuner: trains; its target ends with the weights of the last fit.
         x: inputs `(n, ...)`, n >= 2.
         y: targets, one for each.
-        inflates: factors to try, all > 0.
-        head_scales: scales to try for the prior of new layers, all > 0; without effect where there are none.
+        inflates: factors to try, all > 0; at least one.
+        head_scales: scales to try for the prior of new layers, all > 0, at least one; without effect where there are
+            none.
         folds: at least 2; at most n are made.
-        seed: of the dealing.
+        seed: of the dealing and of the draws, >= 0.
 
     Returns:
         All candidates that were tried, by their NLL; `[0]` is the choice.
 
     Raises:
-        ValueError: for fewer than 2 rows or folds, or a factor or a scale that is not positive.
+        ValueError: for fewer than 2 rows or folds, no candidates, or a factor or a scale that is not positive.
     """
-    if len(x) < 2 or folds < 2:
-        raise ValueError(f"Cross-validation needs at least 2 rows and 2 folds, but got {len(x)} rows, folds={folds}.")
+    _check_rows(x, y, 2)
+    if not is_integer(folds) or folds < 2:
+        raise ValueError(f"`folds` must be an integer >= 2, but got {folds!r}.")
     for name, values in (("inflates", inflates), ("head_scales", head_scales)):
+        if not len(values):
+            raise ValueError(f"`{name}` is empty. Expected at least one number to try.")
         for value in values:
             require_positive("choose_inflate", name, value)
     splits = list(_folds(y, min(folds, len(x)), seed))
@@ -174,8 +211,8 @@ def choose_inflate(
         for held_out in splits:
             tuner.fit(x[~held_out], y[~held_out], inflate, head_scale)
             predictive = tuner.target.posterior_predictive(x[held_out], _SELECTION_SAMPLES, seed)
-            total -= float(_log_prob(predictive, y[held_out]).sum(dtype=np.float64))
-        return Candidate(float(inflate), head_scale, total / len(x))
+            total -= float(np.sum(predictive.log_prob(y[held_out]), dtype=np.float64))
+        return Candidate(float(inflate), None if head_scale is None else float(head_scale), total / len(x))
 
     first, *others = head_scales if tuner.new_layers else [None]
     candidates = [tried(inflate, first) for inflate in inflates]
@@ -188,14 +225,19 @@ def _nll(candidate: Candidate) -> float:
     return candidate.nll
 
 
-def _log_prob(predictive: PosteriorPredictive, y: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return np.asarray(predictive.log_prob(y))
+def _check_rows(x: npt.NDArray[Any], y: npt.NDArray[Any], least: int) -> None:
+    if len(x) != len(y) or len(x) < least:
+        what = "Cross-validation" if least > 1 else "Training"
+        raise ValueError(
+            f"{what} needs at least {least} row(s), and a target for each, but got {len(x)} rows and {len(y)} targets."
+        )
 
 
 def _folds(y: npt.NDArray[Any], folds: int, seed: int) -> Iterator[npt.NDArray[np.bool_]]:
     """Which rows are held out, fold by fold; sorted by their targets, rows go to the folds in turn."""
     shuffled = np.random.default_rng(seed).permutation(len(y))
-    in_order = shuffled[np.argsort(np.asarray(y)[shuffled].reshape(len(y), -1)[:, 0], kind="stable")]
+    # By their first column, then by the others: one-hot labels are sorted too.
+    in_order = shuffled[np.lexsort(np.asarray(y)[shuffled].reshape(len(y), -1).T[::-1])]
     fold_of = np.empty(len(y), np.int64)
     fold_of[in_order] = np.arange(len(y)) % folds
     for fold in range(folds):

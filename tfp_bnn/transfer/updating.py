@@ -31,7 +31,7 @@ def update(
         y: its targets, as in `fit`.
         inflate: as in `informed_prior`; 1 is Bayes' rule, more forgets.
         mix: as in `informed_prior`.
-        optimizer: as in `compile`, for this part: a name or an object of Keras.
+        optimizer: as in `compile`, for this part: a name, or an object of Keras that has trained no other model.
         metrics: as in `compile`.
         **fit: further arguments of `fit`, such as `epochs`, `batch_size` and `num_examples`.
 

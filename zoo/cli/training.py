@@ -91,14 +91,18 @@ def finetune(
     inflate: Annotated[str, typer.Option(help="Factor of the posterior's standard deviations, or auto.")] = "auto",
     head_scale: Annotated[str, typer.Option(help="Scale of the prior of the new head, or auto.")] = "auto",
     mix: Annotated[float | None, typer.Option(help="Share of a broad component of the prior, in (0, 1).")] = None,
-    freeze: Annotated[list[str] | None, typer.Option(metavar="LAYER", help="Layer that is not trained.")] = None,
+    freeze: Annotated[
+        list[str] | None, typer.Option(metavar="LAYER", help="Layer that is not trained. Repeat it for more.")
+    ] = None,
     head: Annotated[str, typer.Option(help="new or keep: the last layer.")] = "new",
     adapt_inputs: Annotated[
         bool, typer.Option("--adapt-inputs", help="Resize and rescale images within the model.")
     ] = False,
     steps: Annotated[int | None, typer.Option(help="Default: 10 passes, at least 300 steps.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Default: 32, or 128 for more than 5,000 rows.")] = None,
-    learning_rate: Annotated[float, typer.Option(help="Of Adam, at the start.")] = 2e-3,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Default: 16 for up to 500 rows, 32 for up to 5,000, else 128.")
+    ] = None,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam, at the start.")] = 4e-3,
     seed: Annotated[int, typer.Option(help="Of the new head, the order of the rows and the noise.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact.")] = False,
     trust: TrustOption = False,
@@ -108,19 +112,13 @@ def finetune(
 
     What is chosen by cross-validation (auto) uses the training split alone.
     """
-    import yaml
-
     from zoo.fine_tuning import fine_tune
 
-    try:
-        wanted = yaml.safe_load(prior)
-    except yaml.YAMLError as error:
-        raise ValueError(f"--prior {prior!r} is not valid YAML: {error}") from None
     with working(f"fine-tuning {name} on {dataset}"):
         done = fine_tune(
             name,
             dataset,
-            prior=wanted,
+            prior=_prior(prior),
             inflate=_number_or_word("--inflate", inflate),
             head_scale=_number_or_word("--head-scale", head_scale),
             mix=mix,
@@ -224,6 +222,26 @@ def _number_or_word(option: str, value: str) -> float | str:
     except ValueError:
         if value != "auto":
             raise ValueError(f"{option} must be a number or auto, but got {value!r}.") from None
+        return value
+
+
+def _prior(text: str) -> Any:
+    """A prior as it is written on the command line: a name, or a mapping in YAML."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"--prior {text!r} is not valid YAML: {reason}") from None
+    return {key: _number_or_self(part) for key, part in value.items()} if isinstance(value, dict) else value
+
+
+def _number_or_self(value: Any) -> Any:
+    # YAML 1.1 takes 1e-3, without a point, for a string.
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
         return value
 
 

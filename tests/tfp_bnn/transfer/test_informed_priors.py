@@ -13,7 +13,7 @@ import tfp_bnn
 from tfp_bnn.layers import DenseFlipout, DenseReparameterization
 from tfp_bnn.priors import Informed
 from tfp_bnn.transfer import informed_prior, transfer_posterior
-from tfp_bnn.weight_distributions import weight_distributions
+from tfp_bnn.weight_distributions import assign_weight_distributions, weight_distributions
 
 tfd = tfp.distributions
 
@@ -34,15 +34,24 @@ def functional(units=2, prior="informed", posterior="mean_field_normal", **kwarg
     return tfp_bnn.VariationalModel(inputs, DenseReparameterization(units, name="head", **common)(h), seed=0, **kwargs)
 
 
-def trained(model):
-    model.compile("adam", run_eagerly=False)
-    model.fit(X, Y, batch_size=16, epochs=2, verbose=0)
+def scattered(model, seed=1):
+    """As if it had been trained: whatever learns gets values of its own."""
+    rng = np.random.default_rng(seed)
+    arrays = weight_distributions(model)
+    for name, value in arrays.items():
+        parameter = name.rpartition("/")[2]
+        if parameter in ("loc", "factor"):
+            arrays[name] = rng.normal(scale=0.3, size=value.shape).astype(np.float32)
+        elif not parameter.startswith("prior_"):
+            # All positive, as scales and moving variances are.
+            arrays[name] = rng.uniform(0.05, 0.5, size=value.shape).astype(np.float32)
+    assign_weight_distributions(model, arrays)
     return model
 
 
 @pytest.fixture(scope="module")
 def source():
-    return trained(functional(prior={"name": "normal", "scale": 0.5, "empirical_bayes": True, "shared": "all"}))
+    return scattered(functional(prior={"name": "normal", "scale": 0.5, "empirical_bayes": True, "shared": "all"}))
 
 
 def weights_of(model):
@@ -82,9 +91,10 @@ def test_all_else_is_copied(source):
 
 
 def test_the_prior_stays_while_the_posterior_learns(source):
-    tuned = informed_prior(source, inflate=2.0)
+    tuned = informed_prior(source, inflate=2.0, mix=0.25)
     before = {name: weight.natural() for name, weight in weights_of(tuned).items()}
-    trained(tuned)
+    tuned.compile("adam")
+    tuned.fit(X, Y, batch_size=16, epochs=2, verbose=0)
     for name, weight in weights_of(tuned).items():
         for key, value in weight.natural().items():
             assert np.array_equal(value, before[name][key]) == key.startswith("prior_"), (name, key)
@@ -92,7 +102,7 @@ def test_the_prior_stays_while_the_posterior_learns(source):
 
 @pytest.mark.parametrize("mix", [None, 0.25])
 def test_the_prior_is_saved_with_the_model(source, mix, tmp_path):
-    tuned = trained(informed_prior(source, inflate=2.0, mix=mix, broad_scale=0.7))
+    tuned = scattered(informed_prior(source, inflate=2.0, mix=mix, broad_scale=0.7), seed=2)
     tuned.save(tmp_path / "tuned.keras")
     loaded = keras.models.load_model(tmp_path / "tuned.keras")
     for name, value in weight_distributions(tuned).items():
@@ -103,11 +113,12 @@ def test_the_prior_is_saved_with_the_model(source, mix, tmp_path):
 
 def test_models_of_all_kinds_are_copied():
     sequential = tfp_bnn.VariationalSequential([DenseFlipout(4, activation="relu"), DenseFlipout(2)], seed=0)
-    trained(sequential)
+    sequential.build((None, 3))
+    scattered(sequential)
     tuned = informed_prior(sequential, inflate=2.0)
     assert isinstance(tuned, tfp_bnn.VariationalSequential)
     np.testing.assert_allclose(tuned.plug_in_predictive(X).mean(), sequential.plug_in_predictive(X).mean(), rtol=1e-5)
-    again = informed_prior(trained(tuned), inflate=1.0)
+    again = informed_prior(scattered(tuned, seed=2), inflate=1.0)
     for name, weight in weights_of(again).items():
         np.testing.assert_allclose(weight.prior.stddev(), weights_of(tuned)[name].posterior.stddev(), rtol=1e-6)
 
@@ -116,7 +127,7 @@ def test_a_low_rank_posterior_gives_its_marginal_spread():
     model = tfp_bnn.VariationalSequential(
         [keras.Input((3,)), DenseReparameterization(2, kernel_posterior={"name": "low_rank_normal", "rank": 1})]
     )
-    trained(model)
+    scattered(model)
     (weight,) = weights_of(model).values()
     (copied,) = weights_of(informed_prior(model, inflate=2.0)).values()
     np.testing.assert_allclose(copied.prior.variance(), 4 * np.asarray(weight.variance), rtol=1e-5)
@@ -150,8 +161,8 @@ def test_learned_noise_of_the_likelihood_is_taken_over():
         return tfp_bnn.VariationalSequential(layers, likelihood={"name": "normal", "initial_scale": 2.0}, seed=0)
 
     source, target = model(), model()
-    source.compile("adam")
-    source.fit(X, X[:, :1], epochs=2, verbose=0)
+    scattered(source)
+    assert weight_distributions(target)["likelihood/scale"] == 2.0
     transfer_posterior(source, target)
     assert weight_distributions(target)["likelihood/scale"] == weight_distributions(source)["likelihood/scale"]
 

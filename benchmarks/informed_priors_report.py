@@ -1,0 +1,100 @@
+"""The tables and the figure of `docs/informed_priors.md`, made from the results of `informed_priors.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tfp_bnn.figures import to_png
+from tfp_bnn.figures.style import BLUE, GREEN, VERMILION, legend_below, new_figure, tidy
+
+GUIDE = Path(__file__).parents[1] / "docs" / "informed_priors.md"
+BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+LOOKS = ((BLUE, "-", "o"), (GREEN, "-.", "s"), (VERMILION, "--", "^"))
+
+Values = dict[tuple[str, int, str], dict[int, tuple[float, float]]]
+
+
+def write_report(rows: Sequence[dict[str, str]], pairs: Sequence[str], methods: Sequence[str]) -> int:
+    """Writes the figure, and the tables between two marks of the guide."""
+    values: Values = {}
+    for row in rows:
+        key = (row["pair"], int(row["size"]), row["method"])
+        values.setdefault(key, {})[int(row["seed"])] = (float(row["nll"]), float(row["accuracy"]))
+    sizes = sorted({size for _, size, _ in values})
+    text = GUIDE.read_text("utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    tables = "\n".join(_table(values, pair, sizes, methods, rows) for pair in pairs)
+    GUIDE.write_text(f"{before}{BEGIN}\n\n{tables}\n{END}{after}", "utf-8")
+    (GUIDE.parent / "informed_priors.png").write_bytes(_figure(values, pairs, sizes, methods))
+    return 0
+
+
+def _table(
+    values: Values, pair: str, sizes: Sequence[int], methods: Sequence[str], rows: Sequence[dict[str, str]]
+) -> str:
+    ours, *others = methods
+    seeds = len(values[pair, sizes[0], ours])
+    heads = [f"{score}: {method}" for score in ("NLL", "accuracy") for method in methods]
+    lines = [f"**{pair}**, mean ± standard deviation over {seeds} seeds\n"]
+    lines += [f"| images | {' | '.join(heads)} | inflate | NLL better than {others[-1]} |"]
+    lines += ["|---" * (len(heads) + 3) + "|"]
+    for size in sizes:
+        cells = [str(size)]
+        for index in (0, 1):
+            means = {method: np.mean(_of(values, pair, size, method), axis=0)[index] for method in methods}
+            best = (min if index == 0 else max)(means, key=means.__getitem__)
+            for method in methods:
+                spread = np.std(_of(values, pair, size, method), axis=0, ddof=1)[index]
+                number = f"{means[method]:.3f} ± {spread:.3f}"
+                cells.append(f"**{number}**" if method == best else number)
+        chosen = sorted(
+            {
+                float(row["inflate"])
+                for row in rows
+                if (row["pair"], row["size"], row["method"]) == (pair, str(size), ours)
+            }
+        )
+        wins = _of(values, pair, size, ours)[:, 0] < _of(values, pair, size, others[-1])[:, 0]
+        cells += [", ".join(f"{value:g}" for value in chosen), f"{wins.sum()} of {len(wins)} seeds"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _of(values: Values, pair: str, size: int, method: str) -> np.ndarray:
+    by_seed = values[pair, size, method]
+    return np.array([by_seed[seed] for seed in sorted(by_seed)])
+
+
+def _figure(values: Values, pairs: Sequence[str], sizes: Sequence[int], methods: Sequence[str]) -> bytes:
+    figure = new_figure(10.0, 5.5)
+    panels = figure.subplots(2, len(pairs), sharex=True)
+    for column, pair in enumerate(pairs):
+        for index, label in ((0, "test NLL (nats per image)"), (1, "test accuracy (share right)")):
+            panel = panels[index, column]
+            for method, (colour, line, mark) in zip(methods, LOOKS, strict=True):
+                of_sizes = np.array(
+                    [
+                        [f(_of(values, pair, size, method)[:, index]) for f in (np.mean, lambda v: np.std(v, ddof=1))]
+                        for size in sizes
+                    ]
+                )
+                panel.errorbar(
+                    sizes, of_sizes[:, 0], of_sizes[:, 1], color=colour, linestyle=line, marker=mark, label=method
+                )
+            panel.set_xscale("log")
+            panel.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=8)
+            panel.minorticks_off()
+            if index == 0:
+                panel.set_title(pair)
+                panel.set_ylim(bottom=0)
+            else:
+                panel.set_xlabel("labelled images")
+            if column == 0:
+                panel.set_ylabel(label)
+            tidy(panel)
+    legend_below(figure, panels[0, 0], columns=len(methods))
+    return to_png(figure)
