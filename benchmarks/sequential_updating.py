@@ -250,8 +250,8 @@ def score(model: Any, tasks: Sequence[Task], num_samples: int, seed: int) -> Sco
 # === Results ===
 
 
-def mean_and_deviation(values: Sequence[float], digits: int = 3) -> str:
-    return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=min(1, len(values) - 1)):.{digits}f}"
+def mean_and_deviation(values: Sequence[Any]) -> str:
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=min(1, len(values) - 1)):.3f}"
 
 
 Results = dict[str, dict[str, list[Score]]]
@@ -280,7 +280,7 @@ def sentence(results: Results) -> str:
         return ""
     by_method = results["class-split MNIST"]
     shares = [f"{100 * np.mean([each.to_last for each in of]):.1f} % ({method})" for method, of in by_method.items()]
-    told = [f"{np.mean([each.told for each in of]):.3f} ({method})" for method, of in by_method.items()]
+    told = [f"{mean_and_deviation([each.told for each in of])} ({method})" for method, of in by_method.items()]
     return (
         f"Class-split MNIST, test images of 0 to 7 that are taken for an 8 or a 9: {', '.join(shares)}. "
         f"Accuracy on all, if told which two digits are possible: {', '.join(told)}."
@@ -309,7 +309,7 @@ def draw(results: Results) -> bytes:
                 panel.plot([index - 0.3, index + 0.3], [np.mean(nll)] * 2, color=look["color"])
             else:
                 panel.errorbar(
-                    np.arange(1, NUM_TASKS + 1) + 0.05 * (index - 1),
+                    np.arange(1, NUM_TASKS + 1) + 0.05 * (index - 1.5),
                     accuracy.mean(axis=0),
                     accuracy.std(axis=0, ddof=min(1, len(scores) - 1)),
                     label=method,
@@ -319,6 +319,7 @@ def draw(results: Results) -> bytes:
                 )
         if of_one_task:
             panel.set_xticks(range(len(by_method)), [method.replace(" ", "\n") for method in by_method], fontsize=8)
+            panel.set_ylim(bottom=0)
             panel.set_ylabel("predictive NLL (nats per image)")
         else:
             panel.set_xticks(range(1, NUM_TASKS + 1))

@@ -177,7 +177,7 @@ def test_what_is_written_is_read_again_and_only_the_results_of_the_guide_change(
     written = benchmark.GUIDE.read_text("utf-8")
     assert written == f"# Before\n\n{begin}{benchmark.tables(results)}\n{end}\n\nAfter.\n"
     assert "25.0 % (joint)" in written
-    assert "0.750 (joint)" in written
+    assert "0.750 ± 0.000 (joint)" in written
     assert benchmark.FIGURE.read_bytes().startswith(b"\x89PNG")
 
 

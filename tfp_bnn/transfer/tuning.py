@@ -131,7 +131,9 @@ class Tuner:
             self._set_head_scale(head_scale)
         model: Any = self.target
         batches = self._batches(x, y)
-        history = model.fit(batches, epochs=1, steps_per_epoch=self.steps, num_examples=len(x), verbose=0)
+        history = model.fit(
+            batches, epochs=1, steps_per_epoch=self.steps, num_examples=len(x), shuffle=False, verbose=0
+        )
         return {name: values[-1] for name, values in history.history.items()}
 
     def _batches(self, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> tf.data.Dataset:
