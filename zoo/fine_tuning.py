@@ -187,28 +187,16 @@ def fine_tune(
             trial = final if steps <= _SELECTION_STEPS else tuner(_SELECTION_STEPS)
             candidates = choose_inflate(trial, x[rows], y[rows], inflates, head_scales, seed=seed)
             choice = (candidates[0].inflate, candidates[0].head_scale)
-            tell(
-                f"chosen by cross-validation: inflate {choice[0]:g}"
-                + (f", head_scale {choice[1]:g}" if new_layers else "")
-            )
+            of_head = f", head_scale {choice[1]:g}" if new_layers else ""
+            tell(f"chosen by cross-validation: inflate {choice[0]:g}{of_head}")
     final.fit(x, y, *choice)
     metrics: dict[str, Any] = {}
     if data is not None and measure:
         metrics = evaluation.with_spread(evaluation.measure(tuned, data, EvaluationRecipe()), seed, {})
     done = FineTuning(tuned, *choice, candidates, metrics, target_folder)
     if target_folder is not None:
-        about: dict[str, Any] = {} if data is None else data.about()
-        if not isinstance(dataset, str):
-            # Whoever looked for it by its name would find nothing, or other rows.
-            about["dataset"] = None
-        by_name = not isinstance(model, keras.Model)
-        about["fine_tuning"] = {
-            "source": str(model) if by_name else None,
-            "trust": by_name and str(model) not in bundled_models(),
-            "dataset": None if data is None else data.name,
+        settings = {
             "prior": POSTERIOR if informed else config.kernel_prior,
-            "inflate": done.inflate,
-            "head_scale": done.head_scale,
             "mix": mix,
             "head": head,
             "freeze": freeze,
@@ -217,13 +205,40 @@ def fine_tune(
             "batch_size": batch_size,
             "learning_rate": learning_rate,
             "seed": seed,
-            "candidates": [asdict(candidate) for candidate in candidates],
         }
-        golden = x[:_GOLDEN_ROWS] if data is None else data.test.x[:_GOLDEN_ROWS]
-        save_artifact(
-            tuned, target_folder, metrics=metrics or None, data=about, golden_inputs=golden, overwrite=overwrite
-        )
+        _save(done, target_folder, model, data or dataset, isinstance(dataset, str), settings, overwrite)
     return done
+
+
+def _save(
+    done: FineTuning,
+    folder: Path,
+    model: Any,
+    dataset: Any,
+    by_dataset_name: bool,
+    settings: Mapping[str, Any],
+    overwrite: bool,
+) -> None:
+    """Writes the artifact; `settings` are what the command in its card needs."""
+    data, x, _ = _examples(dataset)
+    about: dict[str, Any] = {} if data is None else data.about()
+    if not by_dataset_name:
+        # Whoever looked for it by its name would find nothing, or other rows.
+        about["dataset"] = None
+    by_name = not isinstance(model, keras.Model)
+    about["fine_tuning"] = {
+        "source": str(model) if by_name else None,
+        "trust": by_name and str(model) not in bundled_models(),
+        "dataset": None if data is None else data.name,
+        "inflate": done.inflate,
+        "head_scale": done.head_scale,
+        **settings,
+        "candidates": [asdict(candidate) for candidate in done.candidates],
+    }
+    golden = x[:_GOLDEN_ROWS] if data is None else data.test.x[:_GOLDEN_ROWS]
+    save_artifact(
+        done.model, folder, metrics=done.metrics or None, data=about, golden_inputs=golden, overwrite=overwrite
+    )
 
 
 def _source(model: Any, trust: bool) -> Any:
