@@ -183,6 +183,8 @@ def test_a_network_is_rebuilt_whole_and_the_given_one_is_not_changed(tmp_path):
     x = np.random.default_rng(0).integers(0, 255, (5, 8, 8, 1)).astype(np.uint8)
     before = [np.copy(value) for value in theirs.get_weights()]
     nodes = [len(layer.inbound_nodes) for layer in theirs.layers]
+    # Under deterministic operations, which other tests switch on, there is none until it is set.
+    tf.random.set_global_generator(tf.random.Generator.from_seed(0))
     state = tf.random.get_global_generator().state.numpy()
     ours = from_tfp(
         theirs, num_examples=60, beta_schedule={"name": "constant", "beta": 0.5}, seed=3, likelihood="categorical"
