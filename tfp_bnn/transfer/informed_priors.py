@@ -30,8 +30,8 @@ def informed_prior(
     it belongs to the data before.
 
     `inflate=1` is Bayes' rule, for data of the same task that arrive in parts. Where the task changes, it is too tight:
-    a mean-field posterior is narrower than the true one, and says nothing of how far another task may be. 10 is a good
-    value to begin with; `zoo.fine_tune` chooses it by the data.
+    a mean-field posterior is narrower than the true one, and says nothing of how far another task may be;
+    `zoo.fine_tune` and `choose_inflate` choose it by the data.
 
     Args:
         model: trained; a `VariationalModel` or `VariationalSequential`, or a subclass whose config holds its layers.

@@ -179,8 +179,8 @@ def choose_inflate(
     one and judged on that one, by the NLL of the posterior predictive (20 draws), in turn. The factor is chosen with
     the prior of new layers at the first of the scales; then the scale is chosen at the best factor.
 
-    The ELBO would choose otherwise, and worse: it is dominated by the KL of tens of thousands of weights that the few
-    rows say nothing about, and so prefers a prior that the posterior need not leave, whatever the predictions.
+    The ELBO does not serve to choose here: a short fit does not reach its maximum, and with few rows it is dominated by
+    the KL of weights that these say nothing about, so that it prefers the prior that the posterior need not leave.
 
     Args:
         tuner: trains; its target ends with the weights of the last fit.

@@ -5,34 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import zoo
-from zoo.cli import main
 
 QUICK = ("--inflate", 10, "--head-scale", 1, "--steps", 3)
-
-
-@pytest.fixture
-def tfp_bnn(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """A function that runs the program in this process: exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tfp-bnn", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "300")
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main()
-        output = capfd.readouterr()
-        assert "Traceback" not in output.err
-        return int(caught.value.code or 0), output.out, output.err
-
-    return run
 
 
 @pytest.fixture(scope="module")

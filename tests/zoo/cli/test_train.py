@@ -18,7 +18,6 @@ import keras
 import pytest
 
 import zoo
-from zoo.cli import main
 from zoo.recipes import recipe_text
 
 RECIPE = {
@@ -37,23 +36,6 @@ def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "recipe.yaml"
     path.write_text(recipe_text(zoo.load_recipe(RECIPE)))
     return path
-
-
-@pytest.fixture
-def tfp_bnn(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """A function that runs the program in this process: exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tfp-bnn", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "300")
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main()
-        output = capfd.readouterr()
-        assert "Traceback" not in output.err
-        return int(caught.value.code or 0), output.out, output.err
-
-    return run
 
 
 @pytest.fixture
