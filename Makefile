@@ -37,9 +37,9 @@ pretrained: $(VENV)/.runtime ## Train every recipe into saved_models/ (hours); r
 	  name=$$(basename "$$recipe" .yaml); \
 	  $(VENV)/bin/tfp-bnn train "$$name" --out "saved_models/$$name" --overwrite || exit; \
 	done
-	$(VENV)/bin/python -m zoo.manifest
+	$(VENV)/bin/python -m zoo.hub.manifest
 	$(VENV)/bin/tfp-bnn verify --full --results zoo/results
-	$(VENV)/bin/python -m zoo.report
+	$(VENV)/bin/python -m zoo.evaluation.results_table
 
 wheel: $(VENV)/.dev ## Build dist/*.whl and the source distribution
 	$(VENV)/bin/python -m build --outdir dist .

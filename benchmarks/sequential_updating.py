@@ -49,7 +49,7 @@ import tfp_bnn
 import zoo
 from tfp_bnn.figures import style
 from tfp_bnn.layers import DenseFlipout
-from tfp_bnn.training_state import restore_training_state, training_state
+from tfp_bnn.models.training_state import restore_training_state, training_state
 from tfp_bnn.transfer import transfer_posterior
 from zoo.datasets import Split
 

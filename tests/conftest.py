@@ -52,7 +52,7 @@ def draw_outputs() -> Callable[..., np.ndarray]:
     """A function that gives the outputs of a layer under many independent draws, compiled into one loop."""
     import tensorflow as tf
 
-    from tfp_bnn.layers.noise import Noise, noise_scope
+    from tfp_bnn.core.noise import Noise, noise_scope
 
     def draw(layer: Any, inputs: Any, num_draws: int, training: bool, seed: int = 0) -> np.ndarray:
         if not layer.built:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.report import with_table
+from zoo.evaluation.results_table import with_table
 
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text("utf-8")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from importlib.metadata import PackageNotFoundError, version
 
 
 def _refuse_backend(backend: str) -> None:
@@ -23,33 +25,49 @@ _refuse_backend(keras.backend.backend())
 from tfp_bnn import (  # noqa: E402
     calibration,
     callbacks,
-    hyperpriors,
+    figures,
+    inference,
     layers,
     likelihoods,
     metrics,
     posteriors,
+    predictive,
     priors,
-    schedules,
     transfer,
 )
 from tfp_bnn.calibration import calibrate  # noqa: E402
-from tfp_bnn.models import VariationalModel, VariationalSequential  # noqa: E402
+from tfp_bnn.models import VariationalMixin, VariationalModel, VariationalSequential  # noqa: E402
 from tfp_bnn.predictive import PosteriorPredictive  # noqa: E402
-from tfp_bnn.variational_mixin import VariationalMixin  # noqa: E402
+from tfp_bnn.priors import hyperpriors  # noqa: E402
+from tfp_bnn.variational import schedules  # noqa: E402
+
+try:
+    __version__ = version("tfp_bnn")
+except PackageNotFoundError:
+    # A checkout on the path that was never installed.
+    __version__ = "0+unknown"
+
+# These two are public as `tfp_bnn.hyperpriors` and `tfp_bnn.schedules`, also to `import`.
+sys.modules[f"{__name__}.hyperpriors"] = hyperpriors
+sys.modules[f"{__name__}.schedules"] = schedules
 
 __all__ = [
     "PosteriorPredictive",
     "VariationalMixin",
     "VariationalModel",
     "VariationalSequential",
+    "__version__",
     "calibrate",
     "calibration",
     "callbacks",
+    "figures",
     "hyperpriors",
+    "inference",
     "layers",
     "likelihoods",
     "metrics",
     "posteriors",
+    "predictive",
     "priors",
     "schedules",
     "transfer",

@@ -5,34 +5,24 @@ Names are imported when they are first used (PEP 562), so that the command line 
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from zoo.core.lazy import lazy_names
 
 _HOME = {
-    "create_model": "zoo.registry",
-    "evaluate": "zoo.evaluation",
-    "fine_tune": "zoo.fine_tuning",
+    "create_model": "zoo.hub.catalog",
+    "evaluate": "zoo.evaluation.card_numbers",
+    "fine_tune": "zoo.training.fine_tuning",
     "list_datasets": "zoo.datasets",
-    "list_models": "zoo.registry",
+    "list_models": "zoo.hub.catalog",
     "list_recipes": "zoo.recipes",
-    "load_artifact": "zoo.artifacts",
+    "load_artifact": "zoo.hub.artifacts",
     "load_dataset": "zoo.datasets",
-    "load_model": "zoo.artifacts",
+    "load_model": "zoo.hub.artifacts",
     "load_recipe": "zoo.recipes",
-    "save_artifact": "zoo.artifacts",
-    "train": "zoo.training",
-    "verify": "zoo.verification",
-    "write_evaluation_report": "zoo.evaluation_report",
+    "save_artifact": "zoo.hub.artifacts",
+    "train": "zoo.training.by_recipe",
+    "verify": "zoo.evaluation.verification",
+    "write_evaluation_report": "zoo.evaluation.report.writing",
 }
 
 __all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

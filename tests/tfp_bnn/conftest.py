@@ -44,7 +44,7 @@ def draw_tensors() -> Callable[..., np.ndarray]:
     """A function that computes a float32 tensor of a noise many times, each with its own, compiled into one loop."""
     import tensorflow as tf
 
-    from tfp_bnn.layers.noise import Noise
+    from tfp_bnn.core.noise import Noise
 
     def draw(compute: Callable[[Any], Any], num_draws: int, seed: int = 0) -> np.ndarray:
         @tf.function

@@ -16,6 +16,7 @@ import scipy.stats
 import tensorflow as tf
 
 import tfp_bnn
+from tfp_bnn.core.noise import noise_scope
 from tfp_bnn.layers import (
     Convolution2DFlipout,
     Convolution2DLocalReparameterization,
@@ -26,7 +27,6 @@ from tfp_bnn.layers import (
     DenseReparameterization,
     DepthwiseConvolution2DFlipout,
 )
-from tfp_bnn.layers.noise import noise_scope
 from tfp_bnn.likelihoods import LIKELIHOODS
 from tfp_bnn.metrics import nll
 from tfp_bnn.predictive import PosteriorPredictive

@@ -148,7 +148,7 @@ def _drawn(strategy: Any) -> list[tuple[int, str, np.ndarray]]:
 @contextmanager
 def _recorded() -> Iterator[list[tuple[int, str, np.ndarray]]]:
     """Notes all noise that layers ask for in an eager step."""
-    from tfp_bnn.layers.noise import Noise
+    from tfp_bnn.core.noise import Noise
 
     records: list[tuple[int, str, np.ndarray]] = []
     originals = {method: getattr(Noise, method) for method in ("normal", "signs")}
@@ -206,8 +206,8 @@ def _step_of_the_kl(strategy: Any, prior: dict[str, Any]) -> dict[str, Any]:
     """
     import tensorflow as tf
 
+    from tfp_bnn.core.noise import Noise, noise_scope, scoped_noise
     from tfp_bnn.layers import DenseReparameterization
-    from tfp_bnn.layers.noise import Noise, noise_scope, scoped_noise
 
     posterior = {"name": "mean_field_normal", "initial_scale": 0.4}
     x, y = np.zeros((4, 4), np.float32), np.array([0, 1, 0, 1])

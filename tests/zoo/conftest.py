@@ -32,8 +32,8 @@ def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def calibrated_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an artifact with a calibration and all numbers of a card, that nobody may change."""
     import zoo
-    from zoo.evaluation import measure, with_spread
-    from zoo.training import build
+    from zoo.evaluation.card_numbers import measure, with_spread
+    from zoo.training.by_recipe import build
 
     recipe, data = zoo.load_recipe(TINY_RECIPE), zoo.load_dataset("iris")
     model = build(recipe, data)
@@ -61,7 +61,7 @@ def rewrite(artifact: Path) -> Callable[[str, bytes], None]:
     """A function that replaces a file of the artifact and makes its manifest vouch for the new one."""
     import json
 
-    from zoo.manifest import describe_files
+    from zoo.hub.manifest import describe_files
 
     def replace(name: str, data: bytes) -> None:
         (artifact / name).write_bytes(data)

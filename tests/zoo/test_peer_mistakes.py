@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import zoo
-from tfp_bnn.weight_distributions import count_weights
-from zoo.cards import read_artifact
-from zoo.manifest import bundled_models
+from tfp_bnn.models.weight_record import count_weights
+from zoo.hub.cards import read_artifact
+from zoo.hub.manifest import bundled_models
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(bundled_models())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tfp_bnn.callbacks.bayesian_tensorboard import BayesianTensorBoard
+from tfp_bnn.callbacks.board.bayesian_tensorboard import BayesianTensorBoard
 from tfp_bnn.callbacks.calibration_early_stopping import CalibrationEarlyStopping
 from tfp_bnn.callbacks.posterior_doctor import Finding, PosteriorDoctor, PosteriorWarning
 

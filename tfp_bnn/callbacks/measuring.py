@@ -18,14 +18,12 @@ import tensorflow as tf
 
 from tfp_bnn import metrics
 from tfp_bnn.callbacks.rows import Rows, digest_of
-from tfp_bnn.jackknife import standard_errors
-from tfp_bnn.layers.base import VariationalLayer
-from tfp_bnn.layers.noise import Noise, noise_scope
+from tfp_bnn.core.noise import Noise, noise_scope
 from tfp_bnn.likelihoods import Bernoulli
-from tfp_bnn.predictive import PosteriorPredictive
-from tfp_bnn.scores import for_each_class, score
-from tfp_bnn.training_data import check_examples, check_inputs
-from tfp_bnn.variational_mixin import VariationalMixin
+from tfp_bnn.models.data_checks import check_examples, check_inputs
+from tfp_bnn.models.variational_mixin import VariationalMixin
+from tfp_bnn.predictive import PosteriorPredictive, for_each_class, score, standard_errors
+from tfp_bnn.variational.kl import named_layers
 
 _KL_SEED = (0, 0)
 # One forward pass for each draw, with the usual number of rows.
@@ -55,7 +53,7 @@ class Measurement:
 
     @cached_property
     def scores(self) -> dict[str, float]:
-        """The scores of `tfp_bnn.scores.score`; for several labels at once `nll`, `entropy`, `mutual_information`."""
+        """Those of `tfp_bnn.predictive.score`; for several labels at once `nll`, `entropy`, `mutual_information`."""
         if self.rows.y is None:
             return score(self.predictive)
         if self._has_several_labels:
@@ -196,18 +194,6 @@ def layer_posteriors(model: VariationalMixin) -> dict[str, LayerPosterior]:
                 np.concatenate([np.ravel(weight.mean.numpy()) for weight in weights]),
                 np.concatenate([np.ravel(np.sqrt(weight.variance.numpy())) for weight in weights]),
             )
-    return found
-
-
-def named_layers(model: VariationalMixin) -> dict[str, VariationalLayer]:
-    """The Bayesian layers by the names of `model.kl_by_layer()`."""
-    found: dict[str, VariationalLayer] = {}
-    for layer in model.variational_layers:
-        name, count = layer.name, 1
-        while name in found:
-            count += 1
-            name = f"{layer.name}#{count}"
-        found[name] = layer
     return found
 
 

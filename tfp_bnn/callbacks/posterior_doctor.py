@@ -11,7 +11,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfp_bnn.arguments import require_positive
 from tfp_bnn.callbacks.measuring import (
     KlTerms,
     LayerPosterior,
@@ -19,11 +18,12 @@ from tfp_bnn.callbacks.measuring import (
     layer_posteriors,
     learned_prior_scales,
     measure,
-    named_layers,
     require_bayesian,
 )
 from tfp_bnn.callbacks.rows import Rows, check_count, take_rows
+from tfp_bnn.core.arguments import require_positive
 from tfp_bnn.likelihoods import Bernoulli
+from tfp_bnn.variational.kl import named_layers
 
 # A layer that has learned something has more in a few weights: the least of the pretrained posteriors is 0.03.
 _COLLAPSED_NATS = 0.01

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfp_bnn.arguments import is_integer
+from tfp_bnn.core.arguments import is_integer
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -11,9 +11,9 @@ import keras
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_bnn.arguments import is_number
+from tfp_bnn.core.arguments import is_number
+from tfp_bnn.core.noise import NoiseSource
 from tfp_bnn.layers.estimators import Estimator, Reparameterization, check_combination
-from tfp_bnn.layers.noise import NoiseSource
 from tfp_bnn.layers.operations import LinearOperation
 from tfp_bnn.layers.stochastic import StochasticLayer
 from tfp_bnn.layers.variational_weight import VariationalWeight
@@ -216,18 +216,6 @@ class VariationalLayer(StochasticLayer):
                 f"`{attribute}` of the layer {self.name!r} exists once the layer is built. Call the layer, or "
                 "`build(input_shape)`, first."
             )
-
-
-def sublayers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
-    """All layers within a layer or model, nested ones included, depth first, in their own order, each once."""
-    seen: set[int] = set()
-    waiting = list(reversed(layer._layers))
-    while waiting:
-        found = waiting.pop()
-        if id(found) not in seen:
-            seen.add(id(found))
-            yield found
-            waiting.extend(reversed(found._layers))
 
 
 def _distribution_property(weight: str, prefix: str, role: str) -> property:

@@ -8,9 +8,9 @@ from typing import ClassVar
 import keras
 import tensorflow as tf
 
+from tfp_bnn.core.noise import NoiseSource
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.estimators import Estimator, Flipout
-from tfp_bnn.layers.noise import NoiseSource
 from tfp_bnn.layers.operations import Convolution, DepthwiseConvolution, LinearOperation
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_bnn.arguments import is_integer, is_number
+from tfp_bnn.core.arguments import is_integer, is_number
 from tfp_bnn.layers.stochastic import StochasticLayer
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_bnn.core.noise import NoiseSource
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.estimators import Estimator, Reparameterization
-from tfp_bnn.layers.noise import NoiseSource
 from tfp_bnn.layers.operations import LinearOperation, Lookup
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfp_bnn.layers.noise import NoiseSource
+from tfp_bnn.core.noise import NoiseSource
 from tfp_bnn.layers.operations import LinearOperation
 from tfp_bnn.layers.variational_weight import VariationalWeight
 from tfp_bnn.posteriors import Posterior

@@ -8,10 +8,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_bnn.arguments import is_integer
+from tfp_bnn.core.arguments import is_integer
+from tfp_bnn.core.noise import NoiseSource
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.estimators import Estimator, Reparameterization, check_combination
-from tfp_bnn.layers.noise import NoiseSource
 from tfp_bnn.posteriors import POSTERIORS, Posterior
 from tfp_bnn.priors import PRIORS, Normal, Prior
 

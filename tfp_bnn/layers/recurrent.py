@@ -9,10 +9,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_bnn.arguments import is_integer
+from tfp_bnn.core.arguments import is_integer
+from tfp_bnn.core.noise import NoiseSource
 from tfp_bnn.layers.base import PLAIN_DRAW, VariationalLayer
 from tfp_bnn.layers.estimators import Flipout
-from tfp_bnn.layers.noise import NoiseSource
 from tfp_bnn.layers.operations import LinearOperation, MatMul
 
 Step = Callable[[tf.Tensor, Sequence[tf.Tensor]], tuple[tf.Tensor, list[tf.Tensor]]]

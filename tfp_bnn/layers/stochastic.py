@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from tfp_bnn.layers.noise import NoiseSource, NoiseStreams, layer_key, scoped_noise
+from tfp_bnn.core.noise import NoiseSource, NoiseStreams, layer_key, scoped_noise
 
 
 class StochasticLayer(keras.layers.Layer):

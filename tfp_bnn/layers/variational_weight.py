@@ -9,35 +9,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_bnn.layers.noise import NoiseSource, scoped_noise
+from tfp_bnn.core.noise import NoiseSource
 from tfp_bnn.posteriors import Posterior
 from tfp_bnn.priors import Prior
-
-
-class SharedPrior:
-    """A prior with one learned or inferred scale for several weights. Its variables belong to a model.
-
-    Args:
-        prior: of all the weights that share it; `prior.shared` is the name.
-        add_weight: makes float32 variables in the model.
-    """
-
-    def __init__(self, prior: Prior, add_weight: Callable[..., keras.Variable]) -> None:
-        self.prior = prior
-        self.weights = prior.add_weights(add_weight, str(prior.shared), ())
-
-    def natural(self) -> dict[str, np.ndarray]:
-        """The parameters of the scale in natural units: `scale`, and `scale_spread` where it is inferred; float32."""
-        return self.prior.natural(self.weights)
-
-    def noise_of_scale(self, noise: NoiseSource) -> tf.Tensor:
-        """The standard normal scalar that draws an inferred scale; `noise` serves outside of a forward pass."""
-        scoped = scoped_noise(self)
-        return (noise if scoped is None else scoped).normal("prior_scale", ())
-
-    def hyper_kl(self, noise: NoiseSource) -> tf.Tensor:
-        """KL(q(s) || p(s)) of an inferred scale in nats, float32 scalar; 0 for a learned one."""
-        return self.prior.hyper_kl(self.weights, self.noise_of_scale(noise))
+from tfp_bnn.priors.shared_scales import SharedPrior
 
 
 class VariationalWeight:

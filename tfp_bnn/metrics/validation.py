@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfp_bnn.arguments import is_integer, is_number
+from tfp_bnn.core.arguments import is_integer, is_number
 
 SUM_TOLERANCE = 1e-3
 

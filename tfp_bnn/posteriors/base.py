@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_bnn.arguments import is_number, require_array
-from tfp_bnn.registry import Spec, SpecRegistry
+from tfp_bnn.core.arguments import is_number, require_array
+from tfp_bnn.core.registry import Spec, SpecRegistry
 
 FLOAT32_EPS = float(np.finfo(np.float32).eps)
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_bnn.arguments import require_array
+from tfp_bnn.core.arguments import require_array
 from tfp_bnn.posteriors.base import POSTERIORS, NormalNoise, Posterior
 
 

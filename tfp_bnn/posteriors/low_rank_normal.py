@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 from tensorflow_probability import random as tfp_random
 
-from tfp_bnn.arguments import is_integer, require_array
+from tfp_bnn.core.arguments import is_integer, require_array
 from tfp_bnn.posteriors.base import POSTERIORS, NormalNoise, ScaledPosterior, kl_to_independent_normal
 
 _LOG_2_PI = math.log(2 * math.pi)

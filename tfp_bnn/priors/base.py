@@ -12,9 +12,9 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from tfp_bnn.arguments import require_positive
-from tfp_bnn.hyperpriors import HYPERPRIORS, Hyperprior
-from tfp_bnn.registry import Spec, SpecRegistry
+from tfp_bnn.core.arguments import require_positive
+from tfp_bnn.core.registry import Spec, SpecRegistry
+from tfp_bnn.priors.hyperpriors import HYPERPRIORS, Hyperprior
 
 _SCALE_FLOOR = 1e-3
 _INITIAL_SPREAD = 0.1

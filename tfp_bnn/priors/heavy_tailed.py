@@ -8,9 +8,9 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_bnn.arguments import require_positive
-from tfp_bnn.hyperpriors import Hyperprior
+from tfp_bnn.core.arguments import require_positive
 from tfp_bnn.priors.base import PRIORS, ScaledPrior
+from tfp_bnn.priors.hyperpriors import Hyperprior
 
 
 @PRIORS.register("laplace")

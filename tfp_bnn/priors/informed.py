@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_bnn.arguments import is_number, require_array, require_positive
+from tfp_bnn.core.arguments import is_number, require_array, require_positive
 from tfp_bnn.priors.base import PRIORS, Prior
 
 

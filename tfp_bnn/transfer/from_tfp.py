@@ -16,10 +16,11 @@ import tensorflow as tf
 
 import tfp_bnn.layers
 from tfp_bnn.likelihoods import Likelihood
-from tfp_bnn.models import VariationalModel
-from tfp_bnn.schedules import Schedule
+from tfp_bnn.models.functional import VariationalModel
 from tfp_bnn.transfer.output_activation import find_output_activation
+from tfp_bnn.transfer.tf_keras_graph import calls_in_order, has_callable_losses, is_graph, name_of_input
 from tfp_bnn.transfer.tfp_weights import read_weight
+from tfp_bnn.variational.schedules import Schedule
 
 # As classes: the public names Convolution1DFlipout and so on are aliases of these, here and in TFP.
 _TFP_LAYERS = (
@@ -121,15 +122,12 @@ class _Rebuilding:
         def new(value: Any) -> Any:
             return tensors.get(id(value), value)
 
-        for _, nodes in sorted(model._nodes_by_depth.items(), reverse=True):
-            for node in nodes:
-                if node.is_input:
-                    continue
-                args, kwargs = tf.nest.map_structure(new, (node.call_args, node.call_kwargs))
-                # Keras 2 also records the arguments that were left out.
-                kwargs = {name: value for name, value in kwargs.items() if value is not None}
-                outputs = self._call(node.layer, args, kwargs)
-                tensors |= zip(map(id, tf.nest.flatten(node.outputs)), tf.nest.flatten(outputs), strict=True)
+        for node in calls_in_order(model):
+            args, kwargs = tf.nest.map_structure(new, (node.call_args, node.call_kwargs))
+            # Keras 2 also records the arguments that were left out.
+            kwargs = {name: value for name, value in kwargs.items() if value is not None}
+            outputs = self._call(node.layer, args, kwargs)
+            tensors |= zip(map(id, tf.nest.flatten(node.outputs)), tf.nest.flatten(outputs), strict=True)
         return keras.Model(*tf.nest.map_structure(new, (model.input, model.output)), name=model.name)
 
     def _call(self, layer: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -165,7 +163,7 @@ class _Rebuilding:
             return self._bayesian(layer)
         if module.startswith("tf_keras.") and kind in _KERAS_LAYERS:
             return self._deterministic(layer, always_on)
-        if _is_graph(layer):
+        if is_graph(layer):
             return self.model(layer), lambda twin: None
         if any(cls.__name__ == "DistributionLambda" for cls in type(layer).__mro__):
             raise ValueError(
@@ -190,7 +188,7 @@ class _Rebuilding:
         for name, weight in found.items():
             arguments |= {f"{name}_{role}": spec for role, spec in weight.specs.items()}
             self.differences += [f"{layer.name}: {difference}" for difference in weight.differences]
-        if getattr(layer, "_callable_losses", ()):
+        if has_callable_losses(layer):
             self.differences.append(f"{layer.name}: the regularizers of its posteriors are left out")
         if any(variable.constraint is not None for variable in layer.variables):
             self.differences.append(f"{layer.name}: the constraints of its posteriors are left out")
@@ -249,7 +247,7 @@ def _check_model(model: Any) -> None:
     names = {cls.__name__ for cls in type(model).__mro__ if cls.__module__.startswith("tf_keras.")}
     if "Model" not in names:
         raise TypeError(f"Got {model!r} of type {type(model).__name__!r}. {expected}")
-    if not _is_graph(model):
+    if not is_graph(model):
         if "Sequential" in names:
             raise ValueError(
                 f"The model {model.name!r} is not built, so that it has no weights yet. {expected} Call "
@@ -268,13 +266,8 @@ def _check_model(model: Any) -> None:
         )
 
 
-def _is_graph(layer: Any) -> bool:
-    """Whether it is a model of `tf_keras` whose graph of layers is known."""
-    return bool(getattr(layer, "_is_graph_network", False))
-
-
 def _input(tensor: Any) -> keras.KerasTensor:
-    name = tensor._keras_history.layer.name
+    name = name_of_input(tensor)
     if not isinstance(tensor.type_spec, tf.TensorSpec):
         raise ValueError(f"The input {name!r} is {tensor.type_spec}; expected a dense tensor.")
     return keras.Input(tensor.shape[1:], dtype=tensor.dtype.name, name=name)

@@ -8,14 +8,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfp_bnn.arguments import is_number, require_positive
-from tfp_bnn.layers.base import VariationalLayer, sublayers
+from tfp_bnn.core.arguments import is_number, require_positive
+from tfp_bnn.core.layer_tree import has_sublayers, sublayers
+from tfp_bnn.core.registry import unknown_name_message
+from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.variational_weight import VariationalWeight
+from tfp_bnn.models.variational_mixin import VariationalMixin
+from tfp_bnn.models.weight_record import plain_variables
 from tfp_bnn.posteriors import POSTERIORS
 from tfp_bnn.priors import Informed
-from tfp_bnn.registry import unknown_name_message
-from tfp_bnn.variational_mixin import VariationalMixin
-from tfp_bnn.weight_distributions import plain_variables
 
 
 def informed_prior(
@@ -167,7 +168,7 @@ def _with_prior(config: Any, prior: Informed) -> Any:
 def _layers_by_name(model: Any) -> dict[str, keras.layers.Layer]:
     found: dict[str, keras.layers.Layer] = {}
     for layer in sublayers(model):
-        if layer.weights and not layer._layers:
+        if layer.weights and not has_sublayers(layer):
             if layer.name in found:
                 raise ValueError(f"Two layers are named {layer.name!r}. Give layers unique names.")
             found[layer.name] = layer

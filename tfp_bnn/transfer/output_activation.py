@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from tfp_bnn.core.layer_tree import maker_of
 from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
 from tfp_bnn.transfer.rebuilding import count_calls, graph_ends, is_graph
 
@@ -104,7 +105,7 @@ def find_output_activation(model: keras.Model) -> OutputActivation:
     _, tensor = graph_ends(model)
     while True:
         (tensor,) = keras.tree.flatten(tensor)
-        operation, node_index, _ = tensor._keras_history
+        operation, before = maker_of(tensor)
         if calls[id(operation)] > 1:
             obstacle = f"{operation.name!r} is called {calls[id(operation)]} times in the model"
         if is_graph(operation) and len(operation.outputs) == 1:
@@ -113,8 +114,6 @@ def find_output_activation(model: keras.Model) -> OutputActivation:
         activation = _activation(operation)
         if isinstance(operation, keras.layers.Wrapper):
             obstacle = f"{operation.name!r} wraps it"
-        node = operation._inbound_nodes[node_index]
-        before = node.input_tensors
         if len(before) > 1:
             obstacle = f"{operation.name!r} has several inputs, such as a mask"
         if activation in _WITHOUT_EFFECT and _is_pure(operation) and before:

@@ -9,7 +9,15 @@ from typing import Any, NamedTuple
 
 import keras
 
-from tfp_bnn.layers.base import sublayers
+from tfp_bnn.core.layer_tree import (
+    calls_by_operation,
+    graph_of,
+    is_functional,
+    maker_of,
+    run_through_graph,
+    seed_generators,
+    sublayers,
+)
 
 
 class Rebuilt(NamedTuple):
@@ -65,7 +73,7 @@ def check_graph(model: Any, function: str) -> None:
             f"({type(model).__name__}) whose `call` is code. Make a Functional model of it first, as in "
             "x = keras.Input(shape); keras.Model(x, model.call(x)), which keeps its layers and their weights."
         )
-    if isinstance(model, keras.Sequential) and model._functional is None:
+    if graph_of(model) is None:
         raise ValueError(
             f"The model {model.name!r} is not built, so that it has no weights yet. Begin it with a `keras.Input`, or "
             "call model.build(input_shape), with None for the batch axis."
@@ -74,9 +82,7 @@ def check_graph(model: Any, function: str) -> None:
 
 def is_graph(operation: keras.Operation) -> bool:
     """Whether an operation is a Functional or Sequential model that computes what its graph says."""
-    if not isinstance(operation, keras.Model) or not (
-        isinstance(operation, keras.Sequential) or hasattr(operation, "_run_through_graph")
-    ):
+    if not isinstance(operation, keras.Model) or not is_functional(operation):
         return False
     owner = next(cls for cls in type(operation).__mro__ if "call" in vars(cls))
     return owner.__module__.startswith("keras.")
@@ -112,8 +118,7 @@ def count_calls(model: keras.Model) -> Counter[int]:
     graphs = {id(model): model, **{id(found): found for _, found in operations(model) if is_graph(found)}}
     calls: Counter[int] = Counter()
     for graph in graphs.values():
-        functional = graph._functional if isinstance(graph, keras.Sequential) else graph
-        calls.update(id(node.operation) for nodes in functional._nodes_by_depth.values() for node in nodes)
+        calls.update(calls_by_operation(graph))
     return calls
 
 
@@ -133,7 +138,7 @@ def copy_state(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 old.save_assets(folder)
                 new.load_assets(folder)
-        for generator, copy in zip(old._seed_generators, new._seed_generators, strict=True):
+        for generator, copy in zip(seed_generators(old), seed_generators(new), strict=True):
             copy.state.assign(generator.state)
 
 
@@ -152,7 +157,7 @@ class _Rebuilder:
             new = keras.Sequential(layers, name=model.name)
         else:
             inputs = keras.tree.map_structure(_input_like, model.input)
-            new = keras.Model(inputs, model._run_through_graph(inputs, self._call), name=model.name)
+            new = keras.Model(inputs, run_through_graph(model, inputs, self._call), name=model.name)
         self._models.append((model, new))
         return new
 
@@ -204,7 +209,7 @@ class _Rebuilder:
 
 
 def _input_like(tensor: keras.KerasTensor) -> keras.KerasTensor:
-    layer = tensor._keras_history[0]
+    layer, _ = maker_of(tensor)
     return type(layer).from_config(layer.get_config()).output
 
 

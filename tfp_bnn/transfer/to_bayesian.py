@@ -10,18 +10,18 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bnn import layers as bayesian
-from tfp_bnn.arguments import require_positive
+from tfp_bnn.core.arguments import require_positive
+from tfp_bnn.core.registry import unknown_name_message
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.likelihoods import Categorical, Likelihood
-from tfp_bnn.models import VariationalModel
+from tfp_bnn.models.data_checks import several_outputs_message
+from tfp_bnn.models.functional import VariationalModel
+from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.posteriors.base import FLOAT32_EPS
 from tfp_bnn.priors import PRIORS, Informed, Prior
-from tfp_bnn.registry import unknown_name_message
-from tfp_bnn.schedules import Schedule
-from tfp_bnn.training_data import several_outputs_message
 from tfp_bnn.transfer.output_activation import find_output_activation
 from tfp_bnn.transfer.rebuilding import check_graph, copy_state, graph_ends, operations, rebuild
-from tfp_bnn.variational_mixin import VariationalMixin
+from tfp_bnn.variational.schedules import Schedule
 
 # By exact class: a subclass may compute something else.
 TWINS: Mapping[type[keras.layers.Layer], type[VariationalLayer]] = {

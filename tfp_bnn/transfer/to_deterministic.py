@@ -7,11 +7,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfp_bnn.core.layer_tree import sublayers
 from tfp_bnn.layers import HierarchicalDenseReparameterization, LSTMFlipout, MCDropout
-from tfp_bnn.layers.base import VariationalLayer, sublayers
+from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.stochastic import StochasticLayer
 from tfp_bnn.likelihoods import LIKELIHOODS
-from tfp_bnn.models import VariationalModel, VariationalSequential
+from tfp_bnn.models.functional import VariationalModel, VariationalSequential
 from tfp_bnn.transfer.rebuilding import check_graph, graph_ends, rebuild
 
 _PROBABILITIES = {"categorical": "softmax", "bernoulli": "sigmoid"}

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfp_bnn.arguments import is_integer, require_positive
+from tfp_bnn.core.arguments import is_integer, require_positive
+from tfp_bnn.core.registry import unknown_name_message
+from tfp_bnn.models.training_state import restore_training_state, training_state
+from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.priors import Informed
-from tfp_bnn.registry import unknown_name_message
-from tfp_bnn.training_state import restore_training_state, training_state
 from tfp_bnn.transfer.informed_priors import transfer_posterior
-from tfp_bnn.variational_mixin import VariationalMixin
 
 INFLATES = (1.0, 10.0, 100.0)
 HEAD_SCALES = (1.0, 3.0)

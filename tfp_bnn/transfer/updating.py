@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.transfer.informed_priors import informed_prior
-from tfp_bnn.variational_mixin import VariationalMixin
 
 
 def update(

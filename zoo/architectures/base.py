@@ -12,10 +12,10 @@ import numpy.typing as npt
 from pydantic import Field, field_validator, model_validator
 
 import tfp_bnn
+from tfp_bnn.core.registry import Registry, SpecRegistry
 from tfp_bnn.likelihoods import LIKELIHOODS
 from tfp_bnn.priors import PRIORS
-from tfp_bnn.registry import Registry, SpecRegistry
-from zoo.validation import Strict
+from zoo.core.validation import Strict
 
 _Value = str | bool | int | float | None
 # A name, or a mapping of a name and arguments, of which one may be such a mapping again: a prior's hyperprior.

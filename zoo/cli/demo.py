@@ -31,10 +31,10 @@ def demo(
     """Load a pretrained posterior, judge it, show what it is least certain of, and train it again for a few epochs."""
     import numpy as np
 
-    from zoo.artifacts import load_model
-    from zoo.cards import read_artifact
     from zoo.datasets import load_dataset
-    from zoo.evaluation import evaluate
+    from zoo.evaluation.card_numbers import evaluate
+    from zoo.hub.artifacts import load_model
+    from zoo.hub.cards import read_artifact
     from zoo.training import train
 
     with working(f"loading {MODEL}"):

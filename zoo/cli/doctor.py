@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from zoo.cli.models import JsonOption
-from zoo.manifest import bundled_models, read_verified, saved_models_folder, to_json
+from zoo.hub.manifest import bundled_models, read_verified, saved_models_folder, to_json
 
 _PACKAGES = (
     "tfp_bnn",

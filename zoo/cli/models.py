@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.manifest import bundled_models, to_json
+from zoo.hub.manifest import bundled_models, to_json
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 TrustOption = Annotated[
@@ -44,7 +44,7 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Show the card of a model."""
-    from zoo.cards import read_artifact
+    from zoo.hub.cards import read_artifact
 
     artifact = read_artifact(name)
     if json:

@@ -34,9 +34,9 @@ def predict(
     A CSV file has a row for each input and a column for each feature, with or without a header; an NPY file holds an
     array of shape (n, ...); images are converted to the size and the pixel range of the model.
     """
-    from zoo.artifacts import open_model
-    from zoo.cards import read_artifact
-    from zoo.inputs import read_inputs
+    from zoo.datasets.input_files import read_inputs
+    from zoo.hub.artifacts import open_model
+    from zoo.hub.cards import read_artifact
 
     config = read_artifact(name)["config"]
     labels, x = read_inputs(files, tuple(config["config"]["input_shape"]), config["config"].get("pixel_max") or 255.0)

@@ -12,7 +12,7 @@ import typer
 
 from zoo.cli.models import JsonOption, TrustOption
 from zoo.cli.progress import say, training_progress, working
-from zoo.manifest import to_json
+from zoo.hub.manifest import to_json
 
 
 def add_to(app: typer.Typer) -> None:
@@ -112,7 +112,7 @@ def finetune(
 
     What is chosen by cross-validation (auto) uses the training split alone.
     """
-    from zoo.fine_tuning import fine_tune
+    from zoo.training.fine_tuning import fine_tune
 
     with working(f"fine-tuning {name} on {dataset}"):
         done = fine_tune(
@@ -167,10 +167,10 @@ def evaluate(
     """
     if report is None and (overwrite or ood is not None):
         raise ValueError("--ood and --overwrite say how a report is written: give --report DIR together with them.")
-    from zoo.artifacts import open_model
-    from zoo.cards import read_artifact
-    from zoo.evaluation import UNIFORM
-    from zoo.evaluation import evaluate as measure
+    from zoo.evaluation.card_numbers import UNIFORM
+    from zoo.evaluation.card_numbers import evaluate as measure
+    from zoo.hub.artifacts import open_model
+    from zoo.hub.cards import read_artifact
 
     config = read_artifact(name)["config"]
     dataset = dataset or config["data"].get("dataset")
@@ -182,7 +182,7 @@ def evaluate(
         if report is None:
             metrics = measure(model, dataset, split, num_samples, seed, calibrated)
         else:
-            from zoo.evaluation_report import write_evaluation_report
+            from zoo.evaluation.report import write_evaluation_report
 
             ood = ood or UNIFORM
             words = ["tfp-bnn", "evaluate", name, "--dataset", dataset, "--split", split]

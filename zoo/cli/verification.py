@@ -11,10 +11,10 @@ import typer
 
 from zoo.cli.models import JsonOption
 from zoo.cli.progress import working
-from zoo.manifest import bundled_models, locate, to_json
+from zoo.hub.manifest import bundled_models, locate, to_json
 
 if TYPE_CHECKING:
-    from zoo.verification import Check
+    from zoo.evaluation.verification import Check
 
 # Width of the column with names such as test_uncalibrated/mutual_information.
 _QUANTITY = 38
@@ -46,9 +46,9 @@ def verify(
         locate(name)
     if results is not None and not full:
         raise ValueError("The results are numbers of the whole test split: give --full together with --results.")
-    from zoo.report import write_results
-    from zoo.verification import GOLDEN, Status
-    from zoo.verification import verify as verify_model
+    from zoo.evaluation.results_table import write_results
+    from zoo.evaluation.verification import GOLDEN, Status
+    from zoo.evaluation.verification import verify as verify_model
 
     width = max([len(name) for name in names], default=4)
     if not json:

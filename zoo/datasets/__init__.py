@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from tfp_bnn.registry import unknown_name_message
+from tfp_bnn.core.registry import unknown_name_message
 from zoo.datasets.base import DATASETS, DataMissingError, Dataset, Split
 
 __all__ = [

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import train_test_split
 
-from tfp_bnn.registry import Registry, unknown_name_message
+from tfp_bnn.core.registry import Registry, unknown_name_message
 
 Task = Literal["classification", "regression"]
 

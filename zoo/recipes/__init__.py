@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from tfp_bnn.registry import unknown_name_message
+from tfp_bnn.core.registry import unknown_name_message
+from zoo.core.validation import validate
 from zoo.recipes.schema import AugmentationRecipe, EvaluationRecipe, OptimizerRecipe, Recipe
-from zoo.validation import validate
 
 __all__ = [
     "AugmentationRecipe",

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from zoo.architectures import ARCHITECTURES
+from zoo.core.names import check_name
+from zoo.core.validation import Strict
 from zoo.datasets import check_dataset_name
-from zoo.names import check_name
-from zoo.validation import Strict
 
 
 class OptimizerRecipe(Strict):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tfp_bnn.callbacks import BayesianTensorBoard
 from zoo.datasets import DataMissingError, Dataset
-from zoo.evaluation import out_of_distribution_block
+from zoo.evaluation.card_numbers import out_of_distribution_block
 from zoo.recipes import Recipe, recipe_text
 
 _DESCRIBED = ("architecture", "dataset", "model", "augmentation", "batch_size", "epochs", "warmup", "beta", "seed")

@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
-from zoo.cards import parse_tensors
-from zoo.manifest import MANIFEST_NAME, describe_files, read_manifest, read_verified
+from zoo.hub.cards import parse_tensors
+from zoo.hub.manifest import MANIFEST_NAME, describe_files, read_manifest, read_verified
 
 SCHEMA_VERSION = 1
 _PREFIX, _WORKING = "generation-", ".writing-"
@@ -89,7 +89,7 @@ class Checkpoints:
         Args:
             steps: of the whole run.
             progress: where the run stands.
-            arrays: `tfp_bnn.training_state`.
+            arrays: `tfp_bnn.models.training_state`.
 
         Returns:
             Its folder.

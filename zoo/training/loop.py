@@ -16,10 +16,11 @@ import numpy as np
 import tensorflow as tf
 
 import tfp_bnn
-from tfp_bnn.diagnosis import has_finite_weights, non_finite_layer
-from tfp_bnn.fit_callbacks import tell_direction
-from tfp_bnn.training_data import check_examples, invalid_arguments_as_value_errors
-from tfp_bnn.training_state import restore_training_state, training_state
+from tfp_bnn.core.checks import invalid_arguments_as_value_errors
+from tfp_bnn.models.data_checks import check_examples
+from tfp_bnn.models.diagnosis import has_finite_weights, non_finite_layer
+from tfp_bnn.models.fit_callbacks import tell_direction
+from tfp_bnn.models.training_state import restore_training_state, training_state
 from zoo.datasets import Dataset
 from zoo.recipes import Recipe
 from zoo.training.augmentation import augment, augmentation_draws

@@ -11,8 +11,8 @@ import scipy.stats
 import tensorflow as tf
 
 import tfp_bnn
+from tfp_bnn.core.noise import Noise, NoNoise, noise_scope
 from tfp_bnn.layers import DenseFlipout, MCDropout, StochasticLayer, VariationalLayer
-from tfp_bnn.layers.noise import Noise, NoNoise, noise_scope
 
 RATE = 0.3
 FALSE_FAILURE_RATE = 1e-6

@@ -12,9 +12,9 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 import tfp_bnn
+from tfp_bnn.core.noise import NoNoise, noise_scope
 from tfp_bnn.layers import EmbeddingReparameterization
-from tfp_bnn.layers.noise import NoNoise, noise_scope
-from tfp_bnn.weight_distributions import assign_weight_distributions, weight_distributions
+from tfp_bnn.models.weight_record import assign_weight_distributions, weight_distributions
 
 IDS = np.array([[4, 9, 0], [9, 9, 3]])
 

@@ -13,6 +13,7 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
+from tfp_bnn.core.noise import Noise, noise_scope
 from tfp_bnn.layers import (
     Convolution1DFlipout,
     Convolution1DLocalReparameterization,
@@ -30,7 +31,6 @@ from tfp_bnn.layers import (
     DepthwiseConvolution2DFlipout,
     SeparableConvolution2DFlipout,
 )
-from tfp_bnn.layers.noise import Noise, noise_scope
 
 from .conformance.reference import expected_outputs, randomize
 

@@ -11,9 +11,9 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 import tfp_bnn
+from tfp_bnn.core.noise import NoNoise, noise_scope
 from tfp_bnn.layers import HierarchicalDenseReparameterization
-from tfp_bnn.layers.noise import NoNoise, noise_scope
-from tfp_bnn.weight_distributions import assign_weight_distributions, weight_distributions
+from tfp_bnn.models.weight_record import assign_weight_distributions, weight_distributions
 
 UNITS, NUM_GROUPS = 3, 4
 GROUPS = np.array([3, 0, 0, 2, 1, 3])

@@ -16,6 +16,7 @@ import pytest
 import tensorflow as tf
 
 import tfp_bnn
+from tfp_bnn.core.noise import noise_scope
 from tfp_bnn.layers import (
     Convolution2DFlipout,
     Convolution2DLocalReparameterization,
@@ -26,7 +27,6 @@ from tfp_bnn.layers import (
     HierarchicalDenseReparameterization,
     LSTMFlipout,
 )
-from tfp_bnn.layers.noise import noise_scope
 
 from .conformance.cases import LAYERS, OPERATIONS, Case, operation_of
 

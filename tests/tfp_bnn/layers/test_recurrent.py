@@ -18,9 +18,9 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 import tfp_bnn
+from tfp_bnn.core.noise import Noise, NoNoise, noise_scope
 from tfp_bnn.layers import EmbeddingReparameterization, LSTMFlipout, MCDropout
-from tfp_bnn.layers.noise import Noise, NoNoise, noise_scope
-from tfp_bnn.weight_distributions import assign_weight_distributions, weight_distributions
+from tfp_bnn.models.weight_record import assign_weight_distributions, weight_distributions
 
 UNITS, STEPS, FEATURES = 3, 5, 2
 BAYESIAN_BIAS = {"bias_posterior": "mean_field_normal"}

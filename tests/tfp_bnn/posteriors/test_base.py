@@ -12,8 +12,8 @@ import scipy.stats
 import tensorflow as tf
 
 import tfp_bnn
+from tfp_bnn.core.noise import NoNoise
 from tfp_bnn.layers import DenseReparameterization
-from tfp_bnn.layers.noise import NoNoise
 from tfp_bnn.posteriors import POSTERIORS, MeanFieldNormal, Posterior, ScaledPosterior
 from tfp_bnn.priors import PRIORS
 

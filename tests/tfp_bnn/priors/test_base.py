@@ -13,10 +13,10 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_bnn
-from tfp_bnn.hyperpriors import HYPERPRIORS, HalfCauchy, InverseGamma
 from tfp_bnn.layers import DenseFlipout, DenseReparameterization
 from tfp_bnn.posteriors import POSTERIORS
 from tfp_bnn.priors import PRIORS, Normal, Prior, ScaledPrior
+from tfp_bnn.priors.hyperpriors import HYPERPRIORS, HalfCauchy, InverseGamma
 
 tfd = tfp.distributions
 

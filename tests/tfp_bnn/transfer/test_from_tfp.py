@@ -14,7 +14,7 @@ import tensorflow_probability as tfp
 import tf_keras
 
 import tfp_bnn
-from tfp_bnn.layers.noise import NoNoise
+from tfp_bnn.core.noise import NoNoise
 from tfp_bnn.transfer.from_tfp import from_tfp
 
 tfd, tfpl, old = tfp.distributions, tfp.layers, tf_keras.layers

@@ -11,9 +11,9 @@ import tensorflow_probability as tfp
 
 import tfp_bnn
 from tfp_bnn.layers import DenseFlipout, DenseReparameterization
+from tfp_bnn.models.weight_record import assign_weight_distributions, weight_distributions
 from tfp_bnn.priors import Informed
 from tfp_bnn.transfer import informed_prior, transfer_posterior
-from tfp_bnn.weight_distributions import assign_weight_distributions, weight_distributions
 
 tfd = tfp.distributions
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import tfp_bnn
 from tfp_bnn import layers as ours
-from tfp_bnn.layers.noise import Noise, NoNoise
+from tfp_bnn.core.noise import Noise, NoNoise
 from tfp_bnn.transfer.to_bayesian import TWINS, to_bayesian
 
 L = keras.layers

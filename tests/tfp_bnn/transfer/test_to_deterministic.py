@@ -8,7 +8,7 @@ import pytest
 
 import tfp_bnn
 from tfp_bnn import layers as ours
-from tfp_bnn.layers.noise import NoNoise
+from tfp_bnn.core.noise import NoNoise
 from tfp_bnn.layers.stochastic import StochasticLayer
 from tfp_bnn.transfer.to_bayesian import to_bayesian
 from tfp_bnn.transfer.to_deterministic import to_deterministic

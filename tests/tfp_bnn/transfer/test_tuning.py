@@ -13,9 +13,9 @@ from scipy.stats import norm
 
 import tfp_bnn
 from tfp_bnn.layers import DenseReparameterization
+from tfp_bnn.models.weight_record import assign_weight_distributions, weight_distributions
 from tfp_bnn.transfer import Tuner, choose_inflate
 from tfp_bnn.transfer.tuning import HEAD_SCALES, INFLATES
-from tfp_bnn.weight_distributions import assign_weight_distributions, weight_distributions
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(20, 3)).astype(np.float32), RNG.integers(0, 3, 20)

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 import tfp_bnn
 from tfp_bnn.layers import DenseLocalReparameterization
+from tfp_bnn.models.weight_record import assign_weight_distributions, weight_distributions
 from tfp_bnn.transfer import update
-from tfp_bnn.weight_distributions import assign_weight_distributions, weight_distributions
 
 RNG = np.random.default_rng(0)
 NOISE, PRIOR_SCALE = 0.5, 1.0

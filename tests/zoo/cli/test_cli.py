@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import zoo
 from zoo.cli import app, main
-from zoo.inputs import read_inputs
+from zoo.datasets.input_files import read_inputs
 
 
 def run(*arguments: object) -> str:

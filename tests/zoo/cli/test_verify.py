@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from zoo import verification
 from zoo.cli import app, main
 from zoo.datasets import DataMissingError
+from zoo.evaluation import verification
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from tensorboard.util import tensor_util
 
 import zoo
 from tfp_bnn.callbacks import PosteriorDoctor
-from tfp_bnn.weight_distributions import weight_distributions
+from tfp_bnn.models.weight_record import weight_distributions
 from zoo.datasets import DataMissingError
 from zoo.training import board
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zoo.manifest import describe_files
+from zoo.hub.manifest import describe_files
 from zoo.training.checkpoints import CheckpointError, Checkpoints, Progress, describe_array, locked
 
 FINGERPRINT = {"recipe": {"epochs": 3, "optimizer": {"name": "adam"}}, "num_classes": 3}

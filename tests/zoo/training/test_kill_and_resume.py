@@ -24,9 +24,9 @@ import tensorflow as tf
 
 import tfp_bnn
 import zoo
-from tfp_bnn.training_state import training_state
+from tfp_bnn.models.training_state import training_state
 from zoo.recipes import recipe_text
-from zoo.training import build
+from zoo.training.by_recipe import build
 from zoo.training.checkpoints import Checkpoints
 from zoo.training.loop import run
 

@@ -19,9 +19,9 @@ import pytest
 
 import tfp_bnn
 import zoo
-from tfp_bnn.training_state import training_state
+from tfp_bnn.models.training_state import training_state
 from zoo.datasets import Dataset, Split
-from zoo.training import build
+from zoo.training.by_recipe import build
 from zoo.training.checkpoints import CheckpointError, Checkpoints
 from zoo.training.loop import NonFiniteError, TrainingInterrupted, run
 

@@ -7,7 +7,7 @@ import pytest
 
 import zoo
 from tfp_bnn import metrics
-from tfp_bnn.weight_distributions import weight_distributions
+from tfp_bnn.models.weight_record import weight_distributions
 
 RECIPE = {
     "name": "mlp_flipout.tiny",

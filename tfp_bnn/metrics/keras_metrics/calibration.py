@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_bnn.arguments import is_integer
+from tfp_bnn.core.arguments import is_integer
 from tfp_bnn.metrics.keras_metrics.rows import ClassRows, state_dtype
 from tfp_bnn.metrics.validation import number_of_bins
 

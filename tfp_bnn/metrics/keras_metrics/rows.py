@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_bnn.core.layer_tree import mask_of
 from tfp_bnn.metrics.validation import SUM_TOLERANCE
 
 
@@ -127,7 +128,7 @@ def target_rows(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[tf.Tensor
 def row_weights(y_pred: Any, sample_weight: Any, number: tf.Tensor) -> tf.Tensor:
     """The weight of each row, `(n,)`, float64: `sample_weight` of shape `(n,)` or `(n, 1)`, times the mask of Keras."""
     weights = tf.ones([number], tf.float64)
-    for factor in (sample_weight, getattr(y_pred, "_keras_mask", None)):
+    for factor in (sample_weight, mask_of(y_pred)):
         if factor is not None:
             weights *= tf.reshape(tf.cast(tf.convert_to_tensor(factor), tf.float64), [number])
     return weights

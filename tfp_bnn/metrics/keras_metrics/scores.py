@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tfp_bnn.core.registry import unknown_name_message
 from tfp_bnn.metrics.keras_metrics.rows import ClassRows
-from tfp_bnn.registry import unknown_name_message
 
 
 def uncertainty(rows: ClassRows, score: str) -> tf.Tensor:

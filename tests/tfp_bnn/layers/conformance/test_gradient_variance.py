@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_bnn.layers.noise import Noise, noise_scope
+from tfp_bnn.core.noise import Noise, noise_scope
 
 from .cases import LAYER_CASES
 from .reference import randomize

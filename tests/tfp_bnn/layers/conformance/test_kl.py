@@ -11,8 +11,8 @@ import scipy.stats
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_bnn.core.noise import Noise, noise_scope
 from tfp_bnn.layers import DenseReparameterization
-from tfp_bnn.layers.noise import Noise, noise_scope
 from tfp_bnn.posteriors import POSTERIORS
 from tfp_bnn.priors import PRIORS
 

@@ -11,8 +11,8 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
+from tfp_bnn.core.noise import Noise, noise_scope
 from tfp_bnn.layers import VariationalLayer
-from tfp_bnn.layers.noise import Noise, noise_scope
 
 from .cases import CASES, FALSE_FAILURE_RATE, Case, for_each_case
 from .reference import (

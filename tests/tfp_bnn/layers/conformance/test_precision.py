@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfp_bnn.core.noise import noise_scope
 from tfp_bnn.layers import DenseFlipout, LSTMFlipout
-from tfp_bnn.layers.noise import noise_scope
 
 from .cases import LAYER_CASES, for_each_case
 from .reference import randomize

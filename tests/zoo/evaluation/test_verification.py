@@ -1,0 +1,232 @@
+"""Verification: what is true passes, what was changed fails, and what cannot be measured is no pass."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import zoo
+from zoo.datasets import DataMissingError
+from zoo.evaluation import verification
+from zoo.evaluation.card_numbers import measure
+from zoo.evaluation.verification import Status, verify
+from zoo.hub.cards import read_artifact
+from zoo.training.by_recipe import build
+
+
+def by_quantity(checks):
+    return {check.quantity: check for check in checks}
+
+
+def statuses(checks, prefix=""):
+    return {check.status for check in checks if check.quantity.startswith(prefix)}
+
+
+def tamper(rewrite, folder, *keys, by=1.0):
+    """Changes a number of metrics.json, and makes the manifest vouch for the new file."""
+    metrics = json.loads((folder / "metrics.json").read_text())
+    part = metrics
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] += by
+    rewrite("metrics.json", json.dumps(metrics).encode())
+
+
+@pytest.fixture
+def artifact(calibrated_artifact: Path, tmp_path: Path) -> Path:
+    """A copy to spoil, which `rewrite` works on."""
+    return Path(shutil.copytree(calibrated_artifact, tmp_path / "artifact"))
+
+
+# === What is true passes ===
+
+
+def test_quick_verification_of_an_artifact(artifact):
+    checks = verify(artifact)
+    assert [check.quantity for check in checks] == [
+        "golden",
+        *(f"quick/{metric}" for metric in read_artifact(artifact)["metrics"]["quick"]["test"]),
+    ]
+    assert statuses(checks) == {Status.PASSED}
+    assert all(check.standard_error is not None for check in checks[1:])
+
+
+def test_full_verification_measures_every_number_of_the_posterior(artifact):
+    metrics, checks = read_artifact(artifact)["metrics"], verify(artifact, full=True)
+    assert statuses(checks) == {Status.PASSED}
+    expected = {"golden", "num_examples/test", "kl/total"}
+    for block in ("test", "test_uncalibrated", "validation", "posterior"):
+        expected |= {f"{block}/{name}" for name in metrics[block]}
+    expected |= {f"quick/{name}" for name in metrics["quick"]["test"]}
+    expected |= {f"kl/{name}" for name in metrics["kl"]["by_layer"]}
+    expected |= {f"out_of_distribution/{name}" for name in ("mutual_information", "entropy")}
+    assert set(by_quantity(checks)) == expected
+    for check in checks[1:]:
+        assert check.measured == pytest.approx(check.card, rel=1e-4, abs=1e-5)
+
+
+# === What was changed fails ===
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("num_examples",),
+        ("test", "nll"),
+        ("test_uncalibrated", "brier"),
+        ("validation", "entropy"),
+        ("quick", "test", "nll"),
+        ("out_of_distribution", "mutual_information"),
+        ("kl", "total"),
+        ("kl", "by_layer", "logits"),
+        ("posterior", "active_fraction"),
+    ],
+)
+def test_a_number_that_was_changed_fails(artifact, rewrite, keys):
+    tamper(rewrite, artifact, *keys)
+    failed = [check for check in verify(artifact, full=True) if check.status is not Status.PASSED]
+    assert [check.quantity.split("/")[-1] for check in failed] == [keys[-1] if len(keys) > 1 else "test"]
+    assert failed[0].status is Status.FAILED
+    assert failed[0].card == pytest.approx(failed[0].measured + 1.0, abs=1e-3)
+
+
+def test_tolerance_is_four_standard_errors(artifact, rewrite):
+    error = by_quantity(verify(artifact))["quick/nll"].standard_error
+    assert 1e-4 < error < 0.1
+    tamper(rewrite, artifact, "quick", "test", "nll", by=3.9 * error)
+    assert by_quantity(verify(artifact))["quick/nll"].status is Status.PASSED
+    tamper(rewrite, artifact, "quick", "test", "nll", by=0.3 * error)
+    assert by_quantity(verify(artifact))["quick/nll"].status is Status.FAILED
+
+
+def test_a_standard_error_on_the_card_has_no_say(artifact, rewrite):
+    metrics = json.loads((artifact / "metrics.json").read_text())
+    metrics["quick"]["test"] |= {"nll": 9.0, "standard_error": 100.0}
+    rewrite("metrics.json", json.dumps(metrics).encode())
+    checks = by_quantity(verify(artifact))
+    assert checks["quick/nll"].status is Status.FAILED
+    assert checks["quick/standard_error"].status is Status.FAILED
+    assert checks["quick/standard_error"].message == "The model has no such number."
+
+
+def test_a_number_that_the_card_hides_fails(artifact, rewrite):
+    metrics = json.loads((artifact / "metrics.json").read_text())
+    del metrics["quick"]["test"]["ece"]
+    rewrite("metrics.json", json.dumps(metrics).encode())
+    check = by_quantity(verify(artifact))["quick/ece"]
+    assert (check.status, check.message) == (Status.FAILED, "The card has no such number.")
+
+
+def test_a_weight_that_was_changed_fails_at_the_golden_outputs(artifact, rewrite):
+    tensors = safetensors.numpy.load((artifact / "weights.safetensors").read_bytes())
+    tensors["logits/kernel/loc"][0, 0] += 0.05
+    rewrite("weights.safetensors", safetensors.numpy.save(tensors))
+    golden = by_quantity(verify(artifact))["golden"]
+    assert golden.status is Status.FAILED
+    assert golden.measured > 1e-4
+
+
+def test_a_calibration_that_was_changed_fails(artifact, rewrite):
+    config = json.loads((artifact / "config.json").read_text())
+    config["calibration"]["temperature"] *= 1.5
+    rewrite("config.json", json.dumps(config).encode())
+    checks = by_quantity(verify(artifact, full=True))
+    assert checks["golden"].status is Status.FAILED
+    assert statuses(checks.values(), "test_uncalibrated/") == {Status.PASSED}
+
+
+def test_damaged_files_are_a_failed_check(artifact):
+    with (artifact / "weights.safetensors").open("ab") as file:
+        file.write(b"x")
+    (check,) = verify(artifact, full=True)
+    assert (check.quantity, check.status, check.measured) == ("artifact", Status.FAILED, None)
+    assert "is not the one that was published" in check.message
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "says"),
+    [
+        ("metrics.json", "{}", "no numbers that could be measured again"),
+        ("metrics.json", "[1]", "no numbers that could be measured again"),
+        ("metrics.json", '{"test": 5, "num_samples": "many"}', "num_samples"),
+        ("metrics.json", '{"out_of_distribution": {"data": 3}, "kl": 3}', "out_of_distribution"),
+        ("golden.safetensors", None, "'inputs' and 'mean' were expected"),
+    ],
+)
+def test_malformed_files_are_a_failed_check(artifact, rewrite, file, text, says):
+    rewrite(file, text.encode() if text is not None else safetensors.numpy.save({"mean": np.zeros(2, np.float32)}))
+    last = verify(artifact, full=True)[-1]
+    assert (last.quantity, last.status) == ("artifact", Status.FAILED)
+    assert says in last.message
+
+
+def test_unknown_name_names_the_nearest():
+    with pytest.raises(ValueError, match=r"Did you mean 'mlp_flipout\.iris'"):
+        verify("mlp_flipout.irs")
+
+
+# === What cannot be measured is no pass ===
+
+
+def no_data(name):
+    raise DataMissingError(f"The dataset {name!r} is not prepared.")
+
+
+def test_missing_data_are_neither_passed_nor_failed(artifact, monkeypatch):
+    monkeypatch.setattr(verification, "load_dataset", no_data)
+    checks = verify(artifact, full=True)
+    for block in ("num_examples/", "test/", "test_uncalibrated/", "validation/", "quick/", "out_of_distribution/"):
+        assert statuses(checks, block) == {Status.NOT_MEASURED}
+    for block in ("golden", "kl/", "posterior/"):
+        assert statuses(checks, block) == {Status.PASSED}
+    nll = by_quantity(checks)["test/nll"]
+    assert nll.card is not None
+    assert nll.measured is None
+    assert "is not prepared" in nll.message
+
+
+def test_missing_out_of_distribution_data_leave_the_rest_to_be_measured(artifact, rewrite, monkeypatch):
+    metrics = json.loads((artifact / "metrics.json").read_text())
+    metrics["out_of_distribution"]["data"] = "wine"
+    rewrite("metrics.json", json.dumps(metrics).encode())
+    monkeypatch.setattr("zoo.evaluation.card_numbers.load_dataset", no_data)
+    checks = verify(artifact, full=True)
+    assert statuses(checks, "out_of_distribution/") == {Status.NOT_MEASURED}
+    assert {check.status for check in checks if not check.quantity.startswith("out_")} == {Status.PASSED}
+
+
+def test_a_measured_number_that_is_not_finite_fails(artifact, monkeypatch):
+    monkeypatch.setattr(verification, "score", lambda predictive, y: {"nll": float("nan")})
+    check = by_quantity(verify(artifact))["quick/nll"]
+    assert (check.status, check.measured) == (Status.FAILED, None)
+    assert "nan" in check.message
+
+
+def test_regression_is_verified_too(tmp_path):
+    recipe = zoo.load_recipe(
+        {
+            "name": "mlp_flipout.d",
+            "architecture": "mlp_flipout",
+            "dataset": "diabetes",
+            "model": {"hidden": [8], "kernel_prior": "scale_mixture"},
+            "standardize_inputs": True,
+            "standardize_targets": True,
+            "evaluation": {"num_samples": 5},
+        }
+    )
+    data = zoo.load_dataset("diabetes")
+    model = build(recipe, data)
+    model.fit(data.train.x, data.train.y, epochs=2, verbose=0)
+    numbers = measure(model, data, recipe.evaluation)
+    about = {"dataset": data.name, "task": data.task}
+    folder = zoo.save_artifact(model, tmp_path / "d", recipe=recipe, metrics=numbers, data=about)
+    checks = verify(folder, full=True)
+    assert statuses(checks) == {Status.PASSED}
+    # The KL to a scale mixture is drawn.
+    assert by_quantity(checks)["kl/logits"].standard_error > 0
+    assert by_quantity(checks)["out_of_distribution/epistemic_std"].standard_error > 0

@@ -1,0 +1,157 @@
+"""Architectures, by name and by arguments."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import tfp_bnn
+import zoo
+from tfp_bnn.models.weight_record import assign_weight_distributions, count_weights, weight_distributions
+from zoo.architectures import ARCHITECTURES
+from zoo.architectures.base import column_moments
+
+ARGUMENTS = {
+    "hierarchical_mlp": {"input_shape": (4,), "num_outputs": 3, "num_groups": 5},
+    "mlp_flipout": {"input_shape": (4,), "num_outputs": 3},
+    "lenet5_flipout": {"input_shape": (28, 28, 1), "num_outputs": 10},
+    "seedcnn_flipout": {"input_shape": (28, 28, 1), "num_outputs": 10},
+}
+
+
+def test_every_architecture_is_tested():
+    assert set(ARGUMENTS) == set(ARCHITECTURES)
+    assert len(ARCHITECTURES) >= 3
+
+
+@pytest.mark.parametrize("name", sorted(ARGUMENTS))
+class TestEveryArchitecture:
+    def test_predicts_trains_and_is_described(self, name):
+        model = zoo.create_model(name, seed=0, **ARGUMENTS[name])
+        x = model.architecture.config.some_inputs(8).astype("float32")
+        y = np.arange(8) % ARGUMENTS[name]["num_outputs"]
+        model.compile("adam", metrics=["accuracy"])
+        assert np.isfinite(model.fit(x, y, verbose=0).history["loss"]).all()
+        assert model.posterior_predictive(x, num_samples=2).mean().shape == (8, ARGUMENTS[name]["num_outputs"])
+        assert ARCHITECTURES[name].description.endswith(".")
+        assert ARCHITECTURES[name].config.__doc__
+
+    def test_config_round_trip(self, name, tmp_path):
+        model = zoo.create_model(name, kernel_prior="scale_mixture", **ARGUMENTS[name])
+        restored = zoo.load_artifact(zoo.save_artifact(model, tmp_path / "x"), trust=True)
+        assert restored.architecture == model.architecture
+
+    def test_a_shared_prior_stays_one_in_an_artifact(self, name, tmp_path):
+        prior = {"name": "laplace", "hyperprior": {"name": "half_cauchy", "scale": 0.5}, "shared": "all"}
+        model = zoo.create_model(name, kernel_prior=prior, **ARGUMENTS[name])
+        restored = zoo.load_artifact(zoo.save_artifact(model, tmp_path / "x"), trust=True)
+        assert list(restored.shared_priors) == ["all"]
+        assert "learned `prior/all/scale`: 1" in (tmp_path / "x" / "README.md").read_text()
+
+    def test_an_informed_prior_is_part_of_an_artifact(self, name, tmp_path):
+        model = zoo.create_model(name, kernel_prior="informed", **ARGUMENTS[name])
+        weight = model.variational_layers[0].variational_weights["kernel"]
+        prior = {"prior_loc": np.full(weight.shape, 0.25), "prior_scale": np.full(weight.shape, 0.5)}
+        weight.assign_natural({**weight.natural(), **prior})
+        restored = zoo.load_artifact(zoo.save_artifact(model, tmp_path / "x"), trust=True)
+        np.testing.assert_array_equal(restored.variational_layers[0].kernel_prior.mean(), prior["prior_loc"])
+        np.testing.assert_array_equal(restored.variational_layers[0].kernel_prior.stddev(), prior["prior_scale"])
+
+    def test_keras_round_trip(self, name, tmp_path):
+        model = zoo.create_model(name, **ARGUMENTS[name])
+        model.save(tmp_path / "x.keras")
+        restored = keras.models.load_model(tmp_path / "x.keras")
+        for key, value in weight_distributions(model).items():
+            np.testing.assert_array_equal(weight_distributions(restored)[key], value)
+
+    def test_mixed_precision(self, name):
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        try:
+            model = zoo.create_model(name, **ARGUMENTS[name])
+        finally:
+            keras.config.set_dtype_policy("float32")
+        x = np.ones((2, *ARGUMENTS[name]["input_shape"]), "float32")
+        assert np.isfinite(model.posterior_predictive(x, num_samples=2).mean()).all()
+        assert model.kl().dtype == "float32"
+
+
+def test_lenet5_has_the_published_number_of_weights():
+    assert count_weights(zoo.create_model("lenet5_flipout")) == 61_706
+
+
+def test_arguments_reach_the_layers():
+    model = zoo.create_model(
+        "mlp_flipout", input_shape=(4,), num_outputs=2, hidden=(7, 5), kernel_prior="scale_mixture", initial_scale=0.01
+    )
+    shapes = [tuple(layer.kernel_posterior.event_shape) for layer in model.variational_layers]
+    assert shapes == [(4, 7), (7, 5), (5, 2)]
+    np.testing.assert_allclose(weight_distributions(model)["dense1/kernel/scale"], 0.01, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "says"),
+    [
+        ("mlp_flipot", {}, "Unknown architecture.*Did you mean 'mlp_flipout'"),
+        ("mlp_flipout", {"input_shap": (4,)}, "Did you mean 'input_shape'"),
+        ("mlp_flipout", {"input_shape": (4,)}, "'num_outputs' is missing"),
+        ("mlp_flipout", {"input_shape": (4,), "num_outputs": 0}, "'num_outputs' got 0"),
+        ("mlp_flipout", {"input_shape": (4,), "num_outputs": 2, "kernel_prior": "normall"}, "Did you mean 'normal'"),
+        ("mlp_flipout", {"input_shape": (4,), "num_outputs": 2, "input_mean": (0.0,)}, "go together"),
+        ("lenet5_flipout", {"input_shape": (8, 8, 1)}, "too small.*resize"),
+        ("hierarchical_mlp", {"input_shape": (3,), "num_outputs": 2}, "'num_groups' is missing"),
+        ("hierarchical_mlp", {"input_shape": (3,), "num_outputs": 2, "num_groups": 0}, "'num_groups' got 0"),
+        ("hierarchical_mlp", {"input_shape": (1,), "num_outputs": 2, "num_groups": 2}, "input_shape"),
+        (
+            "hierarchical_mlp",
+            {"input_shape": (3,), "num_outputs": 2, "num_groups": 2, "group_prior": "normall"},
+            "Did you mean 'normal'",
+        ),
+    ],
+)
+def test_bad_arguments(name, arguments, says):
+    with pytest.raises(ValueError, match=says):
+        zoo.create_model(name, **arguments)
+
+
+def test_the_group_column_is_never_standardized():
+    mean, variance = (1.0, 2.0, 8.5), (4.0, 9.0, 26.9)
+    arguments = {"input_shape": (3,), "num_outputs": 2, "num_groups": 18}
+    model = zoo.create_model("hierarchical_mlp", input_mean=mean, input_variance=variance, **arguments)
+    config = model.architecture.config
+    assert config.input_mean == (1.0, 2.0, 0.0)
+    assert config.input_variance == (4.0, 9.0, 1.0)
+    plain = zoo.create_model("hierarchical_mlp", **arguments)
+    assign_weight_distributions(plain, weight_distributions(model))
+    x = np.array([[3.0, -4.0, 17.0], [0.0, 0.0, 0.0]], "float32")
+    standardized = np.array([[1.0, -2.0, 17.0], [-0.5, -2 / 3, 0.0]], "float32")
+    np.testing.assert_allclose(
+        model.plug_in_predictive(x).mean(), plain.plug_in_predictive(standardized).mean(), rtol=1e-5
+    )
+    with pytest.raises(ValueError, match="The group id 18 is unknown to the layer dense1, which has num_groups=18"):
+        model.posterior_predictive(np.array([[0.0, 0.0, 18.0]]))
+
+
+def test_objects_and_numbers_of_numpy_are_taken():
+    prior = tfp_bnn.priors.Normal(0.3, hyperprior=tfp_bnn.hyperpriors.HalfNormal(2.0))
+    model = zoo.create_model("mlp_flipout", input_shape=(4,), num_outputs=np.int64(2), kernel_prior=prior)
+    assert model.architecture.config.kernel_prior == {
+        "name": "normal",
+        "scale": 0.3,
+        "empirical_bayes": False,
+        "hyperprior": {"name": "half_normal", "scale": 2.0},
+        "shared": None,
+    }
+    assert model.output_shape == (None, 2)
+
+
+def test_list_models_takes_wildcards():
+    assert zoo.list_models("mlp*", pretrained=False) == ["mlp_flipout"]
+    assert zoo.list_models("no_such*") == []
+    assert set(zoo.list_models()) == set(zoo.list_models(pretrained=True)) | set(zoo.list_models(pretrained=False))
+
+
+def test_column_moments_of_a_constant_column():
+    mean, variance = column_moments(np.array([[1.0, 5.0], [3.0, 5.0]]))
+    assert mean == (2.0, 5.0)
+    assert variance == (1.0, 1.0)

@@ -1,0 +1,216 @@
+"""`BayesianTensorBoard`: what there is to see while a Bayesian network learns."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from tfp_bnn.callbacks.board.tags import EVALUATION, ROOT, TRAIN, VALIDATION
+from tfp_bnn.callbacks.measuring import check_rows, require_bayesian
+from tfp_bnn.callbacks.rows import Rows, check_count, take_rows
+from tfp_bnn.models.variational_mixin import VariationalMixin
+
+if TYPE_CHECKING:
+    from tfp_bnn.callbacks.board.recorder import Recorder
+
+
+class BayesianTensorBoard(keras.callbacks.Callback):
+    """Logs the ELBO and its parts, the KL of each layer, calibration and uncertainty for TensorBoard.
+
+    Each epoch it writes the numbers of `fit`, and of `evaluate` on the validation data; the KL, the signal-to-noise
+    ratio and the share of active weights of each layer; and scores of the first `max_examples` rows of
+    `validation_data` and `ood_data` under Monte Carlo prediction, with margins of 2 Monte Carlo standard errors. Each
+    `every`-th epoch and at the last one it adds histograms, figures and precision-recall curves. A text page describes
+    the model and lists all tags; hyperparameters compare runs; the custom-scalars dashboard opens arranged.
+
+    TensorBoard shows the runs `<log_dir>/train` and `<log_dir>/validation`. The step is the number of finished epochs.
+    It goes on where a run is resumed with `initial_epoch`, and where the same callback serves another `fit` of the same
+    model; any other run in the same folder replaces what is there from its first epoch on. In
+    `evaluate(..., callbacks=[...])`, outside of `fit`, everything is written to the run `<log_dir>/evaluation`.
+
+    Nothing that it does changes the training, not by a bit. When the log cannot be opened it raises before the first
+    step; whatever goes wrong later ends in one warning, and never ends the training.
+
+    Args:
+        log_dir: folder of this training; start `tensorboard --logdir` with it, or with the folder of several.
+        validation_data: rows to measure, `(x, y)` of arrays, or a `tf.data.Dataset` or `keras.utils.PyDataset` of
+            batches. None: only the numbers of `fit` and the posterior are logged.
+        ood_data: inputs, or `(x, y)`, that the model should not know: their uncertainty, and how well it tells them
+            from the validation rows.
+        num_samples: Monte Carlo draws of the weights.
+        every: epochs from one set of histograms and figures to the next.
+        max_examples: rows to measure, at most.
+        seed: of the draws; the same in all epochs, so that curves do not wander with it.
+        class_names: one for each class, for figures and curves.
+        recipe: how the model is trained, a text in Markdown or a mapping, for the text page.
+        hparams: further hyperparameters, numbers or strings by name; nested mappings are flattened.
+
+    Raises:
+        ImportError: when the package `tensorboard` is not installed.
+        ValueError: for a number out of range; when training begins, for data that do not fit the model.
+        TypeError: when training begins, for a model that is not Bayesian.
+        OSError: when training begins, for a folder that cannot be written.
+
+    Example:
+        >>> import keras, numpy as np, pathlib, tempfile, tfp_bnn
+        >>> x, y = np.random.default_rng(0).normal(size=(40, 2)), np.arange(40) % 2
+        >>> model = tfp_bnn.VariationalSequential([keras.Input((2,)), tfp_bnn.layers.DenseFlipout(2)], seed=0)
+        >>> model.compile("adam")
+        >>> with tempfile.TemporaryDirectory() as log_dir:
+        ...     board = tfp_bnn.callbacks.BayesianTensorBoard(log_dir, validation_data=(x, y))
+        ...     history = model.fit(x, y, epochs=2, verbose=0, callbacks=[board])
+        ...     sorted(path.name for path in pathlib.Path(log_dir).iterdir() if path.is_dir())
+        ['train', 'validation']
+    """
+
+    def __init__(
+        self,
+        log_dir: str | os.PathLike[str],
+        validation_data: Any = None,
+        ood_data: Any = None,
+        num_samples: int = 10,
+        every: int = 10,
+        max_examples: int = 1000,
+        seed: int = 0,
+        class_names: Sequence[str] | None = None,
+        recipe: str | Mapping[str, Any] | None = None,
+        hparams: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        _recorder_class()
+        self._log_dir = os.fspath(log_dir)
+        self._data = {"validation_data": validation_data, "ood_data": ood_data}
+        self._num_samples = check_count("num_samples", num_samples)
+        self._every = check_count("every", every)
+        self._max_examples = check_count("max_examples", max_examples)
+        self._seed = check_count("seed", seed, least=0)
+        self._class_names = None if class_names is None else [str(name) for name in class_names]
+        self._recipe = recipe
+        self._hparams = dict(hparams or {})
+        self._rows: dict[str, Rows] | None = None
+        self._recorder: Recorder | None = None
+        self._training = self._described = False
+        self._trained: Any = None
+        self._offset = self._last_step = self._drawn_step = 0
+
+    def set_model(self, model: Any) -> None:
+        """Takes the model, at the beginning of `fit` and of `evaluate`."""
+        super().set_model(model)
+        self._training = False
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Opens the log; raises when that is not possible, before the first step."""
+        recorder = self._begin()
+        if self._trained is None or self._trained() is not self.model:
+            self._trained, self._offset, self._last_step = weakref.ref(self.model), 0, 0
+        self._training = True
+        self._drawn_step = self._last_step
+        for run in (ROOT, TRAIN, *([VALIDATION] if self._rows else [])):
+            recorder.open(run)
+        self._described = False
+        if self.model.built:
+            self._describe(recorder)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Sees to it that the steps of another `fit` of the same model follow those before."""
+        if epoch + 1 + self._offset <= self._last_step:
+            self._offset = self._last_step - epoch
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Writes what there is to see of an epoch."""
+        recorder = self._recorder
+        if recorder is None:
+            return
+        if not self._described:
+            self._describe(recorder)
+        step = self._last_step = epoch + 1 + self._offset
+        numbers = dict(logs or {})
+        of_validation = {name.removeprefix("val_"): numbers.pop(name) for name in [*numbers] if name.startswith("val_")}
+        recorder.attempt("the numbers of training", recorder.write_numbers, TRAIN, numbers, step)
+        recorder.attempt("the numbers of validation", recorder.write_numbers, VALIDATION, of_validation, step)
+        recorder.attempt("the posterior", recorder.write_posterior, TRAIN, step)
+        recorder.attempt("the measured scores", recorder.write_scores, VALIDATION, step)
+        is_last = epoch + 1 == (self.params or {}).get("epochs") or self.model.stop_training
+        if (epoch + 1) % self._every == 0 or is_last:
+            recorder.draw(TRAIN, VALIDATION, step)
+            self._drawn_step = step
+        recorder.attempt("the log", recorder.flush)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Draws the figures of the last epoch, if they are not there yet, and closes the log."""
+        recorder = self._recorder
+        if recorder is None:
+            return
+        if self._drawn_step < self._last_step:
+            recorder.draw(TRAIN, VALIDATION, self._last_step)
+        recorder.attempt("the end of the training", recorder.write_success)
+        recorder.close()
+        self._recorder, self._training = None, False
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Opens the log of an evaluation that is not a part of `fit`."""
+        if not self._training:
+            self._begin().open(EVALUATION)
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Writes what there is to see of an evaluation that is not a part of `fit`."""
+        recorder, step = self._recorder, self._last_step
+        if self._training or recorder is None:
+            return
+        recorder.attempt("the layout", recorder.write_layout, EVALUATION, step)
+        recorder.attempt("the numbers of the evaluation", recorder.write_numbers, EVALUATION, dict(logs or {}), step)
+        recorder.attempt("the posterior", recorder.write_posterior, EVALUATION, step)
+        recorder.attempt("the measured scores", recorder.write_scores, EVALUATION, step)
+        recorder.draw(EVALUATION, EVALUATION, step)
+        recorder.close()
+        self._recorder = None
+
+    def _describe(self, recorder: Recorder) -> None:
+        """Describes the model, once it is built."""
+        recorder.attempt("the description of the run", recorder.write_description, self._recipe, self._hparams)
+        recorder.attempt("the log", recorder.flush)
+        self._described = True
+
+    def _begin(self) -> Recorder:
+        """Checks the model and the data; raises for what cannot be measured."""
+        if self._recorder is not None:
+            self._recorder.close()
+        model = require_bayesian(self.model, type(self).__name__)
+        if self._rows is None:
+            self._rows = {
+                name: take_rows(data, self._max_examples, name, targets=name == "validation_data")
+                for name, data in self._data.items()
+                if data is not None
+            }
+        for name, rows in self._rows.items():
+            check_rows(model, rows, name)
+        _check_class_names(model, self._class_names)
+        self._recorder = _recorder_class()(
+            self._log_dir, model, self._rows, self._num_samples, self._seed, self._class_names
+        )
+        return self._recorder
+
+
+def _check_class_names(model: VariationalMixin, names: Sequence[str] | None) -> None:
+    outputs = getattr(model, "outputs", None)
+    if names is None or not outputs or model.likelihood.task != "classification":
+        return
+    classes = max(2, outputs[0].shape[-1])
+    if len(names) != classes or len(set(names)) != classes:
+        raise ValueError(f"`class_names` must hold {classes} different names, one for each class, but got {names}.")
+
+
+def _recorder_class() -> type[Recorder]:
+    """Imported when it is needed: the package `tensorboard` may be missing."""
+    try:
+        from tfp_bnn.callbacks.board.recorder import Recorder
+    except ImportError as error:
+        raise ImportError(
+            "BayesianTensorBoard writes its files by means of the package `tensorboard`, which cannot be imported: "
+            f"{error}. Install it: pip install tensorboard"
+        ) from error
+    return Recorder

@@ -1,0 +1,95 @@
+"""How TensorBoard's custom-scalars dashboard is arranged. Needs the package `tensorboard`."""
+
+from __future__ import annotations
+
+import re
+
+from tensorboard.plugins.custom_scalar.layout_pb2 import (
+    Category,
+    Chart,
+    Layout,
+    MarginChartContent,
+    MultilineChartContent,
+)
+
+from tfp_bnn.callbacks.board.tags import MARGINS
+
+CATEGORIES = ("ELBO and its parts", "KL by layer", "Calibration", "Uncertainty", "Posterior")
+
+
+def dashboard(
+    classification: bool, out_of_distribution: bool, learned_scales: bool = False, inferred_scales: bool = False
+) -> Layout:
+    """Five categories of charts. Layers are found by their tags, so that models of a kind have the same layout.
+
+    Args:
+        classification: of a model with class probabilities, else of a regression.
+        out_of_distribution: whether there are such data.
+        learned_scales: whether there are prior scales that change in training.
+        inferred_scales: whether there is a posterior over some of them.
+    """
+    elbo = [
+        _lines("ELBO (nats per example)", "elbo/elbo"),
+        _lines("its parts: NLL and KL / N (nats per example)", "elbo/nll", "elbo/kl_per_example"),
+        _lines("beta, the weight of the KL", "elbo/beta"),
+    ]
+    kl = [
+        _family("KL by layer (nats)", "kl/layers/"),
+        _lines("KL in all (nats)", "kl/total"),
+    ]
+    if inferred_scales:
+        kl.append(_family("KL of inferred prior scales (nats)", "kl/priors/"))
+    posterior = [
+        _family("signal to noise, median of |mean| / scale", "posterior/", "/signal_to_noise"),
+        _family("share of weights with |mean| > scale", "posterior/", "/active_fraction"),
+    ]
+    if learned_scales:
+        posterior.append(_family("learned prior scales", "prior_scale/"))
+    if classification:
+        calibration = [
+            _margin("predictive NLL (nats per example, ± 2 SE)", "predictive/nll"),
+            _margin("expected calibration error (± 2 SE)", "calibration/ece"),
+            _margin("Brier score (± 2 SE)", "calibration/brier"),
+            _margin("accuracy (± 2 SE)", "predictive/accuracy"),
+        ]
+        uncertainty = [
+            _margin("predictive entropy (nats, ± 2 SE)", "uncertainty/predictive_entropy"),
+            _margin("mutual information (nats, ± 2 SE)", "uncertainty/mutual_information"),
+        ]
+    else:
+        calibration = [
+            _margin("predictive NLL (nats per example, ± 2 SE)", "predictive/nll"),
+            _margin("coverage of 90 % intervals (± 2 SE)", "calibration/coverage_90"),
+            _margin("RMSE (± 2 SE)", "predictive/rmse"),
+        ]
+        uncertainty = [
+            _margin("epistemic standard deviation (± 2 SE)", "uncertainty/epistemic_std"),
+            _margin("aleatoric standard deviation (± 2 SE)", "uncertainty/aleatoric_std"),
+        ]
+    if out_of_distribution:
+        uncertainty += [
+            _family("out-of-distribution AUROC", "out_of_distribution/auroc/"),
+            _lines(
+                "out of distribution",
+                *(f"out_of_distribution/{name}" for name in ("predictive_entropy", "mutual_information"))
+                if classification
+                else ("out_of_distribution/epistemic_std",),
+            ),
+        ]
+    charts = (elbo, kl, calibration, uncertainty, posterior)
+    return Layout(
+        category=[Category(title=title, chart=of_title) for title, of_title in zip(CATEGORIES, charts, strict=True)]
+    )
+
+
+def _lines(title: str, *tags: str) -> Chart:
+    return Chart(title=title, multiline=MultilineChartContent(tag=[f"^{re.escape(tag)}$" for tag in tags]))
+
+
+def _family(title: str, prefix: str, suffix: str = "") -> Chart:
+    return Chart(title=title, multiline=MultilineChartContent(tag=[f"^{re.escape(prefix)}.*{re.escape(suffix)}$"]))
+
+
+def _margin(title: str, tag: str) -> Chart:
+    series = MarginChartContent.Series(value=tag, lower=f"{MARGINS}/{tag}/lower", upper=f"{MARGINS}/{tag}/upper")
+    return Chart(title=title, margin=MarginChartContent(series=[series]))

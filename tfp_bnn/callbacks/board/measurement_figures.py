@@ -1,0 +1,91 @@
+"""The figures that show a measurement, each drawn only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from tfp_bnn import figures
+from tfp_bnn.callbacks.measuring import Measurement
+from tfp_bnn.models.variational_mixin import VariationalMixin
+from tfp_bnn.predictive import for_each_class
+
+_NUM_IMAGES = 8
+_LEVELS = tuple(np.arange(0.05, 1.0, 0.05).round(2).tolist())
+# What an uncertainty is called in a figure, and its unit.
+_TITLES = {
+    "predictive_entropy": ("predictive entropy", "nats"),
+    "mutual_information": ("mutual information", "nats"),
+    "epistemic_std": ("epistemic standard deviation", "unit of the target"),
+}
+
+
+def measurement_figures(
+    model: VariationalMixin,
+    inside: Measurement,
+    outside: Measurement | None,
+    class_names: Sequence[str] | None,
+    num_samples: int,
+    seed: int,
+) -> Mapping[str, Callable[[], Figure]]:
+    """The figures that fit a measurement, by name: calling one draws it.
+
+    Args:
+        model: that was measured.
+        inside: its predictions for rows with targets.
+        outside: its predictions for out-of-distribution rows, or None.
+        class_names: one for each class; None for their numbers.
+        num_samples: draws of the weights for the decision surface.
+        seed: of these draws.
+    """
+    found: dict[str, Callable[[], Figure]] = {}
+    if inside.has_classes:
+        labels, probabilities, uncertainties = inside.targets, inside.probabilities, inside.uncertainties
+        names = class_names or [str(index) for index in range(probabilities.shape[-1])]
+        by_title = {_TITLES[name][0]: values for name, values in uncertainties.items()}
+        found["reliability_diagram"] = partial(figures.reliability_diagram, labels, probabilities)
+        found["confidence_histogram"] = partial(figures.confidence_histogram, labels, probabilities)
+        found["risk_coverage"] = partial(figures.risk_coverage, labels, probabilities, by_title)
+        x = inside.rows.x
+        if _are_images(x):
+            found["least_certain"] = partial(_least_certain, inside, names)
+        if not isinstance(x, Mapping | list | tuple) and np.shape(x)[1:] == (2,):
+
+            def predict(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+                return for_each_class(model.posterior_predictive(points, num_samples=num_samples, seed=seed).samples)
+
+            found["decision_surface"] = partial(figures.decision_surface, predict, x, labels, names)
+    elif inside.predictive.likelihood.task == "regression":
+        found["regression_predictions"] = partial(_regression_predictions, inside)
+        found["quantile_calibration"] = partial(_quantile_calibration, inside)
+    name, values = next(iter(inside.uncertainties.items()))
+    others = None if outside is None else outside.uncertainties[name]
+    found["uncertainty_histograms"] = partial(figures.uncertainty_histograms, values, others, *_TITLES[name])
+    return found
+
+
+def _are_images(x: object) -> bool:
+    leaves = keras.tree.flatten(x)
+    return len(leaves) == 1 and leaves[0].ndim == 4 and leaves[0].shape[-1] in (1, 3)
+
+
+def _least_certain(inside: Measurement, names: Sequence[str]) -> Figure:
+    entropy, labels = inside.uncertainties["predictive_entropy"], inside.targets
+    rows = np.argsort(-entropy, kind="stable")[:_NUM_IMAGES]
+    titles = [f"{names[labels[row]]}, entropy {entropy[row]:.2f} nats" for row in rows]
+    images = keras.tree.flatten(inside.rows.x)[0][rows]
+    return figures.image_predictions(images, inside.sample_probabilities[:, rows], titles, names)
+
+
+def _regression_predictions(inside: Measurement) -> Figure:
+    lower, upper = inside.predictive.quantiles([0.05, 0.95])
+    return figures.regression_predictions(inside.targets, inside.predictive.mean(), lower, upper)
+
+
+def _quantile_calibration(inside: Measurement) -> Figure:
+    return figures.quantile_calibration(inside.targets, inside.predictive.quantiles(list(_LEVELS)), _LEVELS)

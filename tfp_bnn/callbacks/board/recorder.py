@@ -1,0 +1,266 @@
+"""What is written to the log of a training, and how a training is kept from harm by it. Needs `tensorboard`."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfp_bnn import figures
+from tfp_bnn.callbacks.board.dashboard import dashboard
+from tfp_bnn.callbacks.board.event_log import EventLog, EventLogError
+from tfp_bnn.callbacks.board.measurement_figures import measurement_figures
+from tfp_bnn.callbacks.board.run_description import hyperparameters, model_page
+from tfp_bnn.callbacks.board.tags import MARGINS, ROOT, SCORE_TAGS, safe_names, tag_table
+from tfp_bnn.callbacks.measuring import (
+    KlTerms,
+    Measurement,
+    layer_posteriors,
+    learned_prior_scales,
+    measure,
+    out_of_distribution_aurocs,
+)
+from tfp_bnn.callbacks.rows import Rows
+from tfp_bnn.models.variational_mixin import VariationalMixin
+
+_ELBO_TERMS = ("elbo", "nll", "kl", "loss", "beta")
+_MOST_CURVES = 20
+_NUM_STANDARD_ERRORS = 2
+# Of a weight whose mean is 0, the ratio in decibels would be minus infinity.
+_LEAST_RATIO = 1e-6
+
+
+class Recorder:
+    """Writes what there is to see of a model to the run folders of a log.
+
+    `open` raises for a folder that cannot be written. The other methods, except `close`, may raise anything, and are
+    called by way of `attempt`, which warns instead: once of each thing, and of a log that can no longer be written
+    once and for all.
+
+    Args:
+        log_dir: the folder of the log.
+        model: a Bayesian one.
+        rows: to measure: `validation_data` and `ood_data`, either or none.
+        num_samples: Monte Carlo draws of the weights.
+        seed: of the draws.
+        class_names: one for each class; None for their numbers.
+    """
+
+    def __init__(
+        self,
+        log_dir: str,
+        model: VariationalMixin,
+        rows: Mapping[str, Rows],
+        num_samples: int,
+        seed: int,
+        class_names: Sequence[str] | None,
+    ) -> None:
+        self._log_dir, self._model, self._rows = log_dir, model, rows
+        self._num_samples, self._seed, self._class_names = num_samples, seed, class_names
+        self._kl_terms = KlTerms(model)
+        self._logs: dict[str, EventLog] = {}
+        self._warned: set[str] = set()
+        self._given_up = False
+
+    def open(self, run: str) -> EventLog:
+        """The log of a run, opened at its first use; `EventLogError` when that is not possible."""
+        if run not in self._logs:
+            self._logs[run] = EventLog(os.path.join(self._log_dir, run) if run else self._log_dir)
+        return self._logs[run]
+
+    def attempt(self, what: str, act: Callable[..., None], *arguments: Any) -> None:
+        """Does something for the log, and lets the training go on whatever comes of it.
+
+        Args:
+            what: is done, for the warning.
+            act: does it.
+            *arguments: of `act`.
+        """
+        if self._given_up:
+            return
+        try:
+            with np.errstate(all="ignore"):
+                act(*arguments)
+        except EventLogError as error:
+            self._given_up = True
+            warnings.warn(f"{error} Training goes on without a log.", stacklevel=3)
+        except Exception as error:
+            self._warn_once(what, f"{type(error).__name__}: {error}")
+
+    def flush(self) -> None:
+        """Hands everything that was written to the system."""
+        for log in self._logs.values():
+            log.flush()
+
+    def close(self) -> None:
+        """Ends all files."""
+        for log in self._logs.values():
+            self.attempt("the log", log.close)
+        self._logs = {}
+
+    # === Once in a training ===
+
+    def write_description(self, recipe: str | Mapping[str, Any] | None, hparams: Mapping[str, Any]) -> None:
+        """Writes the layout of the dashboard, the hyperparameters and the text page."""
+        log = self.open(ROOT)
+        self.write_layout(ROOT, 0)
+        log.hyperparameters(hyperparameters(self._model, hparams))
+        log.text("about/model", model_page(self._model), 0)
+        log.text("about/tags", tag_table(), 0)
+        if recipe is not None:
+            page = recipe if isinstance(recipe, str) else f"```\n{json.dumps(recipe, indent=2, default=str)}\n```"
+            log.text("about/recipe", page, 0)
+
+    def write_layout(self, run: str, step: int) -> None:
+        """Writes how the custom-scalars dashboard is arranged."""
+        layout = dashboard(
+            classification=self._model.likelihood.task == "classification",
+            out_of_distribution="ood_data" in self._rows,
+            learned_scales=bool(learned_prior_scales(self._model)),
+            inferred_scales=any(name.startswith("prior/") for name in self._kl_terms()),
+        )
+        self.open(run).layout(layout, step)
+
+    def write_success(self) -> None:
+        """Writes that the training came to its end."""
+        self.open(ROOT).success()
+
+    # === Each epoch ===
+
+    def write_numbers(self, run: str, numbers: Mapping[str, Any], step: int) -> None:
+        """Writes the numbers of `fit` or `evaluate`."""
+        values = {name: float(value) for name, value in numbers.items() if np.ndim(value) == 0}
+        if not values:
+            return
+        log = self.open(run)
+        if "kl" in values and self._model.num_examples:
+            log.scalar("elbo/kl_per_example", values["kl"] / self._model.num_examples, step)
+        for name, part in safe_names(values).items():
+            group = "elbo" if name in _ELBO_TERMS else "metrics"
+            log.scalar(f"{group}/{part}", values[name], step)
+
+    def write_posterior(self, run: str, step: int) -> None:
+        """Writes the KL, the signal-to-noise ratio and the share of active weights of each layer."""
+        log, terms, posteriors = self.open(run), self._kl_terms(), layer_posteriors(self._model)
+        log.scalar("kl/total", sum(terms.values()), step)
+        of_priors = {name.removeprefix("prior/"): kl for name, kl in terms.items() if name.startswith("prior/")}
+        of_layers = {name: kl for name, kl in terms.items() if not name.startswith("prior/")}
+        for name, part in safe_names(of_layers).items():
+            log.scalar(f"kl/layers/{part}", of_layers[name], step)
+            if name in posteriors:
+                ratio = posteriors[name].signal_to_noise
+                log.scalar(f"posterior/{part}/signal_to_noise", float(np.median(ratio)), step)
+                log.scalar(f"posterior/{part}/active_fraction", float(np.mean(ratio > 1)), step)
+        for group, values in (("kl/priors", of_priors), ("prior_scale", learned_prior_scales(self._model))):
+            for name, part in safe_names(values).items():
+                log.scalar(f"{group}/{part}", values[name], step)
+
+    def write_scores(self, run: str, step: int) -> None:
+        """Writes the scores of the rows under Monte Carlo prediction, with their margins."""
+        inside, outside = self._measured()
+        if inside is not None:
+            log, errors = self.open(run), inside.standard_errors
+            for name, value in inside.scores.items():
+                tag = SCORE_TAGS[name]
+                log.scalar(tag, value, step)
+                if name in errors:
+                    spread = _NUM_STANDARD_ERRORS * errors[name]
+                    log.scalar(f"{MARGINS}/{tag}/lower", value - spread, step)
+                    log.scalar(f"{MARGINS}/{tag}/upper", value + spread, step)
+        if outside is not None:
+            log = self.open(run)
+            for name, value in outside.scores.items():
+                log.scalar(f"out_of_distribution/{SCORE_TAGS[name].rpartition('/')[2]}", value, step)
+            if inside is not None:
+                for name, value in out_of_distribution_aurocs(inside, outside).items():
+                    log.scalar(f"out_of_distribution/auroc/{name}", value, step)
+
+    # === Now and then ===
+
+    def draw(self, of_weights: str, of_rows: str, step: int) -> None:
+        """Writes histograms, precision-recall curves and figures, as far as that goes; never raises.
+
+        Args:
+            of_weights: the run for what shows the posterior.
+            of_rows: the run for what shows predictions.
+            step: of both.
+        """
+        self.attempt("the histograms of the posterior", self._write_weight_histograms, of_weights, step)
+        self.attempt("the histograms of uncertainty", self._write_row_histograms, of_rows, step)
+        self.attempt("the precision-recall curves", self._write_curves, of_rows, step)
+        for run, name, draw in self._figures(of_weights, of_rows):
+            self.attempt(f"the figure {name!r}", self._write_figure, run, name, draw, step)
+
+    def _figures(self, of_weights: str, of_rows: str) -> Iterator[tuple[str, str, Callable[[], Any]]]:
+        if self._model.variational_layers:
+            yield of_weights, "kl_by_layer", lambda: figures.kl_by_layer(self._kl_terms())
+        inside = outside = None
+        try:
+            inside, outside = self._measured()
+        except Exception as error:
+            self._warn_once("the measured scores", f"{type(error).__name__}: {error}")
+        if inside is not None:
+            by_name = measurement_figures(
+                self._model, inside, outside, self._class_names, self._num_samples, self._seed
+            )
+            for name, draw in by_name.items():
+                yield of_rows, name, draw
+
+    def _write_figure(self, run: str, name: str, draw: Callable[[], Any], step: int) -> None:
+        self.open(run).image(f"figures/{name}", figures.to_png(draw()), step)
+
+    def _write_weight_histograms(self, run: str, step: int) -> None:
+        posteriors = layer_posteriors(self._model)
+        for name, part in safe_names(posteriors).items():
+            posterior = posteriors[name]
+            decibels = 10 * np.log10(np.maximum(posterior.signal_to_noise, _LEAST_RATIO))
+            values = {
+                "posterior_mean": posterior.mean,
+                "posterior_scale": posterior.scale,
+                "signal_to_noise_db": decibels,
+            }
+            for what, array in values.items():
+                self._write_histogram(run, f"weights/{part}/{what}", array, step)
+
+    def _write_row_histograms(self, run: str, step: int) -> None:
+        inside, outside = self._measured()
+        for prefix, measured in (("", inside), ("out_of_distribution_", outside)):
+            for name, values in ({} if measured is None else measured.uncertainties).items():
+                self._write_histogram(run, f"rows/{prefix}{name}", values, step)
+
+    def _write_histogram(self, run: str, tag: str, values: npt.NDArray[Any], step: int) -> None:
+        wrong = int(np.count_nonzero(~np.isfinite(values)))
+        if wrong:
+            self._warn_once(f"the histogram {tag!r}", f"{wrong} of {values.size} values are NaN or infinite")
+            return
+        self.open(run).histogram(tag, values, step)
+
+    def _write_curves(self, run: str, step: int) -> None:
+        inside, _ = self._measured()
+        if inside is None or not inside.has_classes:
+            return
+        classes = inside.probabilities.shape[-1]
+        names = self._class_names or [str(index) for index in range(classes)]
+        for index, part in enumerate(safe_names(names[:_MOST_CURVES]).values()):
+            positive, probability = inside.targets == index, inside.probabilities[:, index]
+            self.open(run).precision_recall(f"precision_recall/{part}", positive, probability, step, names[index])
+
+    def _measured(self) -> tuple[Measurement | None, Measurement | None]:
+        inside, outside = (
+            measure(self._model, self._rows[name], self._num_samples, self._seed) if name in self._rows else None
+            for name in ("validation_data", "ood_data")
+        )
+        return inside, outside
+
+    def _warn_once(self, what: str, reason: str) -> None:
+        if what not in self._warned:
+            self._warned.add(what)
+            warnings.warn(
+                f"BayesianTensorBoard could not log {what}: {reason}. Training goes on; this is said once.",
+                stacklevel=4,
+            )

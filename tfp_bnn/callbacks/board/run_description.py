@@ -1,0 +1,64 @@
+"""What a log says about a model: its hyperparameters and its summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from tfp_bnn.likelihoods import LIKELIHOODS
+from tfp_bnn.models.variational_mixin import VariationalMixin
+from tfp_bnn.posteriors import POSTERIORS
+from tfp_bnn.priors import PRIORS
+
+
+def hyperparameters(model: VariationalMixin, further: Mapping[str, Any]) -> dict[str, bool | float | str]:
+    """What a model was built and compiled with, as numbers and strings by name.
+
+    Args:
+        model: compiled, if it is trained.
+        further: added to that, or in its place; nested mappings are flattened, with dots in the names.
+    """
+    weights = [weight for layer in model.variational_layers for weight in layer.variational_weights.values()]
+    found: dict[str, Any] = {
+        "likelihood": LIKELIHOODS.name_of(model.likelihood),
+        "beta_schedule": repr(model.beta_schedule),
+        "prior": _joined({PRIORS.name_of(weight.prior_spec) for weight in weights}),
+        "prior_scale": _joined({getattr(weight.prior_spec, "scale", "none") for weight in weights}),
+        "posterior": _joined({POSTERIORS.name_of(weight.posterior_spec) for weight in weights}),
+        "bayesian_weights": sum(int(np.prod(weight.shape)) for weight in weights),
+        "seed": model.seed,
+        "num_examples": model.num_examples,
+    }
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None:
+        found["optimizer"] = type(optimizer).__name__.lower()
+        found["learning_rate"] = float(np.asarray(optimizer.learning_rate))
+    return {name: _plain(value) for name, value in _flat({**found, **further})}
+
+
+def model_page(model: VariationalMixin) -> str:
+    """The summary of a model in Markdown."""
+    lines: list[str] = []
+    model.summary(print_fn=lambda line, **_: lines.append(line))
+    return "\n".join(["```", *lines, "```"])
+
+
+def _joined(values: set[Any]) -> Any:
+    """The one value, or all of them in a text."""
+    return values.pop() if len(values) == 1 else ", ".join(sorted(map(str, values)))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif value is not None:
+            yield f"{prefix}{name}", value
+
+
+def _plain(value: Any) -> bool | float | str:
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if isinstance(value, bool | int | float | str) else str(value)

@@ -1,0 +1,80 @@
+"""Checks of numbers: in arrays before a step, in tensors within one."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def check_finite(array: np.ndarray, name: str) -> None:
+    """Refuses NaN and infinite values of a floating-point array. ValueError counts them and gives the first."""
+    if not np.issubdtype(array.dtype, np.floating):
+        return
+    bad = ~np.isfinite(array)
+    if bad.any():
+        index = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(
+            f"`{name}` has {int(bad.sum())} values that are NaN or infinite, of {array.size}; the first is "
+            f"{array[index]} at index {index}. Remove these rows, or fill in the missing values."
+        )
+
+
+def assert_finite(data: Any, what: str) -> list[Any]:
+    """Assertions for data that cannot be checked before a step, such as those of a `tf.data` pipeline.
+
+    Args:
+        data: a tensor or a structure of tensors.
+        what: they are, in the message.
+
+    Returns:
+        The operations to depend on in a graph; none when run eagerly.
+    """
+    checks = [
+        tf.debugging.Assert(
+            tf.reduce_all(tf.math.is_finite(tensor)),
+            [f"The {what} of a batch have NaN or infinite values. Remove these rows, or fill in the missing values."],
+        )
+        for tensor in map(tf.convert_to_tensor, keras.tree.flatten(data))
+        if tensor.dtype.is_floating
+    ]
+    return [check for check in checks if check is not None]
+
+
+def assert_terms_finite(nll: tf.Tensor, kl: tf.Tensor) -> list[Any]:
+    """Assertions that stop a training step before its gradients are applied.
+
+    Args:
+        nll: of the batch.
+        kl: of the model.
+
+    Returns:
+        The operations to depend on in a graph; none when run eagerly.
+    """
+    mend = "The weights are still those of the step before. Lower the learning rate, or clip the gradients."
+    checks = [
+        tf.debugging.Assert(tf.math.is_finite(value), [f"The {term} of a training step is NaN or infinite. {mend}"])
+        for term, value in (("negative log-likelihood", nll), ("KL", kl))
+    ]
+    return [check for check in checks if check is not None]
+
+
+@contextlib.contextmanager
+def invalid_arguments_as_value_errors() -> Iterator[None]:
+    """Turns an assertion that failed within a compiled step, which no ValueError can leave, into a ValueError."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        # An assertion may have several parts, [a text] [a number] [a text]; what follows is the node or the operation.
+        compiled = r"assertion failed: \[(?P<graph>.*?\](?: \[(?!\[|Op:).*?\])*)"
+        eager = r"Summarized data: b['\"](?P<eager>.*)['\"]"
+        message = re.search(f"{compiled}|{eager}", str(error.message), re.DOTALL)
+        if message is None:
+            raise
+        text = message["eager"] or message["graph"][:-1].replace("] [", " ")
+        raise ValueError(text) from error

@@ -1,0 +1,123 @@
+"""The only file that touches the private API of Keras and TensorFlow.
+
+Each function says why the public API does not do. `tests/test_rooms.py` finds any other use. (The private API of Keras
+2, which `from_tfp` reads from a user's model, is in `tfp_bnn.transfer.tf_keras_graph`.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorflow.python.framework import config as tf_config
+
+# === Layers within layers ===
+
+
+def sublayers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    """All layers within a layer or model, nested ones included, depth first, in their own order, each once.
+
+    `Model.layers` is public, but a layer within a layer that is no model is in `_layers` alone.
+    """
+    seen: set[int] = set()
+    waiting = list(reversed(layer._layers))
+    while waiting:
+        found = waiting.pop()
+        if id(found) not in seen:
+            seen.add(id(found))
+            yield found
+            waiting.extend(reversed(found._layers))
+
+
+def has_sublayers(layer: keras.layers.Layer) -> bool:
+    """Whether a layer holds other layers, to which its weights then belong."""
+    return bool(layer._layers)
+
+
+def seed_generators(layer: keras.layers.Layer) -> list[keras.random.SeedGenerator]:
+    """The seed generators of a layer itself. Keras tracks them, saves none of them, and names them nowhere else."""
+    return list(layer._seed_generators)
+
+
+@contextlib.contextmanager
+def unlocked(model: keras.Model) -> Iterator[None]:
+    """Lets variables be added to a model that is built, which Keras refuses: its layers get their weights only then."""
+    locked = model._tracker.locked
+    model._tracker.unlock()
+    try:
+        yield
+    finally:
+        if locked:
+            model._lock_state()
+
+
+# === The graph of a model ===
+
+
+def graph_of(model: keras.Model) -> keras.Model | None:
+    """The Functional model of a Sequential one, which is private there; None before it is built. Else the model."""
+    return model._functional if isinstance(model, keras.Sequential) else model
+
+
+def is_functional(model: keras.Model) -> bool:
+    """Whether a model runs a graph of layers: the class `Functional` is not public."""
+    return isinstance(model, keras.Sequential) or hasattr(model, "_run_through_graph")
+
+
+def run_through_graph(model: keras.Model, inputs: Any, call_of: Callable[[keras.Operation], Callable[..., Any]]) -> Any:
+    """Calls something else in the place of each operation of a Functional model, as `clone_model` does."""
+    return model._run_through_graph(inputs, call_of)
+
+
+def calls_in_order(model: keras.Model) -> list[tuple[str, list[Any]]]:
+    """Each call of an operation in the graph of a model: its name and its outputs, in the order of execution.
+
+    `layer.output` is that of the first call only, which for a nested model is in a graph of its own.
+    """
+    by_depth = graph_of(model)._nodes_by_depth
+    calls = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
+    return [(node.operation.name, list(node.outputs)) for node in calls]
+
+
+def calls_by_operation(model: keras.Model) -> Counter[int]:
+    """How often each operation is called in the graph of a model, by `id`; nested graphs are not looked into."""
+    by_depth = graph_of(model)._nodes_by_depth
+    return Counter(id(node.operation) for nodes in by_depth.values() for node in nodes)
+
+
+def maker_of(tensor: keras.KerasTensor) -> tuple[keras.Operation, list[keras.KerasTensor]]:
+    """The operation that made a symbolic tensor, and the tensors that it was called with."""
+    operation, node_index, _ = tensor._keras_history
+    return operation, list(operation._inbound_nodes[node_index].input_tensors)
+
+
+# === Data ===
+
+
+def sources(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
+    """The datasets that a transformation takes its elements from. TensorFlow shows them nowhere else."""
+    return list(dataset._inputs())
+
+
+def mask_of(tensor: Any) -> Any:
+    """The mask that Keras gave a tensor, or None; the accessor is not public."""
+    return getattr(tensor, "_keras_mask", None)
+
+
+# === Determinism ===
+
+
+@contextlib.contextmanager
+def deterministic_operations() -> Iterator[None]:
+    """Switches TensorFlow's deterministic operations on for a block. The public API can neither ask nor switch off."""
+    before = tf_config.is_op_determinism_enabled()
+    tf.config.experimental.enable_op_determinism()
+    try:
+        yield
+    finally:
+        if not before:
+            tf_config.disable_op_determinism()

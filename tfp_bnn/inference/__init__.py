@@ -1,0 +1,1 @@
+"""Ways to a posterior. Each gives draws of functions, and so the same posterior predictive."""

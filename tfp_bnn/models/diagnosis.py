@@ -1,0 +1,69 @@
+"""Where in a network a number stopped being finite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_bnn.core.layer_tree import calls_in_order, has_sublayers, sublayers
+from tfp_bnn.core.noise import Noise, noise_scope
+from tfp_bnn.models.variational_mixin import VariationalMixin
+
+_SEED = (0, 0)
+
+
+def non_finite_layer(model: VariationalMixin, x: Any) -> str | None:
+    """The first layer with something that is NaN or infinite, and what it is.
+
+    Looks at the weights first, then at the KL of each Bayesian layer, then at the outputs of each layer for `x` under
+    one draw of the weights.
+
+    Args:
+        model: built.
+        x: inputs of shape `(n, ...)`.
+
+    Returns:
+        Such as `"the weights of the layer 'conv1'"`; None when everything is finite.
+    """
+    for layer in sublayers(model):
+        if not all(_finite(variable) for variable in _own_weights(layer)):
+            return f"the weights of the layer {layer.name!r}"
+    if not all(_finite(variable) for variable in model.likelihood_weights.values()):
+        return f"the learned parameters of the likelihood {model.likelihood!r}"
+    for name, kl in model.kl_by_layer().items():
+        if not _finite(kl):
+            return f"the KL of the layer {name!r}"
+    return _non_finite_outputs(model, x)
+
+
+def has_finite_weights(model: VariationalMixin) -> bool:
+    """Whether every weight that is trained is finite."""
+    return all(_finite(variable) for variable in model.trainable_variables)  # type: ignore[attr-defined]
+
+
+def _non_finite_outputs(model: Any, x: Any) -> str | None:
+    network = getattr(model, "network", None)
+    if not isinstance(network, keras.Model) or not network.built:
+        return None
+    calls = calls_in_order(network)
+    names = [name for name, outputs in calls for _ in outputs]
+    inputs = network.inputs if len(network.inputs) > 1 else network.inputs[0]
+    inner = keras.Model(inputs, [tensor for _, outputs in calls for tensor in outputs])
+    noise = Noise(tf.constant(_SEED, tf.int64))
+    with noise_scope({id(layer): noise.fold_in(index) for index, layer in enumerate(model.variational_layers)}):
+        found = inner(x, training=False)
+    for name, outputs in zip(names, keras.tree.flatten(found), strict=True):
+        if not _finite(outputs):
+            return f"the outputs of the layer {name!r}"
+    return None
+
+
+def _own_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
+    return [] if has_sublayers(layer) else list(layer.weights)
+
+
+def _finite(value: Any) -> bool:
+    return bool(np.isfinite(np.asarray(value)).all())

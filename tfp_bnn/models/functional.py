@@ -1,0 +1,168 @@
+"""Models that are trained by maximizing the evidence lower bound (ELBO): functional and sequential."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from tfp_bnn.models.data_checks import check_one_tensor, several_outputs_message
+from tfp_bnn.models.preparation import refuse_kl_weights
+from tfp_bnn.models.summary import print_bayesian_summary
+from tfp_bnn.models.variational_mixin import VariationalMixin
+from tfp_bnn.predictive.posterior_predictive import forget_compiled
+
+
+class _Network(VariationalMixin, keras.Model):
+    """Holds a Functional or Sequential network rather than being one.
+
+    `keras.models.clone_model` rebuilds every kind of Functional or Sequential from its layers alone, and would lose the
+    likelihood and the schedule; and Keras rewrites the bases of a Functional subclass at its first use.
+    """
+
+    def __init__(self, network: keras.Model, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.network = network
+        self.built = bool(network.built)
+        if self.outputs is not None and len(self.outputs) != 1:
+            raise ValueError(several_outputs_message(len(self.outputs)))
+        refuse_kl_weights(self)
+        self._bind_shared_priors()
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """The raw outputs of the network."""
+        return self.network(inputs, training=training, mask=mask)
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the weights of the layers for inputs of this shape, batch axis first."""
+        if not self.network.built:
+            # Without the size of the batch that happened to come first.
+            self.network.build((None, *input_shape[1:]))
+        self.built = True
+        self._bind_shared_priors()
+
+    def summary(self, *args: Any, **kwargs: Any) -> None:
+        """Prints the layers of the network, as `keras.Model.summary`, and a table of its Bayesian weights."""
+        self.network.summary(*args, **kwargs)
+        print_bayesian_summary(self, kwargs.get("print_fn"))
+
+    @property
+    def layers(self) -> list[keras.layers.Layer]:
+        """The layers of the network."""
+        return self.network.layers
+
+    @property
+    def inputs(self) -> list[keras.KerasTensor] | None:
+        """The symbolic inputs; None before the network is built."""
+        return self.network.inputs if self.network.built else None
+
+    @property
+    def outputs(self) -> list[keras.KerasTensor] | None:
+        """The symbolic outputs; None before the network is built."""
+        return self.network.outputs if self.network.built else None
+
+    @property
+    def input_shape(self) -> Any:
+        """Shape of the inputs, batch axis first."""
+        return self.network.input_shape
+
+    @property
+    def output_shape(self) -> Any:
+        """Shape of the outputs, batch axis first."""
+        return self.network.output_shape
+
+
+@keras.saving.register_keras_serializable(package="tfp_bnn")
+class VariationalModel(_Network):
+    """A functional Keras model trained on the ELBO: `VariationalModel(inputs, outputs, likelihood="categorical")`.
+
+    Takes the inputs and outputs of a graph of layers as `keras.Model` does, and the arguments of `VariationalMixin`,
+    whose description holds. The Functional model itself is `model.network`. To subclass, use `class
+    Net(VariationalMixin, keras.Model)`.
+
+    Args:
+        inputs: as in `keras.Model`.
+        outputs: as in `keras.Model`; one tensor.
+        name: of the model.
+        **kwargs: the arguments of `VariationalMixin`.
+
+    Example:
+        >>> import keras, numpy as np, tfp_bnn
+        >>> x = keras.Input((4,))
+        >>> logits = tfp_bnn.layers.DenseFlipout(3)(x)
+        >>> model = tfp_bnn.VariationalModel(x, logits, likelihood="categorical", seed=0)
+        >>> model.compile("adam", metrics=["accuracy"])
+        >>> history = model.fit(np.zeros((8, 4)), np.zeros(8), verbose=0)
+        >>> sorted(history.history)
+        ['accuracy', 'beta', 'elbo', 'kl', 'loss', 'nll']
+        >>> model.posterior_predictive(np.zeros((2, 4)), num_samples=10).mean().shape
+        (2, 3)
+    """
+
+    def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
+        if not isinstance(outputs, list | tuple):
+            check_one_tensor(outputs)
+        super().__init__(keras.Model(inputs, outputs, name=name), name=name, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """The config of the network beside that of `VariationalMixin`."""
+        return {**super().get_config(), "network": keras.saving.serialize_keras_object(self.network)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> VariationalModel:
+        """The inverse of `get_config`."""
+        config = dict(config)
+        network = keras.saving.deserialize_keras_object(config.pop("network"), custom_objects=custom_objects)
+        return cls(network.input, network.output, **config)
+
+
+@keras.saving.register_keras_serializable(package="tfp_bnn")
+class VariationalSequential(_Network):
+    """A stack of layers trained on the ELBO: `VariationalSequential([keras.Input((4,)), DenseFlipout(3)])`.
+
+    Takes the arguments of `VariationalMixin`, whose description holds. The `keras.Sequential` itself is
+    `model.network`.
+
+    Args:
+        layers: the stack; with a `keras.Input` first it is built at once, otherwise at its first call.
+        name: of the model.
+        **kwargs: the arguments of `VariationalMixin`.
+
+    Example:
+        >>> import keras, tfp_bnn
+        >>> model = tfp_bnn.VariationalSequential(
+        ...     [keras.Input((4,)), tfp_bnn.layers.DenseFlipout(1)], likelihood="normal"
+        ... )
+        >>> model.output_shape
+        (None, 1)
+    """
+
+    def __init__(
+        self, layers: Sequence[keras.layers.Layer] | None = None, name: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(keras.Sequential(layers, name=name), name=name, **kwargs)
+
+    def add(self, layer: keras.layers.Layer) -> None:
+        """Adds a layer on top of the stack."""
+        self.network.add(layer)
+        self._bind_shared_priors()
+        forget_compiled(self)
+
+    def pop(self) -> keras.layers.Layer:
+        """Removes the last layer of the stack and returns it."""
+        layer = self.network.pop()
+        forget_compiled(self)
+        return layer
+
+    def get_config(self) -> dict[str, Any]:
+        """The configs of the layers beside that of `VariationalMixin`."""
+        return {**super().get_config(), "layers": self.network.get_config()["layers"]}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> VariationalSequential:
+        """The inverse of `get_config`."""
+        layers = [
+            keras.saving.deserialize_keras_object(layer, custom_objects=custom_objects) for layer in config["layers"]
+        ]
+        return cls(**{**config, "layers": layers})

@@ -1,0 +1,69 @@
+"""What `fit` and `evaluate` of a variational model see to before the first step."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from tfp_bnn.models.data_checks import shape_of_targets
+
+
+def renew_step(model: Any, mode: str, x: Any, y: Any) -> None:
+    """Has the step traced afresh for targets of another form: Keras would trace it for targets of any form."""
+    shape = shape_of_targets(x, y)
+    if getattr(model, f"_{mode}_targets", shape) != shape:
+        setattr(model, f"{mode}_function", None)
+    setattr(model, f"_{mode}_targets", shape)
+
+
+def forget_calibration(model: Any) -> None:
+    """Drops the calibration of a model that is about to be trained, with a warning."""
+    # A model that is not compiled is not trained: Keras refuses it.
+    if model.calibration is not None and model.compiled:
+        warnings.warn(
+            f"The model was calibrated, {model.calibration!r}, but training changes the posterior that this was "
+            "fitted to: model.calibration is None now. Calibrate again after training, with tfp_bnn.calibrate.",
+            stacklevel=3,
+        )
+        model.calibration = None
+
+
+def check_setup(model: Any) -> None:
+    """Refuses a model that was compiled with a loss, or has a layer with `kl_weight`."""
+    refuse_kl_weights(model)
+    loss = getattr(model, "loss", None)
+    if loss is not None:
+        raise ValueError(
+            f"The model was compiled with loss={loss!r}, but its loss is the negative ELBO of its likelihood, "
+            f"{model.likelihood!r}. Compile without `loss`, as in model.compile('adam', metrics=['accuracy'])."
+        )
+
+
+def refuse_kl_weights(model: Any) -> None:
+    """Refuses layers that scale their KL themselves: the model would count it twice."""
+    for layer in model.variational_layers:
+        if layer.kl_weight is not None:
+            raise ValueError(
+                f"The layer {layer.name!r} has kl_weight={layer.kl_weight}, which is for plain Keras models: "
+                f"{type(model).__name__} scales the KL itself and would count it twice. Remove `kl_weight`; use "
+                "`beta_schedule` to weight the KL."
+            )
+
+
+def set_num_examples(model: Any, counted: int | None, given: int | None) -> None:
+    """Sets N: as given, else as counted, else as declared in the constructor. ValueError when nobody knows it."""
+    if counted == 0:
+        raise ValueError("The training set is empty. Expected at least one example.")
+    if counted is not None and given is not None and counted != given:
+        warnings.warn(
+            f"num_examples={given} was given, but the data have {counted} examples; {given} is used.", stacklevel=3
+        )
+    known = (number for number in (given, counted, model._declared_num_examples) if number is not None)
+    number = next(known, None)
+    if number is None:
+        raise ValueError(
+            "N, the number of training examples, cannot be counted in these data, and the ELBO divides the KL by "
+            "it. Pass it, as in model.fit(data, num_examples=60000). (Arrays are counted, and `tf.data` pipelines "
+            "of maps, shuffles and one batch; a generator, a filter or a repetition hides the number.)"
+        )
+    model.num_examples = number

@@ -1,0 +1,86 @@
+"""What `model.summary()` says about the Bayesian weights of a network."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.table import Table
+from tensorflow_probability import distributions as tfd
+
+from tfp_bnn.core.layer_tree import has_sublayers
+from tfp_bnn.core.noise import Noise, noise_scope
+from tfp_bnn.layers.variational_weight import VariationalWeight
+from tfp_bnn.posteriors import POSTERIORS
+from tfp_bnn.priors import PRIORS
+
+_WIDTH = 100
+
+
+def print_bayesian_summary(model: Any, print_fn: Callable[[str], Any] | None = None) -> None:
+    """Prints a table of the Bayesian weights of a model, with the KL of each; nothing for a model that is not built.
+
+    KLs are in nats. One without a closed form is marked `~`: it is an estimate from one draw, the same at every call,
+    and leaves the noise of the model as it was.
+
+    Args:
+        model: a variational model.
+        print_fn: takes the text; `print` by default.
+    """
+    layers = [layer for layer in model.variational_layers if layer.built]
+    if not model.built:
+        return
+    table = Table(title="Bayesian weights", title_justify="left", title_style="bold")
+    for column in ("Layer", "Weight", "Shape", "Posterior", "Prior"):
+        table.add_column(column, overflow="fold")
+    table.add_column("KL (nats)", justify="right")
+    count = 0
+    with noise_scope(model._noise_of_layers(Noise(tf.constant((0, 0), tf.int64)))):
+        for layer in layers:
+            for weight in layer.variational_weights.values():
+                count += int(np.prod(weight.shape))
+                posterior = POSTERIORS.name_of(weight.posterior_spec)
+                kl = f"{_sign(weight)}{float(weight.kl(layer._noise(training=False))):.1f}"
+                table.add_row(layer.name, weight.name, str(weight.shape), posterior, _prior(weight), kl)
+        for term, kl in model.kl_by_layer().items():
+            if term.startswith("prior/"):
+                table.add_row(term, "", "", "", "", f"~{float(kl):.1f}")
+        total = float(model.kl())
+    with_weights = [layer for layer in model.layers if layer.weights]
+    bayesian = {id(layer) for layer in layers}
+    names = [layer.name for layer in with_weights if id(layer) not in bayesian and not has_sublayers(layer)]
+    lines = [
+        f"{len(layers)} Bayesian layers, {count:,} Bayesian weights, KL {total:.1f} nats.",
+        f"Deterministic layers with weights: {', '.join(names) or 'none'}.",
+    ]
+    stream = io.StringIO()
+    console = Console(file=stream, width=_WIDTH)
+    if layers:
+        console.print(table)
+    console.print("\n".join(lines), highlight=False)
+    (print if print_fn is None else print_fn)(stream.getvalue().rstrip())
+
+
+def _sign(weight: VariationalWeight) -> str:
+    if weight.prior_spec.hyperprior is not None:
+        return "~"
+    try:
+        tfd.kl_divergence(weight.posterior, weight.prior)
+    except NotImplementedError:
+        return "" if not weight.posterior_spec.has_spread else "~"
+    return ""
+
+
+def _prior(weight: VariationalWeight) -> str:
+    spec = weight.prior_spec
+    name = PRIORS.name_of(spec)
+    if spec.shared is not None:
+        return f"{name}, shared as {spec.shared!r}"
+    learned = weight.natural().get("prior_scale")
+    if learned is None or np.ndim(learned):
+        return name
+    return f"{name}, {'learned' if spec.hyperprior is None else 'inferred'} scale {float(learned):.3g}"

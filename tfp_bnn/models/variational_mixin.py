@@ -1,0 +1,463 @@
+"""What makes a Keras model a Bayesian one: training on the evidence lower bound (ELBO), and the predictive."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_bnn.core.arguments import is_integer
+from tfp_bnn.core.checks import assert_finite, invalid_arguments_as_value_errors
+from tfp_bnn.core.layer_tree import sublayers
+from tfp_bnn.core.noise import Noise, NoiseStreams, NoNoise, in_noise_scope, noise_scope, number_of
+from tfp_bnn.layers.base import VariationalLayer
+from tfp_bnn.layers.stochastic import StochasticLayer
+from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
+from tfp_bnn.models.data_checks import check_examples, check_inputs, check_one_tensor, count_examples, is_arrays
+from tfp_bnn.models.fit_callbacks import tell_direction, with_row_check
+from tfp_bnn.models.preparation import check_setup, forget_calibration, renew_step, set_num_examples
+from tfp_bnn.models.saving import SEED_GENERATORS, load_seed_generators, save_seed_generators
+from tfp_bnn.models.summary import print_bayesian_summary
+from tfp_bnn.predictive.calibrators import CALIBRATIONS, Calibration, check_fits
+from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive, predict_distribution
+from tfp_bnn.priors.shared_scales import SharedPrior, bind_shared_priors
+from tfp_bnn.variational.elbo import mean_over_rows, training_loss
+from tfp_bnn.variational.kl import kl_by_layer
+from tfp_bnn.variational.schedules import SCHEDULES, Schedule
+
+
+class VariationalMixin:
+    """Trains a Keras model of Bayesian layers on the ELBO. Mixed in before `keras.Model` when subclassing it.
+
+        loss = nll + beta * kl / N + regularizers of the user
+
+    `nll` is the expected negative log-likelihood under one weight draw, in nats per example; `kl` is KL(posterior ||
+    prior) of all Bayesian layers, in nats, summed over weights; N is the number of training examples; `beta` is the
+    annealing weight. `elbo = -(nll + kl / N)`, in nats per example, is always at beta = 1, as are all losses in
+    validation. `fit` and `evaluate` report `loss`, `nll`, `kl`, `elbo` and `beta` beside the metrics of `compile`,
+    which receive probabilities or means, never logits. Compile without a loss.
+
+    `sample_weight` multiplies the log-likelihood of an example, and `class_weight` that of a class; N counts rows all
+    the same.
+
+    `model(x)`, `predict` and `evaluate` take one draw of the weights for each batch. For predictions use
+    `posterior_predictive`.
+
+    Noise is counter-based, from (seed, call, layer, replica), with one stream for training and another for evaluation.
+    N, beta, the state of the noise and that of the seed generators of all layers, such as dropout, are saved with the
+    model, so that training goes on as if it had not stopped.
+
+    Args:
+        likelihood: how the targets are distributed: a name, a config or an object of `tfp_bnn.likelihoods`.
+        beta_schedule: beta by optimizer iteration: a name, a config or an object of `tfp_bnn.schedules`.
+        num_examples: N, for data whose number of examples cannot be counted. `fit` counts arrays and simple `tf.data`
+            pipelines itself, and the count wins.
+        seed: integer that determines all noise of training and evaluation; None draws one from Keras' global seed.
+        calibration: of the posterior predictive: a name, a config or an object of `tfp_bnn.calibration`, or None. As a
+            rule it is fitted and set by `tfp_bnn.calibrate` after training.
+
+    Raises:
+        ValueError: for more than one output, a layer with `kl_weight`, an unknown name or a value out of range.
+
+    References:
+        Blundell et al. 2015, https://arxiv.org/abs/1505.05424; Graves 2011, Practical Variational Inference for Neural
+        Networks
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        likelihood: str | Mapping[str, Any] | Likelihood = "categorical",
+        beta_schedule: str | Mapping[str, Any] | Schedule = "constant",
+        num_examples: int | None = None,
+        seed: int | None = None,
+        calibration: str | Mapping[str, Any] | Calibration | None = None,
+        **kwargs: Any,
+    ) -> None:
+        likelihood = LIKELIHOODS.get(likelihood)
+        beta_schedule = SCHEDULES.get(beta_schedule)
+        noise_streams = NoiseStreams(seed)
+        super().__init__(*args, **kwargs)
+        self.likelihood = likelihood
+        self.calibration = calibration
+        self.beta_schedule = beta_schedule
+        self.seed = None if seed is None else int(seed)
+        self._noise_streams = noise_streams
+        self.likelihood_weights = self.likelihood.add_weights(self._add_float32_weight)
+        self._num_examples = self._add_state("num_examples", math.nan)
+        self._beta = self._add_state("beta", math.nan)
+        self._declared_num_examples = num_examples
+        if num_examples is not None:
+            self.num_examples = num_examples
+        self._trackers = {name: keras.metrics.Mean(name=name) for name in ("nll", "kl", "elbo", "beta")}
+        self._shared_priors: dict[str, SharedPrior] = {}
+
+    # === What the model knows ===
+
+    @property
+    def num_examples(self) -> int | None:
+        """N, the number of training examples that the KL is divided by; None when it is not known yet."""
+        value = float(np.asarray(self._num_examples))
+        return None if math.isnan(value) else int(value)
+
+    @num_examples.setter
+    def num_examples(self, value: int) -> None:
+        if not is_integer(value) or value < 1:
+            raise ValueError(
+                f"`num_examples` must be an integer >= 1, but got {value!r}. It is the number of examples in the "
+                "training set."
+            )
+        self._num_examples.assign(float(value))
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """How `posterior_predictive` is calibrated, or None. Set it to a name, a config, an object or None.
+
+        It is a part of the config of the model, not of its weights. `fit` and `train_on_batch` set it to None, because
+        it belongs to the posterior that it was fitted to.
+        """
+        return self._calibration
+
+    @calibration.setter
+    def calibration(self, value: str | Mapping[str, Any] | Calibration | None) -> None:
+        calibration = None if value is None else CALIBRATIONS.get(value)
+        if calibration is not None:
+            check_fits(calibration, self.likelihood)
+        self._calibration = calibration
+
+    @property
+    def beta(self) -> float:
+        """The annealing weight of the last training step; NaN before the first."""
+        return float(np.asarray(self._beta))
+
+    @property
+    def rows_seen(self) -> int:
+        """How many examples the running, or last, epoch of training or evaluation has seen."""
+        return int(tf.convert_to_tensor(self._trackers["nll"].count))
+
+    @property
+    def variational_layers(self) -> list[VariationalLayer]:
+        """The Bayesian layers, each once, nested models included."""
+        return [layer for layer in sublayers(self) if isinstance(layer, VariationalLayer)]
+
+    @property
+    def stochastic_layers(self) -> list[StochasticLayer]:
+        """The layers that draw something: the Bayesian ones and those like `MCDropout`, each once."""
+        return [layer for layer in sublayers(self) if isinstance(layer, StochasticLayer)]
+
+    @property
+    def shared_priors(self) -> Mapping[str, SharedPrior]:
+        """The priors that layers share, by name. The model owns the variables of their scales."""
+        return MappingProxyType(self._shared_priors)
+
+    @property
+    def noise_variables(self) -> dict[str, keras.Variable]:
+        """The counters of the noise of training and of evaluation, by name."""
+        return self._noise_streams.variables
+
+    def kl(self) -> tf.Tensor:
+        """KL(posterior || prior) in nats, summed over all Bayesian layers, not scaled; float32 scalar.
+
+        A layer that is used twice counts once, and so does the KL of a prior scale that layers share. Where the
+        divergence has no closed form this is an estimate from one draw.
+        """
+        return tf.add_n([*self.kl_by_layer().values(), tf.constant(0.0)])
+
+    def kl_by_layer(self) -> dict[str, tf.Tensor]:
+        """The terms of `kl` in nats: one for each Bayesian layer, by its name (`name#2` and so on where names repeat).
+
+        The KL(q(s) || p(s)) of a prior scale s that is inferred is a term of its own: `prior/<name>` for one that is
+        shared under a name, `prior/<layer>/<weight>` for one that a weight has to itself.
+        """
+        return kl_by_layer(self, self._shared_priors, lambda: self._noise_streams.next(training=False))
+
+    # === Training and evaluation ===
+
+    def fit(
+        self, x: Any = None, y: Any = None, *args: Any, num_examples: int | None = None, **kwargs: Any
+    ) -> keras.callbacks.History:
+        """As `keras.Model.fit`; finds N first and checks arrays before the first step.
+
+        A calibration was fitted to the posterior as it was: it is set to None, with a warning.
+
+        Args:
+            x: as in Keras.
+            y: as in Keras.
+            *args: as in Keras.
+            num_examples: N, where it cannot be counted: for generators and for pipelines with a filter or a repetition.
+            **kwargs: as in Keras.
+
+        Returns:
+            As in Keras; the history has `loss`, `nll`, `kl`, `elbo` and `beta` beside the metrics.
+
+        Raises:
+            ValueError: when N is not known; for empty data, another input shape, NaN, labels out of range; when the
+                model was compiled with a loss, has several outputs or a layer with `kl_weight`.
+        """
+        arguments = inspect.signature(keras.Model.fit).bind(self, x, y, *args, **kwargs).arguments
+        check_setup(self)
+        if is_arrays(x):
+            self._check_examples(x, y)
+        validation_data = arguments.get("validation_data")
+        if isinstance(validation_data, list | tuple) and is_arrays(validation_data[0]):
+            self._check_examples(*[*validation_data, None][:2])
+        # As in Keras, given validation data put the split out of force.
+        split = arguments.get("validation_split") or 0.0 if validation_data is None else 0.0
+        counted = count_examples(x, split)
+        set_num_examples(self, counted, num_examples)
+        callbacks = arguments.get("callbacks")
+        tell_direction(callbacks)
+        if not is_arrays(x) and arguments.get("steps_per_epoch") is None:
+            arguments["callbacks"] = with_row_check(callbacks)
+        del arguments["self"]
+        forget_calibration(self)
+        renew_step(self, "train", x, y)
+        with invalid_arguments_as_value_errors():
+            return super().fit(**arguments)  # type: ignore[misc]
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`: `loss`, `nll`, `kl`, `elbo`, `beta` (1) and the metrics.
+
+        One weight draw serves each batch. N is that of the last training; a model that never had one reports `elbo`
+        and `loss` as NaN, with a warning.
+
+        Raises:
+            ValueError: for empty data, another input shape, NaN or labels out of range; when the model was compiled
+                with a loss, or has a layer with `kl_weight`.
+        """
+        check_setup(self)
+        if is_arrays(x):
+            self._check_examples(x, y)
+        renew_step(self, "test", x, y)
+        if self.num_examples is None:
+            warnings.warn(
+                "The model was never fitted, so that N, the number of training examples, is not known: `elbo` and "
+                "`loss` are NaN. Set `model.num_examples`.",
+                stacklevel=2,
+            )
+        with invalid_arguments_as_value_errors():
+            return super().evaluate(x, y, *args, **kwargs)  # type: ignore[misc]
+
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.train_on_batch`. N must have been set: `model.num_examples = ...`.
+
+        Raises:
+            ValueError: when N is not known, or for bad data, as in `fit`.
+        """
+        check_setup(self)
+        set_num_examples(self, None, self.num_examples)
+        self._check_examples(x, y)
+        forget_calibration(self)
+        renew_step(self, "train", x, y)
+        return super().train_on_batch(x, y, *args, **kwargs)  # type: ignore[misc]
+
+    def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.test_on_batch`.
+
+        Raises:
+            ValueError: for bad data, or a model with a loss, as in `evaluate`.
+        """
+        check_setup(self)
+        self._check_examples(x, y)
+        renew_step(self, "test", x, y)
+        return super().test_on_batch(x, y, *args, **kwargs)  # type: ignore[misc]
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One step on one batch, under one draw that the outputs and the KL share."""
+        with self._draw(training=True):
+            return super().train_step(data)  # type: ignore[misc]
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """One batch of `evaluate`, under one draw that the outputs and the KL share."""
+        with self._draw(training=False):
+            return super().test_step(data)  # type: ignore[misc]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The raw outputs under one draw of the weights, shared by all uses of a layer."""
+        symbolic = any(isinstance(leaf, keras.KerasTensor) for leaf in keras.tree.flatten((args, kwargs)))
+        if in_noise_scope() or symbolic:
+            outputs = super().__call__(*args, **kwargs)  # type: ignore[misc]
+        else:
+            with self._draw(training=bool(kwargs.get("training"))):
+                outputs = super().__call__(*args, **kwargs)  # type: ignore[misc]
+        # Some layers are built by the first call only.
+        self._bind_shared_priors()
+        return outputs
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> tf.Tensor:
+        """The loss in nats per example, nll + beta * kl / N + regularizers; beta is 1 unless training."""
+        check_one_tensor(y_pred)
+        if y is None:
+            raise ValueError(
+                "Targets are missing: a Bayesian model is trained and judged on pairs. Pass `y`, or a dataset of "
+                "(x, y)."
+            )
+        with tf.control_dependencies([*assert_finite(x, "inputs"), *assert_finite(y, "targets")]):
+            log_prob = self.likelihood.log_prob(y, y_pred, self.likelihood_weights)
+        if sample_weight is not None:
+            log_prob *= tf.cast(tf.reshape(sample_weight, tf.shape(log_prob)), log_prob.dtype)
+        nll = -mean_over_rows(log_prob)
+        kl = self.kl()
+        beta = tf.constant(1.0)
+        if training:
+            beta = self.beta_schedule(self.optimizer.iterations)  # type: ignore[attr-defined]
+            self._beta.assign(beta)
+        kl_per_example = kl / tf.convert_to_tensor(self._num_examples)
+        values = {"nll": nll, "kl": kl, "elbo": -(nll + kl_per_example), "beta": beta}
+        for name, value in values.items():
+            self._trackers[name].update_state(value, sample_weight=tf.shape(log_prob)[0])
+        regularizers = [tf.cast(tf.reduce_sum(loss), tf.float32) for loss in self.losses]  # type: ignore[attr-defined]
+        if training:
+            loss = training_loss(nll, beta * kl_per_example, kl, regularizers, [log_prob])
+        else:
+            loss = tf.add_n([nll, kl_per_example, *regularizers])
+        # The gradients of the replicas of a distribution strategy are summed.
+        return loss / tf.distribute.get_strategy().num_replicas_in_sync
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """Updates the metrics with probabilities or means."""
+        return super().compute_metrics(x, y, self.likelihood.mean(y_pred), sample_weight)  # type: ignore[misc]
+
+    # === Prediction ===
+
+    def posterior_predictive(
+        self,
+        x: Any,
+        num_samples: int = 100,
+        seed: int = 0,
+        batch_size: int = 512,
+        max_bytes: int = 2**30,
+        calibrated: bool = True,
+    ) -> PosteriorPredictive:
+        """The predictive distribution p(y | x, data), averaged over draws of all the weights.
+
+        Draw s is one function: the same weights for every x. It depends on (seed, s, layer) only, so that the result
+        does not depend on `batch_size`.
+
+        Args:
+            x: inputs of shape `(n, ...)`, an array; a list, tuple or dict of them where the model has several inputs.
+            num_samples: S, the number of weight draws.
+            seed: an integer; equal seeds give equal draws.
+            batch_size: rows in one forward pass.
+            max_bytes: memory for the raw outputs of all draws, S x n x outputs; above it only the moments
+                are kept, and the draws of one batch at a time.
+            calibrated: whether `model.calibration` is applied, where there is one.
+
+        Returns:
+            A `PosteriorPredictive` of n predictions.
+
+        Raises:
+            ValueError: for empty inputs, another input shape, NaN, `num_samples` or `batch_size` below 1, or a seed
+                that is not an integer.
+        """
+        if not is_integer(seed):
+            raise ValueError(f"`seed` must be an integer, but got {seed!r}. Equal seeds give equal draws.")
+        check_inputs(x, self._known_input_shape())
+        calibration = self.calibration if calibrated else None
+        with invalid_arguments_as_value_errors():
+            return predict_distribution(self, x, num_samples, seed, batch_size, max_bytes, calibration)
+
+    def plug_in_predictive(self, x: Any, batch_size: int = 512) -> PosteriorPredictive:
+        """The prediction with every weight at its posterior mean: fast, and blind to the uncertainty of the weights.
+
+        Never calibrated: `model.calibration` was fitted to the Monte Carlo predictive.
+
+        Args:
+            x: inputs of shape `(n, ...)`, an array.
+            batch_size: rows in one forward pass.
+
+        Returns:
+            A `PosteriorPredictive` of one draw.
+        """
+        check_inputs(x, self._known_input_shape())
+        with invalid_arguments_as_value_errors():
+            return predict_distribution(self, x, 1, None, batch_size, 2**30)
+
+    def call_with_noise(self, x: Any, noise: Noise | NoNoise) -> Any:
+        """The raw outputs, `training=False`, under the draw of all weights that `noise` determines."""
+        with noise_scope(self._noise_of_layers(noise)):
+            outputs = self(x, training=False)
+        check_one_tensor(outputs)
+        return outputs
+
+    def summary(self, *args: Any, **kwargs: Any) -> None:
+        """Prints the layers, as `keras.Model.summary`, and a table of the Bayesian weights."""
+        super().summary(*args, **kwargs)  # type: ignore[misc]
+        print_bayesian_summary(self, kwargs.get("print_fn"))
+
+    # === Saving ===
+
+    def get_config(self) -> dict[str, Any]:
+        """The config of the network, the likelihood, the schedule, the seed and the calibration."""
+        return {
+            **super().get_config(),  # type: ignore[misc]
+            "likelihood": keras.saving.serialize_keras_object(self.likelihood),
+            "beta_schedule": keras.saving.serialize_keras_object(self.beta_schedule),
+            "num_examples": self._declared_num_examples,
+            "seed": self.seed,
+            "calibration": keras.saving.serialize_keras_object(self.calibration),
+        }
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Makes the weights that a file has values for, those of shared priors included."""
+        super().build_from_config(config)  # type: ignore[misc]
+        self._bind_shared_priors()
+
+    def save_own_variables(self, store: Any) -> None:
+        """Writes N, beta, what the likelihood learned, the state of the noise and that of all seed generators."""
+        super().save_own_variables(store)  # type: ignore[misc]
+        self._noise_streams.save(store)
+        save_seed_generators(self, store)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Reads what `save_own_variables` wrote."""
+        self._noise_streams.load(store)
+        load_seed_generators(self, store)
+        own = {*NoiseStreams.keys, SEED_GENERATORS}
+        super().load_own_variables({key: store[key] for key in store.keys() if key not in own})  # type: ignore[misc]
+
+    # === Internals ===
+
+    @contextlib.contextmanager
+    def _draw(self, training: bool) -> Iterator[None]:
+        with noise_scope(self._noise_of_layers(self._noise_streams.next(training))):
+            yield
+
+    def _noise_of_layers(self, noise: Noise | NoNoise) -> dict[int, Any]:
+        noise_of: dict[int, Any] = {
+            id(layer): noise.fold_in(index) for index, layer in enumerate(self.stochastic_layers)
+        }
+        for name, shared in self._shared_priors.items():
+            noise_of[id(shared)] = noise.fold_in(number_of(f"prior/{name}"))
+        return noise_of
+
+    def _bind_shared_priors(self) -> None:
+        bind_shared_priors(self, self._shared_priors)
+
+    def _add_float32_weight(self, **kwargs: Any) -> keras.Variable:
+        return self.add_weight(dtype="float32", autocast=False, **kwargs)  # type: ignore[attr-defined]
+
+    def _add_state(self, name: str, value: float) -> keras.Variable:
+        start = keras.initializers.Constant(value)
+        return self._add_float32_weight(
+            name=name, shape=(), initializer=start, trainable=False, aggregation="only_first_replica"
+        )
+
+    def _known_input_shape(self) -> tuple[int | None, ...] | None:
+        inputs = getattr(self, "inputs", None)
+        return (None, *inputs[0].shape[1:]) if inputs is not None and len(inputs) == 1 else None
+
+    def _check_examples(self, x: Any, y: Any) -> None:
+        outputs = getattr(self, "outputs", None)
+        num_outputs = outputs[0].shape[-1] if outputs else None
+        check_examples(x, y, self.likelihood, self._known_input_shape(), num_outputs)

@@ -1,0 +1,17 @@
+"""The posterior predictive: from draws of a function to predictions, their uncertainty and their scores."""
+
+from tfp_bnn.predictive.calibrators import CALIBRATIONS, Calibration, Scale, Temperature
+from tfp_bnn.predictive.monte_carlo_error import standard_errors
+from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive
+from tfp_bnn.predictive.scores import for_each_class, score
+
+__all__ = [
+    "CALIBRATIONS",
+    "Calibration",
+    "PosteriorPredictive",
+    "Scale",
+    "Temperature",
+    "for_each_class",
+    "score",
+    "standard_errors",
+]

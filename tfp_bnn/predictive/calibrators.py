@@ -1,0 +1,149 @@
+"""Calibrations: what one number, fitted to validation data, does to a predictive distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tfp_bnn.core.arguments import is_number
+from tfp_bnn.core.registry import Spec, SpecRegistry
+from tfp_bnn.likelihoods import Bernoulli, Categorical, Likelihood, Normal
+
+# A model that needs a number beyond these has another fault.
+LOWEST, HIGHEST = 0.01, 100.0
+
+
+class Calibration(Spec):
+    """Changes the components of a predictive mixture by one number, 1 for no change. Abstract.
+
+    Attributes:
+        likelihoods: the classes of likelihoods that it is for.
+    """
+
+    likelihoods: ClassVar[tuple[type[Likelihood], ...]]
+
+    def apply(
+        self, outputs: np.ndarray, weights: Mapping[str, Any], likelihood: Likelihood
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """The raw outputs and the weights of the likelihood that describe the calibrated mixture.
+
+        Args:
+            outputs: raw outputs of all draws, of shape `(S, n, outputs)`, float32.
+            weights: what the likelihood has learned, by role.
+            likelihood: of the model.
+
+        Returns:
+            New outputs of the same shape, and new weights.
+        """
+        raise NotImplementedError
+
+
+CALIBRATIONS: SpecRegistry[Calibration] = SpecRegistry("calibration")
+
+
+@CALIBRATIONS.register("temperature")
+class Temperature(Calibration):
+    """p(y | x) = 1/S sum_s p(y | logits_s / temperature), for the likelihoods 'categorical' and 'bernoulli'.
+
+    The logits of every draw are divided before the probabilities are averaged, so that the samples, the mean, the
+    entropy and its two parts are all those of one mixture. Above 1 the predictions become less sure. Where the draws
+    disagree, the most probable class of their average can change.
+
+    Args:
+        temperature: a number from 0.01 to 100.
+
+    Raises:
+        ValueError: for anything else.
+
+    References:
+        Guo et al. 2017, On Calibration of Modern Neural Networks, https://arxiv.org/abs/1706.04599, for one network
+    """
+
+    likelihoods = (Categorical, Bernoulli)
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        self.temperature = _checked("temperature", "temperature", temperature)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's argument."""
+        return {"temperature": self.temperature}
+
+    def apply(
+        self, outputs: np.ndarray, weights: Mapping[str, Any], likelihood: Likelihood
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Divides the logits."""
+        return outputs / np.float32(self.temperature), dict(weights)
+
+
+@CALIBRATIONS.register("scale")
+class Scale(Calibration):
+    """y = m + scale (y_raw - m), with m the predictive mean and y_raw ~ the raw mixture, for the likelihood 'normal'.
+
+    The mean of each draw moves to m + scale (mean_s - m), and its noise is multiplied by `scale`. The predictive mean
+    stays; the predictive standard deviation, and the distance of every quantile from the mean, are multiplied by
+    `scale`; aleatoric and epistemic variance by its square; the entropy grows by log(scale) nats.
+
+    Args:
+        scale: a number from 0.01 to 100, without unit.
+
+    Raises:
+        ValueError: for anything else.
+
+    References:
+        Levi et al. 2022, Evaluating and Calibrating Uncertainty Prediction in Regression Tasks,
+        https://doi.org/10.3390/s22155540; Laves et al. 2020, Well-Calibrated Regression Uncertainty in Medical Imaging
+        with Deep Learning, https://proceedings.mlr.press/v121/laves20a.html
+    """
+
+    likelihoods = (Normal,)
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.scale = _checked("scale", "scale", scale)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's argument."""
+        return {"scale": self.scale}
+
+    def apply(
+        self, outputs: np.ndarray, weights: Mapping[str, Any], likelihood: Likelihood
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Moves the means of the draws, and leaves to the likelihood to widen its noise."""
+        targets = likelihood.mean(outputs[:1, :1]).shape[-1]
+        means = outputs[..., :targets]
+        center = means.mean(axis=0, dtype=np.float64).astype(np.float32)
+        moved = center + np.float32(self.scale) * (means - center)
+        widening = self.scale * weights.get("widening", 1.0)
+        return np.concatenate([moved, outputs[..., targets:]], axis=-1), {**weights, "widening": widening}
+
+
+def check_fits(calibration: Calibration, likelihood: Likelihood) -> None:
+    """Refuses a calibration that is for other likelihoods.
+
+    Raises:
+        ValueError: names the calibration, the likelihood and the calibration that would fit.
+    """
+    if not isinstance(likelihood, calibration.likelihoods):
+        expected = CALIBRATIONS.name_of(calibration_for(likelihood)())
+        raise ValueError(
+            f"The calibration {calibration!r} does not fit the likelihood {likelihood!r}, which is for "
+            f"{likelihood.task}. Use the calibration {expected!r}, as tfp_bnn.calibrate(model, x, y) does."
+        )
+
+
+def calibration_for(likelihood: Likelihood) -> Callable[..., Calibration]:
+    """The class of calibrations that is for a likelihood. ValueError when there is none."""
+    for name in CALIBRATIONS:
+        if isinstance(likelihood, CALIBRATIONS[name].likelihoods):
+            return CALIBRATIONS[name]
+    raise ValueError(f"There is no calibration for the likelihood {likelihood!r}. Known: {', '.join(CALIBRATIONS)}.")
+
+
+def _checked(calibration: str, name: str, value: object) -> float:
+    if not is_number(value) or not LOWEST <= value <= HIGHEST:
+        raise ValueError(
+            f"`{name}` of the calibration {calibration!r} must be a number from {LOWEST} to {HIGHEST:g}, but got "
+            f"{value!r}."
+        )
+    return float(value)

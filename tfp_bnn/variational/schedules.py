@@ -1,0 +1,74 @@
+"""Schedules of beta, the annealing weight of the KL in the training loss."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import tensorflow as tf
+
+from tfp_bnn.core.arguments import is_integer, is_number
+from tfp_bnn.core.registry import Spec, SpecRegistry
+
+
+class Schedule(Spec):
+    """beta as a function of the optimizer's iteration. Abstract."""
+
+    def __call__(self, iteration: tf.Tensor) -> tf.Tensor:
+        """Beta at an iteration, which counts from 0; float32 scalar."""
+        raise NotImplementedError
+
+
+SCHEDULES: SpecRegistry[Schedule] = SpecRegistry("schedule")
+
+
+@SCHEDULES.register("constant")
+class Constant(Schedule):
+    """The same beta throughout. Beta 1 is the ELBO; below 1 the posterior is "cold" and no longer the Bayesian one.
+
+    Args:
+        beta: the weight, >= 0.
+    """
+
+    def __init__(self, beta: float = 1.0) -> None:
+        self.beta = _checked("constant", "beta", beta)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"beta": self.beta}
+
+    def __call__(self, iteration: tf.Tensor) -> tf.Tensor:
+        return tf.constant(self.beta, tf.float32)
+
+
+@SCHEDULES.register("linear_warmup")
+class LinearWarmup(Schedule):
+    """From `initial` to `final` in a straight line over the first `steps` iterations, then `final`.
+
+    A warm-up lets the network fit the data before the prior prunes it (Sønderby et al. 2016,
+    https://arxiv.org/abs/1602.02282).
+
+    Args:
+        steps: length of the warm-up in optimizer iterations, >= 1.
+        initial: beta at iteration 0, >= 0.
+        final: beta from iteration `steps` on, >= 0.
+    """
+
+    def __init__(self, steps: int = 1000, initial: float = 0.0, final: float = 1.0) -> None:
+        if not is_integer(steps) or steps < 1:
+            raise ValueError(f"`steps` of the schedule 'linear_warmup' must be an integer >= 1, but got {steps!r}.")
+        self.steps = int(steps)
+        self.initial = _checked("linear_warmup", "initial", initial)
+        self.final = _checked("linear_warmup", "final", final)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"steps": self.steps, "initial": self.initial, "final": self.final}
+
+    def __call__(self, iteration: tf.Tensor) -> tf.Tensor:
+        done = tf.minimum(tf.cast(iteration, tf.float32) / self.steps, 1.0)
+        return self.initial + (self.final - self.initial) * done
+
+
+def _checked(schedule: str, name: str, value: object) -> float:
+    if not is_number(value) or not 0 <= value < math.inf:
+        raise ValueError(f"`{name}` of the schedule {schedule!r} must be a finite number >= 0, but got {value!r}.")
+    return float(value)

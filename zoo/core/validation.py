@@ -1,0 +1,52 @@
+"""Turns what a file or a caller says into a validated pydantic model, with errors that name the nearest key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tfp_bnn.core.registry import unknown_name_message
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """A frozen schema without extra keys; a boolean is no number, and NaN is no value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def validate(schema: type[M], values: Mapping[str, Any], what: str) -> M:
+    """Validates `values` against a schema.
+
+    Args:
+        schema: a pydantic model.
+        values: what came.
+        what: it is, for messages, such as `"recipe 'x.yaml'"`.
+
+    Returns:
+        An instance of `schema`.
+
+    Raises:
+        ValueError: for an unknown or missing key, or a value out of bounds; names each key, what came and what was
+            expected.
+    """
+    for key in values:
+        if key not in schema.model_fields:
+            raise ValueError(f"{what}: {unknown_name_message('key', key, schema.model_fields)}")
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(f"{what}: " + "; ".join(_sentence(detail, schema) for detail in error.errors())) from None
+
+
+def _sentence(detail: Any, schema: type[BaseModel]) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "missing":
+        return f"the key {key!r} is missing. Add it"
+    if detail["type"] == "extra_forbidden":
+        return f"the key {key!r} is unknown. Remove it, or look for a misspelling"
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{key!r} got {detail['input']!r}: {message}" if key else message

@@ -1,0 +1,224 @@
+"""Judging a model: the numbers of a card, measured again by anyone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import tfp_bnn
+from tfp_bnn.models.weight_record import weight_distributions
+from tfp_bnn.predictive import score
+from zoo.datasets import Dataset, load_dataset
+from zoo.hub.artifacts import load_model
+from zoo.hub.cards import posterior_statistics, read_artifact
+from zoo.recipes import EvaluationRecipe
+
+QUICK_EXAMPLES = 2000
+QUICK_SAMPLES = 10
+UNIFORM = "uniform"
+_UNIFORM_SEED = 0
+_KL_DRAWS = 50
+
+
+def evaluate(
+    model: str | tfp_bnn.VariationalModel,
+    dataset: str | Dataset | None = None,
+    split: str = "test",
+    num_samples: int = 50,
+    seed: int = 0,
+    calibrated: bool = True,
+) -> dict[str, float]:
+    """Measures a model on a split of a dataset, by its posterior predictive.
+
+    Args:
+        model: a pretrained model's name, or a model.
+        dataset: a dataset or its name; by default the one that a pretrained model was trained on.
+        split: `"train"`, `"validation"` or `"test"`.
+        num_samples: Monte Carlo samples of the weights.
+        seed: of the samples.
+        calibrated: whether the model's calibration is applied, if it has one.
+
+    Returns:
+        Classification: `accuracy`, `nll` (of the predictive, nats), `ece` (15 equal-width bins), `brier`, and the means
+        of `entropy` and `mutual_information` (nats). Regression: `rmse`, `mae` (units of the target), `nll` (nats),
+        `coverage_90` (share of targets in the central 90 % interval), `aleatoric_std`, `epistemic_std` (roots of the
+        mean variances, units of the target).
+
+    Raises:
+        ValueError: for an unknown model, dataset or split (names the nearest), or a dataset that does not fit the
+            model.
+        DataMissingError: when the data are not on this machine and cannot be had.
+    """
+    if isinstance(model, str):
+        if dataset is None:
+            dataset = str(read_artifact(model)["config"]["data"]["dataset"])
+        model = load_model(model)
+    if dataset is None:
+        raise ValueError("Which dataset? Pass `dataset`; only a pretrained model given by its name has one by itself.")
+    data = load_dataset(dataset) if isinstance(dataset, str) else dataset
+    part = data.split(split)
+    check_task(model, data)
+    return score(model.posterior_predictive(part.x, num_samples=num_samples, seed=seed, calibrated=calibrated), part.y)
+
+
+def check_task(model: tfp_bnn.VariationalModel, data: Dataset) -> None:
+    """Refuses, with a ValueError, to judge a classifier by a regression, or the other way round."""
+    if data.task != model.likelihood.task:
+        raise ValueError(
+            f"The dataset {data.name!r} is for {data.task}, but the model has the likelihood {model.likelihood!r}, for "
+            f"{model.likelihood.task}. Choose a dataset of the same task."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A part of a card: some inputs, and how they are predicted.
+
+    Attributes:
+        x: inputs of shape `(n, *input_shape)`.
+        y: targets as in `Split`; None for inputs that have none.
+        num_samples: Monte Carlo samples of the weights.
+        calibrated: whether the model's calibration is applied.
+    """
+
+    x: npt.NDArray[Any]
+    y: npt.NDArray[Any] | None
+    num_samples: int
+    calibrated: bool = True
+
+    def predict(self, model: tfp_bnn.VariationalModel, seed: int) -> tfp_bnn.PosteriorPredictive:
+        """The predictive of a model for these inputs."""
+        return model.posterior_predictive(self.x, num_samples=self.num_samples, seed=seed, calibrated=self.calibrated)
+
+
+def labelled_blocks(model: tfp_bnn.VariationalModel, data: Dataset, num_samples: int) -> dict[str, Block]:
+    """The blocks of a card that have targets, by name.
+
+    Returns:
+        `test`; `test_uncalibrated`, where the model has a calibration; `validation`; and `quick`, the first 2,000 test
+        rows in the fixed order of the dataset with 10 samples, small enough to be measured again at any time.
+    """
+    test, validation = data.test, data.validation
+    blocks = {"test": Block(test.x, test.y, num_samples)}
+    if model.calibration is not None:
+        blocks["test_uncalibrated"] = Block(test.x, test.y, num_samples, calibrated=False)
+    blocks["validation"] = Block(validation.x, validation.y, num_samples)
+    blocks["quick"] = Block(test.x[:QUICK_EXAMPLES], test.y[:QUICK_EXAMPLES], QUICK_SAMPLES)
+    return blocks
+
+
+def out_of_distribution_block(data: Dataset, other: str, num_samples: int) -> Block:
+    """Inputs that a model trained on `data` has seen nothing like, as many as the quick block has, at most.
+
+    Args:
+        data: that the model was trained on.
+        other: the name of a dataset, whose first test rows are taken; or `"uniform"` for noise, uniform over the range
+            of each column of a table, or of all pixels of images, in the training split; always the same noise. Where
+            the data come in groups, each input is put into one of them.
+        num_samples: Monte Carlo samples of the weights.
+
+    Raises:
+        ValueError: for an unknown dataset, or one of another input shape.
+        DataMissingError: when the data are not on this machine and cannot be had.
+    """
+    num_examples = min(QUICK_EXAMPLES, len(data.test))
+    if other == UNIFORM:
+        x = data.train.x
+        axes = None if x.ndim > 2 else 0
+        rng = np.random.default_rng(_UNIFORM_SEED)
+        noise = rng.uniform(x.min(axis=axes), x.max(axis=axes), size=(num_examples, *data.input_shape))
+        if data.num_groups is not None:
+            noise[..., -1] = rng.integers(data.num_groups, size=noise.shape[:-1])
+        return Block(noise.astype(np.float32), None, num_samples)
+    outside = load_dataset(other)
+    if outside.input_shape != data.input_shape:
+        raise ValueError(
+            f"Out-of-distribution data: {other!r} has inputs of shape {outside.input_shape}, but {data.name!r} was "
+            f"trained on, with inputs of shape {data.input_shape}. Choose a dataset of that shape, or {UNIFORM!r}."
+        )
+    return Block(outside.test.x[:num_examples], None, num_samples)
+
+
+def measure(model: tfp_bnn.VariationalModel, data: Dataset, how: EvaluationRecipe) -> dict[str, Any]:
+    """All numbers of a card that concern one posterior.
+
+    Args:
+        model: the trained model, calibrated if it is to be.
+        data: that it was trained on.
+        how: with how many samples, which seed and which out-of-distribution data.
+
+    Returns:
+        What `metrics.json` holds, ready for JSON: `num_samples`, `seed`, `split`, `num_examples` and `test`, the
+        metrics of `evaluate`; `test_uncalibrated` where the model has a calibration; `validation`; `quick`, with its
+        own `num_examples`, `num_samples`, `seed` and `test`; `out_of_distribution`, with `data`, `num_examples`, and
+        `mutual_information` and `entropy` (classification, nats) or `epistemic_std` (regression, units of the target);
+        `kl`, with `total` and `by_layer` (nats); `posterior`, as `posterior_statistics`; `beta`, of the last step.
+
+    Raises:
+        ValueError: for out-of-distribution data that do not fit.
+        DataMissingError: when the out-of-distribution data cannot be had.
+    """
+    scores = {
+        name: score(block.predict(model, how.seed), block.y)
+        for name, block in labelled_blocks(model, data, how.num_samples).items()
+    }
+    quick = {"num_examples": min(QUICK_EXAMPLES, len(data.test)), "num_samples": QUICK_SAMPLES, "seed": how.seed}
+    outside = out_of_distribution_block(data, how.out_of_distribution, how.num_samples)
+    kl = {name: float(draws.mean()) for name, draws in kl_draws(model).items()}
+    return {
+        "num_samples": how.num_samples,
+        "seed": how.seed,
+        "split": "test",
+        "num_examples": len(data.test),
+        **scores,
+        "quick": {**quick, "test": scores["quick"]},
+        "out_of_distribution": {
+            "data": how.out_of_distribution,
+            "num_examples": len(outside.x),
+            **score(outside.predict(model, how.seed)),
+        },
+        "kl": {"total": sum(kl.values()), "by_layer": kl},
+        "posterior": posterior_statistics(weight_distributions(model)),
+        "beta": model.beta,
+    }
+
+
+def with_spread(
+    metrics: Mapping[str, Any], training_seed: int, others: Mapping[int, Mapping[str, float]]
+) -> dict[str, Any]:
+    """The numbers of a posterior together with their spread over training seeds.
+
+    Args:
+        metrics: of `measure`.
+        training_seed: of the posterior that `metrics` are about.
+        others: the test metrics of posteriors of other training seeds, by seed.
+
+    Returns:
+        `metrics` with `training_seeds`, and `spread`: `mean` and `std` (n - 1) of each test metric over all seeds,
+        empty where there is one seed only.
+    """
+    by_seed = [metrics["test"], *others.values()]
+    spread = {}
+    if others:
+        for name in metrics["test"]:
+            values = [of_seed[name] for of_seed in by_seed]
+            spread[name] = {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1))}
+    return {**metrics, "training_seeds": [training_seed, *others], "spread": spread}
+
+
+def kl_draws(model: tfp_bnn.VariationalModel) -> dict[str, npt.NDArray[np.float64]]:
+    """KL(posterior || prior) of each layer in nats, 50 times: all equal where it has a closed form."""
+
+    def draw() -> dict[str, float]:
+        return {name: float(kl) for name, kl in model.kl_by_layer().items()}
+
+    draws = [draw(), draw()]
+    if draws[0] == draws[1]:
+        draws *= _KL_DRAWS // 2
+    else:
+        draws += [draw() for _ in range(_KL_DRAWS - 2)]
+    return {name: np.array([draw[name] for draw in draws]) for name in draws[0]}

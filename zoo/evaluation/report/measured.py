@@ -1,0 +1,120 @@
+"""What a report is about: predictions for a split of a dataset, and what was measured of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import tfp_bnn
+from tfp_bnn.calibration import CALIBRATIONS
+from tfp_bnn.predictive import for_each_class, score
+from zoo.datasets import Dataset, Split
+from zoo.evaluation.card_numbers import check_task, kl_draws, out_of_distribution_block
+
+# Of the tables and figures of the least certain examples.
+MOST_EXAMPLES = 10
+# A table of examples shows the inputs too, where they are no more than this.
+_MOST_FEATURES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A model, what it was asked and what it answered.
+
+    Attributes:
+        name: of the model.
+        model: the model.
+        data: the dataset.
+        split: the name of its split.
+        num_samples: Monte Carlo samples of the weights.
+        seed: of the samples.
+        calibrated: whether the model's calibration is applied, if it has one.
+        predictive: the predictions for the split.
+        scores: those of `zoo.evaluate`.
+        outside_name: of the out-of-distribution data; None for none.
+        outside: the predictions for them.
+        kl: nats by layer.
+    """
+
+    name: str
+    model: tfp_bnn.VariationalModel
+    data: Dataset
+    split: str
+    num_samples: int
+    seed: int
+    calibrated: bool
+    predictive: tfp_bnn.PosteriorPredictive
+    scores: Mapping[str, float]
+    outside_name: str | None
+    outside: tfp_bnn.PosteriorPredictive | None
+    kl: Mapping[str, float]
+
+    @property
+    def part(self) -> Split:
+        """The inputs and targets of the split."""
+        return self.data.split(self.split)
+
+    @property
+    def calibration(self) -> str:
+        """In words, what was done to the predictions after training."""
+        calibration = self.model.calibration
+        if calibration is None:
+            return "none"
+        numbers = ", ".join(f"{value:.4g}" for value in calibration.get_config().values())
+        return f"{CALIBRATIONS.name_of(calibration)} {numbers}{'' if self.calibrated else ', not applied'}"
+
+    def probabilities_of_draws(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Class probabilities of other inputs under each draw of the weights, `(S, m, classes)`."""
+        return for_each_class(_predict(self.model, x, self.num_samples, self.seed, self.calibrated).samples)
+
+    def inputs_of(self, rows: npt.NDArray[np.intp]) -> dict[str, list[str]]:
+        """The input columns of some rows, as text by name; empty where inputs are no table, or have many columns."""
+        names = self.data.feature_names
+        if names is None or len(names) > _MOST_FEATURES:
+            return {}
+        return {name: [f"{value:.4g}" for value in self.part.x[rows, i]] for i, name in enumerate(names)}
+
+
+def measure(
+    model: tfp_bnn.VariationalModel,
+    data: Dataset,
+    split: str,
+    *,
+    name: str,
+    num_samples: int,
+    seed: int,
+    calibrated: bool,
+    out_of_distribution: str | None,
+) -> Measured:
+    """Predicts and measures; the arguments and errors are those of `write_evaluation_report`."""
+    part = data.split(split)
+    check_task(model, data)
+    outside = None
+    if out_of_distribution is not None:
+        inputs = out_of_distribution_block(data, out_of_distribution, num_samples).x
+        outside = _predict(model, inputs, num_samples, seed, calibrated)
+    predictive = _predict(model, part.x, num_samples, seed, calibrated)
+    return Measured(
+        name=name,
+        model=model,
+        data=data,
+        split=split,
+        num_samples=num_samples,
+        seed=seed,
+        calibrated=calibrated,
+        predictive=predictive,
+        scores=score(predictive, part.y),
+        outside_name=out_of_distribution,
+        outside=outside,
+        kl={layer: float(draws.mean()) for layer, draws in kl_draws(model).items()},
+    )
+
+
+def _predict(
+    model: tfp_bnn.VariationalModel, x: npt.NDArray[Any], num_samples: int, seed: int, calibrated: bool
+) -> tfp_bnn.PosteriorPredictive:
+    return model.posterior_predictive(x, num_samples=num_samples, seed=seed, calibrated=calibrated)

@@ -1,0 +1,130 @@
+"""What a report says of a regression. `classification` has the same functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfp_bnn import figures, metrics
+from tfp_bnn.predictive import PosteriorPredictive
+from zoo.evaluation.report.drawing import image
+from zoo.evaluation.report.measured import MOST_EXAMPLES, Measured
+from zoo.evaluation.report.page import Image, Table
+
+_TARGET = "units of the target"
+# Unit and meaning of each score.
+SCORES = {
+    "rmse": (_TARGET, "root mean squared error of the predictive means"),
+    "mae": (_TARGET, "mean absolute error of the predictive means"),
+    "nll": ("nats per example", "negative log-likelihood of the predictive, at the targets"),
+    "coverage_90": ("share", "targets in their central 90 % intervals"),
+    "aleatoric_std": (_TARGET, "root of the mean variance that knowing the weights would not remove"),
+    "epistemic_std": (_TARGET, "root of the mean variance that comes from not knowing the weights"),
+    "interval_width_90": (_TARGET, "mean width of the central 90 % intervals"),
+    "quantile_calibration_error": ("probability", "mean distance of shares below the quantiles from their levels"),
+}
+# How the uncertainties are called in figures, and their unit.
+UNCERTAINTIES = {"epistemic_std": ("epistemic standard deviation", _TARGET)}
+
+# Central intervals of 90 %, 70 %, ..., 10 %.
+_LEVELS = [(2 * index + 1) / 20 for index in range(10)]
+_MOST_PANELS = 6
+
+
+def uncertainties(predictive: PosteriorPredictive) -> dict[str, npt.NDArray[Any]]:
+    """Scores of shape `(n,)`, by which out-of-distribution inputs may be told."""
+    return {"epistemic_std": np.sqrt(predictive.epistemic().mean(axis=-1))}
+
+
+def further_scores(measured: Measured) -> dict[str, float]:
+    """Scores beyond those of `zoo.evaluate`."""
+    quantiles = measured.predictive.quantiles(_LEVELS)
+    return {
+        "interval_width_90": metrics.interval_width(quantiles[0], quantiles[-1]),
+        "quantile_calibration_error": metrics.quantile_calibration_error(measured.part.y, quantiles, _LEVELS),
+    }
+
+
+def columns(measured: Measured) -> list[tuple[str, Sequence[Any]]]:
+    """Names and values of the columns of `predictions.csv`, a value for each example; those of each target together."""
+    targets, predictive = measured.part.y, measured.predictive
+    lower, upper = predictive.quantiles([0.05, 0.95])
+    found: list[tuple[str, Sequence[Any]]] = [("index", range(len(targets)))]
+    for index in range(targets.shape[1]):
+        of_target = {
+            "target": targets,
+            "mean": predictive.mean(),
+            "lower_90": lower,
+            "upper_90": upper,
+            "inside_90": ((lower <= targets) & (targets <= upper)).astype(int),
+            "std": np.sqrt(predictive.aleatoric() + predictive.epistemic()),
+            "aleatoric_std": np.sqrt(predictive.aleatoric()),
+            "epistemic_std": np.sqrt(predictive.epistemic()),
+            "entropy": predictive.entropy(),
+        }
+        suffix = "" if targets.shape[1] == 1 else f"_{index}"
+        found += [(f"{name}{suffix}", values[:, index]) for name, values in of_target.items()]
+    return found
+
+
+def least_certain(measured: Measured) -> Table:
+    """The examples of highest predictive variance."""
+    predictive, targets = measured.predictive, measured.part.y
+    variance = (predictive.aleatoric() + predictive.epistemic()).mean(axis=1)
+    rows = np.argsort(-variance, kind="stable")[:MOST_EXAMPLES]
+    lower, upper = predictive.quantiles([0.05, 0.95])
+    inputs = measured.inputs_of(rows)
+    cells = {
+        "index": [str(row) for row in rows],
+        **inputs,
+        "target": _texts(targets[rows]),
+        "mean": _texts(predictive.mean()[rows]),
+        "lower 5 %": _texts(lower[rows]),
+        "upper 95 %": _texts(upper[rows]),
+        "aleatoric std": _texts(np.sqrt(predictive.aleatoric()[rows])),
+        "epistemic std": _texts(np.sqrt(predictive.epistemic()[rows])),
+    }
+    return Table(
+        f"The {len(rows)} examples of highest predictive variance, in units of the target; index: the row of the "
+        "split, from 0.",
+        list(cells),
+        list(zip(*cells.values(), strict=True)),
+        "l" + "r" * (len(cells) - 1),
+    )
+
+
+def images(measured: Measured) -> list[Image]:
+    """How well means and quantiles fit."""
+    targets, mean = measured.part.y, measured.predictive.mean()
+    quantiles = measured.predictive.quantiles(_LEVELS)
+    shown = slice(0, _MOST_PANELS)
+    lower, upper = measured.predictive.quantiles([0.05, 0.95])
+    more = "" if targets.shape[1] <= _MOST_PANELS else f" The first {_MOST_PANELS} of {targets.shape[1]} targets."
+    return [
+        image(
+            "predictions.png",
+            figures.regression_predictions(targets[:, shown], mean[:, shown], lower[:, shown], upper[:, shown]),
+            f"Predictive means and 90 % intervals of {len(targets)} examples against their targets: "
+            f"{100 * measured.scores['coverage_90']:.1f} % of the targets are inside.",
+            f"An interval that meets the diagonal holds its target.{more}",
+        ),
+        image(
+            "quantiles.png",
+            figures.quantile_calibration(targets, quantiles, _LEVELS),
+            f"Share of {len(targets)} targets below each predictive quantile and in each central interval, against "
+            "its nominal level.",
+            "On the diagonal, quantiles are calibrated. Coverage of intervals below it: they are too narrow.",
+        ),
+    ]
+
+
+def images_of_least_certain(measured: Measured) -> list[Image]:
+    """None: the table says it."""
+    return []
+
+
+def _texts(values: npt.NDArray[Any]) -> list[str]:
+    return ["; ".join(f"{value:.4g}" for value in row) for row in values]

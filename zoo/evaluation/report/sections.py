@@ -1,0 +1,148 @@
+"""The parts of a report that classification and regression have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tfp_bnn import figures, metrics
+from tfp_bnn.models.weight_record import count_weights
+from zoo.evaluation.card_numbers import UNIFORM
+from zoo.evaluation.report.drawing import image
+from zoo.evaluation.report.measured import Measured
+from zoo.evaluation.report.page import Section, Table
+
+
+def lead(measured: Measured) -> str:
+    """What was measured, in one sentence."""
+    return (
+        f"On the {measured.split} split of {measured.data.name}: {len(measured.part):,} examples, "
+        f"{measured.num_samples} Monte Carlo samples of the weights, seed {measured.seed}, calibration: "
+        f"{measured.calibration}."
+    )
+
+
+def scores(task: Any, measured: Measured, further: Mapping[str, float | None]) -> Section:
+    """The scores of `zoo.evaluate` and further ones, and what they are about."""
+    facts = {
+        "model": measured.name,
+        "network": f"{measured.model.name}, {count_weights(measured.model):,} weights",
+        "likelihood": repr(measured.model.likelihood),
+        "dataset": f"{measured.data.name} ({measured.data.task}). {measured.data.description}",
+        "split": f"{measured.split}, {len(measured.part):,} examples",
+        "Monte Carlo samples": f"{measured.num_samples}, seed {measured.seed}",
+        "calibration": measured.calibration,
+    }
+    rows = [[name, _number(value), *task.SCORES[name]] for name, value in {**measured.scores, **further}.items()]
+    return Section(
+        "Metrics",
+        tables=[
+            Table(
+                "Of the predictive distribution, averaged over the samples.",
+                ["metric", "value", "unit", "meaning"],
+                rows,
+                "lrks",
+            ),
+            Table("What was measured.", (), [[name, value] for name, value in facts.items()], "ls"),
+        ],
+    )
+
+
+def out_of_distribution(task: Any, measured: Measured) -> dict[str, Any] | None:
+    """How well each uncertainty tells the out-of-distribution inputs from those of the split."""
+    if measured.outside is None:
+        return None
+    inside, outside = task.uncertainties(measured.predictive), task.uncertainties(measured.outside)
+    return {
+        "data": measured.outside_name,
+        "num_examples": len(measured.outside),
+        **{
+            name: {
+                "mean": float(outside[name].mean(dtype=float)),
+                "auroc": metrics.out_of_distribution_auroc(inside[name], outside[name]),
+                "aupr": metrics.out_of_distribution_aupr(inside[name], outside[name]),
+                "fpr_95": metrics.out_of_distribution_fpr(inside[name], outside[name]),
+            }
+            for name in inside
+        },
+    }
+
+
+def uncertainty(task: Any, measured: Measured, outside: Mapping[str, Any] | None) -> Section:
+    """How uncertain the predictions are, in the split and out of distribution."""
+    inside_scores = task.uncertainties(measured.predictive)
+    outside_scores = None if measured.outside is None else task.uncertainties(measured.outside)
+    drawn = []
+    for name, (label, unit) in task.UNCERTAINTIES.items():
+        others = None if outside_scores is None else outside_scores[name]
+        figure = figures.uncertainty_histograms(inside_scores[name], others, label, unit)
+        alt = f"Histogram of the {label} of {len(measured.part)} examples of the split"
+        alt += "." if outside is None else f" and of {outside['num_examples']} out-of-distribution inputs."
+        drawn.append(image(f"{name}.png", figure, alt, f"{label[0].upper()}{label[1:]} of each example, in {unit}."))
+    if outside is None:
+        return Section("Uncertainty", images=drawn)
+    rows = [
+        [label, *(_number(value) for value in (float(inside_scores[name].mean(dtype=float)), *outside[name].values()))]
+        for name, (label, _) in task.UNCERTAINTIES.items()
+    ]
+    kind = "noise, uniform over the range of the training inputs" if outside["data"] == UNIFORM else outside["data"]
+    text = (
+        f"{outside['num_examples']:,} inputs that the model was not trained for ({kind}) are told from the split by "
+        "their uncertainty. AUROC, 0.5 by chance, and AUPR: the higher the better. FPR, the share of the split above "
+        "the threshold that 95 % of the others pass: the lower the better."
+    )
+    units = ", ".join(f"{label} in {unit}" for label, unit in task.UNCERTAINTIES.values())
+    table = Table(
+        f"{units[0].upper()}{units[1:]}.",
+        ["uncertainty", f"mean, {measured.split}", f"mean, {outside['data']}", "AUROC", "AUPR", "FPR at 95 % recall"],
+        rows,
+        "lrrrrr",
+    )
+    return Section("Uncertainty, in and out of distribution", [text], [table], drawn)
+
+
+def kl(measured: Measured) -> Section:
+    """What each layer has learned beyond its prior."""
+    if not measured.kl:
+        return Section("KL", ["The network has no Bayesian weights."])
+    total = sum(measured.kl.values())
+    rows = [[layer, f"{nats:,.2f}", _percentage(nats, total)] for layer, nats in measured.kl.items()]
+    text = (
+        "KL(posterior || prior) of a layer, in nats, is what its weights have learned beyond their prior. Near 0 its "
+        "posterior has collapsed to the prior."
+    )
+    table = Table(
+        "KL of each layer.",
+        ["layer", "KL (nats)", "share"],
+        [*rows, ["all", f"{total:,.2f}", _percentage(total, total)]],
+        "lrr",
+    )
+    drawn = image(
+        "kl_by_layer.png",
+        figures.kl_by_layer(measured.kl),
+        f"Bar chart of the KL of {len(measured.kl)} layers, {total:,.1f} nats in all.",
+        "The KL of each layer, from the input at the top to the output at the bottom.",
+    )
+    return Section("KL by layer", [text], [table], [drawn])
+
+
+def reproduction(measured: Measured, command: str, versions: Mapping[str, str]) -> Section:
+    """How the report is made again."""
+    made_with = ", ".join(f"{package} {number}" for package, number in versions.items())
+    return Section(
+        "Reproduce",
+        [
+            "This makes the page again, and the files beside it: predictions.csv with a row for each of the "
+            f"{len(measured.part):,} examples, metrics.json with all numbers, and the figures.",
+            f"Made with {made_with}.",
+        ],
+        code=[command],
+    )
+
+
+def _percentage(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %" if whole > 0 else "-"
+
+
+def _number(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.4f}"

@@ -1,0 +1,229 @@
+"""Evaluation reports: a folder that shows how good a model is on a split, and how well it knows where it is not.
+
+    index.html         one self-contained page with everything below but the single predictions
+    predictions.csv    a row for each example: target, prediction, uncertainty and its parts
+    metrics.json       all numbers, and how they were measured
+    *.png              the figures
+
+`write_evaluation_report` writes it; `tfp-bnn evaluate NAME --report DIR` does so from the command line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tfp_bnn
+from zoo.core.files import written_whole
+from zoo.datasets import Dataset, load_dataset
+from zoo.evaluation.card_numbers import UNIFORM
+from zoo.evaluation.report import classification, regression, sections
+from zoo.evaluation.report.measured import Measured, measure
+from zoo.evaluation.report.page import Section, page
+from zoo.hub.manifest import MAX_JSON_BYTES, parse_json, to_json
+
+SCHEMA_VERSION = 1
+_TASKS: Mapping[str, Any] = {"classification": classification, "regression": regression}
+_PACKAGES = ("tfp_bnn", "tensorflow", "keras", "tensorflow_probability", "numpy", "matplotlib")
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """A report that was written.
+
+    Attributes:
+        path: of its page, `index.html`.
+        metrics: those of `zoo.evaluate`, by name.
+    """
+
+    path: Path
+    metrics: dict[str, float]
+
+
+def write_evaluation_report(
+    model: tfp_bnn.VariationalModel,
+    data: str | Dataset,
+    split: str,
+    folder: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    num_samples: int = 50,
+    seed: int = 0,
+    calibrated: bool = True,
+    out_of_distribution: str | None = UNIFORM,
+    overwrite: bool = False,
+    command: str | None = None,
+) -> EvaluationReport:
+    """Measures a model on a split of a dataset and writes a report, whole or not at all.
+
+    The same model, arguments and versions give the same bytes: no date is written.
+
+    Args:
+        model: the model.
+        data: a dataset, or its name.
+        split: `"train"`, `"validation"` or `"test"`.
+        folder: to make. One that is empty, or holds nothing but a report, may be there already.
+        name: of the model in the report; by default its own.
+        num_samples: Monte Carlo samples of the weights.
+        seed: of the samples.
+        calibrated: whether the model's calibration is applied, if it has one.
+        out_of_distribution: the name of a dataset of inputs of the same shape, of which the first 2,000 test rows are
+            compared with the split; `"uniform"` for noise, uniform over the range of the training inputs; None to
+            leave it out.
+        overwrite: whether a report that is there may be replaced.
+        command: the command line that makes the report, which it shows; by default the call of this function.
+
+    Returns:
+        The path of the page, and the metrics of `zoo.evaluate` for the same samples.
+
+    Raises:
+        ValueError: for a folder that may not be replaced, an unknown dataset or split (names the nearest), or data
+            that do not fit the model.
+        DataMissingError: when the data are not on this machine and cannot be had.
+        OSError: when the folder cannot be written; found out before anything is measured.
+
+    Example:
+        >>> import tempfile, zoo
+        >>> model = zoo.load_model("mlp_flipout.iris")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     report = zoo.write_evaluation_report(model, "iris", "test", folder, num_samples=5)
+        ...     report.path.name, sorted(report.metrics)[:2]
+        ('index.html', ['accuracy', 'brier'])
+    """
+    target = _check_target(folder, overwrite)
+    dataset = load_dataset(data) if isinstance(data, str) else data
+    with written_whole(target) as working:
+        measured = measure(
+            model,
+            dataset,
+            split,
+            name=name or model.name,
+            num_samples=num_samples,
+            seed=seed,
+            calibrated=calibrated,
+            out_of_distribution=out_of_distribution,
+        )
+        _write_files(working, measured, command or _call(measured, folder))
+    return EvaluationReport(target / "index.html", dict(measured.scores))
+
+
+def _check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
+    target = Path(path).absolute()
+    if not os.path.lexists(target) or (target.is_dir() and not any(target.iterdir())):
+        return target
+    foreign = _foreign_files(target)
+    if foreign is None:
+        hint = "It is not an evaluation report; choose another folder"
+    elif foreign:
+        hint = f"Beside an evaluation report it holds {', '.join(foreign)}; move that away, or choose another folder"
+    elif not overwrite:
+        hint = "Pass overwrite=True (on the command line: --overwrite) to replace it"
+    else:
+        return target
+    raise ValueError(f"The folder {str(target)!r} exists. {hint}.")
+
+
+def _foreign_files(folder: Path) -> list[str] | None:
+    """What is in the folder of a report and does not belong to it; None for a folder that is no report."""
+    described = folder / "metrics.json"
+    if not described.is_file():
+        return None
+    with described.open("rb") as file:
+        try:
+            content = parse_json(file.read(MAX_JSON_BYTES + 1), str(described))
+        except ValueError:
+            return None
+    if not isinstance(content, dict) or "report" not in content or not isinstance(content.get("files"), list):
+        return None
+    return sorted({path.name for path in folder.iterdir()} - set(map(str, content["files"])))
+
+
+def _write_files(folder: Path, measured: Measured, command: str) -> None:
+    task: Any = _TASKS[measured.data.task]
+    further = {key: _or_none(value) for key, value in task.further_scores(measured).items()}
+    outside = sections.out_of_distribution(task, measured)
+    versions = _versions()
+    parts = [
+        sections.scores(task, measured, further),
+        Section("Calibration" if task is classification else "Predictions", images=task.images(measured)),
+        Section(
+            "Least certain examples",
+            tables=[task.least_certain(measured)],
+            images=task.images_of_least_certain(measured),
+        ),
+        sections.uncertainty(task, measured, outside),
+        sections.kl(measured),
+        sections.reproduction(measured, command, versions),
+    ]
+    images = [image for part in parts for image in part.images]
+    for image in images:
+        (folder / image.file).write_bytes(image.png)
+    _write_csv(folder / "predictions.csv", task.columns(measured))
+    (folder / "index.html").write_text(page(f"Evaluation of {measured.name}", sections.lead(measured), parts), "utf-8")
+    content = {
+        "report": SCHEMA_VERSION,
+        "name": measured.name,
+        "dataset": measured.data.name,
+        "task": measured.data.task,
+        "split": measured.split,
+        "num_examples": len(measured.part),
+        "num_samples": measured.num_samples,
+        "seed": measured.seed,
+        "calibrated": measured.calibrated,
+        "calibration": measured.calibration,
+        "metrics": dict(measured.scores),
+        "further": further,
+        "out_of_distribution": outside,
+        "kl": {"total": sum(measured.kl.values(), 0.0), "by_layer": dict(measured.kl)},
+        "command": command,
+        "versions": versions,
+        "files": sorted(["index.html", "metrics.json", "predictions.csv", *(image.file for image in images)]),
+    }
+    (folder / "metrics.json").write_text(to_json(content), "utf-8")
+
+
+def _call(measured: Measured, folder: str | os.PathLike[str]) -> str:
+    arguments = {
+        "name": measured.name,
+        "num_samples": measured.num_samples,
+        "seed": measured.seed,
+        "calibrated": measured.calibrated,
+        "out_of_distribution": measured.outside_name,
+    }
+    keywords = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    where = f"model, {measured.data.name!r}, {measured.split!r}, {os.fspath(folder)!r}"
+    return f"zoo.write_evaluation_report({where}, {keywords})"
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in _PACKAGES:
+        # TensorFlow has other names, such as tensorflow-cpu.
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
+
+
+def _write_csv(path: Path, columns: list[tuple[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([name for name, _ in columns])
+        writer.writerows([_cell(value) for value in row] for row in zip(*(v for _, v in columns), strict=True))
+
+
+def _cell(value: Any) -> Any:
+    """Nine digits bring a float32 back as it was."""
+    return f"{value:.9g}" if isinstance(value, float | np.floating) else value
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,124 @@
+"""Results: `results/test.csv`, written from what `tfp-bnn verify --full` measures, and the README's table made from it.
+
+`python -m zoo.evaluation.results_table` writes the table. Imports no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.hub.cards import read_artifact
+from zoo.hub.manifest import write_atomically
+
+if TYPE_CHECKING:
+    from zoo.evaluation.verification import Check
+
+RESULTS_NAME = "test.csv"
+_RESULTS = Path(__file__).parents[1] / "results" / RESULTS_NAME
+_BEGIN, _END = "<!-- models: written by `python -m zoo.evaluation.results_table` -->", "<!-- /models -->"
+_CLASSIFICATION = ("accuracy", "nll", "ece", "brier", "entropy", "mutual_information")
+_REGRESSION = ("rmse", "mae", "coverage_90", "aleatoric_std", "epistemic_std")
+_METRICS = (*_CLASSIFICATION, *_REGRESSION)
+_OUTSIDE = ("mutual_information", "entropy", "epistemic_std")
+_POSTERIOR = ("median_scale", "median_signal_to_noise", "active_fraction")
+_SHOWN = ("accuracy", "rmse", "nll", "ece", "coverage_90")
+
+
+def write_results(checks: Iterable[Check], folder: Path) -> Path:
+    """Writes a row for each model that was verified in full to `test.csv`.
+
+    The numbers of the posterior are the measured ones, to six digits: those of the test split under their own names,
+    with `_uncalibrated` where the model has a calibration; those of out-of-distribution data with `ood_`; `kl` in nats;
+    medians and active fraction as in `posterior_statistics`. What only training tells is the card's: `beta`, and the
+    standard deviation over training seeds with `_spread`. A cell is empty where there is no such number.
+
+    Args:
+        checks: of `zoo.verification.verify(name, full=True)`, of one model after the other.
+        folder: is made if need be.
+
+    Returns:
+        The path of the file.
+    """
+    rows = [_row(name, list(of_model)) for name, of_model in groupby(checks, key=lambda check: check.model)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({column: _cell(value) for column, value in row.items()} for row in rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / RESULTS_NAME, text.getvalue())
+    return folder / RESULTS_NAME
+
+
+def read_results() -> list[dict[str, str]]:
+    """The rows of the results in the package, cells by column; an empty cell is a number that there is not."""
+    with _RESULTS.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def models_table() -> str:
+    """The models of the results and their test metrics as a Markdown table."""
+    rows = [
+        "| model | weights | accuracy | RMSE | NLL | ECE | coverage of 90 % intervals |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for result in read_results():
+        cells = [f"{float(result[key]):.4g}" if result[key] else "" for key in _SHOWN]
+        rows.append(f"| `{result['name']}` | {int(result['num_weights']):,} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def with_table(text: str) -> str:
+    """A README with its table replaced by the current one.
+
+    Raises:
+        ValueError: when the markers are not there.
+    """
+    if _BEGIN not in text or _END not in text:
+        raise ValueError(f"The README has no place for the table: expected the lines {_BEGIN!r} and {_END!r}.")
+    before, rest = text.split(_BEGIN, 1)
+    return f"{before}{_BEGIN}\n{models_table()}\n{_END}{rest.split(_END, 1)[1]}"
+
+
+def _row(name: str, checks: list[Check]) -> dict[str, Any]:
+    artifact = read_artifact(name)
+    config, metrics = artifact["config"], artifact["metrics"]
+    measured = {check.quantity: check.measured for check in checks}
+    calibration: Mapping[str, Any] = config.get("calibration") or {}
+    spread = metrics.get("spread", {})
+    return {
+        "name": config["name"],
+        "dataset": config["data"]["dataset"],
+        "task": config["data"]["task"],
+        "num_weights": config["num_weights"],
+        "num_examples": metrics["num_examples"],
+        "num_samples": metrics["num_samples"],
+        "seed": metrics["seed"],
+        "beta": metrics["beta"],
+        "temperature": calibration.get("temperature"),
+        "scale": calibration.get("scale"),
+        **{metric: measured.get(f"test/{metric}") for metric in _METRICS},
+        **{f"{metric}_uncalibrated": measured.get(f"test_uncalibrated/{metric}") for metric in _METRICS},
+        **{f"{metric}_spread": spread.get(metric, {}).get("std") for metric in _METRICS},
+        "num_training_seeds": len(metrics.get("training_seeds", ())),
+        "ood_data": metrics.get("out_of_distribution", {}).get("data"),
+        **{f"ood_{metric}": measured.get(f"out_of_distribution/{metric}") for metric in _OUTSIDE},
+        "kl": measured.get("kl/total"),
+        **{statistic: measured.get(f"posterior/{statistic}") for statistic in _POSTERIOR},
+    }
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    readme = Path(sys.argv[1] if len(sys.argv) > 1 else "README.md")
+    write_atomically(readme, with_table(readme.read_text("utf-8")))

@@ -1,0 +1,20 @@
+"""Artifacts: what a pretrained model is made of, how it is written, vouched for and loaded.
+
+Names are imported when they are first used (PEP 562), so that the command line starts without TensorFlow.
+"""
+
+from __future__ import annotations
+
+from zoo.core.lazy import lazy_names
+
+_HOME = {
+    "bundled_models": "zoo.hub.manifest",
+    "create_model": "zoo.hub.catalog",
+    "list_models": "zoo.hub.catalog",
+    "load_artifact": "zoo.hub.artifacts",
+    "load_model": "zoo.hub.artifacts",
+    "save_artifact": "zoo.hub.artifacts",
+}
+
+__all__ = sorted(_HOME)
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -1,0 +1,313 @@
+"""Artifacts: a folder with a weight distribution and all it takes to trust it, rebuild it and measure it again.
+
+    config.json            architecture, its config, N, what the data are, the calibration
+    weights.safetensors    the weight distributions, in natural units
+    recipe.yaml            how it was trained
+    log.csv                the training, epoch by epoch
+    metrics.json           what was measured, with the number of samples and the seed
+    golden.safetensors     a few inputs and the predictive mean for them
+    README.md              the model card, made from the others
+    manifest.json          length and SHA-256 of all of them
+
+Loading runs no code from the folder: the network is rebuilt by the registry from a bounded config.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+
+import tfp_bnn
+from tfp_bnn.calibration import CALIBRATIONS
+from tfp_bnn.core.registry import unknown_name_message
+from tfp_bnn.models.weight_record import (
+    assign_weight_distributions,
+    count_stored_weights,
+    count_weights,
+    weight_distributions,
+)
+from zoo.architectures import ARCHITECTURES, Architecture, ArchitectureConfig
+from zoo.architectures.base import BuiltFrom
+from zoo.core.files import written_whole
+from zoo.core.names import check_name
+from zoo.core.validation import validate
+from zoo.hub.cards import model_card, parse_tensors
+from zoo.hub.manifest import (
+    MANIFEST_NAME,
+    SCHEMA_VERSION,
+    bundled_models,
+    describe_files,
+    locate,
+    parse_json,
+    read_verified,
+    require,
+    saved_models_folder,
+    to_json,
+)
+from zoo.recipes import Recipe, recipe_text
+
+LOG_NAME = "log.csv"
+GOLDEN_SAMPLES = 16
+GOLDEN_SEED = 0
+
+
+def save_artifact(
+    model: tfp_bnn.VariationalModel,
+    path: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    recipe: Recipe | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+    golden_inputs: npt.NDArray[Any] | None = None,
+    log: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Writes an artifact, whole or not at all.
+
+    When an artifact is replaced, a process killed at the wrong moment leaves the old one under a hidden name beside it.
+
+    Args:
+        model: made by `zoo.create_model`, `zoo.train` or `zoo.load_model`.
+        path: the folder to make.
+        name: of the model in the card; by default that of the recipe, or of the folder.
+        recipe: how it was trained.
+        metrics: what was measured, as in `TrainingRun.metrics`.
+        data: what the data are: `dataset`, `task`, `class_names`, `feature_names`.
+        golden_inputs: a few raw inputs; by default four of `some_inputs` of the config, uniform noise as a rule.
+        log: of the training, as CSV: a row for each epoch.
+        overwrite: whether an existing artifact may be replaced.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: for a model that is not of the zoo, or a folder that exists and may not be replaced.
+    """
+    built = getattr(model, "architecture", None)
+    if not isinstance(built, BuiltFrom):
+        raise ValueError(
+            "Only models made by zoo.create_model, zoo.train or zoo.load_model can be saved as artifacts, because an "
+            f"artifact is rebuilt from the registry. Got {type(model).__name__} {model.name!r}; use "
+            "model.save('x.keras') for it."
+        )
+    target = check_target(path, overwrite)
+    if metrics is not None and not {"test", "num_examples", "num_samples", "seed"} <= set(metrics):
+        raise ValueError(
+            f"`metrics` has the keys {sorted(metrics)}; expected those of TrainingRun.metrics, at least 'test' (a "
+            "mapping of names and numbers), 'num_examples', 'num_samples' and 'seed'."
+        )
+    name = name or (recipe.name if recipe else target.name)
+    with written_whole(target) as working:
+        _write_files(working, model, built, name, recipe, dict(metrics or {}), dict(data or {}), golden_inputs, log)
+    return target
+
+
+def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
+    """The folder that an artifact is to be written to.
+
+    Raises:
+        ValueError: when it exists and may not be replaced; a folder that is no artifact never may.
+    """
+    target = Path(path).absolute()
+    is_artifact = (target / MANIFEST_NAME).is_file()
+    if target.exists() and not (overwrite and is_artifact):
+        hint = (
+            "Pass overwrite=True (on the command line: --overwrite) to replace it"
+            if is_artifact
+            else "It is not an artifact; choose another folder"
+        )
+        raise ValueError(f"The folder {str(target)!r} exists. {hint}.")
+    return target
+
+
+def load_artifact(path: str | os.PathLike[str], trust: bool = False) -> tfp_bnn.VariationalModel:
+    """Loads a model from a folder.
+
+    The manifest in the folder shows that the files are whole, not who wrote them; `trust=True` says that you know where
+    they come from. No code from the folder is run either way.
+
+    Args:
+        path: of the folder.
+        trust: must be True.
+
+    Returns:
+        The model, ready to predict on raw inputs.
+
+    Raises:
+        ValueError: without `trust`, or when any file is missing, changed or malformed.
+    """
+    folder = Path(path)
+    if trust is not True:
+        raise ValueError(
+            f"{str(folder)!r} is a folder outside of the package. If you know where it comes from, load it with "
+            "load_artifact(path, trust=True); a bundled model is loaded by its name with load_model."
+        )
+    if not folder.is_dir():
+        raise ValueError(f"There is no folder {str(folder)!r}. Expected a folder written by save_artifact.")
+    return _load(*locate(folder))
+
+
+def load_model(name: str) -> tfp_bnn.VariationalModel:
+    """Loads a bundled pretrained model.
+
+    Its files are checked against the hashes in the package before anything is parsed.
+
+    Args:
+        name: of `list_models(pretrained=True)`, such as `"lenet5_flipout.digits"`.
+
+    Returns:
+        The model, ready to predict on raw inputs; compile it to train it.
+
+    Raises:
+        ValueError: for an unknown name (names the nearest), a path, or a file that is not the published one.
+
+    Example:
+        >>> import numpy as np, zoo
+        >>> model = zoo.load_model("mlp_flipout.iris")
+        >>> model.posterior_predictive(np.array([[5.1, 3.5, 1.4, 0.2]]), num_samples=20).mean().argmax()
+        np.int64(0)
+    """
+    models = bundled_models()
+    if check_name(name) not in models:
+        if name in ARCHITECTURES:
+            tags = ", ".join(known for known in models if known.startswith(f"{name}.")) or "none"
+            raise ValueError(
+                f"{name!r} is an architecture without weights. Pretrained: {tags}. For fresh weights use create_model."
+            )
+        raise ValueError(unknown_name_message("pretrained model", name, models))
+    return _load(saved_models_folder() / name, models[name])
+
+
+def open_model(name_or_path: str | os.PathLike[str], trust: bool = False) -> tfp_bnn.VariationalModel:
+    """Loads a bundled model by its name, or an artifact by its folder; see `load_model` and `load_artifact`."""
+    if str(name_or_path) not in bundled_models() and Path(name_or_path).is_dir():
+        return load_artifact(name_or_path, trust)
+    return load_model(str(name_or_path))
+
+
+def _write_files(
+    folder: Path,
+    model: tfp_bnn.VariationalModel,
+    built: BuiltFrom,
+    name: str,
+    recipe: Recipe | None,
+    metrics: dict[str, Any],
+    data: dict[str, Any],
+    golden_inputs: npt.NDArray[Any] | None,
+    log: str | None,
+) -> None:
+    arrays = weight_distributions(model)
+    config = {
+        "schema": SCHEMA_VERSION,
+        "name": name,
+        "architecture": built.name,
+        "config": built.config.model_dump(mode="json"),
+        "num_examples": model.num_examples,
+        "num_weights": count_weights(model),
+        "data": data,
+        "calibration": _calibration_config(model),
+    }
+    if golden_inputs is None:
+        golden_inputs = built.config.some_inputs(4)
+    golden = np.asarray(golden_inputs, np.float32)
+    mean = model.posterior_predictive(golden, num_samples=GOLDEN_SAMPLES, seed=GOLDEN_SEED).mean()
+    (folder / "config.json").write_text(to_json(config), "utf-8")
+    (folder / "metrics.json").write_text(to_json(metrics), "utf-8")
+    (folder / "recipe.yaml").write_text(recipe_text(recipe) if recipe else "", "utf-8")
+    if log is not None:
+        (folder / LOG_NAME).write_text(log, "utf-8")
+    safetensors.numpy.save_file(
+        {key: np.array(value, order="C") for key, value in sorted(arrays.items())}, folder / "weights.safetensors"
+    )
+    safetensors.numpy.save_file({"inputs": golden, "mean": mean}, folder / "golden.safetensors")
+    (folder / "README.md").write_text(
+        model_card(config, metrics, recipe_text(recipe) if recipe else "", arrays), "utf-8"
+    )
+    manifest = {
+        "schema": SCHEMA_VERSION,
+        "architecture": built.name,
+        "dataset": data.get("dataset"),
+        "task": data.get("task"),
+        "num_weights": config["num_weights"],
+        "metrics": metrics.get("test", {}),
+        "files": describe_files(folder),
+    }
+    (folder / MANIFEST_NAME).write_text(to_json(manifest), "utf-8")
+
+
+def _load(folder: Path, entry: Any) -> tfp_bnn.VariationalModel:
+    if not isinstance(entry, dict):
+        raise ValueError(f"The manifest of {str(folder)!r} holds {type(entry).__name__}; a mapping was expected.")
+    files = read_verified(folder, entry)
+    config = parse_json(require(files, "config.json", folder), f"{folder / 'config.json'}")
+    if (
+        not isinstance(config, dict)
+        or not isinstance(config.get("config"), dict)
+        or config.get("schema") != SCHEMA_VERSION
+    ):
+        raise ValueError(f"{folder / 'config.json'} is not the config of an artifact of schema {SCHEMA_VERSION}.")
+    architecture = ARCHITECTURES[config.get("architecture")]  # type: ignore[index]
+    settings = validate(architecture.config, config["config"], f"{folder / 'config.json'}")
+    arrays = parse_tensors(require(files, "weights.safetensors", folder), str(folder / "weights.safetensors"))
+    _check_number_of_weights(folder, architecture, settings, arrays, entry)
+    model = architecture.build(settings)
+    try:
+        assign_weight_distributions(model, arrays)
+    except ValueError as error:
+        raise ValueError(f"{folder / 'weights.safetensors'}: {error}") from None
+    if isinstance(config.get("num_examples"), int):
+        model.num_examples = config["num_examples"]
+    _set_calibration(model, config.get("calibration"), f"{folder / 'config.json'}")
+    return model
+
+
+def _calibration_config(model: tfp_bnn.VariationalModel) -> dict[str, Any] | None:
+    calibration = model.calibration
+    return None if calibration is None else {"name": CALIBRATIONS.name_of(calibration), **calibration.get_config()}
+
+
+def _set_calibration(model: tfp_bnn.VariationalModel, value: Any, what: str) -> None:
+    """Only what `_calibration_config` writes is taken: neither a bare name nor a config of Keras."""
+    if value is None:
+        return
+    try:
+        if isinstance(value, dict) and "class_name" not in value:
+            model.calibration = value
+        if _calibration_config(model) != value:
+            raise ValueError("expected null, or a mapping of 'name' and the number of that calibration")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what}: 'calibration' got {value!r}: {error}") from None
+
+
+def _check_number_of_weights(
+    folder: Path,
+    architecture: Architecture,
+    settings: ArchitectureConfig,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    entry: Any,
+) -> None:
+    """Before any memory is taken: the tensors, the config and the manifest must be about the same network."""
+    stored = count_stored_weights(arrays)
+    if stored != entry.get("num_weights"):
+        raise ValueError(
+            f"{str(folder)!r} holds {stored} weights, but its manifest says {entry.get('num_weights')}. Restore the "
+            "folder."
+        )
+    with keras.StatelessScope(initialize_variables=False):
+        model = architecture.build(settings)
+        shapes = [weight.shape for weight in [*model.trainable_variables, *model.network.non_trainable_weights]]
+    needed, present = sum(math.prod(shape) for shape in shapes), sum(value.size for value in arrays.values())
+    if needed != present:
+        raise ValueError(
+            f"{folder / 'config.json'} describes a network of {needed} parameters, but "
+            f"{folder / 'weights.safetensors'} holds {present}. Restore the folder."
+        )

@@ -1,0 +1,58 @@
+"""What the zoo has, and how a model of it is made."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+import tfp_bnn
+from zoo.architectures import ARCHITECTURES
+from zoo.core.validation import validate
+from zoo.hub.manifest import bundled_models
+
+
+def list_models(pattern: str = "*", pretrained: bool | None = None) -> list[str]:
+    """The names of the models, sorted.
+
+    Args:
+        pattern: with wildcards, such as `"lenet*"`; matches whole names.
+        pretrained: True for the pretrained ones (`"lenet5_flipout.digits"`), False for bare architectures
+            (`"lenet5_flipout"`), None for both.
+
+    Returns:
+        Names for `load_model` (pretrained) or `create_model` (architectures).
+    """
+    names = ([] if pretrained else list(ARCHITECTURES)) + ([] if pretrained is False else list(bundled_models()))
+    return sorted(fnmatch.filter(names, pattern))
+
+
+def create_model(
+    architecture: str, *, seed: int | None = None, beta_schedule: str | Mapping[str, Any] = "constant", **config: Any
+) -> tfp_bnn.VariationalModel:
+    """A model with fresh weights.
+
+    Args:
+        architecture: a name of `list_models(pretrained=False)`.
+        seed: of the noise of training and evaluation.
+        beta_schedule: annealing weight of the KL: a name, a config or an object of `tfp_bnn.schedules`.
+        **config: arguments of the architecture, such as `input_shape`, `num_outputs`, `kernel_prior`, `hidden`,
+            `widths`.
+
+    Returns:
+        A `VariationalModel`, not yet compiled.
+
+    Raises:
+        ValueError: for an unknown architecture or argument (names the nearest), or a value out of bounds.
+
+    Example:
+        >>> import zoo
+        >>> model = zoo.create_model("mlp_flipout", input_shape=(4,), num_outputs=3, hidden=(20,))
+        >>> model.output_shape
+        (None, 3)
+    """
+    found = ARCHITECTURES[architecture]
+    config = {key: value.item() if isinstance(value, np.generic) else value for key, value in config.items()}
+    return found.build(validate(found.config, config, f"The architecture {architecture!r}"), seed, beta_schedule)

@@ -1,0 +1,234 @@
+"""Manifests: what files an artifact has, how long they are and their SHA-256.
+
+Imports nothing heavy: `tfp-bnn list` reads only this.
+
+The manifest of the bundled models, `zoo/hub/manifest.json`, is a part of the package, apart from the files that it
+vouches for. It is written by `python -m zoo.hub.manifest`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zoo.core.names import check_name
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+MAX_FILE_BYTES = 20 * 2**20
+MAX_JSON_BYTES = 2**20
+
+_PACKAGE = Path(__file__).parents[1]
+_BUNDLED = Path(__file__).parent / MANIFEST_NAME
+_LFS_SIGN = b"version https://git-lfs"
+
+
+def saved_models_folder() -> Path:
+    """The folder of the bundled artifacts: in the package when installed from a wheel, else in the repository."""
+    installed = _PACKAGE / "saved_models"
+    return installed if installed.is_dir() else _PACKAGE.parent / "saved_models"
+
+
+def bundled_models() -> dict[str, dict[str, Any]]:
+    """The manifest entries of the bundled models by name, sorted."""
+    path = _BUNDLED
+    if not path.is_file():
+        return {}
+    return dict(sorted(json.loads(path.read_text("utf-8"))["models"].items()))
+
+
+def locate(name_or_path: str | os.PathLike[str]) -> tuple[Path, Any]:
+    """The folder and the manifest entry of a bundled model, by its name, or else of an artifact, by its folder.
+
+    Raises:
+        ValueError: for an unknown name (names the nearest), or a folder without a manifest.
+    """
+    models, folder = bundled_models(), Path(name_or_path)
+    if str(name_or_path) in models:
+        return saved_models_folder() / name_or_path, models[str(name_or_path)]
+    if folder.is_dir():
+        return folder, read_manifest(folder)
+    # Not at the top: it brings in TensorFlow.
+    from tfp_bnn.core.registry import unknown_name_message
+
+    raise ValueError(unknown_name_message("pretrained model", check_name(str(name_or_path)), models))
+
+
+def read_manifest(folder: Path) -> Any:
+    """The manifest in the folder of an artifact.
+
+    Raises:
+        ValueError: when there is none, or it is not JSON.
+    """
+    manifest = folder / MANIFEST_NAME
+    if not manifest.is_file():
+        raise ValueError(
+            f"{str(folder)!r} has no {MANIFEST_NAME}, so that it is no artifact. Expected a folder written by "
+            "save_artifact."
+        )
+    with manifest.open("rb") as file:
+        return parse_json(file.read(MAX_JSON_BYTES + 1), str(manifest))
+
+
+def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Length and SHA-256 of each file of an artifact but its manifest, by name."""
+    files = sorted(path for path in folder.iterdir() if path.name != MANIFEST_NAME)
+    return {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path.read_bytes())} for path in files}
+
+
+def read_verified(folder: Path, entry: Mapping[str, Any], max_bytes: int | None = MAX_FILE_BYTES) -> dict[str, bytes]:
+    """Reads all files of an artifact and checks them against a manifest entry before anything is parsed.
+
+    Args:
+        folder: of the artifact.
+        entry: of a manifest.
+        max_bytes: cap on the size of a file, or None for files that this machine wrote itself.
+
+    Returns:
+        The bytes that were checked, by file name, so that nothing can change between the check and the use.
+
+    Raises:
+        ValueError: for a missing, extra or changed file, with expected and actual length and SHA-256; for a manifest
+            without hashes or of a newer schema.
+    """
+    version, files = entry.get("schema"), entry.get("files")
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise ValueError(
+            f"The manifest for {str(folder)!r} has the schema version {version!r}; this release reads up to "
+            f"{SCHEMA_VERSION}. Update tfp_bnn."
+        )
+    if not isinstance(files, Mapping) or not files:
+        raise ValueError(
+            f"The manifest for {str(folder)!r} lists no files, so that nothing vouches for them. Save the artifact "
+            "again."
+        )
+    if not folder.is_dir():
+        raise ValueError(f"The folder {str(folder)!r} does not exist. Install tfp_bnn again, or check the path.")
+    present = {path.name for path in folder.iterdir()} - {MANIFEST_NAME}
+    if present != set(files):
+        raise ValueError(
+            f"The files in {str(folder)!r} are not those of its manifest: missing {sorted(set(files) - present)}, "
+            f"unlisted {sorted(present - set(files))}. Restore the folder from where it came."
+        )
+    return {name: _read_one(folder / name, expected, max_bytes) for name, expected in files.items()}
+
+
+def require(files: Mapping[str, bytes], name: str, folder: Path) -> bytes:
+    """The bytes of a file that an artifact must have. ValueError when it has not."""
+    if name not in files:
+        raise ValueError(f"The artifact {str(folder)!r} has no {name}. Restore the folder from where it came.")
+    return files[name]
+
+
+def _read_one(path: Path, expected: Any, max_bytes: int | None) -> bytes:
+    well_formed = (
+        isinstance(expected, Mapping)
+        and isinstance(expected.get("sha256"), str)
+        and isinstance(expected.get("bytes"), int)
+    )
+    if not well_formed or len(expected["sha256"]) != 64:
+        raise ValueError(f"The manifest has no SHA-256 and length for {str(path)!r}. Save the artifact again.")
+    if expected["bytes"] < 0 or (max_bytes is not None and expected["bytes"] > max_bytes):
+        raise ValueError(
+            f"The manifest says that {str(path)!r} has {expected['bytes']} bytes; 0 to {max_bytes} were expected."
+        )
+    with path.open("rb") as file:
+        data = file.read(expected["bytes"] + 1)
+    actual = _sha256(data)
+    if len(data) == expected["bytes"] and actual == expected["sha256"].lower():
+        return data
+    size = path.stat().st_size
+    found = _sha256(path.read_bytes()) if size <= MAX_FILE_BYTES else "a SHA-256 that was not computed"
+    raise ValueError(
+        f"The file {str(path)!r} is not the one that was published{_diagnosis(data)}: expected {expected['bytes']} "
+        f"bytes with SHA-256 {expected['sha256']}, found {size} bytes with {found}. Restore the file, or install "
+        "tfp_bnn again."
+    )
+
+
+def _diagnosis(data: bytes) -> str:
+    if data.startswith(_LFS_SIGN):
+        return " (it is a Git-LFS pointer: run `git lfs pull`)"
+    if data.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
+        return " (it is an HTML page)"
+    return " (it is empty)" if not data else ""
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def parse_json(data: bytes, what: str, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Parses JSON that may come from anywhere.
+
+    Args:
+        data: the bytes of a file.
+        what: it is, for messages.
+        max_bytes: cap on the size.
+
+    Returns:
+        The parsed value.
+
+    Raises:
+        ValueError: for more than `max_bytes`, invalid UTF-8 or JSON, a duplicate key, NaN or infinity, or too deep a
+            nesting.
+    """
+    if len(data) > max_bytes:
+        raise ValueError(f"{what} has {len(data)} bytes; at most {max_bytes} were expected.")
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError(f"{what} is nested too deeply to be one of ours.") from None
+    except (UnicodeDecodeError, ValueError) as error:
+        raise ValueError(f"{what} is not the JSON that was expected: {error}") from None
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ValueError(f"the key {key!r} appears twice")
+    return dict(pairs)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a value")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a text file so that a reader sees the old one or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, "utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def to_json(value: Any) -> str:
+    """JSON as we write it: indented, in the given order, without NaN."""
+    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_package_manifest() -> Path:
+    """Collects the manifests of all bundled artifacts into the one that is a part of the package.
+
+    Raises:
+        ValueError: when a file of an artifact is not the one that its own manifest lists.
+    """
+    models = {}
+    for path in sorted(saved_models_folder().glob(f"*/{MANIFEST_NAME}")):
+        entry = json.loads(path.read_text("utf-8"))
+        read_verified(path.parent, entry)
+        models[path.parent.name] = entry
+    target = _BUNDLED
+    write_atomically(target, to_json({"schema": SCHEMA_VERSION, "models": models}))
+    return target
+
+
+if __name__ == "__main__":
+    print(write_package_manifest())
