@@ -89,14 +89,17 @@ def randomize() -> Callable[..., dict[str, np.ndarray]]:
         for name, bounds in (("kernel", scale), ("bias", bias_scale)):
             if name in layer.variational_weights:
                 weight = layer.variational_weights[name]
-                weight.assign_natural(
+                weight.assign_parameters(
                     {
-                        **weight.natural(),
+                        **weight.parameters(),
                         "loc": rng.normal(size=weight.shape),
                         "scale": rng.uniform(*bounds, weight.shape),
                     }
                 )
-                values[f"{name}_loc"], values[f"{name}_scale"] = weight.natural()["loc"], weight.natural()["scale"]
+                values[f"{name}_loc"], values[f"{name}_scale"] = (
+                    weight.parameters()["loc"],
+                    weight.parameters()["scale"],
+                )
             elif layer.bias is None:
                 values["bias_loc"] = values["bias_scale"] = np.zeros(values["kernel_loc"].shape[-1])
             else:

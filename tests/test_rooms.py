@@ -146,8 +146,9 @@ def private_api_uses(path: Path, foreign: frozenset[str]) -> list[str]:
         found += [f"{node.lineno}: {name}" for name in names if name.startswith(PRIVATE_PACKAGES)]
         if isinstance(node, ast.Attribute) and node.attr in foreign - own:
             found.append(f"{node.lineno}: {node.attr}")
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in foreign:
-            found.append(f"{node.lineno}: {node.value!r}")
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr", "setattr"):
+            texts = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+            found += [f"{node.lineno}: {text!r}" for text in texts if text in foreign]
         if isinstance(node, ast.ClassDef) and node.bases:
             for statement in node.body:
                 targets = statement.targets if isinstance(statement, ast.Assign) else []

@@ -96,8 +96,8 @@ def test_the_chain_of_one_network_is_what_update_does(benchmark):
 
     for ours, theirs in zip(learner.model.variational_layers, model.variational_layers, strict=True):
         for name, weight in ours.variational_weights.items():
-            expected = theirs.variational_weights[name].natural()
-            for role, value in weight.natural().items():
+            expected = theirs.variational_weights[name].parameters()
+            for role, value in weight.parameters().items():
                 np.testing.assert_allclose(value, expected[role], rtol=1e-4, atol=1e-6, err_msg=f"{name} {role}")
 
 
@@ -105,7 +105,7 @@ def test_refitting_keeps_the_original_prior(benchmark):
     learner = benchmark.Learner(7, 0.1, 1e-2, 2)
     for seed in (0, 1):
         learner.fit(flat(images(seed, 20)))
-    weight = learner.model.variational_layers[0].variational_weights["kernel"].natural()
+    weight = learner.model.variational_layers[0].variational_weights["kernel"].parameters()
     assert (weight["prior_loc"] == 0).all()
     np.testing.assert_allclose(weight["prior_scale"], 0.1, rtol=1e-6)
     assert not np.allclose(weight["scale"], 0.05, rtol=1e-3)

@@ -31,8 +31,8 @@ def random_weight() -> Callable[..., Any]:
             "scale": lambda value: rng.uniform(0.2, 0.8, value.shape),
             "factor": lambda value: rng.normal(size=value.shape) / 2,
         }
-        weight.assign_natural(
-            {name: draws[name](value) if name in draws else value for name, value in weight.natural().items()}
+        weight.assign_parameters(
+            {name: draws[name](value) if name in draws else value for name, value in weight.parameters().items()}
         )
         return weight
 
@@ -72,10 +72,10 @@ def log_prior() -> Callable[..., np.ndarray]:
 
 @pytest.fixture
 def log_posterior() -> Callable[..., float]:
-    """A function that gives the log-density of a weight tensor under a posterior of given natural parameters."""
+    """A function that gives the log-density of a weight tensor under a posterior of given parameters."""
 
-    def whole(name: str, w: Any, natural: Mapping[str, np.ndarray]) -> float:
-        values = {key: np.asarray(value, np.float64) for key, value in natural.items()}
+    def whole(name: str, w: Any, parameters: Mapping[str, np.ndarray]) -> float:
+        values = {key: np.asarray(value, np.float64) for key, value in parameters.items()}
         return _LOG_POSTERIORS[name](np.asarray(w, np.float64), values)
 
     return whole
@@ -111,22 +111,22 @@ _LOG_PRIORS: Mapping[str, Callable[..., np.ndarray]] = {
 }
 
 
-def _log_mean_field_normal(w: np.ndarray, natural: Mapping[str, np.ndarray]) -> float:
-    return scipy.stats.norm.logpdf(w, natural["loc"], natural["scale"]).sum()
+def _log_mean_field_normal(w: np.ndarray, parameters: Mapping[str, np.ndarray]) -> float:
+    return scipy.stats.norm.logpdf(w, parameters["loc"], parameters["scale"]).sum()
 
 
-def _log_low_rank_normal(w: np.ndarray, natural: Mapping[str, np.ndarray]) -> float:
-    factor = natural["factor"].reshape(w.size, -1)
-    covariance = np.diag(natural["scale"].ravel() ** 2) + factor @ factor.T
-    return scipy.stats.multivariate_normal.logpdf(w.ravel(), natural["loc"].ravel(), covariance)
+def _log_low_rank_normal(w: np.ndarray, parameters: Mapping[str, np.ndarray]) -> float:
+    factor = parameters["factor"].reshape(w.size, -1)
+    covariance = np.diag(parameters["scale"].ravel() ** 2) + factor @ factor.T
+    return scipy.stats.multivariate_normal.logpdf(w.ravel(), parameters["loc"].ravel(), covariance)
 
 
-def _log_radial(w: np.ndarray, natural: Mapping[str, np.ndarray]) -> float:
+def _log_radial(w: np.ndarray, parameters: Mapping[str, np.ndarray]) -> float:
     """A half-normal radius, spread over the sphere of that radius."""
-    z = (w - natural["loc"]) / natural["scale"]
+    z = (w - parameters["loc"]) / parameters["scale"]
     radius = np.linalg.norm(z)
     log_area = math.log(2) + w.size / 2 * math.log(math.pi) - math.lgamma(w.size / 2) + (w.size - 1) * np.log(radius)
-    return 0.5 * (math.log(2 / math.pi) - radius**2) - log_area - np.log(natural["scale"]).sum()
+    return 0.5 * (math.log(2 / math.pi) - radius**2) - log_area - np.log(parameters["scale"]).sum()
 
 
 _LOG_POSTERIORS: Mapping[str, Callable[..., float]] = {

@@ -76,7 +76,7 @@ def closed_form_kl(layer, prior_loc=0.0, prior_scale=1.0):
     """KL(N(loc, scale) || N(prior_loc, prior_scale)) of the weights of a layer, in nats, summed, in float64."""
     total = 0.0
     for weight in layer.variational_weights.values():
-        loc, scale = (weight.natural()[key].astype(np.float64) for key in ("loc", "scale"))
+        loc, scale = (weight.parameters()[key].astype(np.float64) for key in ("loc", "scale"))
         squares = (scale**2 + (loc - prior_loc) ** 2) / np.float64(prior_scale) ** 2
         total += np.sum(np.log(prior_scale / scale) + squares / 2 - 0.5)
     return total
@@ -216,7 +216,7 @@ def test_an_informed_prior_is_not_kept_outside_of_the_saved_state(suffix, tmp_pa
     prior = {"prior_loc": rng.normal(size=(4, 3)), "prior_scale": rng.uniform(0.1, 2.0, (4, 3))}
     prior = {name: value.astype(np.float32) for name, value in prior.items()}
     weight = layer.variational_weights["kernel"]
-    weight.assign_natural({**weight.natural(), **prior})
+    weight.assign_parameters({**weight.parameters(), **prior})
     if suffix == ".keras":
         model.save(path)
         loaded = keras.models.load_model(path)
@@ -246,12 +246,12 @@ def test_a_prior_that_is_promised_to_be_set_is_set(rng):
     # The second time the function that uses it has been compiled.
     for _ in range(2):
         loc, scale = rng.normal(size=(4, 3)).astype(np.float32), rng.uniform(0.1, 2.0, (4, 3)).astype(np.float32)
-        weight.assign_natural({**weight.natural(), "prior_loc": loc, "prior_scale": scale})
+        weight.assign_parameters({**weight.parameters(), "prior_loc": loc, "prior_scale": scale})
         np.testing.assert_array_equal(layer.kernel_prior.mean(), loc)
         np.testing.assert_array_equal(layer.kernel_prior.stddev(), scale)
         kl, gradient = kl_and_gradient()
         assert float(kl) == pytest.approx(closed_form_kl(layer, loc, scale), rel=1e-5)
-        np.testing.assert_allclose(gradient, (weight.natural()["loc"] - loc) / scale**2, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(gradient, (weight.parameters()["loc"] - loc) / scale**2, rtol=1e-4, atol=1e-5)
 
 
 # === Predictions ===
@@ -431,11 +431,13 @@ def test_layers_do_not_fail_under_mixed_precision(estimator, policy, rng):
     model = tfp_bnn.VariationalSequential(layers, seed=0)
     model.compile(keras.optimizers.SGD(0.1), metrics=["accuracy"], run_eagerly=True)
     images = rng.normal(size=(N, 4, 4, 1)).astype(np.float32)
-    before = [weight.natural() for layer in model.variational_layers for weight in layer.variational_weights.values()]
+    before = [
+        weight.parameters() for layer in model.variational_layers for weight in layer.variational_weights.values()
+    ]
     logs = model.fit(images, Y, epochs=2, verbose=0).history
     assert set(logs) == TERMS
     assert np.isfinite(list(logs.values())).all()
-    after = [weight.natural() for layer in model.variational_layers for weight in layer.variational_weights.values()]
+    after = [weight.parameters() for layer in model.variational_layers for weight in layer.variational_weights.values()]
     for old, new in zip(before, after, strict=True):
         for name in ("loc", "scale"):
             assert not np.array_equal(old[name], new[name])

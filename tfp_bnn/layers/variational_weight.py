@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 
 import keras
@@ -125,30 +126,40 @@ class VariationalWeight:
             return None
         return self.prior_spec.hyper_kl(self._prior_weights, self._noise_of_scale(noise))
 
-    def natural(self) -> dict[str, np.ndarray]:
+    def parameters(self) -> dict[str, np.ndarray]:
         """Posterior and learned prior in natural units: `loc`, `scale`, `prior_scale`; float32."""
-        prior = {} if self._shared else self.prior_spec.natural(self._prior_weights)
+        prior = {} if self._shared else self.prior_spec.parameters(self._prior_weights)
         return {
-            **self.posterior_spec.natural(self._posterior_weights),
+            **self.posterior_spec.parameters(self._posterior_weights),
             **{f"prior_{key}": value for key, value in prior.items()},
         }
 
-    def assign_natural(self, values: Mapping[str, np.ndarray]) -> None:
-        """The inverse of `natural`.
+    def assign_parameters(self, values: Mapping[str, np.ndarray]) -> None:
+        """The inverse of `parameters`.
 
         Raises:
             ValueError: when a scale is not positive and finite, or a value is missing; nothing is changed then.
         """
         before = {role: np.asarray(variable).copy() for role, variable in self._posterior_weights.items()}
-        self.posterior_spec.assign_natural(self._posterior_weights, values)
+        self.posterior_spec.assign_parameters(self._posterior_weights, values)
         prior = {key.removeprefix("prior_"): value for key, value in values.items() if key.startswith("prior_")}
         try:
             if not self._shared:
-                self.prior_spec.assign_natural(self._prior_weights, prior)
+                self.prior_spec.assign_parameters(self._prior_weights, prior)
         except ValueError:
             for role, value in before.items():
                 self._posterior_weights[role].assign(value)
             raise
+
+    def natural(self) -> dict[str, np.ndarray]:
+        """Deprecated: the former name of `parameters`."""
+        warnings.warn("`natural` is now `parameters`.", DeprecationWarning, stacklevel=2)
+        return self.parameters()
+
+    def assign_natural(self, values: Mapping[str, np.ndarray]) -> None:
+        """Deprecated: the former name of `assign_parameters`."""
+        warnings.warn("`assign_natural` is now `assign_parameters`.", DeprecationWarning, stacklevel=2)
+        self.assign_parameters(values)
 
     def _prior(self, scale_noise: tf.Tensor | float) -> tfd.Distribution:
         if self.prior_spec.shared is not None and self._shared is None:

@@ -76,12 +76,12 @@ class Likelihood(Spec):
         """Quantiles, with the levels along the first axis: of the probabilities over the weight draws by default."""
         return np.quantile(self.mean(outputs).numpy(), levels, axis=0).astype(np.float32)
 
-    def natural(self, weights: Weights) -> dict[str, np.ndarray]:
+    def parameters(self, weights: Weights) -> dict[str, np.ndarray]:
         """What was learned, in natural units, float32; empty when nothing is."""
         return {}
 
-    def assign_natural(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
-        """The inverse of `natural`."""
+    def assign_parameters(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
+        """The inverse of `parameters`."""
 
 
 LIKELIHOODS: SpecRegistry[Likelihood] = SpecRegistry("likelihood")

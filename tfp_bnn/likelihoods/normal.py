@@ -113,10 +113,10 @@ class Normal(Likelihood):
             found.append(((low + high) / 2).numpy())
         return np.stack(found)
 
-    def natural(self, weights: Weights) -> dict[str, np.ndarray]:
+    def parameters(self, weights: Weights) -> dict[str, np.ndarray]:
         return {"scale": np.exp(np.asarray(weights["log_scale"]))} if weights else {}
 
-    def assign_natural(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
+    def assign_parameters(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
         if weights:
             scale = float(values["scale"])
             if not is_positive(scale):

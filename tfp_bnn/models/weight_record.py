@@ -41,10 +41,10 @@ def weight_distributions(model: keras.Model) -> dict[str, np.ndarray]:
                 )
             arrays[key] = value
     for prior, shared in getattr(model, "shared_priors", {}).items():
-        learned = shared.natural()
+        learned = shared.parameters()
         arrays |= {f"{_SHARED}{prior}/{name}": value for name, value in learned.items()}
     if hasattr(model, "likelihood"):
-        learned = model.likelihood.natural(model.likelihood_weights)
+        learned = model.likelihood.parameters(model.likelihood_weights)
         arrays |= {f"likelihood/{name}": value for name, value in learned.items()}
     return arrays
 
@@ -94,9 +94,9 @@ def _assign(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
     for layer in _layers(model):
         _assign_layer(layer, _below(f"{layer.name}/", arrays))
     for prior, shared in getattr(model, "shared_priors", {}).items():
-        shared.prior.assign_natural(shared.weights, _below(f"{_SHARED}{prior}/", arrays))
+        shared.prior.assign_parameters(shared.weights, _below(f"{_SHARED}{prior}/", arrays))
     if hasattr(model, "likelihood"):
-        model.likelihood.assign_natural(model.likelihood_weights, _below("likelihood/", arrays))
+        model.likelihood.assign_parameters(model.likelihood_weights, _below("likelihood/", arrays))
 
 
 def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -119,7 +119,7 @@ def _layer_arrays(layer: keras.layers.Layer) -> dict[str, np.ndarray]:
     arrays = {name: np.asarray(variable) for name, variable in plain_variables(layer).items()}
     if isinstance(layer, VariationalLayer):
         for weight in layer.variational_weights.values():
-            arrays |= {f"{weight.name}/{name}": value for name, value in weight.natural().items()}
+            arrays |= {f"{weight.name}/{name}": value for name, value in weight.parameters().items()}
     return arrays
 
 
@@ -128,7 +128,7 @@ def _assign_layer(layer: keras.layers.Layer, arrays: Mapping[str, np.ndarray]) -
         variable.assign(arrays[name])
     if isinstance(layer, VariationalLayer):
         for weight in layer.variational_weights.values():
-            weight.assign_natural(_below(f"{weight.name}/", arrays))
+            weight.assign_parameters(_below(f"{weight.name}/", arrays))
 
 
 def _check_array(name: str, got: np.ndarray, want: Any) -> None:

@@ -28,7 +28,7 @@ class NormalNoise(Protocol):
 class Posterior(Spec):
     """A family q(w | parameters) over one weight tensor. Abstract.
 
-    `natural` parameters are those that a reader of a paper would expect (`loc`, `scale`); the trained variables may be
+    `parameters` parameters are those that a reader of a paper would expect (`loc`, `scale`); the trained variables may be
     a transformation of them.
     """
 
@@ -73,12 +73,12 @@ class Posterior(Spec):
         """
         raise NotImplementedError
 
-    def natural(self, weights: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
+    def parameters(self, weights: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
         """The parameters in natural units, float32."""
         raise NotImplementedError
 
-    def assign_natural(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
-        """Sets the variables from natural parameters: the inverse of `natural`, to the float32 rounding.
+    def assign_parameters(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
+        """Sets the variables from parameters: the inverse of `parameters`, to the float32 rounding.
 
         Raises:
             ValueError: for values of another shape, NaN, infinite or no scale; nothing is changed then.
@@ -142,13 +142,13 @@ class ScaledPosterior(Posterior):
         )
         return {"loc": loc, "untransformed_scale": untransformed_scale}
 
-    def natural(self, weights: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
+    def parameters(self, weights: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
         return {"loc": np.asarray(weights["loc"]), "scale": self.scale(weights).numpy()}
 
-    def assign_natural(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
+    def assign_parameters(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
         shape = weights["loc"].shape
         loc = require_array("posterior", values, "loc", shape)
-        # A scale of eps itself is what an underflowing softplus leaves, and so what `natural` may give.
+        # A scale of eps itself is what an underflowing softplus leaves, and so what `parameters` may give.
         scale = require_array("posterior", values, "scale", shape, least=FLOAT32_EPS)
         weights["loc"].assign(loc)
         weights["untransformed_scale"].assign(_untransform(scale))

@@ -35,8 +35,8 @@ class Delta(Posterior):
     def perturbation(self, weights: Mapping[str, tf.Tensor], noise: NormalNoise, name: str) -> tf.Tensor:
         return tf.zeros_like(tf.convert_to_tensor(weights["loc"]))
 
-    def natural(self, weights: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
+    def parameters(self, weights: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
         return {"loc": np.asarray(weights["loc"])}
 
-    def assign_natural(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
+    def assign_parameters(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
         weights["loc"].assign(require_array("posterior", values, "loc", weights["loc"].shape))

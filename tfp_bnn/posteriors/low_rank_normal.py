@@ -68,12 +68,12 @@ class LowRankNormal(ScaledPosterior):
         correlated = tf.linalg.matvec(factor, noise.normal(f"{name}_factor", (self.rank,)))
         return scale * noise.normal(name, tuple(scale.shape)) + correlated
 
-    def natural(self, weights: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
-        return {**super().natural(weights), "factor": np.asarray(weights["factor"])}
+    def parameters(self, weights: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
+        return {**super().parameters(weights), "factor": np.asarray(weights["factor"])}
 
-    def assign_natural(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
+    def assign_parameters(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
         factor = require_array("posterior", values, "factor", weights["factor"].shape)
-        super().assign_natural(weights, values)
+        super().assign_parameters(weights, values)
         weights["factor"].assign(factor)
 
 

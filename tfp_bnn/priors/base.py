@@ -68,11 +68,11 @@ class Prior(Spec):
         """
         return tf.constant(0.0)
 
-    def natural(self, weights: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
+    def parameters(self, weights: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
         """The learned parameters in natural units, float32; empty when nothing is learned."""
         return {}
 
-    def assign_natural(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
+    def assign_parameters(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
         """Sets the learned parameters from natural units.
 
         Raises:
@@ -186,13 +186,13 @@ class ScaledPrior(Prior):
         # The entropy of s = 0.001 + exp(u) is that of u plus E[log ds/du] = E[u].
         return -(u.entropy() + u.loc) - self.hyperprior.distribution().log_prob(self._scale(weights, noise))
 
-    def natural(self, weights: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
+    def parameters(self, weights: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
         if not weights:
             return {}
         values = {"scale": self._scale(weights).numpy()}
         return values if self.hyperprior is None else {**values, "scale_spread": self._spread(weights).numpy()}
 
-    def assign_natural(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
+    def assign_parameters(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
         if not weights:
             return
         scale = _required(values, "scale")
@@ -200,7 +200,7 @@ class ScaledPrior(Prior):
             raise ValueError(f"A learned prior scale must be finite and above {_SCALE_FLOOR}, but got {scale}.")
         if self.hyperprior is not None:
             spread = _required(values, "scale_spread")
-            # A spread of eps itself is what an underflowing softplus leaves, and so what `natural` may give.
+            # A spread of eps itself is what an underflowing softplus leaves, and so what `parameters` may give.
             if not _FLOAT32_EPS <= spread <= _FLOAT32_MAX:
                 raise ValueError(
                     f"The spread of an inferred prior scale must be finite and at least {_FLOAT32_EPS:.2g}, but got "

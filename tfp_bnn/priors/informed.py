@@ -19,7 +19,7 @@ class Informed(Prior):
     """w_i ~ (1 - mix) N(loc_i, scale_i^2) + mix N(0, broad_scale^2), such as the posterior that other data gave.
 
     `loc` and `scale` are tensors of the weight's shape: weights of the layer that are not trained, saved with it and
-    set with `layer.variational_weights["kernel"].assign_natural`, as `prior_loc` and `prior_scale`, or for a whole
+    set with `layer.variational_weights["kernel"].assign_parameters`, as `prior_loc` and `prior_scale`, or for a whole
     model with `tfp_bnn.transfer.informed_prior`. Until then it is N(0, initial_scale^2), mixed likewise.
 
     With `mix=0`, the default, the KL has a closed form. With `mix > 0` the prior is a robust mixture: a weight for
@@ -73,10 +73,10 @@ class Informed(Prior):
             known = tfd.MixtureSameFamily(shares, tfd.Normal(locs, scales))
         return tfd.Independent(known, reinterpreted_batch_ndims=len(shape))
 
-    def natural(self, weights: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
+    def parameters(self, weights: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
         return {role: np.asarray(weight) for role, weight in weights.items()}
 
-    def assign_natural(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
+    def assign_parameters(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
         least = {"loc": -np.inf, "scale": float(np.finfo(np.float32).tiny)}
         arrays = {
             role: require_array("informed prior", values, role, weight.shape, least[role])

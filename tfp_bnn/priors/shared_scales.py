@@ -31,9 +31,9 @@ class SharedPrior:
         self.prior = prior
         self.weights = prior.add_weights(add_weight, str(prior.shared), ())
 
-    def natural(self) -> dict[str, np.ndarray]:
+    def parameters(self) -> dict[str, np.ndarray]:
         """The parameters of the scale in natural units: `scale`, and `scale_spread` where it is inferred; float32."""
-        return self.prior.natural(self.weights)
+        return self.prior.parameters(self.weights)
 
     def noise_of_scale(self, noise: NoiseSource) -> tf.Tensor:
         """The standard normal scalar that draws an inferred scale; `noise` serves outside of a forward pass."""

@@ -196,9 +196,9 @@ class _Rebuilding:
         def assign(twin: Any) -> None:
             for name, weight in found.items():
                 if name in twin.variational_weights:
-                    twin.variational_weights[name].assign_natural(weight.natural)
+                    twin.variational_weights[name].assign_parameters(weight.parameters)
                 else:
-                    twin.bias.assign(weight.natural["loc"])
+                    twin.bias.assign(weight.parameters["loc"])
 
         regularizer = layer.activity_regularizer
         twin = getattr(tfp_bnn.layers, type(layer).__name__)(

@@ -117,8 +117,8 @@ def transfer_posterior(
     for name, layer in wanted.items():
         _take_over(known[name], layer, inflate)
     if source.likelihood == target.likelihood:
-        target.likelihood.assign_natural(
-            target.likelihood_weights, source.likelihood.natural(source.likelihood_weights)
+        target.likelihood.assign_parameters(
+            target.likelihood_weights, source.likelihood.parameters(source.likelihood_weights)
         )
 
 
@@ -207,7 +207,7 @@ def _kind_of_posterior(weight: VariationalWeight) -> str:
 
 
 def _posterior_of(weight: VariationalWeight) -> dict[str, np.ndarray]:
-    return {name: value for name, value in weight.natural().items() if not name.startswith("prior_")}
+    return {name: value for name, value in weight.parameters().items() if not name.startswith("prior_")}
 
 
 def _take_over(source: keras.layers.Layer, target: keras.layers.Layer, inflate: float | None) -> None:
@@ -216,8 +216,8 @@ def _take_over(source: keras.layers.Layer, target: keras.layers.Layer, inflate: 
         variable.assign(values[key])
     for key, weight in _weights_of(target).items():
         known = _weights_of(source)[key]
-        prior = {name: value for name, value in weight.natural().items() if name.startswith("prior_")}
+        prior = {name: value for name, value in weight.parameters().items() if name.startswith("prior_")}
         if inflate is not None:
             scale = inflate * np.sqrt(np.asarray(known.variance))
             prior = {"prior_loc": np.asarray(known.mean), "prior_scale": scale}
-        weight.assign_natural({**_posterior_of(known), **prior})
+        weight.assign_parameters({**_posterior_of(known), **prior})

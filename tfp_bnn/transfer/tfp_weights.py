@@ -21,12 +21,12 @@ class TFPWeight:
 
     Attributes:
         specs: configs of its posterior and its prior, by role; none for a weight without distribution.
-        natural: what `VariationalWeight.assign_natural` takes; `loc` alone is the value of one without distribution.
+        parameters: what `VariationalWeight.assign_parameters` takes; `loc` alone is the value of one without distribution.
         differences: in what respect its training will differ.
     """
 
     specs: dict[str, Any]
-    natural: dict[str, np.ndarray]
+    parameters: dict[str, np.ndarray]
     differences: list[str] = field(default_factory=list)
 
 
@@ -48,10 +48,10 @@ def read_weight(layer: Any, name: str) -> TFPWeight | None:
         return None
     q, shape = _per_weight(posterior)
     if type(q) is tfd.Deterministic:
-        natural = {"loc": _value(q.loc, shape)}
+        parameters = {"loc": _value(q.loc, shape)}
         if prior is None:
-            return TFPWeight({} if name == "bias" else {"posterior": "delta", "prior": "flat"}, natural)
-        return _with_prior(TFPWeight({"posterior": {"name": "delta"}}, natural), name, prior, shape)
+            return TFPWeight({} if name == "bias" else {"posterior": "delta", "prior": "flat"}, parameters)
+        return _with_prior(TFPWeight({"posterior": {"name": "delta"}}, parameters), name, prior, shape)
     if type(q) is not tfd.Normal:
         raise ValueError(
             f"its `{name}_posterior` is {posterior!r}. Expected a Normal or a Deterministic that is independent per "
@@ -96,10 +96,10 @@ def _with_prior(weight: TFPWeight, name: str, prior: Any, shape: tuple[int, ...]
         weight.specs["prior"] = {"name": _PRIORS[type(p)], **numbers}
         if learned:
             weight.specs["prior"]["empirical_bayes"] = True
-            weight.natural["prior_scale"] = scale.flat[0]
+            weight.parameters["prior_scale"] = scale.flat[0]
     elif type(p) is tfd.Normal:
         weight.specs["prior"] = {"name": "informed"}
-        weight.natural |= {"prior_loc": loc, "prior_scale": scale}
+        weight.parameters |= {"prior_loc": loc, "prior_scale": scale}
     else:
         raise ValueError(
             f"its `{name}_prior` is {prior!r} with several scales, or not centred at 0, which exists for a normal "

@@ -245,11 +245,11 @@ def _set_weights(layer: keras.layers.Layer, twin: VariationalLayer, delta: float
     owner = layer.cell if isinstance(layer, keras.layers.LSTM) else layer
     for name, weight in twin.variational_weights.items():
         value = np.asarray(getattr(owner, name), np.float32)
-        values = {**weight.natural(), "loc": value, "scale": np.maximum(delta * np.abs(value), scale_floor)}
+        values = {**weight.parameters(), "loc": value, "scale": np.maximum(delta * np.abs(value), scale_floor)}
         if isinstance(weight.prior_spec, Informed):
             values["prior_loc"] = value
         try:
-            weight.assign_natural(values)
+            weight.assign_parameters(values)
         except ValueError as error:
             raise ValueError(f"The {name} of the layer {layer.name!r} cannot be a posterior mean: {error}") from error
     for name in twin.optional_weights:

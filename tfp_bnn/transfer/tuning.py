@@ -161,7 +161,7 @@ class Tuner:
                             "of the prior 'informed'. Give it to the new layer, or pass head_scale=None."
                         )
                     prior_scale = np.full(weight.shape, scale, np.float32)
-                    weight.assign_natural({**weight.natural(), "prior_scale": prior_scale})
+                    weight.assign_parameters({**weight.parameters(), "prior_scale": prior_scale})
 
 
 def choose_inflate(

@@ -24,7 +24,7 @@ class Drive(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         weight = self.model.network.get_layer("logits").variational_weights["kernel"]
         loc = self.strengths[epoch] * np.array([[-1, 1], [0, 0]], np.float32)
-        weight.assign_natural({**weight.natural(), "loc": loc, "scale": np.full((2, 2), 0.1)})
+        weight.assign_parameters({**weight.parameters(), "loc": loc, "scale": np.full((2, 2), 0.1)})
 
 
 def make():

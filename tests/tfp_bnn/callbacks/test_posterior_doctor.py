@@ -34,8 +34,8 @@ def make(prior=None, classes=3, likelihood="categorical", posterior="mean_field_
 
 def set_posterior(layer, loc, scale):
     weight = layer.variational_weights["kernel"]
-    values = weight.natural()
-    weight.assign_natural(
+    values = weight.parameters()
+    weight.assign_parameters(
         {
             **values,
             "loc": np.full(weight.shape, loc),
@@ -128,7 +128,7 @@ def test_a_loss_about_the_prior_alone_is_told(logs, dominated):
 def test_a_prior_scale_at_its_bound_is_told():
     model = make({"name": "normal", "scale": 0.5, "empirical_bayes": True})
     weight = model.network.get_layer("hidden").variational_weights["kernel"]
-    weight.assign_natural({**weight.natural(), "prior_scale": np.float32(0.0011)})
+    weight.assign_parameters({**weight.parameters(), "prior_scale": np.float32(0.0011)})
     doctor, told = examine(model)
     assert [(finding.kind, finding.where) for finding in doctor.findings] == [("prior_scale_at_bound", "hidden/kernel")]
     assert "is 0.0011, next to its floor of 0.001" in told[0]
@@ -162,7 +162,7 @@ def test_too_few_draws_are_told_with_the_number_that_would_do():
 def test_findings_must_last_and_are_said_once():
     model = make()
     hidden = model.network.get_layer("hidden")
-    sound = hidden.variational_weights["kernel"].natural()
+    sound = hidden.variational_weights["kernel"].parameters()
     doctor = PosteriorDoctor(patience=2)
     doctor.set_model(model)
     doctor.on_train_begin()
@@ -170,7 +170,7 @@ def test_findings_must_last_and_are_said_once():
         # Every other epoch only.
         set_posterior(hidden, 0.001, 0.5)
         if epoch % 2:
-            hidden.variational_weights["kernel"].assign_natural(sound)
+            hidden.variational_weights["kernel"].assign_parameters(sound)
         doctor.on_epoch_end(epoch, HEALTHY)
     assert doctor.findings == []
     set_posterior(hidden, 0.001, 0.5)

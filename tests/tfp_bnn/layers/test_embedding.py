@@ -31,8 +31,8 @@ def make(seed=0, built=True, **kwargs):
         layer.build()
         rng = np.random.default_rng(0)
         weight = layer.variational_weights["embeddings"]
-        natural = {"loc": rng.normal(size=(10, 4)), "scale": rng.uniform(0.2, 0.8, (10, 4))}
-        weight.assign_natural({**weight.natural(), **natural})
+        parameters = {"loc": rng.normal(size=(10, 4)), "scale": rng.uniform(0.2, 0.8, (10, 4))}
+        weight.assign_parameters({**weight.parameters(), **parameters})
     return layer
 
 
@@ -47,7 +47,7 @@ def under(noise, layer, ids, training=False):
 @pytest.mark.parametrize("training", [True, False])
 def test_outputs_are_exact_under_known_noise(training, injected_noise):
     layer = make()
-    p = layer.variational_weights["embeddings"].natural()
+    p = layer.variational_weights["embeddings"].parameters()
     outputs = under(injected_noise, layer, IDS, training)
     assert list(injected_noise.drawn) == ["embeddings"]
     table = p["loc"] + p["scale"] * injected_noise.drawn["embeddings"]
@@ -80,7 +80,7 @@ def test_an_id_has_one_vector_in_a_batch_and_another_in_the_next():
 def test_vectors_have_the_moments_of_the_posterior(draw_outputs, assert_moments):
     # 4,000 draws of 24 entries; false-failure rate 1e-6.
     layer = make()
-    p = layer.variational_weights["embeddings"].natural()
+    p = layer.variational_weights["embeddings"].parameters()
     draws = draw_outputs(layer, IDS, 4000, training=True)
     assert_moments(draws, p["loc"][IDS].astype(np.float64), p["scale"][IDS].astype(np.float64) ** 2)
 
@@ -107,7 +107,7 @@ def test_arguments_variables_and_properties():
 
 def test_kl_is_the_closed_form_summed_over_all_rows():
     layer = make(embeddings_prior={"name": "normal", "scale": 0.7})
-    p = layer.variational_weights["embeddings"].natural()
+    p = layer.variational_weights["embeddings"].parameters()
     expected = tf.reduce_sum(tfd.kl_divergence(tfd.Normal(p["loc"], p["scale"]), tfd.Normal(0.0, 0.7)))
     np.testing.assert_allclose(layer.kl(), expected, rtol=1e-5)
 

@@ -232,7 +232,7 @@ def test_without_spread_the_outputs_are_those_of_the_mean(cls, injected_noise):
     layer = cls(5, bias_posterior="mean_field_normal")
     layer.build((None, 4))
     for weight in layer.variational_weights.values():
-        weight.assign_natural({"loc": weight.natural()["loc"], "scale": np.full(weight.shape, 2e-7, np.float32)})
+        weight.assign_parameters({"loc": weight.parameters()["loc"], "scale": np.full(weight.shape, 2e-7, np.float32)})
     inputs = random_inputs(3, 4)
     with noise_scope({id(layer): injected_noise}):
         outputs = layer(inputs, training=True)
@@ -275,7 +275,7 @@ def outputs_of_steps(layer, inputs, num_steps, training, compiled):
     if not layer.built:
         layer.build(inputs.shape)
     for weight in layer.variational_weights.values():
-        weight.assign_natural({"loc": np.zeros(weight.shape), "scale": np.ones(weight.shape)})
+        weight.assign_parameters({"loc": np.zeros(weight.shape), "scale": np.ones(weight.shape)})
     call = tf.function(layer) if compiled else layer
     return np.stack([call(inputs, training=training) for _ in range(num_steps)])
 

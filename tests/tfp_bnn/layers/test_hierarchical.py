@@ -38,13 +38,13 @@ def make(width=2, **kwargs):
     layer.build([(None, width), (None,)])
     rng = np.random.default_rng(0)
     for weight in layer.variational_weights.values():
-        natural = {"loc": rng.normal(size=weight.shape), "scale": rng.uniform(0.2, 0.8, weight.shape)}
-        weight.assign_natural({**weight.natural(), **natural})
+        parameters = {"loc": rng.normal(size=weight.shape), "scale": rng.uniform(0.2, 0.8, weight.shape)}
+        weight.assign_parameters({**weight.parameters(), **parameters})
     return layer
 
 
 def parameters_of(layer, role):
-    return {name: weight.natural()[role].astype(np.float64) for name, weight in layer.variational_weights.items()}
+    return {name: weight.parameters()[role].astype(np.float64) for name, weight in layer.variational_weights.items()}
 
 
 def under(noise, layer, inputs, training=False):
@@ -163,7 +163,7 @@ def test_kl_sums_the_closed_forms_of_all_weights(use_bias):
     layer = make(use_bias=use_bias, bias_prior={"name": "normal", "scale": 2.0}, kl_weight=0.1)
     loc, scale = parameters_of(layer, "loc"), parameters_of(layer, "scale")
     # The default spread, at its median.
-    spread = {name: layer.variational_weights[name].natural().get("prior_scale", 1.0) for name in loc}
+    spread = {name: layer.variational_weights[name].parameters().get("prior_scale", 1.0) for name in loc}
     if use_bias:
         spread["bias"] = 2.0
     weights = sum(normal_kl(loc[name], scale[name], spread[name]) for name in loc)
@@ -182,12 +182,12 @@ def test_the_spread_is_drawn_anew_and_its_draw_enters_the_kl(injected_noise):
     layer = make()
     weight = layer.variational_weights["group_kernel"]
     kl = weight.kl(injected_noise)
-    natural = weight.natural()
+    parameters = weight.parameters()
     exponent = (
-        np.log(natural["prior_scale"] - 1e-3)
-        + natural["prior_scale_spread"] * injected_noise.drawn["group_kernel_prior_scale"]
+        np.log(parameters["prior_scale"] - 1e-3)
+        + parameters["prior_scale_spread"] * injected_noise.drawn["group_kernel_prior_scale"]
     )
-    expected = normal_kl(*(natural[role].astype(np.float64) for role in ("loc", "scale")), 1e-3 + np.exp(exponent))
+    expected = normal_kl(*(parameters[role].astype(np.float64) for role in ("loc", "scale")), 1e-3 + np.exp(exponent))
     np.testing.assert_allclose(kl, expected, rtol=1e-5)
 
 
@@ -250,7 +250,7 @@ def test_the_inferred_spread_is_that_of_the_groups(true_spread, low, high):
     model.compile(keras.optimizers.Adam(0.05))
     data = tf.data.Dataset.from_tensors(((x, groups), y)).repeat()
     model.fit(data, num_examples=len(x), steps_per_epoch=400, verbose=0)
-    inferred = float(layer.variational_weights["group_kernel"].natural()["prior_scale"])
+    inferred = float(layer.variational_weights["group_kernel"].parameters()["prior_scale"])
     assert low <= inferred <= high
     means = np.asarray(layer.kernel)[0, 0] + np.asarray(layer.group_kernel)[:, 0, 0]
     np.testing.assert_allclose(means, slopes, atol=0.4)

@@ -46,8 +46,8 @@ def make(scale=(0.2, 0.8), batch=None, **kwargs):
     layer.build((batch, STEPS if layer.unroll else None, FEATURES))
     rng = np.random.default_rng(0)
     for weight in layer.variational_weights.values():
-        natural = {"loc": rng.normal(size=weight.shape), "scale": rng.uniform(*scale, weight.shape)}
-        weight.assign_natural({**weight.natural(), **natural})
+        parameters = {"loc": rng.normal(size=weight.shape), "scale": rng.uniform(*scale, weight.shape)}
+        weight.assign_parameters({**weight.parameters(), **parameters})
     if layer.bias is not None and "bias" not in layer.variational_weights:
         layer.bias.assign(rng.normal(size=layer.bias.shape))
     return layer
@@ -58,8 +58,8 @@ def parameters_of(layer):
     p = {}
     for name in ("kernel", "recurrent_kernel", "bias"):
         weight = layer.variational_weights.get(name)
-        natural = {"loc": np.asarray(getattr(layer, name)), "scale": 0.0} if weight is None else weight.natural()
-        p[name] = tuple(np.asarray(natural[key], np.float64) for key in ("loc", "scale"))
+        parameters = {"loc": np.asarray(getattr(layer, name)), "scale": 0.0} if weight is None else weight.parameters()
+        p[name] = tuple(np.asarray(parameters[key], np.float64) for key in ("loc", "scale"))
     return p
 
 
@@ -336,7 +336,7 @@ def test_a_kl_without_closed_form_reuses_the_draw_of_the_call(training, injected
     under(injected_noise, layer, inputs_of(), training=training)
     expected = 0.0
     for weight in layer.variational_weights.values():
-        p = weight.natural()
+        p = weight.parameters()
         draw = p["loc"] + p["scale"] * injected_noise.drawn[weight.name]
         expected += weight.posterior.log_prob(draw) - weight.prior.log_prob(draw)
     np.testing.assert_allclose(layer.losses[0], expected, rtol=1e-4)

@@ -58,8 +58,8 @@ def test_there_are_likelihoods():
 def test_discrete_likelihoods_learn_nothing(name, add_weight):
     likelihood = LIKELIHOODS.get(name)
     assert likelihood.add_weights(add_weight) == {}
-    assert likelihood.natural({}) == {}
-    likelihood.assign_natural({}, {})
+    assert likelihood.parameters({}) == {}
+    likelihood.assign_parameters({}, {})
 
 
 def test_arguments_of_a_likelihood_without_any_are_refused():
@@ -180,7 +180,7 @@ def test_the_learned_scale_is_learned(learned):
     y = outputs + random_outputs(NUM_EXAMPLES, 2, seed=1)
     best = float(np.sqrt(np.mean((y - outputs) ** 2)))
     for factor, sign in ((0.5, 1.0), (1.0, 0.0), (2.0, -1.0)):
-        likelihood.assign_natural(weights, {"scale": np.float32(factor * best)})
+        likelihood.assign_parameters(weights, {"scale": np.float32(factor * best)})
         with tf.GradientTape() as tape:
             log_prob = tf.reduce_sum(likelihood.log_prob(y, outputs, weights))
         gradient = float(tape.gradient(log_prob, weights["log_scale"].value))
@@ -189,15 +189,15 @@ def test_the_learned_scale_is_learned(learned):
 
 def test_the_learned_scale_in_natural_units(learned):
     likelihood, weights = learned
-    np.testing.assert_allclose(likelihood.natural(weights)["scale"], 0.7, rtol=1e-6)
-    likelihood.assign_natural(weights, {"scale": np.float32(2.5)})
-    natural = likelihood.natural(weights)
-    assert natural["scale"].dtype == np.float32
-    np.testing.assert_allclose(natural["scale"], 2.5, rtol=1e-6)
+    np.testing.assert_allclose(likelihood.parameters(weights)["scale"], 0.7, rtol=1e-6)
+    likelihood.assign_parameters(weights, {"scale": np.float32(2.5)})
+    parameters = likelihood.parameters(weights)
+    assert parameters["scale"].dtype == np.float32
+    np.testing.assert_allclose(parameters["scale"], 2.5, rtol=1e-6)
     for bad in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="The learned scale of the likelihood must be finite and > 0, but got"):
-            likelihood.assign_natural(weights, {"scale": bad})
-    assert Normal(0.5).natural({}) == {}
+            likelihood.assign_parameters(weights, {"scale": bad})
+    assert Normal(0.5).parameters({}) == {}
 
 
 def test_extreme_per_example_scales_stay_finite():

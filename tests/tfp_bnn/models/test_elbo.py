@@ -59,7 +59,7 @@ def generator_pipeline(batch_size=48):
 
 def closed_form_kl(weight, prior_scale):
     """KL(N(loc, scale) || N(0, prior_scale)) of a weight tensor, in float64."""
-    loc, scale = (weight.natural()[key].astype(np.float64) for key in ("loc", "scale"))
+    loc, scale = (weight.parameters()[key].astype(np.float64) for key in ("loc", "scale"))
     return np.sum(np.log(prior_scale / scale) + (scale**2 + loc**2) / (2 * prior_scale**2) - 0.5)
 
 
@@ -229,7 +229,7 @@ def test_regularizers_of_the_user_are_added():
 
 def log_ratio(draw, layer):
     """log q(w) - log p(w) under the default scale mixture, in float64."""
-    loc, scale = (layer.variational_weights["kernel"].natural()[key].astype(np.float64) for key in ("loc", "scale"))
+    loc, scale = (layer.variational_weights["kernel"].parameters()[key].astype(np.float64) for key in ("loc", "scale"))
     draw = np.asarray(draw, np.float64)
 
     def log_normal(value, mean, deviation):

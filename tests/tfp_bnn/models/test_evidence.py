@@ -93,8 +93,8 @@ class Regression:
         self._elbo_and_gradient = tf.function(lambda: self._compute(16 if inferred else 1))
 
     @property
-    def natural(self):
-        return self.layer.variational_weights["kernel"].natural()
+    def parameters(self):
+        return self.layer.variational_weights["kernel"].parameters()
 
     def elbo(self):
         """The ELBO in nats, summed over the examples."""
@@ -113,7 +113,7 @@ class Regression:
 
         def objective(flat):
             elbo, gradient = self.elbo_at(flat)
-            path.append((elbo, float(self.natural["prior_scale"])))
+            path.append((elbo, float(self.parameters["prior_scale"])))
             return -elbo, -gradient
 
         start = np.concatenate([variable.numpy().ravel() for variable in self._variables])
@@ -164,11 +164,11 @@ def test_the_reference_is_the_evidence_of_the_dense_normal():
 def test_empirical_bayes_finds_the_maximum_of_the_evidence():
     regression = Regression(empirical_bayes=True)
     elbo, path = regression.maximize()
-    natural = regression.natural
-    assert natural["prior_scale"] == pytest.approx(BEST_SCALE, rel=1e-4)
+    parameters = regression.parameters
+    assert parameters["prior_scale"] == pytest.approx(BEST_SCALE, rel=1e-4)
     mean, scale = exact_weights(1 / BEST_SCALE**2)
-    np.testing.assert_allclose(natural["loc"][:, 0], mean, atol=1e-4)
-    np.testing.assert_allclose(natural["scale"][:, 0], scale, rtol=1e-3)
+    np.testing.assert_allclose(parameters["loc"][:, 0], mean, atol=1e-4)
+    np.testing.assert_allclose(parameters["scale"][:, 0], scale, rtol=1e-3)
     # The bound is tight, because the mean-field posterior is exact here, and nowhere is it passed.
     assert elbo == pytest.approx(log_evidence(BEST_SCALE), abs=1e-3)
     assert len(path) > 5
@@ -180,7 +180,7 @@ def test_the_elbo_with_a_fixed_scale_is_the_evidence_at_the_exact_posterior():
     for scale in (0.1, BEST_SCALE, 2.0):
         regression = Regression(empirical_bayes=True)
         mean, spread = exact_weights(1 / scale**2)
-        regression.layer.variational_weights["kernel"].assign_natural(
+        regression.layer.variational_weights["kernel"].assign_parameters(
             {"loc": mean[:, None], "scale": np.full((NUM_WEIGHTS, 1), spread), "prior_scale": scale}
         )
         assert regression.elbo() == pytest.approx(log_evidence(scale), abs=1e-3)
@@ -198,8 +198,8 @@ def inferred(request):
 
 def test_the_inferred_scale_agrees_with_the_evidence(inferred):
     regression, elbo, path = inferred
-    natural = regression.natural
-    log_median, spread = np.log(natural["prior_scale"]), natural["prior_scale_spread"]
+    parameters = regression.parameters
+    log_median, spread = np.log(parameters["prior_scale"]), parameters["prior_scale_spread"]
     # Its uncertainty is the standard deviation of log(s), here 7 %; these hyperpriors move it by less than that.
     assert abs(log_median - np.log(BEST_SCALE)) < 0.5 * spread
     hyperprior = regression.layer.variational_weights["kernel"].prior_spec.hyperprior
@@ -215,12 +215,12 @@ def test_the_inferred_scale_agrees_with_the_evidence(inferred):
 
 def test_the_posterior_of_the_weights_is_optimal_for_that_of_the_scale(inferred):
     regression, _, _ = inferred
-    natural = {key: value.astype(np.float64) for key, value in regression.natural.items()}
+    parameters = {key: value.astype(np.float64) for key, value in regression.parameters.items()}
     nodes, masses = np.polynomial.hermite_e.hermegauss(16)
-    draws = 1e-3 + (natural["prior_scale"] - 1e-3) * np.exp(natural["prior_scale_spread"] * nodes)
+    draws = 1e-3 + (parameters["prior_scale"] - 1e-3) * np.exp(parameters["prior_scale_spread"] * nodes)
     mean, scale = exact_weights(draws**-2 @ masses / masses.sum())
-    np.testing.assert_allclose(natural["loc"][:, 0], mean, atol=1e-4)
-    np.testing.assert_allclose(natural["scale"][:, 0], scale, rtol=1e-3)
+    np.testing.assert_allclose(parameters["loc"][:, 0], mean, atol=1e-4)
+    np.testing.assert_allclose(parameters["scale"][:, 0], scale, rtol=1e-3)
 
 
 # === Stochastic training ===
@@ -240,10 +240,10 @@ def test_training_with_one_draw_a_step_finds_the_same_scale(scale_of_prior):
             regression.model.train_step((tf.constant(X), tf.constant(Y)))
 
     train()
-    natural = regression.natural
+    parameters = regression.parameters
     # The fixed seed fixes the result; a tenth of the scale's posterior standard deviation is 0.7 %.
-    assert abs(np.log(natural["prior_scale"] / BEST_SCALE)) < 0.02
+    assert abs(np.log(parameters["prior_scale"] / BEST_SCALE)) < 0.02
     if "hyperprior" in scale_of_prior:
-        assert natural["prior_scale_spread"] == pytest.approx(0.071, rel=0.1)
+        assert parameters["prior_scale_spread"] == pytest.approx(0.071, rel=0.1)
     _, scale = exact_weights(1 / BEST_SCALE**2)
-    assert natural["scale"].mean() == pytest.approx(scale, rel=0.02)
+    assert parameters["scale"].mean() == pytest.approx(scale, rel=0.02)

@@ -134,7 +134,7 @@ def test_regression_learns_its_scale():
     model.compile(keras.optimizers.Adam(0.1), metrics=["mae"])
     history = model.fit(x, y, batch_size=20, epochs=12, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
-    assert model.likelihood.natural(model.likelihood_weights)["scale"] == pytest.approx(0.2, abs=0.03)
+    assert model.likelihood.parameters(model.likelihood_weights)["scale"] == pytest.approx(0.2, abs=0.03)
     # The mean absolute value of N(0, 0.2^2) is 0.16.
     assert history["mae"][-1] == pytest.approx(0.16, abs=0.03)
 

@@ -83,7 +83,7 @@ for name in names:
         "config": model.get_config(),
         "num_examples": model.num_examples,
         "beta": model.beta,
-        "learned": {key: float(value) for key, value in model.likelihood.natural(model.likelihood_weights).items()},
+        "learned": {key: float(value) for key, value in model.likelihood.parameters(model.likelihood_weights).items()},
         "optimizer": type(model.optimizer).__name__,
         "learning_rate": float(model.optimizer.learning_rate),
         "iterations": int(model.optimizer.iterations),
@@ -115,7 +115,7 @@ def runs(tmp_path_factory):
         def note(epoch, logs, model=model, x=x, at_stop=at_stop):
             if epoch + 1 == STOP:
                 at_stop["num_examples"], at_stop["beta"] = model.num_examples, model.beta
-                at_stop["learned"] = model.likelihood.natural(model.likelihood_weights)
+                at_stop["learned"] = model.likelihood.parameters(model.likelihood_weights)
                 at_stop["mean"] = model.posterior_predictive(x, num_samples=3, seed=1).mean()
 
         callbacks = [

@@ -1,4 +1,4 @@
-"""What all posteriors have in common: natural values, what is trained, and their divergence from every prior."""
+"""What all posteriors have in common: parameters, what is trained, and their divergence from every prior."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def test_the_log_density_is_that_of_the_formula(name, shape, random_weight, log_
     assert posterior.event_shape == shape
     assert posterior.batch_shape == ()
     assert posterior.dtype == tf.float32
-    np.testing.assert_array_equal(posterior.mean(), weight.natural()["loc"])
-    np.testing.assert_array_equal(weight.mean, weight.natural()["loc"])
-    draws = weight.natural()["loc"] + np.random.default_rng(1).normal(size=(2, 3, *shape)).astype(np.float32)
+    np.testing.assert_array_equal(posterior.mean(), weight.parameters()["loc"])
+    np.testing.assert_array_equal(weight.mean, weight.parameters()["loc"])
+    draws = weight.parameters()["loc"] + np.random.default_rng(1).normal(size=(2, 3, *shape)).astype(np.float32)
     log_prob = posterior.log_prob(draws).numpy()
     assert log_prob.shape == (2, 3)
-    expected = [[log_posterior(name, w, weight.natural()) for w in row] for row in draws]
+    expected = [[log_posterior(name, w, weight.parameters()) for w in row] for row in draws]
     np.testing.assert_allclose(log_prob, expected, rtol=2e-5, atol=2e-5)
     assert posterior.sample(5, seed=(1, 2)).shape == (5, *shape)
     assert posterior.sample(seed=3).dtype == tf.float32
@@ -67,7 +67,7 @@ def test_the_log_density_is_that_of_the_formula(name, shape, random_weight, log_
 @pytest.mark.parametrize("name", POSTERIORS)
 def test_without_noise_a_draw_is_the_mean(name, random_weight):
     weight = random_weight(posterior=name)
-    np.testing.assert_array_equal(weight.sample(NoNoise()), weight.natural()["loc"])
+    np.testing.assert_array_equal(weight.sample(NoNoise()), weight.parameters()["loc"])
     with tf.GradientTape() as tape:
         perturbation = weight.perturbation(NoNoise())
     np.testing.assert_array_equal(perturbation, np.zeros((3, 4)))
@@ -110,11 +110,11 @@ def entropy(posterior, p):
 def test_the_kl_estimate_of_many_weights_keeps_its_digits(random_weight):
     for name in ("radial", "low_rank_normal"):
         weight = random_weight("laplace", name, shape=(100, 100))
-        values = {**weight.natural(), "loc": np.ones((100, 100)), "scale": np.full((100, 100), 1e-5)}
+        values = {**weight.parameters(), "loc": np.ones((100, 100)), "scale": np.full((100, 100), 1e-5)}
         if "factor" in values:
             values["factor"] = np.zeros_like(values["factor"])
-        weight.assign_natural(values)
-        expected = -entropy(name, weight.natural()) + 1e4 * (np.log(2) + 1)
+        weight.assign_parameters(values)
+        expected = -entropy(name, weight.parameters()) + 1e4 * (np.log(2) + 1)
         np.testing.assert_allclose(weight.kl(NoNoise()), expected, rtol=1e-6)
 
 
@@ -124,9 +124,9 @@ def test_the_kl_is_estimated_at_the_draw(posterior, prior, random_weight, inject
     weight = random_weight(prior, posterior)
     estimate = weight.kl(injected_noise)
     w = weight.sample(injected_noise).numpy()
-    of_posterior = log_posterior(posterior, w, weight.natural())
+    of_posterior = log_posterior(posterior, w, weight.parameters())
     if posterior != "mean_field_normal":
-        of_posterior = -entropy(posterior, weight.natural())
+        of_posterior = -entropy(posterior, weight.parameters())
     expected = of_posterior - log_prior(prior, w).sum()
     # The horseshoe is an approximation.
     np.testing.assert_allclose(estimate, expected, rtol=2e-5, atol=6.4e-4 * 12 if prior == "horseshoe" else 1e-4)
@@ -154,11 +154,11 @@ def network(name, trainable):
 
 
 def changed_by_a_step(model):
-    """The names of the natural values that a training step changes."""
+    """The names of the parameters that a training step changes."""
     weight = model.variational_layers[0].variational_weights["kernel"]
-    before = weight.natural()
+    before = weight.parameters()
     model.train_on_batch(np.random.default_rng(0).normal(size=(8, 3)), np.ones((8, 2)))
-    return {name for name, value in weight.natural().items() if not np.array_equal(value, before[name])}
+    return {name for name, value in weight.parameters().items() if not np.array_equal(value, before[name])}
 
 
 @pytest.mark.parametrize("name", SCALED)
@@ -171,7 +171,7 @@ def test_exactly_what_is_named_is_trained_also_after_saving(name, tmp_path):
         model.save(tmp_path / "model.keras")
         loaded = keras.models.load_model(tmp_path / "model.keras")
         assert [v.trainable for v in loaded.variables] == [v.trainable for v in model.variables]
-        before, after = (m.variational_layers[0].variational_weights["kernel"].natural() for m in (model, loaded))
+        before, after = (m.variational_layers[0].variational_weights["kernel"].parameters() for m in (model, loaded))
         for value, same in zip(before.values(), after.values(), strict=True):
             np.testing.assert_array_equal(value, same)
         loaded.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
@@ -194,35 +194,35 @@ def test_initial_scales_out_of_range_are_refused(name, value):
         POSTERIORS.get({"name": name, "initial_scale": value})
 
 
-# === Natural values ===
+# === Parameters ===
 
 
 @pytest.mark.parametrize("initial_scale", [2e-7, 1e-3, 0.05, 1, 20.0, 1e5])
 def test_the_initial_scale_is_in_the_units_of_the_weight(initial_scale, add_weight):
     posterior = MeanFieldNormal(initial_scale)
     weights = posterior.add_weights(add_weight, "kernel", tf.zeros((2, 3)))
-    np.testing.assert_allclose(posterior.natural(weights)["scale"], initial_scale, rtol=1e-5)
+    np.testing.assert_allclose(posterior.parameters(weights)["scale"], initial_scale, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", SCALED)
 def test_natural_values_round_trip(name, random_weight):
     weight = random_weight(posterior=name)
     values = {
-        **weight.natural(),
+        **weight.parameters(),
         "loc": np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32),
         "scale": np.geomspace(2e-7, 1e4, 12, dtype=np.float32).reshape(3, 4),
     }
-    weight.assign_natural(values)
-    natural = weight.natural()
-    assert set(natural) == {"loc", "scale", "factor"} if name == "low_rank_normal" else {"loc", "scale"}
+    weight.assign_parameters(values)
+    parameters = weight.parameters()
+    assert set(parameters) == {"loc", "scale", "factor"} if name == "low_rank_normal" else {"loc", "scale"}
     # The untransformed scale, as a float32, is -15 near the floor: 1e-6 of that is its relative error.
-    np.testing.assert_allclose(natural["scale"], values["scale"], rtol=2e-5)
-    for key, value in natural.items():
+    np.testing.assert_allclose(parameters["scale"], values["scale"], rtol=2e-5)
+    for key, value in parameters.items():
         assert value.dtype == np.float32
         if key != "scale":
             np.testing.assert_array_equal(value, values[key])
-    weight.assign_natural(natural)
-    np.testing.assert_allclose(weight.natural()["scale"], natural["scale"], rtol=2e-5)
+    weight.assign_parameters(parameters)
+    np.testing.assert_allclose(weight.parameters()["scale"], parameters["scale"], rtol=2e-5)
 
 
 @pytest.mark.parametrize("name", SCALED)
@@ -231,31 +231,31 @@ def test_natural_values_of_any_posterior_can_be_assigned(name, untransformed_sca
     weight = random_weight(posterior=name)
     # Far below 0 the softplus underflows, and the scale is eps itself.
     weight.variables[1].assign(np.full((3, 4), untransformed_scale))
-    natural = weight.natural()
-    assert (natural["scale"] >= np.float32(EPS)).all()
-    weight.assign_natural(natural)
+    parameters = weight.parameters()
+    assert (parameters["scale"] >= np.float32(EPS)).all()
+    weight.assign_parameters(parameters)
     assert np.isfinite(weight.variables[1]).all()
-    np.testing.assert_allclose(weight.natural()["scale"], natural["scale"], rtol=1e-5)
+    np.testing.assert_allclose(weight.parameters()["scale"], parameters["scale"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", SCALED)
 @pytest.mark.parametrize("bad", [0.0, -0.1, 1e-8, float("nan"), float("inf"), -float("inf")])
 def test_scales_that_are_no_scales_are_refused(name, bad, random_weight):
     weight = random_weight(posterior=name)
-    before = weight.natural()
+    before = weight.parameters()
     scale = np.full((3, 4), 0.1, np.float32)
     scale[1, 2] = scale[2, 0] = bad
     with pytest.raises(ValueError, match=r"2 of 12 values are not; the first is .* at index \(1, 2\)") as refusal:
-        weight.assign_natural({**before, "loc": np.ones((3, 4)), "scale": scale})
+        weight.assign_parameters({**before, "loc": np.ones((3, 4)), "scale": scale})
     assert f"the first is {np.float32(bad)}" in str(refusal.value)
-    for key, value in weight.natural().items():
+    for key, value in weight.parameters().items():
         np.testing.assert_array_equal(value, before[key])
 
 
 @pytest.mark.parametrize("name", POSTERIORS)
 def test_values_that_do_not_fit_are_refused_and_change_nothing(name, random_weight):
     weight = random_weight(posterior=name)
-    before = weight.natural()
+    before = weight.parameters()
     good = {key: value * np.float32(0.5) for key, value in before.items()}
     for key, value in before.items():
         nan = np.where(np.arange(value.size) == 5, np.nan, value.ravel()).reshape(value.shape)
@@ -264,11 +264,11 @@ def test_values_that_do_not_fit_are_refused_and_change_nothing(name, random_weig
             (nan, "but 1 of "),
         ):
             with pytest.raises(ValueError, match=re.escape(message)):
-                weight.assign_natural({**good, key: bad})
+                weight.assign_parameters({**good, key: bad})
         missing = {other: array for other, array in good.items() if other != key}
         with pytest.raises(ValueError, match=f"The posterior needs the value {key!r}, but got only"):
-            weight.assign_natural(missing)
-    for key, value in weight.natural().items():
+            weight.assign_parameters(missing)
+    for key, value in weight.parameters().items():
         np.testing.assert_array_equal(value, before[key])
 
 
@@ -278,8 +278,8 @@ def _snake_case(name):
 
 def test_a_refused_prior_leaves_the_posterior_as_it_was(random_weight):
     weight = random_weight({"name": "normal", "empirical_bayes": True})
-    before = weight.natural()
+    before = weight.parameters()
     with pytest.raises(ValueError, match="learned prior scale must be finite"):
-        weight.assign_natural({**before, "loc": before["loc"] + 1, "prior_scale": -1.0})
+        weight.assign_parameters({**before, "loc": before["loc"] + 1, "prior_scale": -1.0})
     for name, value in before.items():
-        np.testing.assert_array_equal(weight.natural()[name], value)
+        np.testing.assert_array_equal(weight.parameters()[name], value)

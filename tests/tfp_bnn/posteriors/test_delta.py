@@ -25,8 +25,8 @@ Y = (X @ np.array([2.0, -1.0, 0.7, 0.2, 0.0, 0.0]) + NOISE_SCALE * RNG.normal(si
 def test_a_draw_is_the_value(random_weight, injected_noise):
     weight = random_weight(posterior="delta")
     assert len(weight.variables) == 1
-    assert list(weight.natural()) == ["loc"]
-    np.testing.assert_array_equal(weight.sample(injected_noise), weight.natural()["loc"])
+    assert list(weight.parameters()) == ["loc"]
+    np.testing.assert_array_equal(weight.sample(injected_noise), weight.parameters()["loc"])
     np.testing.assert_array_equal(weight.variance, np.zeros((3, 4)))
     assert not injected_noise.drawn
 
@@ -34,7 +34,7 @@ def test_a_draw_is_the_value(random_weight, injected_noise):
 @pytest.mark.parametrize("name", PRIORS)
 def test_the_kl_is_minus_the_log_of_the_prior(name, random_weight, injected_noise, log_prior):
     weight = random_weight(name, "delta")
-    loc = weight.natural()["loc"]
+    loc = weight.parameters()["loc"]
     kl = weight.kl(injected_noise)
     assert kl.shape == ()
     assert kl.dtype == tf.float32
@@ -70,7 +70,7 @@ def fitted(prior, optimizer, steps):
             model.train_step((tf.constant(X), tf.constant(Y)))
 
     train()
-    return layer.variational_weights["kernel"].natural()["loc"][:, 0].astype(np.float64)
+    return layer.variational_weights["kernel"].parameters()["loc"][:, 0].astype(np.float64)
 
 
 def test_with_a_normal_prior_it_is_ridge_regression():

@@ -18,19 +18,19 @@ tfd = tfp.distributions
 
 def dense(weight):
     """The mean and the covariance of all weights, flattened, in float64."""
-    natural = {key: value.astype(np.float64) for key, value in weight.natural().items()}
-    factor = natural["factor"].reshape(natural["loc"].size, -1)
-    return natural["loc"].ravel(), np.diag(natural["scale"].ravel() ** 2) + factor @ factor.T
+    parameters = {key: value.astype(np.float64) for key, value in weight.parameters().items()}
+    factor = parameters["factor"].reshape(parameters["loc"].size, -1)
+    return parameters["loc"].ravel(), np.diag(parameters["scale"].ravel() ** 2) + factor @ factor.T
 
 
 def test_the_start_is_nearly_mean_field(random_weight, add_weight):
     posterior = LowRankNormal(3, initial_scale=0.2)
     weights = posterior.add_weights(add_weight, "kernel", tf.zeros((50, 40)))
-    natural = posterior.natural(weights)
-    assert natural["factor"].shape == (50, 40, 3)
-    np.testing.assert_allclose(natural["scale"], 0.2, rtol=1e-5)
+    parameters = posterior.parameters(weights)
+    assert parameters["factor"].shape == (50, 40, 3)
+    np.testing.assert_allclose(parameters["scale"], 0.2, rtol=1e-5)
     # A tenth of the variance, and not 0, where it would have no gradient.
-    np.testing.assert_allclose((natural["factor"] ** 2).sum(axis=-1).mean(), 0.1 * 0.2**2, rtol=0.2)
+    np.testing.assert_allclose((parameters["factor"] ** 2).sum(axis=-1).mean(), 0.1 * 0.2**2, rtol=0.2)
 
 
 @pytest.mark.parametrize("rank", [0, -1, 257, 1.0, True, "2", None])
@@ -43,9 +43,9 @@ def test_ranks_out_of_range_are_refused(rank):
 def test_a_perturbation_has_a_part_of_its_own_and_a_correlated_part(random_weight, injected_noise):
     weight = random_weight(posterior=LowRankNormal(3))
     perturbation = weight.perturbation(injected_noise)
-    natural, drawn = weight.natural(), injected_noise.drawn
+    parameters, drawn = weight.parameters(), injected_noise.drawn
     assert {name: noise.shape for name, noise in drawn.items()} == {"kernel": (3, 4), "kernel_factor": (3,)}
-    expected = natural["scale"] * drawn["kernel"] + natural["factor"] @ drawn["kernel_factor"]
+    expected = parameters["scale"] * drawn["kernel"] + parameters["factor"] @ drawn["kernel_factor"]
     np.testing.assert_allclose(perturbation, expected, rtol=1e-5, atol=1e-6)
     variance = dense(weight)[1].diagonal().reshape(3, 4)
     np.testing.assert_allclose(weight.variance, variance, rtol=1e-5)
@@ -64,7 +64,7 @@ def test_the_kl_and_its_gradient_are_those_of_the_dense_normal(prior, random_wei
     if prior == "informed":
         rng = np.random.default_rng(4)
         known = {"prior_loc": rng.normal(size=(3, 4)), "prior_scale": rng.uniform(0.3, 2.0, (3, 4))}
-        weight.assign_natural({**weight.natural(), **known})
+        weight.assign_parameters({**weight.parameters(), **known})
     variables = [variable.value for variable in weight.variables[:3]]
     with tf.GradientTape() as tape:
         kl = weight.kl(injected_noise)

@@ -33,9 +33,9 @@ def test_a_perturbation_is_a_direction_times_a_radius(random_weight, injected_no
     assert {name: noise.shape for name, noise in drawn.items()} == {"kernel": (3, 4), "kernel_radius": ()}
     direction = drawn["kernel"] / np.linalg.norm(drawn["kernel"])
     np.testing.assert_allclose(
-        perturbation, weight.natural()["scale"] * direction * drawn["kernel_radius"], rtol=1e-5, atol=1e-7
+        perturbation, weight.parameters()["scale"] * direction * drawn["kernel_radius"], rtol=1e-5, atol=1e-7
     )
-    np.testing.assert_allclose(weight.variance, weight.natural()["scale"] ** 2 / 12, rtol=1e-5)
+    np.testing.assert_allclose(weight.variance, weight.parameters()["scale"] ** 2 / 12, rtol=1e-5)
 
 
 def test_the_radial_of_one_weight_is_the_normal():
@@ -105,9 +105,9 @@ def test_the_kl_agrees_with_numpy(prior, random_weight, draw_tensors, log_prior,
     False-failure rate 1e-6, two-sided, by the central limit theorem.
     """
     weight = random_weight(prior, "radial")
-    natural = weight.natural()
-    draws = numpy_draws(natural["loc"].astype(np.float64), natural["scale"].astype(np.float64), 20_000, 2)
-    reference = [log_posterior("radial", w, natural) for w in draws] - log_prior(prior, draws).sum(axis=(1, 2))
+    parameters = weight.parameters()
+    draws = numpy_draws(parameters["loc"].astype(np.float64), parameters["scale"].astype(np.float64), 20_000, 2)
+    reference = [log_posterior("radial", w, parameters) for w in draws] - log_prior(prior, draws).sum(axis=(1, 2))
     ours = draw_tensors(weight.kl, 1 if prior == "normal" else 4000)
     error = np.sqrt(ours.var() / ours.size + reference.var() / reference.size)
     assert error < 0.3
@@ -127,8 +127,8 @@ def test_draws_have_a_normal_radius_and_a_uniform_direction(through, random_weig
         draws = draw_tensors(weight.sample, 20_000)
     else:
         draws = weight.posterior.sample(20_000, seed=(0, 1)).numpy()
-    natural = weight.natural()
-    z = ((draws - natural["loc"]) / natural["scale"]).reshape(-1, 12).astype(np.float64)
+    parameters = weight.parameters()
+    z = ((draws - parameters["loc"]) / parameters["scale"]).reshape(-1, 12).astype(np.float64)
     radius = np.linalg.norm(z, axis=1)
     unit = z / radius[:, None]
     pairs = np.triu_indices(12, k=1)

@@ -217,35 +217,35 @@ def test_gradients_are_finite_at_extreme_scales_and_weights(name):
 def test_a_scale_is_fixed_learned_or_inferred(name, random_weight):
     fixed, learned, inferred = (random_weight(scaled(name, scale=0.7, **kind)) for kind in ({}, *LEARNED))
     assert [len(weight.variables) for weight in (fixed, learned, inferred)] == [2, 3, 4]
-    assert "prior_scale" not in fixed.natural()
+    assert "prior_scale" not in fixed.parameters()
     w = np.random.default_rng(2).normal(size=(3, 4)).astype(np.float32)
     for weight in (learned, inferred):
         assert all(variable.trainable and variable.dtype == "float32" for variable in weight.variables)
         # Where told at first, and afterwards at the current value.
         for scale in (0.7, 0.2):
-            np.testing.assert_allclose(weight.natural()["prior_scale"], scale, rtol=1e-5)
+            np.testing.assert_allclose(weight.parameters()["prior_scale"], scale, rtol=1e-5)
             expected = scaled(name, scale=scale).distribution((3, 4), {}).log_prob(w)
             np.testing.assert_allclose(weight.prior.log_prob(w), expected, rtol=1e-5)
-            weight.assign_natural({**weight.natural(), "prior_scale": 0.2})
+            weight.assign_parameters({**weight.parameters(), "prior_scale": 0.2})
 
 
 @pytest.mark.parametrize("name", SCALED)
 def test_an_inferred_scale_is_drawn(name, random_weight, injected_noise, log_prior, log_posterior):
     weight = random_weight(scaled(name, scale=0.7, **LEARNED[1]))
-    weight.assign_natural({**weight.natural(), "prior_scale_spread": 0.4})
+    weight.assign_parameters({**weight.parameters(), "prior_scale_spread": 0.4})
     kl = weight.kl(injected_noise)
     # One normal scalar draws the scale: around its median, 0.7, above its floor.
     scale = 0.001 + 0.699 * np.exp(0.4 * injected_noise.drawn["kernel_prior_scale"])
-    natural = weight.natural()
+    parameters = weight.parameters()
     if name == "normal":
         closed_form = tfd.kl_divergence(
-            tfd.MultivariateNormalDiag(natural["loc"].ravel(), natural["scale"].ravel()),
+            tfd.MultivariateNormalDiag(parameters["loc"].ravel(), parameters["scale"].ravel()),
             tfd.MultivariateNormalDiag(np.zeros(12, np.float32), np.full(12, scale)),
         )
         np.testing.assert_allclose(kl, closed_form, rtol=1e-5)
     else:
-        w = natural["loc"] + natural["scale"] * injected_noise.drawn["kernel"]
-        expected = log_posterior("mean_field_normal", w, natural) - log_prior(name, w, scale).sum()
+        w = parameters["loc"] + parameters["scale"] * injected_noise.drawn["kernel"]
+        expected = log_posterior("mean_field_normal", w, parameters) - log_prior(name, w, scale).sum()
         np.testing.assert_allclose(kl, expected, rtol=1e-5, atol=6.4e-4 * 12 if name == "horseshoe" else 1e-4)
     # The divergence of the scale itself is at the same draw.
     hyper_kl = weight.hyper_kl(injected_noise)
@@ -264,7 +264,7 @@ def test_the_current_scale_is_used_by_a_compiled_function(random_weight, injecte
     weight = random_weight(Normal(0.7, hyperprior="half_normal"))
     kl = tf.function(lambda noise: weight.prior_spec.distribution((3, 4), weight._prior_weights, noise).stddev())
     for scale in (0.7, 0.3):
-        weight.assign_natural({**weight.natural(), "prior_scale": scale})
+        weight.assign_parameters({**weight.parameters(), "prior_scale": scale})
         np.testing.assert_allclose(kl(tf.constant(0.0)), np.full((3, 4), scale), rtol=1e-5)
 
 
@@ -280,67 +280,67 @@ def test_the_learned_scale_has_a_floor(kind, random_weight, injected_noise):
     gradient = tape.gradient(kl, variable.value)
     assert np.isfinite(gradient)
     # What lies below the floor can be read and put back.
-    weight.assign_natural(weight.natural())
-    np.testing.assert_allclose(weight.natural()["prior_scale"], 1e-3, rtol=1e-5)
+    weight.assign_parameters(weight.parameters())
+    np.testing.assert_allclose(weight.parameters()["prior_scale"], 1e-3, rtol=1e-5)
 
 
-# === Natural values ===
+# === Parameters ===
 
 
 @pytest.mark.parametrize("scale", [0.00101, 0.3, 1e5])
 @pytest.mark.parametrize("spread", [2.4e-7, 1e-3, 0.1, 2.0, 1e3])
 def test_natural_values_of_an_inferred_scale_round_trip(scale, spread, random_weight):
     weight = random_weight(Normal(0.7, hyperprior="half_normal"))
-    assert weight.natural()["prior_scale_spread"] == pytest.approx(0.1, rel=1e-5)
-    weight.assign_natural({**weight.natural(), "prior_scale": scale, "prior_scale_spread": spread})
-    natural = weight.natural()
-    np.testing.assert_allclose(natural["prior_scale"], scale, rtol=1e-5)
-    np.testing.assert_allclose(natural["prior_scale_spread"], spread, rtol=1e-4)
-    assert natural["prior_scale"].dtype == natural["prior_scale_spread"].dtype == np.float32
+    assert weight.parameters()["prior_scale_spread"] == pytest.approx(0.1, rel=1e-5)
+    weight.assign_parameters({**weight.parameters(), "prior_scale": scale, "prior_scale_spread": spread})
+    parameters = weight.parameters()
+    np.testing.assert_allclose(parameters["prior_scale"], scale, rtol=1e-5)
+    np.testing.assert_allclose(parameters["prior_scale_spread"], spread, rtol=1e-4)
+    assert parameters["prior_scale"].dtype == parameters["prior_scale_spread"].dtype == np.float32
     one_variable(weight, "untransformed_spread").assign(-1000.0)
-    weight.assign_natural(weight.natural())
+    weight.assign_parameters(weight.parameters())
     assert np.isfinite([variable.numpy() for variable in weight.variables[2:]]).all()
-    assert weight.natural()["prior_scale_spread"] < 3e-7
+    assert weight.parameters()["prior_scale_spread"] < 3e-7
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-3, -1.0, float("nan"), float("inf"), 1e39])
 def test_a_learned_scale_out_of_range_is_refused(value, random_weight):
     weight = random_weight(Normal(0.7, empirical_bayes=True))
     with pytest.raises(ValueError, match=r"A learned prior scale must be finite and above 0\.001, but got"):
-        weight.assign_natural({**weight.natural(), "prior_scale": value})
-    np.testing.assert_allclose(weight.natural()["prior_scale"], 0.7, rtol=1e-5)
+        weight.assign_parameters({**weight.parameters(), "prior_scale": value})
+    np.testing.assert_allclose(weight.parameters()["prior_scale"], 0.7, rtol=1e-5)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-8, -1.0, float("nan"), float("inf")])
 def test_a_spread_out_of_range_is_refused(value, random_weight):
     weight = random_weight(Normal(0.7, hyperprior="half_normal"))
-    before = weight.natural()
+    before = weight.parameters()
     with pytest.raises(ValueError, match=r"spread of an inferred prior scale must be finite and at least 1\.2e-07"):
-        weight.assign_natural({**before, "prior_scale": 0.5, "prior_scale_spread": value})
-    assert weight.natural()["prior_scale"] == before["prior_scale"]
+        weight.assign_parameters({**before, "prior_scale": 0.5, "prior_scale_spread": value})
+    assert weight.parameters()["prior_scale"] == before["prior_scale"]
 
 
 def test_missing_values_are_named(random_weight):
     weight = random_weight(Normal(0.7, hyperprior="half_normal"))
-    values = weight.natural()
+    values = weight.parameters()
     del values["prior_scale_spread"]
     with pytest.raises(ValueError, match=r"needs the value 'scale_spread', but got only \['scale'\]"):
-        weight.assign_natural(values)
+        weight.assign_parameters(values)
 
 
 @pytest.mark.parametrize("kind", LEARNED)
 def test_a_learned_scale_is_saved(kind, tmp_path):
     layer = DenseReparameterization(2, kernel_prior={"name": "laplace", "scale": 0.7, **kind})
     model = tfp_bnn.VariationalSequential([keras.Input((3,)), layer])
-    values = {**layer.variational_weights["kernel"].natural(), "prior_scale": 0.2}
+    values = {**layer.variational_weights["kernel"].parameters(), "prior_scale": 0.2}
     if "hyperprior" in kind:
         values["prior_scale_spread"] = 0.3
-    layer.variational_weights["kernel"].assign_natural(values)
+    layer.variational_weights["kernel"].assign_parameters(values)
     model.save(tmp_path / "model.keras")
     (loaded,) = keras.models.load_model(tmp_path / "model.keras").variational_layers
     assert loaded.get_config()["kernel_prior"] == layer.get_config()["kernel_prior"]
-    for name, value in layer.variational_weights["kernel"].natural().items():
-        np.testing.assert_array_equal(loaded.variational_weights["kernel"].natural()[name], value)
+    for name, value in layer.variational_weights["kernel"].parameters().items():
+        np.testing.assert_array_equal(loaded.variational_weights["kernel"].parameters()[name], value)
 
 
 def _snake_case(name):

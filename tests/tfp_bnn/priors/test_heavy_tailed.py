@@ -104,7 +104,7 @@ def test_the_kl_estimate_of_the_laplace_averages_to_the_closed_form(random_weigh
     False-failure rate 1e-6, two-sided, by the central limit theorem: the sum has 48,000 terms.
     """
     weight = random_weight(Laplace(0.6))
-    loc, scale = (weight.natural()[key].astype(np.float64) for key in ("loc", "scale"))
+    loc, scale = (weight.parameters()[key].astype(np.float64) for key in ("loc", "scale"))
     mean_size = scale * np.sqrt(2 / np.pi) * np.exp(-((loc / scale) ** 2) / 2) + loc * scipy.special.erf(
         loc / scale / np.sqrt(2)
     )

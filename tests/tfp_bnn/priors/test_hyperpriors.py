@@ -29,7 +29,7 @@ def inferred_scale(hyperprior, add_weight, median, spread):
     """A prior with that hyperprior, and its variables at a median and a spread."""
     prior = Normal(hyperprior=hyperprior)
     weights = prior.add_weights(add_weight, "kernel", (3, 4))
-    prior.assign_natural(weights, {"scale": median, "scale_spread": spread})
+    prior.assign_parameters(weights, {"scale": median, "scale_spread": spread})
     return prior, weights
 
 

@@ -38,18 +38,20 @@ def test_it_starts_as_a_normal(random_weight):
 
 def test_the_kl_is_the_closed_form_of_two_normals(random_weight, injected_noise):
     weight = random_weight("informed")
-    weight.assign_natural({**weight.natural(), **KNOWN})
-    natural = {key: value.astype(np.float64) for key, value in weight.natural().items()}
-    np.testing.assert_array_equal(natural["prior_loc"], KNOWN["prior_loc"])
-    np.testing.assert_array_equal(natural["prior_scale"], KNOWN["prior_scale"])
-    variances = natural["scale"] ** 2 + (natural["loc"] - natural["prior_loc"]) ** 2
-    closed_form = np.log(natural["prior_scale"] / natural["scale"]) + variances / (2 * natural["prior_scale"] ** 2)
+    weight.assign_parameters({**weight.parameters(), **KNOWN})
+    parameters = {key: value.astype(np.float64) for key, value in weight.parameters().items()}
+    np.testing.assert_array_equal(parameters["prior_loc"], KNOWN["prior_loc"])
+    np.testing.assert_array_equal(parameters["prior_scale"], KNOWN["prior_scale"])
+    variances = parameters["scale"] ** 2 + (parameters["loc"] - parameters["prior_loc"]) ** 2
+    closed_form = np.log(parameters["prior_scale"] / parameters["scale"]) + variances / (
+        2 * parameters["prior_scale"] ** 2
+    )
     np.testing.assert_allclose(weight.kl(injected_noise), (closed_form - 0.5).sum(), rtol=1e-5)
 
 
 def test_a_broad_component_makes_a_mixture_for_every_weight(random_weight):
     weight = random_weight(Informed(mix=0.2, broad_scale=3.0))
-    weight.assign_natural({**weight.natural(), **KNOWN})
+    weight.assign_parameters({**weight.parameters(), **KNOWN})
     w = RNG.normal(size=(3, 4))
     known = np.exp(-0.5 * ((w - KNOWN["prior_loc"]) / KNOWN["prior_scale"]) ** 2) / KNOWN["prior_scale"]
     broad = np.exp(-0.5 * (w / 3.0) ** 2) / 3.0
@@ -59,7 +61,7 @@ def test_a_broad_component_makes_a_mixture_for_every_weight(random_weight):
 
 def test_the_kl_to_a_mixture_is_that_of_the_draw(random_weight, injected_noise):
     weight = random_weight(Informed(mix=0.2))
-    weight.assign_natural({**weight.natural(), **KNOWN})
+    weight.assign_parameters({**weight.parameters(), **KNOWN})
     draw = weight.sample(injected_noise)
     expected = weight.posterior.log_prob(draw) - weight.prior.log_prob(draw)
     np.testing.assert_allclose(weight.kl(injected_noise), expected, rtol=1e-5)
@@ -67,19 +69,19 @@ def test_the_kl_to_a_mixture_is_that_of_the_draw(random_weight, injected_noise):
 
 def test_it_is_not_trained():
     model, weight = informed_model()
-    weight.assign_natural({**weight.natural(), **KNOWN})
+    weight.assign_parameters({**weight.parameters(), **KNOWN})
     assert [variable.trainable for variable in weight.variables] == [True, True, False, False]
-    before = weight.natural()
+    before = weight.parameters()
     model.compile("sgd", run_eagerly=True)
     model.fit(np.ones((8, 3)), np.ones((8, 4)), verbose=0)
-    for name, value in weight.natural().items():
+    for name, value in weight.parameters().items():
         assert np.array_equal(value, before[name]) == name.startswith("prior_"), name
 
 
 @pytest.mark.parametrize("file", ["model.keras", "model.weights.h5"])
 def test_it_is_saved_as_weights_and_not_as_config(file, tmp_path):
     model, weight = informed_model()
-    weight.assign_natural({**weight.natural(), **KNOWN})
+    weight.assign_parameters({**weight.parameters(), **KNOWN})
     if file.endswith(".keras"):
         model.save(tmp_path / file)
         loaded = keras.models.load_model(tmp_path / file)
@@ -90,8 +92,8 @@ def test_it_is_saved_as_weights_and_not_as_config(file, tmp_path):
     (layer,) = loaded.variational_layers
     expected = {"initial_scale": 1.0, "mix": 0.0, "broad_scale": 1.0}
     assert layer.get_config()["kernel_prior"]["config"] == expected
-    for name, value in weight.natural().items():
-        np.testing.assert_array_equal(layer.variational_weights["kernel"].natural()[name], value)
+    for name, value in weight.parameters().items():
+        np.testing.assert_array_equal(layer.variational_weights["kernel"].parameters()[name], value)
 
 
 @pytest.mark.parametrize(
@@ -108,11 +110,11 @@ def test_it_is_saved_as_weights_and_not_as_config(file, tmp_path):
 )
 def test_bad_arrays_are_refused_and_change_nothing(bad, message, random_weight):
     weight = random_weight("informed")
-    before = weight.natural()
+    before = weight.parameters()
     prior = {key.removeprefix("prior_"): value for key, value in {**KNOWN, **bad}.items()}
     with pytest.raises(ValueError, match=re.escape(message)):
-        weight.prior_spec.assign_natural(weight._prior_weights, prior)
-    for name, value in weight.natural().items():
+        weight.prior_spec.assign_parameters(weight._prior_weights, prior)
+    for name, value in weight.parameters().items():
         np.testing.assert_array_equal(value, before[name])
 
 

@@ -21,7 +21,7 @@ tfd = tfp.distributions
 @pytest.mark.parametrize("scale", [0.1, 1.0, 3.0])
 def test_the_kl_of_the_normal_equals_tfp_and_the_closed_form(scale, random_weight, injected_noise):
     weight = random_weight(Normal(scale))
-    loc, sigma = (weight.natural()[key].astype(np.float64) for key in ("loc", "scale"))
+    loc, sigma = (weight.parameters()[key].astype(np.float64) for key in ("loc", "scale"))
     expected = tfd.kl_divergence(
         tfd.MultivariateNormalDiag(loc.ravel(), sigma.ravel()),
         tfd.MultivariateNormalDiag(np.zeros(loc.size), np.full(loc.size, scale)),
@@ -35,7 +35,7 @@ def test_the_kl_of_the_normal_equals_tfp_and_the_closed_form(scale, random_weigh
 
 def test_the_kl_between_equals_is_zero(random_weight, injected_noise):
     weight = random_weight(Normal(0.3))
-    weight.assign_natural({"loc": np.zeros((3, 4)), "scale": np.full((3, 4), 0.3)})
+    weight.assign_parameters({"loc": np.zeros((3, 4)), "scale": np.full((3, 4), 0.3)})
     np.testing.assert_allclose(weight.kl(injected_noise), 0.0, atol=1e-5)
 
 
@@ -45,15 +45,15 @@ def test_the_kl_between_equals_is_zero(random_weight, injected_noise):
 def empirical_bayes_weight(random_weight):
     weight = random_weight(Normal(0.7, empirical_bayes=True))
     (variable,) = [v for v in weight.variables if v.name == "kernel_prior_untransformed_scale"]
-    natural = weight.natural()
-    return weight, variable, np.sqrt(np.mean(natural["loc"] ** 2 + natural["scale"] ** 2))
+    parameters = weight.parameters()
+    return weight, variable, np.sqrt(np.mean(parameters["loc"] ** 2 + parameters["scale"] ** 2))
 
 
 def test_the_kl_is_stationary_at_the_optimal_prior_scale(random_weight, injected_noise):
     weight, variable, optimum = empirical_bayes_weight(random_weight)
 
     def kl_and_gradient(prior_scale):
-        weight.assign_natural({**weight.natural(), "prior_scale": prior_scale})
+        weight.assign_parameters({**weight.parameters(), "prior_scale": prior_scale})
         with tf.GradientTape() as tape:
             kl = weight.kl(injected_noise)
         return float(kl), float(tape.gradient(kl, variable.value))
@@ -78,7 +78,7 @@ def test_training_finds_the_optimal_prior_scale(random_weight, injected_noise):
 
     for _ in range(100):
         variable.assign_sub(0.02 * kl_gradient())
-    np.testing.assert_allclose(weight.natural()["prior_scale"], optimum, rtol=1e-3)
+    np.testing.assert_allclose(weight.parameters()["prior_scale"], optimum, rtol=1e-3)
 
 
 # === Scale mixture ===
@@ -134,10 +134,10 @@ def test_the_kl_estimate_of_the_scale_mixture_agrees_with_numpy(random_weight, l
     """
     arguments = {"mixture_probability": 0.3, "scale_1": 1.5, "scale_2": 0.1}
     weight = random_weight(ScaleMixture(**arguments))
-    natural = weight.natural()
+    parameters = weight.parameters()
     rng = np.random.default_rng(3)
     sums = np.zeros(200_000)
-    for loc, scale in zip(natural["loc"].ravel(), natural["scale"].ravel(), strict=True):
+    for loc, scale in zip(parameters["loc"].ravel(), parameters["scale"].ravel(), strict=True):
         w = rng.normal(loc, scale, size=sums.size)
         sums += scipy.stats.norm.logpdf(w, loc, scale) - log_prior("scale_mixture", w, **arguments)
     ours = draw_tensors(weight.kl, 2000)

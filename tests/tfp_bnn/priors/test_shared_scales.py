@@ -177,7 +177,7 @@ def test_weights_are_loaded_into_a_subclass_that_was_built_by_a_call(tmp_path):
     other(X)
     other.load_weights(tmp_path / "x.weights.h5")
     np.testing.assert_array_equal(
-        other.shared_priors["all"].natural()["scale"], model.shared_priors["all"].natural()["scale"]
+        other.shared_priors["all"].parameters()["scale"], model.shared_priors["all"].parameters()["scale"]
     )
 
 

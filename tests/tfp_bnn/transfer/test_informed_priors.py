@@ -92,11 +92,11 @@ def test_all_else_is_copied(source):
 
 def test_the_prior_stays_while_the_posterior_learns(source):
     tuned = informed_prior(source, inflate=2.0, mix=0.25)
-    before = {name: weight.natural() for name, weight in weights_of(tuned).items()}
+    before = {name: weight.parameters() for name, weight in weights_of(tuned).items()}
     tuned.compile("adam")
     tuned.fit(X, Y, batch_size=16, epochs=2, verbose=0)
     for name, weight in weights_of(tuned).items():
-        for key, value in weight.natural().items():
+        for key, value in weight.parameters().items():
             assert np.array_equal(value, before[name][key]) == key.startswith("prior_"), (name, key)
 
 
@@ -132,7 +132,7 @@ def test_a_low_rank_posterior_gives_its_marginal_spread():
     (copied,) = weights_of(informed_prior(model, inflate=2.0)).values()
     np.testing.assert_allclose(copied.prior.variance(), 4 * np.asarray(weight.variance), rtol=1e-5)
     for name in ("loc", "scale", "factor"):
-        np.testing.assert_allclose(copied.natural()[name], weight.natural()[name], rtol=1e-5)
+        np.testing.assert_allclose(copied.parameters()[name], weight.parameters()[name], rtol=1e-5)
 
 
 def test_a_calibration_is_not_taken_over(source):
@@ -145,9 +145,9 @@ def test_a_calibration_is_not_taken_over(source):
 
 def test_new_layers_keep_their_prior_and_start(source):
     target = functional(units=5, prior={"name": "informed", "initial_scale": 0.3})
-    before = weights_of(target)["head/kernel"].natural()
+    before = weights_of(target)["head/kernel"].parameters()
     transfer_posterior(source, target, inflate=2.0, new_layers=["head"])
-    for key, value in weights_of(target)["head/kernel"].natural().items():
+    for key, value in weights_of(target)["head/kernel"].parameters().items():
         np.testing.assert_array_equal(value, before[key])
     np.testing.assert_allclose(before["prior_scale"], 0.3)
     np.testing.assert_array_equal(

@@ -220,10 +220,10 @@ def test_a_saved_model_has_the_same_prior_and_predictions(name, tmp_path):
     assert len(loaded.variational_layers) == len(model.variational_layers)
     for before, after in zip(model.variational_layers, loaded.variational_layers, strict=True):
         for role, weight in before.variational_weights.items():
-            natural = after.variational_weights[role].natural()
-            assert np.abs(natural["prior_loc"]).min() > 0
-            for key, value in weight.natural().items():
-                np.testing.assert_array_equal(natural[key], value)
+            parameters = after.variational_weights[role].parameters()
+            assert np.abs(parameters["prior_loc"]).min() > 0
+            for key, value in weight.parameters().items():
+                np.testing.assert_array_equal(parameters[key], value)
     samples = [net.posterior_predictive(x, num_samples=2).samples for net in (model, loaded)]
     np.testing.assert_array_equal(*samples)
 
@@ -236,11 +236,11 @@ def test_a_step_of_training_moves_posterior_and_moving_mean_but_not_prior_or_fro
     assert not hidden.trainable
     (normalization,) = [layer for layer in model.layers if isinstance(layer, L.BatchNormalization)]
     np.testing.assert_array_equal(normalization.moving_mean, net.layers[1].moving_mean)
-    before = {layer: layer.variational_weights["kernel"].natural() for layer in (hidden, head)}
+    before = {layer: layer.variational_weights["kernel"].parameters() for layer in (hidden, head)}
     model.compile(keras.optimizers.Adam(0.01))
     history = model.fit(images(4), np.array([0, 1, 2]), verbose=0)
     assert np.isfinite(history.history["loss"]).all()
-    after = {layer: layer.variational_weights["kernel"].natural() for layer in (hidden, head)}
+    after = {layer: layer.variational_weights["kernel"].parameters() for layer in (hidden, head)}
     for key in ("loc", "scale"):
         assert (after[head][key] != before[head][key]).all()
         np.testing.assert_array_equal(after[hidden][key], before[hidden][key])
@@ -583,7 +583,7 @@ def test_mobilenet_converts_and_matches():
 def test_mobilenet_trains_a_step_saves_and_loads(tmp_path):
     options = {"weights": None, "input_shape": (32, 32, 3), "classes": 10, "alpha": 0.35}
     model = to_bayesian(keras.applications.MobileNetV2(**options), seed=0)
-    before = [layer.variational_weights["kernel"].natural() for layer in model.variational_layers]
+    before = [layer.variational_weights["kernel"].parameters() for layer in model.variational_layers]
     # Compiling a step of so many layers takes longer than all the rest.
     model.compile(keras.optimizers.Adam(1e-3), run_eagerly=True)
     history = model.fit(images(32, 32, 3, rows=8), np.arange(8), verbose=0)
@@ -591,7 +591,7 @@ def test_mobilenet_trains_a_step_saves_and_loads(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     for layer, twin, start in zip(model.variational_layers, loaded.variational_layers, before, strict=True):
-        after, found = layer.variational_weights["kernel"].natural(), twin.variational_weights["kernel"].natural()
+        after, found = layer.variational_weights["kernel"].parameters(), twin.variational_weights["kernel"].parameters()
         assert (after["loc"] != start["loc"]).any()
         np.testing.assert_array_equal(after["prior_loc"], start["loc"])
         for key, value in after.items():

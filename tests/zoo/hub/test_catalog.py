@@ -53,7 +53,7 @@ class TestEveryArchitecture:
         model = zoo.create_model(name, kernel_prior="informed", **ARGUMENTS[name])
         weight = model.variational_layers[0].variational_weights["kernel"]
         prior = {"prior_loc": np.full(weight.shape, 0.25), "prior_scale": np.full(weight.shape, 0.5)}
-        weight.assign_natural({**weight.natural(), **prior})
+        weight.assign_parameters({**weight.parameters(), **prior})
         restored = zoo.load_artifact(zoo.save_artifact(model, tmp_path / "x"), trust=True)
         np.testing.assert_array_equal(restored.variational_layers[0].kernel_prior.mean(), prior["prior_loc"])
         np.testing.assert_array_equal(restored.variational_layers[0].kernel_prior.stddev(), prior["prior_scale"])

@@ -183,7 +183,7 @@ def test_margins_are_two_jackknife_standard_errors(of_images, read_run):
 def test_kl_and_posterior_are_those_of_the_layers(of_images, read_run):
     train, model = read_run(of_images.log_dir, "train"), of_images.model
     layer = model.network.get_layer("logits")
-    weight = layer.variational_weights["kernel"].natural()
+    weight = layer.variational_weights["kernel"].parameters()
     ratio = np.abs(weight["loc"]) / weight["scale"]
     assert train.last("kl/layers/logits") == pytest.approx(float(layer.kl()), rel=1e-5)
     assert train.last("posterior/logits/signal_to_noise") == pytest.approx(np.median(ratio), rel=1e-5)
@@ -191,12 +191,12 @@ def test_kl_and_posterior_are_those_of_the_layers(of_images, read_run):
     assert train.last("prior_scale/logits/kernel") == pytest.approx(float(weight["prior_scale"]), rel=1e-5)
     parts = [train.last(tag) for tag in train.values if tag.startswith(("kl/layers/", "kl/priors/"))]
     assert train.last("kl/total") == pytest.approx(sum(parts), rel=1e-5)
-    assert train.last("prior_scale/all") == pytest.approx(float(model.shared_priors["all"].natural()["scale"]))
+    assert train.last("prior_scale/all") == pytest.approx(float(model.shared_priors["all"].parameters()["scale"]))
 
 
 def test_histograms_count_every_weight(of_images, read_run):
     buckets = read_run(of_images.log_dir, "train")["weights/logits/posterior_mean"][EPOCHS]
-    loc = of_images.model.network.get_layer("logits").variational_weights["kernel"].natural()["loc"]
+    loc = of_images.model.network.get_layer("logits").variational_weights["kernel"].parameters()["loc"]
     assert buckets[:, 2].sum() == loc.size
     np.testing.assert_allclose([buckets[0, 0], buckets[-1, 1]], [loc.min(), loc.max()], rtol=1e-6)
 

@@ -31,9 +31,9 @@ def randomize(layer: VariationalLayer, seed: int = 0) -> Parameters:
     }
     parameters = {}
     for name, weight in layer.variational_weights.items():
-        natural = weight.natural()
-        weight.assign_natural({role: draws[role](v.shape) if role in draws else v for role, v in natural.items()})
-        parameters[name] = {role: v.astype(np.float64) for role, v in weight.natural().items() if role in draws}
+        parameters = weight.parameters()
+        weight.assign_parameters({role: draws[role](v.shape) if role in draws else v for role, v in parameters.items()})
+        parameters[name] = {role: v.astype(np.float64) for role, v in weight.parameters().items() if role in draws}
     bias = getattr(layer, "bias", None)
     if bias is not None and "bias" not in parameters:
         bias.assign(rng.normal(size=bias.shape))
