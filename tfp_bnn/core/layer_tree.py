@@ -58,7 +58,7 @@ def unlocked(model: keras.Model) -> Iterator[None]:
 # === The graph of a model ===
 
 
-def graph_of(model: keras.Model) -> keras.Model | None:
+def graph_of(model: keras.Model) -> Any:
     """The Functional model of a Sequential one, which is private there; None before it is built. Else the model."""
     return model._functional if isinstance(model, keras.Sequential) else model
 

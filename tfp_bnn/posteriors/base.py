@@ -28,8 +28,8 @@ class NormalNoise(Protocol):
 class Posterior(Spec):
     """A family q(w | parameters) over one weight tensor. Abstract.
 
-    `parameters` parameters are those that a reader of a paper would expect (`loc`, `scale`); the trained variables may be
-    a transformation of them.
+    `parameters` are those that a reader of a paper would expect (`loc`, `scale`); the trained variables may be a
+    transformation of them.
     """
 
     symmetric_and_independent = False
