@@ -21,7 +21,7 @@ class TFPWeight:
 
     Attributes:
         specs: configs of its posterior and its prior, by role; none for a weight without distribution.
-        parameters: for `VariationalWeight.assign_parameters`; `loc` alone is the value of a weight without distribution.
+        parameters: for `VariationalWeight.assign_parameters`; `loc` alone is the value of one without distribution.
         differences: in what respect its training will differ.
     """
 
