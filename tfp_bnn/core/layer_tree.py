@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import keras
 import tensorflow as tf
 from tensorflow.python.framework import config as tf_config
+
+_Metric = TypeVar("_Metric", bound=keras.metrics.Metric)
 
 # === Layers within layers ===
 
@@ -93,6 +95,29 @@ def maker_of(tensor: keras.KerasTensor) -> tuple[keras.Operation, list[keras.Ker
     """The operation that made a symbolic tensor, and the tensors that it was called with."""
     operation, node_index, _ = tensor._keras_history
     return operation, list(operation._inbound_nodes[node_index].input_tensors)
+
+
+# === Metrics ===
+
+
+def better(direction: Literal["up", "down"]) -> Callable[[type[_Metric]], type[_Metric]]:
+    """A class decorator that says whether a higher or a lower value of a Keras metric is better.
+
+    `EarlyStopping` and `ModelCheckpoint` with `mode="auto"` ask a metric for `_direction`, and refuse to guess without
+    it. Keras' own metrics set it, but there is no public way to.
+
+    Args:
+        direction: `"up"` if higher is better, `"down"` if lower is better.
+
+    Returns:
+        A decorator that returns the class itself.
+    """
+
+    def set_direction(metric: type[_Metric]) -> type[_Metric]:
+        metric._direction = direction
+        return metric
+
+    return set_direction
 
 
 # === Data ===

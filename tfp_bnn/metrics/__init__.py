@@ -1,8 +1,9 @@
 """Scores of predictive distributions: as plain NumPy functions, and as Keras metrics.
 
-They take what a predictive distribution gives (probabilities averaged over Monte Carlo samples, means, quantiles,
+They take what a predictive distribution provides (probabilities averaged over Monte Carlo samples, means, quantiles,
 samples), never logits. Entropies and log-likelihoods are in nats. Errors and out-of-distribution inputs are the
-positive class. A function takes all rows at once, and is exact; a Keras metric takes one batch after the other.
+positive class. A function takes all rows at once and is exact. A Keras metric takes one batch after the other; it is a
+thin shell around the same formula.
 """
 
 from __future__ import annotations
@@ -15,28 +16,35 @@ from tfp_bnn.metrics.calibration import (
     reliability_diagram,
 )
 from tfp_bnn.metrics.classification import accuracy, brier_score, nll
-from tfp_bnn.metrics.keras_metrics import (
-    AreaUnderRiskCoverage,
+from tfp_bnn.metrics.intervals import interval_coverage, interval_width, quantile_calibration_error
+from tfp_bnn.metrics.keras_metrics.calibration import (
+    ClasswiseCalibrationError,
+    ExpectedCalibrationError,
+    MaximumCalibrationError,
+)
+from tfp_bnn.metrics.keras_metrics.means import (
     BrierScore,
     ClassVariance,
-    ClasswiseCalibrationError,
-    ContinuousRankedProbabilityScore,
-    ExpectedCalibrationError,
     ExpectedEntropy,
     ExpectedErrorRate,
-    IntervalCoverage,
-    IntervalWidth,
-    MaximumCalibrationError,
-    MisclassificationAUPR,
-    MisclassificationAUROC,
     MutualInformation,
     NegativeLogLikelihood,
+    PredictiveEntropy,
+)
+from tfp_bnn.metrics.keras_metrics.ranking import (
+    AreaUnderRiskCoverage,
+    MisclassificationAUPR,
+    MisclassificationAUROC,
     OutOfDistributionAUPR,
     OutOfDistributionAUROC,
     OutOfDistributionFPR,
-    PredictiveEntropy,
-    QuantileCalibrationError,
     RiskAtCoverage,
+)
+from tfp_bnn.metrics.keras_metrics.regression import (
+    ContinuousRankedProbabilityScore,
+    IntervalCoverage,
+    IntervalWidth,
+    QuantileCalibrationError,
 )
 from tfp_bnn.metrics.out_of_distribution import (
     out_of_distribution_aupr,
@@ -45,12 +53,9 @@ from tfp_bnn.metrics.out_of_distribution import (
 )
 from tfp_bnn.metrics.regression import (
     crps,
-    interval_coverage,
-    interval_width,
     mae,
     normal_crps,
     normal_nll,
-    quantile_calibration_error,
     rmse,
 )
 from tfp_bnn.metrics.selective import (

@@ -1,9 +1,9 @@
 """Scores of predictive class probabilities.
 
 `labels` are integers of shape `(n,)` or one-hot rows of shape `(n, classes)`. `probabilities` have shape
-`(n, classes)`, with rows that sum to 1, and are already averaged over Monte Carlo samples. Every function sums in
+`(n, classes)`, with rows that sum to 1, and are already averaged over Monte Carlo samples. Every function computes in
 float64, and raises a ValueError for shapes that do not fit, labels out of range, and values that are not
-probabilities. A class that no row has changes nothing, and neither does a single row: each score is finite.
+probabilities. Every score is finite, also for a single row. A class without rows does not change it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,35 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from tfp_bnn.metrics.arrays import Array, float64, namespace
 from tfp_bnn.metrics.validation import labelled
 
 PROBABILITY_FLOOR = float(np.finfo(np.float32).tiny)
+
+
+# === Cores: integer labels (n,) and probabilities (n, classes), NumPy arrays or tensors, to a float64 value per row ===
+
+
+def is_correct(labels: Array, probabilities: Array) -> Array:
+    """Whether the most probable class is the label, booleans `(n,)`; of equally probable classes the first one."""
+    return namespace(probabilities).argmax(probabilities, axis=-1) == labels
+
+
+def nll_of_rows(labels: Array, probabilities: Array) -> Array:
+    """-log p(label) of each row in nats, with p at least `PROBABILITY_FLOOR`, `(n,)`."""
+    xp = namespace(probabilities)
+    at_label = float64(xp.take_along_axis(probabilities, labels[:, None], axis=-1)[:, 0])
+    return -xp.log(xp.clip(at_label, PROBABILITY_FLOOR, 1.0))
+
+
+def brier_of_rows(labels: Array, probabilities: Array) -> Array:
+    """The sum over classes of (p - one_hot(label))^2 of each row, `(n,)`."""
+    xp = namespace(probabilities)
+    one_hot = labels[:, None] == xp.arange(probabilities.shape[-1])
+    return xp.sum(xp.square(float64(probabilities) - float64(one_hot)), axis=-1)
+
+
+# === Metrics ===
 
 
 def accuracy(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
@@ -22,14 +48,14 @@ def accuracy(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     Of equally probable classes the first one counts as the prediction.
 
     Args:
-        labels: integers `(n,)` or one-hot `(n, classes)`.
-        probabilities: `(n, classes)`.
+        labels: Integers `(n,)` or one-hot rows `(n, classes)`.
+        probabilities: Class probabilities `(n, classes)`.
 
     Returns:
         A fraction from 0 to 1.
 
     Raises:
-        ValueError: for labels or probabilities that are not valid, or do not fit together.
+        ValueError: If labels or probabilities are not valid, or do not fit together.
 
     Example:
         >>> from tfp_bnn.metrics import accuracy
@@ -37,24 +63,24 @@ def accuracy(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
         0.5
     """
     p, y = labelled(labels, probabilities)
-    return float(np.mean(p.argmax(axis=1) == y))
+    return float(is_correct(y, p).mean())
 
 
 def nll(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     """The negative log-likelihood, -mean(log p(label)), in nats per example.
 
-    It is taken at the label only, not averaged over classes. A probability below 1.2e-38, the smallest normal float32,
-    counts as that number: a label that was given probability 0 costs 87.3 nats and not infinitely many.
+    It is evaluated at the label only, not averaged over classes. A probability below 1.2e-38, the smallest normal
+    float32, counts as that number: a label with probability 0 costs 87.3 nats instead of infinitely many.
 
     Args:
-        labels: integers `(n,)` or one-hot `(n, classes)`.
-        probabilities: `(n, classes)`.
+        labels: Integers `(n,)` or one-hot rows `(n, classes)`.
+        probabilities: Class probabilities `(n, classes)`.
 
     Returns:
         Nats per example, from 0 to 87.3.
 
     Raises:
-        ValueError: for labels or probabilities that are not valid, or do not fit together.
+        ValueError: If labels or probabilities are not valid, or do not fit together.
 
     Example:
         >>> from tfp_bnn.metrics import nll
@@ -62,25 +88,24 @@ def nll(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
         0.5108
     """
     p, y = labelled(labels, probabilities)
-    at_label = p[np.arange(len(y)), y].astype(np.float64)
-    return float(-np.log(np.clip(at_label, PROBABILITY_FLOOR, 1.0)).mean())
+    return float(nll_of_rows(y, p).mean())
 
 
 def brier_score(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     """The Brier score, mean over rows of sum over classes of (p - one_hot(label))^2.
 
-    This is Brier's own definition, from 0 to 2; for two classes it is twice the one that looks at the second class
-    only.
+    This is Brier's own definition, from 0 to 2. For two classes it is twice the version that only uses the second
+    class.
 
     Args:
-        labels: integers `(n,)` or one-hot `(n, classes)`.
-        probabilities: `(n, classes)`.
+        labels: Integers `(n,)` or one-hot rows `(n, classes)`.
+        probabilities: Class probabilities `(n, classes)`.
 
     Returns:
-        A number from 0 (sure and right) to 2 (sure and wrong).
+        A number from 0 (certain and correct) to 2 (certain and wrong).
 
     Raises:
-        ValueError: for labels or probabilities that are not valid, or do not fit together.
+        ValueError: If labels or probabilities are not valid, or do not fit together.
 
     Example:
         >>> from tfp_bnn.metrics import brier_score
@@ -92,6 +117,4 @@ def brier_score(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
         https://doi.org/10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2
     """
     p, y = labelled(labels, probabilities)
-    errors = p.astype(np.float64)
-    errors[np.arange(len(y)), y] -= 1.0
-    return float(np.square(errors).sum(axis=1).mean())
+    return float(brier_of_rows(y, p).mean())

@@ -1,9 +1,9 @@
-"""Whether a model knows what it has never seen: telling out-of-distribution inputs by their uncertainty.
+"""Whether a model knows what it has never seen: detecting out-of-distribution inputs by their uncertainty.
 
 `in_distribution` and `out_of_distribution`, of shapes `(n,)` and `(m,)`, are scores that should be higher for
-out-of-distribution inputs, such as those of `uncertainty_scores` of predictions for both kinds of input. Out of
-distribution is the positive class. (Some papers turn it around; AUPR and FPR then mean something else.) Neither kind
-may be empty, so that all results are finite.
+out-of-distribution inputs, such as the `uncertainty_scores` of the predictions for both kinds of input. Out of
+distribution is the positive class. (Some papers swap the classes; AUPR and FPR then mean something else.) Neither kind
+may be empty, so all results are finite.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ def out_of_distribution_auroc(in_distribution: npt.ArrayLike, out_of_distributio
     """The area under the ROC curve: P(an out-of-distribution input scores above one in distribution), ties one half.
 
     Args:
-        in_distribution: `(n,)`, scores of inputs such as those trained on.
-        out_of_distribution: `(m,)`, scores of inputs of another kind.
+        in_distribution: Scores `(n,)` of inputs like those of the training.
+        out_of_distribution: Scores `(m,)` of inputs of another kind.
 
     Returns:
         A number from 0 to 1, 0.5 by chance.
 
     Raises:
-        ValueError: for scores that are not finite, or of another shape, or none.
+        ValueError: If scores are not finite, have another shape, or are missing.
 
     Example:
         >>> from tfp_bnn.metrics import out_of_distribution_auroc
@@ -41,17 +41,17 @@ def out_of_distribution_auroc(in_distribution: npt.ArrayLike, out_of_distributio
 
 
 def out_of_distribution_aupr(in_distribution: npt.ArrayLike, out_of_distribution: npt.ArrayLike) -> float:
-    """The average precision of finding out-of-distribution inputs: the area under the precision-recall curve.
+    """The average precision of detecting out-of-distribution inputs: the area under the precision-recall curve.
 
     Args:
-        in_distribution: `(n,)`, scores of inputs such as those trained on.
-        out_of_distribution: `(m,)`, scores of inputs of another kind.
+        in_distribution: Scores `(n,)` of inputs like those of the training.
+        out_of_distribution: Scores `(m,)` of inputs of another kind.
 
     Returns:
-        A number from 0 to 1; by chance m / (n + m), so that numbers compare only where that is the same.
+        A number from 0 to 1; by chance m / (n + m), so only numbers with the same ratio compare.
 
     Raises:
-        ValueError: for scores that are not finite, or of another shape, or none.
+        ValueError: If scores are not finite, have another shape, or are missing.
 
     Example:
         >>> from tfp_bnn.metrics import out_of_distribution_aupr
@@ -68,20 +68,20 @@ def out_of_distribution_aupr(in_distribution: npt.ArrayLike, out_of_distribution
 def out_of_distribution_fpr(
     in_distribution: npt.ArrayLike, out_of_distribution: npt.ArrayLike, recall: float = 0.95
 ) -> float:
-    """The share of in-distribution inputs that are rejected by the threshold that rejects 95 % of the others (FPR95).
+    """The share of in-distribution inputs that the threshold which rejects 95 % of the others rejects too (FPR95).
 
     The threshold is the highest score that at least a share `recall` of the out-of-distribution inputs reaches.
 
     Args:
-        in_distribution: `(n,)`, scores of inputs such as those trained on.
-        out_of_distribution: `(m,)`, scores of inputs of another kind.
-        recall: the share of out-of-distribution inputs to be found, above 0 and up to 1.
+        in_distribution: Scores `(n,)` of inputs like those of the training.
+        out_of_distribution: Scores `(m,)` of inputs of another kind.
+        recall: Share of out-of-distribution inputs to detect, above 0 and up to 1.
 
     Returns:
-        A fraction from 0 to 1, lower being better; `recall` by chance.
+        A fraction from 0 to 1, lower is better; `recall` by chance.
 
     Raises:
-        ValueError: for scores that are not finite, or of another shape, or none, or a recall out of range.
+        ValueError: If scores are not finite, have another shape, or are missing, or the recall is out of range.
 
     Example:
         >>> from tfp_bnn.metrics import out_of_distribution_fpr

@@ -1,8 +1,12 @@
-"""How well scores tell positive rows from negative ones: areas under curves, in which ties are treated exactly.
+"""How well scores separate positive rows from negative ones: areas under curves, with exact treatment of ties.
 
-`positive` is a boolean array of shape `(n,)` and `scores` one of numbers; positive rows should have the higher ones.
-Rows of equal score pass any threshold together. Used by `selective` and `out_of_distribution`, which say what is
-positive.
+Positive rows should have the higher scores; rows of equal score pass any threshold together. `selective` and
+`out_of_distribution` decide which rows are positive.
+
+Given all rows, scikit-learn computes the areas under curves. A Keras metric sees one batch at a time, in a compiled
+step where scikit-learn cannot run, and keeps a histogram of the scores; the functions `*_of_counts` take that. They are
+exact for the scores rounded to their bins. Risk and coverage, which scikit-learn does not have, are always computed
+from counts.
 """
 
 from __future__ import annotations
@@ -11,32 +15,40 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+import sklearn.metrics
+
+from tfp_bnn.metrics.arrays import Array, digamma, namespace, ratio
+
+# === Of all rows ===
 
 
 def auroc(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> float:
     """The area under the receiver operating characteristic: P(a positive scores above a negative), ties one half.
 
+    Args:
+        positive: Which rows are positive, `(n,)`.
+        scores: Finite scores `(n,)`.
+
     Returns:
-        A number from 0 to 1, 0.5 by chance. NaN, as in scikit-learn, without a positive or without a negative row:
-        there are no pairs to be compared.
+        A number from 0 to 1, 0.5 by chance. NaN without a positive or without a negative row: there are no pairs to
+        compare.
 
     References:
         J. A. Hanley, B. J. McNeil, The meaning and use of the area under a receiver operating characteristic (ROC)
         curve, Radiology 143, 1982. https://doi.org/10.1148/radiology.143.1.7063747
     """
-    positives, negatives = _counts(positive, scores)
-    pairs = int(positives.sum()) * int(negatives.sum())
-    if pairs == 0:
-        return math.nan
-    negatives_above = negatives.cumsum() - negatives
-    negatives_below = negatives.sum() - negatives_above - negatives
-    return float((positives * (negatives_below + 0.5 * negatives)).sum() / pairs)
+    # scikit-learn warns where the result is not defined.
+    return math.nan if _is_one_kind(positive) else float(sklearn.metrics.roc_auc_score(positive, scores))
 
 
 def average_precision(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> float:
     """The area under the precision-recall curve as average precision, sum_t (recall_t - recall_(t-1)) * precision_t.
 
     The thresholds t are the distinct scores, from the highest down.
+
+    Args:
+        positive: Which rows are positive, `(n,)`.
+        scores: Finite scores `(n,)`.
 
     Returns:
         A number from 0 to 1; by chance, the share of positive rows. 0, as in scikit-learn, without a positive row.
@@ -45,28 +57,96 @@ def average_precision(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.fl
         J. Davis, M. Goadrich, The relationship between precision-recall and ROC curves, ICML 2006.
         https://doi.org/10.1145/1143844.1143874
     """
-    positives, negatives = _counts(positive, scores)
-    precision = positives.cumsum() / (positives + negatives).cumsum()
-    return float((positives * precision).sum() / max(int(positives.sum()), 1))
+    # scikit-learn warns where there is nothing to find.
+    return float(sklearn.metrics.average_precision_score(positive, scores)) if positive.any() else 0.0
 
 
 def false_positive_rate(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64], recall: float) -> float:
     """The share of negative rows at or above the highest threshold that at least `recall` of the positives reach.
 
+    Args:
+        positive: Which rows are positive, `(n,)`.
+        scores: Finite scores `(n,)`.
+        recall: Share of the positive rows, above 0 and up to 1.
+
     Returns:
         A fraction from 0 to 1, `recall` by chance. NaN without a positive or without a negative row.
     """
-    positives, negatives = _counts(positive, scores)
-    if not positives.sum() or not negatives.sum():
+    if _is_one_kind(positive):
         return math.nan
-    threshold = int(np.argmax(positives.cumsum() / positives.sum() >= recall))
-    return float(negatives.cumsum()[threshold] / negatives.sum())
+    rejected, found, _ = sklearn.metrics.roc_curve(positive, scores, drop_intermediate=False)
+    return float(rejected[np.argmax(found >= recall)])
 
 
-def _counts(
+def counts_of(
     positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """How many positive and how many negative rows have each distinct score, from the highest down."""
-    distinct, index = np.unique(scores, return_inverse=True)
-    positives = np.bincount(index, weights=positive, minlength=len(distinct)).astype(np.int64)
-    return positives[::-1], (np.bincount(index) - positives)[::-1]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """How many positive and how many negative rows have each distinct score, from the lowest up."""
+    _, index, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    positives = np.bincount(index, weights=positive, minlength=len(counts)).astype(np.float64)
+    return positives, counts.astype(np.float64) - positives
+
+
+def _is_one_kind(positive: npt.NDArray[np.bool_]) -> bool:
+    return bool(positive.all() or not positive.any())
+
+
+# === Of the numbers of positive and negative rows by ascending score: float64 arrays or tensors of one length ===
+
+
+def auroc_of_counts(positives: Array, negatives: Array) -> Array:
+    """`auroc` of a histogram."""
+    xp = namespace(positives)
+    below = xp.cumsum(negatives) - negatives
+    pairs = xp.sum(positives) * xp.sum(negatives)
+    return xp.where(pairs > 0, ratio(xp.sum(positives * (below + 0.5 * negatives)), pairs), math.nan)
+
+
+def average_precision_of_counts(positives: Array, negatives: Array) -> Array:
+    """`average_precision` of a histogram."""
+    xp = namespace(positives)
+    found = _at_or_above(positives)
+    precision = ratio(found, found + _at_or_above(negatives))
+    return ratio(xp.sum(positives * precision), xp.sum(positives))
+
+
+def false_positive_rate_of_counts(positives: Array, negatives: Array, recall: float) -> Array:
+    """`false_positive_rate` of a histogram."""
+    xp = namespace(positives)
+    found, rejected = _at_or_above(positives), _at_or_above(negatives)
+    # The share that is found falls with the threshold: the highest one that finds enough is the last to do so.
+    threshold = xp.sum(ratio(found, found[0]) >= recall) - 1
+    share = ratio(rejected, rejected[0])[xp.maximum(threshold, 0)]
+    return xp.where((found[0] > 0) & (rejected[0] > 0), share, math.nan)
+
+
+def area_under_risk_coverage_of_counts(positives: Array, negatives: Array) -> Array:
+    """The mean over k of the expected share of positive rows among the k with the lowest scores.
+
+    Of rows in one bin none comes first: the expectation is over all their orders. Fractional counts are allowed.
+    """
+    xp = namespace(positives)
+    counts = positives + negatives
+    share = ratio(positives, counts)
+    rows_before, positives_before = xp.cumsum(counts) - counts, xp.cumsum(positives) - positives
+    # The sum over j = 1..count of (positives_before + j * share) / (rows_before + j), without a loop over rows.
+    harmonic = digamma(rows_before + counts + 1.0) - digamma(rows_before + 1.0)
+    risks = counts * share + (positives_before - share * rows_before) * harmonic
+    return ratio(xp.sum(risks), xp.sum(counts))
+
+
+def risk_at_coverage_of_counts(positives: Array, negatives: Array, coverage: float) -> Array:
+    """The expected share of positive rows among the fewest rows of lowest score that are at least `coverage` of all."""
+    xp = namespace(positives)
+    counts = positives + negatives
+    rows = xp.cumsum(counts)
+    # A product of a share and a number that rounds to just above an integer must not count as the next one.
+    answered = xp.ceil(coverage * rows[-1] * (1.0 - 1e-12))
+    last = xp.argmax(rows >= answered)
+    positives_before, rows_before = xp.cumsum(positives)[last] - positives[last], rows[last] - counts[last]
+    return ratio(positives_before + ratio(positives[last], counts[last]) * (answered - rows_before), answered)
+
+
+def _at_or_above(counts: Array) -> Array:
+    xp = namespace(counts)
+    return xp.flip(xp.cumsum(xp.flip(counts)))

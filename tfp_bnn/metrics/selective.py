@@ -1,4 +1,4 @@
-"""Whether a model knows when it is wrong: finding errors by their uncertainty, and answering only where it is sure.
+"""Whether a model knows when it is wrong: detecting errors by their uncertainty, and answering only the certain rows.
 
 `labels` are integers of shape `(n,)` or one-hot rows; `probabilities` have shape `(n, classes)` and are averaged over
 Monte Carlo samples. `uncertainty`, of shape `(n,)`, is any score that should be higher where the prediction is wrong,
@@ -18,21 +18,21 @@ from tfp_bnn.metrics.validation import labelled_and_scored, share
 
 
 def misclassification_auroc(labels: npt.ArrayLike, probabilities: npt.ArrayLike, uncertainty: npt.ArrayLike) -> float:
-    """The area under the ROC curve of finding errors by uncertainty: P(an error is less certain than a right answer).
+    """The area under the ROC curve of detecting errors: P(an error is less certain than a correct prediction).
 
-    Ties count one half. It says how well uncertainty sorts the rows, not how many errors there are.
+    Ties count one half. It measures how well uncertainty sorts the rows, not how many errors there are.
 
     Args:
-        labels: integers `(n,)` or one-hot `(n, classes)`.
-        probabilities: `(n, classes)`.
-        uncertainty: `(n,)`, higher where less certain.
+        labels: Integers `(n,)` or one-hot rows `(n, classes)`.
+        probabilities: Class probabilities `(n, classes)`.
+        uncertainty: Scores `(n,)`, higher where less certain.
 
     Returns:
-        A number from 0 to 1, 0.5 by chance. NaN, as in scikit-learn, where all rows are right or all are wrong: it is
+        A number from 0 to 1, 0.5 by chance. NaN, as in scikit-learn, if all rows are correct or all are wrong: it is
         not defined then.
 
     Raises:
-        ValueError: for arguments that are not valid, or do not fit together.
+        ValueError: If the arguments are not valid, or do not fit together.
 
     Example:
         >>> from tfp_bnn.metrics import misclassification_auroc, predictive_entropy
@@ -48,18 +48,18 @@ def misclassification_auroc(labels: npt.ArrayLike, probabilities: npt.ArrayLike,
 
 
 def misclassification_aupr(labels: npt.ArrayLike, probabilities: npt.ArrayLike, uncertainty: npt.ArrayLike) -> float:
-    """The average precision of finding errors by uncertainty: the area under the precision-recall curve.
+    """The average precision of detecting errors by uncertainty: the area under the precision-recall curve.
 
     Args:
-        labels: integers `(n,)` or one-hot `(n, classes)`.
-        probabilities: `(n, classes)`.
-        uncertainty: `(n,)`, higher where less certain.
+        labels: Integers `(n,)` or one-hot rows `(n, classes)`.
+        probabilities: Class probabilities `(n, classes)`.
+        uncertainty: Scores `(n,)`, higher where less certain.
 
     Returns:
-        A number from 0 to 1; by chance, the share of errors. 0, as in scikit-learn, where all rows are right.
+        A number from 0 to 1; by chance, the share of errors. 0, as in scikit-learn, if all rows are correct.
 
     Raises:
-        ValueError: for arguments that are not valid, or do not fit together.
+        ValueError: If the arguments are not valid, or do not fit together.
 
     Example:
         >>> from tfp_bnn.metrics import misclassification_aupr, predictive_entropy
@@ -79,8 +79,8 @@ class RiskCoverageCurve:
     """The error rate among the most certain rows, for each number of them.
 
     Attributes:
-        coverage: 1 / n, 2 / n, ..., 1: the share of rows that are answered, `(n,)`.
-        risk: the share of errors among them, `(n,)`; the last one is the error rate of all rows.
+        coverage: Share of rows that are answered, 1 / n, 2 / n, ..., 1, `(n,)`.
+        risk: Share of errors among them, `(n,)`; the last one is the error rate of all rows.
     """
 
     coverage: npt.NDArray[np.float64]
@@ -95,15 +95,15 @@ def risk_coverage_curve(
     Of rows with equal uncertainty none comes first: the risk is its mean over all orders of them.
 
     Args:
-        labels: integers `(n,)` or one-hot `(n, classes)`.
-        probabilities: `(n, classes)`.
-        uncertainty: `(n,)`, higher where less certain.
+        labels: Integers `(n,)` or one-hot rows `(n, classes)`.
+        probabilities: Class probabilities `(n, classes)`.
+        uncertainty: Scores `(n,)`, higher where less certain.
 
     Returns:
         The curve, with as many points as rows.
 
     Raises:
-        ValueError: for arguments that are not valid, or do not fit together.
+        ValueError: If the arguments are not valid, or do not fit together.
 
     Example:
         >>> from tfp_bnn.metrics import predictive_entropy, risk_coverage_curve
@@ -118,61 +118,62 @@ def risk_coverage_curve(
         Y. Geifman, R. El-Yaniv, Selective classification for deep neural networks, NeurIPS 2017.
         https://arxiv.org/abs/1705.08500
     """
-    errors, uncertainty = labelled_and_scored(labels, probabilities, uncertainty)
-    distinct, index, counts = np.unique(uncertainty, return_inverse=True, return_counts=True)
-    # In place of an error, each of several tied rows has their share of errors: the mean over all their orders.
-    shares = np.bincount(index, weights=errors, minlength=len(distinct)) / counts
-    answered = np.arange(1, len(errors) + 1)
-    return RiskCoverageCurve(coverage=answered / len(errors), risk=np.repeat(shares, counts).cumsum() / answered)
+    errors, correct = ranking.counts_of(*labelled_and_scored(labels, probabilities, uncertainty))
+    # Each of several tied rows counts as their share of errors: the mean over all their orders.
+    counts = errors + correct
+    risk = np.repeat(errors / counts, counts.astype(np.int64)).cumsum()
+    answered = np.arange(1, len(risk) + 1)
+    return RiskCoverageCurve(coverage=answered / len(risk), risk=risk / answered)
 
 
 def area_under_risk_coverage(labels: npt.ArrayLike, probabilities: npt.ArrayLike, uncertainty: npt.ArrayLike) -> float:
     """The area under the risk-coverage curve (AURC), the mean of its n risks.
 
-    It falls with the number of errors and with how late they come, if rows are answered from the most certain on.
+    It is low if there are few errors and if they are among the least certain rows.
 
     Args:
-        labels: integers `(n,)` or one-hot `(n, classes)`.
-        probabilities: `(n, classes)`.
-        uncertainty: `(n,)`, higher where less certain.
+        labels: Integers `(n,)` or one-hot rows `(n, classes)`.
+        probabilities: Class probabilities `(n, classes)`.
+        uncertainty: Scores `(n,)`, higher where less certain.
 
     Returns:
         A number from 0 (no errors) to 1 (only errors); by chance, the error rate.
 
     Raises:
-        ValueError: for arguments that are not valid, or do not fit together.
+        ValueError: If the arguments are not valid, or do not fit together.
 
     Example:
         >>> from tfp_bnn.metrics import area_under_risk_coverage, predictive_entropy
         >>> p = [[0.9, 0.1], [0.6, 0.4]]
-        >>> area_under_risk_coverage([0, 1], p, predictive_entropy(p))
+        >>> round(area_under_risk_coverage([0, 1], p, predictive_entropy(p)), 4)
         0.25
 
     References:
         Y. Geifman, G. Uziel, R. El-Yaniv, Bias-reduced uncertainty estimation for deep neural classifiers, ICLR 2019.
         https://arxiv.org/abs/1805.08206
     """
-    return float(risk_coverage_curve(labels, probabilities, uncertainty).risk.mean())
+    counts = ranking.counts_of(*labelled_and_scored(labels, probabilities, uncertainty))
+    return float(ranking.area_under_risk_coverage_of_counts(*counts))
 
 
 def risk_at_coverage(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, uncertainty: npt.ArrayLike, coverage: float = 0.9
 ) -> float:
-    """The error rate among the most certain rows: the fewest of them that are at least a share `coverage` of all.
+    """The error rate among the most certain rows: the fewest that make up at least a share `coverage` of all.
 
     Of rows with equal uncertainty none comes first: the risk is its mean over all orders of them.
 
     Args:
-        labels: integers `(n,)` or one-hot `(n, classes)`.
-        probabilities: `(n, classes)`.
-        uncertainty: `(n,)`, higher where less certain.
-        coverage: above 0 and up to 1.
+        labels: Integers `(n,)` or one-hot rows `(n, classes)`.
+        probabilities: Class probabilities `(n, classes)`.
+        uncertainty: Scores `(n,)`, higher where less certain.
+        coverage: Share of rows that are answered, above 0 and up to 1.
 
     Returns:
         A fraction from 0 to 1.
 
     Raises:
-        ValueError: for arguments that are not valid, or do not fit together.
+        ValueError: If the arguments are not valid, or do not fit together.
 
     Example:
         >>> from tfp_bnn.metrics import predictive_entropy, risk_at_coverage
@@ -181,5 +182,5 @@ def risk_at_coverage(
         0.0
     """
     wanted = share("coverage", coverage)
-    curve = risk_coverage_curve(labels, probabilities, uncertainty)
-    return float(curve.risk[np.searchsorted(curve.coverage, wanted, side="left")])
+    counts = ranking.counts_of(*labelled_and_scored(labels, probabilities, uncertainty))
+    return float(ranking.risk_at_coverage_of_counts(*counts, wanted))

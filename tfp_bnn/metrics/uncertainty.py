@@ -1,40 +1,103 @@
-"""How uncertain predictions are, and what their uncertainty is made of. Entropies are in nats.
+"""How uncertain predictions are, and what their uncertainty consists of. Entropies are in nats.
 
 `probabilities`, of shape `(n, classes)`, are averaged over Monte Carlo samples; `sample_probabilities`, of shape
-`(samples, n, classes)`, are not. Every function sums in float64, and raises a ValueError for shapes that do not fit and
-values that are not probabilities. All results are finite, for one sample, one row and probabilities of exactly 0 and 1
-too.
+`(samples, n, classes)`, are not. Every function computes in float64, and raises a ValueError for shapes that do not fit
+and values that are not probabilities. All results are finite, also for one sample, one row and probabilities of exactly
+0 and 1.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import entr
 
+from tfp_bnn.core.registry import unknown_name_message
+from tfp_bnn.metrics.arrays import Array, float64, mean_over_samples, namespace
 from tfp_bnn.metrics.validation import averaged, sampled
+
+# === Cores: NumPy arrays or tensors (n, classes) or (samples, n, classes) to a float64 value per row ===
+
+
+def entropy_of_rows(probabilities: Array) -> Array:
+    """-sum p log p over the last axis, in nats, never below 0."""
+    xp, p = namespace(probabilities), float64(probabilities)
+    # Subtracted from 0, because the negative of 0 prints as -0.
+    entropy = 0.0 - xp.sum(p * xp.log(xp.where(p > 0, p, xp.ones_like(p))), axis=-1)
+    # A float32 probability may round to just above 1, where -p log p is negative.
+    return xp.maximum(entropy, 0.0)
+
+
+def expected_error_of_rows(probabilities: Array) -> Array:
+    """1 - max p over the last axis, never below 0."""
+    xp = namespace(probabilities)
+    # A float32 probability may round to just above 1.
+    return xp.maximum(1.0 - float64(xp.max(probabilities, axis=-1)), 0.0)
+
+
+def mean_of_samples(samples: Array) -> Array:
+    """The probabilities averaged over the samples, `(n, classes)`, float64."""
+    return mean_over_samples(lambda sample: sample, samples)
+
+
+def expected_entropy_of_rows(samples: Array) -> Array:
+    """The mean over samples of the entropy of each row, in nats."""
+    return mean_over_samples(entropy_of_rows, samples)
+
+
+def mutual_information_of_rows(samples: Array) -> Array:
+    """The entropy of the mean minus the mean entropy, in nats, never below 0."""
+    difference = entropy_of_rows(mean_of_samples(samples)) - expected_entropy_of_rows(samples)
+    return namespace(samples).maximum(difference, 0.0)
+
+
+def variance_of_rows(samples: Array) -> Array:
+    """The variance over samples, summed over classes."""
+    xp, mean = namespace(samples), mean_of_samples(samples)
+    return mean_over_samples(lambda sample: xp.sum(xp.square(sample - mean), axis=-1), samples)
+
+
+SCORES: dict[str, Callable[[Array], Array]] = {
+    "entropy": lambda samples: entropy_of_rows(mean_of_samples(samples)),
+    "expected_entropy": expected_entropy_of_rows,
+    "mutual_information": mutual_information_of_rows,
+    "expected_error": lambda samples: expected_error_of_rows(mean_of_samples(samples)),
+    "variance": variance_of_rows,
+}
+# They measure how much the samples disagree: 0 for a single one.
+SCORES_OF_SEVERAL_SAMPLES = ("mutual_information", "variance")
+
+
+def known_score(score: str) -> str:
+    """The name of a score, or a ValueError that suggests the nearest one unless it is in `SCORES`."""
+    if score not in SCORES:
+        raise ValueError(unknown_name_message("score", score, SCORES))
+    return score
+
+
+# === Metrics ===
 
 
 def predictive_entropy(probabilities: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """The entropy of each predictive distribution, -sum p log p: its total uncertainty.
 
     Args:
-        probabilities: `(n, classes)`.
+        probabilities: Class probabilities `(n, classes)`.
 
     Returns:
         Nats, shape `(n,)`, from 0 to log(classes).
 
     Raises:
-        ValueError: for values that are not probabilities.
+        ValueError: If the values are not probabilities.
 
     Example:
         >>> from tfp_bnn.metrics import predictive_entropy
         >>> predictive_entropy([[0.5, 0.5], [1.0, 0.0]]).round(4).tolist()
         [0.6931, 0.0]
     """
-    return _entropy(averaged(probabilities))
+    entropy: npt.NDArray[np.float64] = entropy_of_rows(averaged(probabilities))
+    return entropy
 
 
 def expected_entropy(sample_probabilities: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -43,13 +106,13 @@ def expected_entropy(sample_probabilities: npt.ArrayLike) -> npt.NDArray[np.floa
     It is what remains uncertain once the weights are known.
 
     Args:
-        sample_probabilities: `(samples, n, classes)`, one distribution per draw of the weights.
+        sample_probabilities: One distribution per draw of the weights, `(samples, n, classes)`.
 
     Returns:
         Nats, shape `(n,)`, from 0 to log(classes).
 
     Raises:
-        ValueError: for values that are not probabilities.
+        ValueError: If the values are not probabilities.
 
     Example:
         >>> from tfp_bnn.metrics import expected_entropy
@@ -60,22 +123,22 @@ def expected_entropy(sample_probabilities: npt.ArrayLike) -> npt.NDArray[np.floa
         S. Depeweg, J. M. Hernandez-Lobato, F. Doshi-Velez, S. Udluft, Decomposition of uncertainty in Bayesian deep
         learning for efficient and risk-sensitive learning, ICML 2018. https://arxiv.org/abs/1710.07283
     """
-    return _mean_entropy(sampled(sample_probabilities))
+    return _score(sample_probabilities, "expected_entropy")
 
 
 def mutual_information(sample_probabilities: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """The mutual information of label and weights, H(E_w[p]) - E_w[H(p)]: the epistemic part of `predictive_entropy`.
 
-    It is 0 where all draws of the weights agree. Negative values, which only rounding can give, are returned as 0.
+    It is 0 where all draws of the weights agree. Negative values, which only rounding can produce, are returned as 0.
 
     Args:
-        sample_probabilities: `(samples, n, classes)`, one distribution per draw of the weights.
+        sample_probabilities: One distribution per draw of the weights, `(samples, n, classes)`.
 
     Returns:
         Nats, shape `(n,)`, from 0 to log(min(samples, classes)).
 
     Raises:
-        ValueError: for values that are not probabilities.
+        ValueError: If the values are not probabilities.
 
     Example:
         >>> from tfp_bnn.metrics import mutual_information
@@ -88,24 +151,22 @@ def mutual_information(sample_probabilities: npt.ArrayLike) -> npt.NDArray[np.fl
         S. Depeweg, J. M. Hernandez-Lobato, F. Doshi-Velez, S. Udluft, Decomposition of uncertainty in Bayesian deep
         learning for efficient and risk-sensitive learning, ICML 2018. https://arxiv.org/abs/1710.07283
     """
-    samples = sampled(sample_probabilities)
-    total = _entropy(samples.mean(axis=0, dtype=np.float64))
-    return np.maximum(total - _mean_entropy(samples), 0.0)
+    return _score(sample_probabilities, "mutual_information")
 
 
 def class_variance(sample_probabilities: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """The variance of the class probabilities over the Monte Carlo samples, sum_k Var_w[p(k | x, w)].
 
-    It is 0 where all draws of the weights agree. The variance is that of the samples at hand, divided by their number.
+    It is 0 where all draws of the weights agree. The sum of squares is divided by the number of samples.
 
     Args:
-        sample_probabilities: `(samples, n, classes)`, one distribution per draw of the weights.
+        sample_probabilities: One distribution per draw of the weights, `(samples, n, classes)`.
 
     Returns:
         Squared probabilities, shape `(n,)`, from 0 to 1 - 1 / min(samples, classes).
 
     Raises:
-        ValueError: for values that are not probabilities.
+        ValueError: If the values are not probabilities.
 
     Example:
         >>> from tfp_bnn.metrics import class_variance
@@ -116,44 +177,43 @@ def class_variance(sample_probabilities: npt.ArrayLike) -> npt.NDArray[np.float6
         L. Smith, Y. Gal, Understanding measures of uncertainty for adversarial example detection, UAI 2018.
         https://arxiv.org/abs/1803.08533
     """
-    samples = sampled(sample_probabilities)
-    return _variance(samples, samples.mean(axis=0, dtype=np.float64))
+    return _score(sample_probabilities, "variance")
 
 
 def expected_error_rate(probabilities: npt.ArrayLike) -> float:
     """The error rate that the predictions themselves expect, mean(1 - max p).
 
-    Of a calibrated model it is near the rate of errors, 1 - `accuracy`; no labels are needed.
+    For a calibrated model it is close to the actual error rate, 1 - `accuracy`. It needs no labels.
 
     Args:
-        probabilities: `(n, classes)`.
+        probabilities: Class probabilities `(n, classes)`.
 
     Returns:
         A fraction from 0 to 1 - 1 / classes.
 
     Raises:
-        ValueError: for values that are not probabilities.
+        ValueError: If the values are not probabilities.
 
     Example:
         >>> from tfp_bnn.metrics import expected_error_rate
         >>> round(expected_error_rate([[0.9, 0.1], [0.6, 0.4]]), 4)
         0.25
     """
-    return float(_expected_error(averaged(probabilities)).mean())
+    return float(expected_error_of_rows(averaged(probabilities)).mean())
 
 
 def uncertainty_scores(sample_probabilities: npt.ArrayLike) -> dict[str, npt.NDArray[np.float64]]:
-    """Scores of each row by which errors or out-of-distribution inputs may be told; higher is less certain.
+    """Scores of each row that can detect errors or out-of-distribution inputs; higher is less certain.
 
     Args:
-        sample_probabilities: `(samples, n, classes)`, one distribution per draw of the weights.
+        sample_probabilities: One distribution per draw of the weights, `(samples, n, classes)`.
 
     Returns:
         Arrays of shape `(n,)` by name: `entropy` (of the mean, nats), `expected_entropy` (nats), `mutual_information`
         (nats), `expected_error` (1 - the highest mean probability), and `variance` (`class_variance`).
 
     Raises:
-        ValueError: for values that are not probabilities.
+        ValueError: If the values are not probabilities.
 
     Example:
         >>> from tfp_bnn.metrics import uncertainty_scores
@@ -163,38 +223,9 @@ def uncertainty_scores(sample_probabilities: npt.ArrayLike) -> dict[str, npt.NDA
          'variance': [0.125]}
     """
     samples = sampled(sample_probabilities)
-    mean = samples.mean(axis=0, dtype=np.float64)
-    entropy, aleatoric = _entropy(mean), _mean_entropy(samples)
-    return {
-        "entropy": entropy,
-        "expected_entropy": aleatoric,
-        "mutual_information": np.maximum(entropy - aleatoric, 0.0),
-        "expected_error": _expected_error(mean),
-        "variance": _variance(samples, mean),
-    }
+    return {name: score(samples) for name, score in SCORES.items()}
 
 
-def _expected_error(p: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
-    # A float32 probability may round to just above 1.
-    return np.maximum(1.0 - p.max(axis=1).astype(np.float64), 0.0)
-
-
-def _entropy(p: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
-    entropy: npt.NDArray[np.float64] = entr(p.astype(np.float64)).sum(axis=-1)
-    # A float32 probability may round to just above 1, where -p log p is negative.
-    return np.maximum(entropy, 0.0)
-
-
-def _mean_entropy(samples: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
-    # One sample at a time: a float64 copy of all of them may not fit into memory.
-    total = np.zeros(samples.shape[1])
-    for sample in samples:
-        total += _entropy(sample)
-    return total / len(samples)
-
-
-def _variance(samples: npt.NDArray[np.floating[Any]], mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    total = np.zeros(samples.shape[1])
-    for sample in samples:
-        total += np.square(sample - mean).sum(axis=-1)
-    return total / len(samples)
+def _score(sample_probabilities: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
+    values: npt.NDArray[np.float64] = SCORES[name](sampled(sample_probabilities))
+    return values

@@ -1,7 +1,7 @@
-"""What the metrics accept: probabilities, labels that fit them, scores, numbers of bins.
+"""What the metrics accept: probabilities, labels that fit them, scores, targets and predictions of them.
 
-Each function returns the argument as an array, or raises a ValueError that says what came, what was expected and how
-to mend it.
+Each function returns the argument as an array, or raises a ValueError that says what was passed, what was expected and
+how to fix it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ def labelled(
 def labelled_and_scored(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, uncertainty: npt.ArrayLike
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
-    """Which rows are errors, their most probable class not being the label, and the uncertainty of each; both `(n,)`.
+    """Which rows are errors, and how uncertain each row is, both `(n,)`.
 
-    Of equally probable classes the first one counts as the prediction.
+    A row is an error if its most probable class is not the label. Of equally probable classes the first one counts as
+    the prediction.
     """
     p, y = labelled(labels, probabilities)
     u = scores("uncertainty", uncertainty)
@@ -74,12 +75,63 @@ def number_of_bins(value: int) -> int:
 
 
 def refuse_not_finite(name: str, array: npt.NDArray[np.floating[Any]]) -> None:
-    """Counts the NaN and infinite values of an array, if there are any."""
+    """Raises a ValueError with the number of NaN and infinite values of an array, if there are any."""
     if not np.isfinite(array).all():
         raise ValueError(
             f"`{name}` must be finite, but {np.count_nonzero(~np.isfinite(array))} of {array.size} values are NaN or "
             "infinite."
         )
+
+
+def equal_shapes(**values: npt.ArrayLike) -> dict[str, npt.NDArray[np.float64]]:
+    """The arguments as float64 arrays of one shape, by name."""
+    arrays = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if len(set(shapes.values())) > 1:
+        got = ", ".join(f"`{name}` {shape}" for name, shape in shapes.items())
+        raise ValueError(
+            f"Shapes must be equal, but got {got}. Reshape one to the other; drop an axis of length 1 with array[:, 0]."
+        )
+    for name, array in arrays.items():
+        if array.ndim not in (1, 2) or array.size == 0:
+            raise ValueError(
+                f"`{name}` must have shape (n,) or (n, outputs) and at least one value, but got {array.shape}."
+            )
+        refuse_not_finite(name, array)
+    return arrays
+
+
+def ordered_interval(**values: npt.ArrayLike) -> dict[str, npt.NDArray[np.float64]]:
+    """The arguments, `lower` and `upper` among them, as float64 arrays of one shape, by name."""
+    arrays = equal_shapes(**values)
+    crossed = np.count_nonzero(arrays["lower"] > arrays["upper"])
+    if crossed:
+        raise ValueError(
+            f"`lower` must not be above `upper`, but is for {crossed} of {arrays['lower'].size} intervals. Were they "
+            "swapped?"
+        )
+    return arrays
+
+
+def stacked(
+    targets: npt.ArrayLike, name: str, values: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The targets and an array with one more axis, the first, both float64."""
+    y = equal_shapes(targets=targets)["targets"]
+    stack = np.asarray(values, dtype=np.float64)
+    if stack.shape[1:] != y.shape or stack.size == 0:
+        raise ValueError(
+            f"`{name}` must have the shape of the targets, {y.shape}, after a first axis of its own, but got "
+            f"{stack.shape}."
+        )
+    refuse_not_finite(name, stack)
+    return y, stack
+
+
+def refuse_scales_not_positive(scales: npt.NDArray[np.float64]) -> None:
+    """Raises a ValueError with the lowest scale unless all are above 0."""
+    if scales.min() <= 0:
+        raise ValueError(f"`scales` must be above 0, but the lowest value is {scales.min()}. Are they log-scales?")
 
 
 def _probabilities(name: str, values: npt.ArrayLike, axes: tuple[str, ...]) -> npt.NDArray[np.floating[Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -18,30 +20,47 @@ _SEED = (0, 0)
 def non_finite_layer(model: VariationalMixin, x: Any) -> str | None:
     """The first layer with something that is NaN or infinite, and what it is.
 
-    Looks at the weights first, then at the KL of each Bayesian layer, then at the outputs of each layer for `x` under
-    one draw of the weights.
+    Checks the weights first, then the KL of each Bayesian layer, then the outputs of each layer for `x` under one draw
+    of the weights. The model stays as it is, including every counter and seed of its noise: training that goes on
+    afterwards is bit-for-bit the same as without the check.
 
     Args:
-        model: built.
-        x: inputs of shape `(n, ...)`.
+        model: A built model.
+        x: Inputs of shape `(n, ...)`.
 
     Returns:
-        Such as `"the weights of the layer 'conv1'"`; None when everything is finite.
+        A phrase such as `"the weights of the layer 'conv1'"`, or None if everything is finite.
     """
     for layer in sublayers(model):
         if not all(_finite(variable) for variable in _own_weights(layer)):
             return f"the weights of the layer {layer.name!r}"
     if not all(_finite(variable) for variable in model.likelihood_weights.values()):
         return f"the learned parameters of the likelihood {model.likelihood!r}"
-    for name, kl in model.kl_by_layer().items():
-        if not _finite(kl):
-            return f"the KL of the layer {name!r}"
-    return _non_finite_outputs(model, x)
+    with _undisturbed(model):
+        for name, kl in model.kl_by_layer().items():
+            if not _finite(kl):
+                return f"the KL of the layer {name!r}"
+        return _non_finite_outputs(model, x)
 
 
 def has_finite_weights(model: VariationalMixin) -> bool:
-    """Whether every weight that is trained is finite."""
+    """Whether every trainable weight is finite."""
     return all(_finite(variable) for variable in model.trainable_variables)  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _undisturbed(model: Any) -> Iterator[None]:
+    """Draws from a fixed seed instead of from the counters of the model and its layers, and restores all other state.
+
+    The layers of others may change their state too: Keras' seed generators count up with each draw.
+    """
+    state = [(variable, np.asarray(variable).copy()) for variable in model.non_trainable_variables]
+    try:
+        with noise_scope(model._noise_of_layers(Noise(tf.constant(_SEED, tf.int64)))):
+            yield
+    finally:
+        for variable, value in state:
+            variable.assign(value)
 
 
 def _non_finite_outputs(model: Any, x: Any) -> str | None:
@@ -52,10 +71,7 @@ def _non_finite_outputs(model: Any, x: Any) -> str | None:
     names = [name for name, outputs in calls for _ in outputs]
     inputs = network.inputs if len(network.inputs) > 1 else network.inputs[0]
     inner = keras.Model(inputs, [tensor for _, outputs in calls for tensor in outputs])
-    noise = Noise(tf.constant(_SEED, tf.int64))
-    with noise_scope({id(layer): noise.fold_in(index) for index, layer in enumerate(model.variational_layers)}):
-        found = inner(x, training=False)
-    for name, outputs in zip(names, keras.tree.flatten(found), strict=True):
+    for name, outputs in zip(names, keras.tree.flatten(inner(x, training=False)), strict=True):
         if not _finite(outputs):
             return f"the outputs of the layer {name!r}"
     return None

@@ -236,7 +236,9 @@ def _check_rows(x: npt.NDArray[Any], y: npt.NDArray[Any], least: int) -> None:
 
 
 def _folds(y: npt.NDArray[Any], folds: int, seed: int) -> Iterator[npt.NDArray[np.bool_]]:
-    """Which rows are held out, fold by fold; sorted by their targets, rows go to the folds in turn."""
+    """Which rows are held out, fold by fold: rows sorted by their targets go to the folds in turn."""
+    # scikit-learn's StratifiedKFold refuses one-hot labels and real targets, and deals labels out in another order: the
+    # published numbers (docs/informed_priors.md) would change.
     shuffled = np.random.default_rng(seed).permutation(len(y))
     # By their first column, then by the others: one-hot labels are sorted too.
     in_order = shuffled[np.lexsort(np.asarray(y)[shuffled].reshape(len(y), -1).T[::-1])]

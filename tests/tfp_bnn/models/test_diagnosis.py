@@ -8,13 +8,17 @@ import pytest
 import tensorflow as tf
 
 import tfp_bnn
-from tfp_bnn.layers import DenseFlipout
+from tfp_bnn.core.layer_tree import seed_generators, sublayers
+from tfp_bnn.layers import DenseFlipout, MCDropout
 from tfp_bnn.models.diagnosis import has_finite_weights, non_finite_layer
+from tfp_bnn.models.training_state import training_state
 
 X = np.ones((5, 3), np.float32)
 
 
 def make(likelihood: str = "categorical") -> tfp_bnn.VariationalModel:
+    # With other initial weights all units of the first layer may be off, and nothing large reaches the others.
+    keras.utils.set_random_seed(0)
     inputs = keras.Input((3,))
     prior = {"name": "normal", "scale": 0.5, "empirical_bayes": True}
     x = DenseFlipout(4, activation="relu", name="first", kernel_prior=prior)(inputs)
@@ -101,3 +105,62 @@ def test_sequential_networks_and_layers_that_are_used_twice():
         (layer,) = [layer for layer in model.variational_layers if layer.name == "last"]
         layer.bias.assign(tf.fill(layer.bias.shape, np.inf))
         assert non_finite_layer(model, X) == "the weights of the layer 'last'"
+
+
+@keras.saving.register_keras_serializable(package="test_diagnosis")
+class NoisyCounter(keras.layers.Layer):
+    """A layer of somebody else that draws and counts in every call, also in evaluation."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.generator = keras.random.SeedGenerator(3)
+        self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False, name="calls")
+
+    def call(self, inputs):
+        self.calls.assign_add(1.0)
+        return inputs + keras.random.normal(keras.ops.shape(inputs), seed=self.generator)
+
+
+@pytest.fixture
+def full_of_counters() -> tfp_bnn.VariationalModel:
+    inferred = {"name": "normal", "hyperprior": "half_cauchy"}
+    inputs = keras.Input((3,))
+    x = DenseFlipout(4, name="own_scale", kernel_prior=inferred)(inputs)
+    x = MCDropout(0.5, name="mc_dropout")(x)
+    x = keras.layers.BatchNormalization(name="batch_norm")(x)
+    x = NoisyCounter(name="counter")(keras.layers.Dropout(0.5, name="dropout")(x))
+    outputs = DenseFlipout(2, name="shared_scale", kernel_prior={**inferred, "shared": "all"})(x)
+    model = tfp_bnn.VariationalModel(inputs, outputs, seed=0)
+    model.compile("adam")
+    model.num_examples = 5
+    model(X, training=True)
+    return model
+
+
+def everything(model: tfp_bnn.VariationalModel) -> dict[str, np.ndarray]:
+    state = training_state(model)
+    for layer in (model, *sublayers(model)):
+        for index, generator in enumerate(seed_generators(layer)):
+            state[f"{layer.name}/generator/{index}"] = np.asarray(generator.state).copy()
+    for layer in model.stochastic_layers:
+        for name, variable in layer._noise_streams.variables.items():
+            state[f"{layer.name}/{name}"] = np.asarray(variable).copy()
+    return state
+
+
+@pytest.mark.parametrize("overflows", [False, True])
+def test_nothing_in_the_model_moves(full_of_counters, overflows):
+    model = full_of_counters
+    x = np.full_like(X, np.inf) if overflows else X
+    before = everything(model)
+    assert {"dropout/generator/0", "counter/generator/0", "mc_dropout/evaluation_noise"} <= set(before)
+    found = non_finite_layer(model, x)
+    assert found == ("the outputs of the layer 'own_scale'" if overflows else None)
+    after = everything(model)
+    assert list(after) == list(before)
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value, err_msg=name)
+    # The comparison would notice: one call outside of the check moves several of them.
+    model(X)
+    moved = {name for name, value in everything(model).items() if not np.array_equal(value, before[name])}
+    assert {"counter/generator/0", "evaluation_noise"} <= moved

@@ -1,38 +1,44 @@
-"""Keras metrics of calibration. Exact: what a bin holds is summed up batch by batch.
+"""Keras metrics of calibration. They are exact: the sums of each bin add up over batches.
 
-`y_true`, `y_pred` and `sample_weight` are as in `means`. Bins have equal width; bins of equal mass need all rows at
-once, which only the functions of `tfp_bnn.metrics` see. The result before any row is 0.
+`y_true`, `y_pred` and `sample_weight` are as in `means`. Bins have equal width. Bins of equal mass need all rows at
+once, so only the functions of `tfp_bnn.metrics` have them. The result before any row is 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import is_integer
-from tfp_bnn.metrics.keras_metrics.rows import ClassRows, state_dtype
+from tfp_bnn.core.layer_tree import better
+from tfp_bnn.metrics.arrays import Array
+from tfp_bnn.metrics.calibration import each_class, largest_gap, mean_gap, sums_of_bins, top_class
+from tfp_bnn.metrics.keras_metrics.rows import ClassRows
+from tfp_bnn.metrics.keras_metrics.shells import Shell
 from tfp_bnn.metrics.validation import number_of_bins
 
 
-class BinnedGaps(keras.metrics.Metric):
-    """By bins of a probability, how far what happened is above it. Abstract.
+@better("down")
+class BinnedGaps(Shell):
+    """An error made from the gaps between events and their probabilities, by bins of the probability. Abstract.
 
     Args:
-        num_bins: bins of equal width from 0 to 1.
-        num_groups: that are binned each for itself.
-        name: of the metric in logs.
-        dtype: of its state: float32 unless float64 is asked for.
+        num_bins: Number of bins of equal width from 0 to 1.
+        name: Name of the metric in logs.
+        dtype: Dtype of the state: float32 unless float64 is asked for.
+        num_groups: Number of probabilities of a row that have bins of their own.
     """
 
-    _direction = "down"
+    _arguments: tuple[str, ...] = ("num_bins",)
+    _binned: Callable[[Array, Array], tuple[Array, Array]] = staticmethod(top_class)
+    _error: Callable[[Array, Array], Array] = staticmethod(mean_gap)
 
-    def __init__(self, num_bins: int, num_groups: int, name: str, dtype: Any = None) -> None:
-        super().__init__(name=name, dtype=state_dtype(dtype))
+    def __init__(self, num_bins: int = 15, name: str | None = None, dtype: Any = None, *, num_groups: int = 1) -> None:
+        super().__init__(name, dtype)
         self.num_bins = number_of_bins(num_bins)
-        self._num_groups = num_groups
         shape = (num_groups, self.num_bins)
         self.gaps = self.add_variable(shape, "zeros", dtype=self.dtype, name="gaps")
         self.counts = self.add_variable(shape, "zeros", dtype=self.dtype, name="counts")
@@ -41,38 +47,26 @@ class BinnedGaps(keras.metrics.Metric):
         """Adds a batch.
 
         Args:
-            y_true: labels, integers or one-hot.
-            y_pred: `(n, classes)` or `(samples, n, classes)`.
-            sample_weight: `(n,)`, or None.
+            y_true: Labels, integers or one-hot rows.
+            y_pred: Class probabilities `(n, classes)` or `(samples, n, classes)`.
+            sample_weight: Weights of the rows `(n,)`, or None.
 
         Raises:
-            ValueError: for shapes that do not fit, labels out of range, or values that are not probabilities.
+            ValueError: If shapes do not fit, labels are out of range, or predictions are not probabilities.
         """
         rows = ClassRows.of(y_pred, sample_weight)
-        probabilities, happened = self._binned(rows.mean, rows.labels(y_true))
-        # In the dtype of the predictions, so that what is on an edge as a decimal number is so as a float32 too.
-        edges = (np.arange(1, self.num_bins) / self.num_bins).astype(probabilities.dtype.as_numpy_dtype)
-        bins = tf.reshape(tf.searchsorted(edges, tf.reshape(probabilities, [-1]), side="left"), tf.shape(probabilities))
-        cells = bins + tf.range(self._num_groups) * self.num_bins
-        weights = tf.broadcast_to(rows.weights[:, tf.newaxis], tf.shape(probabilities))
-        gaps = weights * (tf.cast(happened, tf.float64) - tf.cast(probabilities, tf.float64))
-        for variable, values in ((self.gaps, gaps), (self.counts, weights)):
-            sums = tf.math.unsorted_segment_sum(values, cells, self._num_groups * self.num_bins)
-            variable.assign_add(tf.cast(tf.reshape(sums, variable.shape), self.dtype))
+        probabilities, happened = type(self)._binned(rows.labels(y_true), self._checked(rows.mean))
+        sums = sums_of_bins(probabilities, happened, rows.weights, self.num_bins)
+        for variable, of_batch in zip((self.gaps, self.counts), sums, strict=True):
+            variable.assign_add(tf.cast(of_batch, self.dtype))
 
     def result(self) -> tf.Tensor:
-        """The expected calibration error of all rows so far, averaged over groups."""
-        gaps, counts = (tf.convert_to_tensor(variable) for variable in (self.gaps, self.counts))
-        return tf.math.divide_no_nan(tf.reduce_sum(tf.abs(gaps)), tf.reduce_sum(counts))
+        """The error of all rows so far."""
+        return type(self)._error(*(tf.convert_to_tensor(variable) for variable in (self.gaps, self.counts)))
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "num_bins": self.num_bins}
-
-    def _binned(self, mean: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Probabilities, and whether that which they are for happened, both `(n, groups)`. Of the top one here."""
-        right = tf.argmax(mean, axis=-1, output_type=labels.dtype) == labels
-        return tf.reduce_max(mean, axis=-1, keepdims=True), right[:, tf.newaxis]
+    def _checked(self, probabilities: tf.Tensor) -> tf.Tensor:
+        """The probabilities `(n, classes)`, or a ValueError if they do not fit the metric."""
+        return probabilities
 
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
@@ -82,9 +76,9 @@ class ExpectedCalibrationError(BinnedGaps):
     `tfp_bnn.metrics.expected_calibration_error` with `binning="width"`, batch by batch.
 
     Args:
-        num_bins: the number of bins, at least 1.
-        name: of the metric in logs.
-        dtype: of its state: float32 unless float64 is asked for.
+        num_bins: Number of bins, at least 1.
+        name: Name of the metric in logs, "expected_calibration_error" by default.
+        dtype: Dtype of the state: float32 unless float64 is asked for.
 
     Example:
         >>> import tfp_bnn
@@ -94,9 +88,6 @@ class ExpectedCalibrationError(BinnedGaps):
         0.35
     """
 
-    def __init__(self, num_bins: int = 15, name: str = "expected_calibration_error", dtype: Any = None) -> None:
-        super().__init__(num_bins, 1, name, dtype)
-
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
 class MaximumCalibrationError(BinnedGaps):
@@ -105,9 +96,9 @@ class MaximumCalibrationError(BinnedGaps):
     `tfp_bnn.metrics.maximum_calibration_error` with `binning="width"`, batch by batch.
 
     Args:
-        num_bins: the number of bins, at least 1.
-        name: of the metric in logs.
-        dtype: of its state: float32 unless float64 is asked for.
+        num_bins: Number of bins, at least 1.
+        name: Name of the metric in logs, "maximum_calibration_error" by default.
+        dtype: Dtype of the state: float32 unless float64 is asked for.
 
     Example:
         >>> import tfp_bnn
@@ -117,13 +108,7 @@ class MaximumCalibrationError(BinnedGaps):
         0.6
     """
 
-    def __init__(self, num_bins: int = 15, name: str = "maximum_calibration_error", dtype: Any = None) -> None:
-        super().__init__(num_bins, 1, name, dtype)
-
-    def result(self) -> tf.Tensor:
-        """The largest gap of all bins so far."""
-        gaps, counts = (tf.convert_to_tensor(variable) for variable in (self.gaps, self.counts))
-        return tf.reduce_max(tf.math.divide_no_nan(tf.abs(gaps), counts))
+    _error = staticmethod(largest_gap)
 
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
@@ -133,10 +118,10 @@ class ClasswiseCalibrationError(BinnedGaps):
     `tfp_bnn.metrics.classwise_calibration_error` with `binning="width"`, batch by batch.
 
     Args:
-        num_classes: the number of classes, 2 for a single probability.
-        num_bins: the number of bins, at least 1.
-        name: of the metric in logs.
-        dtype: of its state: float32 unless float64 is asked for.
+        num_classes: Number of classes, 2 for a single probability.
+        num_bins: Number of bins, at least 1.
+        name: Name of the metric in logs, "classwise_calibration_error" by default.
+        dtype: Dtype of the state: float32 unless float64 is asked for.
 
     Example:
         >>> import tfp_bnn
@@ -146,22 +131,20 @@ class ClasswiseCalibrationError(BinnedGaps):
         0.35
     """
 
-    def __init__(
-        self, num_classes: int, num_bins: int = 15, name: str = "classwise_calibration_error", dtype: Any = None
-    ) -> None:
+    _arguments: tuple[str, ...] = ("num_classes", "num_bins")
+    _binned = staticmethod(each_class)
+
+    def __init__(self, num_classes: int, num_bins: int = 15, name: str | None = None, dtype: Any = None) -> None:
         if not is_integer(num_classes) or num_classes < 2:
             raise ValueError(f"`num_classes` must be an integer of at least 2, but got {num_classes!r}.")
-        super().__init__(num_bins, int(num_classes), name, dtype)
+        super().__init__(num_bins, name, dtype, num_groups=int(num_classes))
         self.num_classes = int(num_classes)
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "num_classes": self.num_classes}
-
-    def _binned(self, mean: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        if mean.shape[-1] != self.num_classes:
+    def _checked(self, probabilities: tf.Tensor) -> tf.Tensor:
+        """The probabilities `(n, classes)`, or a ValueError if they have another number of classes."""
+        if probabilities.shape[-1] != self.num_classes:
             raise ValueError(
                 f"{self.name!r} was made with num_classes={self.num_classes}, but the predictions have "
-                f"{mean.shape[-1]} classes."
+                f"{probabilities.shape[-1]} classes."
             )
-        return mean, tf.one_hot(labels, self.num_classes)
+        return probabilities

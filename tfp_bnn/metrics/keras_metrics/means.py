@@ -1,67 +1,63 @@
 """Keras metrics that are means over rows: proper scores of class probabilities, and their uncertainty in nats.
 
-`y_pred` is `(n, classes)`, or `(samples, n, classes)`, which is averaged over samples first; never logits. Of a single
-class, as the likelihood "bernoulli" gives it, it is the probability of the second of two. In `model.compile(metrics=
-[...])` of a variational model it is that of one draw of the weights, so that the results tell of single draws, not of
-the predictive distribution: its entropy is then the expected entropy. `y_true` are integers, `(n,)` or `(n, 1)`, or
-one-hot; metrics that need no labels take None. `sample_weight`, `(n,)`, weights rows; rows of weight 0 may hold
-anything.
+`y_pred` is `(n, classes)`, or `(samples, n, classes)`, which is averaged over samples first; never logits. A single
+class, as of the likelihood "bernoulli", is the probability of the second of two. In `model.compile(metrics=[...])` of a
+variational model, predictions come from one draw of the weights. The results are then those of single draws, not of the
+predictive distribution: the entropy, for example, estimates the expected entropy. `y_true` holds integers, `(n,)` or
+`(n, 1)`, or one-hot rows; metrics that need no labels take None. `sample_weight`, `(n,)`, weights rows; rows of weight
+0 may hold anything.
 
-Values are computed in float64; what is summed up is kept in float32, unless `dtype="float64"`. The result before any
-row is 0, as of other Keras metrics.
+Values are computed in float64. Their sums are kept in float32, or in float64 with `dtype="float64"`. The result before
+any row is 0, as for other Keras metrics.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfp_bnn.metrics.classification import PROBABILITY_FLOOR
-from tfp_bnn.metrics.keras_metrics.rows import ClassRows, state_dtype
-from tfp_bnn.metrics.keras_metrics.scores import uncertainty
+from tfp_bnn.core.layer_tree import better
+from tfp_bnn.metrics.arrays import Array
+from tfp_bnn.metrics.classification import brier_of_rows, nll_of_rows
+from tfp_bnn.metrics.keras_metrics.rows import ClassRows
+from tfp_bnn.metrics.keras_metrics.shells import RowMean
 
 
-class RowMean(keras.metrics.Mean):
-    """The weighted mean over rows of a value of each. Abstract.
+class LabelMean(RowMean):
+    """The mean over rows of a core of labels and averaged probabilities. Abstract."""
 
-    Args:
-        name: of the metric in logs.
-        dtype: of its state: float32 unless float64 is asked for.
-    """
+    _core: Callable[[Array, Array], Array]
 
-    def __init__(self, name: str, dtype: Any = None) -> None:
-        super().__init__(name=name, dtype=state_dtype(dtype))
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Adds a batch.
-
-        Args:
-            y_true: labels, or None where the metric needs none.
-            y_pred: `(n, classes)` or `(samples, n, classes)`.
-            sample_weight: `(n,)`, or None.
-
-        Raises:
-            ValueError: for shapes that do not fit, labels out of range, or values that are not probabilities.
-        """
+    def _values(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """The values and the weights of the rows, both `(n,)`, float64."""
         rows = ClassRows.of(y_pred, sample_weight)
-        super().update_state(self._values(y_true, rows), rows.weights)
+        return type(self)._core(rows.labels(y_true), rows.mean), rows.weights
 
-    def _values(self, y_true: Any, rows: ClassRows) -> tf.Tensor:
-        """One number per row, `(n,)`."""
-        raise NotImplementedError
+
+class UncertaintyMean(RowMean):
+    """The mean over rows of one of `tfp_bnn.metrics.uncertainty.SCORES`. Abstract. Labels are ignored."""
+
+    _score: str
+
+    def _values(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """The values and the weights of the rows, both `(n,)`, float64."""
+        rows = ClassRows.of(y_pred, sample_weight)
+        return rows.uncertainty(self._score), rows.weights
 
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
-class NegativeLogLikelihood(RowMean):
+@better("down")
+class NegativeLogLikelihood(LabelMean):
     """The negative log-likelihood, -mean(log p(label)), in nats per row; `tfp_bnn.metrics.nll` batch by batch.
 
-    A probability below 1.2e-38 counts as that number. Of samples it is that of the predictive distribution.
+    A probability below 1.2e-38 counts as that number. Given samples, it is that of the predictive distribution.
 
     Args:
-        name: of the metric in logs.
-        dtype: of its state: float32 unless float64 is asked for.
+        name: Name of the metric in logs, "negative_log_likelihood" by default.
+        dtype: Dtype of the state: float32 unless float64 is asked for.
 
     Example:
         >>> import tfp_bnn
@@ -71,25 +67,19 @@ class NegativeLogLikelihood(RowMean):
         0.5108
     """
 
-    _direction = "down"
-
-    def __init__(self, name: str = "negative_log_likelihood", dtype: Any = None) -> None:
-        super().__init__(name, dtype)
-
-    def _values(self, y_true: Any, rows: ClassRows) -> tf.Tensor:
-        at_label = tf.cast(tf.gather(rows.mean, rows.labels(y_true), batch_dims=1), tf.float64)
-        return -tf.math.log(tf.clip_by_value(at_label, PROBABILITY_FLOOR, 1.0))
+    _core = staticmethod(nll_of_rows)
 
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
-class BrierScore(RowMean):
+@better("down")
+class BrierScore(LabelMean):
     """The Brier score, mean over rows of sum over classes of (p - one_hot(label))^2, from 0 to 2.
 
     `tfp_bnn.metrics.brier_score` batch by batch.
 
     Args:
-        name: of the metric in logs.
-        dtype: of its state: float32 unless float64 is asked for.
+        name: Name of the metric in logs, "brier_score" by default.
+        dtype: Dtype of the state: float32 unless float64 is asked for.
 
     Example:
         >>> import tfp_bnn
@@ -99,35 +89,18 @@ class BrierScore(RowMean):
         0.37
     """
 
-    _direction = "down"
-
-    def __init__(self, name: str = "brier_score", dtype: Any = None) -> None:
-        super().__init__(name, dtype)
-
-    def _values(self, y_true: Any, rows: ClassRows) -> tf.Tensor:
-        mean = tf.cast(rows.mean, tf.float64)
-        one_hot = tf.one_hot(rows.labels(y_true), mean.shape[-1], dtype=tf.float64)
-        return tf.reduce_sum(tf.square(mean - one_hot), axis=-1)
-
-
-class UncertaintyMean(RowMean):
-    """The mean over rows of one of the scores of `uncertainty`. Abstract. Labels are not looked at."""
-
-    _score: str
-
-    def _values(self, y_true: Any, rows: ClassRows) -> tf.Tensor:
-        return uncertainty(rows, self._score)
+    _core = staticmethod(brier_of_rows)
 
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
 class PredictiveEntropy(UncertaintyMean):
     """The mean entropy of the (averaged) predictions, in nats: their total uncertainty.
 
-    `tfp_bnn.metrics.predictive_entropy`, averaged over rows. Of one draw it is an estimate of the expected entropy.
+    `tfp_bnn.metrics.predictive_entropy`, averaged over rows. With one draw it estimates the expected entropy.
 
     Args:
-        name: of the metric in logs.
-        dtype: of its state: float32 unless float64 is asked for.
+        name: Name of the metric in logs, "predictive_entropy" by default.
+        dtype: Dtype of the state: float32 unless float64 is asked for.
 
     Example:
         >>> import tfp_bnn
@@ -139,9 +112,6 @@ class PredictiveEntropy(UncertaintyMean):
 
     _score = "entropy"
 
-    def __init__(self, name: str = "predictive_entropy", dtype: Any = None) -> None:
-        super().__init__(name, dtype)
-
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
 class ExpectedEntropy(UncertaintyMean):
@@ -150,8 +120,8 @@ class ExpectedEntropy(UncertaintyMean):
     `tfp_bnn.metrics.expected_entropy`, averaged over rows.
 
     Args:
-        name: of the metric in logs.
-        dtype: of its state: float32 unless float64 is asked for.
+        name: Name of the metric in logs, "expected_entropy" by default.
+        dtype: Dtype of the state: float32 unless float64 is asked for.
 
     Example:
         >>> import tfp_bnn
@@ -163,20 +133,17 @@ class ExpectedEntropy(UncertaintyMean):
 
     _score = "expected_entropy"
 
-    def __init__(self, name: str = "expected_entropy", dtype: Any = None) -> None:
-        super().__init__(name, dtype)
-
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
 class MutualInformation(UncertaintyMean):
     """The mean mutual information of label and weights, in nats: the epistemic part of the uncertainty.
 
-    `tfp_bnn.metrics.mutual_information`, averaged over rows. It needs samples, `(samples, n, classes)`: a compiled
-    model gives its metrics one draw only, which has none, and is refused.
+    `tfp_bnn.metrics.mutual_information`, averaged over rows. It needs samples, `(samples, n, classes)`. A compiled
+    model gives its metrics a single draw, which is refused.
 
     Args:
-        name: of the metric in logs.
-        dtype: of its state: float32 unless float64 is asked for.
+        name: Name of the metric in logs, "mutual_information" by default.
+        dtype: Dtype of the state: float32 unless float64 is asked for.
 
     Example:
         >>> import tfp_bnn
@@ -188,9 +155,6 @@ class MutualInformation(UncertaintyMean):
 
     _score = "mutual_information"
 
-    def __init__(self, name: str = "mutual_information", dtype: Any = None) -> None:
-        super().__init__(name, dtype)
-
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
 class ClassVariance(UncertaintyMean):
@@ -199,8 +163,8 @@ class ClassVariance(UncertaintyMean):
     `tfp_bnn.metrics.class_variance`, averaged over rows. It needs samples, `(samples, n, classes)`.
 
     Args:
-        name: of the metric in logs.
-        dtype: of its state: float32 unless float64 is asked for.
+        name: Name of the metric in logs, "class_variance" by default.
+        dtype: Dtype of the state: float32 unless float64 is asked for.
 
     Example:
         >>> import tfp_bnn
@@ -212,9 +176,6 @@ class ClassVariance(UncertaintyMean):
 
     _score = "variance"
 
-    def __init__(self, name: str = "class_variance", dtype: Any = None) -> None:
-        super().__init__(name, dtype)
-
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
 class ExpectedErrorRate(UncertaintyMean):
@@ -223,8 +184,8 @@ class ExpectedErrorRate(UncertaintyMean):
     `tfp_bnn.metrics.expected_error_rate` batch by batch.
 
     Args:
-        name: of the metric in logs.
-        dtype: of its state: float32 unless float64 is asked for.
+        name: Name of the metric in logs, "expected_error_rate" by default.
+        dtype: Dtype of the state: float32 unless float64 is asked for.
 
     Example:
         >>> import tfp_bnn
@@ -235,6 +196,3 @@ class ExpectedErrorRate(UncertaintyMean):
     """
 
     _score = "expected_error"
-
-    def __init__(self, name: str = "expected_error_rate", dtype: Any = None) -> None:
-        super().__init__(name, dtype)

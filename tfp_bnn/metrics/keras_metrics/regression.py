@@ -1,12 +1,12 @@
 """Keras metrics of the predictive distribution of numbers, from draws of the target.
 
-`y_pred` is `(samples, n, outputs)`: draws of the target with its noise, as from `predictive.distribution().sample(S)`.
-A compiled model gives its metrics one draw of the means only, which is refused: these metrics are for callbacks and
-evaluation loops. `y_true` is `(n, outputs)`, or `(n,)` for one output. `sample_weight`, `(n,)`, weights rows; rows of
-weight 0 may hold anything.
+`y_pred` is `(samples, n, outputs)`: draws of the target including its noise, as from
+`predictive.distribution().sample(S)`. A compiled model gives its metrics a single draw of the means, which is refused:
+these metrics are for callbacks and evaluation loops. `y_true` is `(n, outputs)`, or `(n,)` for one output.
+`sample_weight`, `(n,)`, weights rows; rows of weight 0 may hold anything.
 
-Values are computed in float64; what is summed up is kept in float32, unless `dtype="float64"`. The result before any
-row is 0. (`keras.metrics.RootMeanSquaredError` takes the predictive means.)
+Values are computed in float64. Their sums are kept in float32, or in float64 with `dtype="float64"`. The result before
+any row is 0. (`keras.metrics.RootMeanSquaredError` takes the predictive means.)
 """
 
 from __future__ import annotations
@@ -17,36 +17,24 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_bnn.metrics.keras_metrics.rows import require, state_dtype, target_rows
+from tfp_bnn.core.layer_tree import better
+from tfp_bnn.metrics.arrays import ratio
+from tfp_bnn.metrics.intervals import is_below, is_inside, mean_deviation, width_of
+from tfp_bnn.metrics.keras_metrics.rows import require, target_rows
+from tfp_bnn.metrics.keras_metrics.shells import RowMean, Shell
+from tfp_bnn.metrics.regression import crps_of_entries
 from tfp_bnn.metrics.validation import share
 
 
-class TargetMean(keras.metrics.Mean):
-    """The weighted mean over rows and outputs of a value of each. Abstract.
+class TargetMean(RowMean):
+    """The mean over rows and outputs of a core of targets and their samples. Abstract."""
 
-    Args:
-        name: of the metric in logs.
-        dtype: of its state: float32 unless float64 is asked for.
-    """
-
-    def __init__(self, name: str, dtype: Any = None) -> None:
-        super().__init__(name=name, dtype=state_dtype(dtype))
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Adds a batch.
-
-        Args:
-            y_true: `(n, outputs)`, or `(n,)` for one output.
-            y_pred: `(samples, n, outputs)`.
-            sample_weight: `(n,)`, or None.
-
-        Raises:
-            ValueError: for shapes that do not fit.
-        """
+    def _values(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """The values, averaged over outputs, and the weights of the rows, both `(n,)`, float64."""
         targets, samples, weights = target_rows(y_true, y_pred, sample_weight)
-        super().update_state(tf.reduce_mean(self._values(targets, samples), axis=-1), weights)
+        return tf.reduce_mean(self._entries(targets, samples), axis=-1), weights
 
-    def _values(self, targets: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
+    def _entries(self, targets: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
         """One number per row and output, `(n, outputs)`, float64."""
         raise NotImplementedError
 
@@ -55,35 +43,33 @@ class CentralInterval(TargetMean):
     """A score of the central interval between two quantiles of the samples. Abstract.
 
     Args:
-        level: the share of the distribution that the interval holds, above 0 and below 1.
-        name: of the metric in logs.
-        dtype: of its state: float32 unless float64 is asked for.
+        level: Share of the distribution that the interval holds, above 0 and up to 1.
+        name: Name of the metric in logs.
+        dtype: Dtype of the state: float32 unless float64 is asked for.
     """
 
-    def __init__(self, level: float, name: str, dtype: Any = None) -> None:
+    _arguments: tuple[str, ...] = ("level",)
+
+    def __init__(self, level: float = 0.9, name: str | None = None, dtype: Any = None) -> None:
         super().__init__(name, dtype)
         self.level = share("level", level)
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "level": self.level}
-
-    def _ends(self, samples: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _ends(self, samples: tf.Tensor) -> list[tf.Tensor]:
+        """The lower and the upper ends of the intervals, `(n, outputs)`."""
         tail = (1.0 - self.level) / 2.0
-        lower, upper = tf.unstack(_quantiles(samples, [tail, 1.0 - tail]))
-        return lower, upper
+        return list(tf.unstack(_quantiles(samples, [tail, 1.0 - tail])))
 
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
 class IntervalCoverage(CentralInterval):
     """The fraction of targets in the central interval of their samples, ends included.
 
-    `tfp_bnn.metrics.interval_coverage` batch by batch, of the quantiles that `np.quantile` interpolates.
+    `tfp_bnn.metrics.interval_coverage` batch by batch, between quantiles as interpolated by `np.quantile`.
 
     Args:
-        level: the share of the distribution that the interval holds, up to 1.
-        name: of the metric in logs.
-        dtype: of its state: float32 unless float64 is asked for.
+        level: Share of the distribution that the interval holds, up to 1.
+        name: Name of the metric in logs, "interval_coverage" by default.
+        dtype: Dtype of the state: float32 unless float64 is asked for.
 
     Example:
         >>> import tfp_bnn
@@ -93,24 +79,21 @@ class IntervalCoverage(CentralInterval):
         0.5
     """
 
-    def __init__(self, level: float = 0.9, name: str = "interval_coverage", dtype: Any = None) -> None:
-        super().__init__(level, name, dtype)
-
-    def _values(self, targets: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
-        lower, upper = self._ends(samples)
-        return tf.cast((lower <= targets) & (targets <= upper), tf.float64)
+    def _entries(self, targets: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
+        """Whether each target is in its interval, `(n, outputs)`."""
+        return is_inside(targets, *self._ends(samples))
 
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
 class IntervalWidth(CentralInterval):
     """The mean width of the central interval of the samples, in the units of the targets.
 
-    `tfp_bnn.metrics.interval_width` batch by batch, of the quantiles that `np.quantile` interpolates.
+    `tfp_bnn.metrics.interval_width` batch by batch, between quantiles as interpolated by `np.quantile`.
 
     Args:
-        level: the share of the distribution that the interval holds, up to 1.
-        name: of the metric in logs.
-        dtype: of its state: float32 unless float64 is asked for.
+        level: Share of the distribution that the interval holds, up to 1.
+        name: Name of the metric in logs, "interval_width" by default.
+        dtype: Dtype of the state: float32 unless float64 is asked for.
 
     Example:
         >>> import tfp_bnn
@@ -120,24 +103,22 @@ class IntervalWidth(CentralInterval):
         1.0
     """
 
-    def __init__(self, level: float = 0.9, name: str = "interval_width", dtype: Any = None) -> None:
-        super().__init__(level, name, dtype)
-
-    def _values(self, targets: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
-        lower, upper = self._ends(samples)
-        return upper - lower
+    def _entries(self, targets: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
+        """The width of each interval, `(n, outputs)`."""
+        return width_of(*self._ends(samples))
 
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
+@better("down")
 class ContinuousRankedProbabilityScore(TargetMean):
     """The continuous ranked probability score (CRPS) of samples, mean |x_i - y| - mean |x_i - x_j| / 2.
 
     `tfp_bnn.metrics.crps` batch by batch, in the units of the targets.
 
     Args:
-        fair: whether the score is to be unbiased in the number of samples; needs two of them.
-        name: of the metric in logs.
-        dtype: of its state: float32 unless float64 is asked for.
+        fair: Whether the score is unbiased in the number of samples, which needs at least two.
+        name: Name of the metric in logs, "continuous_ranked_probability_score" by default.
+        dtype: Dtype of the state: float32 unless float64 is asked for.
 
     Example:
         >>> import tfp_bnn
@@ -147,37 +128,31 @@ class ContinuousRankedProbabilityScore(TargetMean):
         0.5
     """
 
-    _direction = "down"
+    _arguments: tuple[str, ...] = ("fair",)
 
-    def __init__(self, fair: bool = True, name: str = "continuous_ranked_probability_score", dtype: Any = None) -> None:
+    def __init__(self, fair: bool = True, name: str | None = None, dtype: Any = None) -> None:
         super().__init__(name, dtype)
         self.fair = bool(fair)
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "fair": self.fair}
-
-    def _values(self, targets: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
-        number = tf.shape(samples)[0]
+    def _entries(self, targets: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
+        """The score of each target, `(n, outputs)`."""
         if self.fair:
-            require(number > 1, "A fair CRPS needs at least 2 samples, but got 1. Draw more, or pass `fair=False`.")
-        errors = tf.sort(samples - targets, axis=0)
-        count = tf.cast(number, tf.float64)
-        ranks = 2.0 * tf.range(count, dtype=tf.float64) - count + 1.0
-        spread = tf.einsum("s,sno->no", ranks, errors) / (count * (count - 1.0 if self.fair else count))
-        return tf.reduce_mean(tf.abs(errors), axis=0) - spread
+            enough = tf.shape(samples)[0] > 1
+            require(enough, "A fair CRPS needs at least 2 samples, but got 1. Draw more, or pass `fair=False`.")
+        return crps_of_entries(targets, samples, self.fair)
 
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
-class QuantileCalibrationError(keras.metrics.Metric):
+@better("down")
+class QuantileCalibrationError(Shell):
     """The calibration error of quantiles, mean over levels of |share of targets at or below the quantile - level|.
 
-    `tfp_bnn.metrics.quantile_calibration_error` batch by batch, of the quantiles that `np.quantile` interpolates.
+    `tfp_bnn.metrics.quantile_calibration_error` batch by batch, of quantiles as interpolated by `np.quantile`.
 
     Args:
-        levels: of the quantiles, each above 0 and below 1; 0.05, 0.15, ..., 0.95 by default.
-        name: of the metric in logs.
-        dtype: of its state: float32 unless float64 is asked for.
+        levels: Levels of the quantiles, each above 0 and below 1; 0.05, 0.15, ..., 0.95 by default.
+        name: Name of the metric in logs, "quantile_calibration_error" by default.
+        dtype: Dtype of the state: float32 unless float64 is asked for.
 
     Example:
         >>> import tfp_bnn
@@ -187,15 +162,15 @@ class QuantileCalibrationError(keras.metrics.Metric):
         0.25
     """
 
-    _direction = "down"
+    _arguments: tuple[str, ...] = ("levels",)
 
     def __init__(
         self,
         levels: Sequence[float] = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95),
-        name: str = "quantile_calibration_error",
+        name: str | None = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(name=name, dtype=state_dtype(dtype))
+        super().__init__(name, dtype)
         self.levels = [share("levels", level) for level in levels]
         if not self.levels or max(self.levels) == 1:
             raise ValueError(f"`levels` must be one or more numbers above 0 and below 1, but got {levels!r}.")
@@ -206,27 +181,23 @@ class QuantileCalibrationError(keras.metrics.Metric):
         """Adds a batch.
 
         Args:
-            y_true: `(n, outputs)`, or `(n,)` for one output.
-            y_pred: `(samples, n, outputs)`.
-            sample_weight: `(n,)`, or None.
+            y_true: Targets `(n, outputs)`, or `(n,)` for one output.
+            y_pred: Draws of the targets `(samples, n, outputs)`.
+            sample_weight: Weights of the rows `(n,)`, or None.
 
         Raises:
-            ValueError: for shapes that do not fit.
+            ValueError: If shapes do not fit.
         """
         targets, samples, weights = target_rows(y_true, y_pred, sample_weight)
-        below = tf.reduce_mean(tf.cast(targets <= _quantiles(samples, self.levels), tf.float64), axis=-1)
+        below = tf.reduce_mean(is_below(targets, _quantiles(samples, self.levels)), axis=-1)
         self.below.assign_add(tf.cast(tf.linalg.matvec(below, weights), self.dtype))
         self.count.assign_add(tf.cast(tf.reduce_sum(weights), self.dtype))
 
     def result(self) -> tf.Tensor:
         """The error of all rows so far."""
-        shares = tf.convert_to_tensor(self.below) / self.count
-        error = tf.reduce_mean(tf.abs(shares - tf.constant(self.levels, shares.dtype)))
-        return tf.where(self.count == 0, tf.zeros_like(error), error)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "levels": list(self.levels)}
+        below, count = tf.convert_to_tensor(self.below), tf.convert_to_tensor(self.count)
+        error = mean_deviation(ratio(below, count), tf.constant(self.levels, below.dtype))
+        return tf.where(count == 0, tf.zeros_like(error), error)
 
 
 def _quantiles(samples: tf.Tensor, levels: Sequence[float]) -> tf.Tensor:

@@ -1,7 +1,7 @@
 """What the Keras metrics accept: batches of predictions and targets, in a compiled step as well as outside of one.
 
 Rows of weight 0, such as the padding of a partial batch, may hold anything: harmless values take their place. NaN in
-other rows makes the result NaN. What else cannot be right is refused with a ValueError, which in a compiled step is an
+other rows makes the result NaN. Other invalid values are refused with a ValueError, which in a compiled step is an
 assertion that fails (`fit` of a variational model turns it into a ValueError again).
 """
 
@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from tfp_bnn.core.layer_tree import mask_of
+from tfp_bnn.metrics.uncertainty import SCORES, SCORES_OF_SEVERAL_SAMPLES, mean_of_samples
 from tfp_bnn.metrics.validation import SUM_TOLERANCE
 
 
@@ -22,9 +23,10 @@ class ClassRows:
     """Class probabilities of n rows.
 
     Attributes:
-        samples: `(samples, n, classes)`, float32 or float64; one sample where the predictions had no axis of them.
-        weights: `(n,)`, float64, of each row.
-        one_draw: whether the predictions had no axis of samples.
+        samples: Class probabilities `(samples, n, classes)`, float32 or float64; one sample if the predictions had no
+            axis of samples.
+        weights: Weights of the rows `(n,)`, float64.
+        one_draw: Whether the predictions had no axis of samples.
     """
 
     samples: tf.Tensor
@@ -33,12 +35,12 @@ class ClassRows:
 
     @classmethod
     def of(cls, y_pred: Any, sample_weight: Any = None) -> ClassRows:
-        """Takes `(n, classes)` or `(samples, n, classes)`; of a single class, it is the probability of the second."""
+        """Takes `(n, classes)` or `(samples, n, classes)`; a single class is the probability of the second of two."""
         p = floating(y_pred)
         if p.shape.rank not in (2, 3) or p.shape[-1] is None:
             raise ValueError(
                 "Predictions must be probabilities of shape (n, classes) or (samples, n, classes), but got "
-                f"{tuple(p.shape) if p.shape.rank is not None else 'an unknown shape'}."
+                f"{shape_of(p)}."
             )
         one_draw = p.shape.rank == 2
         samples = p[tf.newaxis] if one_draw else p
@@ -60,10 +62,24 @@ class ClassRows:
     @property
     def mean(self) -> tf.Tensor:
         """The probabilities averaged over samples, `(n, classes)`, in the dtype of the samples."""
-        return tf.cast(tf.reduce_mean(tf.cast(self.samples, tf.float64), axis=0), self.samples.dtype)
+        return tf.cast(mean_of_samples(self.samples), self.samples.dtype)
+
+    def uncertainty(self, score: str) -> tf.Tensor:
+        """One of `SCORES` for each row, `(n,)`, float64, never below 0.
+
+        Raises:
+            ValueError: If there is a single draw and the score is 0 for any single draw.
+        """
+        if self.one_draw and score in SCORES_OF_SEVERAL_SAMPLES:
+            raise ValueError(
+                f"The {score.replace('_', ' ')} needs samples, predictions of shape (samples, n, classes), but got (n, "
+                "classes): for a single draw it is 0. A compiled model gives its metrics one draw only; update this "
+                "metric with the `samples` of `posterior_predictive` instead."
+            )
+        return SCORES[score](self.samples)
 
     def labels(self, y_true: Any) -> tf.Tensor:
-        """The labels as int32 `(n,)`: from integers (or whole numbers) `(n,)` or `(n, 1)`, or from one-hot rows."""
+        """The labels as int32 `(n,)`, given as integers or whole numbers `(n,)` or `(n, 1)`, or as one-hot rows."""
         number = self.samples.shape[-1]
         y = tf.convert_to_tensor(y_true)
         one_hot = y.shape.rank == 2 and y.shape[-1] == number
@@ -72,7 +88,7 @@ class ClassRows:
         if not one_hot and y.shape.rank != 1:
             raise ValueError(
                 f"Labels must be integers of shape (n,) or (n, 1), or one-hot of shape (n, {number}), but got "
-                f"{tuple(y.shape) if y.shape.rank is not None else 'an unknown shape'}."
+                f"{shape_of(y)}."
             )
         check_rows(y, self.samples.shape[1])
         counted = self.weights > 0
@@ -102,13 +118,13 @@ def target_rows(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[tf.Tensor
     """Targets `(n, outputs)`, samples of them `(samples, n, outputs)` and weights of rows `(n,)`, all float64.
 
     Raises:
-        ValueError: for predictions without an axis of samples, or targets that do not fit them.
+        ValueError: If predictions have no axis of samples, or targets do not fit them.
     """
     samples = tf.cast(floating(y_pred), tf.float64)
     if samples.shape.rank != 3:
         raise ValueError(
             "Predictions must be draws of the target, of shape (samples, n, outputs), but got "
-            f"{tuple(samples.shape) if samples.shape.rank is not None else 'an unknown shape'}. A compiled model gives "
+            f"{shape_of(samples)}. A compiled model gives "
             "its metrics one draw only: update this metric with draws of the predictive distribution instead."
         )
     y = tf.cast(tf.convert_to_tensor(y_true), tf.float64)
@@ -116,8 +132,8 @@ def target_rows(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[tf.Tensor
         y = y[:, tf.newaxis]
     if y.shape.rank != 2 or y.shape[-1] != samples.shape[-1]:
         raise ValueError(
-            f"Targets of shape {tuple(y.shape) if y.shape.rank is not None else 'unknown'} do not fit predictions of "
-            f"shape {tuple(samples.shape)}: expected (n, {samples.shape[-1]})."
+            f"Targets of shape {shape_of(y)} do not fit predictions of shape {shape_of(samples)}: expected (n, "
+            f"{samples.shape[-1]})."
         )
     check_rows(y, samples.shape[1])
     weights = row_weights(y_pred, sample_weight, tf.shape(samples)[1])
@@ -140,14 +156,19 @@ def floating(values: Any) -> tf.Tensor:
     return tensor if tensor.dtype in (tf.float32, tf.float64) else tf.cast(tensor, tf.float32)
 
 
+def shape_of(tensor: tf.Tensor) -> str:
+    """The static shape of a tensor, for messages."""
+    return str(tuple(tensor.shape)) if tensor.shape.rank is not None else "an unknown shape"
+
+
 def check_rows(targets: tf.Tensor, number: int | None) -> None:
-    """Refuses another number of targets than of predictions, where both are known."""
+    """Raises a ValueError if there are more or fewer targets than predictions; a number that is not known passes."""
     if targets.shape[0] is not None and number is not None and targets.shape[0] != number:
         raise ValueError(f"There are {targets.shape[0]} targets for {number} predictions. Expected one for each.")
 
 
 def require(condition: tf.Tensor, message: str) -> None:
-    """Raises a ValueError, or in a compiled step makes an assertion fail, unless the condition holds."""
+    """Raises a ValueError unless the condition holds; in a compiled step an assertion fails instead."""
     if not tf.executing_eagerly():
         tf.debugging.Assert(condition, [message])
     elif not bool(condition):
@@ -155,6 +176,6 @@ def require(condition: tf.Tensor, message: str) -> None:
 
 
 def state_dtype(dtype: Any) -> str:
-    """Of the variables of a metric: float32 unless float64 is asked for, whatever the precision of the model."""
+    """The dtype of the state of a metric: float32 unless float64 is asked for, for any precision of the model."""
     policy = keras.dtype_policies.get(dtype or keras.config.floatx())
     return "float64" if policy.compute_dtype == "float64" else "float32"
