@@ -176,7 +176,7 @@ class LowRankNormalDistribution(tfd.Distribution):
         prefix = w.shape[: len(w.shape) - len(self.loc.shape)]
         z = tf.reshape((w - self.loc) / self.scale, [*prefix, self._size])
         padded = tf.pad(z, [[0, 0]] * len(prefix) + [[0, self.factor.shape[-1]]])
-        # The residual of [z; 0] after projection on [V; I]. Its squared length is the Mahalanobis distance, exactly.
+        # The residual of [z; 0] on [V; I]: its squared length is the Mahalanobis distance, without cancellation.
         residual = padded - tf.linalg.matvec(q, tf.linalg.matvec(q, padded, transpose_a=True))
         return -0.5 * (self._size * _LOG_2_PI + tf.reduce_sum(residual**2, axis=-1)) - self._log_scale(r)
 

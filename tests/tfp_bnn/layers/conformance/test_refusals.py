@@ -151,7 +151,9 @@ def test_distributions_exist_once_the_layer_is_built(case):
         "kl_terms",
         *(f"{prefix}_{role}" for prefix in prefixes for role in ("prior", "posterior")),
     ):
-        with pytest.raises(ValueError, match=f"`{attribute}` of the layer 'unbuilt' exists only once the layer is built"):
+        with pytest.raises(
+            ValueError, match=f"`{attribute}` of the layer 'unbuilt' exists only once the layer is built"
+        ):
             getattr(layer, attribute)() if attribute.startswith("kl") else getattr(layer, attribute)
 
 
