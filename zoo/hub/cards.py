@@ -1,6 +1,6 @@
-"""Model cards, made from the files of an artifact and read back: no number in a card is typed by hand.
+"""Model cards, generated from the files of an artifact: no number in a card is typed by hand.
 
-Imports no TensorFlow: `tfp-bnn show` reads only this.
+This module does not import TensorFlow, because `tfp-bnn show` imports only this.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from zoo.hub.manifest import locate, parse_json, read_verified, require
 
 
 def read_artifact(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The verified `config`, `metrics`, `card` and `golden` arrays of an artifact, without building the model.
+    """Reads the verified `config`, `metrics`, `card` and `golden` arrays of an artifact, without building the model.
 
     Args:
-        name_or_path: a name of the zoo, or else the path of an artifact's folder.
+        name_or_path: Name of a model of the zoo, or path of an artifact's folder.
 
     Raises:
-        ValueError: for an unknown name (names the nearest), or when any file is missing, changed or malformed.
+        ValueError: If the name is unknown (the message gives the nearest), or a file is missing, changed or malformed.
     """
     folder, entry = locate(name_or_path)
     files = read_verified(folder, entry)
@@ -40,14 +40,14 @@ def read_artifact(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def parse_tensors(data: bytes, what: str) -> dict[str, npt.NDArray[Any]]:
-    """Parses safetensors that may come from anywhere.
+    """Parses safetensors from an untrusted source.
 
     Args:
-        data: the bytes of a file.
-        what: it is, for messages.
+        data: Bytes of a file.
+        what: Description of the data in messages.
 
     Raises:
-        ValueError: when they are not safetensors of NumPy dtypes.
+        ValueError: If they are not safetensors of NumPy dtypes.
     """
     try:
         return safetensors.numpy.load(data)
@@ -58,13 +58,13 @@ def parse_tensors(data: bytes, what: str) -> dict[str, npt.NDArray[Any]]:
 def model_card(
     config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: str, arrays: Mapping[str, npt.NDArray[Any]]
 ) -> str:
-    """The card of an artifact as Markdown.
+    """Returns the card of an artifact as Markdown.
 
     Args:
-        config: the contents of `config.json`.
-        metrics: the contents of `metrics.json`.
-        recipe: the text of `recipe.yaml`.
-        arrays: the weight distributions.
+        config: Contents of `config.json`.
+        metrics: Contents of `metrics.json`.
+        recipe: Text of `recipe.yaml`.
+        arrays: Weight distributions, as arrays by name.
 
     Returns:
         Markdown, ending in a newline.
@@ -92,21 +92,21 @@ def model_card(
     if "fine_tuning" in data:
         parts += ["## Fine-tuning\n", _fine_tuning_section(data["fine_tuning"], data.get("dataset"), arrays)]
     if recipe:
-        # One that was changed for this run is found in this folder only.
+        # A recipe that was changed for this run is only in this folder.
         source = "recipe.yaml" if yaml.safe_load(recipe)["overrides"] else config["name"]
         parts += ["## Recipe\n", f"`tfp-bnn train {source}` runs it:\n", f"```yaml\n{recipe}```\n"]
     return "\n".join(parts)
 
 
 def posterior_statistics(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, float]:
-    """What all Bayesian weights are like: a near-delta posterior, or one that is the prior, is visible at a glance.
+    """Returns statistics of all Bayesian weights, which reveal a posterior that is nearly a point or the prior.
 
     Args:
-        arrays: the weight distributions.
+        arrays: Weight distributions, as arrays by name.
 
     Returns:
-        `median_scale`, in the unit of the weights; `median_signal_to_noise`, of |mean| / scale; `active_fraction`, the
-        share of weights with |mean| > scale.
+        `median_scale`, in the unit of the weights; `median_signal_to_noise`, the median of |mean| / scale; and
+        `active_fraction`, the share of weights with |mean| > scale.
     """
     kernels = [name.removesuffix("/loc") for name in arrays if name.endswith("/loc")]
     scales = np.concatenate([arrays[f"{name}/scale"].ravel() for name in kernels])
@@ -187,11 +187,11 @@ def _fine_tuning_section(how: Mapping[str, Any], dataset: str | None, arrays: Ma
 
 
 def fine_tuning_command(how: Mapping[str, Any], dataset: str) -> str:
-    """The command line that fine-tunes a model again.
+    """Returns the command line that repeats a fine-tuning.
 
     Args:
-        how: as `zoo.fine_tune` writes it down.
-        dataset: its name.
+        how: Description written by `zoo.fine_tune`.
+        dataset: Name of the dataset.
     """
     words = ["tfp-bnn", "finetune", how["source"], "--dataset", dataset]
     if how["inflate"] is None:
