@@ -48,12 +48,12 @@ class Measurement:
 
     @property
     def has_classes(self) -> bool:
-        """Whether a target is one class of several; not for regression, nor for several yes-or-no labels at once."""
+        """Whether a target is one class of several; False for regression and for multi-label targets."""
         return self.predictive.likelihood.task == "classification" and not self._has_several_labels
 
     @cached_property
     def scores(self) -> dict[str, float]:
-        """Those of `tfp_bnn.predictive.score`; for several labels at once `nll`, `entropy`, `mutual_information`."""
+        """Scores of `tfp_bnn.predictive.score`; for multi-label targets `nll`, `entropy`, `mutual_information`."""
         if self.rows.y is None:
             return score(self.predictive)
         if self._has_several_labels:
@@ -63,14 +63,14 @@ class Measurement:
 
     @cached_property
     def standard_errors(self) -> dict[str, float]:
-        """The Monte Carlo standard errors of the scores, by a jackknife over the draws; none of a single draw."""
+        """Monte Carlo standard errors of the scores, by a jackknife over the draws; empty for a single draw."""
         if self._has_several_labels:
             return {}
         return standard_errors(self.predictive, None if self.rows.y is None else self.targets)
 
     @cached_property
     def targets(self) -> npt.NDArray[Any]:
-        """Classification: labels `(n,)`, integers; of soft labels the most probable class. Else as the means."""
+        """Integer labels `(n,)` for classification (the most probable class of soft labels), else shaped like means."""
         y = np.asarray(self.rows.y)
         if self.predictive.likelihood.task == "regression":
             return y.reshape(self.predictive.mean().shape)
@@ -90,7 +90,7 @@ class Measurement:
 
     @cached_property
     def uncertainties(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Of each row, higher where less certain: `predictive_entropy` and `mutual_information`, or `epistemic_std`."""
+        """Uncertainties of each row by name: `predictive_entropy` and `mutual_information`, or `epistemic_std`."""
         if self.predictive.likelihood.task == "classification":
             entropy, information = self.predictive.entropy(), self.predictive.epistemic()
             return {

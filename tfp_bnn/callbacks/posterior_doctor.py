@@ -158,8 +158,8 @@ class PosteriorDoctor(keras.callbacks.Callback):
         except Exception as error:
             if not self._failed:
                 self._failed = True
-                reason = f"{type(error).__name__}: {error}"
-                warnings.warn(f"PosteriorDoctor could not examine the model: {reason}. Training goes on.", stacklevel=3)
+                reason = f"{type(error).__name__}: {error}. Training continues."
+                warnings.warn(f"PosteriorDoctor could not examine the model: {reason}", stacklevel=3)
             return []
 
     def _lasting(self, found: list[_Symptom]) -> list[_Symptom]:

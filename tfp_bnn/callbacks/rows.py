@@ -18,7 +18,7 @@ from tfp_bnn.core.arguments import is_integer
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Examples in memory.
+    """Examples held in memory.
 
     Attributes:
         x: Inputs of shape `(n, ...)`, or a structure of these for a model with several inputs.
@@ -33,7 +33,7 @@ class Rows:
 
     @cached_property
     def digest(self) -> str:
-        """A fingerprint of all values."""
+        """Fingerprint of all values."""
         return digest_of([*keras.tree.flatten(self.x), *([] if self.y is None else [self.y])])
 
 

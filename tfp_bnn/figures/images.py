@@ -60,7 +60,7 @@ def image_predictions(
         picture, bars = panels[row, 2 * column], panels[row, 2 * column + 1]
         picture.imshow(_for_display(image), cmap="gray_r")
         picture.set_title(plain(title), fontsize=9)
-        # The lowest of its column, below which there is no other.
+        # The lowest image of its column.
         last_row = index + across >= count
         _draw_probabilities(bars, sample_probabilities[:, index], class_names, last_row)
     return figure

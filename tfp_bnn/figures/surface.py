@@ -110,7 +110,7 @@ def _draw_probability(
         return
     best = mean.argmax(axis=-1)
     colours = np.array([matplotlib.colors.to_rgb(COLOURS[index % len(COLOURS)]) for index in range(len(names))])
-    # Of equally probable classes nothing is left but white.
+    # Equally probable classes are white.
     strength = (mean.max(axis=-1, keepdims=True) - 1.0 / len(names)) / (1.0 - 1.0 / len(names))
     image = 1.0 - np.clip(strength, 0.0, 1.0) * (1.0 - colours[best])
     extent = (lines[0][0], lines[0][-1], lines[1][0], lines[1][-1])

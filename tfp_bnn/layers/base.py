@@ -1,4 +1,4 @@
-"""The shared base of all Bayesian layers."""
+"""Base class of all Bayesian layers."""
 
 from __future__ import annotations
 

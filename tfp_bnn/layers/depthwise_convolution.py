@@ -103,7 +103,7 @@ class SeparableConvolution2DFlipout(VariationalLayer, keras.layers.SeparableConv
     }
 
     def transform(self, estimator: Estimator, inputs: tf.Tensor, noise: NoiseSource) -> tf.Tensor:
-        """The two convolutions, one after the other."""
+        """Computes the two convolutions, before the activation."""
         weights = self.variational_weights
         depthwise = DepthwiseConvolution(self.strides, self.padding, self.dilation_rate, self.data_format)
         pointwise = Convolution((1, 1), "valid", (1, 1), self.data_format)

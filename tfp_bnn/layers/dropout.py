@@ -90,7 +90,7 @@ class MCDropout(StochasticLayer):
         return inputs * tf.cast(mask / keep, inputs.dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Shape of the outputs, the same as that of the inputs."""
+        """Returns the shape of the outputs, which is that of the inputs."""
         self._check_rank(input_shape)
         return input_shape
 

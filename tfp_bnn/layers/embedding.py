@@ -116,7 +116,7 @@ class EmbeddingReparameterization(VariationalLayer, keras.layers.Embedding):
         return estimator(self.operation, ids, self.variational_weights["embeddings"], None, noise)
 
     def compute_output_spec(self, inputs: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
-        """Shape and dtype of the outputs."""
+        """Returns shape and dtype of the outputs, as a `keras.KerasTensor`."""
         # The twin's method has no `training` argument.
         return super().compute_output_spec(inputs)
 

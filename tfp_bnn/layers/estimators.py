@@ -1,4 +1,4 @@
-"""Estimators: how the outputs of a layer depend on the draw of its weights while it is trained."""
+"""Estimators, which determine how the outputs of a layer depend on the draw of its weights in training."""
 
 from __future__ import annotations
 

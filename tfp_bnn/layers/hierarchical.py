@@ -155,7 +155,7 @@ class HierarchicalDenseReparameterization(VariationalLayer, keras.layers.Dense):
         self.input_spec = _input_spec(of_inputs[-1])
 
     def compute_output_shape(self, input_shape: Sequence[Sequence[int | None]]) -> tuple[int | None, int]:
-        """Shape of the outputs, `(batch, units)`."""
+        """Returns the shape of the outputs, `(batch, units)`."""
         of_inputs, _ = self._checked(input_shape)
         return (of_inputs[0], self.units)
 

@@ -28,7 +28,7 @@ class LinearOperation:
         return tf.reshape(tf.cast(vector, like.dtype), shape)
 
     def sign_shape(self, tensor: tf.Tensor) -> list[Any]:
-        """Shape of one sign per example and channel of `tensor`, broadcastable against it."""
+        """Returns the shape of one sign per example and channel of `tensor`, broadcastable against it."""
         shape: list[Any] = [1] * len(tensor.shape)
         shape[0] = tf.shape(tensor)[0]
         shape[self.channel_axis] = tensor.shape[self.channel_axis]

@@ -162,7 +162,7 @@ class _LSTM(keras.layers.RNN):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> _LSTM:
-        """The inverse of `get_config`."""
+        """Creates the layer from the output of `get_config`."""
         return cls(**config)
 
     def _initial_bias(self, shape: tuple[int], dtype: Any = None) -> tf.Tensor:
@@ -266,10 +266,10 @@ class LSTMFlipout(VariationalLayer, _LSTM):
         """Computes the outputs under one draw of the weights.
 
         Args:
-            sequences: `(batch, steps, features)`.
+            sequences: Inputs of shape `(batch, steps, features)`.
             initial_state: Initial `h` and `c`, each of shape `(batch, units)`. Default: zeros, or the state of a
                 stateful layer.
-            mask: `(batch, steps)`; where it is False the state stays as it is.
+            mask: Boolean mask of shape `(batch, steps)`. Where it is False, the state is unchanged.
             training: If True, flipout. Otherwise one plain draw of the weights for the whole batch.
 
         Returns:

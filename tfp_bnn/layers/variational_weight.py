@@ -121,13 +121,13 @@ class VariationalWeight:
             return -posterior.entropy() - prior.log_prob(draw)
 
     def hyper_kl(self, noise: NoiseSource) -> tf.Tensor | None:
-        """KL(q(s) || p(s)) in nats of a prior scale s that is inferred for this weight alone; else None."""
+        """KL(q(s) || p(s)) in nats of a prior scale s inferred for this weight alone, float32 scalar, or None."""
         if self.prior_spec.hyperprior is None or self.prior_spec.shared is not None:
             return None
         return self.prior_spec.hyper_kl(self._prior_weights, self._noise_of_scale(noise))
 
     def parameters(self) -> dict[str, np.ndarray]:
-        """Parameters of posterior and learned prior as in the literature: `loc`, `scale`, `prior_scale`; float32."""
+        """Returns the parameters of posterior and learned prior: `loc`, `scale`, `prior_scale`, ...; float32 arrays."""
         prior = {} if self._shared else self.prior_spec.parameters(self._prior_weights)
         return {
             **self.posterior_spec.parameters(self._posterior_weights),

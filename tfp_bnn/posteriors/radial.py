@@ -110,7 +110,7 @@ class RadialDistribution(tfd.Distribution):
         return log_density - self._log_area - tf.reduce_sum(tf.math.log(self.scale))
 
     def _entropy(self) -> tf.Tensor:
-        # That of the radius, which is half-normal, and that of its direction, uniform on a sphere of that radius.
+        # The sum of two entropies: of the half-normal radius, and of the direction, uniform on a sphere of that radius.
         mean_log_radius = -(np.euler_gamma + math.log(2)) / 2
         constant = 0.5 * math.log(math.pi / 2) + 0.5 + (self._size - 1) * mean_log_radius + self._log_area
         return constant + tf.reduce_sum(tf.math.log(self.scale))

@@ -1,4 +1,4 @@
-"""The final activation of a model: likelihoods take logits, but trained classifiers often return probabilities."""
+"""The final activation of a model, which is removed because likelihoods take logits."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def check_graph(model: Any, function: str) -> None:
         function: Name of the calling function in the message, such as `"to_bayesian"`.
 
     Raises:
-        TypeError: For what is no Keras 3 model.
+        TypeError: If the model is not a Keras 3 model.
         ValueError: If the model is subclassed or not built.
     """
     if not isinstance(model, keras.Model):
@@ -200,7 +200,7 @@ class _Rebuilder:
                 f"The layer {operation.name!r} ({type(operation).__name__}) cannot be copied, because it cannot be "
                 f"made from its own config: {error} Give its class a complete `get_config` and `from_config`."
             ) from error
-        # The config of an operation that is no layer may lack its name.
+        # The config of an operation that is not a layer may lack its name.
         copy.name = operation.name
         if isinstance(operation, keras.layers.Layer):
             self._copies.append((operation, copy))

@@ -118,7 +118,7 @@ def to_bayesian(
         Bayes, AAAI, https://arxiv.org/abs/1906.05323
     """
     if isinstance(keras_model, VariationalMixin):
-        raise ValueError(f"The given model is a {type(keras_model).__name__}, and Bayesian already.")
+        raise ValueError(f"The given model is a {type(keras_model).__name__}, which is already Bayesian.")
     check_graph(keras_model, "to_bayesian")
     if len(keras_model.outputs) != 1:
         raise ValueError(several_outputs_message(len(keras_model.outputs)))
@@ -197,7 +197,7 @@ def _choose(model: keras.Model, names: Sequence[str] | str | None) -> set[int]:
             raise ValueError(f"`layers` must be a list of names, 'last' or None, but got {names!r}. Use [{names!r}].")
         return {id(possible[-1])}
     if not names:
-        raise ValueError("`layers` is empty, so that nothing would be Bayesian. Pass None for all layers.")
+        raise ValueError("`layers` is empty: nothing would be Bayesian. Pass None for all layers.")
     chosen = [_named(name, by_path) for name in names]
     for layer in chosen:
         if not _has_twin(layer):
@@ -225,7 +225,7 @@ def _has_twin(layer: keras.Operation) -> bool:
 
 def _supported() -> str:
     names = ", ".join(cls.__name__ for cls in TWINS)
-    return f"These have one, unless with dropout, LoRA or quantized: {names}."
+    return f"These layers have one, unless they use dropout, LoRA or quantization: {names}."
 
 
 def _twin(layer: keras.layers.Layer, prior: Prior, without_activation: bool) -> VariationalLayer:

@@ -16,7 +16,7 @@ Task = Literal["classification", "regression"]
 
 
 class DataMissingError(OSError):
-    """A dataset is known, but its data are not on this machine."""
+    """Error for a known dataset whose data are not on this machine."""
 
 
 SPLIT_NAMES = ("train", "validation", "test")

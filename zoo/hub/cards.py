@@ -159,7 +159,7 @@ def _out_of_distribution_section(metrics: Mapping[str, Any]) -> str:
 
 def _fine_tuning_section(how: Mapping[str, Any], dataset: str | None, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
     lines = []
-    source = "a model that had no name" if how["source"] is None else f"`{how['source']}`"
+    source = "a model without a name" if how["source"] is None else f"`{how['source']}`"
     if how["inflate"] is not None:
         head = "" if how["head_scale"] is None else f", and that of the new head is N(0, {how['head_scale']:g}^2)"
         mix = f". A share of {how['mix']:g} of each prior is N(0, 1) instead" if how["mix"] else ""

@@ -497,7 +497,7 @@ def test_models_that_are_not_built_or_bayesian_already_or_of_several_outputs_are
     with pytest.raises(ValueError, match="not built"):
         to_bayesian(keras.Sequential([L.Dense(2, activation="softmax")]))
     model = to_bayesian(mlp())
-    with pytest.raises(ValueError, match="is a VariationalModel, and Bayesian already"):
+    with pytest.raises(ValueError, match="is a VariationalModel, which is already Bayesian"):
         to_bayesian(model)
     x = keras.Input((4,))
     with pytest.raises(ValueError, match="has 2 outputs"):

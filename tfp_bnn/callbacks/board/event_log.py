@@ -35,7 +35,7 @@ _serial = itertools.count()
 
 
 class EventLogError(OSError):
-    """An event file cannot be written."""
+    """Error for an event file that cannot be written."""
 
 
 class EventLog:
@@ -117,12 +117,12 @@ class EventLog:
         self._add_tensor(step, custom_scalar_metadata.CONFIG_SUMMARY_TAG, metadata, content)
 
     def flush(self) -> None:
-        """Hands everything that was written to the system."""
+        """Flushes the file."""
         with _failures_told(self.folder):
             self._file.flush()
 
     def close(self) -> None:
-        """Ends the file."""
+        """Closes the file."""
         with _failures_told(self.folder):
             self._file.close()
 
@@ -137,7 +137,7 @@ class EventLog:
             self._write(event_pb2.Event(wall_time=time.time(), step=step, session_log=start))
             self._started = True
         event = event_pb2.Event(wall_time=time.time(), step=step)
-        # Some of TensorBoard's functions give protos of TensorFlow, which have the same bytes.
+        # Some of TensorBoard's functions return protos of TensorFlow, which have the same bytes.
         event.summary.MergeFromString(summary.SerializeToString())
         self._write(event)
 

@@ -1,4 +1,4 @@
-"""The figures that show a measurement, each drawn only when it is asked for."""
+"""The figures of a measurement, each drawn only on demand."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Recorder:
                 act(*arguments)
         except EventLogError as error:
             self._given_up = True
-            warnings.warn(f"{error} Training goes on without a log.", stacklevel=3)
+            warnings.warn(f"{error} Training continues without a log.", stacklevel=3)
         except Exception as error:
             self._warn_once(what, f"{type(error).__name__}: {error}")
 
@@ -260,6 +260,6 @@ class Recorder:
         if what not in self._warned:
             self._warned.add(what)
             warnings.warn(
-                f"BayesianTensorBoard could not log {what}: {reason}. Training goes on; this is said once.",
+                f"BayesianTensorBoard could not log {what}: {reason}. Training continues; this warning is shown once.",
                 stacklevel=4,
             )

@@ -228,7 +228,7 @@ def test_a_full_disk_ends_the_log_with_one_warning_and_not_the_training(classifi
                 board._recorder._logs["train"]._file = tf.io.TFRecordWriter("/dev/full")
 
     model = classifier()
-    with pytest.warns(UserWarning, match="No space left on device.*Training goes on without a log") as caught:
+    with pytest.warns(UserWarning, match="No space left on device.*Training continues without a log") as caught:
         history = fit(model, points, board, DiskFills(), epochs=4)
     assert len(caught) == 1
     assert len(history.epoch) == 4
