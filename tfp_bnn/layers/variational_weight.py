@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 
@@ -126,13 +127,23 @@ class VariationalWeight:
             return None
         return self.prior_spec.hyper_kl(self._prior_weights, self._noise_of_scale(noise))
 
+    @property
+    def size(self) -> int:
+        """The number of weights in the tensor, however many parameters its distribution has."""
+        return math.prod(self.shape)
+
+    def posterior_parameters(self) -> dict[str, np.ndarray]:
+        """Returns the parameters of the posterior by name, such as `loc` and `scale`; float32 arrays."""
+        return self.posterior_spec.parameters(self._posterior_weights)
+
+    def prior_parameters(self) -> dict[str, np.ndarray]:
+        """Returns the learned parameters of a prior that is not shared, by name; float32 arrays."""
+        return {} if self._shared else self.prior_spec.parameters(self._prior_weights)
+
     def parameters(self) -> dict[str, np.ndarray]:
         """Returns the parameters of posterior and learned prior: `loc`, `scale`, `prior_scale`, ...; float32 arrays."""
-        prior = {} if self._shared else self.prior_spec.parameters(self._prior_weights)
-        return {
-            **self.posterior_spec.parameters(self._posterior_weights),
-            **{f"prior_{key}": value for key, value in prior.items()},
-        }
+        prior = {f"prior_{key}": value for key, value in self.prior_parameters().items()}
+        return {**self.posterior_parameters(), **prior}
 
     def assign_parameters(self, values: Mapping[str, np.ndarray]) -> None:
         """Sets the parameters; the inverse of `parameters`.
@@ -140,9 +151,21 @@ class VariationalWeight:
         Raises:
             ValueError: If a scale is not positive and finite, or a value is missing. Nothing is changed then.
         """
-        before = {role: np.asarray(variable).copy() for role, variable in self._posterior_weights.items()}
-        self.posterior_spec.assign_parameters(self._posterior_weights, values)
         prior = {key.removeprefix("prior_"): value for key, value in values.items() if key.startswith("prior_")}
+        self.assign({key: value for key, value in values.items() if not key.startswith("prior_")}, prior)
+
+    def assign(self, posterior: Mapping[str, np.ndarray], prior: Mapping[str, np.ndarray]) -> None:
+        """Sets the parameters of the posterior, and those of a prior that is not shared.
+
+        Args:
+            posterior: Values as returned by `posterior_parameters`.
+            prior: Values as returned by `prior_parameters`. Ignored for a shared prior.
+
+        Raises:
+            ValueError: If a value is missing, has a different shape or is out of range. Nothing is changed then.
+        """
+        before = {role: np.asarray(variable).copy() for role, variable in self._posterior_weights.items()}
+        self.posterior_spec.assign_parameters(self._posterior_weights, posterior)
         try:
             if not self._shared:
                 self.prior_spec.assign_parameters(self._prior_weights, prior)
