@@ -3,20 +3,20 @@
 Run: `python benchmarks/hierarchical_moons.py --seeds 5`. Prints a table in Markdown; the exit code is 1 unless partial
 pooling has the higher mean accuracy and the lower mean NLL on held-out rows than either of the others.
 
-The data are those of `zoo.datasets.planar.rotated_moons`, made anew for each seed: 18 groups of 12 training points,
-each turned by its own angle. Seed s makes the data and seeds initial weights and noise. All three have the same hidden
-layer, N(0, PRIOR_SCALE^2) priors on all weights, biases included, mean-field normal posteriors, the reparameterization
-estimator, and as many steps of Adam on all training rows at once, with beta rising to 1.
+The data are those of `zoo.datasets.planar.rotated_moons`, generated again for each seed: 18 groups of 12 training
+points, each rotated by its own angle. Seed s determines the data, the initial weights and the noise. All three methods
+have the same hidden layer, N(0, PRIOR_SCALE^2) priors on all weights, including biases, mean-field normal posteriors,
+the reparameterization estimator, and the same number of Adam steps on all training rows at once, with beta rising to 1.
 
 - partial pooling: `HierarchicalDenseReparameterization`, the spread of the groups inferred with the hyperprior
   HalfNormal(1);
 - separate networks: the same layer with its mean fixed at 0 and the prior above on what each group has of its own,
   which starts from a Glorot draw for each group. These are 18 networks that share nothing and are trained in one step:
-  the loss is the sum of their losses, no gradient goes from one to another, and Adam looks at each weight by itself;
+  the loss is the sum of their losses, no gradient flows from one to another, and Adam treats each weight separately;
 - one pooled network: `DenseReparameterization`, which does not see the group.
 
-PRIOR_SCALE is the one of 1, 4 and 16 with which the separate networks had the lowest NLL, on other draws of such data.
-`--split validation --first-seed 100` leaves the test rows alone.
+PRIOR_SCALE is the value among 1, 4 and 16 that gave the separate networks the lowest NLL on other draws of the data.
+`--split validation --first-seed 100` does not use the test rows.
 """
 
 from __future__ import annotations

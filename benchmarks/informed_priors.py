@@ -1,21 +1,22 @@
 """Fine-tuning LeNet-5 on few images: the informed prior, the default prior, and deterministic fine-tuning.
 
 Run: `python benchmarks/informed_priors.py --seeds 5`. Appends a row for each pair of tasks, size, seed and method to
-`benchmarks/results/informed_priors.csv`, leaving out what is there already, so that a run that was stopped goes on;
-`--report` makes the tables and the figure of `docs/informed_priors.md` from that file. Several processes may share the
-work, each with its own `--share i/n`. MNIST and Fashion-MNIST come from TFDS_DATA_DIR.
+`benchmarks/results/informed_priors.csv`, except for existing rows, so a stopped run can be continued. `--report` writes
+the tables and the figure of `docs/informed_priors.md` from that file. Several processes may share the work, each with
+its own `--share i/n`. MNIST and Fashion-MNIST come from TFDS_DATA_DIR.
 
 Pairs: MNIST 0-4 to 5-9, whose source this script trains; MNIST to Fashion-MNIST and digits to MNIST, from the bundled
-posteriors. Images are drawn from the training split, as many of each class; the test split is read for the scores
-alone. Seed s draws the images, and seeds new heads, the order of rows and the noise.
+posteriors. Images are drawn from the training split, equally many of each class. The test split is only used for the
+scores. Seed s determines the images, the new heads, the order of the rows and the noise.
 
-- informed prior: `zoo.fine_tune` as it comes. The factor and the prior of the new head are chosen by cross-validation
+- informed prior: `zoo.fine_tune` with its defaults. The factor and the prior of the new head are chosen by
+cross-validation
   on the images of the seed.
-- default prior: `zoo.fine_tune(prior="default")`: the same start and the same steps with the prior that the source was
-  trained with.
+- default prior: `zoo.fine_tune(prior="default")`: the same start and steps with the prior of the source's training.
 - deterministic: the network of the source's posterior means with the same kind of new head, Adam with early stopping:
-  a fifth of the images is set aside, training stops when their NLL has not fallen for 20 epochs, and the best weights
-  count. Its learning rate is the best of three on other draws of the images, by test NLL: the benefit is its own.
+  a fifth of the images is set aside, training stops when their NLL has not decreased for 20 epochs, and the best
+  weights are used. Its learning rate is the best of three by test NLL on other draws of the images, which favours this
+  method.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ SOURCE_EPOCHS, SOURCE_RATE = 15, 2e-3
 
 @dataclass(frozen=True)
 class Pair:
-    """Two tasks: what the source knows, and what is to be learned.
+    """A pair of tasks: that of the source, and that to be learned.
 
     Attributes:
         source: makes or loads the source.
@@ -86,7 +87,7 @@ def of_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
 
 
 def source_of_five() -> tfp_bnn.VariationalModel:
-    """LeNet-5 that knows the digits 0 to 4, trained once and kept."""
+    """LeNet-5 trained on the digits 0 to 4, once, and stored."""
     folder = SOURCES / "lenet5_flipout.mnist_0_4"
     if not folder.is_dir():
         data = of_classes(zoo.load_dataset("mnist"), range(5))
@@ -116,7 +117,7 @@ PAIRS: dict[str, Pair] = {
 
 
 def few(split: Split, size: int, seed: int) -> Split:
-    """As many rows of each class, in a random order."""
+    """Draws the same number of rows of each class, in random order."""
     rng = np.random.default_rng(seed)
     classes = np.unique(split.y)
     of_each = [rng.choice(np.flatnonzero(split.y == label), size // len(classes), replace=False) for label in classes]
@@ -167,7 +168,7 @@ def read_results(path: Path) -> list[dict[str, str]]:
 
 
 def tasks(arguments: argparse.Namespace) -> Iterator[tuple[str, int, int, str]]:
-    """What is to be done by this process, seed by seed."""
+    """Yields the work of this process, seed by seed."""
     done = {tuple(row[name] for name in COLUMNS[:4]) for row in read_results(arguments.results)}
     share, shares = map(int, arguments.share.split("/"))
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)

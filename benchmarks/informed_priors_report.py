@@ -1,4 +1,4 @@
-"""The tables and the figure of `docs/informed_priors.md`, made from the results of `informed_priors.py`."""
+"""Writes the tables and the figure of `docs/informed_priors.md` from the results of `informed_priors.py`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Values = dict[tuple[str, int, str], dict[int, tuple[float, float]]]
 
 
 def write_report(rows: Sequence[dict[str, str]], pairs: Sequence[str], methods: Sequence[str]) -> int:
-    """Writes the figure, and the tables between two marks of the guide."""
+    """Writes the figure, and the tables between two markers of the guide."""
     values: Values = {}
     for row in rows:
         key = (row["pair"], int(row["size"]), row["method"])

@@ -1,11 +1,11 @@
 """Kills a training with SIGKILL at random points, resumes it each time, and compares it with an uninterrupted one.
 
 Run: `python benchmarks/kill_and_resume.py --kills 20 --seed 0`. A LeNet-5 of flipout layers on digits, with
-augmentation, warm-up of the KL and cosine decay, writes a checkpoint after every step, so that many kills fall into the
-writing of one. The steps at which it is killed are drawn with the seed; the moment within the step is drawn too, and
-the operating system's. Weights, log and metrics of the artifact must be those of the uninterrupted run, bit by bit, and
-every checkpoint must be readable; the exit code is 1 if not. Most of the time is that of importing TensorFlow, once for
-each kill.
+augmentation, warm-up of the KL and cosine decay, writes a checkpoint after every step, so many kills happen while one
+is written. The seed determines the steps at which it is killed. The moment within the step is random too, and depends
+on the operating system. Weights, log and metrics of the artifact must be bit-for-bit identical to those of the
+uninterrupted run, and every checkpoint must be readable; otherwise the exit code is 1. Most of the time is spent
+importing TensorFlow, once per kill.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def to_the_end(recipe: str, out: Path, resume: bool, heard: Path) -> None:
 
 
 def kill_at(step: int, recipe: str, out: Path, heard: Path, wait: float) -> tuple[str, bool]:
-    """Starts or resumes the run, and kills it a moment after a step. Returns how it ended, and whether in a writing."""
+    """Starts or resumes the run and kills it just after a step. Returns how it ended, and whether during a write."""
     training = out.with_name(f"{out.name}.training")
     process = start(recipe, out, training.exists(), heard)
     while process.poll() is None and newest_step(training) < step:

@@ -2,22 +2,22 @@
 
 Run: `python benchmarks/sequential_updating.py --seeds 5`. Prints tables in Markdown; the exit code is 1 unless, on
 permuted MNIST, the posterior as the prior has a higher mean accuracy and a lower mean NLL than both ways of refitting.
-`--docs` writes the guide's table, its figure and `benchmarks/results/sequential_updating.csv`. `--quick` only tries
-everything out, in less than a minute; its numbers mean nothing.
+`--docs` writes the guide's table, its figure and `benchmarks/results/sequential_updating.csv`. `--quick` is a trial run
+of less than a minute, whose numbers mean nothing.
 
 The 50,000 training images of MNIST make five parts of about 10,000 each, in three ways:
 
-- class-split MNIST: digits 0-1, 2-3, 4-5, 6-7, 8-9, with one head of 10 classes, and no word of which task it is;
-- permuted MNIST: at random; in each part but the first the pixels are in another order, the same for all its images;
+- class-split MNIST: digits 0-1, 2-3, 4-5, 6-7, 8-9, with one head of 10 classes that is not told the task;
+- permuted MNIST: at random; in each part but the first the pixels have a different order, the same for all its images;
 - five random parts: at random, of the same task.
 
-A test set of each task: the test images of its digits; all of them with the pixels in its order; all of them. Accuracy
-and predictive NLL are means over the test sets of all five, after the last part has been seen.
+Each task has a test set: the test images of its digits; all test images with the pixels in its order; all test images.
+Accuracy and predictive NLL are means over the test sets of all five tasks after the last part.
 
-Seed s makes parts and permutations, and seeds initial weights, noise and the order of the images. One network for all,
-784-100-100-10, of `DenseFlipout` layers with Bayesian biases: a deterministic bias has no prior, and would follow the
-last part wherever it goes. The prior is N(0, PRIOR_SCALE^2); standard deviations start at half of that. Every method
-takes the same number of steps of Adam for each part, and the joint fit five times as many for all of them.
+Seed s determines parts, permutations, initial weights, noise and the order of the images. All methods use one network,
+784-100-100-10, of `DenseFlipout` layers with Bayesian biases: a deterministic bias has no prior and would simply follow
+the last part. The prior is N(0, PRIOR_SCALE^2), and standard deviations start at half of that. Every method takes the
+same number of Adam steps per part, and the joint fit five times as many in total.
 
 - posterior as prior: `tfp_bnn.transfer.update` for each part after the first. The chain is trained by one compiled
   network, to save the seconds of compiling one for each part; `tests/test_sequential_updating.py` shows that `update`
@@ -27,7 +27,7 @@ takes the same number of steps of Adam for each part, and the joint fit five tim
   of 3e-4, 1e-3 and 3e-3 that suits it best in each experiment;
 - joint: one `fit` on all parts.
 
-The settings were chosen by `--split validation --first-seed 100`, which leaves the test images alone.
+The settings were chosen with `--split validation --first-seed 100`, which does not use the test images.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Task:
 
 @dataclass
 class Score:
-    """Of one method after the last part: means over the tasks, and accuracies on each.
+    """Scores of one method after the last part: means over the tasks, and accuracies on each.
 
     `nll` is in nats. Where each task has classes of its own, `to_last` is the share of test images of earlier tasks
     that are taken for classes of the last one, and `told` the accuracy where the task is given, so that only its
@@ -97,7 +97,7 @@ class Score:
     told: float | None = None
 
     def row(self) -> dict[str, float | None]:
-        """What goes into the CSV."""
+        """Returns the columns of the CSV."""
         by_task = {f"accuracy_task_{number}": value for number, value in enumerate(self.by_task, 1)}
         of_classes = {"predicted_last_task": self.to_last, "accuracy_task_known": self.told}
         return {"accuracy": self.accuracy, "nll": self.nll, **by_task, **of_classes}
@@ -146,7 +146,7 @@ DETERMINISTIC_RATES = {"class-split MNIST": 3e-4, "permuted MNIST": 3e-4, "five 
 
 
 def network(seed: int, prior_scale: float | None) -> Any:
-    """The network, not compiled; the deterministic one for None."""
+    """Builds the network, not compiled; the deterministic one for None."""
     # The prior `informed` is N(0, initial_scale^2) until it is given a posterior.
     prior = {"name": "informed", "initial_scale": prior_scale}
     posterior = {"name": "mean_field_normal", "initial_scale": (prior_scale or 1.0) * START}
@@ -175,7 +175,7 @@ def batches(rows: Split, seed: int) -> tf.data.Dataset:
 
 @dataclass
 class Learner:
-    """One compiled network, for one fit after the other."""
+    """One compiled network for consecutive fits."""
 
     seed: int
     prior_scale: float | None
@@ -191,11 +191,11 @@ class Learner:
         self.start = training_state(self.model)
 
     def start_over(self) -> None:
-        """Puts weights, prior, optimizer and noise back to where they were at first."""
+        """Resets weights, prior, optimizer and noise to their initial state."""
         restore_training_state(self.model, self.start)
 
     def fit(self, rows: Split) -> None:
-        """Fits from the posterior that there is, with the prior that there is, and a new optimizer."""
+        """Fits from the current posterior, with the current prior and a new optimizer."""
         weights = {name: value for name, value in training_state(self.model).items() if name.startswith("model/")}
         restore_training_state(self.model, {**self.start, **weights})
         data = batches(rows, self.seed)
@@ -203,7 +203,7 @@ class Learner:
 
 
 def after_all(learners: dict[str, Learner], tasks: Sequence[Task], inflates: Sequence[float]) -> Iterator[Any]:
-    """The methods by name, each with its network as it is after the last part."""
+    """Yields the methods by name, each with its network after the last part."""
     learner = learners[POSTERIOR]
     learner.start_over()
     learner.fit(tasks[0].train)

@@ -1,6 +1,6 @@
-"""How long `tfp-bnn list` takes to answer, beside an interpreter that does nothing and one that imports TensorFlow.
+"""Time of `tfp-bnn list`, compared with an interpreter that does nothing and one that imports TensorFlow.
 
-Run: `python benchmarks/start_up.py`. The three are measured in turn, in one run; the median counts.
+Run: `python benchmarks/start_up.py`. The three are measured in turn within one run, and the median is reported.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What `BayesianTensorBoard` costs: its time as a share of the time of training, within one run.
+"""Cost of `BayesianTensorBoard`: its share of the training time, within one run.
 
-Run: `python benchmarks/tensorboard_overhead.py --epochs 40`. `lenet5_flipout` learns MNIST by its recipe, with the
-callback at its defaults: 1,000 validation images and 10 weight draws each epoch, histograms and figures each 10th. The
-clock runs in the callback's own methods and from the beginning to the end of training; other load on the machine slows
-both. 10 epochs have a quarter of the figures of 40 and all of the start-up, so that their share is, if anything, the
-larger one. MNIST comes from TFDS_DATA_DIR.
+Run: `python benchmarks/tensorboard_overhead.py --epochs 40`. `lenet5_flipout` is trained on MNIST with its recipe and
+the callback with its defaults: 1,000 validation images and 10 weight draws each epoch, histograms and figures every 10
+epochs. The time in the callback's own methods is compared with that of the whole training; other load on the machine
+slows both. 10 epochs have a quarter of the figures of 40 and all of the start-up, so the share can only be larger.
+MNIST comes from TFDS_DATA_DIR.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ METHODS = ("on_train_begin", "on_epoch_begin", "on_epoch_end", "on_train_end", "
 
 
 class Timed(BayesianTensorBoard):
-    """The callback with a clock around each of its methods."""
+    """The callback with a timer around each of its methods."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)

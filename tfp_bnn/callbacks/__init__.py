@@ -1,4 +1,4 @@
-"""Callbacks of `fit` that let one see what a Bayesian network learns, warn when it learns amiss, and end it in time."""
+"""Callbacks of `fit` that monitor Bayesian networks, warn about bad posteriors, and stop training in time."""
 
 from __future__ import annotations
 

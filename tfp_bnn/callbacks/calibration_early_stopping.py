@@ -1,4 +1,4 @@
-"""`CalibrationEarlyStopping`: the end of training by what the posterior predictive is worth."""
+"""`CalibrationEarlyStopping`: early stopping on a score of the posterior predictive."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ _SCORES = ("nll", "ece", "brier")
 
 
 class CalibrationEarlyStopping(keras.callbacks.EarlyStopping):
-    """Stops training when a score of the Monte Carlo prediction no longer improves, and goes back to the best weights.
+    """Stops training when a score of the Monte Carlo prediction stops improving, and restores the best weights.
 
-    `val_nll` and `val_loss` of `fit` are under one weight draw. What counts in the end is the average over draws, the
-    posterior predictive, and it may be at its best in another epoch. Its score is added to the logs of the epoch as
-    `val_mc_nll`, `val_mc_ece` or `val_mc_brier`, for the callbacks after this one and for the history.
+    `val_nll` and `val_loss` of `fit` use a single weight draw. Predictions use the average over draws, the posterior
+    predictive, which may be best in another epoch. Its score is added to the logs of the epoch as `val_mc_nll`,
+    `val_mc_ece` or `val_mc_brier`, for the history and for the callbacks after this one.
 
-    Beware of stopping on `"ece"` alone: a model that has learned nothing is calibrated too.
+    Take care when stopping on `"ece"` alone: a model that has learned nothing is calibrated too.
 
     Args:
-        validation_data: rows to measure, `(x, y)` of arrays, or a `tf.data.Dataset` or `keras.utils.PyDataset` of
+        validation_data: Rows to measure, `(x, y)` of arrays, or a `tf.data.Dataset` or `keras.utils.PyDataset` of
             batches.
         monitor: `"nll"` (nats per example), `"ece"` or `"brier"`, the last two for classification only.
-        patience: epochs without improvement after which training stops.
-        min_delta: the least change that counts as an improvement, in the unit of the score.
-        restore_best_weights: whether the model ends with the weights of its best epoch.
-        num_samples: Monte Carlo draws of the weights.
-        max_examples: rows to measure, at most.
-        seed: of the draws; the same in all epochs.
-        start_from_epoch: the first epoch, from 0, that may be the best or count against patience.
-        verbose: 1 to say when training stops and which weights are restored.
+        patience: Number of epochs without improvement after which training stops. Default: 5.
+        min_delta: Smallest change that counts as an improvement, in the unit of the score. Default: 0.
+        restore_best_weights: Whether to restore the weights of the best epoch at the end. Default: True.
+        num_samples: Number of draws of the weights. Default: 10.
+        max_examples: Maximum number of rows to measure. Default: 1000.
+        seed: Seed of the draws, the same in all epochs. Default: 0.
+        start_from_epoch: First epoch, counted from 0, that may be the best or count against `patience`. Default: 0.
+        verbose: 1 prints when training stops and which weights are restored. Default: 0.
 
     Raises:
-        ValueError: for an unknown score or a number out of range; when training begins, for data that do not fit the
+        ValueError: If the score is unknown or a number out of range; when training begins, if the data do not match the
             model.
-        TypeError: when training begins, for a model that is not Bayesian.
+        TypeError: When training begins, if the model is not Bayesian.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn
@@ -95,7 +95,7 @@ class CalibrationEarlyStopping(keras.callbacks.EarlyStopping):
         check_rows(model, self._rows, "validation_data")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Measures the model, adds the score to the logs, and stops training when patience is at its end."""
+        """Measures the model, adds the score to the logs, and stops training when patience runs out."""
         logs = {} if logs is None else logs
         if self._rows is not None:
             logs[self.monitor] = measure(self.model, self._rows, self._num_samples, self._seed).scores[self._score]

@@ -1,7 +1,7 @@
-"""What callbacks measure of a Bayesian model, in one way for all of them, and once for all of them.
+"""Measurements of a Bayesian model, shared by the callbacks.
 
-Nothing here disturbs training: predictions have a stream of noise of their own, and a KL without a closed form is
-estimated from noise that is the same each time.
+Nothing here disturbs training: predictions have their own stream of noise, and a KL without a closed form is estimated
+with the same noise each time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tfp_bnn.variational.kl import named_layers
 _KL_SEED = (0, 0)
 # One forward pass for each draw, with the usual number of rows.
 _BATCH_SIZE = 1000
-# The measurements of the weights that a model has now, so that several callbacks share them.
+# Measurements of the current weights of a model, shared by several callbacks.
 _measurements: weakref.WeakKeyDictionary[Any, tuple[str, dict[tuple[Any, ...], Measurement]]] = (
     weakref.WeakKeyDictionary()
 )
@@ -36,11 +36,11 @@ _measurements: weakref.WeakKeyDictionary[Any, tuple[str, dict[tuple[Any, ...], M
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """Predictions for some rows under Monte Carlo draws of the weights, and what follows from them.
+    """Predictions for some rows under Monte Carlo draws of the weights, with derived quantities.
 
     Attributes:
-        predictive: the predictions.
-        rows: that were predicted.
+        predictive: Posterior predictive of the rows.
+        rows: Rows that were predicted.
     """
 
     predictive: PosteriorPredictive
@@ -48,12 +48,12 @@ class Measurement:
 
     @property
     def has_classes(self) -> bool:
-        """Whether a target is one class of several; not for regression, nor for several yes-or-no labels at once."""
+        """Whether a target is one class of several; False for regression and for multi-label targets."""
         return self.predictive.likelihood.task == "classification" and not self._has_several_labels
 
     @cached_property
     def scores(self) -> dict[str, float]:
-        """Those of `tfp_bnn.predictive.score`; for several labels at once `nll`, `entropy`, `mutual_information`."""
+        """Scores of `tfp_bnn.predictive.score`; for multi-label targets `nll`, `entropy`, `mutual_information`."""
         if self.rows.y is None:
             return score(self.predictive)
         if self._has_several_labels:
@@ -63,14 +63,14 @@ class Measurement:
 
     @cached_property
     def standard_errors(self) -> dict[str, float]:
-        """The Monte Carlo standard errors of the scores, by a jackknife over the draws; none of a single draw."""
+        """Monte Carlo standard errors of the scores, by a jackknife over the draws; empty for a single draw."""
         if self._has_several_labels:
             return {}
         return standard_errors(self.predictive, None if self.rows.y is None else self.targets)
 
     @cached_property
     def targets(self) -> npt.NDArray[Any]:
-        """Classification: labels `(n,)`, integers; of soft labels the most probable class. Else as the means."""
+        """Integer labels `(n,)` for classification (the most probable class of soft labels), else shaped like means."""
         y = np.asarray(self.rows.y)
         if self.predictive.likelihood.task == "regression":
             return y.reshape(self.predictive.mean().shape)
@@ -80,17 +80,17 @@ class Measurement:
 
     @cached_property
     def probabilities(self) -> npt.NDArray[np.float32]:
-        """Of each class, averaged over the draws, `(n, classes)`; two classes for one logit."""
+        """Probabilities averaged over the draws, of shape `(n, classes)`; two classes for one logit."""
         return for_each_class(self.predictive.mean())
 
     @cached_property
     def sample_probabilities(self) -> npt.NDArray[np.float32]:
-        """Of each class under each draw, `(S, n, classes)`; two classes for one logit."""
+        """Probabilities under each draw, of shape `(S, n, classes)`; two classes for one logit."""
         return for_each_class(self.predictive.samples)
 
     @cached_property
     def uncertainties(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Of each row, higher where less certain: `predictive_entropy` and `mutual_information`, or `epistemic_std`."""
+        """Uncertainties of each row by name: `predictive_entropy` and `mutual_information`, or `epistemic_std`."""
         if self.predictive.likelihood.task == "classification":
             entropy, information = self.predictive.entropy(), self.predictive.epistemic()
             return {
@@ -105,13 +105,13 @@ class Measurement:
 
 
 def measure(model: VariationalMixin, rows: Rows, num_samples: int, seed: int) -> Measurement:
-    """Predicts rows as `posterior_predictive` does; what was measured since the weights last changed is given again.
+    """Predicts rows as `posterior_predictive` does. Results are reused until the weights change.
 
     Args:
-        model: built.
-        rows: to predict.
-        num_samples: draws of the weights.
-        seed: of the draws.
+        model: Built model.
+        rows: Rows to predict.
+        num_samples: Number of draws of the weights.
+        seed: Seed of the draws.
     """
     weights = digest_of(model.weights)  # type: ignore[attr-defined]
     of_weights, measured = _measurements.get(model, ("", {}))
@@ -126,7 +126,7 @@ def measure(model: VariationalMixin, rows: Rows, num_samples: int, seed: int) ->
 
 
 def check_rows(model: VariationalMixin, rows: Rows, name: str) -> None:
-    """Refuses rows that a model cannot be measured on. ValueError names the argument."""
+    """Refuses rows on which a model cannot be measured. The ValueError names the argument."""
     shape, outputs = model._known_input_shape(), getattr(model, "outputs", None)
     try:
         if rows.y is None:
@@ -138,7 +138,7 @@ def check_rows(model: VariationalMixin, rows: Rows, name: str) -> None:
 
 
 def require_bayesian(model: Any, callback: str) -> VariationalMixin:
-    """The model; TypeError when it is none of ours."""
+    """Returns the model; TypeError if it is not Bayesian."""
     if not isinstance(model, VariationalMixin):
         raise TypeError(
             f"{callback} is for Bayesian models, but got a {type(model).__name__}. Build it as "
@@ -148,10 +148,10 @@ def require_bayesian(model: Any, callback: str) -> VariationalMixin:
 
 
 class KlTerms:
-    """Gives the terms of `model.kl_by_layer()` in nats, without a change of any counter of noise; compiled once.
+    """Computes the terms of `model.kl_by_layer()` in nats without changing any noise counter. Compiled once.
 
     Args:
-        model: whose layers stay the same; built when the terms are first asked for.
+        model: Model with fixed layers, built when the terms are first computed.
     """
 
     def __init__(self, model: VariationalMixin) -> None:
@@ -162,17 +162,17 @@ class KlTerms:
         self._compute = tf.function(compute, autograph=False)
 
     def __call__(self) -> dict[str, float]:
-        """The terms of now."""
+        """Returns the current terms."""
         return {name: float(kl) for name, kl in self._compute().items()}
 
 
 @dataclass(frozen=True, eq=False)
 class LayerPosterior:
-    """The posteriors of the Bayesian weights of a layer, side by side; those without a spread are left out.
+    """The concatenated posteriors of the Bayesian weights of a layer, without those that have no spread.
 
     Attributes:
-        mean: of each weight, float32, of shape `(weights,)`.
-        scale: the standard deviation of each weight.
+        mean: Posterior mean of each weight, float32, of shape `(weights,)`.
+        scale: Posterior standard deviation of each weight, float32, of shape `(weights,)`.
     """
 
     mean: npt.NDArray[np.float32]
@@ -185,7 +185,7 @@ class LayerPosterior:
 
 
 def layer_posteriors(model: VariationalMixin) -> dict[str, LayerPosterior]:
-    """The posteriors of all Bayesian layers that have a spread, by the names of `model.kl_by_layer()`."""
+    """Returns the posteriors of all Bayesian layers with a spread, by the names of `model.kl_by_layer()`."""
     found = {}
     for name, layer in named_layers(model).items():
         weights = [weight for weight in layer.variational_weights.values() if weight.posterior_spec.has_spread]
@@ -198,7 +198,7 @@ def layer_posteriors(model: VariationalMixin) -> dict[str, LayerPosterior]:
 
 
 def learned_prior_scales(model: VariationalMixin) -> dict[str, float]:
-    """The prior scales that are learned or inferred: by `layer/weight`, or by the name under which they are shared."""
+    """Returns learned and inferred prior scales, by `layer/weight` or by the name under which they are shared."""
     scales = {}
     for name, layer in named_layers(model).items():
         for weight in layer.variational_weights.values():
@@ -211,7 +211,7 @@ def learned_prior_scales(model: VariationalMixin) -> dict[str, float]:
 
 
 def out_of_distribution_aurocs(inside: Measurement, outside: Measurement) -> Mapping[str, float]:
-    """How well each uncertainty tells the rows of `outside` from those of `inside`: areas under ROC curves."""
+    """Returns the area under the ROC curve with which each uncertainty separates `outside` from `inside`."""
     return {
         name: metrics.out_of_distribution_auroc(values, outside.uncertainties[name])
         for name, values in inside.uncertainties.items()

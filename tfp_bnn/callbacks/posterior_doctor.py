@@ -1,4 +1,4 @@
-"""`PosteriorDoctor`: warns in plain words when a posterior goes wrong, and says how to mend it."""
+"""`PosteriorDoctor`: warns when a posterior goes wrong, and says how to fix it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tfp_bnn.core.arguments import require_positive
 from tfp_bnn.likelihoods import Bernoulli
 from tfp_bnn.variational.kl import named_layers
 
-# A layer that has learned something has more in a few weights: the least of the pretrained posteriors is 0.03.
+# A layer that has learned something exceeds this in a few weights: the lowest pretrained posterior has 0.03.
 _COLLAPSED_NATS = 0.01
 _COLLAPSED_ACTIVE = 0.001
 _DELTA_RATIO = 100.0
@@ -42,18 +42,18 @@ _Symptom = tuple[str, str, str]
 
 
 class PosteriorWarning(UserWarning):
-    """A posterior is not what one wants of it."""
+    """Warning about a posterior that has gone wrong."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong with a posterior.
+    """A problem with a posterior.
 
     Attributes:
         kind: `"collapsed"`, `"near_delta"`, `"kl_dominated"`, `"prior_scale_at_bound"` or `"too_few_samples"`.
-        where: the layer, the prior or the score; empty where it is the model.
-        epoch: from 1, in which it was found.
-        message: what was found, with its numbers, and the mend.
+        where: The layer, the prior or the score; empty for the whole model.
+        epoch: Epoch, counted from 1, in which it was found.
+        message: What was found, with its numbers, and how to fix it.
     """
 
     kind: str
@@ -63,38 +63,38 @@ class Finding:
 
 
 class PosteriorDoctor(keras.callbacks.Callback):
-    """Looks at the posterior after each epoch, and warns once of each thing that is wrong with it.
+    """Callback that checks the posterior after each epoch and warns once about each problem.
 
-    What it finds, and when:
+    It finds:
 
     - `collapsed`: a layer whose KL is below 0.01 nats per weight, with less than 0.1 % of its weights larger than their
-      standard deviation. It is the prior once more: noise that passes nothing on.
+    standard deviation. Its posterior is the prior: it only passes on noise.
     - `near_delta`: a layer whose median of |mean| / scale is above 100, or whose median scale is below 0.002 prior
-      scales. Its draws are all the same, and the epistemic uncertainty that comes from it is 0.
+      scales. Its draws are all the same, and it adds no epistemic uncertainty.
     - `kl_dominated`: beta * kl / N is more than 10 times the NLL, while the NLL of a classifier is above half of what
-      the same prediction for all inputs would cost, log(classes): the loss is about the prior, not about the data.
+      the same prediction for all inputs would cost, log(classes): the loss is about the prior instead of the data.
     - `prior_scale_at_bound`: a learned prior scale below 0.002, next to its floor of 0.001.
     - `too_few_samples`: at the end of training, the Monte Carlo standard error of the predictive NLL or of the accuracy
       on the validation rows is above `tolerance`.
 
-    All but the last must hold for `patience` epochs on end. Each is a `PosteriorWarning`, said once for each layer, and
-    is kept in `findings`. Nothing that it does changes the training, or ends it.
+    All but the last must hold for `patience` consecutive epochs. Each raises one `PosteriorWarning` per layer and is
+    kept in `findings`. Training stays bit-for-bit identical and is never stopped.
 
     Args:
-        validation_data: rows to measure at the end, `(x, y)` of arrays, or a `tf.data.Dataset` or
-            `keras.utils.PyDataset` of batches; None to leave out the check of the number of samples.
-        num_samples: Monte Carlo draws of the weights, as many as are used to report scores; at least 2.
-        tolerance: the largest standard error that is not worth a warning: nats for the NLL, a share for the accuracy.
-        patience: epochs on end that something must hold.
-        max_examples: rows to measure, at most.
-        seed: of the draws.
+        validation_data: Rows to measure at the end, `(x, y)` of arrays, or a `tf.data.Dataset` or
+            `keras.utils.PyDataset` of batches; None skips the check of the number of samples.
+        num_samples: Number of draws of the weights, the same as for reported scores; at least 2. Default: 10.
+        tolerance: Largest standard error without a warning: nats for the NLL, a share for the accuracy. Default: 0.02.
+        patience: Number of consecutive epochs for which a problem must persist. Default: 3.
+        max_examples: Maximum number of rows to measure. Default: 1000.
+        seed: Seed of the draws. Default: 0.
 
     Attributes:
-        findings: a list of `Finding`.
+        findings: List of `Finding`.
 
     Raises:
-        ValueError: for a number out of range; when training begins, for data that do not fit the model.
-        TypeError: when training begins, for a model that is not Bayesian.
+        ValueError: If a number is out of range; when training begins, if the data do not match the model.
+        TypeError: When training begins, if the model is not Bayesian.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn
@@ -140,30 +140,30 @@ class PosteriorDoctor(keras.callbacks.Callback):
         self._kl_terms = KlTerms(model)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Looks at the posterior."""
+        """Checks the posterior."""
         self._epoch = epoch + 1
         for kind, where, message in self._lasting(self._attempt(self._examine, logs or {})):
             self._tell(kind, where, message)
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Looks at the Monte Carlo error of the scores."""
+        """Checks the Monte Carlo error of the scores."""
         for kind, where, message in self._attempt(self._examine_samples):
             self._tell(kind, where, message)
 
     def _attempt(self, examine: Callable[..., Iterator[_Symptom]], *arguments: Any) -> list[_Symptom]:
-        """What is found; nothing, and a warning once, when that cannot be said: the training goes on."""
+        """Returns what was found; if the examination fails, nothing, with one warning, and training continues."""
         try:
             with np.errstate(all="ignore"):
                 return list(examine(*arguments))
         except Exception as error:
             if not self._failed:
                 self._failed = True
-                reason = f"{type(error).__name__}: {error}"
-                warnings.warn(f"PosteriorDoctor could not examine the model: {reason}. Training goes on.", stacklevel=3)
+                reason = f"{type(error).__name__}: {error}. Training continues."
+                warnings.warn(f"PosteriorDoctor could not examine the model: {reason}", stacklevel=3)
             return []
 
     def _lasting(self, found: list[_Symptom]) -> list[_Symptom]:
-        """Those that were found for some epochs on end."""
+        """Returns the symptoms that lasted for `patience` consecutive epochs."""
         self._epochs_on_end = {(kind, where): self._epochs_on_end.get((kind, where), 0) + 1 for kind, where, _ in found}
         return [symptom for symptom in found if self._epochs_on_end[symptom[:2]] >= self._patience]
 
@@ -184,7 +184,7 @@ class PosteriorDoctor(keras.callbacks.Callback):
                 )
 
     def _examine(self, logs: Mapping[str, Any]) -> Iterator[_Symptom]:
-        """All that is wrong now."""
+        """Yields all current problems."""
         model = self.model
         kl, posteriors, layers = self._kl_terms(), layer_posteriors(model), named_layers(model)
         for name, posterior in posteriors.items():
@@ -247,14 +247,14 @@ def _examine_layer(name: str, posterior: LayerPosterior, kl: float, prior_scale:
             "near_delta",
             name,
             f"The posterior of the layer {name!r} is nearly a point: median scale {scale:.2g}{of_prior}, median |mean| "
-            f"/ scale {ratio:.3g}. All draws of its weights are alike, so that it adds no epistemic uncertainty. Raise "
+            f"/ scale {ratio:.3g}. All draws of its weights are nearly equal: it adds no epistemic uncertainty. Raise "
             "beta (1 is the ELBO), start with a larger initial_scale of the posterior (0.05), let the scales be "
             "trained (trainable='both'), or train for longer.",
         )
 
 
 def _prior_scale(layer: Any) -> float:
-    """The median standard deviation of the prior over the weights of a layer; its scale where it has no variance."""
+    """Returns the median prior standard deviation over the weights of a layer; the scale if there is no variance."""
     scales = []
     for weight in layer.variational_weights.values():
         try:

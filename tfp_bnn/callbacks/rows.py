@@ -1,4 +1,4 @@
-"""The rows that callbacks measure a model on: the first few of a data set, held as arrays."""
+"""The rows on which callbacks measure a model: the first rows of a data set, as arrays."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tfp_bnn.core.arguments import is_integer
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Examples in memory.
+    """Examples held in memory.
 
     Attributes:
-        x: inputs of shape `(n, ...)`; a structure of them where the model has several.
-        y: targets, the first axis being the examples; None for inputs without.
+        x: Inputs of shape `(n, ...)`, or a structure of these for a model with several inputs.
+        y: Targets, one row per example, or None.
     """
 
     x: Any
@@ -33,25 +33,25 @@ class Rows:
 
     @cached_property
     def digest(self) -> str:
-        """A fingerprint of all values."""
+        """Fingerprint of all values."""
         return digest_of([*keras.tree.flatten(self.x), *([] if self.y is None else [self.y])])
 
 
 def take_rows(data: Any, count: int, name: str, targets: bool = True) -> Rows:
-    """The first rows of a data set. A `tf.data` pipeline is read from its start, and no further than need be.
+    """Returns the first rows of a data set. A `tf.data` pipeline is read from its start, only as far as needed.
 
     Args:
-        data: `(x, y)` or `(x, y, sample_weight)` of arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset` of such
-            batches; where no targets are wanted, `x` alone too.
-        count: of rows, at most.
-        name: of the argument, for messages.
-        targets: whether targets are wanted.
+        data: `(x, y)` or `(x, y, sample_weight)` of arrays, or a `tf.data.Dataset` or `keras.utils.PyDataset` of such
+            batches. Without targets, `x` alone too.
+        count: Maximum number of rows.
+        name: Name of the argument in messages.
+        targets: Whether to return targets. Default: True.
 
     Returns:
-        As many rows as there are, up to `count`.
+        All rows, up to `count`.
 
     Raises:
-        ValueError: for anything else, such as a generator, for data without targets, or for none at all.
+        ValueError: If the data are of another kind, such as a generator, have no targets, or are empty.
     """
     batches, rows, found = [], 0, _batches(data, name, targets)
     for x, y in found:
@@ -70,7 +70,7 @@ def take_rows(data: Any, count: int, name: str, targets: bool = True) -> Rows:
 
 
 def digest_of(arrays: list[Any]) -> str:
-    """A fingerprint of the dtypes, shapes and values of arrays."""
+    """Returns a fingerprint of the dtypes, shapes and values of arrays."""
     digest = hashlib.blake2b(digest_size=16)
     for array in map(np.asarray, arrays):
         digest.update(f"{array.dtype}{array.shape}".encode())
@@ -79,7 +79,7 @@ def digest_of(arrays: list[Any]) -> str:
 
 
 def check_count(name: str, value: object, least: int = 1) -> int:
-    """An integer argument that is at least `least`; ValueError otherwise."""
+    """Returns an integer argument that is at least `least`; ValueError otherwise."""
     if not is_integer(value) or value < least:
         raise ValueError(f"`{name}` must be an integer >= {least}, but got {value!r}.")
     return int(value)
@@ -94,7 +94,7 @@ def _batches(data: Any, name: str, targets: bool) -> Iterator[tuple[Any, Any]]:
 
 
 def _pair(element: Any, name: str, targets: bool, batch: bool) -> tuple[Any, Any]:
-    """The inputs and the targets of a tuple, or of inputs alone."""
+    """Returns the inputs and targets of a tuple, or of inputs alone."""
     wanted = "(x, y)" if targets else "inputs `x`, or (x, y)"
     if isinstance(element, tuple | list) and 2 <= len(element) <= 3 and (targets or isinstance(element, tuple)):
         x, y = element[0], element[1] if targets else None

@@ -1,4 +1,4 @@
-"""What counts as a number in an argument: Python's and NumPy's numbers, but no booleans."""
+"""Checks of arguments. Numbers are Python's and NumPy's, but not booleans."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def is_integer(value: Any) -> TypeGuard[int]:
 
 
 def require_positive(owner: str, name: str, value: object) -> float:
-    """The value of an argument as a float.
+    """Returns the value of an argument as a float, if it is positive and finite.
 
     Args:
-        owner: what has the argument, such as `"the prior 'normal'"`.
-        name: of the argument.
-        value: what came.
+        owner: Owner of the argument, such as `"the prior 'normal'"`.
+        name: Name of the argument.
+        value: Value that was passed.
 
     Raises:
-        ValueError: when the value is not a finite number larger than 0.
+        ValueError: If the value is not a finite number larger than 0.
     """
     if not is_number(value) or not 0 < value < math.inf:
         raise ValueError(f"`{name}` of {owner} must be a finite number larger than 0, but got {value!r}.")
@@ -39,17 +39,17 @@ def require_positive(owner: str, name: str, value: object) -> float:
 def require_array(
     owner: str, values: Mapping[str, Any], name: str, shape: Sequence[int], least: float = -math.inf
 ) -> np.ndarray:
-    """One of several named arrays, in float32.
+    """Returns one of several named arrays in float32, if it is valid.
 
     Args:
-        owner: what has the arrays, such as `"posterior"`.
-        values: the arrays by name.
-        name: of the one wanted.
-        shape: that it must have.
-        least: the least value that it may have.
+        owner: Owner of the arrays, such as `"posterior"`.
+        values: Arrays by name.
+        name: Name of the array to return.
+        shape: Required shape.
+        least: Smallest allowed value.
 
     Raises:
-        ValueError: when there is none of that name, or it has another shape, a NaN, or a value that as a float32 is
+        ValueError: If the array is missing, has a different shape, or contains a NaN or a value that as float32 is
             infinite or less than `least`.
     """
     if name not in values:

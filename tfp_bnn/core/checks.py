@@ -1,4 +1,4 @@
-"""Checks of numbers: in arrays before a step, in tensors within one."""
+"""Checks of numbers, in arrays before a step and in tensors within a step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 
 def check_finite(array: np.ndarray, name: str) -> None:
-    """Refuses NaN and infinite values of a floating-point array. ValueError counts them and gives the first."""
+    """Refuses NaN and infinite values in a floating-point array. The ValueError counts them and shows the first."""
     if not np.issubdtype(array.dtype, np.floating):
         return
     bad = ~np.isfinite(array)
@@ -26,14 +26,14 @@ def check_finite(array: np.ndarray, name: str) -> None:
 
 
 def assert_finite(data: Any, what: str) -> list[Any]:
-    """Assertions for data that cannot be checked before a step, such as those of a `tf.data` pipeline.
+    """Creates assertions for data that cannot be checked before a step, such as those of a `tf.data` pipeline.
 
     Args:
-        data: a tensor or a structure of tensors.
-        what: they are, in the message.
+        data: Tensor or structure of tensors.
+        what: Description of the data in the message, such as `"inputs"`.
 
     Returns:
-        The operations to depend on in a graph; none when run eagerly.
+        The operations to depend on in a graph; an empty list when run eagerly.
     """
     checks = [
         tf.debugging.Assert(
@@ -47,18 +47,18 @@ def assert_finite(data: Any, what: str) -> list[Any]:
 
 
 def assert_terms_finite(nll: tf.Tensor, kl: tf.Tensor) -> list[Any]:
-    """Assertions that stop a training step before its gradients are applied.
+    """Creates assertions that stop a training step before its gradients are applied.
 
     Args:
-        nll: of the batch.
-        kl: of the model.
+        nll: Negative log-likelihood of the batch.
+        kl: KL of the model, in nats.
 
     Returns:
-        The operations to depend on in a graph; none when run eagerly.
+        The operations to depend on in a graph; an empty list when run eagerly.
     """
-    mend = "The weights are still those of the step before. Lower the learning rate, or clip the gradients."
+    advice = "The weights are still those of the step before. Lower the learning rate, or clip the gradients."
     checks = [
-        tf.debugging.Assert(tf.math.is_finite(value), [f"The {term} of a training step is NaN or infinite. {mend}"])
+        tf.debugging.Assert(tf.math.is_finite(value), [f"The {term} of a training step is NaN or infinite. {advice}"])
         for term, value in (("negative log-likelihood", nll), ("KL", kl))
     ]
     return [check for check in checks if check is not None]
@@ -66,7 +66,7 @@ def assert_terms_finite(nll: tf.Tensor, kl: tf.Tensor) -> list[Any]:
 
 @contextlib.contextmanager
 def invalid_arguments_as_value_errors() -> Iterator[None]:
-    """Turns an assertion that failed within a compiled step, which no ValueError can leave, into a ValueError."""
+    """Converts a failed assertion of a compiled step, which cannot raise a ValueError, into a ValueError."""
     try:
         yield
     except tf.errors.InvalidArgumentError as error:

@@ -1,9 +1,8 @@
-"""Where the randomness of a Bayesian layer comes from.
+"""Counter-based noise of Bayesian layers.
 
-Noise is counter-based: a seed is a pair of integers, `Noise.fold_in` makes a child seed from a seed and a number, and
-each random tensor is a pure function of its seed and its name. What is drawn therefore depends on (seed, step or
-sample, layer, replica) and on nothing else: not on the batch size, not on how often validation runs, not on the other
-layers.
+A seed is a pair of integers, `Noise.fold_in` derives a child seed from a seed and a number, and each random tensor is a
+pure function of its seed and its name. A draw therefore depends on (seed, step or sample, layer, replica) and on
+nothing else: not on the batch size, not on how often validation runs, not on the other layers.
 """
 
 from __future__ import annotations
@@ -20,51 +19,51 @@ import tensorflow as tf
 
 from tfp_bnn.core.arguments import is_integer
 
-# Named, because the default algorithm differs under XLA and the noise with it.
+# Named, because the default algorithm differs under XLA, and so would the noise.
 _ALGORITHM = "philox"
 _TRAINING, _EVALUATION = 0, 1
 
 
 class NoiseSource(Protocol):
-    """What a layer asks for its noise; tests inject their own."""
+    """Interface of the noise that a layer uses. Tests inject their own."""
 
     def normal(self, name: str, shape: Sequence[int]) -> tf.Tensor:
-        """Standard normal noise, float32."""
+        """Returns standard normal noise, float32."""
 
     def signs(self, name: str, shape: Sequence[Any]) -> tf.Tensor:
-        """Signs, exactly +1 or -1, float32."""
+        """Returns signs, exactly +1 or -1, float32."""
 
     def keep(self, name: str, shape: Sequence[Any], probability: float) -> tf.Tensor:
-        """A mask, exactly 1 with the given probability and else 0, float32."""
+        """Returns a mask, exactly 1 with the given probability and otherwise 0, float32."""
 
 
 class Noise:
     """Noise that is a pure function of a seed.
 
     Args:
-        seed: integer tensor of shape `(2,)`.
+        seed: Integer tensor of shape `(2,)`.
     """
 
     def __init__(self, seed: tf.Tensor) -> None:
         self.seed = seed
 
     def fold_in(self, number: int | tf.Tensor) -> Noise:
-        """An independent child of this noise, one for each `number`."""
+        """Returns an independent child of this noise for each `number`."""
         return Noise(tf.random.fold_in(self.seed, number, alg=_ALGORITHM))
 
     def normal(self, name: str, shape: Sequence[int]) -> tf.Tensor:
-        """Independent N(0, 1) noise of the given shape, float32."""
+        """Returns independent N(0, 1) noise of the given shape, float32."""
         return tf.random.stateless_normal(shape, self._seed_of(name), dtype=tf.float32, alg=_ALGORITHM)
 
     def signs(self, name: str, shape: Sequence[Any]) -> tf.Tensor:
-        """Independent Rademacher signs of the given shape: exactly +1 or -1, each with probability 1/2, float32."""
+        """Returns independent signs of the given shape: exactly +1 or -1, each with probability 1/2, float32."""
         bits = tf.random.stateless_uniform(
             shape, self._seed_of(name), minval=0, maxval=2, dtype=tf.int32, alg=_ALGORITHM
         )
         return tf.cast(2 * bits - 1, tf.float32)
 
     def keep(self, name: str, shape: Sequence[Any], probability: float) -> tf.Tensor:
-        """Independent entries of a mask: exactly 1 with the given probability and else 0, float32."""
+        """Returns a mask of independent entries, exactly 1 with the given probability and otherwise 0, float32."""
         uniform = tf.random.stateless_uniform(shape, self._seed_of(name), dtype=tf.float32, alg=_ALGORITHM)
         return tf.cast(uniform < probability, tf.float32)
 
@@ -73,33 +72,33 @@ class Noise:
 
 
 class NoNoise:
-    """No noise at all: every weight is its posterior mean, every mask its expectation (the plug-in prediction)."""
+    """Absence of noise, for the plug-in prediction: weights are posterior means and masks are their expectations."""
 
     def fold_in(self, number: int | tf.Tensor) -> NoNoise:
-        """Itself."""
+        """Returns itself."""
         return self
 
     def normal(self, name: str, shape: Sequence[int]) -> tf.Tensor:
-        """Zeros of the given shape, float32."""
+        """Returns zeros of the given shape, float32."""
         return tf.zeros(shape, tf.float32)
 
     def signs(self, name: str, shape: Sequence[Any]) -> tf.Tensor:
-        """Ones of the given shape, float32."""
+        """Returns ones of the given shape, float32."""
         return tf.ones(shape, tf.float32)
 
     def keep(self, name: str, shape: Sequence[Any], probability: float) -> tf.Tensor:
-        """The probability everywhere, the expectation of a mask, float32."""
+        """Returns the probability in every entry, which is the expectation of a mask, float32."""
         return tf.fill(shape, tf.constant(probability, tf.float32))
 
 
 class NoiseStreams:
-    """Two independent streams of noise, one for training and one for evaluation, each a counter that is saved.
+    """Two independent streams of noise, for training and for evaluation, each with a saved counter.
 
     With a single stream, adding `validation_data` to `fit` would change the trained weights. Keras does not save the
-    state of a `SeedGenerator`; `save` and `load` do, so that a resumed run does not replay its early noise.
+    state of a `SeedGenerator`. `save` and `load` do, so a resumed run does not replay its early noise.
 
     Args:
-        seed: an integer, or None for a seed drawn from Keras' global one (`keras.utils.set_random_seed`).
+        seed: Integer, or None for a seed drawn from Keras' global seed (`keras.utils.set_random_seed`).
     """
 
     def __init__(self, seed: int | None) -> None:
@@ -110,7 +109,7 @@ class NoiseStreams:
         self._generators = [keras.random.SeedGenerator(seed), keras.random.SeedGenerator(seed)]
 
     def next(self, training: bool) -> Noise:
-        """The next noise of a stream. Replicas of a distribution strategy get different noise."""
+        """Returns the next noise of a stream. Replicas of a distribution strategy get different noise."""
         stream = _TRAINING if training else _EVALUATION
         noise = Noise(self._generators[stream].next()).fold_in(stream)
         replica = tf.distribute.get_replica_context()
@@ -124,12 +123,12 @@ class NoiseStreams:
         return {name: generator.state for name, generator in zip(self.keys, self._generators, strict=True)}
 
     def save(self, store: Any) -> None:
-        """Writes the state of both streams into a Keras weights store."""
+        """Saves the state of both streams to a Keras weights store."""
         for name, variable in self.variables.items():
             store[name] = np.asarray(variable)
 
     def load(self, store: Any) -> None:
-        """Reads what `save` wrote."""
+        """Loads what `save` wrote."""
         for name, variable in self.variables.items():
             variable.assign(np.asarray(store[name]))
 
@@ -141,13 +140,13 @@ _scope: contextvars.ContextVar[Mapping[int, NoiseSource] | None] = contextvars.C
 
 @contextlib.contextmanager
 def noise_scope(noise_of_layer: Mapping[int, NoiseSource]) -> Iterator[None]:
-    """Within the scope each layer takes its noise from here instead of from its own streams.
+    """Context in which each layer takes its noise from a mapping instead of its own streams.
 
-    A scope is what makes all uses of a layer in one forward pass share one weight draw. It is read while a function is
-    traced, so a compiled function must open it inside of itself, always in the same way.
+    A scope makes all uses of a layer in one forward pass share one weight draw. It is read while a function is traced,
+    so a compiled function must open the scope inside itself, always in the same way.
 
     Args:
-        noise_of_layer: the noise of each layer, by `id(layer)`.
+        noise_of_layer: Noise of each layer, by `id(layer)`.
     """
     token = _scope.set(noise_of_layer)
     try:
@@ -162,17 +161,17 @@ def in_noise_scope() -> bool:
 
 
 def scoped_noise(layer: object) -> NoiseSource | None:
-    """The noise that the open `noise_scope` has for `layer`, or None."""
+    """Returns the noise of `layer` in the open `noise_scope`, or None."""
     scope = _scope.get()
     return None if scope is None else scope.get(id(layer))
 
 
 def layer_key(layer: keras.Layer) -> int:
-    """A number for a layer, to fold into a seed: two layers with the same seed must not draw the same noise."""
-    # By name: the path of the same layer can differ once the model has been saved and loaded.
+    """Returns a number to fold into a seed, because two layers with the same seed must not draw the same noise."""
+    # By name: the path of a layer can change when the model is saved and loaded.
     return number_of(layer.name)
 
 
 def number_of(name: str) -> int:
-    """A number for a name, to fold into a seed."""
+    """Returns a number for a name, to fold into a seed."""
     return zlib.crc32(name.encode()) & 0x7FFFFFFF

@@ -1,8 +1,8 @@
 """Figures of predictions and their uncertainty, as matplotlib figures that need no display.
 
-Each function returns a `matplotlib.figure.Figure`, whose `savefig` writes it, or `to_png` below; none touches pyplot or
-its state. Colours are those of Okabe and Ito, safe for the colour-blind, and lines and hatches tell apart too what
-colours do. Arguments are those of `tfp_bnn.metrics`, and are refused in the same words.
+Each function returns a `matplotlib.figure.Figure`, to be written with its `savefig` or with `to_png`. None uses pyplot
+or its state. The colours are those of Okabe and Ito, safe for colour-blind readers, and lines and hatches repeat what
+the colours distinguish. Arguments and their error messages are those of `tfp_bnn.metrics`.
 """
 
 from __future__ import annotations

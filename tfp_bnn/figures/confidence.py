@@ -13,20 +13,20 @@ _NUM_BINS = 20
 
 
 def confidence_histogram(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Figure:
-    """How sure the predictions are that are right, and how sure those that are wrong.
+    """Draws histograms of the confidence of correct and of wrong predictions.
 
-    Counts are on a logarithmic axis, because errors of a good model are few. Two vertical lines mark the accuracy and
-    the mean confidence: apart, the model is over- or underconfident on the whole.
+    Counts are on a logarithmic axis, because a good model makes few errors. Two vertical lines mark the accuracy and
+    the mean confidence. If they are apart, the model is overconfident or underconfident on average.
 
     Args:
-        labels: integers `(n,)` or one-hot `(n, classes)`.
-        probabilities: `(n, classes)`, averaged over Monte Carlo samples.
+        labels: Integers of shape `(n,)` or one-hot of shape `(n, classes)`.
+        probabilities: Probabilities of shape `(n, classes)`, averaged over Monte Carlo samples.
 
     Returns:
-        A figure of one panel, its 20 bins from 1 / classes, the lowest confidence that there is, to 1.
+        A figure with one panel. Its 20 bins run from 1 / classes, the lowest possible confidence, to 1.
 
     Raises:
-        ValueError: for labels or probabilities that are not valid, or do not fit together.
+        ValueError: If labels or probabilities are invalid or inconsistent.
 
     Example:
         >>> from tfp_bnn.figures import confidence_histogram

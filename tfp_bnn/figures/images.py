@@ -1,4 +1,4 @@
-"""Images beside what is predicted for them."""
+"""Images with their predictions."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ def image_predictions(
     class_names: Sequence[str],
     columns: int = 4,
 ) -> Figure:
-    """Images beside their class probabilities: bars for the mean, whiskers for the spread over the weight draws.
+    """Draws images next to their class probabilities: bars for the mean, whiskers for the spread over weight draws.
 
     Args:
-        images: `(n, rows, columns, channels)` with 1 or 3 channels. Of 1 channel any range is stretched from white to
-            black; of 3 channels integers run from 0 to 255, floating-point numbers from 0 to 1, and any other range is
-            stretched to that.
-        sample_probabilities: `(S, n, classes)`, the probabilities under each draw of the weights.
-        titles: one for each image.
-        class_names: one for each class.
-        columns: how many images stand side by side.
+        images: Images of shape `(n, rows, columns, channels)` with 1 or 3 channels. With 1 channel any range is
+            stretched from white to black. With 3 channels integers run from 0 to 255 and floating-point numbers from 0
+            to 1, and any other range is rescaled to that.
+        sample_probabilities: Probabilities under each draw of the weights, of shape `(S, n, classes)`.
+        titles: One title per image.
+        class_names: One name per class.
+        columns: Number of images in a row. Default: 4.
 
     Returns:
-        A figure with a pair of panels for each image; the whiskers are the central 90 % of the draws.
+        A figure with a pair of panels per image. The whiskers are the central 90 % of the draws.
 
     Raises:
-        ValueError: when the arrays do not belong together.
+        ValueError: If the arrays are inconsistent.
     """
     count, classes = len(images), len(class_names)
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
@@ -60,7 +60,7 @@ def image_predictions(
         picture, bars = panels[row, 2 * column], panels[row, 2 * column + 1]
         picture.imshow(_for_display(image), cmap="gray_r")
         picture.set_title(plain(title), fontsize=9)
-        # The lowest of its column, below which there is no other.
+        # The lowest image of its column.
         last_row = index + across >= count
         _draw_probabilities(bars, sample_probabilities[:, index], class_names, last_row)
     return figure

@@ -15,18 +15,18 @@ _TALLEST = 30.0
 
 
 def kl_by_layer(terms: Mapping[str, SupportsFloat]) -> Figure:
-    """How far the posterior of each layer is from its prior: a bar for each term of the KL.
+    """Draws the KL of the posterior of each layer to its prior, with one bar per term.
 
-    A layer near 0 nats has learned nothing that its prior did not say: its posterior has collapsed.
+    A layer near 0 nats has learned nothing beyond its prior: its posterior has collapsed.
 
     Args:
-        terms: nats by name, such as `model.kl_by_layer()`, in the order of the bars from above.
+        terms: KL in nats by name, such as `model.kl_by_layer()`, in the order of the bars from the top.
 
     Returns:
-        A figure of one panel, taller where there are many terms, with the total in the title.
+        A figure with one panel, taller for many terms, with the total in the title.
 
     Raises:
-        ValueError: for no terms, or one that is not finite.
+        ValueError: If there are no terms, or one is not finite.
 
     Example:
         >>> from tfp_bnn.figures import kl_by_layer

@@ -23,24 +23,25 @@ def regression_predictions(
     level: float = 0.9,
     names: Sequence[str] | None = None,
 ) -> Figure:
-    """Predictive means against targets, with their intervals.
+    """Draws predictive means against targets, with their intervals.
 
-    An interval that meets the diagonal holds its target. Of more than 200 rows the intervals of 200, evenly spread over
-    the order of the targets, are drawn, and the means of all.
+    An interval that crosses the diagonal contains its target. With more than 200 rows, all means are drawn, but only
+    200 intervals, evenly spread over the sorted targets.
 
     Args:
-        targets: `(n,)` or `(n, outputs)`.
-        means: predictive means, of the same shape.
-        lower: lower ends of the central intervals, of the same shape.
-        upper: upper ends.
-        level: what share of the targets the intervals should hold, above 0 and up to 1.
-        names: of the outputs, with their units; by default `target`, or `target 0` and so on.
+        targets: Targets of shape `(n,)` or `(n, outputs)`.
+        means: Predictive means, of the same shape.
+        lower: Lower ends of the central intervals, of the same shape.
+        upper: Upper ends of the central intervals, of the same shape.
+        level: Share of the targets that the intervals should contain, in (0, 1]. Default: 0.9.
+        names: Names of the outputs, with their units. Default: `target`, or `target 0` and so on.
 
     Returns:
-        A figure with a panel for each output; its title gives the share of targets in their intervals.
+        A figure with one panel per output, whose title gives the share of targets in their intervals.
 
     Raises:
-        ValueError: for shapes that differ, no values, NaN, a lower end above the upper one, or a level out of range.
+        ValueError: If shapes differ, there are no values, a value is NaN, a lower end exceeds the upper one, or `level`
+            is out of range.
 
     Example:
         >>> from tfp_bnn.figures import regression_predictions
@@ -73,22 +74,23 @@ def regression_predictions(
 def quantile_calibration(
     targets: npt.ArrayLike, quantiles: npt.ArrayLike, levels: Sequence[float] | npt.NDArray[np.floating]
 ) -> Figure:
-    """The share of targets below each predictive quantile, and in each central interval, against what it should be.
+    """Draws the share of targets below each predictive quantile, and in each central interval, against its level.
 
-    On the diagonal, 80 % of the targets lie below the quantile of level 0.8. Above it on the left and below it on the
-    right, the predictions are too narrow. The coverage of central intervals is drawn where `levels` are symmetric about
-    0.5: below the diagonal, the intervals are too narrow.
+    On the diagonal, 80 % of the targets lie below the quantile of level 0.8. A curve above the diagonal on the left and
+    below it on the right means that the predictions are too narrow. The coverage of central intervals is drawn too if
+    `levels` are symmetric around 0.5. Below the diagonal, the intervals are too narrow.
 
     Args:
-        targets: `(n,)` or `(n, outputs)`.
-        quantiles: `(levels, n)` or `(levels, n, outputs)`, as from `predictive.quantiles(levels)`.
-        levels: of the quantiles, ascending, above 0 and below 1.
+        targets: Targets of shape `(n,)` or `(n, outputs)`.
+        quantiles: Quantiles of shape `(levels, n)` or `(levels, n, outputs)`, as from `predictive.quantiles(levels)`.
+        levels: Levels of the quantiles, ascending, in (0, 1).
 
     Returns:
-        A figure of one panel, over all entries of the targets; its title gives the calibration error of the quantiles.
+        A figure with one panel over all entries of the targets. Its title gives the calibration error of the quantiles.
 
     Raises:
-        ValueError: for shapes that do not fit, no values, NaN, or levels that are out of range or do not ascend.
+        ValueError: If shapes are inconsistent, there are no values, a value is NaN, or levels are out of range or not
+            ascending.
 
     Example:
         >>> from tfp_bnn.figures import quantile_calibration

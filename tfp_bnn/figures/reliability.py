@@ -14,22 +14,22 @@ from tfp_bnn.figures.style import BLUE, GREY, SKY, legend_below, logarithmic, ne
 
 
 def reliability_diagram(labels: npt.ArrayLike, probabilities: npt.ArrayLike, num_bins: int = 15) -> Figure:
-    """Accuracy against confidence: on the diagonal, predictions made with 80 % are right in 80 % of cases.
+    """Draws accuracy against confidence: on the diagonal, predictions made with 80 % are correct in 80 % of cases.
 
-    The upper panel has a point for each bin of equal width that is not empty, with the central 90 % interval of its
-    accuracy (Jeffreys), within which a calibrated model is mostly to be found; the lower one counts the examples. The
+    The upper panel has a point for each non-empty bin of equal width, with the central 90 % interval of its accuracy
+    (Jeffreys), which mostly contains the confidence of a calibrated model. The lower panel counts the examples. The
     title gives the expected calibration error over the same bins.
 
     Args:
-        labels: integers `(n,)` or one-hot `(n, classes)`.
-        probabilities: `(n, classes)`, averaged over Monte Carlo samples.
-        num_bins: the number of bins, at least 1.
+        labels: Integers of shape `(n,)` or one-hot of shape `(n, classes)`.
+        probabilities: Probabilities of shape `(n, classes)`, averaged over Monte Carlo samples.
+        num_bins: Number of bins, at least 1. Default: 15.
 
     Returns:
-        A figure of two panels.
+        A figure with two panels.
 
     Raises:
-        ValueError: for labels or probabilities that are not valid, or do not fit together, or no bins.
+        ValueError: If labels or probabilities are invalid or inconsistent, or no bins.
 
     Example:
         >>> from tfp_bnn.figures import reliability_diagram
@@ -65,7 +65,7 @@ def reliability_diagram(labels: npt.ArrayLike, probabilities: npt.ArrayLike, num
 def _intervals(
     counts: npt.NDArray[np.int64], accuracy: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The central 90 % of Beta(right + 1/2, wrong + 1/2), but from 0 where none is right and to 1 where all are."""
+    """Central 90 % of Beta(right + 1/2, wrong + 1/2), but from 0 if none is right and to 1 if all are."""
     right = np.rint(accuracy * counts)
     low, high = scipy.stats.beta.ppf([[0.05], [0.95]], right + 0.5, counts - right + 0.5)
     return np.where(right == 0, 0.0, low), np.where(right == counts, 1.0, high)

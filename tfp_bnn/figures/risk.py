@@ -11,28 +11,28 @@ from tfp_bnn.figures.style import BLACK, COLOURS, GREY, LINES, legend_below, new
 from tfp_bnn.metrics.selective import risk_coverage_curve
 from tfp_bnn.metrics.validation import labelled
 
-# Risks at a lower coverage than this are of few examples, and do not set the scale.
+# Risks at a lower coverage come from few examples and do not set the scale.
 _STEADY = 0.05
 
 
 def risk_coverage(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, uncertainties: Mapping[str, npt.ArrayLike]
 ) -> Figure:
-    """The error rate among the most certain examples, against the share of examples that are answered.
+    """Draws the error rate among the most certain examples against the share of examples that are answered.
 
-    A curve that stays low for long belongs to an uncertainty that knows the errors. Beside the curves stand what an
-    oracle would reach, that answers all errors last, and what chance would, which is the error rate.
+    The longer a curve stays low, the better its uncertainty identifies the errors. The figure also shows an oracle,
+    which answers all errors last, and chance, which is the error rate.
 
     Args:
-        labels: integers `(n,)` or one-hot `(n, classes)`.
-        probabilities: `(n, classes)`, averaged over Monte Carlo samples.
-        uncertainties: scores of shape `(n,)`, higher where less certain, by the name that the legend gives them.
+        labels: Integers of shape `(n,)` or one-hot of shape `(n, classes)`.
+        probabilities: Probabilities of shape `(n, classes)`, averaged over Monte Carlo samples.
+        uncertainties: Scores of shape `(n,)`, higher for less certain examples, by their name in the legend.
 
     Returns:
-        A figure of one panel, with the area under each curve in the legend.
+        A figure with one panel and the area under each curve in the legend.
 
     Raises:
-        ValueError: for arguments that are not valid, or do not fit together, or no uncertainties.
+        ValueError: If arguments are invalid or inconsistent, or there are no uncertainties.
 
     Example:
         >>> from tfp_bnn.figures import risk_coverage

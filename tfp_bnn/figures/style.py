@@ -1,4 +1,4 @@
-"""What the figures have in common: their size, their colours, their text, and how they become PNG."""
+"""Shared style of the figures: size, colours, text and conversion to PNG."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; without yellow, which is lost on white.
+# Okabe and Ito's colours, safe for colour-blind readers; without yellow, which is hard to see on white.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
     "#0072B2",
     "#D55E00",
@@ -24,27 +24,27 @@ GREY = "#767676"
 
 
 def new_figure(width: float = 5.0, height: float = 4.0) -> Figure:
-    """An empty figure that needs no display.
+    """Creates an empty figure that needs no display.
 
     Args:
-        width: in inches.
-        height: in inches.
+        width: Width in inches.
+        height: Height in inches.
     """
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def tidy(panel: Any) -> None:
-    """Takes away the lines above and to the right of the data."""
+    """Hides the top and right spines of a panel."""
     panel.spines[["top", "right"]].set_visible(False)
 
 
 def filled(colour: str, hatch: str | None) -> dict[str, Any]:
-    """How an area is drawn: pale, behind an outline of its colour, hatched or not, so that others show through it."""
+    """Returns the style of an area: a pale fill, through which others show, with an outline and an optional hatch."""
     return {"fill": True, "facecolor": (colour, 0.3), "edgecolor": colour, "hatch": hatch, "linewidth": 1.6}
 
 
 def logarithmic(panel: Any, lowest: float, highest: float) -> None:
-    """Makes the y-axis logarithmic, with numbers at powers of ten only."""
+    """Makes the y-axis logarithmic, with labels only at powers of ten."""
     panel.set_yscale("log")
     panel.set_ylim(0.5 * lowest, 1.5 * highest)
     panel.yaxis.set_major_formatter("{x:,g}")
@@ -52,7 +52,7 @@ def logarithmic(panel: Any, lowest: float, highest: float) -> None:
 
 
 def legend_below(figure: Figure, panel: Any, columns: int = 2) -> None:
-    """Explains what is in a panel below it, where it hides no data."""
+    """Puts the legend of a panel below it, where it hides no data."""
     handles, labels = panel.get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9, columnspacing=1.2
@@ -60,11 +60,11 @@ def legend_below(figure: Figure, panel: Any, columns: int = 2) -> None:
 
 
 def plain(text: object, longest: int = 40) -> str:
-    """A name as text to be drawn as it is: no mathematics between dollar signs, one line, not too long.
+    """Returns a name as literal text on one line: dollar signs are escaped and long names shortened.
 
     Args:
-        text: a name of the user, such as that of a layer or of a class.
-        longest: characters to be shown; of a longer name the middle is left out.
+        text: Name from the user, such as that of a layer or a class.
+        longest: Maximum number of characters. Longer names lose their middle.
     """
     line = "".join(character if character.isprintable() else " " for character in str(text))
     if len(line) > longest:
@@ -74,14 +74,14 @@ def plain(text: object, longest: int = 40) -> str:
 
 
 def to_png(figure: Figure, dpi: int = 100) -> bytes:
-    """A figure as a PNG image.
+    """Converts a figure to a PNG image.
 
     Args:
-        figure: of this package, or any other.
-        dpi: pixels per inch.
+        figure: Matplotlib figure, of this package or any other.
+        dpi: Resolution in pixels per inch.
 
     Returns:
-        The bytes of a PNG file; the same for the same figure.
+        The bytes of a PNG file, identical for the same figure.
     """
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=dpi)

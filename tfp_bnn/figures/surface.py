@@ -18,7 +18,7 @@ _MARKERS = "os^Dv<>"
 _MARGIN = 0.4
 _TWO_CLASSES = matplotlib.colors.LinearSegmentedColormap.from_list("two classes", [COLOURS[0], "white", VERMILION])
 
-# Not down to black, in which the data would be lost.
+# Not down to black, on which the data would be invisible.
 _GREYS = matplotlib.colors.LinearSegmentedColormap.from_list("greys", ["white", "#505050"])
 
 
@@ -30,27 +30,27 @@ def decision_surface(
     axis_names: Sequence[str] = ("x1", "x2"),
     resolution: int = 80,
 ) -> Figure:
-    """What is predicted all over the plane, and how much of it rests on weights that are not known.
+    """Draws the predictions over the plane and the part of their uncertainty that is due to unknown weights.
 
-    The plane around the data goes beyond them by 40 % of their range, because it is there that a good model stops being
-    sure. Left: the predictive probability of the second class of two; of more classes the most probable one, the paler
-    the less probable. Right: mutual information of label and weights, the epistemic uncertainty.
+    The plane extends beyond the data by 40 % of their range, because that is where a good model becomes uncertain.
+    Left: for two classes the predictive probability of the second; for more the most probable class, the paler the less
+    probable. Right: the mutual information of label and weights, which is the epistemic uncertainty.
 
     Args:
-        predict: gives class probabilities of shape `(samples, m, classes)`, under each draw of the weights, for points
-            of shape `(m, 2)`, float32.
-        x: the data, `(n, 2)`.
-        labels: integers `(n,)`.
-        class_names: one for each class; by default their numbers.
-        axis_names: of the two inputs, with their units if they have any.
-        resolution: points along each axis.
+        predict: Function from points of shape `(m, 2)`, float32, to class probabilities of shape `(samples, m,
+            classes)`, one set per draw of the weights.
+        x: Data of shape `(n, 2)`.
+        labels: Integers of shape `(n,)`.
+        class_names: One name per class. Default: their numbers.
+        axis_names: Names of the two inputs, with their units if they have any.
+        resolution: Number of points along each axis, at least 2. Default: 80.
 
     Returns:
-        A figure of two panels, with the data in both.
+        A figure with two panels, with the data in both.
 
     Raises:
-        ValueError: for points that are not in the plane, arguments that do not fit together, or values of `predict`
-            that are no probabilities.
+        ValueError: If points are not in the plane, arguments are inconsistent, or `predict` does not return
+            probabilities.
 
     Example:
         >>> import numpy as np
@@ -110,7 +110,7 @@ def _draw_probability(
         return
     best = mean.argmax(axis=-1)
     colours = np.array([matplotlib.colors.to_rgb(COLOURS[index % len(COLOURS)]) for index in range(len(names))])
-    # Of equally probable classes nothing is left but white.
+    # Equally probable classes are white.
     strength = (mean.max(axis=-1, keepdims=True) - 1.0 / len(names)) / (1.0 - 1.0 / len(names))
     image = 1.0 - np.clip(strength, 0.0, 1.0) * (1.0 - colours[best])
     extent = (lines[0][0], lines[0][-1], lines[1][0], lines[1][-1])

@@ -18,22 +18,22 @@ def uncertainty_histograms(
     name: str = "predictive entropy",
     unit: str = "nats",
 ) -> Figure:
-    """How uncertain predictions are, for inputs of the kind trained on and for others.
+    """Draws histograms of the uncertainty of predictions, in and out of distribution.
 
-    A model that knows what it has not seen puts the two apart. Shares are on a logarithmic axis, because most
-    predictions of a good model are nearly certain.
+    A model that recognizes unknown inputs separates the two. Shares are on a logarithmic axis, because most predictions
+    of a good model are nearly certain.
 
     Args:
-        in_distribution: uncertainty of inputs such as those trained on, `(n,)`.
-        out_of_distribution: of inputs of another kind, `(m,)`; None to leave them out.
-        name: of the uncertainty.
-        unit: of the uncertainty.
+        in_distribution: Uncertainty of inputs like the training data, of shape `(n,)`.
+        out_of_distribution: Uncertainty of inputs of another kind, of shape `(m,)`. Default: None, not drawn.
+        name: Name of the uncertainty.
+        unit: Unit of the uncertainty. Default: `"nats"`.
 
     Returns:
-        A figure of one panel; each histogram sums to 1, its mean is in the legend.
+        A figure with one panel. Each histogram sums to 1, and its mean is in the legend.
 
     Raises:
-        ValueError: for arrays of another shape, empty or not finite.
+        ValueError: If an array has a different shape, is empty or is not finite.
 
     Example:
         >>> from tfp_bnn.figures import uncertainty_histograms
@@ -63,7 +63,7 @@ def uncertainty_histograms(
 
 
 def _edges(low: float, high: float) -> npt.NDArray[np.float64]:
-    """From 0 on where the values allow it, as for entropies; some width where all are the same."""
+    """Returns bin edges, from 0 if the values allow it, as for entropies, and of some width if all are equal."""
     low = min(low, 0.0) if low < 0.5 * high else low
     width = max(abs(low), abs(high)) * 1e-3 or 1e-3
     if high - low < width:

@@ -1,4 +1,4 @@
-"""The shared base of all Bayesian layers."""
+"""Base class of all Bayesian layers."""
 
 from __future__ import annotations
 
@@ -26,36 +26,37 @@ _NOT_FOR_DISTRIBUTIONS = ("lora_rank", "lora_alpha", "quantization_config")
 
 
 class VariationalLayer(StochasticLayer):
-    """Turns its Keras twin into a Bayesian layer. Abstract.
+    """Base class that turns a Keras layer, its twin, into a Bayesian layer. Abstract.
 
-    Mixed in before the twin, as in `class DenseFlipout(VariationalLayer, keras.layers.Dense)`. The twin keeps its
-    constructor, its checks, its `build` and its shapes. A weight that the twin adds and that has a posterior becomes a
-    `VariationalWeight`; `call` hands the inputs and the distributions to the estimator. In training the estimator is
-    the class's own; otherwise one plain draw of the weights serves the whole batch, because flipout's signs are a means
-    of training.
+    It is mixed in before the twin, as in `class DenseFlipout(VariationalLayer, keras.layers.Dense)`. The twin keeps its
+    constructor, its checks, its `build` and its shapes. A weight that the twin adds becomes a `VariationalWeight` if it
+    has a posterior, and `call` passes the inputs and the distributions to the estimator. Training uses the estimator of
+    the class. Otherwise the whole batch shares one plain draw of the weights, because the signs of flipout only serve
+    training.
 
-    A class names its Bayesian weights in `bayesian_weights`: the name of the weight and the prefix of its arguments
-    and properties. For `{"kernel": "kernel", "bias": "bias"}` these are:
+    The class attribute `bayesian_weights` maps the name of each Bayesian weight to the prefix of its arguments and
+    properties. For `{"kernel": "kernel", "bias": "bias"}` the arguments are:
 
     Args:
-        kernel_prior: prior of the kernel: a name, a config or an object of `tfp_bnn.priors`.
-        kernel_posterior: posterior family of the kernel: a name, a config or an object of `tfp_bnn.posteriors`.
-        bias_prior: prior of the bias; needs `bias_posterior`, and is `"normal"` by default then.
-        bias_posterior: posterior family of the bias. None, the default as in `tfp.layers`, is a deterministic bias.
-        seed: an integer for reproducible noise outside of a `VariationalModel`, which brings its own; None draws one
-            from Keras' global seed.
-        kl_weight: for use in a plain `keras.Model` only: the layer adds `kl_weight * kl` to the losses, so that 1 / N
-            makes an ELBO. None in a `VariationalModel`, which does the scaling itself and refuses any other value.
+        kernel_prior: Prior of the kernel: a name, config or object of `tfp_bnn.priors`.
+        kernel_posterior: Posterior family of the kernel: a name, config or object of `tfp_bnn.posteriors`.
+        bias_prior: Prior of the bias. Requires `bias_posterior`; the default is then `"normal"`.
+        bias_posterior: Posterior family of the bias. Default: None, a deterministic bias, as in `tfp.layers`.
+        seed: Integer seed of the layer's noise outside a `VariationalModel`, which provides its own. Default: None,
+            drawn from Keras' global seed.
+        kl_weight: Weight of the KL, only for a plain `keras.Model`: the layer adds `kl_weight * kl` to the losses, and
+            1 / N gives the ELBO per example. Must be None, the default, in a `VariationalModel`, which scales the KL
+            itself.
 
     Raises:
-        ValueError: for an unknown name, a value out of range, or `lora_rank`.
-        TypeError: for a combination of estimator, posterior and prior that does not exist.
+        ValueError: For an unknown name, a value out of range, or `lora_rank`.
+        TypeError: For a combination of estimator, posterior and prior that does not exist.
     """
 
     estimator: ClassVar[Estimator]
     bayesian_weights: ClassVar[Mapping[str, str]] = {"kernel": "kernel", "bias": "bias"}
     optional_weights: ClassVar[frozenset[str]] = frozenset({"bias"})
-    """The Bayesian weights that are deterministic unless they are given a posterior."""
+    """Weights that are deterministic unless they are given a posterior."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -78,8 +79,8 @@ class VariationalLayer(StochasticLayer):
             if optional and posterior is None:
                 if prior is not None:
                     raise ValueError(
-                        f"Got {prefix}_prior={prior!r} without a `{prefix}_posterior`, so that the {prefix} would be "
-                        "deterministic and the prior without effect. Pass "
+                        f"Got {prefix}_prior={prior!r} without a `{prefix}_posterior`: the {prefix} would be "
+                        "deterministic and the prior would have no effect. Pass "
                         f"{prefix}_posterior='mean_field_normal' for a Bayesian {prefix}."
                     )
                 continue
@@ -103,10 +104,10 @@ class VariationalLayer(StochasticLayer):
         raise NotImplementedError
 
     def add_weight(self, *args: Any, name: str | None = None, **kwargs: Any) -> keras.Variable:
-        """As in Keras; a weight that has a posterior gets float32 variational parameters under any dtype policy.
+        """Adds a weight, as in Keras. With a posterior, its variational parameters are float32 under any dtype policy.
 
         Returns:
-            The variable, which for a Bayesian weight is its posterior mean.
+            The variable; for a Bayesian weight, that of its posterior mean.
         """
         if name not in self._specs:
             return super().add_weight(*args, name=name, **kwargs)
@@ -123,14 +124,15 @@ class VariationalLayer(StochasticLayer):
         return loc
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """The outputs under one draw of the weights.
+        """Computes the outputs under one draw of the weights.
 
         Args:
-            inputs: as the Keras twin takes them.
-            training: True: the layer's estimator. Otherwise: one plain draw of the weights for the whole batch.
+            inputs: Inputs as in the Keras twin.
+            training: If True, uses the estimator of the layer. Otherwise one plain draw of the weights for the whole
+                batch.
 
         Returns:
-            As the Keras twin, in the compute dtype.
+            Outputs as in the Keras twin, in the compute dtype.
         """
         noise = self._noise(bool(training))
         if self.autocast and not keras.backend.is_float_dtype(keras.backend.standardize_dtype(inputs.dtype)):
@@ -141,36 +143,36 @@ class VariationalLayer(StochasticLayer):
         return outputs if activation is None else activation(outputs)
 
     def transform(self, estimator: Estimator, inputs: tf.Tensor, noise: NoiseSource) -> tf.Tensor:
-        """The outputs before the activation. By default one operation with a kernel and a bias.
+        """Computes the outputs before the activation. By default one operation with a kernel and a bias.
 
         Args:
-            estimator: how the weights are drawn.
-            inputs: as the Keras twin takes them.
-            noise: where the draw comes from.
+            estimator: Estimator that draws the weights.
+            inputs: Inputs as in the Keras twin.
+            noise: Source of the noise of the draw.
         """
         bias = self._variational_weights.get("bias", self.bias)
         return estimator(self.operation, inputs, self._variational_weights["kernel"], bias, noise)
 
     def add_kl_loss(self, noise: NoiseSource) -> None:
-        """Adds `kl_weight * kl` to the losses, where there is a `kl_weight`; for `call`."""
+        """Adds `kl_weight * kl` to the losses if there is a `kl_weight`; for use in `call`."""
         if self.kl_weight is not None:
             self.add_loss(self.kl_weight * self._kl(noise))
 
     def kl(self) -> tf.Tensor:
-        """KL(posterior || prior) of all Bayesian weights of the layer, in nats, summed, not scaled; float32 scalar.
+        """KL(posterior || prior) of the layer in nats, summed over its Bayesian weights and not scaled; float32 scalar.
 
-        In closed form where TFP registers one. Else a one-draw Monte Carlo estimate: within a training step of a
-        `VariationalModel` with the very draw of the step, otherwise with a fresh one. Prior scales that are inferred
-        for the layer alone are included, as KL(q(s) || p(s)); those that are shared belong to the model.
+        In closed form if TFP registers one, otherwise a Monte Carlo estimate with one draw. Within a training step of a
+        `VariationalModel` this is the draw of the step, otherwise a fresh one. Prior scales inferred for this layer
+        alone are included, as KL(q(s) || p(s)); shared ones belong to the model.
 
         Raises:
-            ValueError: before the layer is built.
+            ValueError: If the layer is not built.
         """
         self._require_built("kl")
         return self._kl(self._noise(training=False))
 
     def kl_terms(self) -> dict[str, tf.Tensor]:
-        """The parts of `kl`: `"weights"`, and `"prior/<weight>"` for each prior scale that is inferred for it alone."""
+        """The parts of `kl`: `"weights"`, and `"prior/<weight>"` for each prior scale inferred for one weight alone."""
         self._require_built("kl_terms")
         return self._kl_terms(self._noise(training=False))
 
@@ -181,11 +183,11 @@ class VariationalLayer(StochasticLayer):
 
     @property
     def distribution_specs(self) -> Mapping[str, tuple[Posterior, Prior]]:
-        """Posterior and prior of each Bayesian weight as they were given, by its name; there before `build` too."""
+        """Posterior and prior of each Bayesian weight as given, by its name; available before `build` too."""
         return MappingProxyType(self._specs)
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor; the specs of priors and posteriors as given, no tensors."""
+        """Returns the arguments of the constructor, with priors and posteriors as given and without tensors."""
         config = {**super().get_config(), "kl_weight": self.kl_weight}
         for weight, prefix in self.bayesian_weights.items():
             posterior, prior = self._specs.get(weight, (None, None))
@@ -195,7 +197,7 @@ class VariationalLayer(StochasticLayer):
 
     def enable_lora(self, *args: Any, **kwargs: Any) -> None:
         """Not supported: raises NotImplementedError."""
-        raise NotImplementedError(f"{type(self).__name__} takes no LoRA weights: its kernel is a distribution.")
+        raise NotImplementedError(f"{type(self).__name__} does not support LoRA: its kernel is a distribution.")
 
     def quantize(self, *args: Any, **kwargs: Any) -> None:
         """Not supported: raises NotImplementedError."""
@@ -213,7 +215,7 @@ class VariationalLayer(StochasticLayer):
     def _require_built(self, attribute: str) -> None:
         if not self._variational_weights:
             raise ValueError(
-                f"`{attribute}` of the layer {self.name!r} exists once the layer is built. Call the layer, or "
+                f"`{attribute}` of the layer {self.name!r} exists only once the layer is built. Call the layer, or "
                 "`build(input_shape)`, first."
             )
 
@@ -225,14 +227,14 @@ def _distribution_property(weight: str, prefix: str, role: str) -> property:
         return None if found is None else getattr(found, role)
 
     get.__doc__ = (
-        f"The {role} of the {prefix}, a `tfp.distributions` object made at each access; None when the {prefix} is "
+        f"The {role} of the {prefix}, a `tfp.distributions` object created at each access; None if the {prefix} is "
         "deterministic or absent. ValueError before `build`."
     )
     return property(get)
 
 
 def _give_signature(cls: type[VariationalLayer]) -> None:
-    """Lets `help` and editors show the arguments of the Keras twin, and ours, without repeating them in each class."""
+    """Shows the arguments of the Keras twin and ours in `help` and editors without repeating them in each class."""
     twin = next(
         base for base in cls.__mro__ if issubclass(base, keras.layers.Layer) and not issubclass(base, StochasticLayer)
     )

@@ -26,44 +26,44 @@ class Convolution2DFlipout(_VariationalConvolution, keras.layers.Conv2D):
 
     kernel ~ q(kernel);   outputs = activation(convolution(inputs, kernel) + bias)
 
-    In training each example n sees its own perturbation of the mean:
+    In training, each example n sees its own perturbation of the mean:
     convolution(inputs_n, mean) + convolution(inputs_n * s_n, perturbation) * r_n, with signs s_n, r_n of exactly +1 or
-    -1, one per channel. Two convolutions; exists for posteriors that are symmetric and independent per weight.
+    -1, one per channel. Costs two convolutions; requires a posterior that is symmetric and independent per weight.
 
-    `kl()` is KL(q || prior) in nats, summed over the weights, not scaled; a `VariationalModel` divides it by N.
+    `kl()` is KL(q || prior) in nats, summed over the weights and not scaled. A `VariationalModel` divides it by N.
 
     Args:
-        filters: positive integer, the number of output channels.
-        kernel_size: an integer or a pair.
-        strides: an integer or a pair. Default: 1.
+        filters: Positive integer, the number of output channels.
+        kernel_size: An integer or a pair.
+        strides: An integer or a pair. Default: 1.
         padding: `"valid"` or `"same"`. Default: `"valid"`.
         data_format: `"channels_last"` or `"channels_first"`. Default: Keras' image data format.
-        dilation_rate: an integer or a pair. Default: 1.
-        groups: number of groups, dividing input channels and filters. Default: 1.
-        activation: as in `keras.layers.Conv2D`. Default: none.
-        use_bias: whether there is a bias. Default: True.
-        kernel_initializer: initializer of the posterior mean of the kernel. Default: `"glorot_uniform"`.
-        bias_initializer: initializer of the bias, or of its posterior mean. Default: `"zeros"`.
-        kernel_regularizer: acts on the posterior mean, beside the prior. Default: none.
-        bias_regularizer: acts on the bias, or on its posterior mean. Default: none.
-        activity_regularizer: as in Keras. Default: none.
-        kernel_constraint: acts on the posterior mean. Default: none.
-        bias_constraint: acts on the bias, or on its posterior mean. Default: none.
-        kernel_prior: a name, config or object of `tfp_bnn.priors`. Default: `"normal"`, N(0, 1).
-        kernel_posterior: a name, config or object of `tfp_bnn.posteriors`. Default: `"mean_field_normal"`.
-        bias_prior: prior of a Bayesian bias. Default: `"normal"` where `bias_posterior` is given.
-        bias_posterior: posterior family of the bias. Default: None, a deterministic bias.
-        seed: integer for the noise of the layer used outside of a `VariationalModel`. Default: drawn from Keras' global
-            seed.
-        kl_weight: see `VariationalLayer`; for plain `keras.Model`s only. Default: None.
+        dilation_rate: An integer or a pair. Default: 1.
+        groups: Number of groups; must divide the input channels and the filters. Default: 1.
+        activation: As in `keras.layers.Conv2D`. Default: none.
+        use_bias: Whether the layer has a bias. Default: True.
+        kernel_initializer: Initializer of the posterior mean of the kernel. Default: `"glorot_uniform"`.
+        bias_initializer: Initializer of the bias, or of its posterior mean. Default: `"zeros"`.
+        kernel_regularizer: Regularizer of the posterior mean, in addition to the prior. Default: none.
+        bias_regularizer: Regularizer of the bias, or of its posterior mean. Default: none.
+        activity_regularizer: As in Keras. Default: none.
+        kernel_constraint: Constraint on the posterior mean. Default: none.
+        bias_constraint: Constraint on the bias, or on its posterior mean. Default: none.
+        kernel_prior: Prior of the kernel: a name, config or object of `tfp_bnn.priors`. Default: `"normal"`, N(0, 1).
+        kernel_posterior: Posterior family of the kernel: a name, config or object of `tfp_bnn.posteriors`. Default:
+            `"mean_field_normal"`.
+        bias_prior: Prior of a Bayesian bias. Default: `"normal"` if `bias_posterior` is given.
+        bias_posterior: Posterior family of the bias. Default: None, a deterministic bias.
+        seed: Integer seed of the layer's noise outside a `VariationalModel`. Default: drawn from Keras' global seed.
+        kl_weight: Weight of the KL, only for a plain `keras.Model`; see `VariationalLayer`. Default: None.
 
     Input shape: `(batch, rows, columns, channels)`, or `(batch, channels, rows, columns)` with `"channels_first"`.
     Output shape: `(batch, new_rows, new_columns, filters)`, or channels first, in the compute dtype; variational
     parameters and KL are float32 under any dtype policy.
 
-    Noise is counter-based: in a `VariationalModel` from the model's seed, step and layer; elsewhere from two counters
-    of the layer, one for training and one for evaluation, saved with it. `training=False` takes one plain draw
-    for the whole batch.
+    Noise is counter-based. In a `VariationalModel` it comes from the model's seed, step and layer; elsewhere from two
+    counters of the layer, one for training and one for evaluation, which are saved with it. With `training=False` the
+    whole batch shares one plain draw.
 
     Example:
         >>> import numpy as np, tfp_bnn
@@ -139,10 +139,10 @@ class Convolution1DReparameterization(_VariationalConvolution, keras.layers.Conv
 
     kernel ~ q(kernel);   outputs = activation(convolution(inputs, kernel) + bias)
 
-    One draw of the kernel serves the whole batch: one convolution, but the noise of the gradient does not fall with the
-    batch size.
+    The whole batch shares one draw of the kernel. This costs one convolution, but the gradient noise does not decrease
+    with the batch size.
 
-    `kl()` is KL(q || prior) in nats, summed over the weights, not scaled; a `VariationalModel` divides it by N.
+    `kl()` is KL(q || prior) in nats, summed over the weights and not scaled. A `VariationalModel` divides it by N.
 
     Args, shapes, dtypes and randomness are those of `Convolution1DFlipout`, with any posterior.
 
@@ -168,12 +168,12 @@ class Convolution1DLocalReparameterization(_VariationalConvolution, keras.layers
 
     kernel ~ q(kernel);   outputs = activation(convolution(inputs, kernel) + bias)
 
-    In training the outputs are drawn instead of the kernel: N(convolution(inputs, mean), convolution(inputs^2,
-    variance)), independent for each example, position and filter. Two convolutions; exists for the posterior
-    `mean_field_normal`. Every output has its exact marginal, but two positions are drawn independently where one kernel
-    would make them correlated: an approximation of the joint distribution.
+    In training, the outputs are drawn instead of the kernel: N(convolution(inputs, mean), convolution(inputs^2,
+    variance)), independent for each example, position and filter. Costs two convolutions; requires the posterior
+    `mean_field_normal`. Every output has its exact marginal distribution, but two positions are drawn independently
+    although a shared kernel would correlate them. The joint distribution is therefore approximate.
 
-    `kl()` is KL(q || prior) in nats, summed over the weights, not scaled; a `VariationalModel` divides it by N.
+    `kl()` is KL(q || prior) in nats, summed over the weights and not scaled. A `VariationalModel` divides it by N.
 
     Args, shapes, dtypes and randomness are those of `Convolution1DFlipout`.
 
@@ -200,10 +200,10 @@ class Convolution2DReparameterization(_VariationalConvolution, keras.layers.Conv
 
     kernel ~ q(kernel);   outputs = activation(convolution(inputs, kernel) + bias)
 
-    One draw of the kernel serves the whole batch: one convolution, but the noise of the gradient does not fall with the
-    batch size.
+    The whole batch shares one draw of the kernel. This costs one convolution, but the gradient noise does not decrease
+    with the batch size.
 
-    `kl()` is KL(q || prior) in nats, summed over the weights, not scaled; a `VariationalModel` divides it by N.
+    `kl()` is KL(q || prior) in nats, summed over the weights and not scaled. A `VariationalModel` divides it by N.
 
     Args, shapes, dtypes and randomness are those of `Convolution2DFlipout`, with any posterior.
 
@@ -229,12 +229,12 @@ class Convolution2DLocalReparameterization(_VariationalConvolution, keras.layers
 
     kernel ~ q(kernel);   outputs = activation(convolution(inputs, kernel) + bias)
 
-    In training the outputs are drawn instead of the kernel: N(convolution(inputs, mean), convolution(inputs^2,
-    variance)), independent for each example, position and filter. Two convolutions; exists for the posterior
-    `mean_field_normal`. Every output has its exact marginal, but two positions are drawn independently where one kernel
-    would make them correlated: an approximation of the joint distribution.
+    In training, the outputs are drawn instead of the kernel: N(convolution(inputs, mean), convolution(inputs^2,
+    variance)), independent for each example, position and filter. Costs two convolutions; requires the posterior
+    `mean_field_normal`. Every output has its exact marginal distribution, but two positions are drawn independently
+    although a shared kernel would correlate them. The joint distribution is therefore approximate.
 
-    `kl()` is KL(q || prior) in nats, summed over the weights, not scaled; a `VariationalModel` divides it by N.
+    `kl()` is KL(q || prior) in nats, summed over the weights and not scaled. A `VariationalModel` divides it by N.
 
     Args, shapes, dtypes and randomness are those of `Convolution2DFlipout`.
 
@@ -261,10 +261,10 @@ class Convolution3DReparameterization(_VariationalConvolution, keras.layers.Conv
 
     kernel ~ q(kernel);   outputs = activation(convolution(inputs, kernel) + bias)
 
-    One draw of the kernel serves the whole batch: one convolution, but the noise of the gradient does not fall with the
-    batch size.
+    The whole batch shares one draw of the kernel. This costs one convolution, but the gradient noise does not decrease
+    with the batch size.
 
-    `kl()` is KL(q || prior) in nats, summed over the weights, not scaled; a `VariationalModel` divides it by N.
+    `kl()` is KL(q || prior) in nats, summed over the weights and not scaled. A `VariationalModel` divides it by N.
 
     Args, shapes, dtypes and randomness are those of `Convolution3DFlipout`, with any posterior.
 
@@ -290,12 +290,12 @@ class Convolution3DLocalReparameterization(_VariationalConvolution, keras.layers
 
     kernel ~ q(kernel);   outputs = activation(convolution(inputs, kernel) + bias)
 
-    In training the outputs are drawn instead of the kernel: N(convolution(inputs, mean), convolution(inputs^2,
-    variance)), independent for each example, position and filter. Two convolutions; exists for the posterior
-    `mean_field_normal`. Every output has its exact marginal, but two positions are drawn independently where one kernel
-    would make them correlated: an approximation of the joint distribution.
+    In training, the outputs are drawn instead of the kernel: N(convolution(inputs, mean), convolution(inputs^2,
+    variance)), independent for each example, position and filter. Costs two convolutions; requires the posterior
+    `mean_field_normal`. Every output has its exact marginal distribution, but two positions are drawn independently
+    although a shared kernel would correlate them. The joint distribution is therefore approximate.
 
-    `kl()` is KL(q || prior) in nats, summed over the weights, not scaled; a `VariationalModel` divides it by N.
+    `kl()` is KL(q || prior) in nats, summed over the weights and not scaled. A `VariationalModel` divides it by N.
 
     Args, shapes, dtypes and randomness are those of `Convolution3DFlipout`.
 

@@ -24,39 +24,39 @@ class DenseFlipout(_VariationalDense):
 
     kernel ~ q(kernel);   outputs = activation(inputs @ kernel + bias)
 
-    In training each example n sees its own perturbation of the mean:
+    In training, each example n sees its own perturbation of the mean:
     inputs_n @ mean + ((inputs_n * s_n) @ perturbation) * r_n, with signs s_n, r_n of exactly +1 or -1 per channel. The
-    gradient's variance then falls like 1 / batch. Two matrix multiplications; exists for posteriors that are symmetric
-    and independent per weight.
+    gradient variance then decreases as 1 / batch. Costs two matrix multiplications; requires a posterior that is
+    symmetric and independent per weight.
 
-    `kl()` is KL(q || prior) in nats, summed over the weights, not scaled; a `VariationalModel` divides it by N.
+    `kl()` is KL(q || prior) in nats, summed over the weights and not scaled. A `VariationalModel` divides it by N.
 
     Args:
-        units: positive integer, the dimension of the outputs.
-        activation: as in `keras.layers.Dense`. Default: none.
-        use_bias: whether there is a bias. Default: True.
-        kernel_initializer: initializer of the posterior mean of the kernel. Default: `"glorot_uniform"`.
-        bias_initializer: initializer of the bias, or of its posterior mean. Default: `"zeros"`.
-        kernel_regularizer: acts on the posterior mean, beside the prior. Default: none.
-        bias_regularizer: acts on the bias, or on its posterior mean. Default: none.
-        activity_regularizer: as in Keras. Default: none.
-        kernel_constraint: acts on the posterior mean. Default: none.
-        bias_constraint: acts on the bias, or on its posterior mean. Default: none.
-        kernel_prior: a name, config or object of `tfp_bnn.priors`. Default: `"normal"`, N(0, 1).
-        kernel_posterior: a name, config or object of `tfp_bnn.posteriors`. Default: `"mean_field_normal"`.
-        bias_prior: prior of a Bayesian bias. Default: `"normal"` where `bias_posterior` is given.
-        bias_posterior: posterior family of the bias. Default: None, a deterministic bias.
-        seed: integer for the noise of the layer used outside of a `VariationalModel`. Default: drawn from Keras' global
-            seed.
-        kl_weight: see `VariationalLayer`; for plain `keras.Model`s only. Default: None.
+        units: Positive integer, the dimension of the outputs.
+        activation: As in `keras.layers.Dense`. Default: none.
+        use_bias: Whether the layer has a bias. Default: True.
+        kernel_initializer: Initializer of the posterior mean of the kernel. Default: `"glorot_uniform"`.
+        bias_initializer: Initializer of the bias, or of its posterior mean. Default: `"zeros"`.
+        kernel_regularizer: Regularizer of the posterior mean, in addition to the prior. Default: none.
+        bias_regularizer: Regularizer of the bias, or of its posterior mean. Default: none.
+        activity_regularizer: As in Keras. Default: none.
+        kernel_constraint: Constraint on the posterior mean. Default: none.
+        bias_constraint: Constraint on the bias, or on its posterior mean. Default: none.
+        kernel_prior: Prior of the kernel: a name, config or object of `tfp_bnn.priors`. Default: `"normal"`, N(0, 1).
+        kernel_posterior: Posterior family of the kernel: a name, config or object of `tfp_bnn.posteriors`. Default:
+            `"mean_field_normal"`.
+        bias_prior: Prior of a Bayesian bias. Default: `"normal"` if `bias_posterior` is given.
+        bias_posterior: Posterior family of the bias. Default: None, a deterministic bias.
+        seed: Integer seed of the layer's noise outside a `VariationalModel`. Default: drawn from Keras' global seed.
+        kl_weight: Weight of the KL, only for a plain `keras.Model`; see `VariationalLayer`. Default: None.
 
     Input shape: `(batch, ..., channels)`, rank 2 or more.
     Output shape: `(batch, ..., units)`, in the compute dtype; variational parameters and KL are float32 under any dtype
     policy.
 
-    Noise is counter-based: in a `VariationalModel` from the model's seed, step and layer; elsewhere from two counters
-    of the layer, one for training and one for evaluation, saved with it. `training=False` takes one plain draw
-    for the whole batch.
+    Noise is counter-based. In a `VariationalModel` it comes from the model's seed, step and layer; elsewhere from two
+    counters of the layer, one for training and one for evaluation, which are saved with it. With `training=False` the
+    whole batch shares one plain draw.
 
     Example:
         >>> import numpy as np, tfp_bnn
@@ -80,10 +80,10 @@ class DenseReparameterization(_VariationalDense):
 
     kernel ~ q(kernel);   outputs = activation(inputs @ kernel + bias)
 
-    One draw of the kernel serves the whole batch: one matrix multiplication, but the noise of the gradient does not
-    fall with the batch size.
+    The whole batch shares one draw of the kernel. This costs one matrix multiplication, but the gradient noise does not
+    decrease with the batch size.
 
-    `kl()` is KL(q || prior) in nats, summed over the weights, not scaled; a `VariationalModel` divides it by N.
+    `kl()` is KL(q || prior) in nats, summed over the weights and not scaled. A `VariationalModel` divides it by N.
 
     Args, shapes, dtypes and randomness are those of `DenseFlipout`, with any posterior.
 
@@ -107,13 +107,13 @@ class DenseLocalReparameterization(_VariationalDense):
 
     kernel ~ q(kernel);   outputs = activation(inputs @ kernel + bias)
 
-    In training the outputs are drawn instead of the kernel: N(inputs @ mean, inputs^2 @ variance), independent for each
-    example and unit. Two matrix multiplications; exists for the posterior `mean_field_normal`. On inputs of rank 2 this
-    is the exact distribution, and no other estimator here has a smaller variance of the gradient. On inputs of higher
-    rank every output has its exact marginal, but the outputs at two positions of one example are drawn independently
-    where one kernel would make them correlated: an approximation.
+    In training, the outputs are drawn instead of the kernel: N(inputs @ mean, inputs^2 @ variance), independent for
+    each example and unit. Costs two matrix multiplications; requires the posterior `mean_field_normal`. On inputs of
+    rank 2 this is the exact distribution, and no other estimator here has a smaller gradient variance. On inputs of
+    higher rank every output has its exact marginal distribution, but the outputs at two positions of one example are
+    drawn independently although a shared kernel would correlate them. The joint distribution is then approximate.
 
-    `kl()` is KL(q || prior) in nats, summed over the weights, not scaled; a `VariationalModel` divides it by N.
+    `kl()` is KL(q || prior) in nats, summed over the weights and not scaled. A `VariationalModel` divides it by N.
 
     Args, shapes, dtypes and randomness are those of `DenseFlipout`.
 

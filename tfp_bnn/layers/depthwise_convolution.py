@@ -22,13 +22,13 @@ class DepthwiseConvolution2DFlipout(VariationalLayer, keras.layers.DepthwiseConv
 
     kernel ~ q(kernel);   outputs = activation(depthwise_convolution(inputs, kernel) + bias)
 
-    Every input channel is convolved by itself, with `depth_multiplier` kernels. In training each example sees its own
-    perturbation of the mean, with signs of exactly +1 or -1 for each input and each output channel. Two convolutions;
-    exists for posteriors that are symmetric and independent per weight.
+    Every input channel is convolved separately, with `depth_multiplier` kernels. In training, each example sees its own
+    perturbation of the mean, with signs of exactly +1 or -1 for each input and each output channel. Costs two
+    convolutions; requires a posterior that is symmetric and independent per weight.
 
-    `kl()` is KL(q || prior) in nats, summed over the weights, not scaled; a `VariationalModel` divides it by N.
+    `kl()` is KL(q || prior) in nats, summed over the weights and not scaled. A `VariationalModel` divides it by N.
 
-    Args: those of `keras.layers.DepthwiseConv2D`; initializer, regularizer and constraint of the kernel act on its
+    Args: Those of `keras.layers.DepthwiseConv2D`; initializer, regularizer and constraint of the kernel act on its
         posterior mean. `kernel_prior`, `kernel_posterior`, `bias_prior`, `bias_posterior`, `seed` and `kl_weight` are
         those of `Convolution2DFlipout`.
 
@@ -36,7 +36,7 @@ class DepthwiseConvolution2DFlipout(VariationalLayer, keras.layers.DepthwiseConv
     Output shape: `(batch, new_rows, new_columns, channels * depth_multiplier)`, or channels first, in the compute
     dtype; variational parameters and KL are float32 under any dtype policy.
 
-    Noise is that of `Convolution2DFlipout`.
+    The noise is that of `Convolution2DFlipout`.
 
     Example:
         >>> import numpy as np, tfp_bnn
@@ -66,22 +66,23 @@ class SeparableConvolution2DFlipout(VariationalLayer, keras.layers.SeparableConv
     depthwise_kernel ~ q(depthwise_kernel);   pointwise_kernel ~ q(pointwise_kernel)
     outputs = activation(convolution(depthwise_convolution(inputs, depthwise_kernel), pointwise_kernel) + bias)
 
-    In training each example sees its own perturbations of both means, with signs of exactly +1 or -1 per channel, drawn
-    for each kernel by itself. Four convolutions; exists for posteriors that are symmetric and independent per weight.
+    In training, each example sees its own perturbations of both means, with signs of exactly +1 or -1 per channel,
+    drawn separately for each kernel. Costs four convolutions; requires a posterior that is symmetric and independent
+    per weight.
 
-    `kl()` is KL(q || prior) in nats, summed over the weights of both kernels, not scaled; a `VariationalModel` divides
-    it by N.
+    `kl()` is KL(q || prior) in nats, summed over the weights of both kernels and not scaled. A `VariationalModel`
+    divides it by N.
 
-    Args: those of `keras.layers.SeparableConv2D`; initializers, regularizers and constraints of the kernels act on
+    Args: Those of `keras.layers.SeparableConv2D`; initializers, regularizers and constraints of the kernels act on
         their posterior means. `depthwise_prior`, `depthwise_posterior`, `pointwise_prior` and `pointwise_posterior`
-        are what `kernel_prior` and `kernel_posterior` are to `Convolution2DFlipout`; `bias_prior`, `bias_posterior`,
+        correspond to `kernel_prior` and `kernel_posterior` of `Convolution2DFlipout`; `bias_prior`, `bias_posterior`,
         `seed` and `kl_weight` are the same.
 
     Input shape: `(batch, rows, columns, channels)`, or channels first.
     Output shape: `(batch, new_rows, new_columns, filters)`, or channels first, in the compute dtype; variational
     parameters and KL are float32 under any dtype policy.
 
-    Noise is that of `Convolution2DFlipout`.
+    The noise is that of `Convolution2DFlipout`.
 
     Example:
         >>> import numpy as np, tfp_bnn
@@ -102,7 +103,7 @@ class SeparableConvolution2DFlipout(VariationalLayer, keras.layers.SeparableConv
     }
 
     def transform(self, estimator: Estimator, inputs: tf.Tensor, noise: NoiseSource) -> tf.Tensor:
-        """The two convolutions, one after the other."""
+        """Computes the two convolutions, before the activation."""
         weights = self.variational_weights
         depthwise = DepthwiseConvolution(self.strides, self.padding, self.dilation_rate, self.data_format)
         pointwise = Convolution((1, 1), "valid", (1, 1), self.data_format)

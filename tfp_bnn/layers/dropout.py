@@ -14,36 +14,34 @@ from tfp_bnn.layers.stochastic import StochasticLayer
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
 class MCDropout(StochasticLayer):
-    """Dropout that stays on when predicting: Monte Carlo dropout.
+    """Monte Carlo dropout: dropout that stays active at prediction time.
 
     mask ~ Bernoulli(1 - rate);   outputs = inputs * mask / (1 - rate)
 
-    In training every example has a mask of its own. Otherwise one mask serves the whole batch: with the rest of the
-    network it is one function, and S samples of `posterior_predictive` are S functions, as with weights that have a
-    distribution. The plug-in prediction takes the expectation of the mask: it leaves the inputs as they are. Costs a
-    random number for each entry of the mask.
+    In training, every example has its own mask. Otherwise the whole batch shares one mask, so the network is one
+    function, and S samples of `posterior_predictive` are S functions, as with Bayesian weights. The plug-in prediction
+    uses the expectation of the mask, which leaves the inputs unchanged. Costs one random number per entry of the mask.
 
-    No weights and no KL: the regularization that makes dropout approximate inference is weight decay on the layers
-    around it, for the user to choose.
+    The layer has no weights and no KL. The regularization that makes dropout approximate inference is weight decay on
+    the neighbouring layers, which the user chooses.
 
     Args:
-        rate: the fraction of the inputs that is dropped, 0 <= rate < 1.
-        noise_shape: shape of the mask, of the rank of the inputs, as in `keras.layers.Dropout`: 1 for an axis that
-            shares one value, None for the size that the inputs have. With inputs `(batch, steps, features)`,
-            `(None, 1, None)` drops features from all steps. Default: the shape of the inputs.
-        seed: integer for the noise of the layer used outside of a `VariationalModel`. Default: drawn from Keras' global
-            seed.
-        **kwargs: as in `keras.layers.Layer`.
+        rate: Fraction of the inputs to drop, 0 <= rate < 1.
+        noise_shape: Shape of the mask, as in `keras.layers.Dropout`, with the rank of the inputs: 1 for an axis that
+            shares one value, None for the size of the inputs. With inputs `(batch, steps, features)`, `(None, 1, None)`
+            drops the same features at all steps. Default: the shape of the inputs.
+        seed: Integer seed of the layer's noise outside a `VariationalModel`. Default: drawn from Keras' global seed.
+        **kwargs: As in `keras.layers.Layer`.
 
     Raises:
-        ValueError: for a rate or a noise shape out of range; on call, for inputs that are no floating-point numbers or
-            do not fit the noise shape.
+        ValueError: For a rate or a noise shape out of range; on call, for inputs that are not floating-point or do not
+            match the noise shape.
 
     Input shape: any, `(batch, ...)`.
-    Output shape: the same, in the compute dtype, as is the mask. Masks of Keras for time steps are passed on.
+    Output shape: the same, in the compute dtype, like the mask. Keras masks for time steps are passed on.
 
-    Noise is counter-based: in a `VariationalModel` from the model's seed, step and layer; elsewhere from two counters
-    of the layer, one for training and one for evaluation, saved with it.
+    Noise is counter-based. In a `VariationalModel` it comes from the model's seed, step and layer; elsewhere from two
+    counters of the layer, one for training and one for evaluation, which are saved with it.
 
     Example:
         >>> import numpy as np, tfp_bnn
@@ -73,14 +71,14 @@ class MCDropout(StochasticLayer):
         self.built = True
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """The inputs with a fraction of them dropped, and the others scaled up by 1 / (1 - rate).
+        """Drops a fraction of the inputs and scales the others up by 1 / (1 - rate).
 
         Args:
-            inputs: floating-point tensor of shape `(batch, ...)`.
-            training: True: a mask for each example. Otherwise: one mask for the whole batch.
+            inputs: Floating-point tensor of shape `(batch, ...)`.
+            training: If True, one mask per example. Otherwise one mask for the whole batch.
 
         Returns:
-            A tensor of the shape and dtype of the inputs.
+            A tensor with the shape and dtype of the inputs.
         """
         if not inputs.dtype.is_floating:
             raise ValueError(f"MCDropout takes floating-point inputs, but got {inputs.dtype.name}. Cast them first.")
@@ -92,12 +90,12 @@ class MCDropout(StochasticLayer):
         return inputs * tf.cast(mask / keep, inputs.dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """That of the inputs."""
+        """Returns the shape of the outputs, which is that of the inputs."""
         self._check_rank(input_shape)
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
+        """Returns the arguments of the constructor."""
         return {**super().get_config(), "rate": self.rate, "noise_shape": self.noise_shape}
 
     def _mask_shape(self, inputs: tf.Tensor, training: bool) -> list[Any]:
@@ -115,7 +113,7 @@ class MCDropout(StochasticLayer):
         if not fits or len(shape) == 0:
             raise ValueError(
                 f"The layer {self.name!r} has noise_shape={sizes}, which does not fit inputs of shape {tuple(shape)}. "
-                "Expected inputs with a batch axis, and for each of their axes 1, None or its size."
+                "Expected inputs with a batch axis and, in `noise_shape`, for each of their axes 1, None or its size."
             )
 
 

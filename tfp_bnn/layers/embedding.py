@@ -19,38 +19,38 @@ class EmbeddingReparameterization(VariationalLayer, keras.layers.Embedding):
 
     embeddings ~ q(embeddings);   outputs = embeddings[ids]
 
-    One draw of the whole table serves the batch, so that an id has one vector wherever it stands. A lookup and as many
-    random numbers as the table has entries, however few of its rows are asked for; the noise of the gradient does not
-    fall with the batch size.
+    The whole batch shares one draw of the table, so an id has the same vector wherever it occurs. Costs a lookup and as
+    many random numbers as the table has entries, however few rows are looked up. The gradient noise does not decrease
+    with the batch size.
 
-    `kl()` is KL(q || prior) in nats, summed over all rows, not scaled; a `VariationalModel` divides it by N. The row of
-    an id that never occurs, such as a masked 0, ends up at the prior.
+    `kl()` is KL(q || prior) in nats, summed over all rows and not scaled. A `VariationalModel` divides it by N. The row
+    of an id that never occurs, such as a masked 0, converges to the prior.
 
     Args:
-        input_dim: positive integer, the number of ids: 0 to `input_dim - 1`.
-        output_dim: positive integer, the length of a vector.
-        embeddings_initializer: initializer of the posterior mean. Default: `"uniform"`.
-        embeddings_regularizer: acts on the posterior mean, beside the prior. Default: none.
-        embeddings_constraint: acts on the posterior mean. Default: none.
-        mask_zero: whether the id 0 is padding, to be masked in the layers that follow. Default: False.
-        weights: array of shape `(input_dim, output_dim)` to start the posterior mean from. Default: the initializer's.
-        embeddings_prior: a name, config or object of `tfp_bnn.priors`. Default: `"normal"`, N(0, 1).
-        embeddings_posterior: a name, config or object of `tfp_bnn.posteriors`. Default: `"mean_field_normal"`.
-        seed: integer for the noise of the layer used outside of a `VariationalModel`. Default: drawn from Keras' global
-            seed.
-        kl_weight: see `VariationalLayer`; for plain `keras.Model`s only. Default: None.
+        input_dim: Positive integer, the number of ids: 0 to `input_dim - 1`.
+        output_dim: Positive integer, the length of a vector.
+        embeddings_initializer: Initializer of the posterior mean. Default: `"uniform"`.
+        embeddings_regularizer: Regularizer of the posterior mean, in addition to the prior. Default: none.
+        embeddings_constraint: Constraint on the posterior mean. Default: none.
+        mask_zero: Whether the id 0 is padding, to be masked in the following layers. Default: False.
+        weights: Initial posterior mean, an array of shape `(input_dim, output_dim)`. Default: from the initializer.
+        embeddings_prior: Prior of the table: a name, config or object of `tfp_bnn.priors`. Default: `"normal"`.
+        embeddings_posterior: Posterior family of the table: a name, config or object of `tfp_bnn.posteriors`. Default:
+            `"mean_field_normal"`.
+        seed: Integer seed of the layer's noise outside a `VariationalModel`. Default: drawn from Keras' global seed.
+        kl_weight: Weight of the KL, only for a plain `keras.Model`; see `VariationalLayer`. Default: None.
 
     Raises:
-        ValueError: on call, for an id that is not in the vocabulary; from within a compiled function it is an
-            `InvalidArgumentError` of the same text, which `fit` and `evaluate` turn into a ValueError. XLA knows no
-            assertions and takes the nearest id.
+        ValueError: On call, if an id is not in the vocabulary. Inside a compiled function the error is an
+            `InvalidArgumentError` with the same text, which `fit` and `evaluate` turn into a ValueError. XLA does not
+            support assertions: it uses the nearest id.
 
-    Input shape: any, `(batch, ...)`, of ids. Integers; other numbers are cut to int32, as in Keras.
-    Output shape: that of the inputs and `output_dim`, in the compute dtype; variational parameters, the draw and KL are
-    float32 under any dtype policy.
+    Input shape: any, `(batch, ...)`, of integer ids. Other numbers are cast to int32, as in Keras.
+    Output shape: that of the inputs followed by `output_dim`, in the compute dtype; variational parameters, the draw
+    and KL are float32 under any dtype policy.
 
-    Noise is counter-based: in a `VariationalModel` from the model's seed, step and layer; elsewhere from two counters
-    of the layer, one for training and one for evaluation, saved with it.
+    Noise is counter-based. In a `VariationalModel` it comes from the model's seed, step and layer; elsewhere from two
+    counters of the layer, one for training and one for evaluation, which are saved with it.
 
     Example:
         >>> import numpy as np, tfp_bnn
@@ -98,37 +98,37 @@ class EmbeddingReparameterization(VariationalLayer, keras.layers.Embedding):
             kl_weight=kl_weight,
             **kwargs,
         )
-        # The twin would put them in before the layer knows of its distributions.
+        # The twin would assign them before the layer has its distributions.
         if weights is not None:
             self.build()
             self.embeddings.assign(weights[0] if isinstance(weights, list) and len(weights) == 1 else weights)
 
     @property
     def operation(self) -> LinearOperation:
-        """The lookup, with outputs in the compute dtype."""
+        """The table lookup, with outputs in the compute dtype."""
         return Lookup(self.compute_dtype)
 
     def transform(self, estimator: Estimator, inputs: tf.Tensor, noise: NoiseSource) -> tf.Tensor:
-        """The vectors of the ids under one draw of the table."""
+        """Looks up the vectors of the ids under one draw of the table."""
         ids = inputs if inputs.dtype in (tf.int32, tf.int64) else tf.cast(inputs, tf.int32)
         with tf.control_dependencies(self._assert_known(ids)):
             ids = tf.identity(ids)
         return estimator(self.operation, ids, self.variational_weights["embeddings"], None, noise)
 
     def compute_output_spec(self, inputs: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
-        """Shape and dtype of the outputs."""
-        # The twin's takes no `training`.
+        """Returns shape and dtype of the outputs, as a `keras.KerasTensor`."""
+        # The twin's method has no `training` argument.
         return super().compute_output_spec(inputs)
 
     def _assert_known(self, ids: tf.Tensor) -> list[Any]:
-        """Refuses ids without a row: a lookup takes -1 for the last one. Gives the operations to depend on."""
+        """Refuses ids without a row: a lookup would read -1 as the last one. Returns the operations to depend on."""
         lowest, highest = tf.reduce_min(ids), tf.reduce_max(ids)
         too_high = highest >= self.input_dim
         unknown = tf.where(too_high, highest, lowest)
         known = tf.logical_not(tf.logical_or(too_high, lowest < 0))
         message = (
             f"is not in the vocabulary of the layer {self.name}, which has input_dim={self.input_dim} ids, 0 to "
-            f"{self.input_dim - 1}. Raise input_dim, or give unknown things an id of their own."
+            f"{self.input_dim - 1}. Raise input_dim, or reserve an id for unknown entries."
         )
         if tf.executing_eagerly():
             if not known:

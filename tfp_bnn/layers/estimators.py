@@ -1,4 +1,4 @@
-"""Estimators: how the outputs of a layer depend on the draw of its weights while it is trained."""
+"""Estimators, which determine how the outputs of a layer depend on the draw of its weights in training."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ COMBINATIONS = """
     local reparameterization  exact           marginals exact, joint over     mean_field_normal
                                               positions approximate
 
-    The improper prior `flat` goes with the posterior `delta` only.
+    The improper prior `flat` can only be used with the posterior `delta`.
 """
 
 
 class Estimator:
-    """Computes outputs, before the activation, from inputs and weight distributions. Abstract."""
+    """Computes outputs before the activation from inputs and weight distributions. Abstract."""
 
     name = ""
 
     def takes(self, posterior: Posterior) -> bool:
-        """Whether the estimator is right for a posterior."""
+        """Whether the estimator is correct for a posterior."""
         raise NotImplementedError
 
     def __call__(
@@ -39,26 +39,26 @@ class Estimator:
         bias: VariationalWeight | tf.Tensor | None,
         noise: NoiseSource,
     ) -> tf.Tensor:
-        """The outputs for one draw.
+        """Computes the outputs for one draw.
 
         Args:
-            operation: the linear operation of the layer.
-            inputs: `(batch, ...)`.
-            kernel: the distribution of the kernel.
-            bias: a distribution, a value of shape `(channels,)`, or None.
-            noise: where the draw comes from.
+            operation: Linear operation of the layer.
+            inputs: Tensor of shape `(batch, ...)`.
+            kernel: Distribution of the kernel.
+            bias: Distribution of the bias, its value of shape `(channels,)`, or None.
+            noise: Source of the noise of the draw.
 
         Returns:
-            A tensor in the dtype of the inputs.
+            Tensor of the outputs, in the dtype of the inputs.
         """
         raise NotImplementedError
 
 
 def check_combination(estimator: Estimator, weight: str, posterior: Posterior, prior: Prior) -> None:
-    """Refuses what would compute something wrong.
+    """Refuses combinations that would compute something wrong.
 
     Raises:
-        TypeError: naming the weight, and the table of combinations that exist.
+        TypeError: The message names the weight and shows the table of combinations that exist.
     """
     if not estimator.takes(posterior):
         raise TypeError(
@@ -73,7 +73,7 @@ def check_combination(estimator: Estimator, weight: str, posterior: Posterior, p
 
 
 class Reparameterization(Estimator):
-    """One draw of the weights, w = g(noise), used for the whole batch (Kingma & Welling 2014). Costs one operation."""
+    """One draw of the weights, w = g(noise), shared by the whole batch (Kingma & Welling 2014). Costs one operation."""
 
     name = "reparameterization"
 
@@ -99,8 +99,8 @@ class Flipout(Estimator):
 
     outputs_n = op(x_n, mean) + op(x_n * s_n, perturbation) * r_n,   s_n, r_n exactly +1 or -1 per channel
 
-    Each example sees a draw with the right distribution, and the draws of two examples are uncorrelated. The
-    perturbation of a Bayesian bias is flipped by r_n too, like the kernel row of a constant input: `tfp.layers` shares
+    Each example sees a draw from the correct distribution, and the draws of two examples are uncorrelated. The
+    perturbation of a Bayesian bias is flipped by r_n too, like the kernel row of a constant input. `tfp.layers` shares
     it between the examples, which leaves them correlated.
     """
 
@@ -117,7 +117,7 @@ class Flipout(Estimator):
         bias: VariationalWeight | tf.Tensor | None,
         noise: NoiseSource,
     ) -> tf.Tensor:
-        # A layer of two kernels draws the signs of each by itself.
+        # A layer with two kernels draws separate signs for each.
         of_kernel = "" if kernel.name == "kernel" else f"{kernel.name}_"
         outputs = operation(inputs, kernel.mean)
         input_signs = tf.cast(noise.signs(f"{of_kernel}input_signs", operation.sign_shape(inputs)), inputs.dtype)
@@ -135,9 +135,10 @@ class LocalReparameterization(Estimator):
 
     outputs ~ N(op(x, mean) + bias mean, op(x^2, variance) + bias variance),   independent per output
 
-    For a dense layer on inputs of rank 2 this is the exact distribution, and examples are independent. Where one kernel
-    serves several positions (convolutions, dense layers on rank 3 or more), every output has its exact marginal, but
-    the outputs at two positions are drawn independently where one kernel would make them correlated: an approximation.
+    For a dense layer on inputs of rank 2 this is the exact distribution, and examples are independent. If several
+    positions share a kernel (convolutions, dense layers on rank 3 or more), every output has its exact marginal
+    distribution, but the outputs at two positions are drawn independently although the shared kernel would correlate
+    them. The joint distribution is then approximate.
     """
 
     name = "local reparameterization"
@@ -159,7 +160,7 @@ class LocalReparameterization(Estimator):
         if isinstance(bias, VariationalWeight):
             variance += operation.along_channels(bias.variance, variance)
             bias = bias.mean
-        # Inputs that are all 0 have outputs without variance, where the root has no gradient.
+        # Inputs that are all 0 give outputs with zero variance, where the square root has no gradient.
         positive = variance > 0
         scale = tf.where(positive, tf.sqrt(tf.where(positive, variance, 1.0)), 0.0)
         outputs += tf.cast(scale * noise.normal("outputs", tf.shape(scale)), outputs.dtype)

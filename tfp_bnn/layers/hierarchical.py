@@ -23,58 +23,57 @@ _WHOLE_TO = {"bfloat16": 2**8, "float16": 2**11, "float32": 2**24}
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
 class HierarchicalDenseReparameterization(VariationalLayer, keras.layers.Dense):
-    """Densely-connected Bayesian layer with weights of its own for each group, around a mean that the groups share.
+    """Densely-connected Bayesian layer with separate weights for each group around a shared mean.
 
     kernel ~ p(kernel);   group_kernel[g] ~ N(0, spread^2);   spread ~ p(spread), all inferred together
     outputs = activation(x @ (kernel + group_kernel[g]) + bias + group_bias[g]),   g the group of the example
 
-    For many related data sets of which each is too small for a network of its own (partial pooling). The spread of the
-    groups about their mean is inferred: where it comes out small, the layer is one for all groups (complete pooling);
-    where it comes out large, each group has its own (no pooling). Kernel and bias have a spread each, for the whole
-    layer. Every weight has a posterior, the biases included.
+    For many related data sets that are each too small for a network of their own (partial pooling). The spread of the
+    groups around their mean is inferred. If it is small, all groups share one layer (complete pooling); if it is large,
+    each group has its own (no pooling). Kernel and bias each have one spread for the whole layer. Every weight has a
+    posterior, including the biases.
 
-    One draw of all weights serves the batch, and each example uses the row of its group. Costs the drawing of
-    `num_groups + 1` kernels, and memory for the smaller of `(batch, inputs, units)` and `(batch, num_groups, units)`;
-    the noise of the gradient does not fall with the batch size.
+    The whole batch shares one draw of all weights, and each example uses the row of its group. Costs draws of
+    `num_groups + 1` kernels, and memory for the smaller of `(batch, inputs, units)` and `(batch, num_groups, units)`.
+    The gradient noise does not decrease with the batch size.
 
-    `kl()` is the KL of posterior and prior in nats, summed over the weights of the mean and of all groups, and over the
-    two spreads; not scaled; a `VariationalModel` divides it by N, the number of examples of all groups.
+    `kl()` is KL(q || prior) in nats, summed over the weights of the mean and of all groups and over the two spreads,
+    and not scaled. A `VariationalModel` divides it by N, the number of examples of all groups.
 
     Args:
-        units: positive integer, the dimension of the outputs.
-        num_groups: positive integer; the groups are 0 to `num_groups - 1`.
-        activation: as in `keras.layers.Dense`. Default: none.
-        use_bias: whether there is a bias. Default: True.
-        kernel_prior: prior of the mean kernel. Default: `"normal"`, N(0, 1).
-        kernel_posterior: posterior family of the mean kernel. Default: `"mean_field_normal"`.
-        bias_prior: prior of the mean bias. Default: `"normal"`.
-        bias_posterior: posterior family of the mean bias; `"delta"` for one without uncertainty. Default:
+        units: Positive integer, the dimension of the outputs.
+        num_groups: Positive integer, the number of groups, numbered 0 to `num_groups - 1`.
+        activation: As in `keras.layers.Dense`. Default: none.
+        use_bias: Whether the layer has a bias. Default: True.
+        kernel_prior: Prior of the mean kernel. Default: `"normal"`, N(0, 1).
+        kernel_posterior: Posterior family of the mean kernel. Default: `"mean_field_normal"`.
+        bias_prior: Prior of the mean bias. Default: `"normal"`.
+        bias_posterior: Posterior family of the mean bias; `"delta"` for a bias without uncertainty. Default:
             `"mean_field_normal"`.
-        group_prior: prior of `group_kernel` and of `group_bias`: a name, a config or an object of `tfp_bnn.priors`. Its
+        group_prior: Prior of `group_kernel` and `group_bias`: a name, a config or an object of `tfp_bnn.priors`. Its
             scale is the spread. Default: normal, with the hyperprior HalfNormal(1) on the spread.
-        group_posterior: posterior family of both: a name, config or object of `tfp_bnn.posteriors`. Its means start at
-            0, from complete pooling. Default: `"mean_field_normal"`.
-        seed: integer for the noise of the layer used outside of a `VariationalModel`. Default: drawn from Keras' global
-            seed.
-        kl_weight: see `VariationalLayer`; for plain `keras.Model`s only. Default: None.
-        **kwargs: initializers, regularizers and constraints of the mean kernel and the mean bias, as in
+        group_posterior: Posterior family of both: a name, config or object of `tfp_bnn.posteriors`. Its means start at
+            0, which is complete pooling. Default: `"mean_field_normal"`.
+        seed: Integer seed of the layer's noise outside a `VariationalModel`. Default: drawn from Keras' global seed.
+        kl_weight: Weight of the KL, only for a plain `keras.Model`; see `VariationalLayer`. Default: None.
+        **kwargs: Initializers, regularizers and constraints of the mean kernel and the mean bias, as in
             `keras.layers.Dense`.
 
     Raises:
-        ValueError: for `num_groups` below 1, for inputs of another shape, and for group ids in a float that cannot tell
-            them apart, which half precision does up to 256 (bfloat16) or 2,048 (float16); on call, for a group id that
-            is no whole number from 0 to `num_groups - 1`. From within a compiled function the last is an
-            `InvalidArgumentError` of the same text, which `fit` and `evaluate` turn into a ValueError. XLA knows no
-            assertions: the outputs are NaN then.
-        TypeError: for a combination of posterior and prior that does not exist.
+        ValueError: For `num_groups` below 1, for inputs of a different shape, and for group ids in a floating-point
+            type that cannot represent all of them: half precision does so up to 256 (bfloat16) or 2,048 (float16). On
+            call, for a group id that is not a whole number from 0 to `num_groups - 1`. Inside a compiled function the
+            last is an `InvalidArgumentError` with the same text, which `fit` and `evaluate` turn into a ValueError. XLA
+            does not support assertions: the outputs are then NaN.
+        TypeError: For a combination of posterior and prior that does not exist.
 
     Input shape: `[x, group_id]`, x of shape `(batch, inputs)`, group ids of shape `(batch,)` or `(batch, 1)`, integers
     or whole floats.
     Output shape: `(batch, units)`, in the compute dtype; variational parameters, the draw and KL are float32 under any
     dtype policy.
 
-    Noise is counter-based: in a `VariationalModel` from the model's seed, step and layer; elsewhere from two counters
-    of the layer, one for training and one for evaluation, saved with it.
+    Noise is counter-based. In a `VariationalModel` it comes from the model's seed, step and layer; elsewhere from two
+    counters of the layer, one for training and one for evaluation, which are saved with it.
 
     Example:
         >>> import numpy as np, tfp_bnn
@@ -138,10 +137,10 @@ class HierarchicalDenseReparameterization(VariationalLayer, keras.layers.Dense):
         self.input_spec = _input_spec(None)
 
     def build(self, input_shape: Sequence[Sequence[int | None]]) -> None:
-        """Makes the weights of the mean and of all groups.
+        """Creates the weights of the mean and of all groups.
 
         Args:
-            input_shape: the shapes of x and of the group ids.
+            input_shape: Shapes of x and of the group ids.
         """
         of_inputs, _ = self._checked(input_shape)
         super().build(of_inputs)
@@ -156,12 +155,12 @@ class HierarchicalDenseReparameterization(VariationalLayer, keras.layers.Dense):
         self.input_spec = _input_spec(of_inputs[-1])
 
     def compute_output_shape(self, input_shape: Sequence[Sequence[int | None]]) -> tuple[int | None, int]:
-        """`(batch, units)`."""
+        """Returns the shape of the outputs, `(batch, units)`."""
         of_inputs, _ = self._checked(input_shape)
         return (of_inputs[0], self.units)
 
     def transform(self, estimator: Estimator, inputs: Sequence[tf.Tensor], noise: NoiseSource) -> tf.Tensor:
-        """The outputs before the activation, under one draw of the weights of all groups."""
+        """Computes the outputs before the activation, under one draw of the weights of all groups."""
         x, group_id = inputs
         self._checked([x.shape, group_id.shape])
         groups, known = self._groups(group_id)
@@ -173,7 +172,7 @@ class HierarchicalDenseReparameterization(VariationalLayer, keras.layers.Dense):
         return tf.where(known[:, tf.newaxis], outputs, tf.constant(float("nan"), outputs.dtype))
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
+        """Returns the arguments of the constructor."""
         config = {**super().get_config(), "num_groups": self.num_groups}
         for role in ("prior", "posterior"):
             of_weights = [config.pop(f"{name}_{role}") for name in _GROUP_WEIGHTS]
@@ -192,14 +191,14 @@ class HierarchicalDenseReparameterization(VariationalLayer, keras.layers.Dense):
         )
 
     def _groups(self, group_id: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The group of each example, 0 for unknown ones, and whether it is known."""
+        """Returns the group of each example, 0 for unknown ones, and whether it is known."""
         dtype = group_id.dtype
         if not (dtype.is_integer or dtype.is_floating):
             raise ValueError(f"Group ids must be whole numbers, but the layer {self.name!r} got {dtype.name}.")
         if self.num_groups > _WHOLE_TO.get(dtype.name, self.num_groups):
             raise ValueError(
-                f"The layer {self.name!r} got group ids in {dtype.name}, which holds the whole numbers up to "
-                f"{_WHOLE_TO[dtype.name]} only, but it has num_groups={self.num_groups}. Pass integers, or work in "
+                f"The layer {self.name!r} got group ids in {dtype.name}, which represents whole numbers only up to "
+                f"{_WHOLE_TO[dtype.name]}, but it has num_groups={self.num_groups}. Pass integers, or work in "
                 "float32."
             )
         ids = tf.reshape(group_id, [-1])
@@ -210,12 +209,12 @@ class HierarchicalDenseReparameterization(VariationalLayer, keras.layers.Dense):
             return tf.cast(tf.where(known, ids, tf.zeros_like(ids)), tf.int32), known
 
     def _assert_known(self, ids: tf.Tensor, known: tf.Tensor) -> list[Any]:
-        """Refuses unknown groups. Gives the operations to depend on."""
-        # Where all are known it is the number that is padded.
+        """Refuses unknown groups. Returns the operations to depend on."""
+        # If all are known, it is the padding.
         unknown = tf.gather(tf.pad(ids, [[0, 1]]), tf.argmin(tf.pad(tf.cast(known, tf.int32), [[0, 1]])))
         message = (
             f"is unknown to the layer {self.name}, which has num_groups={self.num_groups} groups, 0 to "
-            f"{self.num_groups - 1}. A new group needs weights of its own: raise num_groups, and train with its data."
+            f"{self.num_groups - 1}. A new group needs its own weights: raise num_groups, and train with its data."
         )
         if tf.executing_eagerly():
             if not tf.reduce_all(known):
@@ -229,7 +228,7 @@ def _input_spec(width: int | None) -> list[keras.InputSpec]:
 
 
 def _product_by_group(x: tf.Tensor, kernels: tf.Tensor, groups: tf.Tensor) -> tf.Tensor:
-    """`x[n] @ kernels[groups[n]]` for all n, by way of the smaller of two intermediate results."""
+    """Computes `x[n] @ kernels[groups[n]]` for all n through the smaller of two intermediate results."""
     num_groups, num_inputs, _ = kernels.shape
     if num_groups < num_inputs:
         return tf.gather(tf.einsum("ni,giu->ngu", x, kernels), groups, axis=1, batch_dims=1)

@@ -1,4 +1,4 @@
-"""The linear operations of the layers: what is computed with a kernel, however it was drawn."""
+"""The linear operations that layers apply with a kernel, however it was drawn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tensorflow as tf
 class LinearOperation:
     """An operation that is linear in its inputs and in its kernel. Abstract.
 
-    `channel_axis` is the axis of the channels in inputs and outputs: flipout draws one sign per example and channel.
+    `channel_axis` is the axis of the channels in inputs and outputs. Flipout draws one sign per example and channel.
     """
 
     channel_axis = -1
@@ -22,13 +22,13 @@ class LinearOperation:
         raise NotImplementedError
 
     def along_channels(self, vector: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-        """Reshapes `(channels,)` so that it broadcasts against `like`, and casts it to its dtype."""
+        """Reshapes a vector of shape `(channels,)` to broadcast against `like`, and casts it to the dtype of `like`."""
         shape = [1] * len(like.shape)
         shape[self.channel_axis] = -1
         return tf.reshape(tf.cast(vector, like.dtype), shape)
 
     def sign_shape(self, tensor: tf.Tensor) -> list[Any]:
-        """Shape of one sign per example and channel of `tensor`, broadcastable against it."""
+        """Returns the shape of one sign per example and channel of `tensor`, broadcastable against it."""
         shape: list[Any] = [1] * len(tensor.shape)
         shape[0] = tf.shape(tensor)[0]
         shape[self.channel_axis] = tensor.shape[self.channel_axis]
@@ -46,7 +46,7 @@ class Lookup(LinearOperation):
     """Rows of a table by their ids: the operation of `keras.layers.Embedding`, linear in the one-hot code of the ids.
 
     Args:
-        dtype: of the outputs.
+        dtype: Dtype of the outputs.
     """
 
     def __init__(self, dtype: str) -> None:
@@ -60,9 +60,9 @@ class Convolution(LinearOperation):
     """Convolution of any rank: the operation of `keras.layers.Conv*D`.
 
     Args:
-        strides: one for each spatial dimension.
-        padding: `"valid"`, `"same"`, or in one dimension `"causal"`.
-        dilation_rate: one for each spatial dimension.
+        strides: Tuple with one stride per spatial dimension.
+        padding: `"valid"`, `"same"`, or `"causal"` in one dimension.
+        dilation_rate: Tuple with one rate per spatial dimension.
         data_format: `"channels_last"` or `"channels_first"`.
     """
 
@@ -93,7 +93,7 @@ class Convolution(LinearOperation):
 
 
 class DepthwiseConvolution(Convolution):
-    """Convolution of each channel by itself: the operation of `keras.layers.DepthwiseConv2D`."""
+    """Separate convolution of each channel: the operation of `keras.layers.DepthwiseConv2D`."""
 
     def __call__(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         return keras.ops.depthwise_conv(inputs, tf.cast(kernel, inputs.dtype), **self._arguments())
@@ -103,11 +103,11 @@ class TransposedConvolution(Convolution):
     """The transpose of a convolution: the operation of `keras.layers.Conv2DTranspose`.
 
     Args:
-        strides: one for each spatial dimension.
+        strides: Tuple with one stride per spatial dimension.
         padding: `"valid"` or `"same"`.
-        dilation_rate: one for each spatial dimension.
+        dilation_rate: Tuple with one rate per spatial dimension.
         data_format: `"channels_last"` or `"channels_first"`.
-        output_padding: one for each spatial dimension, or None.
+        output_padding: Tuple with one value per spatial dimension, or None.
     """
 
     def __init__(

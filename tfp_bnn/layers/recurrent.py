@@ -17,12 +17,12 @@ from tfp_bnn.layers.operations import LinearOperation, MatMul
 
 Step = Callable[[tf.Tensor, Sequence[tf.Tensor]], tuple[tf.Tensor, list[tf.Tensor]]]
 
-# Of the call under way, with its draw of the weights. Not kept in the layer, which two threads may call at once.
+# The step of the current call, with its draw of the weights. Not an attribute: two threads may call a layer at once.
 _step: contextvars.ContextVar[Step] = contextvars.ContextVar("tfp_bnn_lstm_step")
 
 
 class _Cell:
-    """What `keras.layers.RNN` asks of a cell. No layer: the weights belong to the recurrent layer itself."""
+    """The interface that `keras.layers.RNN` expects of a cell. Not a layer: the recurrent layer owns the weights."""
 
     def __init__(self, layer: keras.layers.Layer, units: int) -> None:
         self._layer = layer
@@ -43,7 +43,7 @@ class _Cell:
 
 
 class _LSTM(keras.layers.RNN):
-    """`keras.layers.LSTM` whose weights are its own, instead of those of a cell that is a layer. Has no `call`."""
+    """`keras.layers.LSTM` that owns its weights, instead of a cell that is a layer. Has no `call`."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class _LSTM(keras.layers.RNN):
         self.input_spec = keras.InputSpec(ndim=3)
 
     def build(self, sequences_shape: Sequence[int | None], initial_state_shape: Any = None) -> None:
-        """Makes the weights, and the variables of the state of a stateful layer."""
+        """Creates the weights, and the state variables of a stateful layer."""
         input_dim = sequences_shape[-1]
         if input_dim is None:
             raise ValueError(
@@ -141,7 +141,7 @@ class _LSTM(keras.layers.RNN):
             )
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
+        """Returns the arguments of the constructor."""
         config = super().get_config()
         del config["cell"]
         config["activity_regularizer"] = keras.regularizers.serialize(self.activity_regularizer)
@@ -162,7 +162,7 @@ class _LSTM(keras.layers.RNN):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> _LSTM:
-        """The inverse of `get_config`."""
+        """Creates the layer from the output of `get_config`."""
         return cls(**config)
 
     def _initial_bias(self, shape: tuple[int], dtype: Any = None) -> tf.Tensor:
@@ -175,63 +175,63 @@ class _LSTM(keras.layers.RNN):
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
 class LSTMFlipout(VariationalLayer, _LSTM):
-    """Bayesian long short-term memory (LSTM), trained with flipout; one draw of the weights for each sequence.
+    """Bayesian long short-term memory (LSTM), trained with flipout, with one draw of the weights per sequence.
 
     kernel ~ q(kernel);   recurrent_kernel ~ q(recurrent_kernel);   bias ~ q(bias), or deterministic
     i_t, f_t, g_t, o_t = split(inputs_t @ kernel + h_(t-1) @ recurrent_kernel + bias)
     c_t = sigmoid(f_t) * c_(t-1) + sigmoid(i_t) * tanh(g_t);   outputs_t = h_t = sigmoid(o_t) * tanh(c_t)
 
-    In training each example n sees its own perturbations of the means, the same at all of its time steps:
-    inputs_nt @ mean + ((inputs_nt * s_n) @ perturbation) * r_n, and likewise for h with the recurrent kernel and signs
-    of its own; signs are exactly +1 or -1, one per channel, and the perturbation of a Bayesian bias is flipped by r_n.
-    Two matrix multiplications for each of the two kernels; exists for posteriors that are symmetric and independent per
-    weight. Otherwise one plain draw of all weights serves every sequence of the batch.
+    In training, each example n sees its own perturbations of the means, the same at all its time steps:
+    inputs_nt @ mean + ((inputs_nt * s_n) @ perturbation) * r_n, and likewise for h with the recurrent kernel and
+    separate signs. Signs are exactly +1 or -1, one per channel, and the perturbation of a Bayesian bias is flipped by
+    r_n. Costs two matrix multiplications for each of the two kernels; requires a posterior that is symmetric and
+    independent per weight. Otherwise all sequences of the batch share one plain draw of the weights.
 
-    `kl()` is KL(q || prior) in nats, summed over all weights, once however long the sequences, not scaled; a
-    `VariationalModel` divides it by N, the number of sequences.
+    `kl()` is KL(q || prior) in nats, summed over all weights and not scaled; it counts once, however long the sequences
+    are. A `VariationalModel` divides it by N, the number of sequences.
 
     Args:
-        units: positive integer, the dimension of the outputs and of the state.
-        activation: as in `keras.layers.LSTM`. Default: `"tanh"`.
-        recurrent_activation: of the gates. Default: `"sigmoid"`.
-        use_bias: whether there is a bias. Default: True.
-        kernel_initializer: initializer of the posterior mean of the kernel. Default: `"glorot_uniform"`.
-        recurrent_initializer: the same of the recurrent kernel. Default: `"orthogonal"`.
-        bias_initializer: initializer of the bias, or of its posterior mean. Default: `"zeros"`.
-        unit_forget_bias: whether the bias of the forget gate starts at 1 instead. Default: True.
-        kernel_regularizer: acts on the posterior mean, beside the prior. Default: none.
-        recurrent_regularizer: acts on the posterior mean, beside the prior. Default: none.
-        bias_regularizer: acts on the bias, or on its posterior mean. Default: none.
-        activity_regularizer: as in Keras. Default: none.
-        kernel_constraint: acts on the posterior mean. Default: none.
-        recurrent_constraint: acts on the posterior mean. Default: none.
-        bias_constraint: acts on the bias, or on its posterior mean. Default: none.
-        dropout: 0 only; see `MCDropout`.
-        recurrent_dropout: 0 only.
-        return_sequences: whether the outputs of all time steps are returned. Default: False.
-        return_state: whether the last `h` and `c` are returned too. Default: False.
-        go_backwards: whether the sequence is read from its end, and returned reversed. Default: False.
-        stateful: whether a batch starts at the state that the batch before it ended with, whatever the weights of that
-            batch were; not for `posterior_predictive`, whose draws would follow one another. Default: False.
-        unroll: whether the loop over time steps is unrolled. Default: False.
-        kernel_prior: a name, config or object of `tfp_bnn.priors`. Default: `"normal"`, N(0, 1).
-        kernel_posterior: a name, config or object of `tfp_bnn.posteriors`. Default: `"mean_field_normal"`.
-        recurrent_prior: prior of the recurrent kernel. Default: `"normal"`.
-        recurrent_posterior: posterior family of the recurrent kernel. Default: `"mean_field_normal"`.
-        bias_prior: prior of a Bayesian bias. Default: `"normal"` where `bias_posterior` is given.
-        bias_posterior: posterior family of the bias. Default: None, a deterministic bias.
-        seed: integer for the noise of the layer used outside of a `VariationalModel`. Default: drawn from Keras' global
-            seed.
-        kl_weight: see `VariationalLayer`; for plain `keras.Model`s only. Default: None.
-        **kwargs: as in `keras.layers.RNN`, such as `zero_output_for_mask`.
+        units: Positive integer, the dimension of the outputs and of the state.
+        activation: As in `keras.layers.LSTM`. Default: `"tanh"`.
+        recurrent_activation: Activation of the gates. Default: `"sigmoid"`.
+        use_bias: Whether the layer has a bias. Default: True.
+        kernel_initializer: Initializer of the posterior mean of the kernel. Default: `"glorot_uniform"`.
+        recurrent_initializer: Initializer of the posterior mean of the recurrent kernel. Default: `"orthogonal"`.
+        bias_initializer: Initializer of the bias, or of its posterior mean. Default: `"zeros"`.
+        unit_forget_bias: Whether the bias of the forget gate starts at 1 instead. Default: True.
+        kernel_regularizer: Regularizer of the posterior mean, in addition to the prior. Default: none.
+        recurrent_regularizer: Regularizer of the posterior mean, in addition to the prior. Default: none.
+        bias_regularizer: Regularizer of the bias, or of its posterior mean. Default: none.
+        activity_regularizer: As in Keras. Default: none.
+        kernel_constraint: Constraint on the posterior mean. Default: none.
+        recurrent_constraint: Constraint on the posterior mean. Default: none.
+        bias_constraint: Constraint on the bias, or on its posterior mean. Default: none.
+        dropout: Must be 0; use `MCDropout` instead.
+        recurrent_dropout: Must be 0.
+        return_sequences: Whether to return the outputs of all time steps. Default: False.
+        return_state: Whether to return the last `h` and `c` too. Default: False.
+        go_backwards: Whether to read the sequence from its end and return it reversed. Default: False.
+        stateful: Whether a batch starts from the final state of the previous batch, whatever the weights of that batch
+            were. Not for `posterior_predictive`, whose draws would follow one another. Default: False.
+        unroll: Whether to unroll the loop over time steps. Default: False.
+        kernel_prior: Prior of the kernel: a name, config or object of `tfp_bnn.priors`. Default: `"normal"`, N(0, 1).
+        kernel_posterior: Posterior family of the kernel: a name, config or object of `tfp_bnn.posteriors`. Default:
+            `"mean_field_normal"`.
+        recurrent_prior: Prior of the recurrent kernel. Default: `"normal"`.
+        recurrent_posterior: Posterior family of the recurrent kernel. Default: `"mean_field_normal"`.
+        bias_prior: Prior of a Bayesian bias. Default: `"normal"` if `bias_posterior` is given.
+        bias_posterior: Posterior family of the bias. Default: None, a deterministic bias.
+        seed: Integer seed of the layer's noise outside a `VariationalModel`. Default: drawn from Keras' global seed.
+        kl_weight: Weight of the KL, only for a plain `keras.Model`; see `VariationalLayer`. Default: None.
+        **kwargs: As in `keras.layers.RNN`, such as `zero_output_for_mask`.
 
     Input shape: `(batch, steps, features)`; masks of Keras for time steps are obeyed.
     Output shape: `(batch, units)`, or `(batch, steps, units)` with `return_sequences`; with `return_state` a tuple of
     that and of two tensors of shape `(batch, units)`. All in the compute dtype; variational parameters and KL are
     float32 under any dtype policy.
 
-    Noise is counter-based: in a `VariationalModel` from the model's seed, step and layer; elsewhere from two counters
-    of the layer, one for training and one for evaluation, saved with it.
+    Noise is counter-based. In a `VariationalModel` it comes from the model's seed, step and layer; elsewhere from two
+    counters of the layer, one for training and one for evaluation, which are saved with it.
 
     Example:
         >>> import numpy as np, tfp_bnn
@@ -263,14 +263,14 @@ class LSTMFlipout(VariationalLayer, _LSTM):
         mask: tf.Tensor | None = None,
         training: bool | None = None,
     ) -> tf.Tensor | tuple[tf.Tensor, ...]:
-        """The outputs under one draw of the weights.
+        """Computes the outputs under one draw of the weights.
 
         Args:
-            sequences: `(batch, steps, features)`.
-            initial_state: `h` and `c` to start from, each of shape `(batch, units)`. Default: zeros, or the state of a
+            sequences: Inputs of shape `(batch, steps, features)`.
+            initial_state: Initial `h` and `c`, each of shape `(batch, units)`. Default: zeros, or the state of a
                 stateful layer.
-            mask: `(batch, steps)`; where it is False the state stays as it is.
-            training: True: flipout. Otherwise: one plain draw of the weights for the whole batch.
+            mask: Boolean mask of shape `(batch, steps)`. Where it is False, the state is unchanged.
+            training: If True, flipout. Otherwise one plain draw of the weights for the whole batch.
 
         Returns:
             As `keras.layers.LSTM`, in the compute dtype.
@@ -279,7 +279,7 @@ class LSTMFlipout(VariationalLayer, _LSTM):
         training = bool(training)
         noise = self._noise(training)
         sequences = tf.cast(sequences, self.compute_dtype)
-        # What the inputs contribute is the same operation at all time steps, with signs that these share.
+        # The contribution of the inputs is the same operation at all time steps, which share the signs.
         from_inputs = self.transform(self.estimator if training else PLAIN_DRAW, sequences, noise)
         from_state = self._recurrence(training, tf.shape(sequences)[0], noise)
 
@@ -295,7 +295,7 @@ class LSTMFlipout(VariationalLayer, _LSTM):
         return outputs
 
     def _recurrence(self, training: bool, batch: tf.Tensor, noise: NoiseSource) -> Callable[[tf.Tensor], tf.Tensor]:
-        """What the state contributes, as a function of `h`; everything random is drawn here, once."""
+        """The contribution of the state as a function of `h`. Everything random is drawn here, once."""
         weight, dtype = self.variational_weights["recurrent_kernel"], self.compute_dtype
         if not training:
             kernel = tf.cast(weight.sample(noise), dtype)

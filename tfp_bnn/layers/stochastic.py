@@ -1,4 +1,4 @@
-"""The base of every layer that draws something."""
+"""Base class of all layers that draw random numbers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tfp_bnn.core.noise import NoiseSource, NoiseStreams, layer_key, scoped_nois
 
 
 class StochasticLayer(keras.layers.Layer):
-    """Takes its noise from the model it is in, or from two saved counters of its own. Abstract.
+    """Layer that takes its noise from its model, or from two saved counters of its own. Abstract.
 
     Mixed in before another Keras layer, or used as the base of a new one.
 
     Args:
-        seed: an integer for reproducible noise outside of a `VariationalModel`, which brings its own; None draws one
-            from Keras' global seed.
+        seed: Integer seed of the layer's noise outside a `VariationalModel`, which provides its own. Default: None,
+            drawn from Keras' global seed.
     """
 
     def __init__(self, *args: Any, seed: int | None = None, **kwargs: Any) -> None:
@@ -26,17 +26,17 @@ class StochasticLayer(keras.layers.Layer):
         self._noise_streams = noise_streams
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
+        """Returns the arguments of the constructor."""
         return {**super().get_config(), "seed": self.seed}
 
-    # The twins write only the weights they know of; ours may have more, and the state of their noise.
+    # The twins write only the weights they know. Ours may have more, and the state of their noise.
     def save_own_variables(self, store: Any) -> None:
-        """Writes all variables of the layer and the state of its noise."""
+        """Saves all variables of the layer and the state of its noise."""
         keras.layers.Layer.save_own_variables(self, store)
         self._noise_streams.save(store)
 
     def load_own_variables(self, store: Any) -> None:
-        """Reads what `save_own_variables` wrote."""
+        """Loads what `save_own_variables` wrote."""
         self._noise_streams.load(store)
         keras.layers.Layer.load_own_variables(
             self, {key: store[key] for key in store.keys() if key not in NoiseStreams.keys}

@@ -11,19 +11,19 @@ from tfp_bnn.layers.operations import LinearOperation, TransposedConvolution
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
 class Convolution2DTransposeFlipout(VariationalLayer, keras.layers.Conv2DTranspose):
-    """Two-dimensional transposed Bayesian convolution, trained with flipout: for decoders and segmentation.
+    """Two-dimensional transposed Bayesian convolution, trained with flipout, for decoders and segmentation.
 
     Alias: `Conv2DTransposeFlipout`.
 
     kernel ~ q(kernel);   outputs = activation(transposed_convolution(inputs, kernel) + bias)
 
-    In training each example sees its own perturbation of the mean, with signs of exactly +1 or -1 for each input and
-    each output channel. Two transposed convolutions; exists for posteriors that are symmetric and independent per
+    In training, each example sees its own perturbation of the mean, with signs of exactly +1 or -1 for each input and
+    each output channel. Costs two transposed convolutions; requires a posterior that is symmetric and independent per
     weight.
 
-    `kl()` is KL(q || prior) in nats, summed over the weights, not scaled; a `VariationalModel` divides it by N.
+    `kl()` is KL(q || prior) in nats, summed over the weights and not scaled. A `VariationalModel` divides it by N.
 
-    Args: those of `keras.layers.Conv2DTranspose`; initializer, regularizer and constraint of the kernel act on its
+    Args: Those of `keras.layers.Conv2DTranspose`; initializer, regularizer and constraint of the kernel act on its
         posterior mean. `kernel_prior`, `kernel_posterior`, `bias_prior`, `bias_posterior`, `seed` and `kl_weight` are
         those of `Convolution2DFlipout`.
 
@@ -31,7 +31,7 @@ class Convolution2DTransposeFlipout(VariationalLayer, keras.layers.Conv2DTranspo
     Output shape: `(batch, new_rows, new_columns, filters)`, or channels first, in the compute dtype; variational
     parameters and KL are float32 under any dtype policy.
 
-    Noise is that of `Convolution2DFlipout`.
+    The noise is that of `Convolution2DFlipout`.
 
     Example:
         >>> import numpy as np, tfp_bnn

@@ -18,20 +18,20 @@ from tfp_bnn.priors.shared_scales import SharedPrior
 
 
 class VariationalWeight:
-    """A weight with a distribution instead of a value.
+    """A weight that has a distribution instead of a value.
 
-    Holds the two specs and the variables that its layer owns; everything else is computed afresh from their current
-    values.
+    Holds the two specs and the variables, which its layer owns. Everything else is computed from their current values
+    at each access.
 
     Args:
-        name: of the weight within its layer, such as `"kernel"`.
-        loc: variable that holds the posterior mean.
-        posterior: the family of q(w).
-        prior: p(w).
-        add_weight: makes further float32 variables in the layer.
+        name: Name of the weight within its layer, such as `"kernel"`.
+        loc: Variable of the posterior mean.
+        posterior: Posterior family, q(w).
+        prior: Prior, p(w).
+        add_weight: Function that adds further float32 variables to the layer.
 
     Raises:
-        ValueError: when the prior is one of another shape than the weight.
+        ValueError: If the shape of the prior differs from that of the weight.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class VariationalWeight:
         event_shape = tuple(prior.distribution(self.shape, {}).event_shape)
         if event_shape != self.shape:
             raise ValueError(
-                f"The prior {prior!r} of {name!r} is one over tensors of shape {event_shape}, but the weight has shape "
+                f"The prior {prior!r} of {name!r} is over tensors of shape {event_shape}, but the weight has shape "
                 f"{self.shape}."
             )
         self._posterior_weights = posterior.add_weights(add_weight, name, loc)
@@ -60,53 +60,53 @@ class VariationalWeight:
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """The variables of the posterior, and of a learned prior that is the weight's own."""
+        """The variables of the posterior, and of a learned prior that is not shared."""
         return [*self._posterior_weights.values(), *({} if self._shared else self._prior_weights).values()]
 
     @property
     def posterior(self) -> tfd.Distribution:
-        """q(w), float32, with the whole tensor as its event."""
+        """The posterior q(w), float32, with the whole tensor as its event."""
         return self.posterior_spec.distribution(self._posterior_weights)
 
     @property
     def prior(self) -> tfd.Distribution:
-        """p(w), float32, with the whole tensor as its event; an inferred scale is at its median."""
+        """The prior p(w), float32, with the whole tensor as its event; an inferred scale is at its median."""
         return self._prior(0.0)
 
     @property
     def mean(self) -> tf.Tensor:
-        """The posterior mean, float32."""
+        """The posterior mean, float32, of the shape of the weight."""
         return tf.convert_to_tensor(self._posterior_weights["loc"])
 
     @property
     def variance(self) -> tf.Tensor:
-        """The posterior variance of every weight by itself, float32."""
+        """The marginal posterior variance of every weight, float32, of the shape of the weight."""
         return self.posterior.variance()
 
     @property
     def shared_prior(self) -> SharedPrior | None:
-        """The prior that the weight shares with others, once a model has bound it."""
+        """The prior that the weight shares with others, once a model has bound it, else None."""
         return self._shared
 
     def bind(self, shared: SharedPrior) -> None:
-        """Lets the prior take its scale from `shared`."""
+        """Makes the prior take its scale from `shared`."""
         self._shared = shared
         self._prior_weights = shared.weights
 
     def perturbation(self, noise: NoiseSource) -> tf.Tensor:
-        """A posterior draw minus its mean, float32."""
+        """A posterior draw minus the posterior mean, float32, of the shape of the weight."""
         return self.posterior_spec.perturbation(self._posterior_weights, noise, self.name)
 
     def sample(self, noise: NoiseSource) -> tf.Tensor:
-        """A posterior draw, float32."""
+        """A posterior draw, float32, of the shape of the weight."""
         return self.mean + self.perturbation(noise)
 
     def kl(self, noise: NoiseSource) -> tf.Tensor:
         """KL(q || p) in nats, summed over the tensor, float32 scalar.
 
-        In closed form where TFP registers one; else a one-draw estimate with the draw that the layer itself makes of
-        `noise`: log q(w) - log p(w), or with the entropy in the place of -log q(w) where q is not independent per
-        weight. An inferred scale of the prior is drawn from `noise`.
+        In closed form if TFP registers one, otherwise estimated with the draw that the layer itself makes from `noise`:
+        log q(w) - log p(w), with minus the entropy instead of log q(w) if q is not independent per weight. An inferred
+        prior scale is drawn from `noise`.
         """
         scale_noise: tf.Tensor | float = 0.0
         if self.prior_spec.hyperprior is not None:
@@ -118,11 +118,11 @@ class VariationalWeight:
             draw = self.sample(noise)
             if self.posterior_spec.symmetric_and_independent:
                 return posterior.log_prob(draw) - prior.log_prob(draw)
-            # log q(w) of many weights together, found again from w, loses its digits in float32.
+            # The joint log q(w) of many weights, recomputed from w, loses its precision in float32.
             return -posterior.entropy() - prior.log_prob(draw)
 
     def hyper_kl(self, noise: NoiseSource) -> tf.Tensor | None:
-        """KL(q(s) || p(s)) in nats of a prior scale s that is inferred for this weight alone; else None."""
+        """KL(q(s) || p(s)) in nats of a prior scale s inferred for this weight alone, float32 scalar, or None."""
         if self.prior_spec.hyperprior is None or self.prior_spec.shared is not None:
             return None
         return self.prior_spec.hyper_kl(self._prior_weights, self._noise_of_scale(noise))
@@ -133,36 +133,36 @@ class VariationalWeight:
         return math.prod(self.shape)
 
     def posterior_parameters(self) -> dict[str, np.ndarray]:
-        """The parameters of the posterior in natural units, float32: `loc`, `scale` and so on, by name."""
+        """Returns the parameters of the posterior by name, such as `loc` and `scale`; float32 arrays."""
         return self.posterior_spec.parameters(self._posterior_weights)
 
     def prior_parameters(self) -> dict[str, np.ndarray]:
-        """The learned parameters of a prior that is the weight's own, in natural units, float32; else none."""
+        """Returns the learned parameters of a prior that is not shared, by name; float32 arrays."""
         return {} if self._shared else self.prior_spec.parameters(self._prior_weights)
 
     def parameters(self) -> dict[str, np.ndarray]:
-        """Posterior and learned prior in natural units: `loc`, `scale`, `prior_scale`; float32."""
+        """Returns the parameters of posterior and learned prior: `loc`, `scale`, `prior_scale`, ...; float32 arrays."""
         prior = {f"prior_{key}": value for key, value in self.prior_parameters().items()}
         return {**self.posterior_parameters(), **prior}
 
     def assign_parameters(self, values: Mapping[str, np.ndarray]) -> None:
-        """The inverse of `parameters`.
+        """Sets the parameters; the inverse of `parameters`.
 
         Raises:
-            ValueError: when a scale is not positive and finite, or a value is missing; nothing is changed then.
+            ValueError: If a scale is not positive and finite, or a value is missing. Nothing is changed then.
         """
         prior = {key.removeprefix("prior_"): value for key, value in values.items() if key.startswith("prior_")}
         self.assign({key: value for key, value in values.items() if not key.startswith("prior_")}, prior)
 
     def assign(self, posterior: Mapping[str, np.ndarray], prior: Mapping[str, np.ndarray]) -> None:
-        """Sets the parameters of the posterior and those of a prior that is the weight's own.
+        """Sets the parameters of the posterior, and those of a prior that is not shared.
 
         Args:
-            posterior: Values as `posterior_parameters` gives them.
-            prior: Values as `prior_parameters` gives them; without effect for a shared prior.
+            posterior: Values as returned by `posterior_parameters`.
+            prior: Values as returned by `prior_parameters`. Ignored for a shared prior.
 
         Raises:
-            ValueError: If a value is missing, has another shape or is out of range; nothing is changed then.
+            ValueError: If a value is missing, has a different shape or is out of range. Nothing is changed then.
         """
         before = {role: np.asarray(variable).copy() for role, variable in self._posterior_weights.items()}
         self.posterior_spec.assign_parameters(self._posterior_weights, posterior)
@@ -187,8 +187,8 @@ class VariationalWeight:
     def _prior(self, scale_noise: tf.Tensor | float) -> tfd.Distribution:
         if self.prior_spec.shared is not None and self._shared is None:
             raise ValueError(
-                f"The prior {self.prior_spec!r} of {self.name!r} is shared, so that its scale belongs to a model, but "
-                "its layer is in none. Put the layer into a VariationalModel, or remove `shared`."
+                f"The prior {self.prior_spec!r} of {self.name!r} is shared: its scale belongs to a model, but "
+                "its layer is not in one. Put the layer into a VariationalModel, or remove `shared`."
             )
         return self.prior_spec.distribution(self.shape, self._prior_weights, scale_noise)
 

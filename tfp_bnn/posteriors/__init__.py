@@ -1,4 +1,4 @@
-"""Variational posteriors: the families of distributions that a weight's posterior is approximated by."""
+"""Variational posteriors: families of distributions that approximate the posterior of a weight."""
 
 from tfp_bnn.posteriors.base import POSTERIORS, Posterior, ScaledPosterior
 from tfp_bnn.posteriors.delta import Delta

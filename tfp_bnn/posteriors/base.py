@@ -1,4 +1,4 @@
-"""What a variational posterior is."""
+"""Base classes of variational posteriors."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _TRAINABLE = ("both", "loc", "scale")
 
 
 class NormalNoise(Protocol):
-    """What a posterior asks for its noise."""
+    """The source of noise that a posterior needs."""
 
     def normal(self, name: str, shape: Any) -> tf.Tensor:
-        """Standard normal noise, float32."""
+        """Returns standard normal noise, float32, of the given shape."""
 
 
 class Posterior(Spec):
-    """A family q(w | parameters) over one weight tensor. Abstract.
+    """A family of posteriors q(w | parameters) over one weight tensor. Abstract.
 
-    `parameters` are those that a reader of a paper would expect (`loc`, `scale`); the trained variables may be a
-    transformation of them.
+    The parameters are those of the literature, such as `loc` and `scale`. The trained variables may be transformations
+    of these.
     """
 
     symmetric_and_independent = False
@@ -39,7 +39,7 @@ class Posterior(Spec):
     """Whether local reparameterization applies: q must be normal and independent per weight (Kingma et al. 2015)."""
 
     has_spread = True
-    """Whether a draw differs from the mean; False for a point."""
+    """Whether a draw differs from the mean; False for a point mass."""
 
     trains_loc = True
     """Whether the variable of the mean is trainable."""
@@ -47,41 +47,63 @@ class Posterior(Spec):
     def add_weights(
         self, add_weight: Callable[..., keras.Variable], name: str, loc: keras.Variable
     ) -> dict[str, keras.Variable]:
-        """Makes the variables of the posterior of one weight.
+        """Creates the variables of the posterior of one weight tensor.
 
         Args:
-            add_weight: `layer.add_weight` with dtype float32 and no autocast.
-            name: of the weight, such as `"kernel"`.
-            loc: the variable that holds the posterior mean.
+            add_weight: The `add_weight` of the layer, with dtype float32 and no autocast.
+            name: Name of the weight, such as `"kernel"`.
+            loc: Variable of the posterior mean, with the shape of the weight.
 
         Returns:
-            The variables by their role, `loc` included.
+            The float32 variables by role, including `"loc"`.
         """
         raise NotImplementedError
 
     def distribution(self, weights: Mapping[str, tf.Tensor]) -> tfd.Distribution:
-        """The distribution q, with the whole weight tensor as its event, built afresh from the current values."""
+        """Builds the posterior q from the current values, with the whole weight tensor as its event.
+
+        Args:
+            weights: Variables from `add_weights`.
+
+        Returns:
+            A float32 distribution with the shape of the weight as its event shape. Its `log_prob` is in nats.
+        """
         raise NotImplementedError
 
     def perturbation(self, weights: Mapping[str, tf.Tensor], noise: NormalNoise, name: str) -> tf.Tensor:
-        """What a draw adds to the mean, float32.
+        """Draws from the posterior and subtracts the mean.
 
         Args:
-            weights: what `add_weights` made.
-            noise: where standard normal noise comes from; a source of zeros gives no perturbation.
-            name: of the weight, under which the noise is asked for.
+            weights: Variables from `add_weights`.
+            noise: Source of standard normal noise. Zeros give no perturbation.
+            name: Name of the weight, under which the noise is requested.
+
+        Returns:
+            A float32 tensor with the shape of the weight.
         """
         raise NotImplementedError
 
     def parameters(self, weights: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
-        """The parameters in natural units, float32."""
+        """Returns the parameters, in the units of the weight.
+
+        Args:
+            weights: Variables from `add_weights`.
+
+        Returns:
+            Float32 arrays by name: `"loc"` with the shape of the weight, and those that the family adds.
+        """
         raise NotImplementedError
 
     def assign_parameters(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
-        """Sets the variables from parameters: the inverse of `parameters`, to the float32 rounding.
+        """Sets the variables from parameters; the inverse of `parameters` up to float32 rounding.
+
+        Args:
+            weights: Variables from `add_weights`.
+            values: Arrays by name, as returned by `parameters`.
 
         Raises:
-            ValueError: for values of another shape, NaN, infinite or no scale; nothing is changed then.
+            ValueError: If a value is missing, has a different shape or is not finite, or a scale is too small. Nothing
+                is changed then.
         """
         raise NotImplementedError
 
@@ -96,11 +118,13 @@ class ScaledPosterior(Posterior):
     `tfp.layers.default_mean_field_normal_fn`: a scale never reaches 0.
 
     Args:
-        initial_scale: the scale at initialization, in the units of the weight. Must be larger than eps (1.2e-7).
-        trainable: `"both"`, `"loc"` for the means only (the scales stay as they are) or `"scale"` for the scales only.
+        initial_scale: Scale at initialization, in the units of the weight. Must be larger than eps (1.2e-7). Default:
+            0.05.
+        trainable: `"both"`, `"loc"` to train only the means (the scales stay as they are) or `"scale"` to train only
+            the scales. Default: `"both"`.
 
     Raises:
-        ValueError: for a scale out of range or another `trainable`.
+        ValueError: If `initial_scale` is out of range, or `trainable` is none of these.
     """
 
     def __init__(self, initial_scale: float = 0.05, trainable: str = "both") -> None:
@@ -119,6 +143,7 @@ class ScaledPosterior(Posterior):
         self.trainable = trainable
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor, JSON-serializable."""
         return {"initial_scale": self.initial_scale, "trainable": self.trainable}
 
     @property
@@ -134,6 +159,16 @@ class ScaledPosterior(Posterior):
     def add_weights(
         self, add_weight: Callable[..., keras.Variable], name: str, loc: keras.Variable
     ) -> dict[str, keras.Variable]:
+        """Creates the variables of the posterior of one weight tensor.
+
+        Args:
+            add_weight: The `add_weight` of the layer, with dtype float32 and no autocast.
+            name: Name of the weight, such as `"kernel"`.
+            loc: Variable of the posterior mean, with the shape of the weight.
+
+        Returns:
+            `"loc"`, and `"untransformed_scale"` with the same shape; float32 variables.
+        """
         untransformed_scale = add_weight(
             name=f"{name}_untransformed_scale",
             shape=loc.shape,
@@ -143,28 +178,55 @@ class ScaledPosterior(Posterior):
         return {"loc": loc, "untransformed_scale": untransformed_scale}
 
     def parameters(self, weights: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
+        """Returns the parameters, in the units of the weight.
+
+        Args:
+            weights: Variables from `add_weights`.
+
+        Returns:
+            Float32 arrays `"loc"` and `"scale"`, with the shape of the weight.
+        """
         return {"loc": np.asarray(weights["loc"]), "scale": self.scale(weights).numpy()}
 
     def assign_parameters(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
+        """Sets the means and scales; the inverse of `parameters`.
+
+        Args:
+            weights: Variables from `add_weights`.
+            values: Arrays `"loc"` and `"scale"`, with the shape of the weight.
+
+        Raises:
+            ValueError: If a value is missing, has a different shape or is not finite, or a scale is below eps. Nothing
+                is changed then.
+        """
         shape = weights["loc"].shape
         loc = require_array("posterior", values, "loc", shape)
-        # A scale of eps itself is what an underflowing softplus leaves, and so what `parameters` may give.
+        # An underflowing softplus leaves a scale of exactly eps, so `parameters` may return it.
         scale = require_array("posterior", values, "scale", shape, least=FLOAT32_EPS)
         weights["loc"].assign(loc)
         weights["untransformed_scale"].assign(_untransform(scale))
 
     def scale(self, weights: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """The scale of every weight, float32."""
+        """Returns the scale of every weight, a float32 tensor with the shape of the weight."""
         return FLOAT32_EPS + tf.nn.softplus(tf.convert_to_tensor(weights["untransformed_scale"]))
 
 
 def kl_to_independent_normal(
     entropy: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, prior: tfd.Independent
 ) -> tf.Tensor:
-    """KL(q || p) in nats to a normal p that is independent per weight, for any q of known entropy and moments.
+    """KL(q || p) to a normal p that is independent per weight, for any q with known entropy and moments.
+
+    Args:
+        entropy: Entropy of q in nats, float32 scalar.
+        mean: Mean of q, with the shape of the weight.
+        variance: Marginal variance of q, with the shape of the weight.
+        prior: Prior p.
+
+    Returns:
+        Float32 scalar, in nats, summed over the weights.
 
     Raises:
-        NotImplementedError: when p is of another kind.
+        NotImplementedError: If p is not normal.
     """
     if not isinstance(prior.distribution, tfd.Normal):
         raise NotImplementedError("Only a normal prior has a closed form.")
@@ -172,7 +234,7 @@ def kl_to_independent_normal(
 
 
 def _untransform(scale: np.ndarray) -> np.ndarray:
-    """The inverse of eps + softplus, in float64 so that scales near eps survive; finite also at eps."""
+    """Inverts eps + softplus, in float64 to preserve scales near eps. Finite at eps too."""
     one_ulp = FLOAT32_EPS**2
     above = np.maximum(np.asarray(scale, np.float64) - FLOAT32_EPS, one_ulp)
     return (above + np.log(-np.expm1(-above))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A normal posterior whose covariance has a part of low rank."""
+"""The low-rank normal posterior."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _LOG_2_PI = math.log(2 * math.pi)
 
 @POSTERIORS.register("low_rank_normal")
 class LowRankNormal(ScaledPosterior):
-    """A normal over all weights of a tensor together, with some of their correlations.
+    """Joint normal over all weights of a tensor, with a diagonal plus low-rank covariance.
 
     w = loc + scale * e + factor @ z,  e ~ N(0, 1) per weight,  z ~ N(0, 1) of length rank
 
-    so that the covariance is diag(scale^2) + factor @ factor^T. `factor` has shape `(*weight.shape, rank)` and starts
-    as small noise. Costs rank further numbers a weight; the KL to a normal prior has a closed form, in
-    O(weights * rank^2).
+    The covariance is diag(scale^2) + factor @ factor^T. `factor` has shape `(*weight.shape, rank)` and is initialized
+    with small noise. Costs `rank` additional parameters per weight. The KL to a normal prior has a closed form,
+    computed in O(weights * rank^2).
 
     Args:
-        rank: of the low-rank part, >= 1.
-        initial_scale: see `ScaledPosterior`.
-        trainable: see `ScaledPosterior`; the factor counts with the scales.
+        rank: Rank of the low-rank part, 1 to 256. Default: 2.
+        initial_scale: See `ScaledPosterior`.
+        trainable: See `ScaledPosterior`. The factor is trained with the scales.
 
     References:
         Ong, Nott and Smith 2018, Gaussian variational approximation with a factor covariance structure,
@@ -47,12 +47,24 @@ class LowRankNormal(ScaledPosterior):
         self.rank = int(rank)
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor, JSON-serializable."""
         return {"rank": self.rank, **super().get_config()}
 
     def add_weights(
         self, add_weight: Callable[..., keras.Variable], name: str, loc: keras.Variable
     ) -> dict[str, keras.Variable]:
-        # At 0 the factor would have no gradient: the ELBO is even in it.
+        """Creates the variables of the posterior of one weight tensor.
+
+        Args:
+            add_weight: The `add_weight` of the layer, with dtype float32 and no autocast.
+            name: Name of the weight, such as `"kernel"`.
+            loc: Variable of the posterior mean, with the shape of the weight.
+
+        Returns:
+            `"loc"` and `"untransformed_scale"` with the shape of the weight, and `"factor"` of shape `(*loc.shape,
+            rank)`; float32 variables.
+        """
+        # At 0 the factor would have no gradient, because the ELBO is even in it.
         start = keras.initializers.RandomNormal(stddev=self.initial_scale / np.sqrt(10 * self.rank))
         factor = add_weight(
             name=f"{name}_factor", shape=(*loc.shape, self.rank), initializer=start, trainable=self.trains_scale
@@ -60,34 +72,73 @@ class LowRankNormal(ScaledPosterior):
         return {**super().add_weights(add_weight, name, loc), "factor": factor}
 
     def distribution(self, weights: Mapping[str, tf.Tensor]) -> tfd.Distribution:
+        """Builds the posterior q from the current values.
+
+        Args:
+            weights: Variables from `add_weights`.
+
+        Returns:
+            A float32 `LowRankNormalDistribution` with the shape of the weight as its event shape. Its `log_prob` is in
+            nats.
+        """
         loc, factor = (tf.convert_to_tensor(weights[role]) for role in ("loc", "factor"))
         return LowRankNormalDistribution(loc, self.scale(weights), factor)
 
     def perturbation(self, weights: Mapping[str, tf.Tensor], noise: NormalNoise, name: str) -> tf.Tensor:
+        """Draws scale * e + factor @ z.
+
+        Args:
+            weights: Variables from `add_weights`.
+            noise: Source of standard normal noise. It is asked for e, with the shape of the weight,
+                and for z, of shape `(rank,)`.
+            name: Name of the weight, under which the noise is requested.
+
+        Returns:
+            A float32 tensor with the shape of the weight.
+        """
         scale, factor = self.scale(weights), tf.convert_to_tensor(weights["factor"])
         correlated = tf.linalg.matvec(factor, noise.normal(f"{name}_factor", (self.rank,)))
         return scale * noise.normal(name, tuple(scale.shape)) + correlated
 
     def parameters(self, weights: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
+        """Returns the parameters, in the units of the weight.
+
+        Args:
+            weights: Variables from `add_weights`.
+
+        Returns:
+            Float32 arrays `"loc"` and `"scale"`, with the shape of the weight, and `"factor"` of shape
+            `(*loc.shape, rank)`.
+        """
         return {**super().parameters(weights), "factor": np.asarray(weights["factor"])}
 
     def assign_parameters(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
+        """Sets the means, scales and the factor; the inverse of `parameters`.
+
+        Args:
+            weights: Variables from `add_weights`.
+            values: Arrays `"loc"`, `"scale"` and `"factor"`, with the shapes that `parameters` gives.
+
+        Raises:
+            ValueError: If a value is missing, has a different shape or is not finite, or a scale is below eps. Nothing
+                is changed then.
+        """
         factor = require_array("posterior", values, "factor", weights["factor"].shape)
         super().assign_parameters(weights, values)
         weights["factor"].assign(factor)
 
 
 class LowRankNormalDistribution(tfd.Distribution):
-    """N(loc, diag(scale^2) + factor @ factor^T) over tensors of the shape of `loc`.
+    """N(loc, diag(scale^2) + factor @ factor^T) over tensors with the shape of `loc`.
 
-    With V = factor / scale, flattened to a matrix of D rows, everything follows from the QR decomposition of [V; I]. It
-    stands in for the inverse of I + V^T V in Woodbury's formula, which in float32 is off by hundreds of nats where the
-    factor is a thousand times the scale, as in `tfd.MultivariateNormalDiagPlusLowRankCovariance`.
+    With V = factor / scale, flattened to a matrix with D rows, everything follows from the QR decomposition of [V; I].
+    It replaces the inverse of I + V^T V in Woodbury's formula, which `tfd.MultivariateNormalDiagPlusLowRankCovariance`
+    uses and which in float32 is off by hundreds of nats if the factor is a thousand times the scale.
 
     Args:
-        loc: of the shape of the weight.
-        scale: of that shape too, > 0.
-        factor: of shape `(*loc.shape, rank)`.
+        loc: Mean, with the shape of the weight.
+        scale: Scale of the diagonal part, > 0, with the shape of the weight.
+        factor: Low-rank factor of shape `(*loc.shape, rank)`.
     """
 
     def __init__(self, loc: tf.Tensor, scale: tf.Tensor, factor: tf.Tensor) -> None:
@@ -125,7 +176,7 @@ class LowRankNormalDistribution(tfd.Distribution):
         prefix = w.shape[: len(w.shape) - len(self.loc.shape)]
         z = tf.reshape((w - self.loc) / self.scale, [*prefix, self._size])
         padded = tf.pad(z, [[0, 0]] * len(prefix) + [[0, self.factor.shape[-1]]])
-        # What [V; I] cannot explain of [z; 0]: its squared length is Mahalanobis' distance, without cancellation.
+        # The residual of [z; 0] on [V; I]: its squared length is the Mahalanobis distance, without cancellation.
         residual = padded - tf.linalg.matvec(q, tf.linalg.matvec(q, padded, transpose_a=True))
         return -0.5 * (self._size * _LOG_2_PI + tf.reduce_sum(residual**2, axis=-1)) - self._log_scale(r)
 
@@ -145,7 +196,7 @@ class LowRankNormalDistribution(tfd.Distribution):
         return tf.linalg.qr(tf.concat([v, tf.eye(rank, dtype=v.dtype)], axis=0))
 
     def _log_scale(self, r: tf.Tensor) -> tf.Tensor:
-        """Half the log-determinant of the covariance."""
+        """Returns half the log-determinant of the covariance, a scalar."""
         return tf.reduce_sum(tf.math.log(self.scale)) + tf.reduce_sum(tf.math.log(tf.abs(tf.linalg.diag_part(r))))
 
 

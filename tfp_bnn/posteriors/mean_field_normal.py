@@ -12,7 +12,7 @@ from tfp_bnn.posteriors.base import POSTERIORS, NormalNoise, ScaledPosterior
 
 @POSTERIORS.register("mean_field_normal")
 class MeanFieldNormal(ScaledPosterior):
-    """An independent normal for every weight.
+    """Mean-field normal posterior: an independent normal for every weight.
 
     w = loc + scale * e,  e ~ N(0, 1)
 
@@ -26,9 +26,28 @@ class MeanFieldNormal(ScaledPosterior):
     independent_normal = True
 
     def distribution(self, weights: Mapping[str, tf.Tensor]) -> tfd.Distribution:
+        """Builds the posterior q from the current values.
+
+        Args:
+            weights: Variables from `add_weights`.
+
+        Returns:
+            A float32 normal, independent per weight, with the shape of the weight as its event shape. Its `log_prob` is
+            in nats.
+        """
         loc = tf.convert_to_tensor(weights["loc"])
         return tfd.Independent(tfd.Normal(loc, self.scale(weights)), reinterpreted_batch_ndims=len(loc.shape))
 
     def perturbation(self, weights: Mapping[str, tf.Tensor], noise: NormalNoise, name: str) -> tf.Tensor:
+        """Draws scale * e.
+
+        Args:
+            weights: Variables from `add_weights`.
+            noise: Source of standard normal noise. It is asked for e, with the shape of the weight.
+            name: Name of the weight, under which the noise is requested.
+
+        Returns:
+            A float32 tensor with the shape of the weight.
+        """
         scale = self.scale(weights)
         return scale * noise.normal(name, tuple(scale.shape))

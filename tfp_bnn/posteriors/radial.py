@@ -17,12 +17,13 @@ _LEAST_RADIUS = 1e-10
 
 @POSTERIORS.register("radial")
 class Radial(ScaledPosterior):
-    """A posterior whose draws stay near the mean in high dimensions, where those of a normal sit on a distant shell.
+    """Radial posterior: its draws stay near the mean in high dimensions, unlike those of a normal.
 
     w = loc + scale * e / ||e|| * r,  e ~ N(0, 1) per weight,  r ~ N(0, 1) one for the tensor
 
-    The distance from the mean, in units of `scale`, is |r| whatever the number D of weights; a weight's own variance is
-    scale^2 / D. The weights of a draw depend on each other. The KL to a normal prior has a closed form.
+    The distance from the mean, in units of `scale`, is |r| for any number D of weights, whereas draws from a normal lie
+    on a distant shell. The marginal variance of a weight is scale^2 / D. The weights of a draw depend on each other.
+    The KL to a normal prior has a closed form.
 
     Args are those of `ScaledPosterior`.
 
@@ -31,9 +32,28 @@ class Radial(ScaledPosterior):
     """
 
     def distribution(self, weights: Mapping[str, tf.Tensor]) -> tfd.Distribution:
+        """Builds the posterior q from the current values.
+
+        Args:
+            weights: Variables from `add_weights`.
+
+        Returns:
+            A float32 `RadialDistribution` with the shape of the weight as its event shape. Its `log_prob` is in nats.
+        """
         return RadialDistribution(tf.convert_to_tensor(weights["loc"]), self.scale(weights))
 
     def perturbation(self, weights: Mapping[str, tf.Tensor], noise: NormalNoise, name: str) -> tf.Tensor:
+        """Draws scale * e / ||e|| * r.
+
+        Args:
+            weights: Variables from `add_weights`.
+            noise: Source of standard normal noise. It is asked for e, with the shape of the weight,
+                and for the scalar r.
+            name: Name of the weight, under which the noise is requested.
+
+        Returns:
+            A float32 tensor with the shape of the weight.
+        """
         scale = self.scale(weights)
         direction = noise.normal(name, tuple(scale.shape))
         # Without noise there is no direction.
@@ -42,13 +62,13 @@ class Radial(ScaledPosterior):
 
 
 class RadialDistribution(tfd.Distribution):
-    """The distribution of `Radial`, over tensors of the shape of `loc`.
+    """The distribution of `Radial`, over tensors with the shape of `loc`.
 
-    For more than one weight the density has a pole at the mean: within a radius of 1e-10 it is taken as constant.
+    For more than one weight the density has a pole at the mean. It is taken as constant within a radius of 1e-10.
 
     Args:
-        loc: the mean.
-        scale: of the same shape, > 0.
+        loc: Mean, with the shape of the weight.
+        scale: Scale, > 0, with the same shape.
     """
 
     def __init__(self, loc: tf.Tensor, scale: tf.Tensor) -> None:
@@ -90,7 +110,7 @@ class RadialDistribution(tfd.Distribution):
         return log_density - self._log_area - tf.reduce_sum(tf.math.log(self.scale))
 
     def _entropy(self) -> tf.Tensor:
-        # That of the radius, which is half-normal, and that of its direction, uniform on a sphere of that radius.
+        # The sum of two entropies: of the half-normal radius, and of the direction, uniform on a sphere of that radius.
         mean_log_radius = -(np.euler_gamma + math.log(2)) / 2
         constant = 0.5 * math.log(math.pi / 2) + 0.5 + (self._size - 1) * mean_log_radius + self._log_area
         return constant + tf.reduce_sum(tf.math.log(self.scale))

@@ -1,4 +1,4 @@
-"""Priors on weights."""
+"""Prior distributions over weights."""
 
 from tfp_bnn.priors.base import PRIORS, Prior, ScaledPrior
 from tfp_bnn.priors.flat import Flat

@@ -1,4 +1,4 @@
-"""What a prior is, and the scale that most of them have: fixed, learned or inferred."""
+"""Base classes of priors, and the scale that most of them have: fixed, learned or inferred."""
 
 from __future__ import annotations
 
@@ -24,59 +24,80 @@ _SHARED_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
 class Prior(Spec):
-    """A distribution p(w) over one weight tensor, independent per weight. Abstract."""
+    """A prior p(w) over one weight tensor, independent per weight. Abstract."""
 
     improper = False
-    """Whether p does not integrate to one. Such a prior goes with a `delta` posterior only."""
+    """Whether p does not integrate to one. Such a prior can only be used with a `delta` posterior."""
 
     shared: str | None = None
-    """The name under which several layers share one learned scale, or None."""
+    """Name under which several layers share one learned scale, or None."""
 
     hyperprior: Hyperprior | None = None
-    """The hyperprior of an inferred scale, or None."""
+    """Hyperprior of an inferred scale, or None."""
 
     def add_weights(
         self, add_weight: Callable[..., keras.Variable], name: str, shape: Sequence[int]
     ) -> dict[str, keras.Variable]:
-        """Makes the variables of a prior that has any, by their role. None by default.
+        """Creates the variables of the prior. By default there are none.
 
         Args:
-            add_weight: `layer.add_weight` with dtype float32 and no autocast.
-            name: first part of the variables' names, such as `"kernel"`.
-            shape: of the weight.
+            add_weight: The `add_weight` of the layer or model that owns the variables, with dtype float32 and no
+                autocast.
+            name: Prefix of the names of the variables, such as `"kernel"`.
+            shape: Shape of the weight tensor.
+
+        Returns:
+            The float32 variables by role, such as `"untransformed_scale"`; empty if nothing is learned.
         """
         return {}
 
     def distribution(
         self, shape: Sequence[int], weights: Mapping[str, tf.Tensor], noise: tf.Tensor | float = 0.0
     ) -> tfd.Distribution:
-        """The distribution p, with the whole weight tensor of the given shape as its event.
+        """Builds the prior p, with the whole weight tensor as its event.
 
         Args:
-            shape: of the weight.
-            weights: what `add_weights` made.
-            noise: standard normal scalar that draws an inferred scale; 0 gives its median.
+            shape: Shape of the weight tensor.
+            weights: Variables from `add_weights`; if empty, those of a fixed prior.
+            noise: Standard normal scalar that draws an inferred scale. 0 gives its median.
+
+        Returns:
+            A float32 distribution with event shape `shape`. Its `log_prob` is in nats.
         """
         raise NotImplementedError
 
     def hyper_kl(self, weights: Mapping[str, tf.Tensor], noise: tf.Tensor) -> tf.Tensor:
-        """KL(q(s) || p(s)) of an inferred scale s in nats: a one-draw estimate, float32 scalar.
+        """Estimates KL(q(s) || p(s)) of an inferred scale s with one draw.
 
         Args:
-            weights: what `add_weights` made.
-            noise: standard normal scalar, that of the draw of s.
+            weights: Variables from `add_weights`.
+            noise: Standard normal scalar that draws s.
+
+        Returns:
+            Float32 scalar, in nats; 0 without a hyperprior.
         """
         return tf.constant(0.0)
 
     def parameters(self, weights: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
-        """The learned parameters in natural units, float32; empty when nothing is learned."""
+        """Returns the learned parameters, in the units of the weight.
+
+        Args:
+            weights: Variables from `add_weights`.
+
+        Returns:
+            Float32 arrays by name, such as `"scale"` of shape `()`; empty if nothing is learned.
+        """
         return {}
 
     def assign_parameters(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
-        """Sets the learned parameters from natural units.
+        """Sets the learned parameters; the inverse of `parameters`.
+
+        Args:
+            weights: Variables from `add_weights`.
+            values: Arrays by name, as returned by `parameters`.
 
         Raises:
-            ValueError: for values that are missing or out of range; nothing is changed then.
+            ValueError: If a value is missing or out of range. Nothing is changed then.
         """
 
 
@@ -84,29 +105,29 @@ PRIORS: SpecRegistry[Prior] = SpecRegistry("prior")
 
 
 class ScaledPrior(Prior):
-    """A prior that is symmetric about 0 and has one scale s for the whole weight tensor. Abstract.
+    """A prior that is symmetric around 0, with one scale s for the whole weight tensor. Abstract.
 
-    The scale is one of three:
+    The scale is either
 
-    - fixed, at `scale`;
-    - learned, with `empirical_bayes=True`: the value that maximizes the ELBO (type-II maximum likelihood);
-    - inferred, with a `hyperprior` p(s): a posterior q(s) is fitted with that of the weights, and the ELBO has the
-      further term KL(q(s) || p(s)), in nats, counted once. q(s) is s = 0.001 + exp(u) with u normal; one draw of s
-      serves a forward pass.
+    - fixed at `scale`,
+    - learned, with `empirical_bayes=True`: the value that maximizes the ELBO (type-II maximum likelihood), or
+    - inferred, with a `hyperprior` p(s): a posterior q(s) is fitted together with that of the weights, and the ELBO has
+      the additional term KL(q(s) || p(s)), in nats, counted once. Under q(s), s = 0.001 + exp(u) with u normal. Each
+      forward pass uses one draw of s.
 
-    A learned or inferred scale cannot fall below 0.001: a prior that shrinks to a point takes the posterior with it.
-    Under a `delta` posterior it tends there as a rule, with all weights at 0, because the density of a point grows
-    without bound: fix the scale then.
+    A learned or inferred scale cannot fall below 0.001, because a prior that shrinks to a point collapses the posterior
+    too. Under a `delta` posterior the scale usually tends to that bound, with all weights at 0, because the density of
+    a point grows without limit. Use a fixed scale then.
 
     Args:
-        scale: > 0; the initial scale where it is learned, the initial median where it is inferred.
-        empirical_bayes: whether the scale is learned.
-        hyperprior: a name, config or object of `tfp_bnn.hyperpriors`, or None.
-        shared: a name. All layers of a `VariationalModel` whose prior has the same `shared` have one scale, owned by
-            the model. None: each weight tensor has its own.
+        scale: Scale, > 0. The initial value if it is learned, the initial median if it is inferred.
+        empirical_bayes: Whether to learn the scale. Default: False.
+        hyperprior: Hyperprior of an inferred scale: a name, config or object of `tfp_bnn.hyperpriors`. Default: None.
+        shared: Name of a shared scale. All layers of a `VariationalModel` whose prior has the same `shared` use one
+            scale, owned by the model. Default: None, one scale per weight tensor.
 
     Raises:
-        ValueError: for values out of range, or arguments that contradict one another.
+        ValueError: If a value is out of range or arguments contradict one another.
     """
 
     def __init__(
@@ -136,12 +157,13 @@ class ScaledPrior(Prior):
             )
         if shared is not None and not learned:
             raise ValueError(
-                f"Got shared={shared!r} for {owner}, whose scale is fixed, so that there is nothing to share. Add "
+                f"Got shared={shared!r} for {owner}, whose scale is fixed: there is nothing to share. Add "
                 "empirical_bayes=True or a hyperprior, or remove `shared`."
             )
         self.shared = shared
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor, JSON-serializable; a hyperprior as its config."""
         hyperprior = self.hyperprior
         return {
             "scale": self.scale,
@@ -151,22 +173,47 @@ class ScaledPrior(Prior):
         }
 
     def with_scale(self, shape: Sequence[int], scale: tf.Tensor) -> tfd.Distribution:
-        """The prior of a weight tensor, given its scale.
+        """Builds the prior of a weight tensor for a given scale.
 
         Args:
-            shape: of the weight.
-            scale: float32 scalar.
+            shape: Shape of the weight tensor.
+            scale: Float32 scalar.
+
+        Returns:
+            A float32 distribution with event shape `shape`. Its `log_prob` is in nats.
         """
         raise NotImplementedError
 
     def distribution(
         self, shape: Sequence[int], weights: Mapping[str, tf.Tensor], noise: tf.Tensor | float = 0.0
     ) -> tfd.Distribution:
+        """Builds the prior; see `Prior.distribution`.
+
+        Args:
+            shape: Shape of the weight tensor.
+            weights: Variables from `add_weights`; if empty, the scale is fixed.
+            noise: Standard normal scalar that draws an inferred scale. 0 gives its median.
+
+        Returns:
+            A float32 distribution with event shape `shape`. Its `log_prob` is in nats.
+        """
         return self.with_scale(shape, self._scale(weights, noise) if weights else tf.constant(self.scale, tf.float32))
 
     def add_weights(
         self, add_weight: Callable[..., keras.Variable], name: str, shape: Sequence[int]
     ) -> dict[str, keras.Variable]:
+        """Creates the variables of a learned or inferred scale.
+
+        Args:
+            add_weight: The `add_weight` of the layer or model that owns the variables, with dtype float32 and no
+                autocast.
+            name: Prefix of the names of the variables, such as `"kernel"`.
+            shape: Shape of the weight tensor. It does not matter here: there is one scale for all weights.
+
+        Returns:
+            Float32 scalars by role: `"untransformed_scale"`, and `"untransformed_spread"` with a hyperprior. Empty for
+            a fixed scale.
+        """
         if not self.empirical_bayes and self.hyperprior is None:
             return {}
 
@@ -180,6 +227,15 @@ class ScaledPrior(Prior):
         return weights
 
     def hyper_kl(self, weights: Mapping[str, tf.Tensor], noise: tf.Tensor) -> tf.Tensor:
+        """Estimates KL(q(s) || p(s)) of an inferred scale s with one draw; the entropy of q(s) is exact.
+
+        Args:
+            weights: Variables from `add_weights`.
+            noise: Standard normal scalar that draws s.
+
+        Returns:
+            Float32 scalar, in nats; 0 without a hyperprior.
+        """
         if self.hyperprior is None:
             return super().hyper_kl(weights, noise)
         u = tfd.Normal(tf.convert_to_tensor(weights["untransformed_scale"]), self._spread(weights))
@@ -187,12 +243,30 @@ class ScaledPrior(Prior):
         return -(u.entropy() + u.loc) - self.hyperprior.distribution().log_prob(self._scale(weights, noise))
 
     def parameters(self, weights: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
+        """Returns the learned parameters, in the units of the weight.
+
+        Args:
+            weights: Variables from `add_weights`.
+
+        Returns:
+            Float32 arrays of shape `()`: `"scale"`, the median of an inferred one, and with a hyperprior
+            `"scale_spread"`, the standard deviation of u = log(s - 0.001). Empty for a fixed scale.
+        """
         if not weights:
             return {}
         values = {"scale": self._scale(weights).numpy()}
         return values if self.hyperprior is None else {**values, "scale_spread": self._spread(weights).numpy()}
 
     def assign_parameters(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
+        """Sets the learned parameters; the inverse of `parameters`.
+
+        Args:
+            weights: Variables from `add_weights`.
+            values: `"scale"`, and `"scale_spread"` with a hyperprior; scalars. Ignored for a fixed scale.
+
+        Raises:
+            ValueError: If a value is missing or out of range. Nothing is changed then.
+        """
         if not weights:
             return
         scale = _required(values, "scale")
@@ -200,7 +274,7 @@ class ScaledPrior(Prior):
             raise ValueError(f"A learned prior scale must be finite and above {_SCALE_FLOOR}, but got {scale}.")
         if self.hyperprior is not None:
             spread = _required(values, "scale_spread")
-            # A spread of eps itself is what an underflowing softplus leaves, and so what `parameters` may give.
+            # An underflowing softplus leaves a spread of exactly eps, so `parameters` may return it.
             if not _FLOAT32_EPS <= spread <= _FLOAT32_MAX:
                 raise ValueError(
                     f"The spread of an inferred prior scale must be finite and at least {_FLOAT32_EPS:.2g}, but got "
@@ -225,7 +299,7 @@ def _spread_transform() -> tfb.Bijector:
 
 def _required(values: Mapping[str, np.ndarray], name: str) -> float:
     if name not in values:
-        raise ValueError(f"A prior whose scale is learned needs the value {name!r}, but got only {sorted(values)}.")
+        raise ValueError(f"A prior with a learned scale needs the value {name!r}, but got only {sorted(values)}.")
     return float(values[name])
 
 
@@ -234,6 +308,6 @@ def _untransformed(scale: float) -> float:
 
 
 def _untransformed_spread(spread: float) -> float:
-    # In NumPy, because a model may be built while it is traced; finite also at eps.
+    # In NumPy, because a model may be built while it is traced. Finite at eps too.
     above = max(spread - _FLOAT32_EPS, _FLOAT32_EPS)
     return float(above + np.log(-np.expm1(-above)))

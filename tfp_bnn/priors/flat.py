@@ -12,9 +12,9 @@ from tfp_bnn.priors.base import PRIORS, Prior
 
 @PRIORS.register("flat")
 class Flat(Prior):
-    """p(w) constant: no prior belief at all. With a `delta` posterior, the only one it goes with: maximum likelihood.
+    """Constant p(w). It can only be used with a `delta` posterior, which gives maximum likelihood.
 
-    Improper. Its density is taken as 1, so that its KL is exactly 0.
+    The prior is improper. Its density is taken as 1, so its KL is exactly 0.
     """
 
     improper = True
@@ -22,14 +22,24 @@ class Flat(Prior):
     def distribution(
         self, shape: Sequence[int], weights: Mapping[str, tf.Tensor], noise: tf.Tensor | float = 0.0
     ) -> tfd.Distribution:
+        """Builds the prior; see `Prior.distribution`.
+
+        Args:
+            shape: Shape of the weight tensor.
+            weights: Not used: nothing is learned.
+            noise: Not used.
+
+        Returns:
+            A float32 `ImproperUniform` with event shape `shape`, whose `log_prob` is 0 everywhere.
+        """
         return ImproperUniform(shape)
 
 
 class ImproperUniform(tfd.Distribution):
-    """The measure of density 1 over all tensors of one shape. It has no draws and no mean.
+    """The measure with density 1 over all tensors of one shape. It has no draws and no mean.
 
     Args:
-        shape: of the event.
+        shape: Event shape.
     """
 
     def __init__(self, shape: Sequence[int]) -> None:

@@ -1,4 +1,4 @@
-"""Priors with heavier tails than the normal: most weights near 0, a few as large as the data ask."""
+"""Priors with heavier tails than the normal: most weights near 0, a few as large as the data require."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfp_bnn.priors.hyperpriors import Hyperprior
 
 @PRIORS.register("laplace")
 class Laplace(ScaledPrior):
-    """w ~ Laplace(0, scale), independent per weight: with a `delta` posterior, the lasso.
+    """Laplace prior, w ~ Laplace(0, scale), independent per weight. With a `delta` posterior it is the lasso.
 
     The KL of a normal posterior is estimated with the layer's own weight draw.
 
@@ -23,12 +23,21 @@ class Laplace(ScaledPrior):
     """
 
     def with_scale(self, shape: Sequence[int], scale: tf.Tensor) -> tfd.Distribution:
+        """Builds the prior of a weight tensor for a given scale.
+
+        Args:
+            shape: Shape of the weight tensor.
+            scale: Float32 scalar, > 0, the mean of |w|.
+
+        Returns:
+            A float32 distribution with event shape `shape`. Its `log_prob` is in nats.
+        """
         return tfd.Independent(tfd.Laplace(tf.zeros(shape), scale), reinterpreted_batch_ndims=len(shape))
 
 
 @PRIORS.register("cauchy")
 class Cauchy(ScaledPrior):
-    """w ~ Cauchy(0, scale), independent per weight.
+    """Cauchy prior, w ~ Cauchy(0, scale), independent per weight.
 
     The KL is estimated with the layer's own weight draw.
 
@@ -36,21 +45,32 @@ class Cauchy(ScaledPrior):
     """
 
     def with_scale(self, shape: Sequence[int], scale: tf.Tensor) -> tfd.Distribution:
+        """Builds the prior of a weight tensor for a given scale.
+
+        Args:
+            shape: Shape of the weight tensor.
+            scale: Float32 scalar, > 0, the median of |w|.
+
+        Returns:
+            A float32 distribution with event shape `shape`. Its `log_prob` is in nats.
+        """
         return tfd.Independent(tfd.Cauchy(tf.zeros(shape), scale), reinterpreted_batch_ndims=len(shape))
 
 
 @PRIORS.register("student_t")
 class StudentT(ScaledPrior):
-    """w ~ StudentT(df, 0, scale), independent per weight: between the Cauchy (df = 1) and the normal (df -> infinity).
+    """Student t prior, w ~ StudentT(df, 0, scale), independent per weight.
+
+    It lies between the Cauchy (df = 1) and the normal (df -> infinity).
 
     The KL is estimated with the layer's own weight draw.
 
     Args:
-        df: degrees of freedom, > 0.
-        scale: see `ScaledPrior`; the standard deviation is scale * sqrt(df / (df - 2)) for df > 2.
-        empirical_bayes: see `ScaledPrior`.
-        hyperprior: see `ScaledPrior`.
-        shared: see `ScaledPrior`.
+        df: Degrees of freedom, > 0.
+        scale: See `ScaledPrior`. The standard deviation is scale * sqrt(df / (df - 2)) for df > 2.
+        empirical_bayes: See `ScaledPrior`.
+        hyperprior: See `ScaledPrior`.
+        shared: See `ScaledPrior`.
     """
 
     def __init__(
@@ -65,31 +85,52 @@ class StudentT(ScaledPrior):
         self.df = require_positive("the prior 'student_t'", "df", df)
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor, JSON-serializable."""
         return {"df": self.df, **super().get_config()}
 
     def with_scale(self, shape: Sequence[int], scale: tf.Tensor) -> tfd.Distribution:
+        """Builds the prior of a weight tensor for a given scale.
+
+        Args:
+            shape: Shape of the weight tensor.
+            scale: Float32 scalar, > 0.
+
+        Returns:
+            A float32 distribution with event shape `shape`. Its `log_prob` is in nats.
+        """
         return tfd.Independent(tfd.StudentT(self.df, tf.zeros(shape), scale), reinterpreted_batch_ndims=len(shape))
 
 
 @PRIORS.register("horseshoe")
 class Horseshoe(ScaledPrior):
-    """w ~ N(0, (scale * t)^2),  t ~ HalfCauchy(0, 1), independent per weight: sparse, with hardly shrunk large weights.
+    """Horseshoe prior: sparse, while large weights are hardly shrunk. Independent per weight.
 
-    The KL is estimated with the layer's own weight draw, and the marginal log-density of w is TFP's approximation of
-    it, wrong by at most 0.00064 nats per weight (near |w| = 3 * scale). The density has a pole at 0: below 1e-9 * scale
-    it is taken as constant.
+    w ~ N(0, (scale * t)^2),  t ~ HalfCauchy(0, 1)
 
-    Args are those of `ScaledPrior`; `scale` is the global shrinkage, for which a `half_cauchy` hyperprior is usual.
+    The KL is estimated with the layer's own weight draw. The marginal log-density of w is TFP's approximation, with an
+    error of at most 0.00064 nats per weight (near |w| = 3 * scale). The density has a pole at 0 and is taken as
+    constant below 1e-9 * scale.
+
+    Args are those of `ScaledPrior`. `scale` is the global shrinkage, which usually has a `half_cauchy` hyperprior.
 
     References:
         Carvalho, Polson and Scott 2009, Handling Sparsity via the Horseshoe, AISTATS
     """
 
     def with_scale(self, shape: Sequence[int], scale: tf.Tensor) -> tfd.Distribution:
+        """Builds the prior of a weight tensor for a given scale.
+
+        Args:
+            shape: Shape of the weight tensor.
+            scale: Float32 scalar, > 0, the global shrinkage.
+
+        Returns:
+            A float32 distribution with event shape `shape`. Its `log_prob` is in nats.
+        """
         return tfd.Independent(_FiniteHorseshoe(tf.fill(shape, scale)), reinterpreted_batch_ndims=len(shape))
 
 
 class _FiniteHorseshoe(tfd.Horseshoe):
-    # Nearer to the pole the gradient with respect to the scale overflows.
+    # Closer to the pole the gradient with respect to the scale overflows.
     def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
         return super()._log_prob(tf.maximum(tf.abs(x), 1e-9 * self.scale))

@@ -1,4 +1,4 @@
-"""Hyperpriors: what is believed about the scale of a prior before any data are seen."""
+"""Hyperpriors: distributions over the scale of a prior."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from tfp_bnn.core.registry import Spec, SpecRegistry
 
 
 class Hyperprior(Spec):
-    """A distribution p(s) over the scale s > 0 of a prior. Abstract.
+    """A hyperprior p(s) over the scale s > 0 of a prior. Abstract.
 
-    The posterior of s is inferred with that of the weights: see `tfp_bnn.priors.ScaledPrior`.
+    The posterior of s is inferred together with that of the weights; see `tfp_bnn.priors.ScaledPrior`.
     """
 
     def distribution(self) -> tfd.Distribution:
-        """p(s), a scalar distribution over the scale itself, float32."""
+        """Builds p(s).
+
+        Returns:
+            A float32 distribution over the scale s itself, with batch and event shape `()`. Its `log_prob` is in nats.
+        """
         raise NotImplementedError
 
 
@@ -28,28 +32,32 @@ HYPERPRIORS: SpecRegistry[Hyperprior] = SpecRegistry("hyperprior")
 
 @HYPERPRIORS.register("half_normal")
 class HalfNormal(Hyperprior):
-    """s = |x|,  x ~ N(0, scale^2): scales much larger than `scale` are ruled out.
+    """Half-normal hyperprior, s = |x| with x ~ N(0, scale^2). It rules out scales much larger than `scale`.
 
     Args:
-        scale: > 0.
+        scale: Scale of x, > 0.
     """
 
     def __init__(self, scale: float = 1.0) -> None:
         self.scale = require_positive("the hyperprior 'half_normal'", "scale", scale)
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor, JSON-serializable."""
         return {"scale": self.scale}
 
     def distribution(self) -> tfd.Distribution:
+        """Builds p(s) = HalfNormal(scale), float32, with batch and event shape `()`."""
         return tfd.HalfNormal(self.scale)
 
 
 @HYPERPRIORS.register("half_cauchy")
 class HalfCauchy(Hyperprior):
-    """s = |x|,  x ~ Cauchy(0, scale): weakly informative, with a tail that lets the data ask for a large scale.
+    """Half-Cauchy hyperprior, s = |x| with x ~ Cauchy(0, scale).
+
+    It is weakly informative: its heavy tail allows a large scale if the data support it.
 
     Args:
-        scale: > 0, the median of s.
+        scale: Median of s, > 0.
 
     References:
         Gelman 2006, Prior distributions for variance parameters in hierarchical models, Bayesian Analysis 1(3)
@@ -59,21 +67,25 @@ class HalfCauchy(Hyperprior):
         self.scale = require_positive("the hyperprior 'half_cauchy'", "scale", scale)
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor, JSON-serializable."""
         return {"scale": self.scale}
 
     def distribution(self) -> tfd.Distribution:
+        """Builds p(s) = HalfCauchy(0, scale), float32, with batch and event shape `()`."""
         return tfd.HalfCauchy(loc=0.0, scale=self.scale)
 
 
 @HYPERPRIORS.register("inverse_gamma")
 class InverseGamma(Hyperprior):
-    """s^2 ~ InverseGamma(concentration, scale): on the *variance* of the prior, as in the conjugate model.
+    """Inverse-gamma hyperprior on the *variance* of the prior, as in the conjugate model.
 
-    The density over s itself has the Jacobian 2 s of that change of variables.
+    s^2 ~ InverseGamma(concentration, scale)
+
+    The density over s itself includes 2 s, the Jacobian of this change of variables.
 
     Args:
-        concentration: alpha > 0.
-        scale: beta > 0, in the units of the variance; the mode of s^2 is beta / (alpha + 1).
+        concentration: Concentration alpha, > 0.
+        scale: Scale beta, > 0, in the units of the variance. The mode of s^2 is beta / (alpha + 1).
     """
 
     def __init__(self, concentration: float = 1.0, scale: float = 1.0) -> None:
@@ -81,20 +93,22 @@ class InverseGamma(Hyperprior):
         self.scale = require_positive("the hyperprior 'inverse_gamma'", "scale", scale)
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor, JSON-serializable."""
         return {"concentration": self.concentration, "scale": self.scale}
 
     def distribution(self) -> tfd.Distribution:
+        """Builds p(s), with s^2 inverse-gamma, float32, with batch and event shape `()`."""
         variance = tfd.InverseGamma(self.concentration, self.scale)
         return tfd.TransformedDistribution(variance, tfb.Invert(tfb.Square()))
 
 
 @HYPERPRIORS.register("log_normal")
 class LogNormal(Hyperprior):
-    """log(s) ~ N(loc, scale^2).
+    """Log-normal hyperprior, log(s) ~ N(loc, scale^2).
 
     Args:
-        loc: the mean of log(s), any finite number; exp(loc) is the median of s.
-        scale: > 0, the standard deviation of log(s).
+        loc: Mean of log(s), any finite number. The median of s is exp(loc).
+        scale: Standard deviation of log(s), > 0.
     """
 
     def __init__(self, loc: float = 0.0, scale: float = 1.0) -> None:
@@ -104,7 +118,9 @@ class LogNormal(Hyperprior):
         self.scale = require_positive("the hyperprior 'log_normal'", "scale", scale)
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor, JSON-serializable."""
         return {"loc": self.loc, "scale": self.scale}
 
     def distribution(self) -> tfd.Distribution:
+        """Builds p(s) = LogNormal(loc, scale), float32, with batch and event shape `()`."""
         return tfd.LogNormal(self.loc, self.scale)

@@ -1,4 +1,4 @@
-"""Normal priors: one normal, and a mixture of a broad and a narrow one."""
+"""Normal priors: a single normal, and a mixture of a broad and a narrow one."""
 
 from __future__ import annotations
 
@@ -16,33 +16,43 @@ from tfp_bnn.priors.hyperpriors import Hyperprior
 
 @PRIORS.register("normal")
 class Normal(ScaledPrior):
-    """w ~ N(0, scale^2), independent per weight.
+    """Normal prior, w ~ N(0, scale^2), independent per weight.
 
-    The KL has a closed form. Where the scale is learned, the ELBO's optimum is scale^2 = mean(loc^2 +
-    posterior_scale^2).
+    The KL has a closed form. A learned scale has its optimum at scale^2 = mean(loc^2 + posterior_scale^2).
 
     Args are those of `ScaledPrior`; `scale` is the standard deviation.
     """
 
     def with_scale(self, shape: Sequence[int], scale: tf.Tensor) -> tfd.Distribution:
+        """Builds the prior of a weight tensor for a given scale.
+
+        Args:
+            shape: Shape of the weight tensor.
+            scale: Float32 scalar, > 0, the standard deviation.
+
+        Returns:
+            A float32 distribution with event shape `shape`. Its `log_prob` is in nats.
+        """
         return tfd.Independent(tfd.Normal(tf.zeros(shape), scale), reinterpreted_batch_ndims=len(shape))
 
 
 @PRIORS.register("scale_mixture")
 class ScaleMixture(ScaledPrior):
-    """w ~ scale * m,  m ~ mixture_probability * N(0, scale_1^2) + (1 - mixture_probability) * N(0, scale_2^2).
+    """Mixture of a broad and a narrow normal, independent per weight.
 
-    Independent per weight. A broad and a narrow component: many weights are pulled to zero, some may be large. Its KL
-    has no closed form and is estimated with the layer's own weight draw.
+    w ~ scale * m,  m ~ mixture_probability * N(0, scale_1^2) + (1 - mixture_probability) * N(0, scale_2^2)
+
+    Many weights are pulled to zero, while some may be large. The KL has no closed form and is estimated with the
+    layer's own weight draw.
 
     Args:
-        mixture_probability: weight of the first component, in (0, 1).
-        scale_1: standard deviation of the first component, > 0.
-        scale_2: standard deviation of the second component, > 0.
-        scale: common factor of both, > 0; the part that can be learned or inferred.
-        empirical_bayes: see `ScaledPrior`.
-        hyperprior: see `ScaledPrior`.
-        shared: see `ScaledPrior`.
+        mixture_probability: Probability of the first component, in (0, 1).
+        scale_1: Standard deviation of the first component, > 0.
+        scale_2: Standard deviation of the second component, > 0.
+        scale: Common factor of both, > 0. It can be learned or inferred.
+        empirical_bayes: See `ScaledPrior`.
+        hyperprior: See `ScaledPrior`.
+        shared: See `ScaledPrior`.
 
     References:
         Blundell et al. 2015, equation 7, https://arxiv.org/abs/1505.05424
@@ -69,10 +79,20 @@ class ScaleMixture(ScaledPrior):
         self.mixture_probability = float(mixture_probability)
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor, JSON-serializable."""
         own = {"mixture_probability": self.mixture_probability, "scale_1": self.scale_1, "scale_2": self.scale_2}
         return {**own, **super().get_config()}
 
     def with_scale(self, shape: Sequence[int], scale: tf.Tensor) -> tfd.Distribution:
+        """Builds the prior of a weight tensor for a given scale.
+
+        Args:
+            shape: Shape of the weight tensor.
+            scale: Float32 scalar, > 0, the common factor of both components.
+
+        Returns:
+            A float32 distribution with event shape `shape`. Its `log_prob` is in nats.
+        """
         components = tfd.Normal(0.0, scale * tf.constant([self.scale_1, self.scale_2]))
         mixture = tfd.MixtureSameFamily(
             tfd.Categorical(probs=[self.mixture_probability, 1 - self.mixture_probability]), components

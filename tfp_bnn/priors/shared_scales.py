@@ -1,8 +1,8 @@
-"""How the layers of a model come to share the scale of a prior.
+"""Prior scales that several layers of a model share.
 
-A prior is a plain description and has no variables. One with `shared="name"` leaves them to the model: once a layer is
-built, the model gives all weights of that name one `SharedPrior`, and saves its variables among its own. A loaded model
-does the same with the layers that it has built again, so that what was one scale stays one.
+A prior is a plain description without variables. With `shared="name"` the model owns the variables: once a layer is
+built, the model gives all weights with that name one `SharedPrior` and saves its variables with its own. A loaded model
+does the same with the layers it rebuilds, so a shared scale remains shared.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class SharedPrior:
     """A prior with one learned or inferred scale for several weights. Its variables belong to a model.
 
     Args:
-        prior: of all the weights that share it; `prior.shared` is the name.
-        add_weight: makes float32 variables in the model.
+        prior: Prior of all the weights that share the scale; `prior.shared` is the name.
+        add_weight: Function that adds float32 variables to the model.
     """
 
     def __init__(self, prior: Prior, add_weight: Callable[..., keras.Variable]) -> None:
@@ -32,28 +32,42 @@ class SharedPrior:
         self.weights = prior.add_weights(add_weight, str(prior.shared), ())
 
     def parameters(self) -> dict[str, np.ndarray]:
-        """The parameters of the scale in natural units: `scale`, and `scale_spread` where it is inferred; float32."""
+        """Returns `scale` and, if it is inferred, `scale_spread`: float32 arrays of shape `()`."""
         return self.prior.parameters(self.weights)
 
     def noise_of_scale(self, noise: NoiseSource) -> tf.Tensor:
-        """The standard normal scalar that draws an inferred scale; `noise` serves outside of a forward pass."""
+        """Returns the standard normal scalar that draws an inferred scale.
+
+        Args:
+            noise: Source of the noise outside a forward pass.
+
+        Returns:
+            Float32 scalar.
+        """
         scoped = scoped_noise(self)
         return (noise if scoped is None else scoped).normal("prior_scale", ())
 
     def hyper_kl(self, noise: NoiseSource) -> tf.Tensor:
-        """KL(q(s) || p(s)) of an inferred scale in nats, float32 scalar; 0 for a learned one."""
+        """Estimates KL(q(s) || p(s)) of an inferred scale s with one draw.
+
+        Args:
+            noise: Source of the noise outside a forward pass.
+
+        Returns:
+            Float32 scalar, in nats; 0 for a learned scale.
+        """
         return self.prior.hyper_kl(self.weights, self.noise_of_scale(noise))
 
 
 def bind_shared_priors(model: Any, owned: dict[str, SharedPrior]) -> None:
-    """Gives every built weight of a model whose prior is shared the scale that the model owns.
+    """Connects every built weight that has a shared prior with the scale that the model owns.
 
     Args:
-        model: a variational model; the variables of new scales are added to it.
-        owned: the shared priors of the model by name; new ones are added.
+        model: Variational model. Variables of new scales are added to it.
+        owned: Shared priors of the model by name. New ones are added.
 
     Raises:
-        ValueError: when two priors of one name differ, or a prior is already shared within another model.
+        ValueError: If two priors with one name differ, or a prior is already shared within another model.
     """
     for layer in model.variational_layers:
         for weight in layer.variational_weights.values():
@@ -64,14 +78,14 @@ def bind_shared_priors(model: Any, owned: dict[str, SharedPrior]) -> None:
             shared = _adopted(model, of, weight, owned) or _made(model, weight, owned)
             if shared.prior != weight.prior_spec:
                 raise ValueError(
-                    f"Two priors are shared as {name!r}, but they differ: {shared.prior!r}, and {weight.prior_spec!r} "
+                    f"Two priors are shared as {name!r}, but they differ: {shared.prior!r} and {weight.prior_spec!r} "
                     f"of {of!r}. Give them the same arguments, or different names."
                 )
             weight.bind(shared)
 
 
 def _adopted(model: Any, of: str, weight: Any, owned: dict[str, SharedPrior]) -> SharedPrior | None:
-    """The shared prior of a model within this one."""
+    """Returns the shared prior that a nested model has already bound, or None."""
     bound = weight.shared_prior
     if bound is None:
         return None
@@ -80,7 +94,7 @@ def _adopted(model: Any, of: str, weight: Any, owned: dict[str, SharedPrior]) ->
     if not all(id(variable) in variables for variable in bound.weights.values()) or name in owned:
         raise ValueError(
             f"The prior of {of!r} is already shared as {name!r} within another model, which owns its scale. Build the "
-            "layer afresh for this model, or rename or remove `shared`."
+            "layer again for this model, or rename or remove `shared`."
         )
     owned[name] = bound
     return bound

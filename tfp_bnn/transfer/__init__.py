@@ -1,4 +1,4 @@
-"""From one data set to the next: posteriors as priors, and Bayesian networks from other ones."""
+"""Transfer between models: posteriors as priors, and conversion to and from Bayesian networks."""
 
 from tfp_bnn.transfer.from_tfp import from_tfp
 from tfp_bnn.transfer.informed_priors import informed_prior, transfer_posterior

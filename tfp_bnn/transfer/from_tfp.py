@@ -1,6 +1,6 @@
-"""From a `tf_keras` model of `tfp.layers` to ours, with the same distributions.
+"""Conversion of `tf_keras` models with `tfp.layers`, which keeps their distributions.
 
-Nothing of `tf_keras` (Keras 2) is imported: the user's model brings it, and its classes are known by module and name.
+`tf_keras` (Keras 2) is not imported: the user's model brings it, and its classes are recognized by module and name.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TFP_LAYERS = (
     *(f"Dense{estimator}" for estimator in ("Flipout", "Reparameterization", "LocalReparameterization")),
     *(f"Conv{rank}D{estimator}" for rank in (1, 2, 3) for estimator in ("Flipout", "Reparameterization")),
 )
-# Those that mean the same in tf_keras and in Keras 3, with the same weights in the same order.
+# Layers that compute the same in tf_keras and Keras 3, with the same weights in the same order.
 _KERAS_LAYERS = frozenset(
     "Activation Add Average AveragePooling1D AveragePooling2D AveragePooling3D BatchNormalization Concatenate Conv1D "
     "Conv1DTranspose Conv2D Conv2DTranspose Conv3D Conv3DTranspose Cropping1D Cropping2D Cropping3D Dense "
@@ -38,7 +38,7 @@ _KERAS_LAYERS = frozenset(
     "SpatialDropout2D SpatialDropout3D Subtract UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D ZeroPadding2D "
     "ZeroPadding3D".split()
 )
-# Of Keras 2 only, and without effect on the function of a layer.
+# Arguments that only Keras 2 has, without effect on the function of a layer.
 _OBSOLETE = ("batch_input_shape", "dtype", "implementation", "input_length", "trainable")
 
 
@@ -49,39 +49,41 @@ def from_tfp(
     num_examples: int | None = None,
     seed: int | None = None,
 ) -> VariationalModel:
-    """Rebuilds a `tf_keras` model made of `tfp.layers` as a `VariationalModel`: the same means, variances and KL.
+    """Rebuilds a `tf_keras` model of `tfp.layers` as a `VariationalModel` with the same means, variances and KL.
 
-    The dense and convolutional layers of TFP with flipout, reparameterization or local reparameterization become ours
-    of the same name; other `tf_keras` layers become their Keras 3 namesakes, with their weights. Layer names, shared
-    layers, nested models and several inputs are kept. A `Dropout` that is called with `training=True` becomes
-    `MCDropout`. The given model is not changed.
+    The dense and convolutional layers of TFP with flipout, reparameterization or local reparameterization become the
+    tfp_bnn layers with the same name. Other `tf_keras` layers become the Keras 3 layers with the same name, with their
+    weights. Layer names, shared layers, nested models and multiple inputs are kept. A `Dropout` that is called with
+    `training=True` becomes `MCDropout`. The given model is not changed.
 
-    Posteriors: normal and independent per weight (`mean_field_normal`), or deterministic (a deterministic bias;
-    `delta` where there is a prior). Priors: normal, Laplace, Cauchy or Student t, centred at 0 with one scale, which is
-    `empirical_bayes` where it is the only trainable part; any other normal per weight becomes `informed`, fixed.
+    Posteriors may be normal and independent per weight (`mean_field_normal`) or deterministic (a deterministic bias, or
+    `delta` if there is a prior). Priors may be normal, Laplace, Cauchy or Student t, centred at 0 with one scale, which
+    becomes `empirical_bayes` if it is the only trainable part. Any other normal per weight becomes a fixed `informed`
+    prior.
 
-    A softmax at the end is removed for the likelihood `"categorical"`, and a sigmoid for `"bernoulli"`, because these
-    take logits; the predictive probabilities are the same.
+    A final softmax is removed for the likelihood `"categorical"`, and a final sigmoid for `"bernoulli"`, because these
+    take logits. The predictive probabilities are the same.
 
-    The KL is KL(posterior || prior) in nats, whatever `kernel_divergence_fn` or `bias_divergence_fn` makes of it: a
-    factor such as 1 / N within them is left behind, because a `VariationalModel` divides by the N that it counts.
+    The KL is KL(posterior || prior) in nats, whatever `kernel_divergence_fn` or `bias_divergence_fn` do: a factor such
+    as 1 / N in them is dropped, because a `VariationalModel` divides by the N that it counts.
 
     Args:
-        model: a built `tf_keras.Sequential` or functional `tf_keras.Model` with one output.
-        likelihood: as in `VariationalModel`. Default: `"categorical"` for a model that ends in softmax, `"bernoulli"`
-            for sigmoid; any other model needs it said.
-        beta_schedule: as in `VariationalModel`.
-        num_examples: as in `VariationalModel`.
-        seed: as in `VariationalModel`.
+        model: Built `tf_keras.Sequential` or functional `tf_keras.Model` with one output.
+        likelihood: As in `VariationalModel`. Default: `"categorical"` for a model that ends in softmax, `"bernoulli"`
+            for sigmoid. Required for any other model.
+        beta_schedule: As in `VariationalModel`.
+        num_examples: As in `VariationalModel`.
+        seed: As in `VariationalModel`.
 
     Returns:
-        The new model. A warning says in what respect its training will differ, where there is one: a prior that is no
-        longer trained, or regularizers and constraints of a posterior's variables.
+        The new model. A warning tells how its training will differ, if it does: because a prior is no longer trained,
+        or because of regularizers and constraints of a posterior's variables.
 
     Raises:
-        TypeError: when `model` is of another kind.
-        ValueError: when it is not built or has several outputs; for a layer, distribution or activation without
-            counterpart, named with its layer; for a likelihood that does not go with the activation at the end.
+        TypeError: If `model` is of another kind.
+        ValueError: If the model is not built or has several outputs; a layer, distribution or activation has no
+            counterpart, in which case the message names the layer; or the likelihood does not match the final
+            activation.
     """
     _check_model(model)
     rebuilt = _Rebuilding()
@@ -109,14 +111,14 @@ def from_tfp(
 
 
 class _Rebuilding:
-    """The new layers, each once however often it is called, and what will differ in training."""
+    """The new layers, each created once however often it is called, and the differences in training."""
 
     def __init__(self) -> None:
         self.differences: list[str] = []
         self._twins: dict[int, Any] = {}
 
     def model(self, model: Any) -> keras.Model:
-        """The Keras 3 model of the graph of a `tf_keras` model."""
+        """Returns the Keras 3 model of the graph of a `tf_keras` model."""
         tensors = {id(tensor): _input(tensor) for tensor in tf.nest.flatten(model.input)}
 
         def new(value: Any) -> Any:
@@ -131,8 +133,8 @@ class _Rebuilding:
         return keras.Model(*tf.nest.map_structure(new, (model.input, model.output)), name=model.name)
 
     def _call(self, layer: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """The outputs of the new layer, which is made and given its weights at the first call."""
-        # Keras 3 lets `fit` and `predict` overrule a `training` that was given when the graph was made.
+        """Returns the outputs of the new layer, which is created with its weights at the first call."""
+        # In Keras 3, `fit` and `predict` override a `training` that was given when the graph was made.
         training = args[1] if len(args) > 1 and isinstance(args[1], bool) else kwargs.pop("training", None)
         args = args[:1] if len(args) > 1 and isinstance(args[1], bool) else args
         if training is False:
@@ -152,7 +154,7 @@ class _Rebuilding:
         return outputs
 
     def _twin(self, layer: Any, always_on: bool) -> tuple[Any, Callable[[Any], None]]:
-        """The new layer, not built, and what gives it its weights once it is."""
+        """Returns the new layer, not built, and a function that assigns its weights once it is."""
         kind, module = type(layer).__name__, type(layer).__module__
         if always_on and kind != "Dropout":
             raise ValueError(
@@ -214,7 +216,7 @@ class _Rebuilding:
 
     def _deterministic(self, layer: Any, always_on: bool) -> tuple[Any, Callable[[Any], None]]:
         if type(layer).__name__ == "Softmax" and layer.axis in (-1, len(layer.output_shape) - 1):
-            # So that at the end of a model it can be set to another activation.
+            # At the end of a model it can then be set to another activation.
             activation = keras.layers.Activation("softmax", name=layer.name, dtype=layer.dtype_policy.name)
             return activation, lambda twin: None
         cls = tfp_bnn.layers.MCDropout if always_on else getattr(keras.layers, type(layer).__name__)
@@ -250,7 +252,7 @@ def _check_model(model: Any) -> None:
     if not is_graph(model):
         if "Sequential" in names:
             raise ValueError(
-                f"The model {model.name!r} is not built, so that it has no weights yet. {expected} Call "
+                f"The model {model.name!r} is not built and has no weights yet. {expected} Call "
                 "`model.build(input_shape)`, load its weights, and pass it again."
             )
         raise TypeError(
@@ -274,7 +276,7 @@ def _input(tensor: Any) -> keras.KerasTensor:
 
 
 def _activation(activation: Callable[[tf.Tensor], tf.Tensor] | None) -> str | None:
-    """The name of the same activation in Keras 3: some of Keras 2 are others of the same name."""
+    """Returns the name of the same activation in Keras 3; some names of Keras 2 mean a different one there."""
     if activation is None:
         return None
     name = getattr(activation, "__name__", type(activation).__name__).removesuffix("_v2")
@@ -292,7 +294,7 @@ def _activation(activation: Callable[[tf.Tensor], tf.Tensor] | None) -> str | No
 
 
 def _arguments_of(cls: type) -> set[str]:
-    """The arguments that a Keras layer takes, those of its bases included as far as it hands them on."""
+    """Returns the arguments of a Keras layer, including those that it passes on to its bases."""
     names: set[str] = set()
     for base in cls.__mro__:
         if "__init__" in vars(base):

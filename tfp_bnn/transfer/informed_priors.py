@@ -22,32 +22,31 @@ from tfp_bnn.priors import Informed
 def informed_prior(
     model: VariationalMixin, inflate: float = 1.0, mix: float | None = None, broad_scale: float = 1.0
 ) -> Any:
-    """A copy of a trained model whose prior is the posterior of that model, ready to be compiled and trained on.
+    """Copies a trained model with its posterior as the prior, ready to be compiled and trained further.
 
-    Every Bayesian weight with the posterior mean mu and standard deviation sigma gets the prior N(mu, (inflate *
-    sigma)^2), and starts at the posterior. Everything else is copied: deterministic weights such as biases, the
-    likelihood, the schedule of beta, the seed. The prior is a part of the copy and saved with it. Its calibration is
-    None, because it belongs to the posterior before, and so is a `num_examples` that the constructor was given, because
-    it belongs to the data before.
+    Every Bayesian weight with posterior mean mu and standard deviation sigma gets the prior N(mu, (inflate * sigma)^2)
+    and starts at the posterior. Everything else is copied: deterministic weights such as biases, the likelihood, the
+    schedule of beta, the seed. The prior is part of the copy and saved with it. The copy has no calibration, because
+    that belongs to the old posterior, and no `num_examples` from the constructor, because that belongs to the old data.
 
-    `inflate=1` is Bayes' rule, for data of the same task that arrive in parts. Where the task changes, it is too tight:
-    a mean-field posterior is narrower than the true one, and says nothing of how far another task may be;
-    `zoo.fine_tune` and `choose_inflate` choose it by the data.
+    `inflate=1` is Bayes' rule, for data of the same task that arrive in parts. If the task changes, this prior is too
+    tight: a mean-field posterior is narrower than the true one, and does not know how far away another task is.
+    `zoo.fine_tune` and `choose_inflate` choose the factor from the data.
 
     Args:
-        model: trained; a `VariationalModel` or `VariationalSequential`, or a subclass whose config holds its layers.
-        inflate: factor of the standard deviations, > 0.
-        mix: share of a broad component N(0, broad_scale^2) of the prior, in (0, 1), so that weights for which the old
-            posterior is wrong can leave it; None for none. See `tfp_bnn.priors.Informed`.
-        broad_scale: of that component, > 0.
+        model: Trained `VariationalModel` or `VariationalSequential`, or a subclass whose config holds its layers.
+        inflate: Factor of the standard deviations, > 0. Default: 1.
+        mix: Probability of a broad component N(0, broad_scale^2) of the prior, in (0, 1), which lets weights leave a
+            wrong prior mean; see `tfp_bnn.priors.Informed`. Default: None, no broad component.
+        broad_scale: Standard deviation of that component, > 0. Default: 1.
 
     Returns:
-        A model of the class of `model`, built, not compiled. `model` stays as it was.
+        A built, uncompiled model of the class of `model`, which is not changed.
 
     Raises:
-        ValueError: for a number out of range; for a model that is not built or has no Bayesian layers, for a weight
-            whose posterior has no spread (`delta`), or layers that a subclass makes itself.
-        TypeError: for a model that is not one of ours.
+        ValueError: If a number is out of range, the model is not built or has no Bayesian layers, a posterior has no
+            spread (`delta`), or a subclass creates its layers itself.
+        TypeError: If the model is not Bayesian.
 
     References:
         Nguyen et al. 2018, Variational continual learning, https://arxiv.org/abs/1710.10628
@@ -70,7 +69,7 @@ def informed_prior(
     copy = type(model).from_config(config)  # type: ignore[attr-defined]
     if any(spec != prior for layer in copy.variational_layers for _, spec in layer.distribution_specs.values()):
         raise ValueError(
-            f"{type(model).__name__} makes layers by itself, so that their priors are not a part of its config. Give "
+            f"{type(model).__name__} creates its layers itself: their priors are not part of its config. Give "
             "them kernel_prior='informed' in its code, make a new model, and use tfp_bnn.transfer.transfer_posterior."
         )
     if not copy.built:
@@ -82,20 +81,20 @@ def informed_prior(
 def transfer_posterior(
     source: VariationalMixin, target: VariationalMixin, inflate: float | None = 1.0, new_layers: Sequence[str] = ()
 ) -> None:
-    """Makes the posterior of one model the prior of another, and the posterior that it starts from.
+    """Uses the posterior of one model as the prior and the initial posterior of another.
 
-    Layers go by their names. All weights are taken over, those without a distribution by their values; the layers of
-    `new_layers`, such as a head for other classes, stay as they are, and keep their prior.
+    Layers are matched by name. All weights are transferred, those without a distribution by value. The layers in
+    `new_layers`, such as a head for other classes, keep their weights and their prior.
 
     Args:
-        source: a trained model, which stays as it is.
-        target: a built model whose Bayesian layers, but for the new ones, have the prior `informed`.
-        inflate: factor of the standard deviations of `source`, > 0: the prior is N(mu, (inflate * sigma)^2). None: the
-            target keeps its own priors, whatever they are, and takes over the start only.
-        new_layers: names of layers of `target`.
+        source: Trained model, which is not changed.
+        target: Built model whose Bayesian layers, except the new ones, have the prior `informed`.
+        inflate: Factor of the standard deviations of `source`, > 0: the prior is N(mu, (inflate * sigma)^2). With None
+            the target keeps its own priors, whatever they are, and only starts from the posterior. Default: 1.
+        new_layers: Names of layers of `target` that the source does not have.
 
     Raises:
-        ValueError: for `inflate <= 0`, an unknown layer in `new_layers`, or models that do not match: the message lists
+        ValueError: If `inflate <= 0`, a name in `new_layers` is unknown, or the models do not match. The message lists
             all names, shapes, dtypes and priors that differ. Nothing is changed then.
     """
     if inflate is not None:
@@ -123,11 +122,11 @@ def transfer_posterior(
 
 
 def require_bayesian_layers(model: Any) -> None:
-    """Refuses what has no posterior to take over.
+    """Refuses models without a posterior that could be transferred.
 
     Raises:
-        TypeError: for a model that is not one of ours.
-        ValueError: for one that is not built, has no Bayesian layer, or one without a spread.
+        TypeError: If the model is not Bayesian.
+        ValueError: If it is not built, has no Bayesian layer, or has a posterior without a spread.
     """
     if not isinstance(model, VariationalMixin):
         raise TypeError(
@@ -135,7 +134,7 @@ def require_bayesian_layers(model: Any) -> None:
             "of a Keras model with tfp_bnn.transfer.to_bayesian."
         )
     if not model.built:  # type: ignore[attr-defined]
-        raise ValueError("The model is not built, so that it has no weights. Call it on data, or build it, first.")
+        raise ValueError("The model is not built and has no weights. Call it on data, or build it, first.")
     layers = model.variational_layers
     if not layers:
         names = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in sublayers(model))
@@ -150,7 +149,7 @@ def require_bayesian_layers(model: Any) -> None:
 
 
 def _with_prior(config: Any, prior: Informed) -> Any:
-    """A config of Keras in which all Bayesian weights have the prior."""
+    """Returns a Keras config in which all Bayesian weights have the prior."""
     if isinstance(config, list | tuple):
         return type(config)(_with_prior(part, prior) for part in config)
     if not isinstance(config, Mapping):
@@ -187,7 +186,7 @@ def _differences(name: str, source: keras.layers.Layer, target: keras.layers.Lay
 
 
 def _kind_of_posterior(weight: VariationalWeight) -> str:
-    """Its family, and what it has of parameters beside a mean and a scale of the weight's own shape."""
+    """Returns the posterior family, and the shapes of parameters that do not have the shape of the weight."""
     own = {name: value.shape for name, value in weight.posterior_parameters().items() if value.shape != weight.shape}
     return POSTERIORS.name_of(weight.posterior_spec) + (f" {own}" if own else "")
 

@@ -1,4 +1,4 @@
-"""The activation that ends a model: likelihoods take logits, trained classifiers often give probabilities."""
+"""The final activation of a model, which is removed because likelihoods take logits."""
 
 from __future__ import annotations
 
@@ -12,93 +12,93 @@ from tfp_bnn.core.layer_tree import maker_of
 from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
 from tfp_bnn.transfer.rebuilding import count_calls, graph_ends, is_graph
 
-# What takes the logits that an activation at the end makes probabilities of.
+# The likelihood that takes the logits before a final activation.
 _LIKELIHOODS = {"softmax": "categorical", "sigmoid": "bernoulli"}
 _WITHOUT_EFFECT = ("linear",)
-# They keep the values, but not where these stand.
+# These keep the values, but move them.
 _RESHAPING = (keras.layers.Reshape, keras.layers.Flatten, keras.layers.Permute)
 
 
 @dataclass(frozen=True)
 class OutputActivation:
-    """What makes the outputs of a model."""
+    """The operation that computes the outputs of a model."""
 
     operation: keras.Operation
     """The last layer, or other operation, that computes anything."""
 
     activation: str | None
-    """`"softmax"` or `"sigmoid"` where it is, or has, one of these; else None."""
+    """`"softmax"` or `"sigmoid"` if it is, or has, one of these, otherwise None."""
 
     obstacle: str | None
-    """Why the activation cannot be taken off, or None."""
+    """Reason why the activation cannot be removed, or None."""
 
     @property
     def name(self) -> str:
-        """Of the operation."""
+        """Name of the operation."""
         return self.operation.name
 
     @property
     def likelihood(self) -> str | None:
-        """The likelihood that makes the same probabilities of the logits before the activation; None without one."""
+        """The likelihood that computes the same probabilities from the logits before the activation, or None."""
         return _LIKELIHOODS.get(self.activation or "")
 
     def fitting(self, likelihood: str | Mapping[str, Any] | Likelihood | None) -> Likelihood:
-        """The likelihood of a model that ends so.
+        """Returns the likelihood of a model with this final activation.
 
         Args:
-            likelihood: what the user asked for, or None to derive it.
+            likelihood: Likelihood that the user passed, or None to derive it.
 
         Raises:
-            ValueError: when it cannot be derived, or takes logits of another kind; for what `LIKELIHOODS` refuses.
+            ValueError: If it cannot be derived, takes logits of another kind, or is unknown to `LIKELIHOODS`.
         """
         wanted = self.likelihood if likelihood is None else likelihood
         if wanted is None:
             raise ValueError(
-                f"The model ends with {self.name!r}, not in softmax or sigmoid, so that its likelihood cannot be "
+                f"The model ends with {self.name!r}, not in softmax or sigmoid: its likelihood cannot be "
                 "derived. Pass likelihood='categorical' or 'bernoulli' if its outputs are logits, or 'normal' for "
                 "regression."
             )
         found = LIKELIHOODS.get(wanted)
         if found.task == "classification" and self.likelihood not in (None, LIKELIHOODS.name_of(found)):
             raise ValueError(
-                f"The model ends in the {self.activation} of {self.name!r}, which goes with likelihood="
+                f"The model ends in the {self.activation} of {self.name!r}, which implies likelihood="
                 f"{self.likelihood!r}, but got {found!r}, which takes other logits. Leave `likelihood` out, or remove "
                 "the activation."
             )
         return found
 
     def is_part_of(self, likelihood: Likelihood) -> bool:
-        """Whether the likelihood does what the activation does, so that the activation is to be taken off."""
+        """Whether the likelihood already applies the activation, which must then be removed."""
         return self.likelihood == LIKELIHOODS.name_of(likelihood)
 
     def check_removable(self) -> None:
-        """Refuses an activation that cannot be taken off.
+        """Refuses an activation that cannot be removed.
 
         Raises:
-            ValueError: says why, and how to mend it.
+            ValueError: If it cannot be removed. The message says why and how to fix it.
         """
         if self.obstacle is not None:
             raise ValueError(
-                f"The likelihood takes logits, but the {self.activation} of {self.name!r} cannot be taken off the "
+                f"The likelihood takes logits, but the {self.activation} of {self.name!r} cannot be removed from the "
                 f"model, because {self.obstacle}. Build the model with a last layer that gives the logits, and copy "
                 "the weights."
             )
 
     def without_activation(self) -> keras.layers.Layer:
-        """A new layer that does the same without the activation, of the same class where there is more to do."""
+        """Returns a new layer that does the same without the activation, of the same class unless it is a pure one."""
         layer = self.operation
         if _is_pure(layer):
-            # Under the name of the operation, and in the dtype policy that a layer has.
+            # With the name of the operation and the dtype policy of a layer.
             dtype = {"dtype": layer.dtype_policy} if isinstance(layer, keras.layers.Layer) else {}
             return keras.layers.Activation("linear", name=layer.name, **dtype)
         return type(layer).from_config({**layer.get_config(), "activation": "linear"})
 
 
 def find_output_activation(model: keras.Model) -> OutputActivation:
-    """Looks for the softmax or sigmoid at the end of a model, in nested models too.
+    """Finds the softmax or sigmoid at the end of a model, in nested models too.
 
     Args:
-        model: a built Functional or Sequential model of one output.
+        model: Built Functional or Sequential model with one output.
     """
     calls = count_calls(model)
     obstacle = None
@@ -129,7 +129,7 @@ def find_output_activation(model: keras.Model) -> OutputActivation:
 
 
 def _activation(operation: keras.Operation) -> str | None:
-    """The name of the activation that an operation ends with, as far as it can be told."""
+    """Returns the name of the final activation of an operation, if it can be determined."""
     if isinstance(operation, keras.layers.Identity):
         return "linear"
     if isinstance(operation, keras.layers.Softmax) or _is_op(operation, "Softmax"):
@@ -137,7 +137,7 @@ def _activation(operation: keras.Operation) -> str | None:
     if _is_op(operation, "Sigmoid"):
         return "sigmoid"
     if isinstance(operation, keras.layers.RNN):
-        # Its activation is one of each time step, and feeds the next.
+        # Its activation applies at each time step and feeds the next.
         return None
     if isinstance(operation, keras.layers.Wrapper):
         return _activation(operation.layer)
@@ -152,5 +152,5 @@ def _is_pure(operation: keras.Operation) -> bool:
 
 
 def _is_op(operation: keras.Operation, name: str) -> bool:
-    """Whether an operation is that of a function of `keras.ops`."""
+    """Whether an operation belongs to a function of `keras.ops`."""
     return type(operation).__name__ == name and type(operation).__module__.startswith("keras.src.ops")

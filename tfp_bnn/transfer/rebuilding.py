@@ -1,4 +1,4 @@
-"""Building the graph of a Keras model afresh, with layers of its own and any of them replaced."""
+"""Rebuilding the graph of a Keras model with new layers, any of which may be replaced."""
 
 from __future__ import annotations
 
@@ -21,48 +21,47 @@ from tfp_bnn.core.layer_tree import (
 
 
 class Rebuilt(NamedTuple):
-    """What `rebuild` made."""
+    """The result of `rebuild`."""
 
     model: keras.Model
-    """The new model, Sequential where the given one is and else Functional, not compiled."""
+    """The new model, not compiled: Sequential if the given one is, otherwise Functional."""
 
     replaced: list[tuple[keras.Operation, keras.layers.Layer]]
-    """Each replaced operation with the layer, built, that took its place. The weights are still to be set."""
+    """Each replaced operation with its built replacement, whose weights are still to be set."""
 
 
 def rebuild(
     model: keras.Model, replace: Callable[[keras.Operation], keras.layers.Layer | None] = lambda operation: None
 ) -> Rebuilt:
-    """Makes the graph of a Functional or Sequential model again, out of new layers; the given model is not changed.
+    """Rebuilds the graph of a Functional or Sequential model from new layers. The given model is not changed.
 
-    A layer that is called twice is one layer again, a nested model a nested model, and so within it. The names of
-    layers, inputs and models stay as they are, and so does what is `trainable`. What is not replaced is made from its
-    config, with the weights, the other state and the seed generators of the original. Unlike
-    `keras.models.clone_model`, this keeps sparse and optional inputs and does not compile the result, which would make
-    the slots of an optimizer.
+    A layer that is called twice remains one layer and a nested model remains nested. Names of layers, inputs and models
+    are kept, and so is `trainable`. Layers that are not replaced are created from their config, with the weights, the
+    other state and the seed generators of the original. Unlike `keras.models.clone_model`, this keeps sparse and
+    optional inputs and does not compile the result, which would create the slots of an optimizer.
 
     Args:
-        model: what `check_graph` passes.
-        replace: gets each layer, or other operation, of the graph once, nested models aside; gives the layer to put in
-            its place, not built, or None for a copy.
+        model: Model that passes `check_graph`.
+        replace: Function that is called once for each layer or other operation of the graph, except nested models. It
+            returns the replacement, not built, or None for a copy.
 
     Raises:
-        ValueError: for a layer that cannot be made from its own config.
+        ValueError: If a layer cannot be created from its own config.
     """
     rebuilder = _Rebuilder(replace)
     return Rebuilt(rebuilder.rebuild(model), rebuilder.finish())
 
 
 def check_graph(model: Any, function: str) -> None:
-    """Refuses what `rebuild` cannot take.
+    """Refuses models that `rebuild` does not support.
 
     Args:
-        model: what came.
-        function: what was asked for, for the message, such as `"to_bayesian"`.
+        model: Object to check.
+        function: Name of the calling function in the message, such as `"to_bayesian"`.
 
     Raises:
-        TypeError: for what is no Keras 3 model.
-        ValueError: for a subclassed model, and for one that is not built.
+        TypeError: If the model is not a Keras 3 model.
+        ValueError: If the model is subclassed or not built.
     """
     if not isinstance(model, keras.Model):
         hint = " For models of tf_keras see `from_tfp`." if type(model).__module__.startswith("tf_keras") else ""
@@ -75,7 +74,7 @@ def check_graph(model: Any, function: str) -> None:
         )
     if graph_of(model) is None:
         raise ValueError(
-            f"The model {model.name!r} is not built, so that it has no weights yet. Begin it with a `keras.Input`, or "
+            f"The model {model.name!r} is not built and has no weights yet. Begin it with a `keras.Input`, or "
             "call model.build(input_shape), with None for the batch axis."
         )
 
@@ -89,14 +88,14 @@ def is_graph(operation: keras.Operation) -> bool:
 
 
 def operations(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, keras.Operation]]:
-    """The layers and other operations of a graph in the order of execution, and those of nested models after these.
+    """Yields the layers and other operations of a graph in the order of execution, and those of nested models.
 
     Args:
-        model: what `check_graph` passes.
-        prefix: of the paths.
+        model: Model that passes `check_graph`.
+        prefix: Prefix of the paths.
 
     Yields:
-        The path, such as `"nested/dense"`, and the operation; one that is in several models comes several times.
+        The path, such as `"nested/dense"`, and the operation. An operation in several models is yielded for each.
     """
     for operation in model.layers if isinstance(model, keras.Sequential) else model.operations:
         if isinstance(operation, keras.layers.InputLayer):
@@ -107,14 +106,14 @@ def operations(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, kera
 
 
 def graph_ends(model: keras.Model) -> tuple[Any, Any]:
-    """The symbolic inputs and outputs of a model, in the structure that it takes and gives."""
+    """Returns the symbolic inputs and outputs of a model, in their original structure."""
     if isinstance(model, keras.Sequential):
         return model.inputs[0], model.outputs[0]
     return model.input, model.output
 
 
 def count_calls(model: keras.Model) -> Counter[int]:
-    """How often each operation is called in a graph and in those of its nested models, by `id`."""
+    """Counts the calls of each operation in a graph and in those of its nested models, by `id`."""
     graphs = {id(model): model, **{id(found): found for _, found in operations(model) if is_graph(found)}}
     calls: Counter[int] = Counter()
     for graph in graphs.values():
@@ -123,14 +122,14 @@ def count_calls(model: keras.Model) -> Counter[int]:
 
 
 def copy_state(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
-    """Gives a layer the weights, other state and seed generators of another of the same config, sublayers included.
+    """Copies weights, other state and seed generators between layers of the same config, including sublayers.
 
     Args:
-        source: a built layer.
-        target: the layer to change, built for inputs of the same shape.
+        source: Built layer.
+        target: Layer to change, built for inputs of the same shape.
     """
     for old, new in zip(_with_sublayers(source), _with_sublayers(target), strict=True):
-        # What a saved model goes through, because some layers derive further state from what they load.
+        # As when loading a saved model, because some layers derive further state from what they load.
         store: dict[str, Any] = {}
         old.save_own_variables(store)
         new.load_own_variables(store)
@@ -151,7 +150,7 @@ class _Rebuilder:
         self._replaced: list[tuple[keras.Operation, keras.layers.Layer]] = []
 
     def rebuild(self, model: keras.Model) -> keras.Model:
-        """The model with new layers, whose state is still to be set."""
+        """Returns the model with new layers, whose state is still to be set."""
         if isinstance(model, keras.Sequential):
             layers = [_input_like(model.inputs[0]), *map(self._operation, model.layers)]
             new = keras.Sequential(layers, name=model.name)
@@ -162,7 +161,7 @@ class _Rebuilder:
         return new
 
     def finish(self) -> list[tuple[keras.Operation, keras.layers.Layer]]:
-        """Sets the state of all copies and what is trainable; gives the replaced operations."""
+        """Sets the state and `trainable` of all copies, and returns the replaced operations."""
         for old, new in self._copies:
             copy_state(old, new)
         # A model sets the flag of all its layers: inner models come after outer ones, and layers after models.
@@ -199,9 +198,9 @@ class _Rebuilder:
         except Exception as error:
             raise ValueError(
                 f"The layer {operation.name!r} ({type(operation).__name__}) cannot be copied, because it cannot be "
-                f"made from its own config: {error} Give its class `get_config` and `from_config` that say all."
+                f"made from its own config: {error} Give its class a complete `get_config` and `from_config`."
             ) from error
-        # The config of an operation that is no layer may lack its name.
+        # The config of an operation that is not a layer may lack its name.
         copy.name = operation.name
         if isinstance(operation, keras.layers.Layer):
             self._copies.append((operation, copy))

@@ -1,4 +1,4 @@
-"""What the distributions of one weight of a `tfp.layers` layer are in terms of ours."""
+"""Conversion of the distributions of a `tfp.layers` weight to those of tfp_bnn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-# Priors on a weight that, centred and with one scale, exist here too.
+# Priors that, centred and with one scale, exist here too.
 _PRIORS = {tfd.Normal: "normal", tfd.Laplace: "laplace", tfd.Cauchy: "cauchy", tfd.StudentT: "student_t"}
 
 
@@ -20,10 +20,10 @@ class TFPWeight:
     """A weight of a TFP layer.
 
     Attributes:
-        specs: configs of its posterior and its prior, by role; none for a weight without distribution.
+        specs: Configs of its posterior and prior, by role; empty for a weight without a distribution.
         posterior: Parameters of the posterior by name; `loc` alone is the value of a weight without a distribution.
         prior: Learned or informed parameters of the prior by name.
-        differences: in what respect its training will differ.
+        differences: Ways in which its training will differ.
     """
 
     specs: dict[str, Any]
@@ -33,17 +33,17 @@ class TFPWeight:
 
 
 def read_weight(layer: Any, name: str) -> TFPWeight | None:
-    """Reads the distributions from the attributes of a built layer, because its config has functions only.
+    """Reads the distributions from the attributes of a built layer, because its config only holds functions.
 
     Args:
-        layer: of `tfp.layers`.
+        layer: Layer of `tfp.layers`.
         name: `"kernel"` or `"bias"`.
 
     Returns:
-        The weight; None when there is none.
+        The weight, or None if the layer does not have it.
 
     Raises:
-        ValueError: for a distribution, or a use of it, that does not exist here.
+        ValueError: If a distribution, or its use, is not supported.
     """
     posterior, prior = (getattr(layer, f"{name}_{role}") for role in ("posterior", "prior"))
     if posterior is None:
@@ -61,12 +61,12 @@ def read_weight(layer: Any, name: str) -> TFPWeight | None:
         )
     if not _is_draw(getattr(layer, f"{name}_posterior_tensor_fn")):
         raise ValueError(
-            f"its `{name}_posterior_tensor_fn` is not `lambda d: d.sample()`, so that the {name} is not a draw from "
-            "its posterior. Here it always is: set the attribute to that function, if you agree."
+            f"its `{name}_posterior_tensor_fn` is not `lambda d: d.sample()`: the {name} is not a draw from "
+            "its posterior, but here it always is. Set the attribute to that function, if you agree."
         )
     if prior is None:
         raise ValueError(
-            f"its `{name}_prior` is None, so that the {name} has a posterior but no KL. Set the attribute "
+            f"its `{name}_prior` is None: the {name} has a posterior but no KL. Set the attribute "
             f"`{name}_prior` of the layer, as in `tfd.Independent(tfd.Normal(tf.zeros({list(shape)}), 1.0), "
             f"{len(shape)})`."
         )
@@ -85,7 +85,7 @@ def _with_prior(weight: TFPWeight, name: str, prior: Any, shape: tuple[int, ...]
         raise ValueError(
             f"its `{name}_prior` is {prior!r}. Expected one that is independent per weight: a Normal; or a Laplace, "
             f"Cauchy or StudentT centred at 0 with one scale. Set the attribute `{name}_prior` of the layer to one of "
-            "these, or write the model anew with a prior of `tfp_bnn.priors`."
+            "these, or rewrite the model with a prior of `tfp_bnn.priors`."
         )
     loc, scale = _value(p.loc, shape), _value(p.scale, shape)
     one = {"scale": scale, **({"df": _value(p.df, shape)} if type(p) is tfd.StudentT else {})}
@@ -111,7 +111,7 @@ def _with_prior(weight: TFPWeight, name: str, prior: Any, shape: tuple[int, ...]
 
 
 def _per_weight(distribution: Any) -> tuple[Any, tuple[int, ...]]:
-    """The distribution of each weight by itself, and the shape of the whole."""
+    """Returns the distribution of a single weight, and the shape of the tensor."""
     shape = (*distribution.batch_shape, *distribution.event_shape)
     while type(distribution) in (tfd.Independent, tfd.Sample):
         distribution = distribution.distribution
@@ -123,7 +123,7 @@ def _value(parameter: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _num_trained(parameter: Any) -> int:
-    """How many trainable numbers a parameter, or a distribution, is made of."""
+    """Counts the trainable numbers of a parameter or a distribution."""
     if isinstance(parameter, tf.Variable):
         variables = [parameter] if parameter.trainable else []
     else:
@@ -132,7 +132,7 @@ def _num_trained(parameter: Any) -> int:
 
 
 class _Probe:
-    """Stands for a distribution, to learn whether a function of it is its `sample`."""
+    """Stand-in for a distribution, to detect whether a function just calls its `sample`."""
 
     drawn = object()
 
@@ -144,5 +144,5 @@ def _is_draw(tensor_fn: Callable[[Any], Any]) -> bool:
     try:
         return tensor_fn(_Probe()) is _Probe.drawn
     except Exception:
-        # Whatever else it asks of its distribution, it is not a mere draw.
+        # A function that uses anything else of its distribution is not a plain draw.
         return False

@@ -1,4 +1,4 @@
-"""From a deterministic Keras model to a Bayesian one."""
+"""Conversion of a deterministic Keras model to a Bayesian one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TWINS: Mapping[type[keras.layers.Layer], type[VariationalLayer]] = {
     keras.layers.LSTM: bayesian.LSTMFlipout,
     keras.layers.Embedding: bayesian.EmbeddingReparameterization,
 }
-"""The Bayesian layer for each Keras layer that has one."""
+"""The Bayesian twin of each Keras layer that has one."""
 
 _NO_TWIN_ARGUMENTS = ("dropout", "recurrent_dropout", "lora_rank")
 
@@ -52,55 +52,55 @@ def to_bayesian(
     num_examples: int | None = None,
     seed: int | None = None,
 ) -> VariationalModel:
-    """Makes a Bayesian model that starts from a trained deterministic one, by MOPED.
+    """Converts a trained deterministic model to a Bayesian one with MOPED priors and posteriors.
 
         posterior  q(w_i) = N(v_i, max(delta * |v_i|, scale_floor)^2)
         prior      p(w_i) = N(v_i, 1)
 
-    with v the weights of the given model, as Krishnan et al. set the means and the posterior scale: their untransformed
-    scale is log(exp(delta * |v_i|) - 1), whose softplus is delta * |v_i|. That scale is 0 for a weight of 0, such as a
-    pruned one, which could then never move from it: hence the floor. The unit scale of the prior is the default of the
-    authors' library, bayesian-torch. It is broad, and the KL begins at -log(delta * |v_i|) - 1/2 nats a weight, 3 to 6
-    of them: with few data warm `beta` up, or take a narrower prior.
+    Here v are the weights of the given model. Means and posterior scales are those of Krishnan et al., whose
+    untransformed scale is log(exp(delta * |v_i|) - 1), with softplus delta * |v_i|. A weight of 0, such as a pruned
+    one, would get scale 0 and could never move, hence the floor. The unit scale of the prior is the default of the
+    authors' library, bayesian-torch. It is broad: the KL starts at -log(delta * |v_i|) - 1/2 nats per weight, which is
+    3 to 6 nats. With few data, warm `beta` up or use a narrower prior.
 
-    With every weight at its posterior mean the result is the given model, in logits where that ended in probabilities:
-    `model.plug_in_predictive(x).mean()` equals the given model's outputs. Its graph is rebuilt, with the same names:
-    shared layers stay shared and nested models nested, and all layers that do not become Bayesian (`BatchNormalization`
-    with its moving statistics, `Dropout`) are copied with their state. Layers keep their activation, bias, dtype
-    policy, constraints (of a Bayesian weight: on its posterior mean) and `trainable`; a frozen layer that becomes
-    Bayesian keeps its posterior as it is. A weight that becomes Bayesian loses its regularizer: the prior takes its
-    place. Biases stay deterministic. The given model is not changed and shares nothing with the result.
+    With every weight at its posterior mean the result equals the given model, with logits instead of probabilities as
+    outputs: `model.plug_in_predictive(x).mean()` equals the outputs of the given model. The graph is rebuilt with the
+    same names. Shared layers stay shared and nested models nested, and all layers that do not become Bayesian
+    (`BatchNormalization` with its moving statistics, `Dropout`) are copied with their state. Layers keep their
+    activation, bias, dtype policy, constraints (for a Bayesian weight, on its posterior mean) and `trainable`. A frozen
+    layer that becomes Bayesian has a frozen posterior. A weight that becomes Bayesian loses its regularizer, which the
+    prior replaces. Biases stay deterministic. The given model is not changed and shares nothing with the result.
 
     `Dense`, `Conv1D`, `Conv2D`, `Conv3D`, `Conv2DTranspose`, `DepthwiseConv2D`, `SeparableConv2D` and `LSTM` (without
-    dropout) become their flipout layers, `Embedding` becomes `EmbeddingReparameterization`. Layers within wrappers,
-    such as `TimeDistributed`, and subclasses of these stay as they are.
+    dropout) become flipout layers, and `Embedding` becomes `EmbeddingReparameterization`. Layers within wrappers, such
+    as `TimeDistributed`, and subclasses of these layers are copied unchanged.
 
     Args:
-        keras_model: a built Functional or Sequential Keras 3 model of one output. Variational parameters are float32
-            under any dtype policy, so that the weights of a float64 model are rounded.
-        layers: the names of the layers to make Bayesian; one in a nested model as `"nested/dense"` where its name alone
-            is not unique. `"last"`: only the last that can be. Default: all that can be.
-        prior: `"moped"`, as above; or a name, config or object of `tfp_bnn.priors`, where `"default"` is that of the
-            layers, N(0, 1). An `"informed"` prior is centred on the given weights, with `initial_scale` in the place of
-            MOPED's 1. The posterior is as above for all.
-        delta: > 0; the initial posterior scale relative to the weight.
-        scale_floor: > 0; the least initial posterior scale, in units of the weights.
-        likelihood: how the targets are distributed: a name, a config or an object of `tfp_bnn.likelihoods`, which take
-            logits. A last activation softmax under `"categorical"`, or sigmoid under `"bernoulli"`, is therefore taken
-            off, be it that of a layer or a layer of its own. Default: `"categorical"` for a model that ends in softmax,
-            `"bernoulli"` for sigmoid; any other model needs it said.
-        beta_schedule: as in `VariationalModel`.
-        num_examples: as in `VariationalModel`.
-        seed: as in `VariationalModel`.
+        keras_model: Built Functional or Sequential Keras 3 model with one output. Variational parameters are float32
+            under any dtype policy, so weights of a float64 model are rounded.
+        layers: Names of the layers to make Bayesian, for a nested model as `"nested/dense"` if the name alone is not
+            unique, or `"last"` for the last layer that has a Bayesian twin. Default: None, all layers that have one.
+        prior: `"moped"` as above, or a name, config or object of `tfp_bnn.priors`. `"default"` is the default of the
+            layers, N(0, 1). An `"informed"` prior is centred on the given weights, with `initial_scale` instead of
+            MOPED's 1. The posterior is as above for all priors.
+        delta: Initial posterior scale relative to the weight, > 0. Default: 0.1.
+        scale_floor: Smallest initial posterior scale, > 0, in units of the weights. Default: 0.001.
+        likelihood: Distribution of the targets: a name, config or object of `tfp_bnn.likelihoods`. Likelihoods take
+            logits, so a final softmax is removed for `"categorical"` and a final sigmoid for `"bernoulli"`, whether it
+            is the activation of a layer or a separate layer. Default: `"categorical"` for a model that ends in softmax,
+            `"bernoulli"` for sigmoid. Required for any other model.
+        beta_schedule: As in `VariationalModel`.
+        num_examples: As in `VariationalModel`.
+        seed: As in `VariationalModel`.
 
     Returns:
-        A `VariationalModel`, for Sequential models too, of the same name, not compiled.
+        An uncompiled `VariationalModel` with the same name, for Sequential models too.
 
     Raises:
-        TypeError: for what is no Keras 3 model; for a prior that the posterior has no KL to.
-        ValueError: for a subclassed, unbuilt or already Bayesian model, or one of several outputs; for an unknown layer
-            or one without a Bayesian twin, or when no layer has one; for a likelihood that does not fit the outputs,
-            weights that are not finite, or arguments out of range.
+        TypeError: If the model is not a Keras 3 model, or the posterior has no KL to the prior.
+        ValueError: If the model is subclassed, unbuilt, already Bayesian or has several outputs; a layer is unknown or
+            has no Bayesian twin, or no layer has one; the likelihood does not match the outputs; weights are not
+            finite; or an argument is out of range.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn
@@ -118,7 +118,7 @@ def to_bayesian(
         Bayes, AAAI, https://arxiv.org/abs/1906.05323
     """
     if isinstance(keras_model, VariationalMixin):
-        raise ValueError(f"The given model is a {type(keras_model).__name__}, and Bayesian already.")
+        raise ValueError(f"The given model is a {type(keras_model).__name__}, which is already Bayesian.")
     check_graph(keras_model, "to_bayesian")
     if len(keras_model.outputs) != 1:
         raise ValueError(several_outputs_message(len(keras_model.outputs)))
@@ -173,12 +173,12 @@ def _check_outputs(found: Likelihood, model: keras.Model) -> None:
             f"{channels} output. Use likelihood='bernoulli' for one logit, or 'normal' for regression."
         )
     if channels is not None:
-        # Whether their number fits, such as an even one for a mean and a scale of each target.
+        # Checks their number, such as an even one for a mean and a scale of each target.
         found.mean(tf.zeros((1, channels)))
 
 
 def _choose(model: keras.Model, names: Sequence[str] | str | None) -> set[int]:
-    """The ids of the layers that are to become Bayesian."""
+    """Returns the ids of the layers to make Bayesian."""
     first_path: dict[int, tuple[str, keras.layers.Layer]] = {}
     for path, operation in operations(model):
         if isinstance(operation, keras.layers.Layer):
@@ -187,7 +187,7 @@ def _choose(model: keras.Model, names: Sequence[str] | str | None) -> set[int]:
     possible = [layer for layer in by_path.values() if _has_twin(layer)]
     if not possible:
         raise ValueError(
-            f"No layer of the model {model.name!r} has a Bayesian twin, so that nothing would be Bayesian. Its layers: "
+            f"No layer of the model {model.name!r} has a Bayesian twin: nothing would be Bayesian. Its layers: "
             f"{', '.join(f'{path} ({type(layer).__name__})' for path, layer in by_path.items())}. {_supported()}"
         )
     if names is None:
@@ -197,7 +197,7 @@ def _choose(model: keras.Model, names: Sequence[str] | str | None) -> set[int]:
             raise ValueError(f"`layers` must be a list of names, 'last' or None, but got {names!r}. Use [{names!r}].")
         return {id(possible[-1])}
     if not names:
-        raise ValueError("`layers` is empty, so that nothing would be Bayesian. Pass None for all layers.")
+        raise ValueError("`layers` is empty: nothing would be Bayesian. Pass None for all layers.")
     chosen = [_named(name, by_path) for name in names]
     for layer in chosen:
         if not _has_twin(layer):
@@ -225,7 +225,7 @@ def _has_twin(layer: keras.Operation) -> bool:
 
 def _supported() -> str:
     names = ", ".join(cls.__name__ for cls in TWINS)
-    return f"These have one, unless with dropout, LoRA or quantized: {names}."
+    return f"These layers have one, unless they use dropout, LoRA or quantization: {names}."
 
 
 def _twin(layer: keras.layers.Layer, prior: Prior, without_activation: bool) -> VariationalLayer:

@@ -1,4 +1,4 @@
-"""From a Bayesian model to a deterministic Keras model."""
+"""Conversion of a Bayesian model to a deterministic Keras model."""
 
 from __future__ import annotations
 
@@ -20,29 +20,30 @@ _OURS = ("seed", "kl_weight")
 
 
 def to_deterministic(model: keras.Model, probabilities: bool = False) -> keras.Model:
-    """Makes a plain Keras model whose weights are the posterior means of a Bayesian one.
+    """Converts a Bayesian model to a plain Keras model whose weights are the posterior means.
 
-    Its outputs are those of `model.plug_in_predictive` before the likelihood: logits, or means. It says nothing of the
-    uncertainty of the weights, costs one forward pass and needs nothing of this package, to load either. The graph is
-    rebuilt, with the same names; shared layers stay shared and nested models nested. A Bayesian layer becomes its Keras
-    twin, whatever its estimator and posterior, `MCDropout` becomes `keras.layers.Dropout`, and all other layers are
-    copied with their state. Under a dtype policy of low-precision variables the means are rounded to these. The given
-    model is not changed and shares nothing with the result. Likelihood, priors and calibration are left behind.
+    The outputs are those of `model.plug_in_predictive` before the likelihood: logits, or means. The model does not
+    represent the uncertainty of the weights. It costs one forward pass and does not need this package, not even to
+    load. The graph is rebuilt with the same names. Shared layers stay shared and nested models nested. A Bayesian layer
+    becomes its Keras twin, whatever its estimator and posterior, `MCDropout` becomes `keras.layers.Dropout`, and all
+    other layers are copied with their state. Under a dtype policy with low-precision variables the means are rounded
+    accordingly. The given model is not changed and shares nothing with the result. Likelihood, priors and calibration
+    are dropped.
 
     Args:
-        model: a built `VariationalModel` or `VariationalSequential`, or a plain Functional or Sequential model of our
-            layers.
-        probabilities: whether a last layer `"probabilities"` turns the logits into probabilities, as the likelihood
-            of the model says.
+        model: Built `VariationalModel` or `VariationalSequential`, or a plain Functional or Sequential model with
+            layers of tfp_bnn.
+        probabilities: Whether to add a last layer `"probabilities"` that converts the logits to probabilities, as the
+            likelihood of the model does. Default: False.
 
     Returns:
-        A Functional `keras.Model` of the same name, not compiled.
+        An uncompiled Functional `keras.Model` with the same name.
 
     Raises:
-        TypeError: for what is no Keras 3 model.
-        ValueError: for a subclassed or unbuilt model; for a random layer without a Keras twin, such as
-            `HierarchicalDenseReparameterization`, whose scales are random too, or one within a wrapper; for
-            `probabilities` of a model that is no classifier.
+        TypeError: If the model is not a Keras 3 model.
+        ValueError: If the model is subclassed or unbuilt; a random layer has no Keras twin, such as
+            `HierarchicalDenseReparameterization`, whose scales are random too, or is within a wrapper; or
+            `probabilities` is set for a model that is not a classifier.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn

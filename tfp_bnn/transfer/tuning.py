@@ -1,4 +1,4 @@
-"""Training a network from the posterior of another, and choosing by the data how far it may leave it."""
+"""Training a network from the posterior of another, and choosing the width of the prior from the data."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tfp_bnn.transfer.informed_priors import transfer_posterior
 INFLATES = (1.0, 10.0, 100.0)
 HEAD_SCALES = (1.0, 3.0)
 _SELECTION_SAMPLES = 20
-# Between two looks of Keras at the step that it is in.
+# Steps per execution of Keras.
 _STEPS_AT_ONCE = 50
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A setting that was tried.
+    """A setting that was evaluated.
 
     Attributes:
-        inflate: factor of the standard deviations of the posterior that becomes the prior.
-        head_scale: standard deviation of the prior of new layers; None where there are none.
-        nll: predictive NLL of the rows that were held out in turn, nats per example.
+        inflate: Factor of the standard deviations of the posterior that becomes the prior.
+        head_scale: Standard deviation of the prior of new layers; None if there are none.
+        nll: Predictive NLL of the held-out rows of all folds, in nats per example.
     """
 
     inflate: float
@@ -42,26 +42,26 @@ class Candidate:
 
 @dataclass
 class Tuner:
-    """Trains one target network again and again, each time from the posterior of a source.
+    """Trains one target network repeatedly, each time from the posterior of a source.
 
-    Each `fit` starts from the same weights, whatever was trained before, and follows the same steps, so that fits
-    differ in the data and in the settings only.
+    Each `fit` starts from the same weights, whatever was trained before, and follows the same steps. Fits therefore
+    only differ in the data and the settings.
 
     Args:
-        source: a trained model, which stays as it is.
-        target: a built model, not compiled; its layers match those of the source, but for new ones, whose prior is
-            `informed` too where there is to be a `head_scale`.
-        new_layers: names of the layers of the target that the source has nothing for.
-        freeze: names of layers of the target whose posterior is not trained.
-        steps: of the optimizer in a fit.
-        batch_size: rows in a step; all rows where there are fewer.
-        learning_rate: of Adam, at the start; it falls to 0 along a cosine.
-        seed: of the order of the rows, >= 0.
+        source: Trained model, which is not changed.
+        target: Built model, not compiled. Its layers match those of the source, except for new ones, whose prior must
+            be `informed` too if a `head_scale` is used.
+        new_layers: Names of the layers of the target that the source does not have.
+        freeze: Names of layers of the target whose posterior is not trained.
+        steps: Number of optimizer steps in a fit. Default: 300.
+        batch_size: Number of rows per step; all rows if there are fewer. Default: 16.
+        learning_rate: Initial learning rate of Adam, which decays to 0 along a cosine. Default: 0.004.
+        seed: Seed of the order of the rows, >= 0. Default: 0.
 
     Raises:
-        ValueError: for a number out of range, an unknown layer or a frozen new one, when every layer is frozen, or
-            for models that do not match.
-        TypeError: for models that are not Bayesian.
+        ValueError: If a number is out of range, a layer is unknown, a new layer is frozen, all layers are frozen, or
+            the models do not match.
+        TypeError: If a model is not Bayesian.
     """
 
     source: VariationalMixin
@@ -81,7 +81,7 @@ class Tuner:
             if not is_integer(value) or value < least:
                 raise ValueError(f"`{name}` must be an integer >= {least}, but got {value!r}.")
         require_positive("a Tuner", "learning_rate", self.learning_rate)
-        # A single name is a sequence too, of letters.
+        # A single name would be a sequence of letters.
         self.new_layers, self.freeze = (
             [names] if isinstance(names, str) else list(names) for names in (self.new_layers, self.freeze)
         )
@@ -107,20 +107,20 @@ class Tuner:
     def fit(
         self, x: npt.NDArray[Any], y: npt.NDArray[Any], inflate: float | None, head_scale: float | None = None
     ) -> dict[str, float]:
-        """Trains the target from its start.
+        """Trains the target from its initial weights.
 
         Args:
-            x: inputs `(n, ...)`.
-            y: targets, one for each.
-            inflate: as in `transfer_posterior`.
-            head_scale: standard deviation of the prior of new layers; None leaves it as it is.
+            x: Inputs of shape `(n, ...)`.
+            y: Targets, one per input.
+            inflate: As in `transfer_posterior`.
+            head_scale: Standard deviation of the prior of new layers. Default: None, unchanged.
 
         Returns:
-            The numbers of the training: `loss`, `nll`, `kl`, `elbo`, means over all steps.
+            Means over all steps of `loss`, `nll`, `kl`, `elbo` and the metrics.
 
         Raises:
-            ValueError: for `inflate <= 0` or `head_scale <= 0`; for a `head_scale` where the prior of a new layer is
-                not `informed`; for no rows, or another number of targets.
+            ValueError: If `inflate <= 0` or `head_scale <= 0`; `head_scale` is given but the prior of a new layer is
+                not `informed`; there are no rows; or the number of targets differs.
         """
         _check_rows(x, y, 1)
         if head_scale is not None:
@@ -137,10 +137,10 @@ class Tuner:
         return {name: values[-1] for name, values in history.history.items()}
 
     def _batches(self, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> tf.data.Dataset:
-        """As many batches as there are steps: pass after pass over the rows, each in an order of its own.
+        """Returns one batch per step: pass after pass over the rows, each in its own order.
 
-        The order is NumPy's: that of `tf.data.Dataset.shuffle` depends on the global seed too. And the batches end with
-        the last step: Keras would fill up its last execution of several steps.
+        NumPy shuffles, because `tf.data.Dataset.shuffle` also depends on the global seed. The batches end with the last
+        step, because Keras would otherwise fill up its last execution of several steps.
         """
         size = min(self.batch_size, len(x))
         rng = np.random.default_rng(self.seed)
@@ -173,30 +173,29 @@ def choose_inflate(
     folds: int = 3,
     seed: int = 0,
 ) -> list[Candidate]:
-    """Tries settings of an informed prior by cross-validation on training data alone, the best first.
+    """Compares settings of an informed prior by cross-validation on training data alone, and returns the best first.
 
-    The rows are dealt out into folds, alike in their targets. For each setting the target is trained on all folds but
-    one and judged on that one, by the NLL of the posterior predictive (20 draws), in turn. The factor is chosen with
-    the prior of new layers at the first of the scales; then the scale is chosen at the best factor.
+    The rows are split into folds with similar targets. For each setting and fold, the target is trained on the other
+    folds and evaluated on that fold by the NLL of the posterior predictive (20 draws). The factor is chosen with the
+    prior of new layers at the first scale. The scale is then chosen at the best factor.
 
-    The ELBO does not serve to choose here: a short fit does not reach its maximum, and with few rows it is dominated by
-    the KL of weights that these say nothing about, so that it prefers the prior that the posterior need not leave.
+    The ELBO is not suitable for this choice. A short fit does not reach its maximum, and with few rows it is dominated
+    by the KL of weights that the rows say nothing about: it prefers the prior that the posterior need not leave.
 
     Args:
-        tuner: trains; its target ends with the weights of the last fit.
-        x: inputs `(n, ...)`, n >= 2.
-        y: targets, one for each.
-        inflates: factors to try, all > 0; at least one.
-        head_scales: scales to try for the prior of new layers, all > 0, at least one; without effect where there are
-            none.
-        folds: at least 2; at most n are made.
-        seed: of the dealing and of the draws, >= 0.
+        tuner: Tuner to train with. Its target ends with the weights of the last fit.
+        x: Inputs `(n, ...)`, n >= 2.
+        y: Targets, one per input.
+        inflates: Factors to try, at least one, all > 0.
+        head_scales: Scales to try for the prior of new layers, at least one, all > 0. No effect without new layers.
+        folds: Number of folds, at least 2; at most n are used. Default: 3.
+        seed: Seed of the split into folds and of the draws, >= 0. Default: 0.
 
     Returns:
-        All candidates that were tried, by their NLL; `[0]` is the choice.
+        All candidates, sorted by NLL; `[0]` is the choice.
 
     Raises:
-        ValueError: for fewer than 2 rows or folds, no candidates, or a factor or a scale that is not positive.
+        ValueError: If there are fewer than 2 rows or folds, or no candidates, or a factor or scale is not positive.
     """
     _check_rows(x, y, 2)
     if not is_integer(folds) or folds < 2:
@@ -236,11 +235,11 @@ def _check_rows(x: npt.NDArray[Any], y: npt.NDArray[Any], least: int) -> None:
 
 
 def _folds(y: npt.NDArray[Any], folds: int, seed: int) -> Iterator[npt.NDArray[np.bool_]]:
-    """Which rows are held out, fold by fold: rows sorted by their targets go to the folds in turn."""
+    """Yields the mask of held-out rows per fold. Rows, sorted by their targets, go to the folds in turn."""
     # scikit-learn's StratifiedKFold refuses one-hot labels and real targets, and deals labels out in another order: the
     # published numbers (docs/informed_priors.md) would change.
     shuffled = np.random.default_rng(seed).permutation(len(y))
-    # By their first column, then by the others: one-hot labels are sorted too.
+    # By the first column, then by the others: this sorts one-hot labels too.
     in_order = shuffled[np.lexsort(np.asarray(y)[shuffled].reshape(len(y), -1).T[::-1])]
     fold_of = np.empty(len(y), np.int64)
     fold_of[in_order] = np.arange(len(y)) % folds

@@ -1,4 +1,4 @@
-"""Bayesian updating: data that arrive in parts."""
+"""Bayesian updating with data that arrive in parts."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ def update(
     metrics: Any = None,
     **fit: Any,
 ) -> Any:
-    """A model that has seen one more part of the data: the posterior so far is the prior, and the part is fitted.
+    """Updates a model with one more part of the data: fits the part with the posterior so far as the prior.
 
-    p(w | D1, D2) is proportional to p(D2 | w) p(w | D1). With the variational posterior q1 in the place of p(w | D1),
-    fitting D2 alone approximates fitting D1 and D2 together, and D1 need not be kept. What is lost is what q1 leaves
-    out, such as correlations between weights. N is the number of examples of the part.
+    p(w | D1, D2) is proportional to p(D2 | w) p(w | D1). With the variational posterior q1 instead of p(w | D1),
+    fitting D2 alone approximates fitting D1 and D2 together, and D1 need not be kept. Whatever q1 does not represent is
+    lost, such as correlations between weights. N is the number of examples of the part.
 
     Args:
-        model: trained on the parts so far; stays as it is.
-        x: the part, as in `fit`.
-        y: its targets, as in `fit`.
-        inflate: as in `informed_prior`; 1 is Bayes' rule, more forgets.
-        mix: as in `informed_prior`.
-        optimizer: as in `compile`, for this part: a name, or an object of Keras that has trained no other model.
-        metrics: as in `compile`.
-        **fit: further arguments of `fit`, such as `epochs`, `batch_size` and `num_examples`.
+        model: Model trained on the parts so far. It is not changed.
+        x: Inputs of the part, as in `fit`.
+        y: Targets of the part, as in `fit`.
+        inflate: As in `informed_prior`. 1, the default, is Bayes' rule; a larger factor forgets.
+        mix: As in `informed_prior`.
+        optimizer: As in `compile`, for this part: a name, or a Keras optimizer that has trained no other model.
+        metrics: As in `compile`.
+        **fit: Further arguments of `fit`, such as `epochs`, `batch_size` and `num_examples`.
 
     Returns:
-        A trained model of the class of `model`; it can be updated again.
+        A trained model of the class of `model`, which can be updated again.
 
     Raises:
-        ValueError: as in `informed_prior` and `fit`.
-        TypeError: as in `informed_prior`.
+        ValueError: As in `informed_prior` and `fit`.
+        TypeError: As in `informed_prior`.
 
     References:
         Nguyen et al. 2018, Variational continual learning, https://arxiv.org/abs/1710.10628

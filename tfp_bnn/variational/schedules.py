@@ -12,10 +12,10 @@ from tfp_bnn.core.registry import Spec, SpecRegistry
 
 
 class Schedule(Spec):
-    """beta as a function of the optimizer's iteration. Abstract."""
+    """Schedule of beta as a function of the optimizer's iteration. Abstract."""
 
     def __call__(self, iteration: tf.Tensor) -> tf.Tensor:
-        """Beta at an iteration, which counts from 0; float32 scalar."""
+        """Returns beta at an iteration, counted from 0, as a float32 scalar."""
         raise NotImplementedError
 
 
@@ -24,16 +24,17 @@ SCHEDULES: SpecRegistry[Schedule] = SpecRegistry("schedule")
 
 @SCHEDULES.register("constant")
 class Constant(Schedule):
-    """The same beta throughout. Beta 1 is the ELBO; below 1 the posterior is "cold" and no longer the Bayesian one.
+    """Constant beta. 1 gives the ELBO; below 1 the posterior is "cold" and no longer the Bayesian one.
 
     Args:
-        beta: the weight, >= 0.
+        beta: Weight of the KL, >= 0. Default: 1.
     """
 
     def __init__(self, beta: float = 1.0) -> None:
         self.beta = _checked("constant", "beta", beta)
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor, JSON-serializable."""
         return {"beta": self.beta}
 
     def __call__(self, iteration: tf.Tensor) -> tf.Tensor:
@@ -42,13 +43,13 @@ class Constant(Schedule):
 
 @SCHEDULES.register("linear_warmup")
 class LinearWarmup(Schedule):
-    """From `initial` to `final` in a straight line over the first `steps` iterations, then `final`.
+    """Linear increase from `initial` to `final` over the first `steps` iterations, then `final`.
 
     A warm-up lets the network fit the data before the prior prunes it (Sønderby et al. 2016,
     https://arxiv.org/abs/1602.02282).
 
     Args:
-        steps: length of the warm-up in optimizer iterations, >= 1.
+        steps: Length of the warm-up in optimizer iterations, >= 1.
         initial: beta at iteration 0, >= 0.
         final: beta from iteration `steps` on, >= 0.
     """
@@ -61,6 +62,7 @@ class LinearWarmup(Schedule):
         self.final = _checked("linear_warmup", "final", final)
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor, JSON-serializable."""
         return {"steps": self.steps, "initial": self.initial, "final": self.final}
 
     def __call__(self, iteration: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""The architectures of the zoo. A new file that registers one is all that it takes to add it."""
+"""The architectures of the zoo. To add one, add a file that registers it."""
 
 from __future__ import annotations
 

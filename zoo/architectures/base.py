@@ -1,4 +1,4 @@
-"""What an architecture of the zoo is: a validated config and a function that builds the network from it."""
+"""Architectures of the zoo: a validated config and a function that builds the network from it."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from tfp_bnn.priors import PRIORS
 from zoo.core.validation import Strict
 
 _Value = str | bool | int | float | None
-# A name, or a mapping of a name and arguments, of which one may be such a mapping again: a prior's hyperprior.
+# A name, or a mapping of a name and arguments, one of which may again be such a mapping: a prior's hyperprior.
 Spec = str | dict[str, _Value | dict[str, _Value]]
 Width = Annotated[int, Field(strict=True, ge=1, le=8192)]
 Activation = Literal["relu", "tanh", "gelu", "silu", "elu"]
 PixelMax = Annotated[float, Field(strict=True, gt=0, le=65535)] | None
-"""Raw pixels run from 0 to this value, by which a network divides them; None for no rescaling."""
+"""Maximum of raw pixels, which start at 0; the network divides by it. None for no rescaling."""
 Moment = Annotated[float, Field(strict=True, ge=-1e30, le=1e30)]
 
 _MAX_INPUTS = 2**20
 
 
 def _as_written(registry: SpecRegistry[Any], value: Any) -> Any:
-    """A name or a config as it is, an object as its config. ValueError for what the registry does not know."""
-    # Keras would import whatever module its config names, and artifacts pass here.
+    """Returns a name or config unchanged and an object as its config. ValueError if the registry does not know it."""
+    # Keras would import any module that a config names, and artifacts pass through here.
     if isinstance(value, dict) and any("class_name" in part for part in (value, *_mappings_in(value))):
-        raise ValueError("a config of Keras is not taken here. Expected a name, or a mapping with the key 'name'")
+        raise ValueError("a config of Keras is not accepted here. Expected a name, or a mapping with the key 'name'")
     try:
         spec = registry.get(value)
     except TypeError as error:
@@ -46,20 +46,20 @@ def _mappings_in(value: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 class ArchitectureConfig(Strict):
-    """What all architectures have in common: inputs, outputs, distributions and preprocessing.
+    """Config shared by all architectures: inputs, outputs, distributions and preprocessing.
 
-    Preprocessing is a part of the model, so that a user feeds raw pixels or raw columns.
+    Preprocessing is part of the model: users pass raw pixels or raw columns.
 
     Attributes:
-        input_shape: of one raw input, without the batch axis; 1 to 3 positive dimensions.
-        num_outputs: number of classes, or of targets.
-        likelihood: name or config of a likelihood of `tfp_bnn`.
-        kernel_prior: name or config of the prior of every kernel.
-        initial_scale: posterior scale of every weight at the start.
-        input_mean: subtracted from each input column; None for no standardization.
-        input_variance: of each input column.
-        target_mean: added to the outputs, in units of the target; None for no standardization.
-        target_variance: of each target; its root multiplies the outputs.
+        input_shape: Shape of one raw input, without the batch axis; 1 to 3 positive dimensions.
+        num_outputs: Number of classes, or of targets.
+        likelihood: Name or config of a likelihood of `tfp_bnn`.
+        kernel_prior: Name or config of the prior of every kernel.
+        initial_scale: Posterior scale of every weight at the start.
+        input_mean: Mean of each input column, which is subtracted; None for no standardization.
+        input_variance: Variance of each input column.
+        target_mean: Mean of each target, in its units, which is added to the outputs; None for no standardization.
+        target_variance: Variance of each target. The outputs are multiplied by its square root.
     """
 
     input_shape: Annotated[tuple[Width, ...], Field(min_length=1, max_length=3)]
@@ -86,7 +86,7 @@ class ArchitectureConfig(Strict):
     def _known_prior(cls, value: Any) -> Any:
         written = _as_written(PRIORS, value)
         if PRIORS.get(written).improper:
-            raise ValueError("it is improper and goes with point estimates only, but these weights are Bayesian")
+            raise ValueError("it is improper and can only be used with point estimates, but these weights are Bayesian")
         return written
 
     @model_validator(mode="after")
@@ -103,16 +103,16 @@ class ArchitectureConfig(Strict):
         return self
 
     def some_inputs(self, num_rows: int) -> npt.NDArray[np.float64]:
-        """Raw inputs that the network takes, always the same ones: uniform noise between 0 and 1.
+        """Returns fixed raw inputs for the network: uniform noise between 0 and 1.
 
         Args:
-            num_rows: how many.
+            num_rows: Number of inputs.
         """
         return np.random.default_rng(0).uniform(size=(num_rows, *self.input_shape))
 
     @property
     def kernel_arguments(self) -> dict[str, Any]:
-        """The arguments that every Bayesian layer of the architecture gets."""
+        """The arguments of every Bayesian layer of the architecture."""
         posterior = {"name": "mean_field_normal", "initial_scale": self.initial_scale}
         return {"kernel_prior": self.kernel_prior, "kernel_posterior": posterior}
 
@@ -122,10 +122,10 @@ class Architecture:
     """A registered architecture.
 
     Attributes:
-        name: under which it is registered.
-        config: its schema.
-        body: builds the layers between preprocessing and outputs: `(config, inputs) -> raw outputs`.
-        description: the first line of the body's docstring.
+        name: Name under which it is registered.
+        config: Config class.
+        body: Function that builds the layers between preprocessing and outputs: `(config, inputs) -> raw outputs`.
+        description: First line of the docstring of `body`.
     """
 
     name: str
@@ -136,7 +136,7 @@ class Architecture:
     def build(
         self, config: ArchitectureConfig, seed: int | None = None, beta_schedule: str | Mapping[str, Any] = "constant"
     ) -> tfp_bnn.VariationalModel:
-        """A model with fresh weights; `model.architecture` remembers the name and the config."""
+        """Builds a model with new weights. `model.architecture` stores the name and the config."""
         inputs = keras.Input(config.input_shape, name="inputs")
         x = inputs
         if config.input_mean is not None:
@@ -159,11 +159,11 @@ class Architecture:
 
 @dataclass(frozen=True)
 class BuiltFrom:
-    """How a model of the zoo can be built again.
+    """Name and config from which a model of the zoo can be rebuilt.
 
     Attributes:
-        name: of the architecture.
-        config: the validated config.
+        name: Name of the architecture.
+        config: Validated config.
     """
 
     name: str
@@ -176,11 +176,11 @@ ARCHITECTURES: Registry[Architecture] = Registry("architecture")
 def register_architecture(
     name: str, config: type[ArchitectureConfig]
 ) -> Callable[[Callable[[Any, keras.KerasTensor], keras.KerasTensor]], Architecture]:
-    """Returns a decorator that registers the function that builds the body of a network as an architecture.
+    """Returns a decorator that registers a function that builds the body of a network as an architecture.
 
     Args:
-        name: `[a-z0-9_]+`.
-        config: the schema of its arguments.
+        name: Name of the architecture, `[a-z0-9_]+`.
+        config: Config class with its arguments.
     """
 
     def register(body: Callable[[Any, keras.KerasTensor], keras.KerasTensor]) -> Architecture:
@@ -191,12 +191,12 @@ def register_architecture(
 
 
 def rescaled(pixel_max: float | None, inputs: keras.KerasTensor) -> keras.KerasTensor:
-    """Raw pixels divided by `pixel_max`, by a layer named `rescale`; the inputs themselves for None."""
+    """Divides raw pixels by `pixel_max` with a layer named `rescale`; returns the inputs for None."""
     return inputs if pixel_max is None else keras.layers.Rescaling(1.0 / pixel_max, name="rescale")(inputs)
 
 
 def column_moments(values: npt.NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and variance of the last axis, for `input_mean` and the like; a constant column gets variance 1."""
+    """Returns mean and variance over the last axis, as for `input_mean`; a constant column gets variance 1."""
     columns = values.reshape(-1, values.shape[-1]).astype(np.float64)
     variance = columns.var(axis=0)
     return tuple(columns.mean(axis=0).tolist()), tuple(np.where(variance > 0, variance, 1.0).tolist())

@@ -18,15 +18,15 @@ from zoo.architectures.base import Activation, ArchitectureConfig, Spec, Width, 
 class HierarchicalMLPConfig(ArchitectureConfig):
     """The arguments of `hierarchical_mlp`.
 
-    The last column of the inputs is the group, a whole number. It is never standardized: its `input_mean` is 0 and its
-    `input_variance` 1, whatever is given.
+    The last column of the inputs is the group, a whole number. It is never standardized: its `input_mean` is always 0
+    and its `input_variance` always 1.
 
     Attributes:
-        num_groups: the groups are 0 to `num_groups - 1`.
-        hidden: widths of the hidden layers; none makes a linear model.
-        activation: of the hidden layers.
-        kernel_prior: name or config of the prior of the mean over the groups, of every kernel and every bias.
-        group_prior: name or config of the prior of the groups about that mean; its scale is their spread.
+        num_groups: Number of groups, numbered 0 to `num_groups - 1`.
+        hidden: Widths of the hidden layers; empty for a linear model.
+        activation: Activation of the hidden layers.
+        kernel_prior: Name or config of the prior of the mean over the groups, for every kernel and bias.
+        group_prior: Name or config of the prior of the groups around that mean. Its scale is their spread.
     """
 
     input_shape: tuple[Annotated[int, Field(strict=True, ge=2, le=8192)]]
@@ -52,7 +52,7 @@ class HierarchicalMLPConfig(ArchitectureConfig):
 
     @property
     def layer_arguments(self) -> dict[str, Any]:
-        """The arguments that every layer gets."""
+        """The arguments of every layer."""
         arguments = self.kernel_arguments
         prior, posterior = arguments["kernel_prior"], arguments["kernel_posterior"]
         of_bias = {"bias_prior": prior, "bias_posterior": posterior}
@@ -60,7 +60,7 @@ class HierarchicalMLPConfig(ArchitectureConfig):
         return {"num_groups": self.num_groups, **arguments, **of_bias, **of_groups}
 
     def some_inputs(self, num_rows: int) -> npt.NDArray[np.float64]:
-        """Uniform noise between 0 and 1, and the groups in turn."""
+        """Returns fixed raw inputs: uniform noise between 0 and 1, and the groups in turn."""
         inputs = super().some_inputs(num_rows)
         inputs[:, -1] = np.arange(num_rows) % self.num_groups
         return inputs
@@ -71,7 +71,7 @@ class HierarchicalMLPConfig(ArchitectureConfig):
 
 @register_architecture("hierarchical_mlp", HierarchicalMLPConfig)
 def hierarchical_mlp(config: HierarchicalMLPConfig, inputs: keras.KerasTensor) -> keras.KerasTensor:
-    """Multilayer perceptron with weights of its own for each group, about a mean that all groups share.
+    """Multilayer perceptron with separate weights for each group around a shared mean.
 
     Layers of `HierarchicalDenseReparameterization`, named `dense1`, `dense2`, ..., `logits`.
     """

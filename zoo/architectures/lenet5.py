@@ -17,10 +17,10 @@ class LeNet5FlipoutConfig(ArchitectureConfig):
     """The arguments of `lenet5_flipout`.
 
     Attributes:
-        widths: filters of the two convolutions and units of the two hidden dense layers.
-        activation: of the hidden layers.
-        pixel_max: raw pixels run from 0 to this value, by which they are divided; None for no rescaling.
-        resize: rows and columns to which the images are resized (bilinear) within the model; None for no resizing.
+        widths: Filters of the two convolutions and units of the two hidden dense layers.
+        activation: Activation of the hidden layers.
+        pixel_max: Maximum of raw pixels, which start at 0; they are divided by it. None for no rescaling.
+        resize: Rows and columns to which the model resizes the images (bilinear); None for no resizing.
     """
 
     input_shape: Annotated[tuple[Width, ...], Field(min_length=3, max_length=3)] = (28, 28, 1)

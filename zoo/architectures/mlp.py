@@ -17,9 +17,9 @@ class MLPFlipoutConfig(ArchitectureConfig):
     """The arguments of `mlp_flipout`.
 
     Attributes:
-        hidden: widths of the hidden layers; none makes a linear model.
-        activation: of the hidden layers.
-        pixel_max: raw pixels run from 0 to this value, by which they are divided; None for no rescaling.
+        hidden: Widths of the hidden layers; empty for a linear model.
+        activation: Activation of the hidden layers.
+        pixel_max: Maximum of raw pixels, which start at 0; they are divided by it. None for no rescaling.
     """
 
     hidden: Annotated[tuple[Width, ...], Field(max_length=16)] = (100,)

@@ -17,9 +17,9 @@ class SeedCNNFlipoutConfig(ArchitectureConfig):
     """The arguments of `seedcnn_flipout`.
 
     Attributes:
-        widths: filters of the two convolutions and units of the hidden dense layer.
-        activation: of the hidden layers.
-        pixel_max: raw pixels run from 0 to this value, by which they are divided; None for no rescaling.
+        widths: Filters of the two convolutions and units of the hidden dense layer.
+        activation: Activation of the hidden layers.
+        pixel_max: Maximum of raw pixels, which start at 0; they are divided by it. None for no rescaling.
     """
 
     input_shape: Annotated[tuple[Width, ...], Field(min_length=3, max_length=3)] = (28, 28, 1)

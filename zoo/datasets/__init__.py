@@ -1,7 +1,6 @@
 """Datasets with fixed train, validation and test splits, by name.
 
-Every module of this package is imported here, so a new file that registers a dataset in `DATASETS` is all that it takes
-to add one.
+Every module of this package is imported here. To add a dataset, add a file that registers it in `DATASETS`.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ for _module in pkgutil.iter_modules(__path__):
 
 
 def list_datasets() -> list[str]:
-    """The names of the zoo's own datasets, sorted; `load_dataset` knows those of tensorflow-datasets too."""
+    """Returns the sorted names of the zoo's own datasets. `load_dataset` also knows those of tensorflow-datasets."""
     return sorted(DATASETS)
 
 
@@ -35,15 +34,16 @@ def load_dataset(name: str) -> Dataset:
     """Loads a dataset by its name.
 
     Args:
-        name: one of `list_datasets()`, or an image-classification set of tensorflow-datasets that is prepared in
+        name: One of `list_datasets()`, or an image-classification dataset of tensorflow-datasets that is prepared in
             `TFDS_DATA_DIR`, such as `"cifar10"`.
 
     Returns:
-        The dataset, made afresh at each call: its arrays may be changed in place.
+        A new dataset at each call, whose arrays may be changed in place.
 
     Raises:
-        ValueError: for an unknown name (the message gives the nearest), or a set that is no image classification.
-        DataMissingError: when the data are not on this machine; the message says how to get them.
+        ValueError: If the name is unknown (the message gives the nearest), or the dataset is not an image
+            classification.
+        DataMissingError: If the data are not on this machine. The message says how to get them.
 
     Example:
         >>> from zoo.datasets import load_dataset
@@ -59,14 +59,14 @@ def load_dataset(name: str) -> Dataset:
 
 
 def check_dataset_name(name: str) -> str:
-    """The name, when `load_dataset` knows it, whether its data are here or not.
+    """Returns the name if `load_dataset` knows it, even if its data are not on this machine.
 
     Raises:
-        ValueError: for any other name; the message gives the nearest.
+        ValueError: If the name is unknown. The message gives the nearest.
     """
     if name in DATASETS:
         return name
-    # Only for the names that are left: the import takes a while.
+    # Only for other names, because the import takes a while.
     import tensorflow_datasets as tfds
 
     of_tfds = tfds.list_builders(with_community_datasets=False)

@@ -1,4 +1,4 @@
-"""What a dataset is: three splits and the names that go with them, checked when they are put together."""
+"""Datasets: three splits with their names, validated on creation."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ Task = Literal["classification", "regression"]
 
 
 class DataMissingError(OSError):
-    """A dataset is known, but its data are not on this machine."""
+    """Error for a known dataset whose data are not on this machine."""
 
 
 SPLIT_NAMES = ("train", "validation", "test")
 # The first seed that puts the two identical rows of iris into one split.
 SPLIT_SEED = 1
-# Validation is 20 % of what the test split leaves: 16 % of all rows.
+# Validation is 20 % of the rows outside the test split: 16 % of all rows.
 HELD_OUT_FRACTION = 0.2
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Inputs and targets, row by row. Checked by the `Dataset` that it becomes a part of.
+    """Inputs and targets, one row per example. Checked by the `Dataset` that contains it.
 
     Attributes:
-        x: inputs of shape `(n, *input_shape)`.
-        y: integer labels of shape `(n,)` for classification, floating-point targets of shape `(n, outputs)` for
+        x: Inputs of shape `(n, *input_shape)`.
+        y: Integer labels of shape `(n,)` for classification, floating-point targets of shape `(n, outputs)` for
             regression.
     """
 
@@ -49,21 +49,20 @@ class Dataset:
     """A task with fixed train, validation and test splits.
 
     Attributes:
-        name: the name under which it is registered.
+        name: Name under which it is registered.
         task: `"classification"` or `"regression"`.
-        train: for fitting.
-        validation: for choosing hyperparameters, stopping and calibration.
-        test: read once, for the published number.
-        feature_names: one name per column of a table, or None when the inputs are not a table.
-        class_names: one name per label, in the order of the labels; None for regression.
-        description: one or two sentences.
-        source: where the data come from.
-        num_groups: for data that come in groups, such as one for each patient, their number; the last column of the
-            inputs is then the group, 0 to `num_groups - 1`. None for all others.
+        train: Split for fitting.
+        validation: Split for hyperparameters, early stopping and calibration.
+        test: Split that is read once, for the published numbers.
+        feature_names: One name per column of a table, or None if the inputs are not a table.
+        class_names: One name per label, in the order of the labels; None for regression.
+        description: One or two sentences.
+        source: Origin of the data.
+        num_groups: Number of groups for grouped data, such as one group per patient. The last column of the inputs is
+            then the group, 0 to `num_groups - 1`. None for data without groups.
 
     Raises:
-        ValueError: when the parts contradict each other, are empty or hold NaN; the message names the dataset and the
-            split.
+        ValueError: If the parts are inconsistent, empty or contain NaN. The message names the dataset and the split.
     """
 
     name: str
@@ -78,7 +77,7 @@ class Dataset:
     num_groups: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuses parts that do not fit together."""
+        """Refuses inconsistent parts."""
         self._check_names()
         for split_name in SPLIT_NAMES:
             self._check_split(split_name)
@@ -94,17 +93,17 @@ class Dataset:
         return None if self.class_names is None else len(self.class_names)
 
     def split(self, name: str) -> Split:
-        """The split called `"train"`, `"validation"` or `"test"`.
+        """Returns the split called `"train"`, `"validation"` or `"test"`.
 
         Raises:
-            ValueError: for another name; the message gives the nearest.
+            ValueError: If the name is unknown. The message gives the nearest.
         """
         if name not in SPLIT_NAMES:
             raise ValueError(unknown_name_message(f"split of the dataset {self.name!r}:", name, SPLIT_NAMES))
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
     def about(self) -> dict[str, Any]:
-        """What an artifact says of the data that its model was trained on."""
+        """Returns what an artifact says about the data that its model was trained on."""
         return {
             "dataset": self.name,
             "task": self.task,
@@ -160,15 +159,15 @@ DATASETS: Registry[Callable[[], Dataset]] = Registry("dataset")
 
 
 def split_rows(x: npt.NDArray[Any], y: npt.NDArray[Any], *, stratify: bool) -> dict[str, Any]:
-    """Splits rows at random, always the same way: 20 % test, 16 % validation, the rest train.
+    """Splits rows randomly with a fixed seed: 20 % test, 16 % validation, the rest train.
 
     Args:
-        x: inputs of shape `(n, ...)`.
-        y: targets, one per row.
-        stratify: whether every class keeps its share of each split; for integer labels only.
+        x: Inputs of shape `(n, ...)`.
+        y: Targets, one per row.
+        stratify: Whether every class has the same share of each split; only for integer labels.
 
     Returns:
-        The splits by name, to be given to `Dataset` as keyword arguments.
+        The splits by name, as keyword arguments for `Dataset`.
     """
     rest, test = _hold_out(Split(x, y), stratify)
     train, validation = _hold_out(rest, stratify)

@@ -1,4 +1,4 @@
-"""Handwritten digits of 8 x 8 pixels, the image set that needs no download."""
+"""Handwritten digits of 8 x 8 pixels, an image dataset that needs no download."""
 
 from __future__ import annotations
 

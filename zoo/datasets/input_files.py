@@ -1,4 +1,4 @@
-"""Reads the files that `predict` is given: CSV, NPY or images."""
+"""Reading of the files that `predict` takes: CSV, NPY or images."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def read_inputs(
     """Reads inputs for a model.
 
     Args:
-        files: one `.csv` or `.npy` file, or any number of images.
-        input_shape: of one input of the model.
-        pixel_max: the model's raw pixels run from 0 to this.
+        files: One `.csv` or `.npy` file, or any number of images.
+        input_shape: Shape of one input of the model.
+        pixel_max: Maximum of the model's raw pixels, which start at 0.
 
     Returns:
-        A label for each input (row number or file name) and the inputs, float32 of shape `(n, *input_shape)`.
+        A label per input (row number or file name), and the inputs, float32, of shape `(n, *input_shape)`.
 
     Raises:
-        ValueError: for a missing or unreadable file, another kind of file, or inputs of another shape.
+        ValueError: If a file is missing, unreadable or of another kind, or inputs have a different shape.
     """
     for path in files:
         if not path.is_file():
@@ -83,7 +83,7 @@ def _read_npy(path: Path) -> npt.NDArray[np.float32]:
 def _read_image(path: Path, input_shape: tuple[int, ...], pixel_max: float) -> npt.NDArray[np.float32]:
     if len(input_shape) != 3 or input_shape[-1] not in (1, 3):
         raise ValueError(
-            f"The model takes inputs of shape {input_shape}, which are no images. Pass a .csv or .npy file."
+            f"The model takes inputs of shape {input_shape}, which are not images. Pass a .csv or .npy file."
         )
     rows, columns, channels = input_shape
     try:

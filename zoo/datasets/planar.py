@@ -1,4 +1,4 @@
-"""Noisy classes in the plane, where a predictive distribution can be looked at."""
+"""Noisy classes in the plane, where a predictive distribution can be plotted."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def circles() -> Dataset:
 
 @DATASETS.register("rotated_moons")
 def rotated_moons(seed: int = POINT_SEED) -> Dataset:
-    """Two interleaved half circles in 18 groups, each turned by its own angle, with 12 training points in each.
+    """Two interleaved half circles in 18 groups, each rotated by its own angle, with 12 training points per group.
 
-    For hierarchical models: a group has too few points for a model of its own, and one model for all of them cannot
-    know the angles.
+    For hierarchical models: a group has too few points for its own model, and a single model for all groups cannot know
+    the angles.
 
     Args:
-        seed: of angles and points; that of the registered dataset by default.
+        seed: Seed of angles and points. Default: that of the registered dataset.
     """
     random = np.random.RandomState(seed)
     angles = np.deg2rad(random.uniform(-60, 60, NUM_GROUPS))

@@ -1,4 +1,4 @@
-"""Small tables that come with scikit-learn: raw columns, so that a model owns its own normalization."""
+"""Small tables from scikit-learn, with raw columns, because models contain their own normalization."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image-classification sets of tensorflow-datasets, by their names there: `mnist`, `fashion_mnist`, `cifar10`, ..."""
+"""Image-classification datasets of tensorflow-datasets by name: `mnist`, `fashion_mnist`, `cifar10`, ..."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import numpy as np
 
 from zoo.datasets.base import DATASETS, DataMissingError, Dataset, Split
 
-# Of the training split where a set has no validation split: 10,000 of MNIST's 60,000.
+# Share of the training split if there is no validation split: 10,000 of MNIST's 60,000.
 _VALIDATION_FRACTION = 1 / 6
 
 
 def load_tfds_images(name: str) -> Dataset:
-    """An image-classification set as tensorflow-datasets has prepared it, in its own order.
+    """Loads an image-classification dataset prepared by tensorflow-datasets, in its original order.
 
-    Pixels stay uint8 of shape `(height, width, channels)`, labels are int64. The test split is the set's own. The
-    validation split is the set's own too, or else the last sixth of the training split: of `mnist` and `fashion_mnist`
-    the last 10,000 of the 60,000.
+    Images are uint8 of shape `(height, width, channels)`, labels are int64. The test split is that of the dataset. So
+    is the validation split if there is one; otherwise it is the last sixth of the training split: for `mnist` and
+    `fashion_mnist` the last 10,000 of the 60,000.
 
     Args:
-        name: of a builder of tensorflow-datasets.
+        name: Name of a builder of tensorflow-datasets.
 
     Returns:
         The dataset.
 
     Raises:
-        DataMissingError: when it is not prepared in `TFDS_DATA_DIR`; nothing is downloaded.
-        ValueError: when it is no image classification, its images differ in size, or it has no test split.
+        DataMissingError: If it is not prepared in `TFDS_DATA_DIR`. Nothing is downloaded.
+        ValueError: If it is not an image classification, its images differ in size, or it has no test split.
     """
     import tensorflow_datasets as tfds
 
@@ -85,6 +85,6 @@ def _check_features(name: str, features: Any) -> None:
     shape = getattr(image, "shape", None)
     if getattr(label, "num_classes", None) is None or not shape or len(shape) != 3 or None in shape:
         raise ValueError(
-            f"The dataset {name!r} is no classification of images of one size: expected the features 'image', of a "
+            f"The dataset {name!r} is not a classification of images of one size: expected the features 'image', of a "
             f"fixed shape (height, width, channels), and 'label', a class; found {features!r}."
         )

@@ -1,4 +1,4 @@
-"""Model cards, made from the contents of an artifact: no number in a card is typed by hand."""
+"""Model cards, generated from the contents of an artifact: no number in a card is typed by hand."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tfp_bnn.models.weight_record import Role, WeightRecord
 
 
 def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: str, record: WeightRecord) -> str:
-    """The card of an artifact as Markdown.
+    """Returns the card of an artifact as Markdown.
 
     Args:
-        config: the contents of `config.json`.
-        metrics: the contents of `metrics.json`.
-        recipe: the text of `recipe.yaml`.
-        record: The weight distributions.
+        config: Contents of `config.json`.
+        metrics: Contents of `metrics.json`.
+        recipe: Text of `recipe.yaml`.
+        record: Weight distributions.
 
     Returns:
         Markdown, ending in a newline.
@@ -48,21 +48,21 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: st
     if "fine_tuning" in data:
         parts += ["## Fine-tuning\n", _fine_tuning_section(data["fine_tuning"], data.get("dataset"), record)]
     if recipe:
-        # One that was changed for this run is found in this folder only.
+        # A recipe that was changed for this run is only in this folder.
         source = "recipe.yaml" if yaml.safe_load(recipe)["overrides"] else config["name"]
         parts += ["## Recipe\n", f"`tfp-bnn train {source}` runs it:\n", f"```yaml\n{recipe}```\n"]
     return "\n".join(parts)
 
 
 def posterior_statistics(record: WeightRecord) -> dict[str, float]:
-    """What all Bayesian weights are like: a near-delta posterior, or one that is the prior, is visible at a glance.
+    """Returns statistics of all Bayesian weights, which reveal a posterior that is nearly a point or the prior.
 
     Args:
-        record: The weight distributions.
+        record: Weight distributions.
 
     Returns:
-        `median_scale`, in the unit of the weights; `median_signal_to_noise`, of |mean| / scale; `active_fraction`, the
-        share of weights with |mean| > scale.
+        `median_scale`, in the unit of the weights; `median_signal_to_noise`, the median of |mean| / scale; and
+        `active_fraction`, the share of weights with |mean| > scale.
     """
     posteriors = record.posteriors().values()
     scales, means = (
@@ -116,7 +116,7 @@ def _out_of_distribution_section(metrics: Mapping[str, Any]) -> str:
 
 def _fine_tuning_section(how: Mapping[str, Any], dataset: str | None, record: WeightRecord) -> str:
     lines = []
-    source = "a model that had no name" if how["source"] is None else f"`{how['source']}`"
+    source = "a model without a name" if how["source"] is None else f"`{how['source']}`"
     if how["inflate"] is not None:
         head = "" if how["head_scale"] is None else f", and that of the new head is N(0, {how['head_scale']:g}^2)"
         mix = f". A share of {how['mix']:g} of each prior is N(0, 1) instead" if how["mix"] else ""
@@ -145,11 +145,11 @@ def _fine_tuning_section(how: Mapping[str, Any], dataset: str | None, record: We
 
 
 def fine_tuning_command(how: Mapping[str, Any], dataset: str) -> str:
-    """The command line that fine-tunes a model again.
+    """Returns the command line that repeats a fine-tuning.
 
     Args:
-        how: as `zoo.fine_tune` writes it down.
-        dataset: its name.
+        how: Description written by `zoo.fine_tune`.
+        dataset: Name of the dataset.
     """
     words = ["tfp-bnn", "finetune", how["source"], "--dataset", dataset]
     if how["inflate"] is None:

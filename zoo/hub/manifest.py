@@ -1,8 +1,8 @@
-"""Manifests: what files an artifact has, how long they are and their SHA-256.
+"""Manifests: the files of an artifact with their lengths and SHA-256.
 
-Imports nothing heavy: `tfp-bnn list` reads only this.
+This module imports nothing heavy, because `tfp-bnn list` imports only this.
 
-The manifest of the bundled models, `zoo/hub/manifest.json`, is a part of the package, apart from the files that it
+The manifest of the bundled models, `zoo/hub/manifest.json`, is part of the package and separate from the files that it
 vouches for. It is written by `python -m zoo.hub.manifest`.
 """
 
@@ -28,13 +28,13 @@ _LFS_SIGN = b"version https://git-lfs"
 
 
 def saved_models_folder() -> Path:
-    """The folder of the bundled artifacts: in the package when installed from a wheel, else in the repository."""
+    """Returns the folder of the bundled artifacts: in the package if installed from a wheel, else in the repository."""
     installed = _PACKAGE / "saved_models"
     return installed if installed.is_dir() else _PACKAGE.parent / "saved_models"
 
 
 def bundled_models() -> dict[str, dict[str, Any]]:
-    """The manifest entries of the bundled models by name, sorted."""
+    """Returns the manifest entries of the bundled models by name, sorted."""
     path = _BUNDLED
     if not path.is_file():
         return {}
@@ -42,32 +42,32 @@ def bundled_models() -> dict[str, dict[str, Any]]:
 
 
 def locate(name_or_path: str | os.PathLike[str]) -> tuple[Path, Any]:
-    """The folder and the manifest entry of a bundled model, by its name, or else of an artifact, by its folder.
+    """Returns folder and manifest entry of a bundled model, by its name, or of an artifact, by its folder.
 
     Raises:
-        ValueError: for an unknown name (names the nearest), or a folder without a manifest.
+        ValueError: If the name is unknown (the message gives the nearest), or the folder has no manifest.
     """
     models, folder = bundled_models(), Path(name_or_path)
     if str(name_or_path) in models:
         return saved_models_folder() / name_or_path, models[str(name_or_path)]
     if folder.is_dir():
         return folder, read_manifest(folder)
-    # Not at the top: it brings in TensorFlow.
+    # Not at the top, because it imports TensorFlow.
     from tfp_bnn.core.registry import unknown_name_message
 
     raise ValueError(unknown_name_message("pretrained model", check_name(str(name_or_path)), models))
 
 
 def read_manifest(folder: Path) -> Any:
-    """The manifest in the folder of an artifact.
+    """Reads the manifest in the folder of an artifact.
 
     Raises:
-        ValueError: when there is none, or it is not JSON.
+        ValueError: If there is none, or it is not JSON.
     """
     manifest = folder / MANIFEST_NAME
     if not manifest.is_file():
         raise ValueError(
-            f"{str(folder)!r} has no {MANIFEST_NAME}, so that it is no artifact. Expected a folder written by "
+            f"{str(folder)!r} has no {MANIFEST_NAME}: it is not an artifact. Expected a folder written by "
             "save_artifact."
         )
     with manifest.open("rb") as file:
@@ -75,7 +75,7 @@ def read_manifest(folder: Path) -> Any:
 
 
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Length and SHA-256 of each file of an artifact but its manifest, by name."""
+    """Returns length and SHA-256 of each file of an artifact except its manifest, by name."""
     files = sorted(path for path in folder.iterdir() if path.name != MANIFEST_NAME)
     return {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path.read_bytes())} for path in files}
 
@@ -84,16 +84,16 @@ def read_verified(folder: Path, entry: Mapping[str, Any], max_bytes: int | None 
     """Reads all files of an artifact and checks them against a manifest entry before anything is parsed.
 
     Args:
-        folder: of the artifact.
-        entry: of a manifest.
-        max_bytes: cap on the size of a file, or None for files that this machine wrote itself.
+        folder: Folder of the artifact.
+        entry: Entry of a manifest.
+        max_bytes: Maximum size of a file, or None for files that this machine wrote itself.
 
     Returns:
-        The bytes that were checked, by file name, so that nothing can change between the check and the use.
+        The checked bytes by file name: nothing can change between the check and the use.
 
     Raises:
-        ValueError: for a missing, extra or changed file, with expected and actual length and SHA-256; for a manifest
-            without hashes or of a newer schema.
+        ValueError: If a file is missing, extra or changed, with expected and actual length and SHA-256; or if the
+            manifest has no hashes or a newer schema.
     """
     version, files = entry.get("schema"), entry.get("files")
     if not isinstance(version, int) or version > SCHEMA_VERSION:
@@ -103,8 +103,7 @@ def read_verified(folder: Path, entry: Mapping[str, Any], max_bytes: int | None 
         )
     if not isinstance(files, Mapping) or not files:
         raise ValueError(
-            f"The manifest for {str(folder)!r} lists no files, so that nothing vouches for them. Save the artifact "
-            "again."
+            f"The manifest for {str(folder)!r} lists no files: nothing vouches for them. Save the artifact again."
         )
     if not folder.is_dir():
         raise ValueError(f"The folder {str(folder)!r} does not exist. Install tfp_bnn again, or check the path.")
@@ -118,7 +117,7 @@ def read_verified(folder: Path, entry: Mapping[str, Any], max_bytes: int | None 
 
 
 def require(files: Mapping[str, bytes], name: str, folder: Path) -> bytes:
-    """The bytes of a file that an artifact must have. ValueError when it has not."""
+    """Returns the bytes of a required file of an artifact. ValueError if it is missing."""
     if name not in files:
         raise ValueError(f"The artifact {str(folder)!r} has no {name}. Restore the folder from where it came.")
     return files[name]
@@ -163,19 +162,19 @@ def _sha256(data: bytes) -> str:
 
 
 def parse_json(data: bytes, what: str, max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """Parses JSON that may come from anywhere.
+    """Parses JSON from an untrusted source.
 
     Args:
-        data: the bytes of a file.
-        what: it is, for messages.
-        max_bytes: cap on the size.
+        data: Bytes of a file.
+        what: Description of the data in messages.
+        max_bytes: Maximum size.
 
     Returns:
         The parsed value.
 
     Raises:
-        ValueError: for more than `max_bytes`, invalid UTF-8 or JSON, a duplicate key, NaN or infinity, or too deep a
-            nesting.
+        ValueError: If there are more than `max_bytes`, or for invalid UTF-8 or JSON, a duplicate key, NaN or infinity,
+            or too deep nesting.
     """
     if len(data) > max_bytes:
         raise ValueError(f"{what} has {len(data)} bytes; at most {max_bytes} were expected.")
@@ -200,7 +199,7 @@ def _no_constant(name: str) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file so that a reader sees the old one or the new one, never a part."""
+    """Writes a text file atomically: a reader sees either the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_text(text, "utf-8")
@@ -210,15 +209,15 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def to_json(value: Any) -> str:
-    """JSON as we write it: indented, in the given order, without NaN."""
+    """Serializes a value to JSON: indented, in the given order, without NaN."""
     return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def write_package_manifest() -> Path:
-    """Collects the manifests of all bundled artifacts into the one that is a part of the package.
+    """Collects the manifests of all bundled artifacts into the one of the package.
 
     Raises:
-        ValueError: when a file of an artifact is not the one that its own manifest lists.
+        ValueError: If a file of an artifact is not the one that its own manifest lists.
     """
     models = {}
     for path in sorted(saved_models_folder().glob(f"*/{MANIFEST_NAME}")):

@@ -1,4 +1,4 @@
-"""Reads what an artifact says, without building its model. Imports no TensorFlow: `tfp-bnn show` needs only this."""
+"""Reading of artifacts without building their models. Imports no TensorFlow: `tfp-bnn show` only needs this module."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from zoo.hub.manifest import locate, parse_json, read_verified, require
 
 
 def read_artifact(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The verified `config`, `metrics`, `card` and `golden` arrays of an artifact, without building the model.
+    """Reads the verified `config`, `metrics`, `card` and `golden` arrays of an artifact, without building the model.
 
     Args:
-        name_or_path: a name of the zoo, or else the path of an artifact's folder.
+        name_or_path: Name of a model of the zoo, or path of an artifact's folder.
 
     Raises:
-        ValueError: for an unknown name (names the nearest), or when any file is missing, changed or malformed.
+        ValueError: If the name is unknown (the message gives the nearest), or a file is missing, changed or malformed.
     """
     folder, entry = locate(name_or_path)
     files = read_verified(folder, entry)
@@ -32,14 +32,14 @@ def read_artifact(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def parse_tensors(data: bytes, what: str) -> dict[str, npt.NDArray[Any]]:
-    """Parses safetensors that may come from anywhere.
+    """Parses safetensors from an untrusted source.
 
     Args:
-        data: the bytes of a file.
-        what: it is, for messages.
+        data: Bytes of a file.
+        what: Description of the data in messages.
 
     Raises:
-        ValueError: when they are not safetensors of NumPy dtypes.
+        ValueError: If they are not safetensors of NumPy dtypes.
     """
     try:
         return safetensors.numpy.load(data)

@@ -326,7 +326,7 @@ def test_mixed_precision_keeps_large_group_ids_apart(policy):
     assert layer.kl().dtype == "float32"
     assert {variable.dtype for variable in layer.trainable_variables} == {"float32"}
     half = tf.constant([1.0, 2.0], layer.compute_dtype)
-    with pytest.raises(ValueError, match=r"holds the whole numbers up to .* num_groups=3000. Pass integers"):
+    with pytest.raises(ValueError, match=r"represents whole numbers only up to .* num_groups=3000. Pass integers"):
         layer([np.zeros((2, 2), "float32"), half])
 
 

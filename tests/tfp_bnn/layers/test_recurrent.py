@@ -573,5 +573,5 @@ def test_inputs_of_another_shape_are_refused():
 @pytest.mark.parametrize("attribute", ["kernel_posterior", "recurrent_prior", "bias_posterior", "kl"])
 def test_distributions_exist_once_the_layer_is_built(attribute):
     layer = LSTMFlipout(UNITS, name="unbuilt")
-    with pytest.raises(ValueError, match=f"`{attribute}` of the layer 'unbuilt' exists once the layer is built"):
+    with pytest.raises(ValueError, match=f"`{attribute}` of the layer 'unbuilt' exists only once the layer is built"):
         getattr(layer, attribute)() if attribute == "kl" else getattr(layer, attribute)

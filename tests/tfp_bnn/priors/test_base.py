@@ -90,7 +90,7 @@ def test_a_prior_of_another_shape_is_refused_at_build():
     PRIORS.register("of_three")(OfThree)
     try:
         layer = DenseFlipout(5, kernel_prior="of_three")
-        message = "The prior OfThree() of 'kernel' is one over tensors of shape (3,), but the weight has shape (4, 5)."
+        message = "The prior OfThree() of 'kernel' is over tensors of shape (3,), but the weight has shape (4, 5)."
         with pytest.raises(ValueError, match=re.escape(message)):
             layer.build((None, 4))
     finally:
@@ -103,7 +103,7 @@ def test_a_flat_prior_is_refused_for_all_posteriors_but_delta(posterior):
     with pytest.raises(TypeError, match=r"kernel_prior=Flat.* is improper .* the posterior 'delta'") as refusal:
         DenseReparameterization(2, kernel_prior="flat", kernel_posterior=posterior)
     assert "Combinations that exist:\n" in str(refusal.value)
-    assert "The improper prior `flat` goes with the posterior `delta` only." in str(refusal.value)
+    assert "The improper prior `flat` can only be used with the posterior `delta`." in str(refusal.value)
     DenseReparameterization(2, kernel_prior="flat", kernel_posterior="delta")
 
 

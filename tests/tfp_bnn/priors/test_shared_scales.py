@@ -217,7 +217,5 @@ def test_a_layer_in_no_variational_model_is_refused():
     layer = DenseFlipout(2, kernel_prior=INFERRED)
     layer(X)
     for use in (lambda: layer.kl(), lambda: layer.kernel_prior):
-        with pytest.raises(
-            ValueError, match="is shared, so that its scale belongs to a model, but its layer is in non"
-        ):
+        with pytest.raises(ValueError, match="is shared: its scale belongs to a model, but its layer is not in one"):
             use()

@@ -298,8 +298,8 @@ def test_logits_stay_logits():
         (lambda: of_dense(activation="sigmoid"), "categorical", "the sigmoid of 'it'.*likelihood='bernoulli'"),
         (lambda: of_dense(activation="softmax"), "bernoulli", "the softmax of 'it'.*likelihood='categorical'"),
         (lambda: of_one(old.Softmax(2, name="it"), (3, 4, 5)), "bernoulli", "the softmax of 'it'"),
-        (lambda: of_one(old.Softmax(2, name="it"), (3, 4, 5)), None, "softmax of 'it' cannot be taken off.*axis is 2"),
-        (lambda: shared_head(), None, "softmax of 'it' cannot be taken off.*called 2 times"),
+        (lambda: of_one(old.Softmax(2, name="it"), (3, 4, 5)), None, "softmax of 'it' cannot be removed.*axis is 2"),
+        (lambda: shared_head(), None, "softmax of 'it' cannot be removed.*called 2 times"),
     ],
 )
 def test_a_likelihood_that_does_not_fit_the_outputs_is_refused(make, likelihood, message):

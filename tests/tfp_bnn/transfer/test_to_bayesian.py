@@ -356,12 +356,12 @@ def test_logits_need_a_likelihood():
         (
             L.Dense(3, activation="sigmoid"),
             "categorical",
-            "ends in the sigmoid of .*, which goes with likelihood='bernoulli'",
+            "ends in the sigmoid of .*, which implies likelihood='bernoulli'",
         ),
         (
             L.Dense(3, activation="softmax"),
             "bernoulli",
-            "ends in the softmax of .*, which goes with likelihood='categorical'",
+            "ends in the softmax of .*, which implies likelihood='categorical'",
         ),
         (L.Dense(3), {"name": "normal", "scale": "per_example"}, "two outputs for each target"),
         (L.Dense(3), "categorial", "Did you mean 'categorical'"),
@@ -392,7 +392,7 @@ def other_axis():
     [(called_twice, "called 2 times"), (reshaped, "changes the shape"), (other_axis, "axis is 1")],
 )
 def test_a_softmax_that_cannot_be_taken_off_is_refused(make, message):
-    with pytest.raises(ValueError, match=f"softmax of 'end' cannot be taken off.*{message}.*copy the weights"):
+    with pytest.raises(ValueError, match=f"softmax of 'end' cannot be removed.*{message}.*copy the weights"):
         to_bayesian(make())
 
 
@@ -497,7 +497,7 @@ def test_models_that_are_not_built_or_bayesian_already_or_of_several_outputs_are
     with pytest.raises(ValueError, match="not built"):
         to_bayesian(keras.Sequential([L.Dense(2, activation="softmax")]))
     model = to_bayesian(mlp())
-    with pytest.raises(ValueError, match="is a VariationalModel, and Bayesian already"):
+    with pytest.raises(ValueError, match="is a VariationalModel, which is already Bayesian"):
         to_bayesian(model)
     x = keras.Input((4,))
     with pytest.raises(ValueError, match="has 2 outputs"):

@@ -286,10 +286,10 @@ def test_data_that_are_not_here_are_named_with_the_way_to_get_them(
 @pytest.mark.parametrize(
     ("features", "splits", "message"),
     [
-        ({"text": SimpleNamespace()}, ["train", "test"], "is no classification of images of one size"),
+        ({"text": SimpleNamespace()}, ["train", "test"], "is not a classification of images of one size"),
         ({"image": SimpleNamespace(shape=(None, None, 3))}, ["train", "test"], "of images of one size"),
         ({"image": SimpleNamespace(shape=(9, 9)), "label": SimpleNamespace(num_classes=2)}, ["train"], "one size"),
-        ({"image": SimpleNamespace(shape=(8, 8, 3)), "label": SimpleNamespace()}, ["train", "test"], "no classific"),
+        ({"image": SimpleNamespace(shape=(8, 8, 3)), "label": SimpleNamespace()}, ["train", "test"], "not a classific"),
         (
             {"image": SimpleNamespace(shape=(8, 8, 3)), "label": SimpleNamespace(num_classes=2)},
             ["train"],

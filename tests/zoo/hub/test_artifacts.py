@@ -308,12 +308,12 @@ def test_l7_header_of_gigabytes(artifact, rewrite):
         ({"hidden": [8192] * 16}, "describes a network of"),
         ({"initial_scale": True}, "initial_scale"),
         # Keras would import the module that such a config names.
-        ({"kernel_prior": {"module": "os", "class_name": "system", "config": {}}}, "config of Keras is not taken"),
-        ({"likelihood": {"class_name": "Lambda", "name": "normal", "config": {}}}, "config of Keras is not taken"),
-        ({"kernel_prior": {"name": "normal", "hyperprior": {"class_name": "x"}}}, "config of Keras is not taken"),
+        ({"kernel_prior": {"module": "os", "class_name": "system", "config": {}}}, "config of Keras is not accepted"),
+        ({"likelihood": {"class_name": "Lambda", "name": "normal", "config": {}}}, "config of Keras is not accepted"),
+        ({"kernel_prior": {"name": "normal", "hyperprior": {"class_name": "x"}}}, "config of Keras is not accepted"),
         ({"kernel_prior": {"name": "normal", "hyperprior": {"name": {"class_name": "x"}}}}, "Unknown hyperprior"),
         ({"kernel_prior": {"name": "normal", "scale": float("nan")}}, "NaN"),
-        ({"kernel_prior": {"name": "flat"}}, "goes with point estimates only"),
+        ({"kernel_prior": {"name": "flat"}}, "can only be used with point estimates"),
     ],
 )
 def test_l9_config_out_of_bounds(artifact, rewrite, change, says):

@@ -1,4 +1,4 @@
-"""`BayesianTensorBoard`: what there is to see while a Bayesian network learns."""
+"""`BayesianTensorBoard`: a TensorBoard log of the training of a Bayesian network."""
 
 from __future__ import annotations
 
@@ -19,41 +19,43 @@ if TYPE_CHECKING:
 
 
 class BayesianTensorBoard(keras.callbacks.Callback):
-    """Logs the ELBO and its parts, the KL of each layer, calibration and uncertainty for TensorBoard.
+    """Callback that logs the ELBO and its parts, the KL of each layer, calibration and uncertainty for TensorBoard.
 
-    Each epoch it writes the numbers of `fit`, and of `evaluate` on the validation data; the KL, the signal-to-noise
+    Each epoch it writes the logs of `fit` and of its validation; the KL, the signal-to-noise
     ratio and the share of active weights of each layer; and scores of the first `max_examples` rows of
-    `validation_data` and `ood_data` under Monte Carlo prediction, with margins of 2 Monte Carlo standard errors. Each
-    `every`-th epoch and at the last one it adds histograms, figures and precision-recall curves. A text page describes
-    the model and lists all tags; hyperparameters compare runs; the custom-scalars dashboard opens arranged.
+    `validation_data` and `ood_data` under Monte Carlo prediction, with margins of 2 Monte Carlo standard errors. Every
+    `every` epochs, and after the last one, it adds histograms, figures and precision-recall curves. A text page
+    describes the model and lists all tags, hyperparameters allow runs to be compared, and the custom-scalars dashboard
+    is already arranged.
 
     TensorBoard shows the runs `<log_dir>/train` and `<log_dir>/validation`. The step is the number of finished epochs.
-    It goes on where a run is resumed with `initial_epoch`, and where the same callback serves another `fit` of the same
-    model; any other run in the same folder replaces what is there from its first epoch on. In
-    `evaluate(..., callbacks=[...])`, outside of `fit`, everything is written to the run `<log_dir>/evaluation`.
+    It continues if a run is resumed with `initial_epoch`, or if the same callback is used in another `fit` of the same
+    model. Any other run in the same folder replaces the existing log from its first epoch on. With `evaluate(...,
+    callbacks=[...])` outside `fit`, everything is written to the run `<log_dir>/evaluation`.
 
-    Nothing that it does changes the training, not by a bit. When the log cannot be opened it raises before the first
-    step; whatever goes wrong later ends in one warning, and never ends the training.
+    Training stays bit-for-bit identical. If the log cannot be opened, the callback raises before the first step. Any
+    later failure causes one warning and never stops training.
 
     Args:
-        log_dir: folder of this training; start `tensorboard --logdir` with it, or with the folder of several.
-        validation_data: rows to measure, `(x, y)` of arrays, or a `tf.data.Dataset` or `keras.utils.PyDataset` of
-            batches. None: only the numbers of `fit` and the posterior are logged.
-        ood_data: inputs, or `(x, y)`, that the model should not know: their uncertainty, and how well it tells them
-            from the validation rows.
-        num_samples: Monte Carlo draws of the weights.
-        every: epochs from one set of histograms and figures to the next.
-        max_examples: rows to measure, at most.
-        seed: of the draws; the same in all epochs, so that curves do not wander with it.
-        class_names: one for each class, for figures and curves.
-        recipe: how the model is trained, a text in Markdown or a mapping, for the text page.
-        hparams: further hyperparameters, numbers or strings by name; nested mappings are flattened.
+        log_dir: Log folder of this training. Start `tensorboard --logdir` with it, or with its parent to compare
+            several.
+        validation_data: Rows to measure, `(x, y)` of arrays, or a `tf.data.Dataset` or `keras.utils.PyDataset` of
+            batches. With None, only the logs of `fit` and the posterior are written.
+        ood_data: Inputs, or `(x, y)`, from another distribution. Their uncertainty is logged, and how well it separates
+            them from the validation rows.
+        num_samples: Number of draws of the weights. Default: 10.
+        every: Number of epochs between sets of histograms and figures. Default: 10.
+        max_examples: Maximum number of rows to measure. Default: 1000.
+        seed: Seed of the draws, the same in all epochs to keep curves comparable. Default: 0.
+        class_names: One name per class, for figures and curves.
+        recipe: Description of the training for the text page, as Markdown or a mapping.
+        hparams: Additional hyperparameters, numbers or strings by name. Nested mappings are flattened.
 
     Raises:
-        ImportError: when the package `tensorboard` is not installed.
-        ValueError: for a number out of range; when training begins, for data that do not fit the model.
-        TypeError: when training begins, for a model that is not Bayesian.
-        OSError: when training begins, for a folder that cannot be written.
+        ImportError: If the package `tensorboard` is not installed.
+        ValueError: If a number is out of range; when training begins, if the data do not match the model.
+        TypeError: When training begins, if the model is not Bayesian.
+        OSError: When training begins, if the folder cannot be written.
 
     Example:
         >>> import keras, numpy as np, pathlib, tempfile, tfp_bnn
@@ -98,12 +100,12 @@ class BayesianTensorBoard(keras.callbacks.Callback):
         self._offset = self._last_step = self._drawn_step = 0
 
     def set_model(self, model: Any) -> None:
-        """Takes the model, at the beginning of `fit` and of `evaluate`."""
+        """Sets the model, at the beginning of `fit` and `evaluate`."""
         super().set_model(model)
         self._training = False
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Opens the log; raises when that is not possible, before the first step."""
+        """Opens the log; raises before the first step if that is not possible."""
         recorder = self._begin()
         if self._trained is None or self._trained() is not self.model:
             self._trained, self._offset, self._last_step = weakref.ref(self.model), 0, 0
@@ -116,12 +118,12 @@ class BayesianTensorBoard(keras.callbacks.Callback):
             self._describe(recorder)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Sees to it that the steps of another `fit` of the same model follow those before."""
+        """Makes the steps of another `fit` of the same model follow the previous ones."""
         if epoch + 1 + self._offset <= self._last_step:
             self._offset = self._last_step - epoch
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Writes what there is to see of an epoch."""
+        """Logs an epoch."""
         recorder = self._recorder
         if recorder is None:
             return
@@ -141,7 +143,7 @@ class BayesianTensorBoard(keras.callbacks.Callback):
         recorder.attempt("the log", recorder.flush)
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Draws the figures of the last epoch, if they are not there yet, and closes the log."""
+        """Draws the figures of the last epoch, if not yet drawn, and closes the log."""
         recorder = self._recorder
         if recorder is None:
             return
@@ -152,12 +154,12 @@ class BayesianTensorBoard(keras.callbacks.Callback):
         self._recorder, self._training = None, False
 
     def on_test_begin(self, logs: Any = None) -> None:
-        """Opens the log of an evaluation that is not a part of `fit`."""
+        """Opens the log of an evaluation outside `fit`."""
         if not self._training:
             self._begin().open(EVALUATION)
 
     def on_test_end(self, logs: Any = None) -> None:
-        """Writes what there is to see of an evaluation that is not a part of `fit`."""
+        """Logs an evaluation outside `fit`."""
         recorder, step = self._recorder, self._last_step
         if self._training or recorder is None:
             return
@@ -176,7 +178,7 @@ class BayesianTensorBoard(keras.callbacks.Callback):
         self._described = True
 
     def _begin(self) -> Recorder:
-        """Checks the model and the data; raises for what cannot be measured."""
+        """Checks the model and the data; raises if they cannot be measured."""
         if self._recorder is not None:
             self._recorder.close()
         model = require_bayesian(self.model, type(self).__name__)
@@ -205,12 +207,12 @@ def _check_class_names(model: VariationalMixin, names: Sequence[str] | None) -> 
 
 
 def _recorder_class() -> type[Recorder]:
-    """Imported when it is needed: the package `tensorboard` may be missing."""
+    """Imports the recorder on demand, because the package `tensorboard` may be missing."""
     try:
         from tfp_bnn.callbacks.board.recorder import Recorder
     except ImportError as error:
         raise ImportError(
-            "BayesianTensorBoard writes its files by means of the package `tensorboard`, which cannot be imported: "
+            "BayesianTensorBoard writes its files with the package `tensorboard`, which cannot be imported: "
             f"{error}. Install it: pip install tensorboard"
         ) from error
     return Recorder

@@ -1,4 +1,4 @@
-"""How TensorBoard's custom-scalars dashboard is arranged. Needs the package `tensorboard`."""
+"""Layout of TensorBoard's custom-scalars dashboard. Needs the package `tensorboard`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ CATEGORIES = ("ELBO and its parts", "KL by layer", "Calibration", "Uncertainty",
 def dashboard(
     classification: bool, out_of_distribution: bool, learned_scales: bool = False, inferred_scales: bool = False
 ) -> Layout:
-    """Five categories of charts. Layers are found by their tags, so that models of a kind have the same layout.
+    """Returns a layout of five categories of charts. Layers are found by their tags: similar models share a layout.
 
     Args:
-        classification: of a model with class probabilities, else of a regression.
-        out_of_distribution: whether there are such data.
-        learned_scales: whether there are prior scales that change in training.
-        inferred_scales: whether there is a posterior over some of them.
+        classification: Whether the model predicts class probabilities; otherwise it is a regression.
+        out_of_distribution: Whether there are out-of-distribution data.
+        learned_scales: Whether there are prior scales that change in training.
+        inferred_scales: Whether any prior scale has a posterior.
     """
     elbo = [
         _lines("ELBO (nats per example)", "elbo/elbo"),

@@ -1,4 +1,4 @@
-"""The event file of one run folder, in the form that TensorBoard reads. Needs the package `tensorboard`."""
+"""The event file of one run folder, as TensorBoard reads it. Needs the package `tensorboard`."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ from tfp_bnn.callbacks.board.tags import meaning
 
 _NUM_BUCKETS = 30
 _NUM_THRESHOLDS = 101
-# Beside the time and the process, so that two files of one second have two names.
+# In addition to the time and the process, to distinguish two files of the same second.
 _serial = itertools.count()
 
 
 class EventLogError(OSError):
-    """An event file cannot be written."""
+    """Error for an event file that cannot be written."""
 
 
 class EventLog:
-    """Writes one event file. At most one may be open for a folder, because TensorBoard follows the newest file only.
+    """Writer of one event file. Only one may be open per folder, because TensorBoard only follows the newest file.
 
-    The first thing that is written follows the mark of a new session, at which TensorBoard drops what earlier files of
-    the folder have at its step and after: a run that was killed and goes on replaces what is done again.
+    The first entry follows the mark of a new session, at which TensorBoard drops entries of earlier files in the folder
+    from that step on. A killed and resumed run thus replaces the steps that it repeats.
 
     Args:
-        folder: is made if need be.
+        folder: Folder of the run, created if necessary.
 
     Raises:
-        EventLogError: when the folder or the file cannot be made, here and in all methods.
+        EventLogError: If the folder or the file cannot be written, here and in all methods.
     """
 
     def __init__(self, folder: str) -> None:
@@ -66,7 +66,7 @@ class EventLog:
         self._add(step, scalar_summary.scalar_pb(tag, value, meaning(tag)))
 
     def histogram(self, tag: str, values: npt.NDArray[Any], step: int) -> None:
-        """Writes how finite numbers are distributed, in 30 buckets of equal width."""
+        """Writes a histogram of finite numbers, with 30 buckets of equal width."""
         counts, edges = np.histogram(np.asarray(values, np.float64), bins=_NUM_BUCKETS)
         buckets = np.stack([edges[:-1], edges[1:], counts], axis=1)
         self._add_tensor(step, tag, histogram_metadata.create_summary_metadata(None, meaning(tag)), buckets)
@@ -88,11 +88,11 @@ class EventLog:
         """Writes the precision-recall curve of one class against the rest, at 101 thresholds.
 
         Args:
-            tag: of the curve.
-            positive: whether a row is of the class.
-            probability: of the class, in [0, 1].
-            step: of the run.
-            name: shown above the curve.
+            tag: Tag of the curve.
+            positive: Whether each row belongs to the class, of shape `(n,)`.
+            probability: Probability of the class, in [0, 1], of shape `(n,)`.
+            step: Step of the run.
+            name: Name shown above the curve.
         """
         # Rounding may put a float32 probability just outside.
         inside = np.clip(probability.astype(np.float64), 0.0, 1.0)
@@ -117,12 +117,12 @@ class EventLog:
         self._add_tensor(step, custom_scalar_metadata.CONFIG_SUMMARY_TAG, metadata, content)
 
     def flush(self) -> None:
-        """Hands everything that was written to the system."""
+        """Flushes the file."""
         with _failures_told(self.folder):
             self._file.flush()
 
     def close(self) -> None:
-        """Ends the file."""
+        """Closes the file."""
         with _failures_told(self.folder):
             self._file.close()
 
@@ -137,7 +137,7 @@ class EventLog:
             self._write(event_pb2.Event(wall_time=time.time(), step=step, session_log=start))
             self._started = True
         event = event_pb2.Event(wall_time=time.time(), step=step)
-        # Some of TensorBoard's functions give protos of TensorFlow, which have the same bytes.
+        # Some of TensorBoard's functions return protos of TensorFlow, which have the same bytes.
         event.summary.MergeFromString(summary.SerializeToString())
         self._write(event)
 
@@ -148,7 +148,7 @@ class EventLog:
 
 @contextlib.contextmanager
 def _failures_told(folder: str) -> Iterator[None]:
-    """Turns what TensorFlow's files raise into an error that names the folder."""
+    """Converts errors of TensorFlow's files to an error that names the folder."""
     try:
         yield
     except (tf.errors.OpError, OSError) as error:

@@ -1,4 +1,4 @@
-"""The figures that show a measurement, each drawn only when it is asked for."""
+"""The figures of a measurement, each drawn only on demand."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def measurement_figures(
     num_samples: int,
     seed: int,
 ) -> Mapping[str, Callable[[], Figure]]:
-    """The figures that fit a measurement, by name: calling one draws it.
+    """Returns the figures of a measurement by name, as functions that draw them.
 
     Args:
-        model: that was measured.
-        inside: its predictions for rows with targets.
-        outside: its predictions for out-of-distribution rows, or None.
-        class_names: one for each class; None for their numbers.
-        num_samples: draws of the weights for the decision surface.
-        seed: of these draws.
+        model: Model that was measured.
+        inside: Predictions for rows with targets.
+        outside: Predictions for out-of-distribution rows, or None.
+        class_names: One name per class, or None for their numbers.
+        num_samples: Number of draws of the weights for the decision surface.
+        seed: Seed of these draws.
     """
     found: dict[str, Callable[[], Figure]] = {}
     if inside.has_classes:

@@ -1,4 +1,4 @@
-"""What is written to the log of a training, and how a training is kept from harm by it. Needs `tensorboard`."""
+"""Writes the log of a training without endangering the training. Needs `tensorboard`."""
 
 from __future__ import annotations
 
@@ -31,24 +31,23 @@ from tfp_bnn.models.variational_mixin import VariationalMixin
 _ELBO_TERMS = ("elbo", "nll", "kl", "loss", "beta")
 _MOST_CURVES = 20
 _NUM_STANDARD_ERRORS = 2
-# Of a weight whose mean is 0, the ratio in decibels would be minus infinity.
+# The ratio of a weight with mean 0 would be minus infinity in decibels.
 _LEAST_RATIO = 1e-6
 
 
 class Recorder:
-    """Writes what there is to see of a model to the run folders of a log.
+    """Writer of the logs of a model to the run folders.
 
-    `open` raises for a folder that cannot be written. The other methods, except `close`, may raise anything, and are
-    called by way of `attempt`, which warns instead: once of each thing, and of a log that can no longer be written
-    once and for all.
+    `open` raises if a folder cannot be written. The other methods, except `close`, may raise anything and are called
+    through `attempt`, which warns instead: once per item, and only once in total if the log can no longer be written.
 
     Args:
-        log_dir: the folder of the log.
-        model: a Bayesian one.
-        rows: to measure: `validation_data` and `ood_data`, either or none.
-        num_samples: Monte Carlo draws of the weights.
-        seed: of the draws.
-        class_names: one for each class; None for their numbers.
+        log_dir: Folder of the log.
+        model: Bayesian model.
+        rows: Rows to measure, as `validation_data` and `ood_data`; both are optional.
+        num_samples: Number of draws of the weights.
+        seed: Seed of the draws.
+        class_names: One name per class, or None for their numbers.
     """
 
     def __init__(
@@ -68,18 +67,18 @@ class Recorder:
         self._given_up = False
 
     def open(self, run: str) -> EventLog:
-        """The log of a run, opened at its first use; `EventLogError` when that is not possible."""
+        """Returns the log of a run, opened at its first use; `EventLogError` if that is not possible."""
         if run not in self._logs:
             self._logs[run] = EventLog(os.path.join(self._log_dir, run) if run else self._log_dir)
         return self._logs[run]
 
     def attempt(self, what: str, act: Callable[..., None], *arguments: Any) -> None:
-        """Does something for the log, and lets the training go on whatever comes of it.
+        """Calls a function that writes to the log; if it fails, warns and lets training continue.
 
         Args:
-            what: is done, for the warning.
-            act: does it.
-            *arguments: of `act`.
+            what: Description of what is written, for the warning.
+            act: Function to call.
+            *arguments: Arguments of `act`.
         """
         if self._given_up:
             return
@@ -88,17 +87,17 @@ class Recorder:
                 act(*arguments)
         except EventLogError as error:
             self._given_up = True
-            warnings.warn(f"{error} Training goes on without a log.", stacklevel=3)
+            warnings.warn(f"{error} Training continues without a log.", stacklevel=3)
         except Exception as error:
             self._warn_once(what, f"{type(error).__name__}: {error}")
 
     def flush(self) -> None:
-        """Hands everything that was written to the system."""
+        """Flushes all files."""
         for log in self._logs.values():
             log.flush()
 
     def close(self) -> None:
-        """Ends all files."""
+        """Closes all files."""
         for log in self._logs.values():
             self.attempt("the log", log.close)
         self._logs = {}
@@ -117,7 +116,7 @@ class Recorder:
             log.text("about/recipe", page, 0)
 
     def write_layout(self, run: str, step: int) -> None:
-        """Writes how the custom-scalars dashboard is arranged."""
+        """Writes the layout of the custom-scalars dashboard."""
         layout = dashboard(
             classification=self._model.likelihood.task == "classification",
             out_of_distribution="ood_data" in self._rows,
@@ -127,7 +126,7 @@ class Recorder:
         self.open(run).layout(layout, step)
 
     def write_success(self) -> None:
-        """Writes that the training came to its end."""
+        """Writes that the training finished."""
         self.open(ROOT).success()
 
     # === Each epoch ===
@@ -183,12 +182,12 @@ class Recorder:
     # === Now and then ===
 
     def draw(self, of_weights: str, of_rows: str, step: int) -> None:
-        """Writes histograms, precision-recall curves and figures, as far as that goes; never raises.
+        """Writes histograms, precision-recall curves and figures as far as possible; never raises.
 
         Args:
-            of_weights: the run for what shows the posterior.
-            of_rows: the run for what shows predictions.
-            step: of both.
+            of_weights: Run for plots of the posterior.
+            of_rows: Run for plots of predictions.
+            step: Step of both runs.
         """
         self.attempt("the histograms of the posterior", self._write_weight_histograms, of_weights, step)
         self.attempt("the histograms of uncertainty", self._write_row_histograms, of_rows, step)
@@ -261,6 +260,6 @@ class Recorder:
         if what not in self._warned:
             self._warned.add(what)
             warnings.warn(
-                f"BayesianTensorBoard could not log {what}: {reason}. Training goes on; this is said once.",
+                f"BayesianTensorBoard could not log {what}: {reason}. Training continues; this warning is shown once.",
                 stacklevel=4,
             )

@@ -1,4 +1,4 @@
-"""What a log says about a model: its hyperparameters and its summary."""
+"""Description of a model in a log: its hyperparameters and its summary."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from tfp_bnn.priors import PRIORS
 
 
 def hyperparameters(model: VariationalMixin, further: Mapping[str, Any]) -> dict[str, bool | float | str]:
-    """What a model was built and compiled with, as numbers and strings by name.
+    """Returns the hyperparameters of a model, as numbers and strings by name.
 
     Args:
-        model: compiled, if it is trained.
-        further: added to that, or in its place; nested mappings are flattened, with dots in the names.
+        model: Bayesian model, compiled if it is trained.
+        further: Hyperparameters that are added or replace others. Nested mappings are flattened, with dots in the
+            names.
     """
     weights = [weight for layer in model.variational_layers for weight in layer.variational_weights.values()]
     found: dict[str, Any] = {
@@ -39,14 +40,14 @@ def hyperparameters(model: VariationalMixin, further: Mapping[str, Any]) -> dict
 
 
 def model_page(model: VariationalMixin) -> str:
-    """The summary of a model in Markdown."""
+    """Returns the summary of a model in Markdown."""
     lines: list[str] = []
     model.summary(print_fn=lambda line, **_: lines.append(line))
     return "\n".join(["```", *lines, "```"])
 
 
 def _joined(values: set[Any]) -> Any:
-    """The one value, or all of them in a text."""
+    """Returns the only value, or a string of all values."""
     return values.pop() if len(values) == 1 else ", ".join(sorted(map(str, values)))
 
 

@@ -1,4 +1,4 @@
-"""The tags under which `BayesianTensorBoard` logs, what they mean, and how names become part of them."""
+"""The tags under which `BayesianTensorBoard` logs, their meaning, and how names become part of them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Tag(NamedTuple):
     """A tag, or a family of tags with a part in angle brackets.
 
     Attributes:
-        pattern: such as `"kl/layers/<layer>"`.
-        runs: where it is found.
-        meaning: with its unit.
+        pattern: Tag, or pattern such as `"kl/layers/<layer>"`.
+        runs: Runs that have it.
+        meaning: What is logged, with its unit.
     """
 
     pattern: str
@@ -42,7 +42,7 @@ TAGS = (
     Tag("posterior/<layer>/signal_to_noise", TRAIN, "median of abs(mean) / scale over the weights of a layer"),
     Tag("posterior/<layer>/active_fraction", TRAIN, "share of the weights of a layer with abs(mean) > scale"),
     Tag("prior_scale/<prior>", TRAIN, "prior scale that is learned or inferred, unit of the weights"),
-    Tag("predictive/accuracy", VALIDATION, "share of right predictions, averaged over weight draws"),
+    Tag("predictive/accuracy", VALIDATION, "share of correct predictions, averaged over weight draws"),
     Tag("predictive/nll", VALIDATION, "negative log-likelihood of the predictive, nats per example"),
     Tag("predictive/rmse", VALIDATION, "root mean squared error of the predictive mean, unit of the target"),
     Tag("predictive/mae", VALIDATION, "mean absolute error of the predictive mean, unit of the target"),
@@ -65,11 +65,11 @@ TAGS = (
     Tag("precision_recall/<class>", VALIDATION, "precision-recall curve of a class against the rest"),
     Tag("figures/kl_by_layer", TRAIN, "KL of each layer, as bars"),
     Tag("figures/reliability_diagram", VALIDATION, "accuracy against confidence"),
-    Tag("figures/confidence_histogram", VALIDATION, "confidence of right and of wrong predictions"),
+    Tag("figures/confidence_histogram", VALIDATION, "confidence of correct and of wrong predictions"),
     Tag("figures/risk_coverage", VALIDATION, "error rate among the most certain rows"),
     Tag("figures/uncertainty_histograms", VALIDATION, "uncertainty in and out of distribution"),
     Tag("figures/least_certain", VALIDATION, "the least certain images with their class probabilities"),
-    Tag("figures/decision_surface", VALIDATION, "predictions and epistemic uncertainty all over the plane"),
+    Tag("figures/decision_surface", VALIDATION, "predictions and epistemic uncertainty over the plane"),
     Tag("figures/regression_predictions", VALIDATION, "predictive means and 90 % intervals against targets"),
     Tag("figures/quantile_calibration", VALIDATION, "share of targets below each predictive quantile"),
     Tag("about/model", ".", "summary of the model, before training"),
@@ -94,19 +94,19 @@ SCORE_TAGS = {
 
 
 def tag_table() -> str:
-    """All tags as a table in Markdown."""
+    """Returns all tags as a table in Markdown."""
     rows = [f"| `{tag.pattern}` | {tag.runs} | {tag.meaning} |" for tag in TAGS]
     return "\n".join(["| tag | runs | meaning |", "|---|---|---|", *rows])
 
 
 @cache
 def meaning(tag: str) -> str:
-    """What a tag means, with its unit; empty for a tag that is not in the table."""
+    """Returns the meaning of a tag with its unit; empty for a tag that is not in the table."""
     return next((known.meaning for known in TAGS if re.fullmatch(_expression(known.pattern), tag)), "")
 
 
 def safe_names(names: Iterable[str]) -> Mapping[str, str]:
-    """A part of a tag for each name: printable, without empty levels, and different where the names are."""
+    """Returns a part of a tag for each name: printable, without empty levels, and unique."""
     parts: dict[str, str] = {}
     for name in names:
         printable = "".join(character if character.isprintable() else " " for character in name)

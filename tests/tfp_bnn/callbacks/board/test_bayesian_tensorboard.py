@@ -235,7 +235,7 @@ def test_text_pages_have_the_recipe_the_summary_and_the_tags(of_images, read_run
 
 
 def test_the_guide_has_the_table_of_tags():
-    guide = Path(__file__).parents[3] / "docs" / "tensorboard.md"
+    guide = Path(__file__).parents[4] / "docs" / "tensorboard.md"
     assert tag_table() in guide.read_text("utf-8")
 
 

@@ -228,7 +228,7 @@ def test_a_full_disk_ends_the_log_with_one_warning_and_not_the_training(classifi
                 board._recorder._logs["train"]._file = tf.io.TFRecordWriter("/dev/full")
 
     model = classifier()
-    with pytest.warns(UserWarning, match="No space left on device.*Training goes on without a log") as caught:
+    with pytest.warns(UserWarning, match="No space left on device.*Training continues without a log") as caught:
         history = fit(model, points, board, DiskFills(), epochs=4)
     assert len(caught) == 1
     assert len(history.epoch) == 4
@@ -274,7 +274,7 @@ def test_nan_in_a_tensor_costs_its_histograms_and_one_warning_each(classifier, p
 
 
 def test_without_tensorboard_the_message_says_what_to_install(monkeypatch):
-    ours = {f"tfp_bnn.callbacks.{name}" for name in ("dashboard", "event_log", "recorder")}
+    ours = {f"tfp_bnn.callbacks.board.{name}" for name in ("dashboard", "event_log", "recorder")}
     for name in [name for name in sys.modules if name in ours or name.split(".")[0] == "tensorboard"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tensorboard", None)

@@ -136,7 +136,7 @@ def test_a_prior_of_another_shape_is_refused(case, monkeypatch):
 
     monkeypatch.setitem(PRIORS._things, "narrow", Narrow)
     argument = of_the_first_weight(case, "prior")
-    message = r"The prior Narrow\(.*\) of '\w+' is one over tensors of shape \(2, 9\), but the weight has shape \("
+    message = r"The prior Narrow\(.*\) of '\w+' is over tensors of shape \(2, 9\), but the weight has shape \("
     with pytest.raises(ValueError, match=message):
         case.build(**{argument: "narrow"})
 
@@ -151,7 +151,9 @@ def test_distributions_exist_once_the_layer_is_built(case):
         "kl_terms",
         *(f"{prefix}_{role}" for prefix in prefixes for role in ("prior", "posterior")),
     ):
-        with pytest.raises(ValueError, match=f"`{attribute}` of the layer 'unbuilt' exists once the layer is built"):
+        with pytest.raises(
+            ValueError, match=f"`{attribute}` of the layer 'unbuilt' exists only once the layer is built"
+        ):
             getattr(layer, attribute)() if attribute.startswith("kl") else getattr(layer, attribute)
 
 
