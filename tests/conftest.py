@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+# A package of somebody else, which is installed in a test, and whose modules register things when imported.
+collect_ignore = ["outside_package"]
+
 
 class InjectedNoise:
     """Noise that the test knows: NumPy draws by name, each made once and kept in `drawn`."""
@@ -123,15 +126,19 @@ def add_weight() -> Callable[..., Any]:
 
 @pytest.fixture
 def check_spec() -> Callable[..., None]:
-    """A function that checks what every registered spec must have, with arguments that are not the defaults."""
+    """A function that checks what every registered spec must have, with arguments that are not the defaults.
+
+    It takes values for the arguments that have no default.
+    """
     import keras
 
-    def check(registry: Any, name: str) -> None:
+    def check(registry: Any, name: str, **required: Any) -> None:
         cls = registry[name]
         assert "__doc__" in vars(cls), f"{cls} has no docstring"
         assert vars(cls)["__doc__"].strip()
-        assert registry.get(name) == cls()
-        arguments = {key: _another(value) for key, value in cls().get_config().items()}
+        default = cls(**required)
+        assert registry.get({"name": name, **required} if required else name) == default
+        arguments = {key: _another(value) for key, value in default.get_config().items()}
         spec = cls(**arguments)
         assert spec.get_config() == arguments
         assert cls.from_config(arguments) == spec

@@ -94,8 +94,7 @@ def test_a_prior_of_another_shape_is_refused_at_build():
         with pytest.raises(ValueError, match=re.escape(message)):
             layer.build((None, 4))
     finally:
-        del PRIORS._things["of_three"]
-        del keras.saving.get_custom_objects()["tfp_bnn.priors>OfThree"]
+        PRIORS.unregister("of_three")
 
 
 @pytest.mark.parametrize("posterior", [name for name in POSTERIORS if name != "delta"])
