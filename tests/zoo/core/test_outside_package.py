@@ -1,4 +1,4 @@
-"""A package of somebody else, `tests/outside_package`, as Python sees it; for the command line see `cli/test_plugins`."""
+"""A package of somebody else, `tests/outside_package`, in Python; `cli/test_plugins.py` has the command line."""
 
 from __future__ import annotations
 
@@ -90,8 +90,9 @@ def test_its_likelihood_trains_a_model_that_goes_through_an_artifact(outside, tm
     loaded = zoo.load_artifact(zoo.save_artifact(model, tmp_path / "x", golden_inputs=x[:4]), trust=True)
     assert loaded.likelihood == model.likelihood
     again = loaded.posterior_predictive(x, num_samples=5, seed=0)
-    np.testing.assert_array_equal(again.mean(), predictive.mean())
-    np.testing.assert_array_equal(again.log_prob(y), predictive.log_prob(y))
+    # The scales go through a softplus and back.
+    np.testing.assert_allclose(again.mean(), predictive.mean(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(again.log_prob(y), predictive.log_prob(y), rtol=1e-4, atol=1e-5)
 
 
 def test_an_artifact_without_its_plugin_is_refused_with_the_way_to_name_it(outside, monkeypatch, tmp_path):
@@ -166,7 +167,7 @@ def test_two_plugins_with_one_name_are_both_named(kind, plugins):
     message = rf"'second', named by .*: The {kind} 'taken(\.x)?' is already registered as first\..* so second\."
     with pytest.raises(PluginError, match=message):
         zoo.list_models()
-    assert RECIPES.package_of("a_first.x") == "first" if kind == "recipe" else "a_first.x" not in RECIPES
+    assert ("a_first.x" in list(RECIPES)) == (kind == "recipe")
     assert "a_second.x" not in list(RECIPES)
 
 
