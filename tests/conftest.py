@@ -6,12 +6,17 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+# A package of somebody else, which is installed in a test, and whose modules register things when imported.
+collect_ignore = ["outside_package"]
+OUTSIDE_PACKAGE = Path(__file__).parent / "outside_package"
 
 
 class InjectedNoise:
@@ -123,15 +128,19 @@ def add_weight() -> Callable[..., Any]:
 
 @pytest.fixture
 def check_spec() -> Callable[..., None]:
-    """A function that checks what every registered spec must have, with arguments that are not the defaults."""
+    """A function that checks what every registered spec must have, with arguments that are not the defaults.
+
+    It takes values for the arguments that have no default.
+    """
     import keras
 
-    def check(registry: Any, name: str) -> None:
+    def check(registry: Any, name: str, **required: Any) -> None:
         cls = registry[name]
         assert "__doc__" in vars(cls), f"{cls} has no docstring"
         assert vars(cls)["__doc__"].strip()
-        assert registry.get(name) == cls()
-        arguments = {key: _another(value) for key, value in cls().get_config().items()}
+        default = cls(**required)
+        assert registry.get({"name": name, **required} if required else name) == default
+        arguments = {key: _another(value) for key, value in default.get_config().items()}
         spec = cls(**arguments)
         assert spec.get_config() == arguments
         assert cls.from_config(arguments) == spec
@@ -154,6 +163,85 @@ def _another(value: Any) -> Any:
     if isinstance(value, int):
         return value + 1
     return value / 2 if isinstance(value, float) else value
+
+
+class Plugins:
+    """Writes and installs plug-ins; see the fixture `plugins`."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self._monkeypatch = monkeypatch
+
+    def write(self, **modules: str) -> None:
+        """Writes modules, by name; a package `p` has the modules `p__init` and `p__part`."""
+        for name, text in modules.items():
+            *packages, last = name.split("__")
+            path = self.folder.joinpath(*packages)
+            path.mkdir(exist_ok=True)
+            (path / f"{'__init__' if last == 'init' else last}.py").write_text(textwrap.dedent(text), "utf-8")
+
+    def install(self, distribution: str, **entries: str) -> None:
+        """Makes the distribution look installed, with these entry points."""
+        about = self.folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+        lines = "".join(f"{name} = {value}\n" for name, value in entries.items())
+        (about / "entry_points.txt").write_text(f"[tfp_bnn.plugins]\n{lines}")
+        self.look_again()
+
+    def name(self, *modules: str) -> None:
+        """Names modules in the environment."""
+        from tfp_bnn.core.plugins import VARIABLE
+
+        self._monkeypatch.setenv(VARIABLE, ",".join(modules))
+
+    def look_again(self) -> None:
+        """Forgets which plug-ins are installed and loaded, as a new process would."""
+        from tfp_bnn.core import plugins
+
+        plugins._installed.cache_clear()
+        self._monkeypatch.setattr(plugins, "_loaded", set())
+
+
+@pytest.fixture
+def registrations_undone() -> Iterator[None]:
+    """Forgets after the test what it registered, here and at Keras."""
+    import keras
+
+    import zoo.architectures
+    import zoo.datasets
+    import zoo.recipes  # noqa: F401
+    from tfp_bnn.core.registry import Registry
+
+    before = {registry: registry.contents() for registry in Registry.existing}
+    at_keras = dict(keras.saving.get_custom_objects())
+    yield
+    for registry, contents in before.items():
+        registry.replace_contents(*contents)
+    keras.saving.get_custom_objects().clear()
+    keras.saving.get_custom_objects().update(at_keras)
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registrations_undone: None) -> Iterator[Plugins]:
+    """Plug-ins in a folder on the path; what they register is forgotten after the test."""
+    from tfp_bnn.core.plugins import VARIABLE
+
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    # Modules are written again within the second that a cache of bytecode can tell apart.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    modules = set(sys.modules)
+    made = Plugins(folder, monkeypatch)
+    made.look_again()
+    yield made
+    for name in set(sys.modules) - modules:
+        path = getattr(sys.modules[name], "__file__", None) or ""
+        if path.startswith((str(folder), str(OUTSIDE_PACKAGE))):
+            del sys.modules[name]
+    made.look_again()
 
 
 @pytest.fixture(scope="session")

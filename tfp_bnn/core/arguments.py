@@ -1,7 +1,8 @@
-"""Checks of arguments. Numbers are Python's and NumPy's, but not booleans."""
+"""Arguments: which ones a constructor takes, and what counts as a number in them (no booleans)."""
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
 from collections.abc import Mapping, Sequence
@@ -67,3 +68,29 @@ def require_array(
             f"is {array[index]} at index {index}."
         )
     return array
+
+
+def constructor_arguments(cls: type) -> tuple[dict[str, bool], bool]:
+    """The arguments of a constructor that can be passed by name.
+
+    What a constructor passes on as `**kwargs` is taken to be what the next one in line takes.
+
+    Args:
+        cls: A class.
+
+    Returns:
+        Whether each argument is required, by name, and whether the constructor takes any other argument too.
+    """
+    required: dict[str, bool] = {}
+    passes_on = False
+    for owner in cls.__mro__:
+        if "__init__" not in vars(owner) or owner is object:
+            continue
+        _, *parameters = inspect.signature(vars(owner)["__init__"]).parameters.values()
+        for parameter in parameters:
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                required.setdefault(parameter.name, parameter.default is parameter.empty)
+        passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+        if not passes_on:
+            break
+    return required, passes_on

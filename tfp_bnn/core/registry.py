@@ -1,16 +1,21 @@
 """Registries: how a name, a config or an object becomes a prior, a likelihood, a dataset.
 
 Everything that a user may give by name lives in a `Registry`. Registering happens where the thing is defined, so adding
-one edits nothing central.
+one edits nothing central. A registered name belongs to the package that registered it and cannot be taken by another.
 """
 
 from __future__ import annotations
 
 import difflib
+import inspect
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import keras
+
+from tfp_bnn.core.arguments import constructor_arguments
+from tfp_bnn.core.origin import Origin
 
 T = TypeVar("T")
 
@@ -19,9 +24,9 @@ def unknown_name_message(kind: str, name: object, known: Iterable[str]) -> str:
     """Says what came, what was expected and which known name is nearest.
 
     Args:
-        kind: what the name should have named, such as `"prior"`.
-        name: what came.
-        known: the names that would have been accepted.
+        kind: What the name should have named, such as `"prior"`.
+        name: What came.
+        known: The names that would have been accepted.
 
     Returns:
         A sentence for a `ValueError`.
@@ -35,43 +40,97 @@ def unknown_name_message(kind: str, name: object, known: Iterable[str]) -> str:
 class Registry(Generic[T]):
     """Named things of one kind, in the order in which they were registered.
 
+    A lookup that finds nothing loads the installed plug-ins (`tfp_bnn.core.plugins`) and looks again. Iteration and
+    `len` do not: they show what has been registered so far.
+
     Args:
-        kind: what is registered, for error messages, such as `"dataset"`.
+        kind: What is registered, for error messages, such as `"dataset"`.
     """
+
+    existing: ClassVar[weakref.WeakSet[Registry[Any]]] = weakref.WeakSet()
+    """Every registry there is."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._things: dict[str, T] = {}
+        # Only of things that do not know theirs: an architecture is defined where its function is.
+        self._origins: dict[str, Origin] = {}
+        self.existing.add(self)
 
-    def register(self, name: str) -> Callable[[T], T]:
+    def register(self, name: str, origin: Origin | None = None) -> Callable[[T], T]:
         """Returns a decorator that registers what it decorates under `name`.
 
+        The same definition, with the same module and qualified name, may be registered again and replaces the old one:
+        modules are reloaded and cells of notebooks are run again.
+
+        Args:
+            name: The name.
+            origin: Where the thing was defined, when the thing itself cannot tell.
+
         Raises:
-            ValueError: when `name` is taken.
+            ValueError: When `name` is taken by something else; nothing is registered then.
         """
 
         def add(thing: T) -> T:
-            if name in self._things:
-                raise ValueError(
-                    f"The {self.kind} {name!r} is already registered as {self._things[name]!r}. Choose another name."
-                )
+            self._check_free(name, origin or Origin.of(thing))
             self._things[name] = thing
+            if origin is not None:
+                self._origins[name] = origin
             return thing
 
         return add
+
+    def unregister(self, name: str) -> None:
+        """Forgets what is registered under `name`.
+
+        Raises:
+            ValueError: When nothing is.
+        """
+        if name not in self._things:
+            raise ValueError(unknown_name_message(self.kind, name, self._things))
+        del self._things[name]
+        self._origins.pop(name, None)
+
+    def contents(self) -> tuple[dict[str, T], dict[str, Origin]]:
+        """Copies of all things by name, and of the origins that were given with them."""
+        return dict(self._things), dict(self._origins)
+
+    def replace_contents(self, things: Mapping[str, T], origins: Mapping[str, Origin]) -> None:
+        """Puts back what `contents` returned."""
+        self._things, self._origins = dict(things), dict(origins)
+
+    def origin_of(self, name: str) -> Origin:
+        """Where the thing registered under `name` was defined.
+
+        Raises:
+            ValueError: When nothing is registered under `name`.
+        """
+        thing = self[name]
+        return self._origins.get(name) or Origin.of(thing)
+
+    def package_of(self, name: str) -> str:
+        """The top-level package that registered `name`, such as `"tfp_bnn"`.
+
+        Raises:
+            ValueError: When nothing is registered under `name`.
+        """
+        return self.origin_of(name).package
 
     def __getitem__(self, name: str) -> T:
         """Looks `name` up.
 
         Raises:
-            ValueError: when nothing is registered under `name`; the message gives the nearest name.
+            ValueError: When nothing is registered under `name`; the message gives the nearest name.
         """
-        try:
-            return self._things[name]
-        except (KeyError, TypeError):
-            raise ValueError(unknown_name_message(self.kind, name, self._things)) from None
+        if name not in self:
+            raise ValueError(unknown_name_message(self.kind, name, self._things))
+        return self._things[name]
 
     def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str):
+            return False
+        if name not in self._things:
+            _load_plugins()
         return name in self._things
 
     def __iter__(self) -> Iterator[str]:
@@ -79,6 +138,17 @@ class Registry(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._things)
+
+    def _check_free(self, name: str, origin: Origin) -> None:
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"A {self.kind} is registered under a name, but got {name!r}.")
+        if name in self._things:
+            holder = self.origin_of(name)
+            if not origin.defines_again(holder):
+                raise ValueError(
+                    f"The {self.kind} {name!r} is already registered as {holder}, so {origin} cannot be. Choose "
+                    "another name."
+                )
 
 
 class Spec:
@@ -113,44 +183,73 @@ S = TypeVar("S", bound=Spec)
 class SpecRegistry(Registry[type[S]]):
     """A registry of `Spec` classes, given by users as a name, a config or an object, as Keras takes initializers."""
 
-    def register(self, name: str) -> Callable[[type[S]], type[S]]:
-        """Registers the class here under `name`, and with Keras, so that saved models find it."""
-        add = super().register(name)
+    def register(self, name: str, origin: Origin | None = None) -> Callable[[type[S]], type[S]]:
+        """Registers the class here under `name`, and with Keras, so that saved models find it.
+
+        Keras knows the class under its own package, as in `tfp_bnn.priors>Normal` or `their_package.priors>Normal`, so
+        classes of two packages may have one name. As everywhere, the same definition may be registered again.
+
+        Raises:
+            TypeError: When what is decorated is no `Spec` class.
+            ValueError: When `name`, or the name for Keras, is taken by another class; nothing is registered then.
+        """
+        add = super().register(name, origin)
 
         def decorate(cls: type[S]) -> type[S]:
-            serializable = keras.saving.register_keras_serializable(package=f"tfp_bnn.{self.kind}s", name=cls.__name__)(
-                cls
-            )
-            return add(serializable)
+            if not (inspect.isclass(cls) and issubclass(cls, Spec)):
+                raise TypeError(f"The {self.kind} {name!r} must be a class made from `Spec`, but got {cls!r}.")
+            own = Origin.of(cls)
+            self._check_free(name, own)
+            package = f"{own.package}.{self.kind}s"
+            holder = keras.saving.get_custom_objects().get(f"{package}>{cls.__name__}")
+            if holder is not None and holder is not cls and not own.defines_again(Origin.of(holder)):
+                raise ValueError(
+                    f"The {self.kind} {name!r} cannot be saved: Keras already knows {Origin.of(holder)} as "
+                    f"'{package}>{cls.__name__}', so {own} cannot be. Choose another name for the class."
+                )
+            keras.saving.register_keras_serializable(package=package, name=cls.__name__)(cls)
+            return add(cls)
 
         return decorate
+
+    def unregister(self, name: str) -> None:
+        """Forgets the class registered under `name`, here and at Keras.
+
+        Raises:
+            ValueError: When there is none.
+        """
+        cls = self._things.get(name)
+        super().unregister(name)
+        known_to_keras = keras.saving.get_custom_objects()
+        for keras_name in [key for key, known in known_to_keras.items() if known is cls]:
+            del known_to_keras[keras_name]
 
     def get(self, identifier: str | Mapping[str, Any] | S) -> S:
         """Makes the object that `identifier` describes.
 
         Args:
-            identifier: a registered name (`"normal"`), a mapping of that name and arguments (`{"name": "normal",
+            identifier: A registered name (`"normal"`), a mapping of that name and arguments (`{"name": "normal",
                 "scale": 0.3}`), a config from `keras.saving.serialize_keras_object`, or an object, which is returned as
                 it is.
 
         Raises:
-            ValueError: for an unknown name or argument (the message gives the nearest), or a value that is out of
-                range.
-            TypeError: for an object of another kind.
+            ValueError: For an unknown name or argument (the message gives the nearest), an argument that is missing, or
+                a value that is out of range.
+            TypeError: For an object of another kind, or of a class that is not registered.
         """
-        if isinstance(identifier, Mapping) and "class_name" in identifier:
-            identifier = keras.saving.deserialize_keras_object(dict(identifier))
         if isinstance(identifier, str):
-            return self[identifier]()
-        if isinstance(identifier, Mapping) and "name" in identifier:
+            return self._construct(identifier, {})
+        found: Any = identifier
+        if isinstance(identifier, Mapping) and "class_name" in identifier:
+            found = self._deserialize(identifier)
+        elif isinstance(identifier, Mapping) and "name" in identifier:
             arguments = dict(identifier)
-            name = arguments.pop("name")
-            return self._construct(name, arguments)
-        if isinstance(identifier, Spec) and type(identifier) in self._things.values():
-            return identifier
+            return self._construct(arguments.pop("name"), arguments)
+        if type(found) in self._things.values():
+            return found
         raise TypeError(
-            f"Cannot make a {self.kind} from {identifier!r}. Expected a name ({', '.join(self)}), a mapping with the "
-            f"key 'name', or a registered {self.kind} object."
+            f"Cannot make a {self.kind} from {found!r}. Expected a name ({', '.join(self)}), a mapping with the "
+            f"key 'name', or a registered {self.kind} object.{self._why_not(found)}"
         )
 
     def name_of(self, spec: S) -> str:
@@ -159,12 +258,73 @@ class SpecRegistry(Registry[type[S]]):
 
     def _construct(self, name: str, arguments: dict[str, Any]) -> S:
         cls = self[name]
-        known = list(cls().get_config())
+        known, takes_others = constructor_arguments(cls)
         for key in arguments:
-            if key not in known:
+            if key not in known and not takes_others:
                 raise ValueError(
                     unknown_name_message(f"argument of the {self.kind} {name!r}:", key, known)
                     if known
                     else f"The {self.kind} {name!r} takes no arguments, but got {key!r}."
                 )
-        return cls(**arguments)
+        try:
+            return cls(**arguments)
+        except TypeError as error:
+            missing = [key for key, is_required in known.items() if is_required and key not in arguments]
+            if not missing:
+                raise
+            example = ", ".join([f"'name': {name!r}", *(f"{key!r}: ..." for key in [*arguments, *missing])])
+            raise ValueError(
+                f"The {self.kind} {name!r} needs a value for {', '.join(map(repr, missing))}. Pass a mapping, "
+                f"{{{example}}}, or an object of the class {cls.__name__}."
+            ) from error
+
+    def _deserialize(self, config: Mapping[str, Any]) -> Spec:
+        """What a config of Keras describes; by the registries, since at Keras any package can take any name."""
+        registries = [self, *(registry for registry in self.existing if isinstance(registry, SpecRegistry))]
+        classes = (cls for registry in registries if (cls := registry._class_in(config)) is not None)
+        found = next(classes, None)
+        if found is None:
+            _load_plugins()
+            found = self._class_in(config)
+        if found is None:
+            raise TypeError(
+                f"Cannot make a {self.kind} from the config of {config['class_name']!r}, saved as "
+                f"{config.get('registered_name')!r}: no such class is registered. Import the package that registers it "
+                f"(it was defined in {config.get('module')!r}) first, or name that package as a plug-in."
+            )
+        return found.from_config(config.get("config") or {})
+
+    def _class_in(self, config: Mapping[str, Any]) -> type[S] | None:
+        """The registered class that a config of Keras is about.
+
+        The module decides before the name at Keras: until version 0.1 the classes of all packages were registered under
+        `tfp_bnn`, and files written then say so.
+        """
+        module, keras_name = config.get("module"), config.get("registered_name")
+        for cls in self._things.values():
+            if (cls.__module__, cls.__name__) == (module, config["class_name"]):
+                return cls
+        for cls in self._things.values():
+            same_package = module is None or str(module).partition(".")[0] == Origin.of(cls).package
+            if same_package and keras.saving.get_registered_name(cls) == keras_name:
+                return cls
+        return None
+
+    def _why_not(self, thing: object) -> str:
+        """Why an object was refused, where that can be said, as the end of a message."""
+        if not isinstance(thing, Spec):
+            return ""
+        for registry in self.existing:
+            if isinstance(registry, SpecRegistry) and type(thing) in registry._things.values():
+                return f" {type(thing).__name__} is a {registry.kind}."
+        return (
+            f" The class {Origin.of(type(thing))} is not registered: put @{self.kind.upper()}S.register('its_name') "
+            "above it."
+        )
+
+
+def _load_plugins() -> None:
+    # Not at the top: plug-ins are loaded into the registries, so that module imports this one.
+    from tfp_bnn.core.plugins import load_plugins
+
+    load_plugins()

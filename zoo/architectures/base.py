@@ -12,9 +12,11 @@ import numpy.typing as npt
 from pydantic import Field, field_validator, model_validator
 
 import tfp_bnn
+from tfp_bnn.core.origin import Origin
 from tfp_bnn.core.registry import Registry, SpecRegistry
 from tfp_bnn.likelihoods import LIKELIHOODS
 from tfp_bnn.priors import PRIORS
+from zoo.core.names import check_plain_name
 from zoo.core.validation import Strict
 
 _Value = str | bool | int | float | None
@@ -178,14 +180,39 @@ def register_architecture(
 ) -> Callable[[Callable[[Any, keras.KerasTensor], keras.KerasTensor]], Architecture]:
     """Returns a decorator that registers a function that builds the body of a network as an architecture.
 
+    The function takes the validated config and a symbolic tensor of the preprocessed inputs, shape `(batch,
+    *config.input_shape)`, and returns the raw outputs, shape `(batch, config.num_outputs)` for most likelihoods. The
+    first line of its docstring becomes the description. The decorated name becomes the `Architecture`.
+
     Args:
-        name: Name of the architecture, `[a-z0-9_]+`.
-        config: Config class with its arguments.
+        name: Lower-case letters, digits and underscores.
+        config: The schema of its arguments: a subclass of `ArchitectureConfig`.
+
+    Raises:
+        TypeError: When `config` is no such class.
+        ValueError: For a name that is malformed, or taken by another architecture.
+
+    Example:
+        >>> import tfp_bnn, zoo
+        >>> from zoo.architectures import ARCHITECTURES, ArchitectureConfig
+        >>> @zoo.register_architecture("linear_flipout", ArchitectureConfig)
+        ... def linear_flipout(config, inputs):
+        ...     'A linear model.'
+        ...     return tfp_bnn.layers.DenseFlipout(config.num_outputs, **config.kernel_arguments)(inputs)
+        >>> zoo.create_model("linear_flipout", input_shape=(4,), num_outputs=2).output_shape
+        (None, 2)
+        >>> ARCHITECTURES.unregister("linear_flipout")
     """
+    check_plain_name("architecture", name)
+    if not (isinstance(config, type) and issubclass(config, ArchitectureConfig)):
+        raise TypeError(
+            f"The config of the architecture {name!r} must be a subclass of zoo.architectures.ArchitectureConfig, but "
+            f"got {config!r}."
+        )
 
     def register(body: Callable[[Any, keras.KerasTensor], keras.KerasTensor]) -> Architecture:
-        description = (body.__doc__ or "").strip().splitlines()[0]
-        return ARCHITECTURES.register(name)(Architecture(name, config, body, description))
+        description = (body.__doc__ or "").strip().partition("\n")[0]
+        return ARCHITECTURES.register(name, Origin.of(body))(Architecture(name, config, body, description))
 
     return register
 

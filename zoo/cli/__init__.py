@@ -7,9 +7,11 @@ imports TensorFlow only when it needs it.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import pkgutil
 import sys
+from typing import Annotated
 
 import typer
 
@@ -28,6 +30,25 @@ for _module in pkgutil.iter_modules(__path__):
         _verbs.add_to(app)
 
 
+@app.callback()
+def before_the_verb(
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE", help="Module that registers architectures, datasets, ... Repeat it for more."),
+    ] = None,
+) -> None:
+    """Bayesian neural networks for Keras 3: load, judge and train the models of the zoo."""
+    if plugin:
+        # Unlike `python`, an installed program does not look for modules in the current folder.
+        sys.path.append(os.getcwd())
+        for module in plugin:
+            _check_module(module)
+        # Not at the top: it brings in TensorFlow.
+        from tfp_bnn.core.plugins import load_plugins
+
+        load_plugins(*plugin, source="--plugin")
+
+
 def main() -> None:
     """Runs the command line; errors of usage and input become one line on stderr."""
     # TensorFlow writes its start-up notes to stderr; it reads this before its first import.
@@ -42,3 +63,14 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _check_module(name: str) -> None:
+    """Refuses a mistyped module at once; of a dotted name only the first part is found without importing it."""
+    package = name.partition(".")[0]
+    found = package.isidentifier() and importlib.util.find_spec(package) is not None
+    if not found:
+        raise ValueError(
+            f"There is no module {name!r} for --plugin. Give the dotted name of a module that Python can import, such "
+            "as my_package or my_package.plugin: install its package, put its folder on PYTHONPATH, or go there."
+        )

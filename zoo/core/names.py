@@ -21,3 +21,20 @@ def check_name(name: object) -> str:
             "trust=True)."
         )
     return name
+
+
+def check_plain_name(kind: str, name: object) -> str:
+    """Refuses what cannot be the name of an architecture or a dataset.
+
+    Args:
+        kind: What is named, for messages.
+        name: What came.
+
+    Raises:
+        ValueError: Says what such a name looks like.
+    """
+    if not isinstance(name, str) or "." in name or len(name) > 100 or not _GRAMMAR.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is not a valid {kind} name. Use lower-case letters, digits and underscores, such as 'my_{kind}'."
+        )
+    return name

@@ -1,6 +1,7 @@
 """Datasets with fixed train, validation and test splits, by name.
 
-Every module of this package is imported here. To add a dataset, add a file that registers it in `DATASETS`.
+Every module of this package is imported here, so a new file that registers a dataset is all it takes to add one. Other
+packages register theirs with `register_dataset`.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+from tfp_bnn.core.plugins import load_plugins
 from tfp_bnn.core.registry import unknown_name_message
-from zoo.datasets.base import DATASETS, DataMissingError, Dataset, Split
+from zoo.datasets.base import DATASETS, DataMissingError, Dataset, Split, register_dataset
 
 __all__ = [
     "DATASETS",
@@ -19,6 +21,7 @@ __all__ = [
     "check_dataset_name",
     "list_datasets",
     "load_dataset",
+    "register_dataset",
 ]
 
 for _module in pkgutil.iter_modules(__path__):
@@ -26,7 +29,12 @@ for _module in pkgutil.iter_modules(__path__):
 
 
 def list_datasets() -> list[str]:
-    """Returns the sorted names of the zoo's own datasets. `load_dataset` also knows those of tensorflow-datasets."""
+    """The names of the registered datasets, sorted; `load_dataset` knows those of tensorflow-datasets too.
+
+    Raises:
+        PluginError: When a plug-in fails to load.
+    """
+    load_plugins()
     return sorted(DATASETS)
 
 
@@ -41,9 +49,10 @@ def load_dataset(name: str) -> Dataset:
         A new dataset at each call, whose arrays may be changed in place.
 
     Raises:
-        ValueError: If the name is unknown (the message gives the nearest), or the dataset is not an image
-            classification.
-        DataMissingError: If the data are not on this machine. The message says how to get them.
+        ValueError: for an unknown name (the message gives the nearest), a set that is no image classification, or a
+            registered function that returns something else than a `Dataset` of that name.
+        PluginError: when a plug-in fails to load.
+        DataMissingError: when the data are not on this machine; the message says how to get them.
 
     Example:
         >>> from zoo.datasets import load_dataset
@@ -51,8 +60,16 @@ def load_dataset(name: str) -> Dataset:
         >>> iris.train.x.shape, iris.num_classes
         ((96, 4), 3)
     """
+    load_plugins()
     if check_dataset_name(name) in DATASETS:
-        return DATASETS[name]()
+        dataset = DATASETS[name]()
+        # An artifact records this name, and `verify` loads the data by it.
+        if not isinstance(dataset, Dataset) or dataset.name != name:
+            raise ValueError(
+                f"The function {DATASETS.origin_of(name)}, registered as the dataset {name!r}, returned "
+                f"{getattr(dataset, 'name', dataset)!r}; a zoo.datasets.Dataset with name={name!r} was expected."
+            )
+        return dataset
     from zoo.datasets.tfds_images import load_tfds_images
 
     return load_tfds_images(name)

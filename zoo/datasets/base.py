@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sklearn.model_selection import train_test_split
 
 from tfp_bnn.core.registry import Registry, unknown_name_message
+from zoo.core.names import check_plain_name
 
 Task = Literal["classification", "regression"]
 
@@ -156,6 +157,32 @@ class Dataset:
 
 
 DATASETS: Registry[Callable[[], Dataset]] = Registry("dataset")
+
+
+def register_dataset(name: str) -> Callable[[Callable[[], Dataset]], Callable[[], Dataset]]:
+    """Returns a decorator that registers a function without arguments that makes a `Dataset`.
+
+    The function runs when the dataset is loaded, not when it is registered.
+
+    Args:
+        name: Lower-case letters, digits and underscores; `Dataset.name` must be the same.
+
+    Raises:
+        ValueError: For a name that is malformed, or taken by another dataset.
+
+    Example:
+        >>> import dataclasses, zoo
+        >>> from zoo.datasets import DATASETS
+        >>> @zoo.register_dataset("iris_small")
+        ... def iris_small():
+        ...     iris = zoo.load_dataset("iris")
+        ...     train = dataclasses.replace(iris.train, x=iris.train.x[:30], y=iris.train.y[:30])
+        ...     return dataclasses.replace(iris, name="iris_small", train=train)
+        >>> len(zoo.load_dataset("iris_small").train)
+        30
+        >>> DATASETS.unregister("iris_small")
+    """
+    return DATASETS.register(check_plain_name("dataset", name))
 
 
 def split_rows(x: npt.NDArray[Any], y: npt.NDArray[Any], *, stratify: bool) -> dict[str, Any]:

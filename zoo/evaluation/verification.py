@@ -95,6 +95,7 @@ def verify(name: str | os.PathLike[str], full: bool = False) -> list[Check]:
 
     Raises:
         ValueError: for an unknown name (names the nearest), or a folder without a manifest.
+        PluginError: when a plug-in fails to load.
     """
     locate(name)
     checks = []

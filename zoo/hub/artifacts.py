@@ -27,6 +27,7 @@ import safetensors.numpy
 
 import tfp_bnn
 from tfp_bnn.calibration import CALIBRATIONS
+from tfp_bnn.core.plugins import VARIABLE, load_plugins
 from tfp_bnn.core.registry import unknown_name_message
 from tfp_bnn.models.weight_record import WeightRecord, count_weights
 from zoo.architectures import ARCHITECTURES, Architecture, ArchitectureConfig
@@ -53,6 +54,7 @@ from zoo.recipes import Recipe, recipe_text
 LOG_NAME = "log.csv"
 GOLDEN_SAMPLES = 16
 GOLDEN_SEED = 0
+_OWN_PACKAGE = __name__.partition(".")[0]
 
 
 def save_artifact(
@@ -212,6 +214,8 @@ def _write_files(
         "data": data,
         "calibration": _calibration_config(model),
     }
+    if (package := ARCHITECTURES.package_of(built.name)) != _OWN_PACKAGE:
+        config["package"] = package
     if golden_inputs is None:
         golden_inputs = built.config.some_inputs(4)
     golden = np.asarray(golden_inputs, np.float32)
@@ -242,6 +246,7 @@ def _write_files(
 
 
 def _load(folder: Path, entry: Any) -> tfp_bnn.VariationalModel:
+    load_plugins()
     if not isinstance(entry, dict):
         raise ValueError(f"The manifest of {str(folder)!r} holds {type(entry).__name__}; a mapping was expected.")
     files = read_verified(folder, entry)
@@ -252,7 +257,7 @@ def _load(folder: Path, entry: Any) -> tfp_bnn.VariationalModel:
         or config.get("schema") != SCHEMA_VERSION
     ):
         raise ValueError(f"{folder / 'config.json'} is not the config of an artifact of schema {SCHEMA_VERSION}.")
-    architecture = ARCHITECTURES[config.get("architecture")]  # type: ignore[index]
+    architecture = _architecture(config, f"{folder / 'config.json'}")
     settings = validate(architecture.config, config["config"], f"{folder / 'config.json'}")
     weights = folder / "weights.safetensors"
     arrays = parse_tensors(require(files, weights.name, folder), str(weights))
@@ -267,6 +272,21 @@ def _load(folder: Path, entry: Any) -> tfp_bnn.VariationalModel:
         model.num_examples = config["num_examples"]
     _set_calibration(model, config.get("calibration"), f"{folder / 'config.json'}")
     return model
+
+
+def _architecture(config: Mapping[str, Any], what: str) -> Architecture:
+    """The architecture that a config names; one that is not registered can only come from a plug-in."""
+    try:
+        return ARCHITECTURES[config.get("architecture")]  # type: ignore[index]
+    except ValueError as error:
+        package = config.get("package")
+        known = isinstance(package, str) and package.isidentifier() and len(package) <= 100
+        origin = f"the package {package!r}" if known else "another package"
+        module = package if known else "MODULE"
+        raise ValueError(
+            f"{what}: {error} If the architecture comes from {origin}, install that package, import it first, or name "
+            f"it as a plug-in: tfp-bnn --plugin {module}, or the environment variable {VARIABLE}={module}."
+        ) from None
 
 
 def _calibration_config(model: tfp_bnn.VariationalModel) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import tfp_bnn
+from tfp_bnn.core.plugins import load_plugins
 from zoo.architectures import ARCHITECTURES
 from zoo.core.validation import validate
 from zoo.hub.manifest import bundled_models
@@ -24,7 +25,11 @@ def list_models(pattern: str = "*", pretrained: bool | None = None) -> list[str]
 
     Returns:
         Names for `load_model` (pretrained) or `create_model` (architectures).
+
+    Raises:
+        PluginError: When a plug-in fails to load.
     """
+    load_plugins()
     names = ([] if pretrained else list(ARCHITECTURES)) + ([] if pretrained is False else list(bundled_models()))
     return sorted(fnmatch.filter(names, pattern))
 
@@ -46,6 +51,7 @@ def create_model(
 
     Raises:
         ValueError: for an unknown architecture or argument (names the nearest), or a value out of bounds.
+        PluginError: When a plug-in fails to load.
 
     Example:
         >>> import zoo
@@ -53,6 +59,7 @@ def create_model(
         >>> model.output_shape
         (None, 3)
     """
+    load_plugins()
     found = ARCHITECTURES[architecture]
     config = {key: value.item() if isinstance(value, np.generic) else value for key, value in config.items()}
     return found.build(validate(found.config, config, f"The architecture {architecture!r}"), seed, beta_schedule)

@@ -1,4 +1,4 @@
-"""Recipes: one YAML file for each pretrained model, and the schema that they are held against."""
+"""Recipes: one YAML file for each pretrained model, and the schema they are validated against."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import Any
 
 import yaml
 
+from tfp_bnn.core.plugins import load_plugins
 from tfp_bnn.core.registry import unknown_name_message
 from zoo.core.validation import validate
+from zoo.recipes.registered import RECIPES, register_recipes
 from zoo.recipes.schema import AugmentationRecipe, EvaluationRecipe, OptimizerRecipe, Recipe
 
 __all__ = [
+    "RECIPES",
     "AugmentationRecipe",
     "EvaluationRecipe",
     "OptimizerRecipe",
@@ -23,22 +26,27 @@ __all__ = [
     "load_recipe",
     "parse_changes",
     "recipe_text",
+    "register_recipes",
 ]
 
-_FOLDER = Path(__file__).parent
 _MAX_BYTES = 2**18
 
 
 def list_recipes() -> list[str]:
-    """The names of the recipes that come with the zoo, sorted."""
-    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+    """The names of the registered recipes, sorted: those of the zoo and of plug-ins.
+
+    Raises:
+        PluginError: When a plug-in fails to load.
+    """
+    load_plugins()
+    return sorted(RECIPES)
 
 
 def load_recipe(source: str | Path | dict[str, Any] | Recipe) -> Recipe:
     """Reads and validates a recipe.
 
     Args:
-        source: the name of a recipe of the zoo, the path of a YAML file, a mapping, or a recipe, which is returned as
+        source: the name of a registered recipe, the path of a YAML file, a mapping, or a recipe, which is returned as
             it is.
 
     Returns:
@@ -47,7 +55,9 @@ def load_recipe(source: str | Path | dict[str, Any] | Recipe) -> Recipe:
     Raises:
         ValueError: for an unknown name, invalid YAML, an unknown or missing key (names the nearest) or a value out of
             bounds.
+        PluginError: When a plug-in fails to load.
     """
+    load_plugins()
     if isinstance(source, Recipe):
         return source
     if isinstance(source, dict):
@@ -138,8 +148,6 @@ def _path_of(source: str | Path) -> Path:
         if not path.is_file():
             raise ValueError(f"There is no recipe file {str(path)!r}.")
         return path
-    if str(source) not in list_recipes():
-        raise ValueError(
-            unknown_name_message("recipe", source, list_recipes()) + " A file of your own must end in .yaml."
-        )
-    return _FOLDER / f"{source}.yaml"
+    if str(source) not in RECIPES:
+        raise ValueError(unknown_name_message("recipe", source, RECIPES) + " A file of your own must end in .yaml.")
+    return RECIPES[str(source)]
