@@ -24,7 +24,7 @@ class CalibrationEarlyStopping(keras.callbacks.EarlyStopping):
     Args:
         validation_data: rows to measure, `(x, y)` of arrays, or a `tf.data.Dataset` or `keras.utils.PyDataset` of
             batches.
-        monitor: `"nll"` (nats per example), `"ece"` or `"brier"`, the last two for classification only.
+        monitor: `"nll"` (nats per example), `"ece"` or `"brier"`, the last two for classes and labels only.
         patience: epochs without improvement after which training stops.
         min_delta: the least change that counts as an improvement, in the unit of the score.
         restore_best_weights: whether the model ends with the weights of its best epoch.
@@ -85,7 +85,8 @@ class CalibrationEarlyStopping(keras.callbacks.EarlyStopping):
         """Checks model and data, before the first step."""
         super().on_train_begin(logs)
         model = require_bayesian(self.model, type(self).__name__)
-        if self._score != "nll" and model.likelihood.task == "regression":
+        outputs = getattr(model, "outputs", None)
+        if self._score not in model.likelihood.score_names(outputs[0].shape[-1] if outputs else None):
             raise ValueError(
                 f"monitor={self._score!r} is for classification, but the model has the likelihood "
                 f"{model.likelihood!r}. Use monitor='nll'."

@@ -78,7 +78,8 @@ class Likelihood(Spec):
 
         Args:
             outputs: Raw outputs of the network, `(..., batch, channels)`, float32.
-            weights: What the likelihood has learned, by role; see `add_weights`.
+            weights: What the likelihood has learned, by role; see `add_weights`. Each has its own shape, or `(S, 1,
+                *own)` where the members of an ensemble have learned it, to go with outputs `(S, batch, channels)`.
         """
         raise NotImplementedError(f"{type(self).__name__} must define `distribution(outputs, weights)`.")
 
@@ -131,9 +132,18 @@ class Likelihood(Spec):
             f"{targets} target(s) for each example. Override `num_outputs_for`."
         )
 
-    def target_kind(self, num_outputs: int) -> TargetKind:
+    def num_classes(self, num_outputs: int) -> int | None:
+        """The number of names that go with the probabilities, one for each class or label; None for numbers."""
+        return None
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether `mean` gives probabilities, of classes or labels, and not means."""
+        return self.task == "classification"
+
+    def target_kind(self, num_outputs: int | None) -> TargetKind:
         """What a target is: `"class"`, one of several; `"labels"`, several yes-or-no answers; or `"number"`."""
-        return "class" if self.task == "classification" else "number"
+        return "class" if self.has_probabilities else "number"
 
     def check_outputs(self, num_outputs: int) -> None:
         """Refuses networks whose outputs do not fit.
@@ -237,10 +247,9 @@ class Likelihood(Spec):
         return tf.math.reduce_variance(self.mean(outputs, weights), axis=0)
 
     def sample(self, outputs: tf.Tensor, weights: Weights, num_draws: int, seed: int) -> np.ndarray:
-        """Targets drawn from the mixture: numbers and labels `(num_draws, batch, targets)`, classes `(num_draws,
-        batch)`.
+        """Targets drawn from the mixture; target k is from the component k modulo S for every row.
 
-        Target k is from the component k modulo S for every row. Equal seeds give equal targets.
+        Numbers and labels `(num_draws, batch, targets)`, classes `(num_draws, batch)`. Equal seeds give equal targets.
         """
         each = -(-num_draws // outputs.shape[0])
         distribution = self.distribution(tf.cast(outputs, tf.float32), weights)
@@ -258,8 +267,8 @@ class Likelihood(Spec):
 
     # === Scores ===
 
-    def score_names(self, num_outputs: int) -> tuple[str, ...]:
-        """The names of `scores`, in their order."""
+    def score_names(self, num_outputs: int | None) -> tuple[str, ...]:
+        """The names of `scores`, in their order; of None, as far as they do not depend on the number of outputs."""
         return scoring.SCORE_NAMES[self.target_kind(num_outputs)]
 
     def scores(self, predictive: Any, y: Any = None) -> dict[str, float]:

@@ -30,9 +30,13 @@ class Bernoulli(Discrete):
         """Batch shape `(..., batch)`, event shape `(outputs,)`."""
         return tfd.Independent(tfd.Bernoulli(logits=outputs, dtype=tf.float32), reinterpreted_batch_ndims=1)
 
-    def target_kind(self, num_outputs: int) -> TargetKind:
+    def target_kind(self, num_outputs: int | None) -> TargetKind:
         """`"class"` for one output, one of two; `"labels"` for several."""
         return "class" if num_outputs == 1 else "labels"
+
+    def num_classes(self, num_outputs: int) -> int:
+        """Two classes for one output, else one name for each label."""
+        return max(2, num_outputs)
 
     def num_targets(self, num_outputs: int) -> int:
         """One label for each output."""

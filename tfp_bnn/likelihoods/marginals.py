@@ -1,7 +1,7 @@
 """The equal mixture over weight draws of any distribution: its quantiles, levels, draws and entropy, target by target.
 
-Where the distribution has a `cdf`, quantiles are found by bisection on the distribution function of the mixture, and
-are exact to float32. Where it has none, they are those of `NUM_DRAWS` targets sampled with a fixed seed: a level is
+Where the distribution has a `cdf`, quantiles are roots of the distribution function of the mixture, and exact to
+float32. Where it has none, they are those of `NUM_DRAWS` targets sampled with a fixed seed: a level is
 then off by 0.008 at most, in 19 of 20 cases by less than half of that.
 """
 
@@ -22,7 +22,11 @@ NUM_DRAWS = 4000
 _ENTROPY_DRAWS = 1000
 # Draws that tell whether the targets are whole numbers.
 _TRIAL_DRAWS = 32
-_HALVINGS = 40
+_MOST_STEPS = 90
+_LEVEL_TOLERANCE = 3e-7
+# The relative distance of two float32 numbers, and the smallest that is not taken for 0.
+_RESOLUTION = 1.2e-7
+_TINY = 1.2e-38
 _DOUBLINGS = 120
 _GOLDEN_RATIO = (math.sqrt(5.0) - 1.0) / 2.0
 
@@ -42,7 +46,7 @@ class Marginals:
         each = distribution
         while isinstance(each, tfd.Independent):
             each = each.distribution
-        self._each = each if each.event_shape.rank == 0 else None
+        self._each: Any = each if each.event_shape.rank == 0 else None
 
     def mean(self) -> tf.Tensor:
         """Means of shape `(..., targets)`, float32; of sampled targets where there is no closed form."""
@@ -66,24 +70,25 @@ class Marginals:
         cdf = self._cdf()
         if cdf is None:
             sampled = self.sample(self._draws_of_each(NUM_DRAWS), seed=0)
-            below, at_most = (tf.reduce_mean(tf.cast(found, tf.float32), 0) for found in (sampled < points, sampled <= points))
-            return below.numpy(), at_most.numpy()
-        before = points - 1.0 if self.are_whole_numbers() else tf.math.nextafter(points, tf.constant(-np.inf))
-        return cdf(before).numpy(), cdf(points).numpy()
+            return _share(sampled < points), _share(sampled <= points)
+        step = 1.0 if self.are_whole_numbers() else tf.maximum(_RESOLUTION * tf.abs(points), _TINY)
+        return cdf(points - step).numpy(), cdf(points).numpy()
 
     def quantiles(self, levels: Sequence[float]) -> npt.NDArray[np.float32]:
         """The smallest targets that the mixture does not exceed with a given probability, `(levels, n, targets)`."""
         cdf = self._cdf()
         if cdf is None:
-            sampled = self.sample(self._draws_of_each(NUM_DRAWS), seed=0).numpy()
-            pooled = sampled.reshape(-1, *sampled.shape[2:])
-            return np.quantile(pooled, levels, axis=0, method="inverted_cdf").astype(np.float32)
+            return self._sampled_quantiles(levels)
 
         def of_mixture(points: tf.Tensor) -> tf.Tensor:
             return tf.reduce_mean(cdf(points), axis=0)
 
         find = self._whole_quantile if self.are_whole_numbers() else self._real_quantile
-        return np.stack([find(of_mixture, float(level)) for level in levels])
+        found = np.stack([find(of_mixture, float(level)) for level in levels])
+        inner = [0.0 < level < 1.0 for level in levels]
+        # Some distribution functions of TFP overflow.
+        lost = ~np.isfinite(found) & np.reshape(inner, (-1, *[1] * (found.ndim - 1)))
+        return np.where(lost, self._sampled_quantiles(levels), found) if lost.any() else found
 
     def entropy(self) -> tf.Tensor:
         """Entropy of the mixture in nats, `(n, targets)`; `(n, 1)` for targets that are not independent.
@@ -98,8 +103,11 @@ class Marginals:
             points = self.sample(number, seed=0)
         log_density = self._log_density_of_each if one_by_one else self._log_density_of_all
         # One point of each component at a time: S x S densities for each row.
-        by_point = [tf.reduce_mean(-log_density(point[:, None]), axis=0) for point in tf.unstack(points)]
-        return tf.reduce_mean(tf.stack(by_point), axis=0)
+        found = tf.stack([-log_density(point[:, None]) for point in tf.unstack(points)])
+        # Targets that underflow to the end of the support can have an infinite density.
+        finite = tf.math.is_finite(found)
+        total = tf.reduce_sum(tf.where(finite, found, 0.0), axis=(0, 1))
+        return total / tf.reduce_sum(tf.cast(finite, tf.float32), axis=(0, 1))
 
     def are_whole_numbers(self) -> bool:
         """Whether all targets are whole: by the dtype, the support or a sample of them."""
@@ -128,6 +136,11 @@ class Marginals:
         except tf.errors.InvalidArgumentError:
             return True
         return bool(tf.reduce_all(tf.math.is_nan(log_prob) | (log_prob == -np.inf)))
+
+    def _sampled_quantiles(self, levels: Sequence[float]) -> npt.NDArray[np.float32]:
+        sampled = self.sample(self._draws_of_each(NUM_DRAWS), seed=0).numpy()
+        pooled = sampled.reshape(-1, *sampled.shape[2:])
+        return np.quantile(pooled, levels, axis=0, method="inverted_cdf").astype(np.float32)
 
     def _moment(self, name: str) -> tf.Tensor:
         try:
@@ -183,8 +196,11 @@ class Marginals:
         support = self.support()
 
         def to_target(points: tf.Tensor) -> tf.Tensor:
-            return points if support is None else support.forward(points)
+            return points if support is None else support.forward(sign * points)
 
+        # A few of the bijectors of TFP are decreasing.
+        ends = [0.0, 0.0] if support is None else [support.forward(tf.constant(end)) for end in (-1.0, 1.0)]
+        sign = -1.0 if bool(tf.reduce_all(ends[0] > ends[1])) else 1.0
         shape = self._shape_of_rows()
         if level in (0.0, 1.0):
             end = tf.fill(shape, np.float32(-np.inf if level == 0.0 else np.inf))
@@ -192,9 +208,13 @@ class Marginals:
             return np.where(np.isnan(found), end.numpy(), found)
         bracket = self._bracket_of_components(level)
         if bracket is not None:
-            return _bisect(lambda y: cdf(y) < level, *bracket).numpy()
+            return _solve(cdf, level, *bracket).numpy()
         low, high = _widen(lambda z: cdf(to_target(z)) < level, tf.fill(shape, -1.0), tf.fill(shape, 1.0))
-        return to_target(_bisect(lambda z: cdf(to_target(z)) < level, low, high)).numpy()
+        found = to_target(_solve(lambda z: cdf(to_target(z)), level, low, high))
+        # An atom, such as the zeros of a hurdle model, is met exactly and not from above.
+        whole = tf.round(found)
+        is_atom = (tf.abs(found - whole) < 1e-6) & (whole <= found) & (cdf(whole) >= level)
+        return tf.where(is_atom, whole, found).numpy()
 
     def _bracket_of_components(self, level: float) -> tuple[tf.Tensor, tf.Tensor] | None:
         """A quantile of a mixture lies between the least and the largest of its components."""
@@ -231,18 +251,35 @@ class Marginals:
         return values[..., None] if self._has_scalar_events else values
 
 
-def _bisect(is_below: Callable[[tf.Tensor], tf.Tensor], low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
-    # 40 halvings of the bracket are below the resolution of float32.
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2.0
-        below = is_below(middle)
-        low, high = tf.where(below, middle, low), tf.where(below, high, middle)
-    return (low + high) / 2.0
+def _solve(cdf: Callable[[tf.Tensor], tf.Tensor], level: float, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
+    """Where a distribution function passes a level: the Illinois method, with a bisection in each third step.
+
+    Steps end where the level is met to 3e-7, or the bracket is a float32 wide, as around an atom.
+    """
+    height_low, height_high = cdf(low) - level, cdf(high) - level
+    found, met = high, tf.zeros_like(high, tf.bool)
+    last_below = tf.zeros_like(high)
+    for step in range(_MOST_STEPS):
+        point = (low + high) / 2.0
+        if step % 3 < 2:
+            secant = low - height_low * (high - low) / (height_high - height_low)
+            point = tf.where((secant > low) & (secant < high), secant, point)
+        height = cdf(point) - level
+        below = height < 0.0
+        found = tf.where(met, found, tf.where(tf.abs(height) <= _LEVEL_TOLERANCE, point, high))
+        met |= tf.abs(height) <= _LEVEL_TOLERANCE
+        if bool(tf.reduce_all(met | (high - low <= _RESOLUTION * tf.maximum(tf.abs(low), tf.abs(high))))):
+            break
+        # An end that stays twice in a row is taken for half as high, or the other would creep up to it.
+        side = tf.where(below, 1.0, -1.0)
+        again = side == last_below
+        height_high = tf.where(below, tf.where(again, height_high / 2.0, height_high), height)
+        height_low = tf.where(below, height, tf.where(again, height_low / 2.0, height_low))
+        low, high, last_below = tf.where(below, point, low), tf.where(below, high, point), side
+    return found
 
 
-def _widen(
-    is_below: Callable[[tf.Tensor], tf.Tensor], low: tf.Tensor, high: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
+def _widen(is_below: Callable[[tf.Tensor], tf.Tensor], low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """A bracket around 0, doubled until it holds the quantile of every row."""
     for _ in range(_DOUBLINGS):
         too_high = ~is_below(low)
@@ -255,6 +292,11 @@ def _widen(
             break
         high = tf.where(too_low, 2.0 * high, high)
     return low, high
+
+
+def _share(holds: tf.Tensor) -> npt.NDArray[np.float32]:
+    """How often something holds along the first axis."""
+    return tf.reduce_mean(tf.cast(holds, tf.float32), axis=0).numpy()
 
 
 def _log_mean_exp(log_values: tf.Tensor) -> tf.Tensor:

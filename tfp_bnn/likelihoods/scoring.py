@@ -91,14 +91,16 @@ def _probabilities_without(
     rows = samples.shape[1]
     total = pooled.sum(axis=0, dtype=np.float64)
     aleatoric = np.array([_mean_entropy(sample, rows) for sample in pooled])
-    labels = None if y is None else _labels(likelihood, y, outputs.shape[-1])
-    log_probs = None if y is None else _log_probs(likelihood, outputs, weights, y)
+    targets = None
+    if y is not None:
+        targets = _labels(likelihood, y, outputs.shape[-1]), _log_probs(likelihood, outputs, weights, y)
     for draw, sample in enumerate(pooled):
         # Rounding may leave less than nothing where the other draws say 0.
         probabilities = np.maximum(total - sample, 0.0) / (len(pooled) - 1)
         entropy = _mean_entropy(probabilities, rows)
         scores = {"entropy": entropy, "mutual_information": entropy - np.delete(aleatoric, draw).mean()}
-        if log_probs is not None:
+        if targets is not None:
+            labels, log_probs = targets
             scores["accuracy"] = metrics.accuracy(labels, probabilities)
             scores["nll"] = _nll(np.delete(log_probs, draw, axis=0))
             scores["ece"] = metrics.expected_calibration_error(labels, probabilities)

@@ -130,8 +130,8 @@ def calibration_for(likelihood: Likelihood) -> Callable[..., Calibration]:
     """The class of calibrations that a likelihood names. ValueError when it names none."""
     if likelihood.calibrator is None:
         raise ValueError(
-            f"There is no calibration for the likelihood {likelihood!r}: nothing is known of how one number would widen "
-            f"its distribution. Known: {', '.join(CALIBRATIONS)}. Let the likelihood learn its own dispersion "
+            f"There is no calibration for the likelihood {likelihood!r}: it does not say how a number would widen its "
+            f"distribution. Known: {', '.join(CALIBRATIONS)}. Let the likelihood learn its own dispersion "
             "(`add_weights`), or set its `calibrator` to the name of a calibration that fits."
         )
     return CALIBRATIONS[likelihood.calibrator]
