@@ -36,9 +36,9 @@ def calibrate(model: VariationalMixin, x: Any, y: Any, num_samples: int = 50, se
         the data do not determine it, so that it is at the end of its range.
 
     Raises:
-        ValueError: for a likelihood that no calibration is for; for empty data, another shape, NaN or labels out of
-            range; for a bad `num_samples` or `seed`; for raw outputs that have NaN, or
-            take more than 1 GiB.
+        ValueError: For a likelihood that names no calibrator, with the reason; for empty data, another shape, NaN or
+            labels out of range; for a bad `num_samples` or `seed`; for raw outputs that have NaN, or take more than
+            1 GiB.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn

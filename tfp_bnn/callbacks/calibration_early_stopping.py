@@ -24,15 +24,15 @@ class CalibrationEarlyStopping(keras.callbacks.EarlyStopping):
     Args:
         validation_data: Rows to measure, `(x, y)` of arrays, or a `tf.data.Dataset` or `keras.utils.PyDataset` of
             batches.
-        monitor: `"nll"` (nats per example), `"ece"` or `"brier"`, the last two for classification only.
-        patience: Number of epochs without improvement after which training stops. Default: 5.
-        min_delta: Smallest change that counts as an improvement, in the unit of the score. Default: 0.
-        restore_best_weights: Whether to restore the weights of the best epoch at the end. Default: True.
-        num_samples: Number of draws of the weights. Default: 10.
-        max_examples: Maximum number of rows to measure. Default: 1000.
-        seed: Seed of the draws, the same in all epochs. Default: 0.
-        start_from_epoch: First epoch, counted from 0, that may be the best or count against `patience`. Default: 0.
-        verbose: 1 prints when training stops and which weights are restored. Default: 0.
+        monitor: `"nll"` (nats per example), `"ece"` or `"brier"`, the last two for classes and labels only.
+        patience: epochs without improvement after which training stops.
+        min_delta: the least change that counts as an improvement, in the unit of the score.
+        restore_best_weights: whether the model ends with the weights of its best epoch.
+        num_samples: Monte Carlo draws of the weights.
+        max_examples: rows to measure, at most.
+        seed: of the draws; the same in all epochs.
+        start_from_epoch: the first epoch, from 0, that may be the best or count against patience.
+        verbose: 1 to say when training stops and which weights are restored.
 
     Raises:
         ValueError: If the score is unknown or a number out of range; when training begins, if the data do not match the
@@ -85,7 +85,8 @@ class CalibrationEarlyStopping(keras.callbacks.EarlyStopping):
         """Checks model and data, before the first step."""
         super().on_train_begin(logs)
         model = require_bayesian(self.model, type(self).__name__)
-        if self._score != "nll" and model.likelihood.task == "regression":
+        outputs = getattr(model, "outputs", None)
+        if self._score not in model.likelihood.score_names(outputs[0].shape[-1] if outputs else None):
             raise ValueError(
                 f"monitor={self._score!r} is for classification, but the model has the likelihood "
                 f"{model.likelihood!r}. Use monitor='nll'."

@@ -19,7 +19,6 @@ import tensorflow as tf
 from tfp_bnn import metrics
 from tfp_bnn.callbacks.rows import Rows, digest_of
 from tfp_bnn.core.noise import Noise, noise_scope
-from tfp_bnn.likelihoods import Bernoulli
 from tfp_bnn.models.data_checks import check_examples, check_inputs
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.predictive import PosteriorPredictive, for_each_class, score, standard_errors
@@ -48,35 +47,29 @@ class Measurement:
 
     @property
     def has_classes(self) -> bool:
-        """Whether a target is one class of several; False for regression and for multi-label targets."""
-        return self.predictive.likelihood.task == "classification" and not self._has_several_labels
+        """Whether a target is one class of several; not for numbers, nor for several yes-or-no labels at once."""
+        return self.predictive.target_kind == "class"
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether the targets are numbers."""
+        return self.predictive.target_kind == "number"
 
     @cached_property
     def scores(self) -> dict[str, float]:
-        """Scores of `tfp_bnn.predictive.score`; for multi-label targets `nll`, `entropy`, `mutual_information`."""
-        if self.rows.y is None:
-            return score(self.predictive)
-        if self._has_several_labels:
-            nll = float(-self.predictive.log_prob(self.rows.y).mean(dtype=np.float64))
-            return {"nll": nll, **score(self.predictive)}
-        return score(self.predictive, self.targets)
+        """Those of `tfp_bnn.predictive.score`."""
+        return score(self.predictive, self.rows.y)
 
     @cached_property
     def standard_errors(self) -> dict[str, float]:
-        """Monte Carlo standard errors of the scores, by a jackknife over the draws; empty for a single draw."""
-        if self._has_several_labels:
-            return {}
-        return standard_errors(self.predictive, None if self.rows.y is None else self.targets)
+        """The Monte Carlo standard errors of the scores, by a jackknife over the draws; none of a single draw."""
+        return standard_errors(self.predictive, self.rows.y)
 
     @cached_property
     def targets(self) -> npt.NDArray[Any]:
-        """Integer labels `(n,)` for classification (the most probable class of soft labels), else shaped like means."""
-        y = np.asarray(self.rows.y)
-        if self.predictive.likelihood.task == "regression":
-            return y.reshape(self.predictive.mean().shape)
-        if y.ndim == 2:
-            y = y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
-        return np.rint(y).astype(np.int64)
+        """Classes: integers `(n,)`; of soft labels the most probable class. Else in the shape of the means."""
+        y = self.predictive.likelihood.target_array(self.rows.y, self.predictive.num_outputs)
+        return np.rint(y.reshape(-1)).astype(np.int64) if self.has_classes else y
 
     @cached_property
     def probabilities(self) -> npt.NDArray[np.float32]:
@@ -90,18 +83,14 @@ class Measurement:
 
     @cached_property
     def uncertainties(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Uncertainties of each row by name: `predictive_entropy` and `mutual_information`, or `epistemic_std`."""
-        if self.predictive.likelihood.task == "classification":
-            entropy, information = self.predictive.entropy(), self.predictive.epistemic()
-            return {
-                "predictive_entropy": entropy.astype(np.float64),
-                "mutual_information": information.astype(np.float64),
-            }
-        return {"epistemic_std": np.sqrt(self.predictive.epistemic().sum(axis=-1, dtype=np.float64))}
-
-    @property
-    def _has_several_labels(self) -> bool:
-        return isinstance(self.predictive.likelihood, Bernoulli) and self.predictive.mean().shape[-1] > 1
+        """Of each row, higher where less certain: `predictive_entropy` and `mutual_information`, or `epistemic_std`."""
+        if self.has_numbers:
+            return {"epistemic_std": np.sqrt(self.predictive.epistemic().sum(axis=-1, dtype=np.float64))}
+        entropy, information = self.predictive.entropy(), self.predictive.epistemic()
+        return {
+            "predictive_entropy": entropy.astype(np.float64),
+            "mutual_information": information.astype(np.float64),
+        }
 
 
 def measure(model: VariationalMixin, rows: Rows, num_samples: int, seed: int) -> Measurement:

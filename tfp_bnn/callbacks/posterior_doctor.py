@@ -22,7 +22,6 @@ from tfp_bnn.callbacks.measuring import (
 )
 from tfp_bnn.callbacks.rows import Rows, check_count, take_rows
 from tfp_bnn.core.arguments import require_positive
-from tfp_bnn.likelihoods import Bernoulli
 from tfp_bnn.variational.kl import named_layers
 
 # A layer that has learned something exceeds this in a few weights: the lowest pretrained posterior has 0.03.
@@ -204,11 +203,10 @@ class PosteriorDoctor(keras.callbacks.Callback):
         nll, kl, beta = (float(logs.get(name, math.nan)) for name in ("nll", "kl", "beta"))
         model = self.model
         outputs = getattr(model, "outputs", None)
-        if model.likelihood.task != "classification" or not model.num_examples or not outputs:
+        constant = model.likelihood.chance_nll(outputs[0].shape[-1]) if outputs else None
+        if constant is None or not model.num_examples:
             return
         term = beta * kl / model.num_examples
-        classes = outputs[0].shape[-1]
-        constant = classes * math.log(2) if isinstance(model.likelihood, Bernoulli) else math.log(classes)
         if term > _DOMINANCE * nll and nll > _UNFITTED * constant:
             yield (
                 "kl_dominated",

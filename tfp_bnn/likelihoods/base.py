@@ -1,114 +1,349 @@
-"""What a likelihood is."""
+"""What a likelihood is, and what every likelihood gets from its distribution."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.core.registry import Spec, SpecRegistry
+from tfp_bnn.likelihoods import scoring
+from tfp_bnn.likelihoods.marginals import Marginals
+from tfp_bnn.likelihoods.targets import (
+    check_shape,
+    check_support,
+    checked_support,
+    like_outputs,
+    probe_weights,
+)
 
 Weights = Mapping[str, Any]
+TargetKind = Literal["class", "labels", "number"]
+
+# Rows of a mixture that are worked on at once.
+_ROWS_AT_ONCE = 1024
+_MOST_OUTPUTS_PER_TARGET = 8
 
 
 class Likelihood(Spec):
-    """p(y | outputs). Abstract.
+    """p(y | outputs): how a target is distributed, given the raw outputs of a network.
 
-    `outputs` has the shape `(..., batch, channels)`: a leading axis of Monte Carlo samples is welcome.
+    A likelihood of your own defines `distribution`, and `get_config` if its constructor has arguments. Everything else
+    has a default that is made from the distribution. It must be registered before a model can use it::
+
+        @tfp_bnn.likelihoods.LIKELIHOODS.register("poisson")
+        class Poisson(tfp_bnn.likelihoods.Likelihood):
+            def distribution(self, outputs, weights):
+                return tfd.Independent(tfd.Poisson(log_rate=outputs), reinterpreted_batch_ndims=1)
+
+    The targets of this base class are numbers, real or whole; those of `ClassLikelihood` are classes. Uncertainty about
+    numbers is decomposed by the law of total variance, Var[y] = E[Var[y | w]] + Var[E[y | w]]; about classes by the
+    entropy of the prediction. `outputs` has the shape `(..., batch, channels)`: a leading axis of Monte Carlo samples
+    is welcome. In arrays of predictions, targets are on the last axis, also where there is one.
+
+    Attributes:
+        task: `"regression"` for numbers, `"classification"` for classes and labels.
+        calibrator: The name of the calibration that `tfp_bnn.calibrate` fits; None when there is none.
+        output_activation: The Keras activation that makes `mean` of the outputs, such as `"softmax"`, which then is
+            not a part of the network; None when the outputs are taken as they are.
     """
 
-    task: Literal["classification", "regression"]
+    task: Literal["classification", "regression"] = "regression"
+    calibrator: str | None = None
+    output_activation: str | None = None
 
-    def add_weights(self, add_weight: Callable[..., keras.Variable]) -> dict[str, keras.Variable]:
-        """Makes the variables that the likelihood learns, by their role. None by default."""
-        return {}
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        mean = cls.__dict__.get("mean")
+        # Before `mean` was given the weights, it took the outputs alone.
+        if mean is not None and "weights" not in inspect.signature(mean).parameters:
+
+            @functools.wraps(mean)
+            def with_weights(self: Likelihood, outputs: tf.Tensor, weights: Weights | None = None) -> tf.Tensor:
+                return mean(self, outputs)
+
+            cls.mean = with_weights  # type: ignore[method-assign]
+
+    # === What a likelihood defines ===
 
     def distribution(self, outputs: tf.Tensor, weights: Weights) -> tfd.Distribution:
-        """p(y | outputs) with batch shape `(..., batch)`."""
-        raise NotImplementedError
+        """p(y | outputs): batch shape `(..., batch)`, event shape `()` for one target or `(targets,)`.
 
-    def targets(self, y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-        """`y` in the shape and dtype of the distribution's events.
+        Args:
+            outputs: Raw outputs of the network, `(..., batch, channels)`, float32.
+            weights: What the likelihood has learned, by role; see `add_weights`. Each has its own shape, or `(S, 1,
+                *own)` where the members of an ensemble have learned it, to go with outputs `(S, batch, channels)`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define `distribution(outputs, weights)`.")
+
+    def add_weights(self, add_weight: Callable[..., keras.Variable]) -> dict[str, keras.Variable]:
+        """Makes the variables that the likelihood learns, by role; none by default.
+
+        Args:
+            add_weight: Makes a variable of the model: `add_weight(name=..., shape=..., initializer=...)`.
+        """
+        return {}
+
+    def parameters(self, weights: Weights) -> dict[str, np.ndarray]:
+        """What was learned, in natural units, float32; by default the variables themselves."""
+        return {role: np.asarray(weight, np.float32) for role, weight in weights.items()}
+
+    def assign_parameters(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
+        """The inverse of `parameters`."""
+        for role, weight in weights.items():
+            weight.assign(values[role])
+
+    def rescaled(self, scale: float) -> Likelihood:
+        """This likelihood for targets whose standard deviation is about `scale`, before training; itself by default."""
+        return self
+
+    # === Shapes ===
+
+    def num_targets(self, num_outputs: int) -> int:
+        """The number of targets of an example, for a network with `num_outputs` outputs."""
+        return self._probe(num_outputs).event_shape.num_elements() or 1
+
+    def num_outputs_for(self, y: npt.NDArray[Any], num_classes: int | None = None) -> int:
+        """The number of outputs a network needs for targets like these.
+
+        Args:
+            y: Targets of shape `(n,)` or `(n, targets)`.
+            num_classes: For classes, how many there are, where the labels do not tell.
 
         Raises:
-            ValueError: when the shape of `y` does not fit `outputs`, which have no sample axis here.
+            ValueError: When no number up to 8 for each target fits.
         """
-        raise NotImplementedError
+        targets = y.reshape(len(y), -1).shape[1]
+        for number in range(1, _MOST_OUTPUTS_PER_TARGET * targets + 1):
+            try:
+                if self.num_targets(number) == targets:
+                    return number
+            except ValueError:
+                continue
+        raise ValueError(
+            f"No number of outputs up to {_MOST_OUTPUTS_PER_TARGET * targets} fits the likelihood {self!r} and "
+            f"{targets} target(s) for each example. Override `num_outputs_for`."
+        )
+
+    def num_classes(self, num_outputs: int) -> int | None:
+        """The number of names that go with the probabilities, one for each class or label; None for numbers."""
+        return None
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether `mean` gives probabilities, of classes or labels, and not means."""
+        return self.task == "classification"
+
+    def target_kind(self, num_outputs: int | None) -> TargetKind:
+        """What a target is: `"class"`, one of several; `"labels"`, several yes-or-no answers; or `"number"`."""
+        return "class" if self.has_probabilities else "number"
+
+    def check_outputs(self, num_outputs: int) -> None:
+        """Refuses networks whose outputs do not fit.
+
+        Raises:
+            ValueError: When `distribution` cannot take `num_outputs` outputs, or gives one of another batch or event
+                shape; names the likelihood, what it gave and what was expected.
+        """
+        self._probe(num_outputs)
+
+    # === Targets ===
+
+    def targets(self, y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        """`y` in the shape and dtype of the distribution's events, each for its row of `outputs`.
+
+        Args:
+            y: Targets of shape `(batch, targets)`, or `(batch,)` for one target.
+            outputs: Raw outputs of shape `(batch, channels)`.
+
+        Raises:
+            ValueError: When the shape of `y` does not fit.
+        """
+        probe = self._probe(outputs.shape[-1])
+        rows = checked_support(like_outputs(y, probe.event_shape.num_elements() or 1), probe, repr(self))
+        rows = tf.cast(rows, probe.dtype)
+        return rows[:, 0] if probe.event_shape.rank == 0 else rows
+
+    def check_targets(self, y: np.ndarray, num_outputs: int) -> None:
+        """Refuses targets that cannot have come from this likelihood, before the first step.
+
+        Args:
+            y: Targets, an array.
+            num_outputs: Size of the last axis of the outputs.
+
+        Raises:
+            ValueError: For another shape, or values outside of the support as far as it can be told; says what came,
+                what was expected and how to fix it.
+        """
+        probe = self._probe(num_outputs)
+        check_shape(y, probe.event_shape.num_elements() or 1)
+        check_support(y, probe, repr(self))
+
+    def target_array(self, y: Any, num_outputs: int) -> npt.NDArray[Any]:
+        """Targets as metrics take them: numbers and labels `(n, targets)`, classes as integers `(n,)`."""
+        array = np.asarray(y)
+        number = self.num_targets(num_outputs)
+        check_shape(array, number)
+        return array.reshape(len(array), number)
 
     def log_prob(self, y: tf.Tensor, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
         """Log p(y | outputs), in nats, of shape `(batch,)`, float32."""
         outputs = tf.cast(outputs, tf.float32)
-        return self.distribution(outputs, weights).log_prob(self.targets(y, outputs))
+        distribution = self.distribution(outputs, weights)
+        self._check_shapes(distribution, outputs.shape[:-1], outputs.shape[-1])
+        return tf.cast(distribution.log_prob(self.targets(y, outputs)), tf.float32)
 
-    def mean(self, outputs: tf.Tensor) -> tf.Tensor:
-        """What metrics receive: probabilities or means, never logits."""
-        raise NotImplementedError
+    # === One prediction for each draw of the weights ===
 
-    def check_targets(self, y: np.ndarray, num_outputs: int) -> None:
-        """Refuses targets that cannot have come from this likelihood.
+    def mean(self, outputs: tf.Tensor, weights: Weights | None = None) -> tf.Tensor:
+        """What metrics receive: means `(..., batch, targets)` or probabilities `(..., batch, classes)`, float32.
 
         Args:
-            y: the targets, an array.
-            num_outputs: size of the last axis of the outputs.
-
-        Raises:
-            ValueError: says what came, what was expected and how to mend it.
+            outputs: Raw outputs, `(..., batch, channels)`.
+            weights: What the likelihood has learned, by role; None where it learns nothing.
         """
-        raise NotImplementedError
+        return Marginals(self.distribution(tf.cast(outputs, tf.float32), weights or {})).mean()
 
-    def entropy(self, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
-        """Entropy of the predictive, the mixture over the first axis of `outputs`, in nats."""
-        raise NotImplementedError
-
-    def aleatoric(self, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
-        """The part of the uncertainty that knowing the weights would not remove."""
-        raise NotImplementedError
-
-    def epistemic(self, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
-        """The part of the uncertainty that comes from not knowing the weights."""
-        raise NotImplementedError
+    # === The predictive: the equal mixture over the first axis of `outputs`, (S, batch, channels) ===
 
     def quantiles(self, outputs: tf.Tensor, weights: Weights, levels: Sequence[float]) -> np.ndarray:
-        """Quantiles, with the levels along the first axis: of the probabilities over the weight draws by default."""
-        return np.quantile(self.mean(outputs).numpy(), levels, axis=0).astype(np.float32)
+        """Quantiles of the predictive mixture, noise included, `(levels, batch, targets)`, in units of the target.
 
-    def parameters(self, weights: Weights) -> dict[str, np.ndarray]:
-        """What was learned, in natural units, float32; empty when nothing is."""
-        return {}
+        For whole numbers, the smallest whose probability of not being exceeded is at least the level, so intervals
+        cover at least as much as they claim. See `tfp_bnn.likelihoods.marginals` for how they are found. For classes:
+        quantiles of the probabilities over the draws of the weights, `(levels, batch, classes)`.
+        """
+        return self._row_by_row(lambda marginals: marginals.quantiles(levels), outputs, weights, axis=1)
 
-    def assign_parameters(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
-        """The inverse of `parameters`."""
+    def entropy(self, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
+        """Entropy of the predictive mixture, in nats: numbers `(batch, targets)`, classes and labels `(batch,)`.
+
+        For numbers a Monte Carlo estimate; see `Marginals.entropy`.
+        """
+        return Marginals(self.distribution(tf.cast(outputs, tf.float32), weights)).entropy()
+
+    def aleatoric(self, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
+        """The uncertainty that knowing the weights would not remove.
+
+        Numbers: the expected variance, squared units of the target, `(batch, targets)`. Classes and labels: the
+        expected entropy, nats, `(batch,)`.
+        """
+        variance = Marginals(self.distribution(tf.cast(outputs, tf.float32), weights)).variance()
+        return tf.reduce_mean(variance, axis=0)
+
+    def epistemic(self, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
+        """The uncertainty that comes from not knowing the weights.
+
+        Numbers: the variance of the mean over the draws, squared units of the target, `(batch, targets)`. Classes and
+        labels: the mutual information of target and weights, nats, `(batch,)`.
+        """
+        return tf.math.reduce_variance(self.mean(outputs, weights), axis=0)
+
+    def sample(self, outputs: tf.Tensor, weights: Weights, num_draws: int, seed: int) -> np.ndarray:
+        """Targets drawn from the mixture; target k is from the component k modulo S for every row.
+
+        Numbers and labels `(num_draws, batch, targets)`, classes `(num_draws, batch)`. Equal seeds give equal targets.
+        """
+        each = -(-num_draws // outputs.shape[0])
+        distribution = self.distribution(tf.cast(outputs, tf.float32), weights)
+        drawn = Marginals(distribution).sample(each, seed).numpy()
+        return drawn.reshape(-1, *drawn.shape[2:])[:num_draws]
+
+    def levels(self, outputs: tf.Tensor, weights: Weights, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """P(Y < y) and P(Y <= y) under each component, both `(S, batch, targets)`; they differ where y is an atom.
+
+        Raises:
+            ValueError: For classes and labels, which have no order.
+        """
+        marginals = Marginals(self.distribution(tf.cast(outputs, tf.float32), weights))
+        return marginals.levels(self.target_array(y, outputs.shape[-1]))
+
+    # === Scores ===
+
+    def score_names(self, num_outputs: int | None) -> tuple[str, ...]:
+        """The names of `scores`, in their order; of None, as far as they do not depend on the number of outputs."""
+        return scoring.SCORE_NAMES[self.target_kind(num_outputs)]
+
+    def scores(self, predictive: Any, y: Any = None) -> dict[str, float]:
+        """The scores of a `PosteriorPredictive`; without targets, of its uncertainty only. See `predictive.score`."""
+        return scoring.SCORES[self.target_kind(predictive.num_outputs)](self, predictive, y)
+
+    def scores_without_each_draw(self, outputs: np.ndarray, weights: Weights, y: Any = None) -> list[dict[str, float]]:
+        """The scores of the mixture over all components but one, for each of them.
+
+        Args:
+            outputs: Raw outputs of shape `(S, n, channels)`, S >= 2.
+            weights: What the likelihood has learned, and what a calibration added.
+            y: Targets, or None.
+        """
+        return list(scoring.WITHOUT_EACH_DRAW[self.target_kind(outputs.shape[-1])](self, outputs, weights, y))
+
+    def outputs_without(self, outputs: np.ndarray, weights: Weights, draw: int) -> np.ndarray | None:
+        """The raw outputs of all draws but one, where a calibration makes them depend on it; else None."""
+        return None
+
+    def chance_nll(self, num_outputs: int) -> float | None:
+        """The NLL of giving all answers the same probability, in nats; None where there is no such prediction."""
+        return None
+
+    def training_metrics(self, num_outputs: int) -> list[Any]:
+        """Metrics to compile a model with."""
+        return ["mae"]
+
+    # === Internals ===
+
+    def _probe(self, num_outputs: int) -> tfd.Distribution:
+        """The distribution of some outputs of that size, its shapes checked with and without an axis of samples."""
+        with tf.init_scope():
+            weights = probe_weights(self.add_weights)
+            for shape in ((2, 3), (3,)):
+                try:
+                    distribution = self.distribution(tf.ones((*shape, num_outputs)), weights)
+                except (ValueError, TypeError, IndexError, tf.errors.OpError) as error:
+                    raise ValueError(
+                        f"The likelihood {self!r} cannot take outputs of shape {('batch', num_outputs)}: {error} "
+                        "Build the model with another number of outputs, or change `distribution`."
+                    ) from error
+                self._check_shapes(distribution, tf.TensorShape(shape), num_outputs)
+        return distribution
+
+    def _check_shapes(self, distribution: Any, expected: tf.TensorShape, num_outputs: int) -> None:
+        if not isinstance(distribution, tfd.Distribution):
+            raise ValueError(
+                f"`distribution` of the likelihood {self!r} gave a {type(distribution).__name__}. Expected a "
+                "distribution of tensorflow_probability."
+            )
+        found, event = distribution.batch_shape, distribution.event_shape
+        if found.rank != expected.rank or not found.is_compatible_with(expected):
+            raise ValueError(
+                f"The likelihood {self!r} gave a distribution of batch shape {tuple(found)} for outputs of shape "
+                f"{(*expected, num_outputs)}. Expected the batch shape {tuple(expected)}: one distribution for each "
+                "example. For several independent targets wrap it in tfd.Independent(..., "
+                "reinterpreted_batch_ndims=1); for one target take a channel, as in outputs[..., 0]."
+            )
+        if event.rank not in (0, 1) or not event.is_fully_defined():
+            raise ValueError(
+                f"The likelihood {self!r} gave a distribution of event shape {event}. Expected () for one target, or "
+                "(targets,)."
+            )
+
+    def _row_by_row(
+        self, compute: Callable[[Marginals], np.ndarray], outputs: Any, weights: Weights, axis: int
+    ) -> np.ndarray:
+        """What is computed of the marginals, some rows at a time."""
+        outputs = tf.cast(outputs, tf.float32)
+        parts = [
+            compute(Marginals(self.distribution(outputs[:, start : start + _ROWS_AT_ONCE], weights)))
+            for start in range(0, outputs.shape[1], _ROWS_AT_ONCE)
+        ]
+        return np.concatenate(parts, axis=axis)
 
 
 LIKELIHOODS: SpecRegistry[Likelihood] = SpecRegistry("likelihood")
-
-
-class Discrete(Likelihood):
-    """The information-theoretic decomposition, shared by the discrete likelihoods.
-
-    predictive entropy (total) = expected entropy (aleatoric) + mutual information of y and the weights (epistemic)
-
-    References:
-        Houlsby et al. 2011, https://arxiv.org/abs/1112.5745; Depeweg et al. 2018, https://arxiv.org/abs/1710.07283
-    """
-
-    task = "classification"
-
-    def entropy(self, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
-        """Entropy of the averaged probabilities, in nats, of shape `(batch,)`."""
-        return self._entropy(tf.reduce_mean(self.mean(outputs), axis=0))
-
-    def aleatoric(self, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
-        """Expected entropy, in nats, of shape `(batch,)`."""
-        return tf.reduce_mean(self._entropy(self.mean(outputs)), axis=0)
-
-    def epistemic(self, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
-        """Mutual information of the label and the weights, in nats, of shape `(batch,)`."""
-        return tf.maximum(self.entropy(outputs, weights) - self.aleatoric(outputs, weights), 0.0)
-
-    def _entropy(self, probabilities: tf.Tensor) -> tf.Tensor:
-        raise NotImplementedError

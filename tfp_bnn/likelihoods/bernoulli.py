@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_bnn.likelihoods.base import LIKELIHOODS, Discrete, Weights
+from tfp_bnn.likelihoods.base import LIKELIHOODS, TargetKind, Weights
+from tfp_bnn.likelihoods.discrete import Discrete
 from tfp_bnn.likelihoods.targets import check_shape, checked, like_outputs
 
 
@@ -17,19 +23,53 @@ class Bernoulli(Discrete):
     Targets have the shape `(batch,)` for one output, or that of the outputs. Entropies are sums over the outputs.
     """
 
+    calibrator = "temperature"
+    output_activation = "sigmoid"
+
     def distribution(self, outputs: tf.Tensor, weights: Weights) -> tfd.Distribution:
+        """Batch shape `(..., batch)`, event shape `(outputs,)`."""
         return tfd.Independent(tfd.Bernoulli(logits=outputs, dtype=tf.float32), reinterpreted_batch_ndims=1)
 
+    def target_kind(self, num_outputs: int | None) -> TargetKind:
+        """`"class"` for one output, one of two; `"labels"` for several."""
+        return "class" if num_outputs == 1 else "labels"
+
+    def num_classes(self, num_outputs: int) -> int:
+        """Two classes for one output, else one name for each label."""
+        return max(2, num_outputs)
+
+    def num_targets(self, num_outputs: int) -> int:
+        """One label for each output."""
+        return num_outputs
+
+    def num_outputs_for(self, y: npt.NDArray[Any], num_classes: int | None = None) -> int:
+        """One output for each label."""
+        return y.reshape(len(y), -1).shape[1]
+
+    def check_outputs(self, num_outputs: int) -> None:
+        """Every number of outputs fits."""
+
+    def chance_nll(self, num_outputs: int) -> float | None:
+        """log(2) nats for each label."""
+        return num_outputs * math.log(2)
+
+    def training_metrics(self, num_outputs: int) -> list[Any]:
+        """Accuracy; of several labels, the share of labels predicted correctly."""
+        # Keras takes "accuracy" of several columns for that of the largest.
+        return ["accuracy"] if num_outputs == 1 else [keras.metrics.BinaryAccuracy(name="accuracy")]
+
     def targets(self, y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        """Labels of shape `(batch, outputs)`, float32."""
         targets = like_outputs(y, outputs.shape[-1])
         message = "Labels out of range: the likelihood 'bernoulli' expects values in [0, 1], but a batch has others."
         return checked(targets, tf.reduce_all((targets >= 0) & (targets <= 1)), message)
 
-    def mean(self, outputs: tf.Tensor) -> tf.Tensor:
-        """Probabilities of 1, float32."""
+    def mean(self, outputs: tf.Tensor, weights: Weights | None = None) -> tf.Tensor:
+        """Probabilities of 1, `(..., batch, outputs)`, float32."""
         return tf.sigmoid(tf.cast(outputs, tf.float32))
 
     def check_targets(self, y: np.ndarray, num_outputs: int) -> None:
+        """Refuses another shape, and labels outside of [0, 1]."""
         check_shape(y, num_outputs)
         if (y < 0).any() or (y > 1).any():
             raise ValueError(

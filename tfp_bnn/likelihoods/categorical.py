@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_bnn.likelihoods.base import LIKELIHOODS, Discrete, Weights
+from tfp_bnn.likelihoods.base import LIKELIHOODS, Weights
+from tfp_bnn.likelihoods.discrete import ClassLikelihood
 from tfp_bnn.likelihoods.targets import check_rank_is_known, checked
 
 _TOO_FEW_CLASSES = (
@@ -18,19 +19,28 @@ _TOO_FEW_CLASSES = (
 
 
 @LIKELIHOODS.register("categorical")
-class Categorical(Discrete):
+class Categorical(ClassLikelihood):
     """y ~ Categorical(softmax(outputs)), outputs being the logits of at least two classes.
 
     Labels are integers of shape `(batch,)` or `(batch, 1)`, or one-hot (or soft) of shape `(batch, classes)`.
     """
 
+    calibrator = "temperature"
+    output_activation = "softmax"
+
     def distribution(self, outputs: tf.Tensor, weights: Weights) -> tfd.Distribution:
+        """Batch shape `(..., batch)`, event shape `()`."""
         return tfd.Categorical(logits=outputs)
 
+    def check_outputs(self, num_outputs: int) -> None:
+        """Refuses fewer than two outputs."""
+        if num_outputs < 2:
+            raise ValueError(_TOO_FEW_CLASSES.format(num_outputs))
+
     def targets(self, y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        """Labels as rows of probabilities, `(batch, classes)`, float32."""
         classes = outputs.shape[-1]
-        if classes < 2:
-            raise ValueError(_TOO_FEW_CLASSES.format(classes))
+        self.check_outputs(classes)
         check_rank_is_known(y)
         if len(y.shape) == 2 and y.shape[-1] == classes:
             rows = tf.cast(y, tf.float32)
@@ -56,17 +66,18 @@ class Categorical(Discrete):
         return tf.one_hot(checked(labels, in_range & whole, message), classes)
 
     def log_prob(self, y: tf.Tensor, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
+        """Log p(y | outputs), in nats, of shape `(batch,)`; of soft labels the expected one."""
         # The cross-entropy also takes soft labels, and its gradient is one fused kernel.
         outputs = tf.cast(outputs, tf.float32)
         return -tf.nn.softmax_cross_entropy_with_logits(self.targets(y, outputs), outputs)
 
-    def mean(self, outputs: tf.Tensor) -> tf.Tensor:
-        """Class probabilities, float32."""
+    def mean(self, outputs: tf.Tensor, weights: Weights | None = None) -> tf.Tensor:
+        """Class probabilities, `(..., batch, classes)`, float32."""
         return tf.nn.softmax(tf.cast(outputs, tf.float32))
 
     def check_targets(self, y: np.ndarray, num_outputs: int) -> None:
-        if num_outputs < 2:
-            raise ValueError(_TOO_FEW_CLASSES.format(num_outputs))
+        """Refuses labels out of range, and rows that are no probabilities."""
+        self.check_outputs(num_outputs)
         if y.ndim == 2 and y.shape[1] == num_outputs:
             if (y < 0).any() or not np.allclose(y.sum(axis=1), 1.0, atol=1e-3):
                 raise ValueError(
@@ -77,20 +88,10 @@ class Categorical(Discrete):
             return
         if y.ndim > 2 or (y.ndim == 2 and y.shape[1] != 1):
             raise ValueError(self._shape_message(y.shape, num_outputs))
-        wrong = (y < 0) | (y >= num_outputs) | (y != np.floor(y))
-        if wrong.any():
-            row = int(np.argmax(wrong.reshape(-1)))
-            raise ValueError(
-                f"Labels out of range: expected integers from 0 to {num_outputs - 1}, because the model has "
-                f"{num_outputs} outputs, but {int(wrong.sum())} of {wrong.size} labels are not; the first is "
-                f"{y.reshape(-1)[row]} in row {row}. Number the classes from 0, or build the model with more outputs."
-            )
+        self._check_range(y, num_outputs, f"the model has {num_outputs} outputs")
 
     def _shape_message(self, shape: Sequence[int | None], classes: int) -> str:
         return (
             f"Labels of shape {tuple(shape)} do not fit a model with {classes} outputs: expected integers of shape "
             f"(batch,), or one-hot labels of shape (batch, {classes})."
         )
-
-    def _entropy(self, probabilities: tf.Tensor) -> tf.Tensor:
-        return -tf.reduce_sum(tf.math.xlogy(probabilities, probabilities), axis=-1)

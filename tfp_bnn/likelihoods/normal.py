@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -35,7 +35,7 @@ class Normal(Likelihood):
         initial_scale: where a learned scale starts, in units of the target.
     """
 
-    task = "regression"
+    calibrator = "scale"
 
     def __init__(self, scale: float | str = "learned", initial_scale: float = 1.0) -> None:
         if scale not in ("learned", "per_example") and not is_positive(scale):
@@ -51,27 +51,55 @@ class Normal(Likelihood):
         self.initial_scale = float(initial_scale)
 
     def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
         return {"scale": self.scale, "initial_scale": self.initial_scale}
 
     def add_weights(self, add_weight: Callable[..., keras.Variable]) -> dict[str, keras.Variable]:
+        """`log_scale`, where the scale is learned."""
         if self.scale != "learned":
             return {}
         start = keras.initializers.Constant(math.log(self.initial_scale))
         return {"log_scale": add_weight(name="likelihood_log_scale", shape=(), initializer=start)}
 
     def distribution(self, outputs: tf.Tensor, weights: Weights) -> tfd.Distribution:
+        """Batch shape `(..., batch)`, event shape `(targets,)`."""
         return tfd.Independent(tfd.Normal(*self._parameters(outputs, weights)), reinterpreted_batch_ndims=1)
 
-    def targets(self, y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-        return like_outputs(y, self._num_targets(outputs.shape[-1]))
+    def num_targets(self, num_outputs: int) -> int:
+        """One for each output, or for each two with scale='per_example'."""
+        if self.scale != "per_example":
+            return num_outputs
+        if num_outputs % 2:
+            raise ValueError(
+                "The likelihood 'normal' with scale='per_example' needs two outputs for each target, [means, "
+                f"untransformed scales], but the model has {num_outputs}. Build it with an even number of outputs."
+            )
+        return num_outputs // 2
 
-    def mean(self, outputs: tf.Tensor) -> tf.Tensor:
-        """Means in units of the target, float32."""
+    def num_outputs_for(self, y: np.ndarray, num_classes: int | None = None) -> int:
+        """One output for each target, or two with scale='per_example'."""
+        return y.reshape(len(y), -1).shape[1] * (2 if self.scale == "per_example" else 1)
+
+    def check_outputs(self, num_outputs: int) -> None:
+        """Refuses an odd number of outputs with scale='per_example'."""
+        self.num_targets(num_outputs)
+
+    def rescaled(self, scale: float) -> Normal:
+        """A learned scale starts at `scale`; one that is known or per example stays."""
+        return Normal("learned", initial_scale=scale) if self.scale == "learned" else self
+
+    def targets(self, y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        """Targets of shape `(batch, targets)`, float32."""
+        return like_outputs(y, self.num_targets(outputs.shape[-1]))
+
+    def mean(self, outputs: tf.Tensor, weights: Weights | None = None) -> tf.Tensor:
+        """Means in units of the target, `(..., batch, targets)`, float32."""
         outputs = tf.cast(outputs, tf.float32)
-        return outputs[..., : self._num_targets(outputs.shape[-1])]
+        return outputs[..., : self.num_targets(outputs.shape[-1])]
 
     def check_targets(self, y: np.ndarray, num_outputs: int) -> None:
-        check_shape(y, self._num_targets(num_outputs))
+        """Refuses targets of another shape."""
+        check_shape(y, self.num_targets(num_outputs))
 
     def entropy(self, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
         """Entropy of the predictive mixture, in nats, of shape `(batch, targets)`."""
@@ -93,45 +121,29 @@ class Normal(Likelihood):
         """Var[mean] over the weight draws, squared units of the target, of shape `(batch, targets)`."""
         return tf.math.reduce_variance(self.mean(outputs), axis=0)
 
-    def quantiles(self, outputs: tf.Tensor, weights: Weights, levels: Sequence[float]) -> np.ndarray:
-        """Quantiles of the predictive mixture, noise included, in units of the target: `(levels, batch, targets)`."""
-        loc, scale = self._parameters(tf.cast(outputs, tf.float32), weights)
-        components = tfd.Normal(loc, scale)
-        lowest = tf.reduce_min(loc - 10.0 * scale, axis=0)
-        highest = tf.reduce_max(loc + 10.0 * scale, axis=0)
-        found = []
-        for level in levels:
-            if level in (0, 1):
-                found.append(np.full(lowest.shape, -np.inf if level == 0 else np.inf, np.float32))
-                continue
-            low, high = lowest, highest
-            # 40 halvings of the bracket are below the resolution of float32.
-            for _ in range(40):
-                middle = (low + high) / 2
-                below = tf.reduce_mean(components.cdf(middle), axis=0) < level
-                low, high = tf.where(below, middle, low), tf.where(below, high, middle)
-            found.append(((low + high) / 2).numpy())
-        return np.stack(found)
+    def outputs_without(self, outputs: np.ndarray, weights: Weights, draw: int) -> np.ndarray | None:
+        """The outputs of all draws but one; None where no calibration spread them about the mean of all draws."""
+        widening = weights.get("widening")
+        if widening is None:
+            return None
+        targets = self.num_targets(outputs.shape[-1])
+        others = np.delete(outputs, draw, axis=0)
+        means, center = others[..., :targets], outputs[..., :targets].mean(axis=0, dtype=np.float64)
+        # They were spread about a center that would have been another without this draw.
+        shift = (1.0 / widening - 1.0) * (means.mean(axis=0, dtype=np.float64) - center)
+        return np.concatenate([means + shift, others[..., targets:]], axis=-1).astype(np.float32)
 
     def parameters(self, weights: Weights) -> dict[str, np.ndarray]:
+        """The learned `scale`, in units of the target; empty where none is learned."""
         return {"scale": np.exp(np.asarray(weights["log_scale"]))} if weights else {}
 
     def assign_parameters(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
+        """The inverse of `parameters`. ValueError for a scale that is not finite and > 0."""
         if weights:
             scale = float(values["scale"])
             if not is_positive(scale):
                 raise ValueError(f"The learned scale of the likelihood must be finite and > 0, but got {scale}.")
             weights["log_scale"].assign(math.log(scale))
-
-    def _num_targets(self, num_outputs: int) -> int:
-        if self.scale != "per_example":
-            return num_outputs
-        if num_outputs % 2:
-            raise ValueError(
-                "The likelihood 'normal' with scale='per_example' needs two outputs for each target, [means, "
-                f"untransformed scales], but the model has {num_outputs}. Build it with an even number of outputs."
-            )
-        return num_outputs // 2
 
     def _parameters(self, outputs: tf.Tensor, weights: Weights) -> tuple[tf.Tensor, tf.Tensor]:
         loc = self.mean(outputs)

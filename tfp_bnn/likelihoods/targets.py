@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.core.arguments import is_number
+from tfp_bnn.likelihoods.marginals import Marginals
+
+
+class _Support(NamedTuple):
+    """Where the targets of a distribution lie."""
+
+    text: str
+    holds: Callable[[Any, Callable[[Any], Any]], Any]
+    """Takes targets, and a function that rounds them down."""
+
+
+_POSITIVE = _Support("numbers > 0", lambda y, floor: y > 0)
+_UNIT = _Support("numbers between 0 and 1, both excluded", lambda y, floor: (y > 0) & (y < 1))
+_WHOLE = _Support("whole numbers", lambda y, floor: floor(y) == y)
+_COUNTS = _Support("whole numbers >= 0", lambda y, floor: (floor(y) == y) & (y >= 0))
 
 
 def checked(targets: tf.Tensor, condition: tf.Tensor, message: str | tf.Tensor) -> tf.Tensor:
@@ -51,6 +70,52 @@ def targets_message(shape: Sequence[int | None], num_targets: int) -> str:
         f"Targets of shape {tuple(shape)} do not fit a model with {num_targets} target(s): expected the shape (batch, "
         f"{num_targets}){alternative}. Reshape the targets, or build the model with another number of outputs."
     )
+
+
+def check_support(y: np.ndarray, distribution: tfd.Distribution, likelihood: str) -> None:
+    """Refuses arrays of targets that a distribution cannot give, as far as that can be told."""
+    support = _support(distribution)
+    if support is None:
+        return
+    wrong = ~support.holds(np.asarray(y, np.float64), np.floor)
+    if wrong.any():
+        position = int(np.argmax(wrong.reshape(-1)))
+        raise ValueError(
+            f"Targets out of range: the likelihood {likelihood} expects {support.text}, but {int(wrong.sum())} of "
+            f"{wrong.size} targets are not; the first is {y.reshape(-1)[position]} in row "
+            f"{np.unravel_index(position, y.shape)[0]}. Change the targets, or use a likelihood that takes them."
+        )
+
+
+def checked_support(y: tf.Tensor, distribution: tfd.Distribution, likelihood: str) -> tf.Tensor:
+    """The targets, with the check of `check_support` within a step."""
+    with tf.init_scope():
+        support = _support(distribution)
+    if support is None:
+        return y
+    message = f"Targets out of range: the likelihood {likelihood} expects {support.text}, but a batch has others."
+    return checked(y, tf.reduce_all(support.holds(y, tf.floor)), message)
+
+
+def _support(distribution: tfd.Distribution) -> _Support | None:
+    marginals = Marginals(distribution)
+    bijector = marginals.support()
+    if isinstance(bijector, tfb.Softplus | tfb.Exp):
+        return _POSITIVE
+    if isinstance(bijector, tfb.Sigmoid):
+        return _UNIT if bijector.low is None else None
+    if not marginals.are_whole_numbers():
+        return None
+    return _COUNTS if marginals.excludes(-1.0) else _WHOLE
+
+
+def probe_weights(add_weights: Callable[..., Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The initial values of what a likelihood learns, without a variable."""
+
+    def initial_value(name: str = "", shape: Any = (), initializer: Any = "zeros", **kwargs: Any) -> tf.Tensor:
+        return tf.convert_to_tensor(keras.initializers.get(initializer)(shape, dtype="float32"))
+
+    return add_weights(initial_value)
 
 
 def is_positive(value: object) -> bool:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from tfp_bnn.core.arguments import is_number
 from tfp_bnn.core.registry import Spec, SpecRegistry
-from tfp_bnn.likelihoods import Bernoulli, Categorical, Likelihood, Normal
+from tfp_bnn.likelihoods import Likelihood
 
 # A model that needs a number beyond these has another fault.
 LOWEST, HIGHEST = 0.01, 100.0
 
 
 class Calibration(Spec):
-    """Changes the components of a predictive mixture by one number, 1 for no change. Abstract.
+    """Changes the components of a predictive mixture by one number, 1 for no change. Abstract."""
 
-    Attributes:
-        likelihoods: the classes of likelihoods that it is for.
-    """
-
-    likelihoods: ClassVar[tuple[type[Likelihood], ...]]
+    def fits(self, likelihood: Likelihood) -> bool:
+        """Whether it is for a likelihood; by default, whether that names it as its `calibrator`."""
+        return likelihood.calibrator == CALIBRATIONS.name_of(self)
 
     def apply(
         self, outputs: np.ndarray, weights: Mapping[str, Any], likelihood: Likelihood
@@ -61,8 +59,6 @@ class Temperature(Calibration):
         Guo et al. 2017, On Calibration of Modern Neural Networks, https://arxiv.org/abs/1706.04599, for one network
     """
 
-    likelihoods = (Categorical, Bernoulli)
-
     def __init__(self, temperature: float = 1.0) -> None:
         self.temperature = _checked("temperature", "temperature", temperature)
 
@@ -97,8 +93,6 @@ class Scale(Calibration):
         with Deep Learning, https://proceedings.mlr.press/v121/laves20a.html
     """
 
-    likelihoods = (Normal,)
-
     def __init__(self, scale: float = 1.0) -> None:
         self.scale = _checked("scale", "scale", scale)
 
@@ -110,7 +104,7 @@ class Scale(Calibration):
         self, outputs: np.ndarray, weights: Mapping[str, Any], likelihood: Likelihood
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Moves the means of the draws, and leaves to the likelihood to widen its noise."""
-        targets = likelihood.mean(outputs[:1, :1]).shape[-1]
+        targets = likelihood.num_targets(outputs.shape[-1])
         means = outputs[..., :targets]
         center = means.mean(axis=0, dtype=np.float64).astype(np.float32)
         moved = center + np.float32(self.scale) * (means - center)
@@ -122,9 +116,9 @@ def check_fits(calibration: Calibration, likelihood: Likelihood) -> None:
     """Refuses a calibration that is for other likelihoods.
 
     Raises:
-        ValueError: names the calibration, the likelihood and the calibration that would fit.
+        ValueError: Names the calibration, the likelihood and the calibration that would fit.
     """
-    if not isinstance(likelihood, calibration.likelihoods):
+    if not calibration.fits(likelihood):
         expected = CALIBRATIONS.name_of(calibration_for(likelihood)())
         raise ValueError(
             f"The calibration {calibration!r} does not fit the likelihood {likelihood!r}, which is for "
@@ -133,11 +127,14 @@ def check_fits(calibration: Calibration, likelihood: Likelihood) -> None:
 
 
 def calibration_for(likelihood: Likelihood) -> Callable[..., Calibration]:
-    """The class of calibrations that is for a likelihood. ValueError when there is none."""
-    for name in CALIBRATIONS:
-        if isinstance(likelihood, CALIBRATIONS[name].likelihoods):
-            return CALIBRATIONS[name]
-    raise ValueError(f"There is no calibration for the likelihood {likelihood!r}. Known: {', '.join(CALIBRATIONS)}.")
+    """The class of calibrations that a likelihood names. ValueError when it names none."""
+    if likelihood.calibrator is None:
+        raise ValueError(
+            f"There is no calibration for the likelihood {likelihood!r}: it does not say how a number would widen its "
+            f"distribution. Known: {', '.join(CALIBRATIONS)}. Let the likelihood learn its own dispersion "
+            "(`add_weights`), or set its `calibrator` to the name of a calibration that fits."
+        )
+    return CALIBRATIONS[likelihood.calibrator]
 
 
 def _checked(calibration: str, name: str, value: object) -> float:

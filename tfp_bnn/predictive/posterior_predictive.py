@@ -53,6 +53,16 @@ class PosteriorPredictive:
         """S, the number of weight draws."""
         return self._shape[0]
 
+    @property
+    def num_outputs(self) -> int:
+        """The number of raw outputs of the network, the size of their last axis."""
+        return self._shape[-1]
+
+    @property
+    def target_kind(self) -> str:
+        """What a target is: `"class"`, `"labels"` or `"number"`."""
+        return self.likelihood.target_kind(self.num_outputs)
+
     def __len__(self) -> int:
         return self._shape[1]
 
@@ -63,20 +73,23 @@ class PosteriorPredictive:
         Raises:
             ValueError: when the draws did not fit into memory; the message gives their size.
         """
-        return self.likelihood.mean(self._required_outputs("samples")).numpy()
+        return self.likelihood.mean(self._required_outputs("samples"), self._weights).numpy()
 
     def mean(self) -> np.ndarray:
         """Predictive probabilities of shape `(n, classes)`, or predictive means of shape `(n, targets)`."""
         return self._moment("mean")
 
     def entropy(self) -> np.ndarray:
-        """Entropy of the predictive, in nats: `(n,)`, or `(n, targets)` for the normal likelihood."""
+        """Entropy of the predictive, in nats: classes and labels `(n,)`, numbers `(n, targets)`.
+
+        Targets that are not independent given the weights have one joint entropy, `(n, 1)`.
+        """
         return self._moment("entropy")
 
     def aleatoric(self) -> np.ndarray:
         """The uncertainty that knowing the weights would not remove.
 
-        Classification: expected entropy, in nats, `(n,)`. Regression: expected variance, in squared units of the
+        Classes and labels: expected entropy, in nats, `(n,)`. Numbers: expected variance, in squared units of the
         target, `(n, targets)`.
         """
         return self._moment("aleatoric")
@@ -84,7 +97,7 @@ class PosteriorPredictive:
     def epistemic(self) -> np.ndarray:
         """The uncertainty that comes from not knowing the weights.
 
-        Classification: mutual information of label and weights, in nats, `(n,)`. Regression: variance of the mean, in
+        Classes and labels: mutual information of target and weights, in nats, `(n,)`. Numbers: variance of the mean, in
         squared units of the target, `(n, targets)`.
         """
         return self._moment("epistemic")
@@ -92,8 +105,9 @@ class PosteriorPredictive:
     def quantiles(self, levels: float | Sequence[float]) -> np.ndarray:
         """Quantiles, with the levels along the first axis.
 
-        Classification: of the probabilities over the weight draws. Regression: of the predictive distribution of the
-        target, noise included.
+        Numbers: of the predictive distribution of the target, noise included; of whole numbers, the smallest whose
+        probability of not being exceeded is at least the level. Classes and labels: of the probabilities over the
+        weight draws.
 
         Args:
             levels: one or more numbers in [0, 1], for example `[0.05, 0.95]`.
@@ -109,6 +123,70 @@ class PosteriorPredictive:
             raise ValueError(f"The levels of quantiles must lie in [0, 1], but got {levels!r}.")
         found = self.likelihood.quantiles(self._required_outputs("quantiles"), self._weights, list(asked))
         return found[0] if np.ndim(levels) == 0 else found
+
+    def interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+        """The central interval, `(lower, upper)`: the quantiles at (1 - level) / 2 and (1 + level) / 2.
+
+        Args:
+            level: A number in [0, 1]; 0.9 by default.
+
+        Returns:
+            Two arrays of shape `(n, targets)`. An interval of whole numbers covers `level` or more. Classes and labels:
+            of the probabilities over the weight draws, `(n, classes)`.
+
+        Raises:
+            ValueError: For a level outside [0, 1], or when the draws did not fit into memory.
+        """
+        tail = round((1.0 - level) / 2.0, 12)
+        lower, upper = self.quantiles([tail, 1.0 - tail])
+        return lower, upper
+
+    def sample(self, num_draws: int, seed: int = 0) -> np.ndarray:
+        """Targets drawn from the predictive, noise included.
+
+        Draw k is under weight draw k modulo S for all inputs, so each is one function with its noise.
+
+        Args:
+            num_draws: The number of targets for each input.
+            seed: An integer; equal seeds give equal targets.
+
+        Returns:
+            Numbers and labels `(num_draws, n, targets)`; classes, as integers, `(num_draws, n)`.
+
+        Raises:
+            ValueError: For a bad argument, or when the draws did not fit into memory.
+        """
+        _check_at_least_1("num_draws", num_draws)
+        _check_seed(seed)
+        return self.likelihood.sample(self._required_outputs("sample"), self._weights, num_draws, seed)
+
+    def pit(self, y: Any, seed: int = 0) -> np.ndarray:
+        """The probability integral transform of each target, uniform on [0, 1] where the predictive is right.
+
+        P(Y <= y) for real numbers; where y has a probability p, as whole numbers do, P(Y < y) + u p with u uniform on
+        [0, 1]. Values that pile up at both ends show a predictive that is too sure; in the middle, one not sure enough.
+
+        Args:
+            y: Targets of shape `(n, targets)`, or `(n,)` for one target.
+            seed: An integer, for u.
+
+        Returns:
+            float64 of shape `(n, targets)`.
+
+        Raises:
+            ValueError: For classes and labels, which have no order; for targets that do not fit; when the draws did
+                not fit into memory.
+
+        References:
+            Czado, Gneiting & Held 2009, Predictive Model Assessment for Count Data,
+            https://doi.org/10.1111/j.1541-0420.2009.01191.x
+        """
+        _check_seed(seed)
+        targets = self._checked_targets(y)
+        levels = self.likelihood.levels(self._required_outputs("pit"), self._weights, targets)
+        below, at_most = (level.mean(axis=0, dtype=np.float64) for level in levels)
+        u = np.random.default_rng(seed).uniform(size=below.shape)
+        return np.clip(below + u * (at_most - below), 0.0, 1.0)
 
     def distribution(self) -> tfd.Distribution:
         """The predictive as a mixture of S equally likely components, with batch shape `(n,)`.
@@ -131,13 +209,7 @@ class PosteriorPredictive:
         Raises:
             ValueError: for targets of a wrong shape or range, or when the draws did not fit into memory.
         """
-        targets = np.asarray(y)
-        if targets.shape[:1] != (len(self),):
-            raise ValueError(
-                f"The targets have the shape {targets.shape}, but there are {len(self)} predictions. Expected one "
-                "target for each."
-            )
-        self.likelihood.check_targets(targets, self._shape[-1])
+        targets = self._checked_targets(y)
         by_draw = [
             self.likelihood.log_prob(targets, outputs, self._weights) for outputs in self._required_outputs("log_prob")
         ]
@@ -158,6 +230,29 @@ class PosteriorPredictive:
         check_fits(calibration, self.likelihood)
         outputs, weights = calibration.apply(self._required_outputs("calibrated_by"), self._weights, self.likelihood)
         return PosteriorPredictive(self.likelihood, weights, outputs, {}, self._shape)
+
+    def scores_without_each_draw(self, y: Any = None) -> list[dict[str, float]]:
+        """The scores of the mixture over all draws but one, for each draw; see `standard_errors`.
+
+        Args:
+            y: Targets; None for the scores of uncertainty only.
+
+        Raises:
+            ValueError: When the draws did not fit into memory, or the targets do not fit.
+        """
+        targets = None if y is None else self._checked_targets(y)
+        outputs = self._required_outputs("scores_without_each_draw")
+        return self.likelihood.scores_without_each_draw(outputs, self._weights, targets)
+
+    def _checked_targets(self, y: Any) -> np.ndarray:
+        targets = np.asarray(y)
+        if targets.shape[:1] != (len(self),):
+            raise ValueError(
+                f"The targets have the shape {targets.shape}, but there are {len(self)} predictions. Expected one "
+                "target for each."
+            )
+        self.likelihood.check_targets(targets, self._shape[-1])
+        return targets
 
     def _moment(self, name: str) -> np.ndarray:
         if name not in self._moments:
@@ -256,10 +351,20 @@ def _moment(name: str, likelihood: Likelihood, outputs: np.ndarray, weights: Map
     for start in range(0, outputs.shape[1], rows_at_once):
         rows = tf.convert_to_tensor(outputs[:, start : start + rows_at_once])
         if name == "mean":
-            parts.append(tf.reduce_mean(likelihood.mean(rows), axis=0).numpy())
+            parts.append(tf.reduce_mean(likelihood.mean(rows, weights), axis=0).numpy())
         else:
             parts.append(getattr(likelihood, name)(rows, weights).numpy())
     return np.concatenate(parts)
+
+
+def _check_at_least_1(name: str, value: object) -> None:
+    if not is_integer(value) or value < 1:
+        raise ValueError(f"`{name}` must be an integer >= 1, but got {value!r}.")
+
+
+def _check_seed(seed: object) -> None:
+    if not is_integer(seed):
+        raise ValueError(f"`seed` must be an integer, but got {seed!r}.")
 
 
 def _bytes(shape: tuple[int, ...]) -> int:

@@ -12,7 +12,7 @@ from tfp_bnn.core.layer_tree import maker_of
 from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
 from tfp_bnn.transfer.rebuilding import count_calls, graph_ends, is_graph
 
-# The likelihood that takes the logits before a final activation.
+# What takes the logits that an activation at the end makes probabilities of, where nothing else was asked for.
 _LIKELIHOODS = {"softmax": "categorical", "sigmoid": "bernoulli"}
 _WITHOUT_EFFECT = ("linear",)
 # These keep the values, but move them.
@@ -59,7 +59,7 @@ class OutputActivation:
                 "regression."
             )
         found = LIKELIHOODS.get(wanted)
-        if found.task == "classification" and self.likelihood not in (None, LIKELIHOODS.name_of(found)):
+        if None not in (self.activation, found.output_activation) and not self.is_part_of(found):
             raise ValueError(
                 f"The model ends in the {self.activation} of {self.name!r}, which implies likelihood="
                 f"{self.likelihood!r}, but got {found!r}, which takes other logits. Leave `likelihood` out, or remove "
@@ -68,8 +68,8 @@ class OutputActivation:
         return found
 
     def is_part_of(self, likelihood: Likelihood) -> bool:
-        """Whether the likelihood already applies the activation, which must then be removed."""
-        return self.likelihood == LIKELIHOODS.name_of(likelihood)
+        """Whether the likelihood does what the activation does, so that the activation is to be taken off."""
+        return self.activation is not None and self.activation == likelihood.output_activation
 
     def check_removable(self) -> None:
         """Refuses an activation that cannot be removed.

@@ -7,13 +7,12 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from tfp_bnn import layers as bayesian
 from tfp_bnn.core.arguments import require_positive
 from tfp_bnn.core.registry import unknown_name_message
 from tfp_bnn.layers.base import VariationalLayer
-from tfp_bnn.likelihoods import Categorical, Likelihood
+from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.models.data_checks import several_outputs_message
 from tfp_bnn.models.functional import VariationalModel
 from tfp_bnn.models.variational_mixin import VariationalMixin
@@ -167,14 +166,12 @@ def _prior(prior: Any) -> Prior:
 
 def _check_outputs(found: Likelihood, model: keras.Model) -> None:
     channels = model.outputs[0].shape[-1]
-    if isinstance(found, Categorical) and (channels is None or channels < 2):
-        raise ValueError(
-            f"The likelihood 'categorical' needs the logits of at least 2 classes, but the model {model.name!r} has "
-            f"{channels} output. Use likelihood='bernoulli' for one logit, or 'normal' for regression."
-        )
-    if channels is not None:
-        # Checks their number, such as an even one for a mean and a scale of each target.
-        found.mean(tf.zeros((1, channels)))
+    if channels is None:
+        return
+    try:
+        found.check_outputs(channels)
+    except ValueError as error:
+        raise ValueError(f"The likelihood does not fit the outputs of the model {model.name!r}: {error}") from error
 
 
 def _choose(model: keras.Model, names: Sequence[str] | str | None) -> set[int]:

@@ -11,11 +11,9 @@ from tfp_bnn.core.layer_tree import sublayers
 from tfp_bnn.layers import HierarchicalDenseReparameterization, LSTMFlipout, MCDropout
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.stochastic import StochasticLayer
-from tfp_bnn.likelihoods import LIKELIHOODS
 from tfp_bnn.models.functional import VariationalModel, VariationalSequential
 from tfp_bnn.transfer.rebuilding import check_graph, graph_ends, rebuild
 
-_PROBABILITIES = {"categorical": "softmax", "bernoulli": "sigmoid"}
 _OURS = ("seed", "kl_weight")
 
 
@@ -70,11 +68,11 @@ def to_deterministic(model: keras.Model, probabilities: bool = False) -> keras.M
 
 def _activation(model: Any) -> str:
     likelihood = getattr(model, "likelihood", None)
-    activation = None if likelihood is None else _PROBABILITIES.get(LIKELIHOODS.name_of(likelihood))
+    activation = None if likelihood is None else likelihood.output_activation
     if activation is None:
         raise ValueError(
-            f"`probabilities` is for models with the likelihood 'categorical' or 'bernoulli', but {model.name!r} has "
-            f"{likelihood!r}. Leave it out: the outputs are those of the network."
+            f"`probabilities` is for models with the likelihood 'categorical' or 'bernoulli', or one like them, but "
+            f"{model.name!r} has {likelihood!r}. Leave it out: the outputs are those of the network."
         )
     return activation
 

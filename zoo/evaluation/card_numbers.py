@@ -44,10 +44,10 @@ def evaluate(
         calibrated: whether the model's calibration is applied, if it has one.
 
     Returns:
-        Classification: `accuracy`, `nll` (of the predictive, nats), `ece` (15 equal-width bins), `brier`, and the means
-        of `entropy` and `mutual_information` (nats). Regression: `rmse`, `mae` (units of the target), `nll` (nats),
-        `coverage_90` (share of targets in the central 90 % interval), `aleatoric_std`, `epistemic_std` (roots of the
-        mean variances, units of the target).
+        The scores of the model's likelihood; see `tfp_bnn.predictive.score`. Classification: `accuracy`, `nll` (of the
+        predictive, nats), `ece` (15 equal-width bins), `brier`, and the means of `entropy` and `mutual_information`
+        (nats). Regression: `rmse`, `mae` (units of the target), `nll` (nats), `coverage_90` (share of targets in the
+        central 90 % interval), `aleatoric_std`, `epistemic_std` (roots of the mean variances, units of the target).
 
     Raises:
         ValueError: for an unknown model, dataset or split (names the nearest), or a dataset that does not fit the

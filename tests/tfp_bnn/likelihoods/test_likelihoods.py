@@ -1,4 +1,4 @@
-"""Likelihoods against SciPy: densities, means, the decomposition of uncertainty, quantiles, refusals."""
+"""Likelihoods against SciPy: densities, means, refusals."""
 
 from __future__ import annotations
 
@@ -25,13 +25,6 @@ def softplus(x):
     return np.logaddexp(0.0, np.asarray(x, np.float64))
 
 
-@pytest.fixture
-def learned(add_weight):
-    """A normal likelihood whose learned scale is 0.7, and its variables."""
-    likelihood = Normal("learned", initial_scale=0.7)
-    return likelihood, likelihood.add_weights(add_weight)
-
-
 # === All likelihoods ===
 
 
@@ -48,7 +41,7 @@ def test_configs_of_the_normal(scale):
 
 
 def test_there_are_likelihoods():
-    assert {"categorical", "bernoulli", "normal"} <= {*LIKELIHOODS}
+    assert set(LIKELIHOODS) >= {"categorical", "bernoulli", "normal"}
     assert all(issubclass(LIKELIHOODS[name], Likelihood) for name in LIKELIHOODS)
     assert [_snake_case(LIKELIHOODS[name].__name__) for name in LIKELIHOODS] == list(LIKELIHOODS)
     assert {LIKELIHOODS[name].task for name in LIKELIHOODS} == {"classification", "regression"}
@@ -241,130 +234,6 @@ def test_all_is_computed_in_float32(likelihood, dtype):
     for part in (likelihood.entropy, likelihood.aleatoric, likelihood.epistemic):
         assert part(outputs, {}).dtype == tf.float32
     assert likelihood.quantiles(outputs, {}, [0.1, 0.9]).dtype == np.float32
-
-
-# === The decomposition of uncertainty ===
-
-
-def test_the_decomposition_of_the_categorical():
-    logits = random_outputs(20, NUM_EXAMPLES, 4)
-    p = scipy.special.softmax(logits.astype(np.float64), axis=-1)
-    total, expected = scipy.stats.entropy(p.mean(axis=0), axis=-1), scipy.stats.entropy(p, axis=-1).mean(axis=0)
-    mutual_information = scipy.stats.entropy(p, p.mean(axis=0)[None], axis=-1).mean(axis=0)
-    assert_decomposition(Categorical(), logits, total, expected, mutual_information)
-
-
-@pytest.mark.parametrize("num_outputs", [1, 3])
-def test_the_decomposition_of_the_bernoulli(num_outputs):
-    logits = random_outputs(20, NUM_EXAMPLES, num_outputs)
-    p = scipy.special.expit(logits.astype(np.float64))
-    total = scipy.stats.bernoulli.entropy(p.mean(axis=0)).sum(axis=-1)
-    expected = scipy.stats.bernoulli.entropy(p).mean(axis=0).sum(axis=-1)
-    assert_decomposition(Bernoulli(), logits, total, expected, total - expected)
-
-
-def assert_decomposition(likelihood, outputs, total, aleatoric, epistemic):
-    np.testing.assert_allclose(likelihood.entropy(outputs, {}), total, rtol=1e-5)
-    np.testing.assert_allclose(likelihood.aleatoric(outputs, {}), aleatoric, rtol=1e-5)
-    np.testing.assert_allclose(likelihood.epistemic(outputs, {}), epistemic, rtol=1e-4, atol=1e-6)
-    sum_of_parts = likelihood.aleatoric(outputs, {}) + likelihood.epistemic(outputs, {})
-    np.testing.assert_allclose(likelihood.entropy(outputs, {}), sum_of_parts, rtol=1e-5)
-    assert (likelihood.epistemic(outputs, {}).numpy() >= 0.0).all()
-
-
-@pytest.mark.parametrize("likelihood", [Categorical(), Bernoulli()], ids=repr)
-def test_one_draw_has_no_epistemic_part(likelihood):
-    outputs = random_outputs(1, NUM_EXAMPLES, 4)
-    np.testing.assert_array_equal(likelihood.epistemic(outputs, {}), 0.0)
-
-
-def normal_components(scale, num_draws=12, num_targets=2):
-    """Outputs of a normal likelihood, with means and scales of the components of its predictive mixture."""
-    loc = random_outputs(num_draws, NUM_EXAMPLES, num_targets, scale=1.5)
-    # The scale of an example varies by a factor of about 2 between the draws.
-    untransformed = random_outputs(num_draws, NUM_EXAMPLES, num_targets, seed=1, scale=0.3)
-    if scale == "per_example":
-        return np.concatenate([loc, untransformed], axis=-1), loc, softplus(untransformed) + 1e-6
-    return loc, loc, np.full(loc.shape, scale)
-
-
-NORMAL_SCALES = pytest.mark.parametrize("scale", [0.5, 2.0, "per_example"])
-
-
-@NORMAL_SCALES
-def test_the_law_of_total_variance(scale):
-    outputs, loc, sigma = normal_components(scale)
-    likelihood = Normal(scale)
-    aleatoric, epistemic = likelihood.aleatoric(outputs, {}), likelihood.epistemic(outputs, {})
-    assert aleatoric.shape == epistemic.shape == loc.shape[1:]
-    np.testing.assert_allclose(aleatoric, (sigma**2).mean(axis=0), rtol=1e-5)
-    np.testing.assert_allclose(epistemic, loc.var(axis=0), rtol=1e-4)
-    second_moment = (loc.astype(np.float64) ** 2 + sigma**2).mean(axis=0)
-    np.testing.assert_allclose(aleatoric + epistemic, second_moment - loc.mean(axis=0) ** 2, rtol=1e-4)
-
-
-def test_the_aleatoric_part_of_a_learned_scale(learned):
-    likelihood, weights = learned
-    aleatoric = likelihood.aleatoric(random_outputs(5, NUM_EXAMPLES, 2), weights)
-    np.testing.assert_allclose(aleatoric, np.full((NUM_EXAMPLES, 2), 0.49), rtol=1e-5)
-
-
-@NORMAL_SCALES
-def test_the_entropy_of_the_normal_mixture_equals_an_integral(scale):
-    outputs, loc, sigma = normal_components(scale)
-    entropy = Normal(scale).entropy(outputs, {}).numpy()
-    assert entropy.shape == loc.shape[1:]
-    for index in np.ndindex(entropy.shape):
-        mixture = scipy.stats.norm(loc[:, *index].astype(np.float64), sigma[:, *index])
-
-        def integrand(y, mixture=mixture):
-            density = mixture.pdf(y).mean()
-            return -scipy.special.xlogy(density, density)
-
-        low, high = (mixture.mean() - 9 * mixture.std()).min(), (mixture.mean() + 9 * mixture.std()).max()
-        expected, _ = scipy.integrate.quad(integrand, low, high, limit=200, points=np.sort(mixture.mean()))
-        # 16 Gauss-Hermite nodes: exact to float32 where the components overlap, to a few thousandths where they do not.
-        np.testing.assert_allclose(entropy[index], expected, atol=5e-3)
-
-
-def test_the_entropy_of_one_normal_is_exact(learned):
-    likelihood, weights = learned
-    entropy = likelihood.entropy(random_outputs(1, NUM_EXAMPLES, 2), weights)
-    np.testing.assert_allclose(entropy, np.full((NUM_EXAMPLES, 2), scipy.stats.norm(0.0, 0.7).entropy()), rtol=1e-5)
-
-
-# === Quantiles ===
-
-
-LEVELS = [0.001, 0.05, 0.5, 0.95, 0.999]
-
-
-@NORMAL_SCALES
-def test_quantiles_are_roots_of_the_distribution_function(scale):
-    outputs, loc, sigma = normal_components(scale)
-    quantiles = Normal(scale).quantiles(outputs, {}, LEVELS)
-    assert quantiles.shape == (len(LEVELS), *loc.shape[1:])
-    assert (np.diff(quantiles, axis=0) > 0.0).all()
-    for position, level in enumerate(LEVELS):
-        for index in np.ndindex(loc.shape[1:]):
-            mixture = scipy.stats.norm(loc[:, *index].astype(np.float64), sigma[:, *index])
-            root = scipy.optimize.brentq(lambda y, m=mixture, level=level: m.cdf(y).mean() - level, -100.0, 100.0)
-            np.testing.assert_allclose(quantiles[position, *index], root, rtol=1e-3, atol=2e-4)
-
-
-def test_quantiles_of_one_normal(learned):
-    likelihood, weights = learned
-    outputs = random_outputs(1, NUM_EXAMPLES, 2)
-    expected = scipy.stats.norm(outputs[0], 0.7).ppf(0.9)
-    np.testing.assert_allclose(likelihood.quantiles(outputs, weights, [0.9])[0], expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("likelihood", [Categorical(), Bernoulli()], ids=repr)
-def test_quantiles_of_discrete_likelihoods_are_those_of_the_probabilities(likelihood):
-    outputs = random_outputs(50, NUM_EXAMPLES, 3)
-    quantiles = likelihood.quantiles(tf.constant(outputs), {}, LEVELS)
-    assert quantiles.shape == (len(LEVELS), NUM_EXAMPLES, 3)
-    np.testing.assert_allclose(quantiles, np.quantile(likelihood.mean(outputs), LEVELS, axis=0), rtol=1e-5)
 
 
 # === Targets that do not fit ===

@@ -199,9 +199,11 @@ class BayesianTensorBoard(keras.callbacks.Callback):
 
 def _check_class_names(model: VariationalMixin, names: Sequence[str] | None) -> None:
     outputs = getattr(model, "outputs", None)
-    if names is None or not outputs or model.likelihood.task != "classification":
+    if names is None or not outputs:
         return
-    classes = max(2, outputs[0].shape[-1])
+    classes = model.likelihood.num_classes(outputs[0].shape[-1])
+    if classes is None:
+        return
     if len(names) != classes or len(set(names)) != classes:
         raise ValueError(f"`class_names` must hold {classes} different names, one for each class, but got {names}.")
 

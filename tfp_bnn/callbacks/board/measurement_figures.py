@@ -60,7 +60,7 @@ def measurement_figures(
                 return for_each_class(model.posterior_predictive(points, num_samples=num_samples, seed=seed).samples)
 
             found["decision_surface"] = partial(figures.decision_surface, predict, x, labels, names)
-    elif inside.predictive.likelihood.task == "regression":
+    elif inside.has_numbers:
         found["regression_predictions"] = partial(_regression_predictions, inside)
         found["quantile_calibration"] = partial(_quantile_calibration, inside)
     name, values = next(iter(inside.uncertainties.items()))

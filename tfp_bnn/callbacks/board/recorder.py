@@ -16,7 +16,7 @@ from tfp_bnn.callbacks.board.dashboard import dashboard
 from tfp_bnn.callbacks.board.event_log import EventLog, EventLogError
 from tfp_bnn.callbacks.board.measurement_figures import measurement_figures
 from tfp_bnn.callbacks.board.run_description import hyperparameters, model_page
-from tfp_bnn.callbacks.board.tags import MARGINS, ROOT, SCORE_TAGS, safe_names, tag_table
+from tfp_bnn.callbacks.board.tags import MARGINS, ROOT, safe_names, score_tags, tag_table
 from tfp_bnn.callbacks.measuring import (
     KlTerms,
     Measurement,
@@ -118,7 +118,7 @@ class Recorder:
     def write_layout(self, run: str, step: int) -> None:
         """Writes the layout of the custom-scalars dashboard."""
         layout = dashboard(
-            classification=self._model.likelihood.task == "classification",
+            classification=self._model.likelihood.has_probabilities,
             out_of_distribution="ood_data" in self._rows,
             learned_scales=bool(learned_prior_scales(self._model)),
             inferred_scales=any(name.startswith("prior/") for name in self._kl_terms()),
@@ -163,9 +163,9 @@ class Recorder:
         """Writes the scores of the rows under Monte Carlo prediction, with their margins."""
         inside, outside = self._measured()
         if inside is not None:
-            log, errors = self.open(run), inside.standard_errors
+            log, errors, tags = self.open(run), inside.standard_errors, score_tags(inside.scores)
             for name, value in inside.scores.items():
-                tag = SCORE_TAGS[name]
+                tag = tags[name]
                 log.scalar(tag, value, step)
                 if name in errors:
                     spread = _NUM_STANDARD_ERRORS * errors[name]
@@ -173,8 +173,8 @@ class Recorder:
                     log.scalar(f"{MARGINS}/{tag}/upper", value + spread, step)
         if outside is not None:
             log = self.open(run)
-            for name, value in outside.scores.items():
-                log.scalar(f"out_of_distribution/{SCORE_TAGS[name].rpartition('/')[2]}", value, step)
+            for name, tag in score_tags(outside.scores).items():
+                log.scalar(f"out_of_distribution/{tag.rpartition('/')[2]}", outside.scores[name], step)
             if inside is not None:
                 for name, value in out_of_distribution_aurocs(inside, outside).items():
                     log.scalar(f"out_of_distribution/auroc/{name}", value, step)

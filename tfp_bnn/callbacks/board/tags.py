@@ -46,6 +46,7 @@ TAGS = (
     Tag("predictive/nll", VALIDATION, "negative log-likelihood of the predictive, nats per example"),
     Tag("predictive/rmse", VALIDATION, "root mean squared error of the predictive mean, unit of the target"),
     Tag("predictive/mae", VALIDATION, "mean absolute error of the predictive mean, unit of the target"),
+    Tag("predictive/<name>", VALIDATION, "any other score of a likelihood of your own"),
     Tag("calibration/ece", VALIDATION, "expected calibration error, 15 bins of equal width"),
     Tag("calibration/brier", VALIDATION, "Brier score, 0 to 2"),
     Tag("calibration/coverage_90", VALIDATION, "share of targets in the central 90 % interval"),
@@ -78,7 +79,7 @@ TAGS = (
 )
 
 # Where the scores of `tfp_bnn.predictive.score` are found.
-SCORE_TAGS = {
+_SCORE_TAGS = {
     "accuracy": "predictive/accuracy",
     "nll": "predictive/nll",
     "rmse": "predictive/rmse",
@@ -91,6 +92,12 @@ SCORE_TAGS = {
     "aleatoric_std": "uncertainty/aleatoric_std",
     "epistemic_std": "uncertainty/epistemic_std",
 }
+
+
+def score_tags(names: Iterable[str]) -> Mapping[str, str]:
+    """The tag of each score; those that a likelihood of the user adds are `predictive/<name>`."""
+    parts = safe_names(names)
+    return {name: _SCORE_TAGS.get(name, f"predictive/{part}") for name, part in parts.items()}
 
 
 def tag_table() -> str:

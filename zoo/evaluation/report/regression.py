@@ -63,8 +63,9 @@ def columns(measured: Measured) -> list[tuple[str, Sequence[Any]]]:
             "std": np.sqrt(predictive.aleatoric() + predictive.epistemic()),
             "aleatoric_std": np.sqrt(predictive.aleatoric()),
             "epistemic_std": np.sqrt(predictive.epistemic()),
-            "entropy": predictive.entropy(),
         }
+        if predictive.entropy().shape == targets.shape:
+            of_target["entropy"] = predictive.entropy()
         suffix = "" if targets.shape[1] == 1 else f"_{index}"
         found += [(f"{name}{suffix}", values[:, index]) for name, values in of_target.items()]
     return found

@@ -12,6 +12,9 @@ from zoo.evaluation.report.drawing import image
 from zoo.evaluation.report.measured import Measured
 from zoo.evaluation.report.page import Section, Table
 
+# Unit and meaning of a score that a likelihood of the user adds.
+_UNKNOWN_SCORE = ("", "score of the likelihood")
+
 
 def lead(measured: Measured) -> str:
     """What was measured, in one sentence."""
@@ -33,7 +36,10 @@ def scores(task: Any, measured: Measured, further: Mapping[str, float | None]) -
         "Monte Carlo samples": f"{measured.num_samples}, seed {measured.seed}",
         "calibration": measured.calibration,
     }
-    rows = [[name, _number(value), *task.SCORES[name]] for name, value in {**measured.scores, **further}.items()]
+    rows = [
+        [name, _number(value), *task.SCORES.get(name, _UNKNOWN_SCORE)]
+        for name, value in {**measured.scores, **further}.items()
+    ]
     return Section(
         "Metrics",
         tables=[

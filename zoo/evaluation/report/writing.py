@@ -32,7 +32,8 @@ from zoo.evaluation.report.page import Section, page
 from zoo.hub.manifest import MAX_JSON_BYTES, parse_json, to_json
 
 SCHEMA_VERSION = 1
-_TASKS: Mapping[str, Any] = {"classification": classification, "regression": regression}
+# By the kind of target; a dataset has one label for each example.
+_CONTENTS: Mapping[str, Any] = {"class": classification, "number": regression}
 _PACKAGES = ("tfp_bnn", "tensorflow", "keras", "tensorflow_probability", "numpy", "matplotlib")
 
 
@@ -148,7 +149,7 @@ def _foreign_files(folder: Path) -> list[str] | None:
 
 
 def _write_files(folder: Path, measured: Measured, command: str) -> None:
-    task: Any = _TASKS[measured.data.task]
+    task: Any = _CONTENTS[measured.predictive.target_kind]
     further = {key: _or_none(value) for key, value in task.further_scores(measured).items()}
     outside = sections.out_of_distribution(task, measured)
     versions = _versions()

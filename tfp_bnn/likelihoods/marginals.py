@@ -1,0 +1,310 @@
+"""The equal mixture over weight draws of any distribution: its quantiles, levels, draws and entropy, target by target.
+
+Where the distribution has a `cdf`, quantiles are roots of the distribution function of the mixture, and exact to
+float32. Where it has none, they are those of `NUM_DRAWS` targets sampled with a fixed seed: a level is
+then off by 0.008 at most, in 19 of 20 cases by less than half of that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from tensorflow_probability import distributions as tfd
+
+# Targets sampled from a mixture, over all of its components, where there is no closed form.
+NUM_DRAWS = 4000
+# Points at which the log-density of a mixture is averaged for its entropy.
+_ENTROPY_DRAWS = 1000
+# Draws that tell whether the targets are whole numbers.
+_TRIAL_DRAWS = 32
+_MOST_STEPS = 90
+_LEVEL_TOLERANCE = 3e-7
+# The relative distance of two float32 numbers, and the smallest that is not taken for 0.
+_RESOLUTION = 1.2e-7
+_TINY = 1.2e-38
+_DOUBLINGS = 120
+_GOLDEN_RATIO = (math.sqrt(5.0) - 1.0) / 2.0
+
+
+class Marginals:
+    """The targets of a distribution one by one, with the targets along the last axis of every array.
+
+    Args:
+        distribution: A distribution with batch shape `(S, n)`, or any other where only `mean` and `variance` are asked
+            for, and event shape `()` or `(targets,)`. Targets are one by one where its event shape is `()` or it is a
+            `tfd.Independent`; of other joint distributions, quantiles are sampled and the entropy is joint.
+    """
+
+    def __init__(self, distribution: tfd.Distribution) -> None:
+        self._whole = distribution
+        self._has_scalar_events = distribution.event_shape.rank == 0
+        each = distribution
+        while isinstance(each, tfd.Independent):
+            each = each.distribution
+        self._each: Any = each if each.event_shape.rank == 0 else None
+
+    def mean(self) -> tf.Tensor:
+        """Means of shape `(..., targets)`, float32; of sampled targets where there is no closed form."""
+        return self._moment("mean")
+
+    def variance(self) -> tf.Tensor:
+        """Variances of shape `(..., targets)`, float32; of sampled targets where there is no closed form."""
+        return self._moment("variance")
+
+    def sample(self, number: int, seed: int) -> tf.Tensor:
+        """Targets of shape `(number, ..., targets)`, float32; equal seeds give equal targets."""
+        return self._with_targets(tf.cast(self._whole.sample(number, seed=_stateless(seed)), tf.float32))
+
+    def levels(self, y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """P(Y < y) and P(Y <= y) under each component, both of shape `(S, n, targets)`.
+
+        Args:
+            y: Targets of shape `(n, targets)`.
+        """
+        points = tf.cast(y, tf.float32)
+        cdf = self._cdf()
+        if cdf is None:
+            sampled = self.sample(self._draws_of_each(NUM_DRAWS), seed=0)
+            return _share(sampled < points), _share(sampled <= points)
+        step = 1.0 if self.are_whole_numbers() else tf.maximum(_RESOLUTION * tf.abs(points), _TINY)
+        return cdf(points - step).numpy(), cdf(points).numpy()
+
+    def quantiles(self, levels: Sequence[float]) -> npt.NDArray[np.float32]:
+        """The smallest targets that the mixture does not exceed with a given probability, `(levels, n, targets)`."""
+        cdf = self._cdf()
+        if cdf is None:
+            return self._sampled_quantiles(levels)
+
+        def of_mixture(points: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_mean(cdf(points), axis=0)
+
+        find = self._whole_quantile if self.are_whole_numbers() else self._real_quantile
+        found = np.stack([find(of_mixture, float(level)) for level in levels])
+        inner = [0.0 < level < 1.0 for level in levels]
+        # Some distribution functions of TFP overflow.
+        lost = ~np.isfinite(found) & np.reshape(inner, (-1, *[1] * (found.ndim - 1)))
+        return np.where(lost, self._sampled_quantiles(levels), found) if lost.any() else found
+
+    def entropy(self) -> tf.Tensor:
+        """Entropy of the mixture in nats, `(n, targets)`; `(n, 1)` for targets that are not independent.
+
+        The mean of -log p at 1,000 points: quantiles of the components at levels spread evenly, where they have a
+        `quantile`, else sampled with a fixed seed. Standard error of the latter: the standard deviation of log p / 32.
+        """
+        number = self._draws_of_each(_ENTROPY_DRAWS)
+        one_by_one = self._each is not None
+        points = self._spread_points(number) if one_by_one else None
+        if points is None:
+            points = self.sample(number, seed=0)
+        log_density = self._log_density_of_each if one_by_one else self._log_density_of_all
+        # One point of each component at a time: S x S densities for each row.
+        found = tf.stack([-log_density(point[:, None]) for point in tf.unstack(points)])
+        # Targets that underflow to the end of the support can have an infinite density.
+        finite = tf.math.is_finite(found)
+        total = tf.reduce_sum(tf.where(finite, found, 0.0), axis=(0, 1))
+        return total / tf.reduce_sum(tf.cast(finite, tf.float32), axis=(0, 1))
+
+    def are_whole_numbers(self) -> bool:
+        """Whether all targets are whole: by the dtype, the support or a sample of them."""
+        if self._whole.dtype.is_integer:
+            return True
+        if self.support() is not None:
+            return False
+        sampled = self.sample(_TRIAL_DRAWS, seed=0)
+        return bool(tf.reduce_all(sampled == tf.floor(sampled)))
+
+    def support(self) -> Any:
+        """The bijector from all real numbers to the support of a target; None where TFP does not name one."""
+        if self._each is None:
+            return None
+        try:
+            return self._each.experimental_default_event_space_bijector()
+        except NotImplementedError:
+            return None
+
+    def excludes(self, value: float) -> bool:
+        """Whether a target can be told to have probability 0 for every distribution."""
+        if self._each is None:
+            return False
+        try:
+            log_prob = self._each.log_prob(tf.constant(value, self._each.dtype))
+        except tf.errors.InvalidArgumentError:
+            return True
+        return bool(tf.reduce_all(tf.math.is_nan(log_prob) | (log_prob == -np.inf)))
+
+    def _sampled_quantiles(self, levels: Sequence[float]) -> npt.NDArray[np.float32]:
+        sampled = self.sample(self._draws_of_each(NUM_DRAWS), seed=0).numpy()
+        pooled = sampled.reshape(-1, *sampled.shape[2:])
+        return np.quantile(pooled, levels, axis=0, method="inverted_cdf").astype(np.float32)
+
+    def _moment(self, name: str) -> tf.Tensor:
+        try:
+            found = getattr(self._whole, name)()
+        except NotImplementedError:
+            sampled = self.sample(NUM_DRAWS, seed=0)
+            return tf.reduce_mean(sampled, 0) if name == "mean" else tf.math.reduce_variance(sampled, 0)
+        found = self._with_targets(tf.cast(found, tf.float32))
+        # Parameters that do not depend on the example may have been left without their batch axes.
+        return tf.broadcast_to(found, tf.concat([self._whole.batch_shape_tensor(), tf.shape(found)[-1:]], axis=0))
+
+    def _log_density_of_each(self, points: tf.Tensor) -> tf.Tensor:
+        return _log_mean_exp(self._call("log_prob", points))
+
+    def _log_density_of_all(self, points: tf.Tensor) -> tf.Tensor:
+        return _log_mean_exp(self._whole.log_prob(tf.cast(points, self._whole.dtype)))[..., None]
+
+    def _spread_points(self, number: int) -> tf.Tensor | None:
+        """Quantiles of each component at levels that are spread evenly over all components."""
+        components = self._whole.batch_shape[0]
+        shifts = np.arange(1, components + 1) * _GOLDEN_RATIO % 1.0 if components > 1 else np.array([0.5])
+        levels = (np.arange(number)[:, None] + shifts) / number
+        try:
+            found = self._call("quantile", tf.cast(levels[:, :, None, None], tf.float32))
+        except NotImplementedError:
+            return None
+        return found if bool(tf.reduce_all(tf.math.is_finite(found))) else None
+
+    def _cdf(self) -> Callable[[tf.Tensor], tf.Tensor] | None:
+        """The distribution functions of the components; None where there is no closed form."""
+        if self._each is None:
+            return None
+        try:
+            self._call("cdf", self._call("sample", None))
+        except NotImplementedError:
+            return None
+
+        def cdf(points: tf.Tensor) -> tf.Tensor:
+            found = tf.cast(self._call("cdf", points), tf.float32)
+            # Left of their support some distributions of TFP give NaN rather than 0.
+            return tf.where(tf.math.is_nan(found), tf.zeros_like(found), found)
+
+        return cdf
+
+    def _call(self, method: str, points: tf.Tensor | None) -> tf.Tensor:
+        if points is None:
+            return self._with_targets(self._each.sample(seed=_stateless(0)))
+        if method != "quantile" or self._each.dtype.is_floating:
+            points = tf.cast(points, self._each.dtype)
+        return self._with_targets(getattr(self._each, method)(points[..., 0] if self._has_scalar_events else points))
+
+    def _real_quantile(self, cdf: Callable[[tf.Tensor], tf.Tensor], level: float) -> npt.NDArray[np.float32]:
+        support = self.support()
+
+        def to_target(points: tf.Tensor) -> tf.Tensor:
+            return points if support is None else support.forward(sign * points)
+
+        # A few of the bijectors of TFP are decreasing.
+        ends = [0.0, 0.0] if support is None else [support.forward(tf.constant(end)) for end in (-1.0, 1.0)]
+        sign = -1.0 if bool(tf.reduce_all(ends[0] > ends[1])) else 1.0
+        shape = self._shape_of_rows()
+        if level in (0.0, 1.0):
+            end = tf.fill(shape, np.float32(-np.inf if level == 0.0 else np.inf))
+            found = to_target(end).numpy()
+            return np.where(np.isnan(found), end.numpy(), found)
+        bracket = self._bracket_of_components(level)
+        if bracket is not None:
+            return _solve(cdf, level, *bracket).numpy()
+        low, high = _widen(lambda z: cdf(to_target(z)) < level, tf.fill(shape, -1.0), tf.fill(shape, 1.0))
+        found = to_target(_solve(lambda z: cdf(to_target(z)), level, low, high))
+        # An atom, such as the zeros of a hurdle model, is met exactly and not from above.
+        whole = tf.round(found)
+        is_atom = (tf.abs(found - whole) < 1e-6) & (whole <= found) & (cdf(whole) >= level)
+        return tf.where(is_atom, whole, found).numpy()
+
+    def _bracket_of_components(self, level: float) -> tuple[tf.Tensor, tf.Tensor] | None:
+        """A quantile of a mixture lies between the least and the largest of its components."""
+        try:
+            found = self._call("quantile", tf.fill([1, 1, 1], np.float32(level)))
+        except NotImplementedError:
+            return None
+        low, high = tf.reduce_min(found, axis=0), tf.reduce_max(found, axis=0)
+        return (low, high) if bool(tf.reduce_all(tf.math.is_finite(low) & tf.math.is_finite(high))) else None
+
+    def _whole_quantile(self, cdf: Callable[[tf.Tensor], tf.Tensor], level: float) -> npt.NDArray[np.float32]:
+        shape = self._shape_of_rows()
+        if level == 1.0:
+            return np.full(shape, np.inf, np.float32)
+        # The smallest number of positive probability, for level 0.
+        level = max(level, float(np.finfo(np.float32).tiny))
+        low, high = _widen(lambda y: cdf(y) < level, tf.fill(shape, -1.0), tf.fill(shape, 1.0))
+        while bool(tf.reduce_any(high - low > 1.0)):
+            middle = tf.floor((low + high) / 2.0)
+            if bool(tf.reduce_all((middle == low) | (middle == high))):
+                break
+            below = cdf(middle) < level
+            low, high = tf.where(below, middle, low), tf.where(below, high, middle)
+        return high.numpy()
+
+    def _shape_of_rows(self) -> list[int]:
+        targets = 1 if self._has_scalar_events else self._whole.event_shape[0]
+        return [*self._whole.batch_shape[1:], targets]
+
+    def _draws_of_each(self, number: int) -> int:
+        return -(-number // self._whole.batch_shape[0])
+
+    def _with_targets(self, values: tf.Tensor) -> tf.Tensor:
+        return values[..., None] if self._has_scalar_events else values
+
+
+def _solve(cdf: Callable[[tf.Tensor], tf.Tensor], level: float, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
+    """Where a distribution function passes a level: the Illinois method, with a bisection in each third step.
+
+    Steps end where the level is met to 3e-7, or the bracket is a float32 wide, as around an atom.
+    """
+    height_low, height_high = cdf(low) - level, cdf(high) - level
+    found, met = high, tf.zeros_like(high, tf.bool)
+    last_below = tf.zeros_like(high)
+    for step in range(_MOST_STEPS):
+        point = (low + high) / 2.0
+        if step % 3 < 2:
+            secant = low - height_low * (high - low) / (height_high - height_low)
+            point = tf.where((secant > low) & (secant < high), secant, point)
+        height = cdf(point) - level
+        below = height < 0.0
+        found = tf.where(met, found, tf.where(tf.abs(height) <= _LEVEL_TOLERANCE, point, high))
+        met |= tf.abs(height) <= _LEVEL_TOLERANCE
+        if bool(tf.reduce_all(met | (high - low <= _RESOLUTION * tf.maximum(tf.abs(low), tf.abs(high))))):
+            break
+        # An end that stays twice in a row is taken for half as high, or the other would creep up to it.
+        side = tf.where(below, 1.0, -1.0)
+        again = side == last_below
+        height_high = tf.where(below, tf.where(again, height_high / 2.0, height_high), height)
+        height_low = tf.where(below, height, tf.where(again, height_low / 2.0, height_low))
+        low, high, last_below = tf.where(below, point, low), tf.where(below, high, point), side
+    return found
+
+
+def _widen(is_below: Callable[[tf.Tensor], tf.Tensor], low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """A bracket around 0, doubled until it holds the quantile of every row."""
+    for _ in range(_DOUBLINGS):
+        too_high = ~is_below(low)
+        if not bool(tf.reduce_any(too_high)):
+            break
+        low = tf.where(too_high, 2.0 * low, low)
+    for _ in range(_DOUBLINGS):
+        too_low = is_below(high)
+        if not bool(tf.reduce_any(too_low)):
+            break
+        high = tf.where(too_low, 2.0 * high, high)
+    return low, high
+
+
+def _share(holds: tf.Tensor) -> npt.NDArray[np.float32]:
+    """How often something holds along the first axis."""
+    return tf.reduce_mean(tf.cast(holds, tf.float32), axis=0).numpy()
+
+
+def _log_mean_exp(log_values: tf.Tensor) -> tf.Tensor:
+    """Over the components, which are on the axis after the points: `(points, S, ...)` -> `(points, ...)`."""
+    number = tf.cast(tf.shape(log_values)[1], tf.float32)
+    return tf.reduce_logsumexp(tf.cast(log_values, tf.float32), axis=1) - tf.math.log(number)
+
+
+def _stateless(seed: int) -> tf.Tensor:
+    """A stateless seed of TFP: the two halves of a 64-bit integer."""
+    return tf.constant([(seed >> 32) & 0x7FFFFFFF, seed & 0x7FFFFFFF], tf.int32)

@@ -1,0 +1,166 @@
+"""The default scores of a predictive by the kind of its targets, and those without one of its draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import entr, logsumexp
+
+from tfp_bnn import metrics
+
+_OF_PROBABILITIES = ("accuracy", "nll", "ece", "brier", "entropy", "mutual_information")
+# By the kind of target.
+SCORE_NAMES = {
+    "class": _OF_PROBABILITIES,
+    "labels": _OF_PROBABILITIES,
+    "number": ("rmse", "mae", "nll", "coverage_90", "aleatoric_std", "epistemic_std"),
+}
+
+
+def for_each_class(probabilities: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Probabilities of shape `(..., classes)`; of one logit, those of class 0 and class 1."""
+    if probabilities.shape[-1] > 1:
+        return probabilities
+    return np.concatenate([1.0 - probabilities, probabilities], axis=-1)
+
+
+def _each_label(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """`(..., n, labels)` -> `(..., n * labels, 1)`: every label is a question with two answers."""
+    return values.reshape(*values.shape[:-2], -1, 1)
+
+
+def _score_classes(likelihood: Any, predictive: Any, y: Any) -> dict[str, float]:
+    return _score_probabilities(likelihood, predictive, y, predictive.mean)
+
+
+def _score_labels(likelihood: Any, predictive: Any, y: Any) -> dict[str, float]:
+    return _score_probabilities(likelihood, predictive, y, lambda: _each_label(predictive.mean()))
+
+
+def _score_probabilities(likelihood: Any, predictive: Any, y: Any, probabilities_of: Any) -> dict[str, float]:
+    uncertainty = {
+        "entropy": float(predictive.entropy().mean(dtype=np.float64)),
+        "mutual_information": float(predictive.epistemic().mean(dtype=np.float64)),
+    }
+    if y is None:
+        return uncertainty
+    labels = _labels(likelihood, y, predictive.num_outputs)
+    probabilities = for_each_class(probabilities_of())
+    return {
+        "accuracy": metrics.accuracy(labels, probabilities),
+        "nll": float(-predictive.log_prob(y).mean(dtype=np.float64)),
+        "ece": metrics.expected_calibration_error(labels, probabilities),
+        "brier": metrics.brier_score(labels, probabilities),
+        **uncertainty,
+    }
+
+
+def _score_numbers(likelihood: Any, predictive: Any, y: Any) -> dict[str, float]:
+    epistemic_std = float(np.sqrt(predictive.epistemic().mean(dtype=np.float64)))
+    if y is None:
+        return {"epistemic_std": epistemic_std}
+    targets = likelihood.target_array(y, predictive.num_outputs)
+    lower, upper = predictive.quantiles([0.05, 0.95])
+    return {
+        "rmse": metrics.rmse(targets, predictive.mean()),
+        "mae": metrics.mae(targets, predictive.mean()),
+        "nll": float(-predictive.log_prob(y).mean(dtype=np.float64)),
+        "coverage_90": metrics.interval_coverage(targets, lower, upper),
+        "aleatoric_std": float(np.sqrt(predictive.aleatoric().mean(dtype=np.float64))),
+        "epistemic_std": epistemic_std,
+    }
+
+
+def _classes_without(likelihood: Any, outputs: Any, weights: Any, y: Any) -> Iterator[dict[str, float]]:
+    samples = likelihood.mean(outputs, weights).numpy()
+    return _probabilities_without(likelihood, outputs, weights, y, samples, for_each_class(samples))
+
+
+def _labels_without(likelihood: Any, outputs: Any, weights: Any, y: Any) -> Iterator[dict[str, float]]:
+    samples = likelihood.mean(outputs, weights).numpy()
+    return _probabilities_without(likelihood, outputs, weights, y, samples, for_each_class(_each_label(samples)))
+
+
+def _probabilities_without(
+    likelihood: Any, outputs: Any, weights: Any, y: Any, samples: npt.NDArray[Any], pooled: npt.NDArray[Any]
+) -> Iterator[dict[str, float]]:
+    """Scores without each draw; `pooled` has two classes for each label of `samples`."""
+    rows = samples.shape[1]
+    total = pooled.sum(axis=0, dtype=np.float64)
+    aleatoric = np.array([_mean_entropy(sample, rows) for sample in pooled])
+    targets = None
+    if y is not None:
+        targets = _labels(likelihood, y, outputs.shape[-1]), _log_probs(likelihood, outputs, weights, y)
+    for draw, sample in enumerate(pooled):
+        # Rounding may leave less than nothing where the other draws say 0.
+        probabilities = np.maximum(total - sample, 0.0) / (len(pooled) - 1)
+        entropy = _mean_entropy(probabilities, rows)
+        scores = {"entropy": entropy, "mutual_information": entropy - np.delete(aleatoric, draw).mean()}
+        if targets is not None:
+            labels, log_probs = targets
+            scores["accuracy"] = metrics.accuracy(labels, probabilities)
+            scores["nll"] = _nll(np.delete(log_probs, draw, axis=0))
+            scores["ece"] = metrics.expected_calibration_error(labels, probabilities)
+            scores["brier"] = metrics.brier_score(labels, probabilities)
+        yield scores
+
+
+def _numbers_without(likelihood: Any, outputs: Any, weights: Any, y: Any) -> Iterator[dict[str, float]]:
+    targets = None if y is None else likelihood.target_array(y, outputs.shape[-1])
+    of_all = None
+    for draw in range(len(outputs)):
+        others = likelihood.outputs_without(outputs, weights, draw)
+        if others is not None:
+            parts = _parts_of_numbers(likelihood, others, weights, y)
+        else:
+            of_all = _parts_of_numbers(likelihood, outputs, weights, y) if of_all is None else of_all
+            parts = {name: np.delete(values, draw, axis=0) for name, values in of_all.items()}
+        means = parts["mean"]
+        scores = {"epistemic_std": float(np.sqrt(means.var(axis=0).mean()))}
+        if targets is not None:
+            mean = means.mean(axis=0)
+            below, at_most = parts["below"].mean(axis=0), parts["at_most"].mean(axis=0)
+            scores["rmse"] = metrics.rmse(targets, mean)
+            scores["mae"] = metrics.mae(targets, mean)
+            scores["nll"] = _nll(parts["log_prob"])
+            # A target lies in the central interval where the distribution function of the mixture says so.
+            scores["coverage_90"] = float(np.mean((at_most >= 0.05) & (below < 0.95)))
+            scores["aleatoric_std"] = float(np.sqrt(parts["variance"].mean()))
+        yield scores
+
+
+def _parts_of_numbers(likelihood: Any, outputs: Any, weights: Any, y: Any) -> dict[str, npt.NDArray[np.float64]]:
+    """What each draw says, with the draws on the first axis, float64."""
+    parts = {"mean": likelihood.mean(outputs, weights)}
+    if y is not None:
+        parts["below"], parts["at_most"] = likelihood.levels(outputs, weights, y)
+        parts["log_prob"] = _log_probs(likelihood, outputs, weights, y)
+        # Of one draw alone, the aleatoric variance is its own.
+        parts["variance"] = np.stack([likelihood.aleatoric(draw[None], weights) for draw in outputs])
+    return {name: np.asarray(values, np.float64) for name, values in parts.items()}
+
+
+def _log_probs(likelihood: Any, outputs: Any, weights: Any, y: Any) -> npt.NDArray[np.float64]:
+    """Log p(y | outputs) under each draw, `(S, n)`."""
+    return np.stack([np.asarray(likelihood.log_prob(y, draw, weights), np.float64) for draw in outputs])
+
+
+def _nll(log_probs: npt.NDArray[np.float64]) -> float:
+    return float(np.log(len(log_probs)) - logsumexp(log_probs, axis=0).mean())
+
+
+def _mean_entropy(probabilities: npt.NDArray[Any], rows: int) -> float:
+    return float(entr(probabilities.astype(np.float64)).sum() / rows)
+
+
+def _labels(likelihood: Any, y: Any, num_outputs: int) -> npt.NDArray[np.int64]:
+    """Integers `(n,)`, or `(n * labels,)` of several labels for each example."""
+    return np.rint(likelihood.target_array(y, num_outputs).reshape(-1)).astype(np.int64)
+
+
+# By the kind of target.
+SCORES = {"class": _score_classes, "labels": _score_labels, "number": _score_numbers}
+WITHOUT_EACH_DRAW = {"class": _classes_without, "labels": _labels_without, "number": _numbers_without}
