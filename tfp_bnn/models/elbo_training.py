@@ -167,4 +167,5 @@ class ElboTraining:
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Updates the metrics with probabilities or means."""
-        return super().compute_metrics(x, y, self.likelihood.mean(y_pred), sample_weight)  # type: ignore[misc]
+        means = self.likelihood.mean(y_pred, self.likelihood_weights)
+        return super().compute_metrics(x, y, means, sample_weight)  # type: ignore[misc]

@@ -189,43 +189,6 @@ class VariationalMixin(ElboTraining):
         self._bind_shared_priors()
         return outputs
 
-    def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
-    ) -> tf.Tensor:
-        """The loss in nats per example, nll + beta * kl / N + regularizers; beta is 1 unless training."""
-        check_one_tensor(y_pred)
-        if y is None:
-            raise ValueError(
-                "Targets are missing: a Bayesian model is trained and judged on pairs. Pass `y`, or a dataset of "
-                "(x, y)."
-            )
-        with tf.control_dependencies([*assert_finite(x, "inputs"), *assert_finite(y, "targets")]):
-            log_prob = self.likelihood.log_prob(y, y_pred, self.likelihood_weights)
-        if sample_weight is not None:
-            log_prob *= tf.cast(tf.reshape(sample_weight, tf.shape(log_prob)), log_prob.dtype)
-        nll = -mean_over_rows(log_prob)
-        kl = self.kl()
-        beta = tf.constant(1.0)
-        if training:
-            beta = self.beta_schedule(self.optimizer.iterations)  # type: ignore[attr-defined]
-            self._beta.assign(beta)
-        kl_per_example = kl / tf.convert_to_tensor(self._num_examples)
-        values = {"nll": nll, "kl": kl, "elbo": -(nll + kl_per_example), "beta": beta}
-        for name, value in values.items():
-            self._trackers[name].update_state(value, sample_weight=tf.shape(log_prob)[0])
-        regularizers = [tf.cast(tf.reduce_sum(loss), tf.float32) for loss in self.losses]  # type: ignore[attr-defined]
-        if training:
-            loss = training_loss(nll, beta * kl_per_example, kl, regularizers, [log_prob])
-        else:
-            loss = tf.add_n([nll, kl_per_example, *regularizers])
-        # The gradients of the replicas of a distribution strategy are summed.
-        return loss / tf.distribute.get_strategy().num_replicas_in_sync
-
-    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """Updates the metrics with probabilities or means."""
-        means = self.likelihood.mean(y_pred, self.likelihood_weights)
-        return super().compute_metrics(x, y, means, sample_weight)  # type: ignore[misc]
-
     # === Prediction ===
 
     def posterior_predictive(
