@@ -72,6 +72,11 @@ class MCDropout(StochasticLayer):
         self.supports_masking = True
         self.built = True
 
+    @property
+    def is_random(self) -> bool:
+        """Whether anything is dropped at all."""
+        return self.rate > 0
+
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """The inputs with a fraction of them dropped, and the others scaled up by 1 / (1 - rate).
 

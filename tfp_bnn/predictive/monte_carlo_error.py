@@ -35,7 +35,8 @@ def standard_errors(
         calibration: that the predictions have gone through, if any.
 
     Returns:
-        Standard errors by the name of the metric, in its unit. Empty for S = 1: one draw does not show its spread.
+        Standard errors by the name of the metric, in its unit. Empty for S = 1, because one draw does not show its
+        spread, and where the draws are all there are: an ensemble has no Monte Carlo error.
 
     Raises:
         ValueError: when the draws did not fit into memory.
@@ -45,7 +46,7 @@ def standard_errors(
         https://doi.org/10.1214/aos/1176345462
     """
     num_samples = predictive.num_samples
-    if num_samples == 1:
+    if num_samples == 1 or predictive.exhaustive:
         return {}
     if predictive.likelihood.task == "classification":
         without = list(_classification(predictive, y))
