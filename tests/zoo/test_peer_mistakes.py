@@ -11,8 +11,8 @@ import pytest
 
 import zoo
 from tfp_bnn.models.weight_record import count_weights
-from zoo.hub.cards import read_artifact
 from zoo.hub.manifest import bundled_models
+from zoo.hub.reading import read_artifact
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(bundled_models())

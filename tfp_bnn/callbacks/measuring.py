@@ -202,7 +202,7 @@ def learned_prior_scales(model: VariationalMixin) -> dict[str, float]:
     scales = {}
     for name, layer in named_layers(model).items():
         for weight in layer.variational_weights.values():
-            learned = weight.parameters().get("prior_scale")
+            learned = weight.prior_parameters().get("scale")
             if learned is not None and np.ndim(learned) == 0:
                 scales[f"{name}/{weight.name}"] = float(learned)
     for name, shared in model.shared_priors.items():

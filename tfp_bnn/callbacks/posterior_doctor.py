@@ -262,5 +262,5 @@ def _prior_scale(layer: Any) -> float:
         except NotImplementedError:
             scale = np.asarray(math.nan)
         fixed = getattr(weight.prior_spec, "scale", math.nan)
-        scales.append(np.ravel(np.where(np.isfinite(scale), scale, weight.parameters().get("prior_scale", fixed))))
+        scales.append(np.ravel(np.where(np.isfinite(scale), scale, weight.prior_parameters().get("scale", fixed))))
     return float(np.median(np.concatenate(scales)))

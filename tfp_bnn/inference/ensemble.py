@@ -18,10 +18,10 @@ class Ensemble(PredictiveModel):
 
         p(y | x) = 1/M sum_k p(y | x, member k)
 
-    Draw k is member k at its posterior mean; with `draws_per_member=R` the members are variational, or have dropout,
-    and draws k, k + M, k + 2 M, ... are R draws of member k. The draws are finite in number and all used, so an ensemble
-    has no Monte Carlo error. What a likelihood has learned, such as the noise of a regression, stays with each member.
-    The calibrations of members are not used; the ensemble has one of its own.
+    Draw k is member k at its posterior mean. With `draws_per_member=R` the members are variational, or have dropout,
+    and draws k, k + M, k + 2 M, ... are R draws of member k. There are finitely many draws, so a predictive over all
+    of them has no Monte Carlo error. What a likelihood has learned, such as the noise of a regression, stays with each
+    member. The calibrations of members are not used; the ensemble has one of its own.
 
     Args:
         members: Built models with the same input shape, output shape and likelihood.

@@ -33,7 +33,5 @@ def way_of(model: PredictiveModel) -> str:
 def dropout_layers(model: VariationalMixin) -> list[str]:
     """The names of the layers without distributions over weights that stay random in prediction."""
     return [
-        layer.name
-        for layer in model.stochastic_layers
-        if layer.is_random and not isinstance(layer, VariationalLayer)
+        layer.name for layer in model.stochastic_layers if layer.is_random and not isinstance(layer, VariationalLayer)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 
@@ -131,13 +132,23 @@ class VariationalWeight:
             return None
         return self.prior_spec.hyper_kl(self._prior_weights, self._noise_of_scale(noise))
 
+    @property
+    def size(self) -> int:
+        """The number of weights in the tensor, however many parameters its distribution has."""
+        return math.prod(self.shape)
+
+    def posterior_parameters(self) -> dict[str, np.ndarray]:
+        """The parameters of the posterior in natural units, float32: `loc`, `scale` and so on, by name."""
+        return self.posterior_spec.parameters(self._posterior_weights)
+
+    def prior_parameters(self) -> dict[str, np.ndarray]:
+        """The learned parameters of a prior that is the weight's own, in natural units, float32; else none."""
+        return {} if self._shared else self.prior_spec.parameters(self._prior_weights)
+
     def parameters(self) -> dict[str, np.ndarray]:
         """Posterior and learned prior in natural units: `loc`, `scale`, `prior_scale`; float32."""
-        prior = {} if self._shared else self.prior_spec.parameters(self._prior_weights)
-        return {
-            **self.posterior_spec.parameters(self._posterior_weights),
-            **{f"prior_{key}": value for key, value in prior.items()},
-        }
+        prior = {f"prior_{key}": value for key, value in self.prior_parameters().items()}
+        return {**self.posterior_parameters(), **prior}
 
     def assign_parameters(self, values: Mapping[str, np.ndarray]) -> None:
         """The inverse of `parameters`.
@@ -145,9 +156,21 @@ class VariationalWeight:
         Raises:
             ValueError: when a scale is not positive and finite, or a value is missing; nothing is changed then.
         """
-        before = {role: np.asarray(variable).copy() for role, variable in self._posterior_weights.items()}
-        self.posterior_spec.assign_parameters(self._posterior_weights, values)
         prior = {key.removeprefix("prior_"): value for key, value in values.items() if key.startswith("prior_")}
+        self.assign({key: value for key, value in values.items() if not key.startswith("prior_")}, prior)
+
+    def assign(self, posterior: Mapping[str, np.ndarray], prior: Mapping[str, np.ndarray]) -> None:
+        """Sets the parameters of the posterior and those of a prior that is the weight's own.
+
+        Args:
+            posterior: Values as `posterior_parameters` gives them.
+            prior: Values as `prior_parameters` gives them; without effect for a shared prior.
+
+        Raises:
+            ValueError: If a value is missing, has another shape or is out of range; nothing is changed then.
+        """
+        before = {role: np.asarray(variable).copy() for role, variable in self._posterior_weights.items()}
+        self.posterior_spec.assign_parameters(self._posterior_weights, posterior)
         try:
             if not self._shared:
                 self.prior_spec.assign_parameters(self._prior_weights, prior)

@@ -121,7 +121,9 @@ class PredictiveModel:
         draws = self.plug_in_draws()
         self._check_inputs(x)
         with invalid_arguments_as_value_errors():
-            return PosteriorPredictive.from_draws(draws, x, self.likelihood, draws.num_draws or 1, batch_size=batch_size)
+            return PosteriorPredictive.from_draws(
+                draws, x, self.likelihood, draws.num_draws or 1, batch_size=batch_size
+            )
 
     def _check_inputs(self, x: Any) -> None:
         """Refuses inputs that the model does not take, with a ValueError."""

@@ -80,7 +80,7 @@ def _prior(weight: VariationalWeight) -> str:
     name = PRIORS.name_of(spec)
     if spec.shared is not None:
         return f"{name}, shared as {spec.shared!r}"
-    learned = weight.parameters().get("prior_scale")
+    learned = weight.prior_parameters().get("scale")
     if learned is None or np.ndim(learned):
         return name
     return f"{name}, {'learned' if spec.hyperprior is None else 'inferred'} scale {float(learned):.3g}"

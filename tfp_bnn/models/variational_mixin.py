@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import math
-import warnings
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -15,27 +13,24 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import is_integer
-from tfp_bnn.core.checks import assert_finite, invalid_arguments_as_value_errors
 from tfp_bnn.core.layer_tree import sublayers
 from tfp_bnn.core.noise import Noise, NoiseStreams, NoNoise, in_noise_scope, noise_scope, number_of
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.stochastic import StochasticLayer
 from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
-from tfp_bnn.models.data_checks import check_examples, check_inputs, check_one_tensor, count_examples, is_arrays
-from tfp_bnn.models.fit_callbacks import tell_direction, with_row_check
+from tfp_bnn.models.data_checks import check_examples, check_inputs, check_one_tensor
+from tfp_bnn.models.elbo_training import ElboTraining
 from tfp_bnn.models.predictive_model import PredictiveModel, checked_seed
-from tfp_bnn.models.preparation import check_setup, forget_calibration, renew_step, set_num_examples
 from tfp_bnn.models.saving import SEED_GENERATORS, load_seed_generators, save_seed_generators
 from tfp_bnn.models.summary import print_bayesian_summary
 from tfp_bnn.predictive.calibrators import Calibration
 from tfp_bnn.predictive.drawing import PlugInDraws, SeededDraws
 from tfp_bnn.priors.shared_scales import SharedPrior, bind_shared_priors
-from tfp_bnn.variational.elbo import mean_over_rows, training_loss
 from tfp_bnn.variational.kl import kl_by_layer
 from tfp_bnn.variational.schedules import SCHEDULES, Schedule
 
 
-class VariationalMixin(PredictiveModel):
+class VariationalMixin(PredictiveModel, ElboTraining):
     """Trains a Keras model of Bayesian layers on the ELBO. Mixed in before `keras.Model` when subclassing it.
 
         loss = nll + beta * kl / N + regularizers of the user
@@ -164,106 +159,7 @@ class VariationalMixin(PredictiveModel):
         """
         return kl_by_layer(self, self._shared_priors, lambda: self._noise_streams.next(training=False))
 
-    # === Training and evaluation ===
-
-    def fit(
-        self, x: Any = None, y: Any = None, *args: Any, num_examples: int | None = None, **kwargs: Any
-    ) -> keras.callbacks.History:
-        """As `keras.Model.fit`; finds N first and checks arrays before the first step.
-
-        A calibration was fitted to the posterior as it was: it is set to None, with a warning.
-
-        Args:
-            x: as in Keras.
-            y: as in Keras.
-            *args: as in Keras.
-            num_examples: N, where it cannot be counted: for generators and for pipelines with a filter or a repetition.
-            **kwargs: as in Keras.
-
-        Returns:
-            As in Keras; the history has `loss`, `nll`, `kl`, `elbo` and `beta` beside the metrics.
-
-        Raises:
-            ValueError: when N is not known; for empty data, another input shape, NaN, labels out of range; when the
-                model was compiled with a loss, has several outputs or a layer with `kl_weight`.
-        """
-        arguments = inspect.signature(keras.Model.fit).bind(self, x, y, *args, **kwargs).arguments
-        check_setup(self)
-        if is_arrays(x):
-            self._check_examples(x, y)
-        validation_data = arguments.get("validation_data")
-        if isinstance(validation_data, list | tuple) and is_arrays(validation_data[0]):
-            self._check_examples(*[*validation_data, None][:2])
-        # As in Keras, given validation data put the split out of force.
-        split = arguments.get("validation_split") or 0.0 if validation_data is None else 0.0
-        counted = count_examples(x, split)
-        set_num_examples(self, counted, num_examples)
-        callbacks = arguments.get("callbacks")
-        tell_direction(callbacks)
-        if not is_arrays(x) and arguments.get("steps_per_epoch") is None:
-            arguments["callbacks"] = with_row_check(callbacks)
-        del arguments["self"]
-        forget_calibration(self)
-        renew_step(self, "train", x, y)
-        with invalid_arguments_as_value_errors():
-            return super().fit(**arguments)  # type: ignore[misc]
-
-    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.evaluate`: `loss`, `nll`, `kl`, `elbo`, `beta` (1) and the metrics.
-
-        One weight draw serves each batch. N is that of the last training; a model that never had one reports `elbo`
-        and `loss` as NaN, with a warning.
-
-        Raises:
-            ValueError: for empty data, another input shape, NaN or labels out of range; when the model was compiled
-                with a loss, or has a layer with `kl_weight`.
-        """
-        check_setup(self)
-        if is_arrays(x):
-            self._check_examples(x, y)
-        renew_step(self, "test", x, y)
-        if self.num_examples is None:
-            warnings.warn(
-                "The model was never fitted, so that N, the number of training examples, is not known: `elbo` and "
-                "`loss` are NaN. Set `model.num_examples`.",
-                stacklevel=2,
-            )
-        with invalid_arguments_as_value_errors():
-            return super().evaluate(x, y, *args, **kwargs)  # type: ignore[misc]
-
-    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.train_on_batch`. N must have been set: `model.num_examples = ...`.
-
-        Raises:
-            ValueError: when N is not known, or for bad data, as in `fit`.
-        """
-        check_setup(self)
-        set_num_examples(self, None, self.num_examples)
-        self._check_examples(x, y)
-        forget_calibration(self)
-        renew_step(self, "train", x, y)
-        return super().train_on_batch(x, y, *args, **kwargs)  # type: ignore[misc]
-
-    def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.test_on_batch`.
-
-        Raises:
-            ValueError: for bad data, or a model with a loss, as in `evaluate`.
-        """
-        check_setup(self)
-        self._check_examples(x, y)
-        renew_step(self, "test", x, y)
-        return super().test_on_batch(x, y, *args, **kwargs)  # type: ignore[misc]
-
-    def train_step(self, data: Any) -> dict[str, Any]:
-        """One step on one batch, under one draw that the outputs and the KL share."""
-        with self._draw(training=True):
-            return super().train_step(data)  # type: ignore[misc]
-
-    def test_step(self, data: Any) -> dict[str, Any]:
-        """One batch of `evaluate`, under one draw that the outputs and the KL share."""
-        with self._draw(training=False):
-            return super().test_step(data)  # type: ignore[misc]
+    # === Calls ===
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The raw outputs under one draw of the weights, shared by all uses of a layer."""
@@ -276,42 +172,6 @@ class VariationalMixin(PredictiveModel):
         # Some layers are built by the first call only.
         self._bind_shared_priors()
         return outputs
-
-    def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
-    ) -> tf.Tensor:
-        """The loss in nats per example, nll + beta * kl / N + regularizers; beta is 1 unless training."""
-        check_one_tensor(y_pred)
-        if y is None:
-            raise ValueError(
-                "Targets are missing: a Bayesian model is trained and judged on pairs. Pass `y`, or a dataset of "
-                "(x, y)."
-            )
-        with tf.control_dependencies([*assert_finite(x, "inputs"), *assert_finite(y, "targets")]):
-            log_prob = self.likelihood.log_prob(y, y_pred, self.likelihood_weights)
-        if sample_weight is not None:
-            log_prob *= tf.cast(tf.reshape(sample_weight, tf.shape(log_prob)), log_prob.dtype)
-        nll = -mean_over_rows(log_prob)
-        kl = self.kl()
-        beta = tf.constant(1.0)
-        if training:
-            beta = self.beta_schedule(self.optimizer.iterations)  # type: ignore[attr-defined]
-            self._beta.assign(beta)
-        kl_per_example = kl / tf.convert_to_tensor(self._num_examples)
-        values = {"nll": nll, "kl": kl, "elbo": -(nll + kl_per_example), "beta": beta}
-        for name, value in values.items():
-            self._trackers[name].update_state(value, sample_weight=tf.shape(log_prob)[0])
-        regularizers = [tf.cast(tf.reduce_sum(loss), tf.float32) for loss in self.losses]  # type: ignore[attr-defined]
-        if training:
-            loss = training_loss(nll, beta * kl_per_example, kl, regularizers, [log_prob])
-        else:
-            loss = tf.add_n([nll, kl_per_example, *regularizers])
-        # The gradients of the replicas of a distribution strategy are summed.
-        return loss / tf.distribute.get_strategy().num_replicas_in_sync
-
-    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """Updates the metrics with probabilities or means."""
-        return super().compute_metrics(x, y, self.likelihood.mean(y_pred), sample_weight)  # type: ignore[misc]
 
     # === Prediction ===
 

@@ -1,147 +1,292 @@
-"""The distributions of all weights of a model as named arrays in natural units, to be stored and put back."""
+"""What is known of the weights of a model, as one typed object. The only file that makes or parses weight names.
+
+conv1/kernel/loc, conv1/kernel/scale      a parameter of the posterior of a weight
+conv1/kernel/prior_scale                  a learned parameter of its prior
+conv1/bias                                a weight without a distribution
+prior/<name>/scale                        a learned parameter of a prior that layers share
+likelihood/scale                          a learned parameter of the likelihood
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from tfp_bnn.core.layer_tree import has_sublayers, sublayers
 from tfp_bnn.layers.base import VariationalLayer
+from tfp_bnn.layers.variational_weight import VariationalWeight
 
-# Before the name of a prior that layers share.
-_SHARED = "prior/"
+_SHARED, _LIKELIHOOD, _OWN_PRIOR = "prior", "likelihood", "prior_"
+_LOC = "loc"
 
 
-def weight_distributions(model: keras.Model) -> dict[str, np.ndarray]:
-    """All that a model has learned, by names such as `conv1/kernel/loc`, `conv1/kernel/scale` and `conv1/bias`.
+class Role(StrEnum):
+    """What an array says about a weight."""
 
-    Natural units: `scale` is a standard deviation, `factor` the low-rank part of a covariance, `prior_scale` that of a
-    learned prior, `prior/<name>/scale` that of one which layers share, `scale_spread` beside it the standard deviation
-    of its logarithm where it is inferred, `likelihood/scale` that of learned noise.
+    VALUE = "value"
+    POSTERIOR = "posterior"
+    PRIOR = "prior"
+    SHARED_PRIOR = "shared prior"
+    LIKELIHOOD = "likelihood"
+
+
+@dataclass(frozen=True, eq=False)
+class WeightEntry:
+    """One array and its place in a model.
+
+    Attributes:
+        role: What the array is.
+        owner: Name of the layer, or of the shared prior; empty for the likelihood.
+        weight: Name of the weight in its layer, such as `"kernel"`; empty for shared priors and the likelihood.
+        parameter: Name of the parameter, such as `"loc"` or `"scale"`; empty for a weight without a distribution.
+        array: Values in natural units: `scale` is a standard deviation, `factor` the low-rank part of a covariance,
+            `scale_spread` the standard deviation of the logarithm of an inferred scale.
+    """
+
+    role: Role
+    owner: str
+    weight: str
+    parameter: str
+    array: npt.NDArray[Any]
+
+    @property
+    def name(self) -> str:
+        """The name under which the array is stored."""
+        if self.role is Role.VALUE:
+            return f"{self.owner}/{self.weight}"
+        if self.role is Role.SHARED_PRIOR:
+            return f"{_SHARED}/{self.owner}/{self.parameter}"
+        if self.role is Role.LIKELIHOOD:
+            return f"{_LIKELIHOOD}/{self.parameter}"
+        prefix = _OWN_PRIOR if self.role is Role.PRIOR else ""
+        return f"{self.owner}/{self.weight}/{prefix}{self.parameter}"
+
+    @property
+    def must_be_positive(self) -> bool:
+        """Whether the array holds scales."""
+        return self.parameter.endswith(("scale", "spread"))
+
+
+class WeightRecord:
+    """Everything a model has learned: posteriors, learned priors, learned noise, deterministic weights.
 
     Args:
-        model: a built model; the names of its layers must be unique.
-
-    Returns:
-        Arrays by name; float32 for everything Bayesian.
+        entries: The arrays with their places.
 
     Raises:
-        ValueError: when two layers have the same name.
+        ValueError: If two entries have the same name, as those of two layers of one name would.
     """
-    arrays: dict[str, np.ndarray] = {}
-    for layer in _layers(model):
-        for name, value in _layer_arrays(layer).items():
-            key = f"{layer.name}/{name}"
-            if key in arrays:
+
+    def __init__(self, entries: list[WeightEntry]) -> None:
+        self._by_name: dict[str, WeightEntry] = {}
+        for entry in entries:
+            if entry.name in self._by_name:
                 raise ValueError(
-                    f"Two layers are named {layer.name!r}, so that {key!r} has two meanings. Give layers unique names."
+                    f"Two layers are named {entry.owner!r}: {entry.name!r} means two things. Give layers unique names."
                 )
-            arrays[key] = value
-    for prior, shared in getattr(model, "shared_priors", {}).items():
-        learned = shared.parameters()
-        arrays |= {f"{_SHARED}{prior}/{name}": value for name, value in learned.items()}
-    if hasattr(model, "likelihood"):
-        learned = model.likelihood.parameters(model.likelihood_weights)
-        arrays |= {f"likelihood/{name}": value for name, value in learned.items()}
-    return arrays
+            self._by_name[entry.name] = entry
+
+    @classmethod
+    def of(cls, model: keras.Model) -> WeightRecord:
+        """Reads the weights of a built model.
+
+        Args:
+            model: A built model, Bayesian or not. The names of its layers must be unique.
+
+        Returns:
+            A record that shares no memory with the model; float32 for everything Bayesian.
+
+        Raises:
+            ValueError: If two layers have the same name.
+        """
+        return cls(list(_entries(model)))
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> WeightRecord:
+        """Parses arrays by name, as `arrays` gives them.
+
+        Raises:
+            ValueError: If a name is not one of a weight.
+        """
+        return cls([_parsed(name, array) for name, array in arrays.items()])
+
+    def __iter__(self) -> Iterator[WeightEntry]:
+        return iter(self._by_name.values())
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays by name, to be stored."""
+        return {name: entry.array for name, entry in self._by_name.items()}
+
+    def posteriors(self) -> dict[tuple[str, str], dict[str, npt.NDArray[Any]]]:
+        """The posterior parameters of each Bayesian weight, by `(layer, weight)`."""
+        found: dict[tuple[str, str], dict[str, npt.NDArray[Any]]] = {}
+        for entry in self:
+            if entry.role is Role.POSTERIOR:
+                found.setdefault((entry.owner, entry.weight), {})[entry.parameter] = entry.array
+        return found
+
+    @cached_property
+    def num_weights(self) -> int:
+        """The number of weights of the network.
+
+        A weight with a distribution counts once, at its location, however many parameters its posterior has.
+        """
+        counted = (entry for entry in self if entry.role is Role.VALUE or _is_location(entry))
+        return sum(entry.array.size for entry in counted)
+
+    @property
+    def num_parameters(self) -> int:
+        """The number of stored values."""
+        return sum(entry.array.size for entry in self)
+
+    def assign_to(self, model: keras.Model) -> None:
+        """Puts the weights into a model of the same architecture; nothing is changed unless everything fits.
+
+        Args:
+            model: A built model.
+
+        Raises:
+            ValueError: For missing or unexpected names, another shape or dtype, NaN or infinite values, or a scale that
+                is not positive.
+        """
+        before = WeightRecord.of(model)
+        missing = sorted(before._by_name.keys() - self._by_name)
+        unexpected = sorted(self._by_name.keys() - before._by_name)
+        if missing or unexpected:
+            raise ValueError(f"The weights do not fit the model: missing {missing}, unexpected {unexpected}.")
+        for name, expected in before._by_name.items():
+            _check(self._by_name[name], expected)
+        try:
+            self._assign(model)
+        except ValueError:
+            # A prior or posterior may be stricter than the checks above.
+            before._assign(model)
+            raise
+
+    def _assign(self, model: Any) -> None:
+        for layer in _layers(model):
+            for name, variable in plain_variables(layer).items():
+                variable.assign(self._by_name[f"{layer.name}/{name}"].array)
+            for name, weight in bayesian_weights(layer).items():
+                posterior, prior = (
+                    self._parameters_of(role, layer.name, name) for role in (Role.POSTERIOR, Role.PRIOR)
+                )
+                weight.assign(posterior, prior)
+        for name, shared in getattr(model, "shared_priors", {}).items():
+            shared.prior.assign_parameters(shared.weights, self._parameters_of(Role.SHARED_PRIOR, name))
+        if hasattr(model, "likelihood"):
+            learned = self._parameters_of(Role.LIKELIHOOD)
+            model.likelihood.assign_parameters(model.likelihood_weights, learned)
+
+    def _parameters_of(self, role: Role, owner: str = "", weight: str = "") -> dict[str, npt.NDArray[Any]]:
+        place = (role, owner, weight)
+        return {entry.parameter: entry.array for entry in self if (entry.role, entry.owner, entry.weight) == place}
 
 
-def assign_weight_distributions(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
-    """Puts arrays of `weight_distributions` into a model of the same architecture; nothing is changed unless all fit.
+def weight_distributions(model: keras.Model) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of `WeightRecord.of(model)` by name: all that a built model has learned, in natural units."""
+    return WeightRecord.of(model).arrays()
 
-    Args:
-        model: a built model.
-        arrays: by name, float32.
 
-    Raises:
-        ValueError: for missing or unexpected names, another shape or dtype, NaN or infinite values, or a scale that is
-            not positive.
-    """
-    expected = weight_distributions(model)
-    missing, unexpected = sorted(expected.keys() - arrays.keys()), sorted(arrays.keys() - expected.keys())
-    if missing or unexpected:
-        raise ValueError(f"The weights do not fit the model: missing {missing}, unexpected {unexpected}.")
-    for name, want in expected.items():
-        _check_array(name, np.asarray(arrays[name]), want)
-    try:
-        _assign(model, arrays)
-    except ValueError:
-        # A prior or posterior may be stricter than the checks above.
-        _assign(model, expected)
-        raise
+def assign_weight_distributions(model: keras.Model, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Puts arrays of `weight_distributions` into a model of the same architecture; see `WeightRecord.assign_to`."""
+    WeightRecord.from_arrays(arrays).assign_to(model)
 
 
 def count_weights(model: keras.Model) -> int:
-    """The number of weights of the network; one with a distribution counts once, whatever its parameters."""
-    return count_stored_weights(weight_distributions(model))
+    """The number of weights of a built network; one with a distribution counts once, whatever its parameters."""
+    bayesian = sum(weight.size for layer in _layers(model) for weight in bayesian_weights(layer).values())
+    plain = (variable for layer in _layers(model) for variable in plain_variables(layer).values())
+    return bayesian + sum(int(np.prod(variable.shape)) for variable in plain)
 
 
-def count_stored_weights(arrays: Mapping[str, np.ndarray]) -> int:
-    """As `count_weights`, of arrays by name."""
-    return sum(value.size for name, value in arrays.items() if _is_weight(name))
+def plain_variables(layer: keras.layers.Layer) -> dict[str, keras.Variable]:
+    """The variables of a layer that belong to no weight with a distribution, by name, such as a bias."""
+    bayesian = {id(variable) for weight in bayesian_weights(layer).values() for variable in weight.variables}
+    return {variable.name: variable for variable in layer.weights if id(variable) not in bayesian}
 
 
-def _is_weight(name: str) -> bool:
-    group, _, parameter = name.rpartition("/")
-    of_distribution = parameter in ("scale", "factor") or parameter.startswith("prior_")
-    return not of_distribution and not group.startswith(_SHARED)
+def bayesian_weights(layer: keras.layers.Layer) -> Mapping[str, VariationalWeight]:
+    """The weights of a layer that have a distribution, by name; none for a deterministic layer."""
+    return layer.variational_weights if isinstance(layer, VariationalLayer) else {}
 
 
-def _assign(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
+def layers_by_name(model: keras.Model) -> dict[str, keras.layers.Layer]:
+    """The layers of a model that have weights of their own, by name. ValueError if a name is used twice."""
+    found: dict[str, keras.layers.Layer] = {}
     for layer in _layers(model):
-        _assign_layer(layer, _below(f"{layer.name}/", arrays))
-    for prior, shared in getattr(model, "shared_priors", {}).items():
-        shared.prior.assign_parameters(shared.weights, _below(f"{_SHARED}{prior}/", arrays))
-    if hasattr(model, "likelihood"):
-        model.likelihood.assign_parameters(model.likelihood_weights, _below("likelihood/", arrays))
-
-
-def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+        if layer.name in found:
+            raise ValueError(f"Two layers are named {layer.name!r}. Give layers unique names.")
+        found[layer.name] = layer
+    return found
 
 
 def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
     return (layer for layer in sublayers(model) if layer.weights and not has_sublayers(layer))
 
 
-def plain_variables(layer: keras.layers.Layer) -> dict[str, keras.Variable]:
-    """The variables of a layer that are no part of a weight with a distribution, by name, such as a bias."""
-    bayesian: set[int] = set()
-    if isinstance(layer, VariationalLayer):
-        bayesian = {id(variable) for weight in layer.variational_weights.values() for variable in weight.variables}
-    return {variable.name: variable for variable in layer.weights if id(variable) not in bayesian}
+def _entries(model: Any) -> Iterator[WeightEntry]:
+    for layer in _layers(model):
+        for name, variable in plain_variables(layer).items():
+            yield WeightEntry(Role.VALUE, layer.name, name, "", np.asarray(variable))
+        for name, weight in bayesian_weights(layer).items():
+            parameters = {Role.POSTERIOR: weight.posterior_parameters(), Role.PRIOR: weight.prior_parameters()}
+            for role, values in parameters.items():
+                for parameter, array in values.items():
+                    yield WeightEntry(role, layer.name, name, parameter, array)
+    for name, shared in getattr(model, "shared_priors", {}).items():
+        for parameter, array in shared.parameters().items():
+            yield WeightEntry(Role.SHARED_PRIOR, name, "", parameter, array)
+    if hasattr(model, "likelihood"):
+        for parameter, array in model.likelihood.parameters(model.likelihood_weights).items():
+            yield WeightEntry(Role.LIKELIHOOD, "", "", parameter, array)
 
 
-def _layer_arrays(layer: keras.layers.Layer) -> dict[str, np.ndarray]:
-    arrays = {name: np.asarray(variable) for name, variable in plain_variables(layer).items()}
-    if isinstance(layer, VariationalLayer):
-        for weight in layer.variational_weights.values():
-            arrays |= {f"{weight.name}/{name}": value for name, value in weight.parameters().items()}
-    return arrays
+def _parsed(name: str, array: npt.NDArray[Any]) -> WeightEntry:
+    parts = name.split("/")
+    if not all(parts) or len(parts) not in (2, 3):
+        raise ValueError(
+            f"{name!r} is not the name of a weight. Expected <layer>/<variable>, or <layer>/<weight>/<parameter>."
+        )
+    if len(parts) == 2:
+        if parts[0] == _LIKELIHOOD:
+            return WeightEntry(Role.LIKELIHOOD, "", "", parts[1], array)
+        return WeightEntry(Role.VALUE, parts[0], parts[1], "", array)
+    owner, weight, parameter = parts
+    if owner == _SHARED:
+        return WeightEntry(Role.SHARED_PRIOR, weight, "", parameter, array)
+    if parameter.startswith(_OWN_PRIOR):
+        return WeightEntry(Role.PRIOR, owner, weight, parameter.removeprefix(_OWN_PRIOR), array)
+    return WeightEntry(Role.POSTERIOR, owner, weight, parameter, array)
 
 
-def _assign_layer(layer: keras.layers.Layer, arrays: Mapping[str, np.ndarray]) -> None:
-    for name, variable in plain_variables(layer).items():
-        variable.assign(arrays[name])
-    if isinstance(layer, VariationalLayer):
-        for weight in layer.variational_weights.values():
-            weight.assign_parameters(_below(f"{weight.name}/", arrays))
+def _is_location(entry: WeightEntry) -> bool:
+    return entry.role is Role.POSTERIOR and entry.parameter == _LOC
 
 
-def _check_array(name: str, got: np.ndarray, want: Any) -> None:
+def _check(found: WeightEntry, expected: WeightEntry) -> None:
+    got, want = np.asarray(found.array), expected.array
     if got.shape != want.shape or got.dtype != want.dtype:
         raise ValueError(
-            f"The weight {name!r} has shape {got.shape} and dtype {got.dtype}; expected {want.shape} and {want.dtype}."
+            f"The weight {found.name!r} has shape {got.shape} and dtype {got.dtype}; expected {want.shape} and "
+            f"{want.dtype}."
         )
     bad = ~np.isfinite(got)
-    if name.endswith(("scale", "spread")):
+    if expected.must_be_positive:
         bad |= got <= 0
     if bad.any():
         index = tuple(int(i) for i in np.argwhere(bad)[0])
         raise ValueError(
-            f"The weight {name!r} has {int(bad.sum())} values that are NaN, infinite or no valid scale, of {got.size}; "
-            f"the first is {got[index]} at index {index}."
+            f"The weight {found.name!r} has {int(bad.sum())} values that are NaN, infinite or no valid scale, of "
+            f"{got.size}; the first is {got[index]} at index {index}."
         )

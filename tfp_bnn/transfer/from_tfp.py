@@ -196,9 +196,9 @@ class _Rebuilding:
         def assign(twin: Any) -> None:
             for name, weight in found.items():
                 if name in twin.variational_weights:
-                    twin.variational_weights[name].assign_parameters(weight.parameters)
+                    twin.variational_weights[name].assign(weight.posterior, weight.prior)
                 else:
-                    twin.bias.assign(weight.parameters["loc"])
+                    twin.bias.assign(weight.posterior["loc"])
 
         regularizer = layer.activity_regularizer
         twin = getattr(tfp_bnn.layers, type(layer).__name__)(

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from tfp_bnn.core.arguments import is_number, require_positive
-from tfp_bnn.core.layer_tree import has_sublayers, sublayers
+from tfp_bnn.core.layer_tree import sublayers
 from tfp_bnn.core.registry import unknown_name_message
-from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.variational_weight import VariationalWeight
 from tfp_bnn.models.respecify import respecify
 from tfp_bnn.models.variational_mixin import VariationalMixin
-from tfp_bnn.models.weight_record import plain_variables
+from tfp_bnn.models.weight_record import bayesian_weights, layers_by_name, plain_variables
 from tfp_bnn.posteriors import POSTERIORS
 from tfp_bnn.priors import Informed
 
@@ -103,7 +102,7 @@ def transfer_posterior(
         inflate = require_positive("transfer_posterior", "inflate", inflate)
     for model in (source, target):
         require_bayesian_layers(model)
-    known, wanted = _layers_by_name(source), _layers_by_name(target)
+    known, wanted = layers_by_name(source), layers_by_name(target)
     for name in new_layers:
         if name not in wanted:
             raise ValueError(unknown_name_message("new layer", name, sorted(wanted)))
@@ -150,22 +149,8 @@ def require_bayesian_layers(model: Any) -> None:
                 )
 
 
-def _layers_by_name(model: Any) -> dict[str, keras.layers.Layer]:
-    found: dict[str, keras.layers.Layer] = {}
-    for layer in sublayers(model):
-        if layer.weights and not has_sublayers(layer):
-            if layer.name in found:
-                raise ValueError(f"Two layers are named {layer.name!r}. Give layers unique names.")
-            found[layer.name] = layer
-    return found
-
-
-def _weights_of(layer: keras.layers.Layer) -> Mapping[str, VariationalWeight]:
-    return layer.variational_weights if isinstance(layer, VariationalLayer) else {}
-
-
 def _differences(name: str, source: keras.layers.Layer, target: keras.layers.Layer, informed: bool) -> Iterator[str]:
-    known, wanted = _weights_of(source), _weights_of(target)
+    known, wanted = bayesian_weights(source), bayesian_weights(target)
     if known.keys() != wanted.keys():
         yield f"{name!r} has the Bayesian weights {sorted(known)} in the source, {sorted(wanted)} in the target"
         return
@@ -187,22 +172,18 @@ def _differences(name: str, source: keras.layers.Layer, target: keras.layers.Lay
 
 def _kind_of_posterior(weight: VariationalWeight) -> str:
     """Its family, and what it has of parameters beside a mean and a scale of the weight's own shape."""
-    own = {name: value.shape for name, value in _posterior_of(weight).items() if value.shape != weight.shape}
+    own = {name: value.shape for name, value in weight.posterior_parameters().items() if value.shape != weight.shape}
     return POSTERIORS.name_of(weight.posterior_spec) + (f" {own}" if own else "")
-
-
-def _posterior_of(weight: VariationalWeight) -> dict[str, np.ndarray]:
-    return {name: value for name, value in weight.parameters().items() if not name.startswith("prior_")}
 
 
 def _take_over(source: keras.layers.Layer, target: keras.layers.Layer, inflate: float | None) -> None:
     values = plain_variables(source)
     for key, variable in plain_variables(target).items():
         variable.assign(values[key])
-    for key, weight in _weights_of(target).items():
-        known = _weights_of(source)[key]
-        prior = {name: value for name, value in weight.parameters().items() if name.startswith("prior_")}
+    for key, weight in bayesian_weights(target).items():
+        known = bayesian_weights(source)[key]
+        prior = weight.prior_parameters()
         if inflate is not None:
             scale = inflate * np.sqrt(np.asarray(known.variance))
-            prior = {"prior_loc": np.asarray(known.mean), "prior_scale": scale}
-        weight.assign_parameters({**_posterior_of(known), **prior})
+            prior = {"loc": np.asarray(known.mean), "scale": scale}
+        weight.assign(known.posterior_parameters(), prior)

@@ -21,12 +21,14 @@ class TFPWeight:
 
     Attributes:
         specs: configs of its posterior and its prior, by role; none for a weight without distribution.
-        parameters: for `VariationalWeight.assign_parameters`; `loc` alone is the value of one without distribution.
+        posterior: Parameters of the posterior by name; `loc` alone is the value of a weight without a distribution.
+        prior: Learned or informed parameters of the prior by name.
         differences: in what respect its training will differ.
     """
 
     specs: dict[str, Any]
-    parameters: dict[str, np.ndarray]
+    posterior: dict[str, np.ndarray]
+    prior: dict[str, np.ndarray] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
 
 
@@ -48,10 +50,10 @@ def read_weight(layer: Any, name: str) -> TFPWeight | None:
         return None
     q, shape = _per_weight(posterior)
     if type(q) is tfd.Deterministic:
-        parameters = {"loc": _value(q.loc, shape)}
+        value = {"loc": _value(q.loc, shape)}
         if prior is None:
-            return TFPWeight({} if name == "bias" else {"posterior": "delta", "prior": "flat"}, parameters)
-        return _with_prior(TFPWeight({"posterior": {"name": "delta"}}, parameters), name, prior, shape)
+            return TFPWeight({} if name == "bias" else {"posterior": "delta", "prior": "flat"}, value)
+        return _with_prior(TFPWeight({"posterior": {"name": "delta"}}, value), name, prior, shape)
     if type(q) is not tfd.Normal:
         raise ValueError(
             f"its `{name}_posterior` is {posterior!r}. Expected a Normal or a Deterministic that is independent per "
@@ -96,10 +98,10 @@ def _with_prior(weight: TFPWeight, name: str, prior: Any, shape: tuple[int, ...]
         weight.specs["prior"] = {"name": _PRIORS[type(p)], **numbers}
         if learned:
             weight.specs["prior"]["empirical_bayes"] = True
-            weight.parameters["prior_scale"] = scale.flat[0]
+            weight.prior["scale"] = scale.flat[0]
     elif type(p) is tfd.Normal:
         weight.specs["prior"] = {"name": "informed"}
-        weight.parameters |= {"prior_loc": loc, "prior_scale": scale}
+        weight.prior |= {"loc": loc, "scale": scale}
     else:
         raise ValueError(
             f"its `{name}_prior` is {prior!r} with several scales, or not centred at 0, which exists for a normal "

@@ -245,11 +245,13 @@ def _set_weights(layer: keras.layers.Layer, twin: VariationalLayer, delta: float
     owner = layer.cell if isinstance(layer, keras.layers.LSTM) else layer
     for name, weight in twin.variational_weights.items():
         value = np.asarray(getattr(owner, name), np.float32)
-        values = {**weight.parameters(), "loc": value, "scale": np.maximum(delta * np.abs(value), scale_floor)}
+        scale = np.maximum(delta * np.abs(value), scale_floor)
+        posterior = {**weight.posterior_parameters(), "loc": value, "scale": scale}
+        prior = weight.prior_parameters()
         if isinstance(weight.prior_spec, Informed):
-            values["prior_loc"] = value
+            prior["loc"] = value
         try:
-            weight.assign_parameters(values)
+            weight.assign(posterior, prior)
         except ValueError as error:
             raise ValueError(f"The {name} of the layer {layer.name!r} cannot be a posterior mean: {error}") from error
     for name in twin.optional_weights:

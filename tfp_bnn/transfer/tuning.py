@@ -160,8 +160,8 @@ class Tuner:
                             f"{layer.name}/{weight.name} has the prior {weight.prior_spec!r}, but `head_scale` is that "
                             "of the prior 'informed'. Give it to the new layer, or pass head_scale=None."
                         )
-                    prior_scale = np.full(weight.shape, scale, np.float32)
-                    weight.assign_parameters({**weight.parameters(), "prior_scale": prior_scale})
+                    prior = {**weight.prior_parameters(), "scale": np.full(weight.shape, scale, np.float32)}
+                    weight.assign(weight.posterior_parameters(), prior)
 
 
 def choose_inflate(

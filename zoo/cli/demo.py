@@ -34,7 +34,7 @@ def demo(
     from zoo.datasets import load_dataset
     from zoo.evaluation.card_numbers import evaluate
     from zoo.hub.artifacts import load_model
-    from zoo.hub.cards import read_artifact
+    from zoo.hub.reading import read_artifact
     from zoo.training import train
 
     with working(f"loading {MODEL}"):

@@ -44,7 +44,7 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Show the card of a model."""
-    from zoo.hub.cards import read_artifact
+    from zoo.hub.reading import read_artifact
 
     artifact = read_artifact(name)
     if json:

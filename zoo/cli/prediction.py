@@ -36,7 +36,7 @@ def predict(
     """
     from zoo.datasets.input_files import read_inputs
     from zoo.hub.artifacts import open_model
-    from zoo.hub.cards import read_artifact
+    from zoo.hub.reading import read_artifact
 
     config = read_artifact(name)["config"]
     labels, x = read_inputs(files, tuple(config["config"]["input_shape"]), config["config"].get("pixel_max") or 255.0)

@@ -170,7 +170,7 @@ def evaluate(
     from zoo.evaluation.card_numbers import UNIFORM
     from zoo.evaluation.card_numbers import evaluate as measure
     from zoo.hub.artifacts import open_model
-    from zoo.hub.cards import read_artifact
+    from zoo.hub.reading import read_artifact
 
     config = read_artifact(name)["config"]
     dataset = dataset or config["data"].get("dataset")

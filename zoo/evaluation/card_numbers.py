@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 import tfp_bnn
-from tfp_bnn.models.weight_record import weight_distributions
+from tfp_bnn.models.weight_record import WeightRecord
 from tfp_bnn.predictive import score
 from zoo.datasets import Dataset, load_dataset
 from zoo.hub.artifacts import load_model
-from zoo.hub.cards import posterior_statistics, read_artifact
+from zoo.hub.cards import posterior_statistics
+from zoo.hub.reading import read_artifact
 from zoo.recipes import EvaluationRecipe
 
 QUICK_EXAMPLES = 2000
@@ -182,7 +183,7 @@ def measure(model: tfp_bnn.VariationalModel, data: Dataset, how: EvaluationRecip
             **score(outside.predict(model, how.seed)),
         },
         "kl": {"total": sum(kl.values()), "by_layer": kl},
-        "posterior": posterior_statistics(weight_distributions(model)),
+        "posterior": posterior_statistics(WeightRecord.of(model)),
         "beta": model.beta,
     }
 

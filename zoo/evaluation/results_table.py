@@ -13,8 +13,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.hub.cards import read_artifact
 from zoo.hub.manifest import write_atomically
+from zoo.hub.reading import read_artifact
 
 if TYPE_CHECKING:
     from zoo.evaluation.verification import Check

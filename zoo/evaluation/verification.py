@@ -25,14 +25,15 @@ import numpy as np
 
 import tfp_bnn
 from tfp_bnn.core.arguments import is_number
-from tfp_bnn.models.weight_record import weight_distributions
+from tfp_bnn.models.weight_record import WeightRecord
 from tfp_bnn.predictive import score, standard_errors
 from zoo.core.validation import validate
 from zoo.datasets import DataMissingError, load_dataset
 from zoo.evaluation.card_numbers import Block, kl_draws, labelled_blocks, out_of_distribution_block
 from zoo.hub.artifacts import GOLDEN_SAMPLES, GOLDEN_SEED, open_model
-from zoo.hub.cards import posterior_statistics, read_artifact
+from zoo.hub.cards import posterior_statistics
 from zoo.hub.manifest import locate
+from zoo.hub.reading import read_artifact
 from zoo.recipes import EvaluationRecipe
 
 NUM_STANDARD_ERRORS = 4
@@ -199,7 +200,7 @@ def _kl(model: tfp_bnn.VariationalModel) -> Numbers:
 
 
 def _posterior(model: tfp_bnn.VariationalModel) -> Numbers:
-    return {key: (value, None) for key, value in posterior_statistics(weight_distributions(model)).items()}
+    return {key: (value, None) for key, value in posterior_statistics(WeightRecord.of(model)).items()}
 
 
 def _compare(name: str, block: str, card: Mapping[str, float], measure: Callable[[], Numbers]) -> Iterator[Check]:

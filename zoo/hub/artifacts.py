@@ -28,18 +28,13 @@ import safetensors.numpy
 import tfp_bnn
 from tfp_bnn.calibration import CALIBRATIONS
 from tfp_bnn.core.registry import unknown_name_message
-from tfp_bnn.models.weight_record import (
-    assign_weight_distributions,
-    count_stored_weights,
-    count_weights,
-    weight_distributions,
-)
+from tfp_bnn.models.weight_record import WeightRecord, count_weights
 from zoo.architectures import ARCHITECTURES, Architecture, ArchitectureConfig
 from zoo.architectures.base import BuiltFrom
 from zoo.core.files import written_whole
 from zoo.core.names import check_name
 from zoo.core.validation import validate
-from zoo.hub.cards import model_card, parse_tensors
+from zoo.hub.cards import model_card
 from zoo.hub.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -52,6 +47,7 @@ from zoo.hub.manifest import (
     saved_models_folder,
     to_json,
 )
+from zoo.hub.reading import parse_tensors
 from zoo.recipes import Recipe, recipe_text
 
 LOG_NAME = "log.csv"
@@ -205,7 +201,7 @@ def _write_files(
     golden_inputs: npt.NDArray[Any] | None,
     log: str | None,
 ) -> None:
-    arrays = weight_distributions(model)
+    record = WeightRecord.of(model)
     config = {
         "schema": SCHEMA_VERSION,
         "name": name,
@@ -226,11 +222,12 @@ def _write_files(
     if log is not None:
         (folder / LOG_NAME).write_text(log, "utf-8")
     safetensors.numpy.save_file(
-        {key: np.array(value, order="C") for key, value in sorted(arrays.items())}, folder / "weights.safetensors"
+        {key: np.array(value, order="C") for key, value in sorted(record.arrays().items())},
+        folder / "weights.safetensors",
     )
     safetensors.numpy.save_file({"inputs": golden, "mean": mean}, folder / "golden.safetensors")
     (folder / "README.md").write_text(
-        model_card(config, metrics, recipe_text(recipe) if recipe else "", arrays), "utf-8"
+        model_card(config, metrics, recipe_text(recipe) if recipe else "", record), "utf-8"
     )
     manifest = {
         "schema": SCHEMA_VERSION,
@@ -257,13 +254,15 @@ def _load(folder: Path, entry: Any) -> tfp_bnn.VariationalModel:
         raise ValueError(f"{folder / 'config.json'} is not the config of an artifact of schema {SCHEMA_VERSION}.")
     architecture = ARCHITECTURES[config.get("architecture")]  # type: ignore[index]
     settings = validate(architecture.config, config["config"], f"{folder / 'config.json'}")
-    arrays = parse_tensors(require(files, "weights.safetensors", folder), str(folder / "weights.safetensors"))
-    _check_number_of_weights(folder, architecture, settings, arrays, entry)
-    model = architecture.build(settings)
+    weights = folder / "weights.safetensors"
+    arrays = parse_tensors(require(files, weights.name, folder), str(weights))
     try:
-        assign_weight_distributions(model, arrays)
+        record = WeightRecord.from_arrays(arrays)
+        _check_number_of_weights(folder, architecture, settings, record, entry)
+        model = architecture.build(settings)
+        record.assign_to(model)
     except ValueError as error:
-        raise ValueError(f"{folder / 'weights.safetensors'}: {error}") from None
+        raise ValueError(f"{weights}: {error}") from None
     if isinstance(config.get("num_examples"), int):
         model.num_examples = config["num_examples"]
     _set_calibration(model, config.get("calibration"), f"{folder / 'config.json'}")
@@ -292,22 +291,21 @@ def _check_number_of_weights(
     folder: Path,
     architecture: Architecture,
     settings: ArchitectureConfig,
-    arrays: Mapping[str, npt.NDArray[Any]],
+    record: WeightRecord,
     entry: Any,
 ) -> None:
     """Before any memory is taken: the tensors, the config and the manifest must be about the same network."""
-    stored = count_stored_weights(arrays)
-    if stored != entry.get("num_weights"):
+    if record.num_weights != entry.get("num_weights"):
         raise ValueError(
-            f"{str(folder)!r} holds {stored} weights, but its manifest says {entry.get('num_weights')}. Restore the "
-            "folder."
+            f"{str(folder)!r} holds {record.num_weights} weights, but its manifest says {entry.get('num_weights')}. "
+            "Restore the folder."
         )
     with keras.StatelessScope(initialize_variables=False):
         model = architecture.build(settings)
         shapes = [weight.shape for weight in [*model.trainable_variables, *model.network.non_trainable_weights]]
-    needed, present = sum(math.prod(shape) for shape in shapes), sum(value.size for value in arrays.values())
-    if needed != present:
+    needed = sum(math.prod(shape) for shape in shapes)
+    if needed != record.num_parameters:
         raise ValueError(
             f"{folder / 'config.json'} describes a network of {needed} parameters, but "
-            f"{folder / 'weights.safetensors'} holds {present}. Restore the folder."
+            f"{folder / 'weights.safetensors'} holds {record.num_parameters}. Restore the folder."
         )

@@ -1,70 +1,26 @@
-"""Model cards, made from the files of an artifact and read back: no number in a card is typed by hand.
-
-Imports no TensorFlow: `tfp-bnn show` reads only this.
-"""
+"""Model cards, made from the contents of an artifact: no number in a card is typed by hand."""
 
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import safetensors
-import safetensors.numpy
 import yaml
 
-from zoo.hub.manifest import locate, parse_json, read_verified, require
+from tfp_bnn.models.weight_record import Role, WeightRecord
 
 
-def read_artifact(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The verified `config`, `metrics`, `card` and `golden` arrays of an artifact, without building the model.
-
-    Args:
-        name_or_path: a name of the zoo, or else the path of an artifact's folder.
-
-    Raises:
-        ValueError: for an unknown name (names the nearest), or when any file is missing, changed or malformed.
-    """
-    folder, entry = locate(name_or_path)
-    files = read_verified(folder, entry)
-    return {
-        "config": parse_json(require(files, "config.json", folder), str(folder / "config.json")),
-        "metrics": parse_json(require(files, "metrics.json", folder), str(folder / "metrics.json")),
-        "card": require(files, "README.md", folder).decode("utf-8"),
-        "golden": parse_tensors(require(files, "golden.safetensors", folder), str(folder / "golden.safetensors")),
-    }
-
-
-def parse_tensors(data: bytes, what: str) -> dict[str, npt.NDArray[Any]]:
-    """Parses safetensors that may come from anywhere.
-
-    Args:
-        data: the bytes of a file.
-        what: it is, for messages.
-
-    Raises:
-        ValueError: when they are not safetensors of NumPy dtypes.
-    """
-    try:
-        return safetensors.numpy.load(data)
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{what} is not a safetensors file: {error}. Restore it from where it came.") from None
-
-
-def model_card(
-    config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: str, arrays: Mapping[str, npt.NDArray[Any]]
-) -> str:
+def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: str, record: WeightRecord) -> str:
     """The card of an artifact as Markdown.
 
     Args:
         config: the contents of `config.json`.
         metrics: the contents of `metrics.json`.
         recipe: the text of `recipe.yaml`.
-        arrays: the weight distributions.
+        record: The weight distributions.
 
     Returns:
         Markdown, ending in a newline.
@@ -81,7 +37,7 @@ def model_card(
         parts += ["## Measured\n", _metrics_section(metrics, calibration)]
     if "out_of_distribution" in metrics:
         parts += ["## Out of distribution\n", _out_of_distribution_section(metrics)]
-    parts += ["## Posterior\n", _posterior_section(arrays, metrics)]
+    parts += ["## Posterior\n", _posterior_section(record, metrics)]
     parts += [
         "## Distributions\n",
         f"- prior of the kernels: `{config['config']['kernel_prior']}`",
@@ -90,7 +46,7 @@ def model_card(
     ]
     parts += [f"- likelihood: `{config['config']['likelihood']}`\n"]
     if "fine_tuning" in data:
-        parts += ["## Fine-tuning\n", _fine_tuning_section(data["fine_tuning"], data.get("dataset"), arrays)]
+        parts += ["## Fine-tuning\n", _fine_tuning_section(data["fine_tuning"], data.get("dataset"), record)]
     if recipe:
         # One that was changed for this run is found in this folder only.
         source = "recipe.yaml" if yaml.safe_load(recipe)["overrides"] else config["name"]
@@ -98,19 +54,20 @@ def model_card(
     return "\n".join(parts)
 
 
-def posterior_statistics(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, float]:
+def posterior_statistics(record: WeightRecord) -> dict[str, float]:
     """What all Bayesian weights are like: a near-delta posterior, or one that is the prior, is visible at a glance.
 
     Args:
-        arrays: the weight distributions.
+        record: The weight distributions.
 
     Returns:
         `median_scale`, in the unit of the weights; `median_signal_to_noise`, of |mean| / scale; `active_fraction`, the
         share of weights with |mean| > scale.
     """
-    kernels = [name.removesuffix("/loc") for name in arrays if name.endswith("/loc")]
-    scales = np.concatenate([arrays[f"{name}/scale"].ravel() for name in kernels])
-    means = np.concatenate([arrays[f"{name}/loc"].ravel() for name in kernels])
+    posteriors = record.posteriors().values()
+    scales, means = (
+        np.concatenate([parameters[name].ravel() for parameters in posteriors]) for name in ("scale", "loc")
+    )
     return {
         "median_scale": float(np.median(scales)),
         "median_signal_to_noise": float(np.median(np.abs(means) / scales)),
@@ -157,13 +114,14 @@ def _out_of_distribution_section(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def _fine_tuning_section(how: Mapping[str, Any], dataset: str | None, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+def _fine_tuning_section(how: Mapping[str, Any], dataset: str | None, record: WeightRecord) -> str:
     lines = []
     source = "a model that had no name" if how["source"] is None else f"`{how['source']}`"
     if how["inflate"] is not None:
         head = "" if how["head_scale"] is None else f", and that of the new head is N(0, {how['head_scale']:g}^2)"
         mix = f". A share of {how['mix']:g} of each prior is N(0, 1) instead" if how["mix"] else ""
-        scales = [value.ravel() for name, value in arrays.items() if name.endswith("/prior_scale") and value.ndim]
+        priors = (entry for entry in record if entry.role is Role.PRIOR and entry.parameter == "scale")
+        scales = [entry.array.ravel() for entry in priors if entry.array.ndim]
         lines += [
             f"The prior of the {'network' if how['head'] == 'keep' else 'body'} is the posterior of {source}, its "
             f"standard deviations times {how['inflate']:g}{head}{mix}. Median prior scale: "
@@ -219,8 +177,8 @@ def _calibration_text(calibration: Mapping[str, Any] | None) -> str:
     return f"{calibration['name']} {calibration[calibration['name']]:.4g}"
 
 
-def _posterior_section(arrays: Mapping[str, npt.NDArray[Any]], metrics: Mapping[str, Any]) -> str:
-    statistics = posterior_statistics(arrays)
+def _posterior_section(record: WeightRecord, metrics: Mapping[str, Any]) -> str:
+    statistics = posterior_statistics(record)
     lines = [
         f"- median posterior scale: {statistics['median_scale']:.4g}",
         f"- median |mean| / scale: {statistics['median_signal_to_noise']:.4g}",
@@ -229,10 +187,7 @@ def _posterior_section(arrays: Mapping[str, npt.NDArray[Any]], metrics: Mapping[
     if "kl" in metrics:
         lines.append(f"- KL(posterior || prior): {metrics['kl']['total']:.1f} nats; final beta {metrics['beta']:g}")
         lines += [f"  - {layer}: {value:.1f} nats" for layer, value in metrics["kl"]["by_layer"].items()]
-    for name in sorted(arrays):
-        shared_prior = name.startswith("prior/") and name.endswith("/scale")
-        learned = name.endswith("prior_scale") or shared_prior or name == "likelihood/scale"
-        # An informed prior has a scale for every weight.
-        if learned and not arrays[name].ndim:
-            lines.append(f"- learned `{name}`: {float(arrays[name]):.4g}")
+    # An informed prior has a scale for every weight.
+    learned = (e for e in record if e.parameter == "scale" and e.role is not Role.POSTERIOR and not e.array.ndim)
+    lines += [f"- learned `{entry.name}`: {float(entry.array):.4g}" for entry in sorted(learned, key=lambda e: e.name)]
     return "\n".join(lines) + "\n"

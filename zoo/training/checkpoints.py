@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
-from zoo.hub.cards import parse_tensors
 from zoo.hub.manifest import MANIFEST_NAME, describe_files, read_manifest, read_verified
+from zoo.hub.reading import parse_tensors
 
 SCHEMA_VERSION = 1
 _PREFIX, _WORKING = "generation-", ".writing-"

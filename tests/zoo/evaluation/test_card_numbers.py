@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import zoo
-from tfp_bnn.models.weight_record import weight_distributions
+from tfp_bnn.models.weight_record import WeightRecord
 from zoo.datasets import DATASETS
 from zoo.evaluation.card_numbers import (
     evaluate,
@@ -69,7 +69,7 @@ def test_measure_gives_every_number_of_the_posterior(trained):
     }
     assert numbers["kl"]["by_layer"] == pytest.approx({name: float(kl) for name, kl in model.kl_by_layer().items()})
     assert numbers["kl"]["total"] == pytest.approx(sum(numbers["kl"]["by_layer"].values()))
-    assert numbers["posterior"] == posterior_statistics(weight_distributions(model))
+    assert numbers["posterior"] == posterior_statistics(WeightRecord.of(model))
     outside = numbers["out_of_distribution"]
     assert set(outside) == {"data", "num_examples", "mutual_information", "entropy"}
     assert (outside["data"], outside["num_examples"]) == ("uniform", 30)

@@ -8,9 +8,11 @@ import sys
 import numpy as np
 import pytest
 
+from tfp_bnn.models.weight_record import WeightRecord
 from zoo.evaluation.results_table import models_table, read_results
-from zoo.hub.cards import model_card, posterior_statistics, read_artifact
+from zoo.hub.cards import model_card, posterior_statistics
 from zoo.hub.manifest import bundled_models
+from zoo.hub.reading import read_artifact
 
 RESULTS = {row["name"]: row for row in read_results()}
 
@@ -107,7 +109,7 @@ def test_card_of_an_artifact_that_was_not_measured():
     }
 
     arrays = {"logits/kernel/loc": np.array([0.3, -0.1]), "logits/kernel/scale": np.array([0.2, 0.2])}
-    card = model_card(config, {}, "", arrays)
+    card = model_card(config, {}, "", WeightRecord.from_arrays(arrays))
     assert "calibration: none" in card
     assert "Out of distribution" not in card
 
@@ -122,7 +124,7 @@ def test_posterior_statistics():
         "b/bias": np.array([9.0]),
     }
     # A mean of exactly one scale is not active.
-    assert posterior_statistics(arrays) == {
+    assert posterior_statistics(WeightRecord.from_arrays(arrays)) == {
         "median_scale": 0.2,
         "median_signal_to_noise": pytest.approx(1.5),
         "active_fraction": 0.6,

@@ -15,7 +15,7 @@ from zoo.datasets import DataMissingError
 from zoo.evaluation import verification
 from zoo.evaluation.card_numbers import measure
 from zoo.evaluation.verification import Status, verify
-from zoo.hub.cards import read_artifact
+from zoo.hub.reading import read_artifact
 from zoo.training.by_recipe import build
 
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 import zoo
+from tfp_bnn.models.weight_record import WeightRecord
 from zoo.evaluation.verification import Status
 from zoo.hub import artifacts
-from zoo.hub.cards import model_card, parse_tensors, read_artifact
+from zoo.hub.cards import model_card
 from zoo.hub.manifest import bundled_models, describe_files, saved_models_folder
+from zoo.hub.reading import parse_tensors, read_artifact
 from zoo.recipes import recipe_text
 
 NAMES = sorted(bundled_models())
@@ -72,7 +74,9 @@ class TestEveryModel:
         folder, artifact = saved_models_folder() / name, read_artifact(name)
         arrays = parse_tensors((folder / "weights.safetensors").read_bytes(), name)
         recipe = (folder / "recipe.yaml").read_text("utf-8")
-        assert artifact["card"] == model_card(artifact["config"], artifact["metrics"], recipe, arrays)
+        assert artifact["card"] == model_card(
+            artifact["config"], artifact["metrics"], recipe, WeightRecord.from_arrays(arrays)
+        )
 
     def test_was_made_by_the_recipe_in_the_repository(self, name):
         stored = (saved_models_folder() / name / "recipe.yaml").read_text()
