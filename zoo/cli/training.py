@@ -46,7 +46,7 @@ def train(
     """
     from zoo.recipes import parse_changes
     from zoo.training import train as train_by_recipe
-    from zoo.training.loop import TrainingInterrupted
+    from zoo.training.signals import TrainingInterrupted
 
     try:
         with training_progress() as callbacks:

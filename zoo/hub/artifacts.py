@@ -18,7 +18,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -55,8 +55,36 @@ GOLDEN_SAMPLES = 16
 GOLDEN_SEED = 0
 
 
+class Run(Protocol):
+    """What is saved of a training: `zoo.train` and `zoo.fine_tune` give it."""
+
+    @property
+    def model(self) -> tfp_bnn.VariationalModel:
+        """The trained model."""
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """How it was trained."""
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """What was measured; may be empty."""
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What the data are."""
+
+    @property
+    def golden_inputs(self) -> npt.NDArray[Any] | None:
+        """A few inputs."""
+
+    @property
+    def log(self) -> str:
+        """The training as CSV; may be empty."""
+
+
 def save_artifact(
-    model: tfp_bnn.VariationalModel,
+    model: tfp_bnn.VariationalModel | Run,
     path: str | os.PathLike[str],
     *,
     name: str | None = None,
@@ -72,7 +100,8 @@ def save_artifact(
     When an artifact is replaced, a process killed at the wrong moment leaves the old one under a hidden name beside it.
 
     Args:
-        model: made by `zoo.create_model`, `zoo.train` or `zoo.load_model`.
+        model: A model made by `zoo.create_model`, `zoo.train` or `zoo.load_model`; or what `zoo.train` or
+            `zoo.fine_tune` gave, which has everything below but the name. What is passed here comes first.
         path: the folder to make.
         name: of the model in the card; by default that of the recipe, or of the folder.
         recipe: how it was trained.
@@ -88,12 +117,19 @@ def save_artifact(
     Raises:
         ValueError: for a model that is not of the zoo, or a folder that exists and may not be replaced.
     """
+    if not isinstance(model, keras.Model) and hasattr(model, "golden_inputs"):
+        run = model
+        recipe, log = recipe or run.recipe, log or run.log or None
+        metrics, data = metrics or run.metrics or None, data or run.about
+        golden_inputs = run.golden_inputs if golden_inputs is None else golden_inputs
+        model = run.model
     built = getattr(model, "architecture", None)
-    if not isinstance(built, BuiltFrom):
+    if not isinstance(model, tfp_bnn.VariationalModel) or not isinstance(built, BuiltFrom):
+        named = f" {model.name!r}" if isinstance(model, keras.Model) else ""
         raise ValueError(
             "Only models made by zoo.create_model, zoo.train or zoo.load_model can be saved as artifacts, because an "
-            f"artifact is rebuilt from the registry. Got {type(model).__name__} {model.name!r}; use "
-            "model.save('x.keras') for it."
+            f"artifact is rebuilt from the registry. Got {type(model).__name__}{named}; use model.save('x.keras') for "
+            "it."
         )
     target = check_target(path, overwrite)
     if metrics is not None and not {"test", "num_examples", "num_samples", "seed"} <= set(metrics):

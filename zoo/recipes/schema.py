@@ -67,7 +67,7 @@ class Recipe(Strict):
     Attributes:
         name: of the model that it makes, `<architecture>.<tag>`.
         architecture: a registered architecture.
-        dataset: a registered dataset.
+        dataset: A registered dataset; None where the data are passed to `zoo.train`.
         model: arguments of the architecture; `input_shape` and `num_outputs` are those of the dataset.
         standardize_inputs: whether each input column is standardized by its moments on the training split, within the
             model.
@@ -88,7 +88,7 @@ class Recipe(Strict):
 
     name: str
     architecture: str
-    dataset: str
+    dataset: str | None = None
     model: dict[str, Any] = Field(default_factory=dict)
     standardize_inputs: bool = False
     standardize_targets: bool = False
@@ -116,5 +116,5 @@ class Recipe(Strict):
 
     @field_validator("dataset")
     @classmethod
-    def _known_dataset(cls, value: str) -> str:
-        return check_dataset_name(value)
+    def _known_dataset(cls, value: str | None) -> str | None:
+        return None if value is None else check_dataset_name(value)
