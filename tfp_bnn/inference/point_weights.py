@@ -27,7 +27,7 @@ def require_built_model(model: Any, function: str) -> None:
             f"got {type(model).__name__}. Make one of a Keras model with tfp_bnn.transfer.to_bayesian."
         )
     if not model.built:  # type: ignore[attr-defined]
-        raise ValueError(f"The model {model.name!r} is not built, so it has no weights. Build it, or call it, first.")  # type: ignore[attr-defined]
+        raise ValueError(f"The model {model.name!r} is not built, so it has no weights. Build it, or call it, first.")
 
 
 def with_point_weights(model: VariationalMixin) -> Any:
@@ -47,7 +47,7 @@ def with_point_weights(model: VariationalMixin) -> Any:
     """
     for layer in model.variational_layers:
         for weight in layer.variational_weights.values():
-            if weight.learns_prior:
+            if weight.prior_spec.is_learned:
                 raise ValueError(
                     f"The prior of {layer.name}/{weight.name}, {weight.prior_spec!r}, learns its scale. A point "
                     "estimate of weights and scale together has no optimum: the density grows without bound as all "

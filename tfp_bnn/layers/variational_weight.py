@@ -84,11 +84,6 @@ class VariationalWeight:
         return self.posterior.variance()
 
     @property
-    def learns_prior(self) -> bool:
-        """Whether training moves the prior, by a scale that is learned or inferred."""
-        return any(variable.trainable for variable in self._prior_weights.values())
-
-    @property
     def shared_prior(self) -> SharedPrior | None:
         """The prior that the weight shares with others, once a model has bound it."""
         return self._shared

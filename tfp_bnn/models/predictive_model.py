@@ -21,11 +21,18 @@ class PredictiveModel:
     `VariationalMixin` is one, and so is an `Ensemble`: scores, reports, calibration and artifacts ask for no more.
 
     Attributes:
+        name: Name of the model.
         likelihood: How a target is distributed given the raw outputs.
     """
 
+    name: str
     likelihood: Likelihood
     _calibration: Calibration | None = None
+
+    @property
+    def members(self) -> tuple[Any, ...]:
+        """The models with weights that it consists of: itself, or the members of an ensemble."""
+        return (self,)
 
     def draws(self, seed: int = 0) -> Draws:
         """The draws of the posterior.

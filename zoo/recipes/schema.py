@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from zoo.architectures import ARCHITECTURES
 from zoo.core.names import check_name
@@ -69,6 +69,9 @@ class Recipe(Strict):
         architecture: a registered architecture.
         dataset: A registered dataset; None where the data are passed to `zoo.train`.
         model: arguments of the architecture; `input_shape` and `num_outputs` are those of the dataset.
+        inference: The way to the posterior: `"variational"`; `"map"`, the most probable weights; `"mc_dropout"`, for
+            which `model` has a `dropout`; or `"ensemble"`, of MAP estimates unless `model` has a `kernel_posterior`.
+        members: The number of members of an ensemble, 3 by default; None for the other ways.
         standardize_inputs: whether each input column is standardized by its moments on the training split, within the
             model.
         standardize_targets: likewise for the targets of a regression.
@@ -90,6 +93,8 @@ class Recipe(Strict):
     architecture: str
     dataset: str | None = None
     model: dict[str, Any] = Field(default_factory=dict)
+    inference: Literal["variational", "map", "mc_dropout", "ensemble"] = "variational"
+    members: Annotated[int, Field(strict=True, ge=1, le=100)] | None = None
     standardize_inputs: bool = False
     standardize_targets: bool = False
     augmentation: AugmentationRecipe | None = None
@@ -118,3 +123,14 @@ class Recipe(Strict):
     @classmethod
     def _known_dataset(cls, value: str | None) -> str | None:
         return None if value is None else check_dataset_name(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _members_of_an_ensemble(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        if values.get("inference") == "ensemble":
+            return {**values, "members": 3} if values.get("members") is None else values
+        if values.get("members") is not None:
+            raise ValueError("members is for inference: ensemble only. Remove it, or set it to null")
+        return values

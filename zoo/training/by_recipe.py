@@ -13,17 +13,20 @@ import tfp_bnn
 from tfp_bnn.calibration import calibrate
 from tfp_bnn.core.layer_tree import deterministic_operations
 from tfp_bnn.core.randomness import default_seeds_from
+from tfp_bnn.inference import Ensemble
 from tfp_bnn.likelihoods import LIKELIHOODS
 from zoo.architectures.base import column_moments
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation import card_numbers as evaluation
 from zoo.hub.artifacts import save_artifact
 from zoo.hub.catalog import create_model
+from zoo.hub.members import ZooModel
 from zoo.recipes import Recipe, change_recipe, load_recipe
 from zoo.training.batches import ShuffledBatches
 from zoo.training.board import board_of
 from zoo.training.checkpoints import Checkpoints
 from zoo.training.engine import run
+from zoo.training.inference import architecture_arguments, joined_history, member_recipes
 from zoo.training.results import TrainingRun
 from zoo.training.run_folder import RunFolder, describe_splits
 from zoo.training.user_data import dataset_from
@@ -101,7 +104,7 @@ def train(
     """
     recipe = change_recipe(load_recipe(recipe), overrides or {})
     recipe = change_recipe(recipe, _short_overrides(recipe, epochs, seed, seeds))
-    folder = RunFolder(out, recipe.seed, overwrite, resume)
+    folder = RunFolder(out, member_recipes(recipe)[0].seed, overwrite, resume)
     examples, named = _examples(recipe, data, validation_data, test_data)
     if not named and not isinstance(data, Dataset) and test_data is None and measure:
         measure = False
@@ -112,9 +115,15 @@ def train(
         board = [] if tensorboard is None else [board_of(recipe, examples, Path(tensorboard), tell)]
         return [*callbacks, *board]
 
-    def fit(recipe: Recipe) -> tuple[tfp_bnn.VariationalModel, Mapping[str, list[float]]]:
+    def fit_one(recipe: Recipe) -> tuple[tfp_bnn.VariationalModel, Mapping[str, list[float]]]:
         checkpoints = folder.checkpoints(recipe.seed, _fingerprint(recipe, examples))
         return _fit(recipe, examples, checkpoints, checkpoint_seconds, callbacks_of(recipe), tell)
+
+    def fit(recipe: Recipe) -> tuple[ZooModel, Mapping[str, list[float]]]:
+        members, histories = zip(*map(fit_one, member_recipes(recipe)), strict=True)
+        model = Ensemble(members, name=recipe.architecture) if recipe.inference == "ensemble" else members[0]
+        _calibrate(model, recipe, examples)
+        return model, joined_history(list(histories))
 
     with deterministic_operations(), default_seeds_from(recipe.seed):
         # A recipe that does not fit its data is refused before anything is written.
@@ -146,11 +155,19 @@ def _examples(recipe: Recipe, data: Any, validation_data: Any, test_data: Any) -
 
 
 def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
-    """The compiled, untrained model of a recipe; its preprocessing is fitted to the training split."""
+    """The compiled, untrained network of a recipe; its preprocessing is fitted to the training split.
+
+    Args:
+        recipe: The recipe; that of a member where the recipe is for an ensemble.
+        data: What it is trained on.
+
+    Raises:
+        ValueError: For a recipe that contradicts itself, or does not fit the data.
+    """
     config = {
         "input_shape": data.input_shape,
         "num_outputs": data.num_classes or data.train.y.shape[-1],
-        **recipe.model,
+        **architecture_arguments(recipe),
     }
     if data.task == "regression":
         config.setdefault("likelihood", {"name": "normal", "initial_scale": float(data.train.y.std())})
@@ -179,7 +196,7 @@ def _fit(
     callbacks: Sequence[keras.callbacks.Callback],
     tell: Callable[[str], None],
 ) -> tuple[tfp_bnn.VariationalModel, Mapping[str, list[float]]]:
-    """Trains and calibrates the model of one seed. Returns it with its history."""
+    """Trains the network of one seed. Returns it with its history."""
     with default_seeds_from(recipe.seed):
         model = build(recipe, data)
     batches = ShuffledBatches(data.train, recipe.batch_size, recipe.epochs, recipe.seed, recipe.augmentation)
@@ -197,17 +214,20 @@ def _fit(
     if progress.best is not None:
         epoch = int(progress.best["epoch"]) + 1
         tell(f"seed {recipe.seed}: lowest validation NLL {progress.best['val_nll']:.4f} in epoch {epoch}")
-    if recipe.calibration is not None:
-        draws = recipe.evaluation
-        calibrate(model, data.validation.x, data.validation.y, num_samples=draws.num_samples, seed=draws.seed)
     return model, progress.history
 
 
+def _calibrate(model: ZooModel, recipe: Recipe, data: Dataset) -> None:
+    if recipe.calibration is not None:
+        draws = recipe.evaluation
+        calibrate(model, data.validation.x, data.validation.y, num_samples=draws.num_samples, seed=draws.seed)
+
+
 def _measure(
-    model: tfp_bnn.VariationalModel,
+    model: ZooModel,
     recipe: Recipe,
     data: Dataset,
-    fit: Callable[[Recipe], tuple[tfp_bnn.VariationalModel, Mapping[str, list[float]]]],
+    fit: Callable[[Recipe], tuple[ZooModel, Mapping[str, list[float]]]],
 ) -> dict[str, Any]:
     """The numbers of the card, with their spread over the training seeds, which are trained for it."""
     how, others = recipe.evaluation, {}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-import tfp_bnn
+from zoo.hub.members import ZooModel
 from zoo.recipes import Recipe
 from zoo.training.log import log_text
 
@@ -29,7 +29,7 @@ class TrainingRun:
         golden_inputs: A few inputs, whose predictions an artifact keeps.
     """
 
-    model: tfp_bnn.VariationalModel
+    model: ZooModel
     recipe: Recipe
     history: Mapping[str, list[float]]
     metrics: Mapping[str, Any]
