@@ -52,7 +52,7 @@ from zoo.hub.manifest import (
     saved_models_folder,
     to_json,
 )
-from zoo.recipes import Recipe, recipe_text
+from zoo.recipes import FineTuneRecipe, Recipe, recipe_text
 
 LOG_NAME = "log.csv"
 GOLDEN_SAMPLES = 16
@@ -67,7 +67,7 @@ class Run(Protocol):
         """The trained model."""
 
     @property
-    def recipe(self) -> Recipe | None:
+    def recipe(self) -> Recipe | FineTuneRecipe | None:
         """How it was trained."""
 
     @property
@@ -92,7 +92,7 @@ def save_artifact(
     path: str | os.PathLike[str],
     *,
     name: str | None = None,
-    recipe: Recipe | None = None,
+    recipe: Recipe | FineTuneRecipe | None = None,
     metrics: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
     golden_inputs: npt.NDArray[Any] | None = None,
@@ -235,7 +235,7 @@ def _write_files(
     model: tfp_bnn.VariationalModel,
     built: BuiltFrom,
     name: str,
-    recipe: Recipe | None,
+    recipe: Recipe | FineTuneRecipe | None,
     metrics: dict[str, Any],
     data: dict[str, Any],
     golden_inputs: npt.NDArray[Any] | None,
