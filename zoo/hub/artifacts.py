@@ -18,6 +18,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import keras
@@ -176,7 +177,8 @@ def load_artifact(path: str | os.PathLike[str], trust: bool = False) -> tfp_bnn.
         trust: must be True.
 
     Returns:
-        The model, ready to predict on raw inputs.
+        The model, ready to predict on raw inputs. `model.card` maps `config`, `metrics` and `text` to what the artifact
+        says of it; `model.class_names` has a name for each class, or is None.
 
     Raises:
         ValueError: without `trust`, or when any file is missing, changed or malformed.
@@ -201,7 +203,8 @@ def load_model(name: str) -> tfp_bnn.VariationalModel:
         name: of `list_models(pretrained=True)`, such as `"lenet5_flipout.digits"`.
 
     Returns:
-        The model, ready to predict on raw inputs; compile it to train it.
+        The model, ready to predict on raw inputs; compile it to train it. `model.card` and `model.class_names` are
+        those of `load_artifact`.
 
     Raises:
         ValueError: for an unknown name (names the nearest), a path, or a file that is not the published one.
@@ -211,6 +214,8 @@ def load_model(name: str) -> tfp_bnn.VariationalModel:
         >>> model = zoo.load_model("mlp_flipout.iris")
         >>> model.posterior_predictive(np.array([[5.1, 3.5, 1.4, 0.2]]), num_samples=20).mean().argmax()
         np.int64(0)
+        >>> model.class_names, model.card["metrics"]["num_examples"]
+        (('setosa', 'versicolor', 'virginica'), 30)
     """
     models = bundled_models()
     if check_name(name) not in models:
@@ -303,7 +308,22 @@ def _load(folder: Path, entry: Any) -> tfp_bnn.VariationalModel:
     if isinstance(config.get("num_examples"), int):
         model.num_examples = config["num_examples"]
     _set_calibration(model, config.get("calibration"), f"{folder / 'config.json'}")
+    _tell_of_card(model, config, files, folder)
     return model
+
+
+def _tell_of_card(
+    model: tfp_bnn.VariationalModel, config: Mapping[str, Any], files: Mapping[str, bytes], folder: Path
+) -> None:
+    """Lets the model know its card: `model.card` and `model.class_names`."""
+    metrics = parse_json(require(files, "metrics.json", folder), str(folder / "metrics.json"))
+    text = require(files, "README.md", folder).decode("utf-8", errors="replace")
+    # Keras would track a plain dictionary.
+    card = MappingProxyType({"config": config, "metrics": metrics, "text": text})
+    data = config.get("data")
+    names = data.get("class_names") if isinstance(data, dict) else None
+    model.card = card  # type: ignore[attr-defined]
+    model.class_names = tuple(map(str, names)) if isinstance(names, list) else None  # type: ignore[attr-defined]
 
 
 def _calibration_config(model: tfp_bnn.VariationalModel) -> dict[str, Any] | None:

@@ -105,7 +105,8 @@ def train(
         OSError: When a checkpoint cannot be written, or the log for TensorBoard cannot be opened.
     """
     recipe = load_recipe(recipe)
-    changes = {**(overrides or {}), **_short_overrides(recipe, epochs, seed, seeds)}
+    changes = dict(overrides or {})
+    changes |= _short_overrides(changes.get("seed", recipe.seed), epochs, seed, seeds)
     if isinstance(recipe, FineTuneRecipe):
         if validation_data is not None or test_data is not None:
             raise ValueError("A fine-tuning trains on all rows: leave out `validation_data` and `test_data`.")
@@ -229,12 +230,10 @@ def _measure(
     return evaluation.with_spread(evaluation.measure(model, data, how), recipe.seed, others)
 
 
-def _short_overrides(
-    recipe: Recipe | FineTuneRecipe, epochs: int | None, seed: int | None, seeds: int | None
-) -> dict[str, Any]:
+def _short_overrides(first: int, epochs: int | None, seed: int | None, seeds: int | None) -> dict[str, Any]:
     changes: dict[str, Any] = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     if seeds is not None:
-        first = recipe.seed if seed is None else seed
+        first = first if seed is None else seed
         changes["evaluation.spread_seeds"] = list(range(first + 1, first + seeds))
     return changes
 
