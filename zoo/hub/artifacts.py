@@ -322,8 +322,8 @@ def _tell_of_card(
     card = MappingProxyType({"config": config, "metrics": metrics, "text": text})
     data = config.get("data")
     names = data.get("class_names") if isinstance(data, dict) else None
-    model.card = card  # type: ignore[attr-defined]
-    model.class_names = tuple(map(str, names)) if isinstance(names, list) else None  # type: ignore[attr-defined]
+    model.card = card
+    model.class_names = tuple(map(str, names)) if isinstance(names, list) else None
 
 
 def _calibration_config(model: tfp_bnn.VariationalModel) -> dict[str, Any] | None:
