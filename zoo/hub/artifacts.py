@@ -18,6 +18,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import keras
@@ -58,7 +59,7 @@ from zoo.hub.members import (
     split_records,
 )
 from zoo.hub.reading import parse_tensors
-from zoo.recipes import Recipe, recipe_text
+from zoo.recipes import FineTuneRecipe, Recipe, recipe_text
 
 LOG_NAME = "log.csv"
 GOLDEN_SAMPLES = 16
@@ -73,7 +74,7 @@ class Run(Protocol):
         """The trained model."""
 
     @property
-    def recipe(self) -> Recipe | None:
+    def recipe(self) -> Recipe | FineTuneRecipe | None:
         """How it was trained."""
 
     @property
@@ -98,7 +99,7 @@ def save_artifact(
     path: str | os.PathLike[str],
     *,
     name: str | None = None,
-    recipe: Recipe | None = None,
+    recipe: Recipe | FineTuneRecipe | None = None,
     metrics: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
     golden_inputs: npt.NDArray[Any] | None = None,
@@ -183,7 +184,8 @@ def load_artifact(path: str | os.PathLike[str], trust: bool = False) -> ZooModel
         trust: must be True.
 
     Returns:
-        The model, ready to predict on raw inputs.
+        The model, ready to predict on raw inputs. `model.card` maps `config`, `metrics` and `text` to what the artifact
+        says of it; `model.class_names` has a name for each class, or is None.
 
     Raises:
         ValueError: without `trust`, or when any file is missing, changed or malformed.
@@ -208,7 +210,8 @@ def load_model(name: str) -> ZooModel:
         name: of `list_models(pretrained=True)`, such as `"lenet5_flipout.digits"`.
 
     Returns:
-        The model, ready to predict on raw inputs; compile it to train it.
+        The model, ready to predict on raw inputs; compile it to train it. `model.card` and `model.class_names` are
+        those of `load_artifact`.
 
     Raises:
         ValueError: for an unknown name (names the nearest), a path, or a file that is not the published one.
@@ -218,6 +221,8 @@ def load_model(name: str) -> ZooModel:
         >>> model = zoo.load_model("mlp_flipout.iris")
         >>> model.posterior_predictive(np.array([[5.1, 3.5, 1.4, 0.2]]), num_samples=20).mean().argmax()
         np.int64(0)
+        >>> model.class_names, model.card["metrics"]["num_examples"]
+        (('setosa', 'versicolor', 'virginica'), 30)
     """
     models = bundled_models()
     if check_name(name) not in models:
@@ -242,7 +247,7 @@ def _write_files(
     model: ZooModel,
     built: BuiltFrom,
     name: str,
-    recipe: Recipe | None,
+    recipe: Recipe | FineTuneRecipe | None,
     metrics: dict[str, Any],
     data: dict[str, Any],
     golden_inputs: npt.NDArray[Any] | None,
@@ -322,6 +327,7 @@ def _load(folder: Path, entry: Any) -> ZooModel:
     model = members[0] if num_members is None else Ensemble(members, name=architecture.name)
     check_way(model, config, f"{folder / 'config.json'}")
     _set_calibration(model, config.get("calibration"), f"{folder / 'config.json'}")
+    _tell_of_card(model, config, files, folder)
     return model
 
 
@@ -329,6 +335,18 @@ def _built_from(model: Any) -> BuiltFrom | None:
     """How the model, or each member of an ensemble, can be built again; None where it cannot."""
     found = [getattr(member, "architecture", None) for member in getattr(model, "members", ())]
     return found[0] if found and isinstance(found[0], BuiltFrom) and found == found[:1] * len(found) else None
+
+
+def _tell_of_card(model: Any, config: Mapping[str, Any], files: Mapping[str, bytes], folder: Path) -> None:
+    """Lets the model know its card: `model.card` and `model.class_names`."""
+    metrics = parse_json(require(files, "metrics.json", folder), str(folder / "metrics.json"))
+    text = require(files, "README.md", folder).decode("utf-8", errors="replace")
+    # Keras would track a plain dictionary.
+    card = MappingProxyType({"config": config, "metrics": metrics, "text": text})
+    data = config.get("data")
+    names = data.get("class_names") if isinstance(data, dict) else None
+    model.card = card
+    model.class_names = tuple(map(str, names)) if isinstance(names, list) else None
 
 
 def _calibration_config(model: ZooModel) -> dict[str, Any] | None:

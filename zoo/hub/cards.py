@@ -49,10 +49,21 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: st
     if "fine_tuning" in data:
         parts += ["## Fine-tuning\n", _fine_tuning_section(data["fine_tuning"], data.get("dataset"), *records)]
     if recipe:
-        # One that was changed for this run is found in this folder only.
-        source = "recipe.yaml" if yaml.safe_load(recipe)["overrides"] else config["name"]
-        parts += ["## Recipe\n", f"`tfp-bnn train {source}` runs it:\n", f"```yaml\n{recipe}```\n"]
+        parts += ["## Recipe\n", f"{_how_to_run(recipe, config)}:\n", f"```yaml\n{recipe}```\n"]
     return "\n".join(parts)
+
+
+def _how_to_run(recipe: str, config: Mapping[str, Any]) -> str:
+    values = yaml.safe_load(recipe)
+    start = values.get("start_from")
+    if start is not None and start["model"] is None:
+        return "It started from a model that had no name"
+    if config["data"].get("dataset") is None:
+        return '`zoo.train("recipe.yaml", data=...)` runs it on the data that it was trained on, which have no name'
+    # One that was changed for this run, or starts from another model, is found in this folder only.
+    source = "recipe.yaml" if values["overrides"] or start is not None else config["name"]
+    trust = " --trust" if config["data"].get("fine_tuning", {}).get("trust") else ""
+    return f"`tfp-bnn train {source}{trust}` runs it"
 
 
 def posterior_statistics(*records: WeightRecord) -> dict[str, float]:

@@ -11,6 +11,7 @@ _HOME = {
     "CheckpointError": "zoo.training.checkpoints",
     "NonFiniteError": "zoo.training.engine",
     "TrainingInterrupted": "zoo.training.signals",
+    "FineTuning": "zoo.training.fine_tuning_run",
     "TrainingRun": "zoo.training.results",
     "build": "zoo.training.by_recipe",
     "fine_tune": "zoo.training.fine_tuning",

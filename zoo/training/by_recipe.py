@@ -21,11 +21,13 @@ from zoo.evaluation import card_numbers as evaluation
 from zoo.hub.artifacts import save_artifact
 from zoo.hub.catalog import create_model
 from zoo.hub.members import ZooModel
-from zoo.recipes import Recipe, change_recipe, load_recipe
+from zoo.recipes import FineTuneRecipe, Recipe, change_recipe, load_recipe
 from zoo.training.batches import ShuffledBatches
 from zoo.training.board import board_of
 from zoo.training.checkpoints import Checkpoints
 from zoo.training.engine import run
+from zoo.training.fine_tuning import fine_tune_by_recipe
+from zoo.training.fine_tuning_run import Options
 from zoo.training.inference import architecture_arguments, joined_history, member_recipes
 from zoo.training.results import TrainingRun
 from zoo.training.run_folder import RunFolder, describe_splits
@@ -41,7 +43,7 @@ _GOLDEN_ROWS = 4
 
 
 def train(
-    recipe: str | Path | dict[str, Any] | Recipe,
+    recipe: str | Path | dict[str, Any] | Recipe | FineTuneRecipe,
     out: str | os.PathLike[str] | None = None,
     *,
     data: Any = None,
@@ -54,6 +56,7 @@ def train(
     measure: bool = True,
     overwrite: bool = False,
     resume: bool = False,
+    trust: bool = False,
     checkpoint_seconds: float = 30.0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     tensorboard: str | os.PathLike[str] | None = None,
@@ -70,7 +73,8 @@ def train(
     step that is under way, with a checkpoint; after the last step of an epoch, its validation comes first.
 
     Args:
-        recipe: A name of `zoo.list_recipes()`, a path, a mapping or a `Recipe`.
+        recipe: A name of `zoo.list_recipes()`, a path, a mapping or a `Recipe`. One with the key `start_from` is that
+            of a fine-tuning, as `zoo.fine_tune` does it.
         out: The folder of the artifact; None to save nothing.
         data: What to train on in the place of the recipe's dataset: a `Dataset`; or arrays `(x, y)` or a
             `tf.data.Dataset` of batches, as `zoo.training.user_data.dataset_from` takes them. The artifact then names
@@ -84,6 +88,7 @@ def train(
         measure: Whether to evaluate on the test split, which trains the recipe's `spread_seeds` too.
         overwrite: Whether an artifact in `out`, or an unfinished run, may be replaced.
         resume: Whether to go on with the unfinished run of `out`.
+        trust: Whether a recipe may start from the folder of an artifact; see `load_artifact`.
         checkpoint_seconds: Time between checkpoints.
         callbacks: As in `fit`, for every seed.
         tensorboard: A folder for TensorBoard, in which each training seed has a log, `seed-<seed>`, as
@@ -91,7 +96,7 @@ def train(
         tell: Takes messages for the user, such as that a damaged checkpoint was passed over.
 
     Returns:
-        A `TrainingRun`.
+        A `TrainingRun`; of a fine-tuning a `FineTuning`.
 
     Raises:
         ValueError: For an unknown recipe or key (names the nearest), a value out of bounds, data that do not fit, an
@@ -102,8 +107,15 @@ def train(
         NonFiniteError: When a number is NaN or infinite; nothing is saved then.
         OSError: When a checkpoint cannot be written, or the log for TensorBoard cannot be opened.
     """
-    recipe = change_recipe(load_recipe(recipe), overrides or {})
-    recipe = change_recipe(recipe, _short_overrides(recipe, epochs, seed, seeds))
+    recipe = load_recipe(recipe)
+    changes = dict(overrides or {})
+    changes |= _short_overrides(changes.get("seed", recipe.seed), epochs, seed, seeds)
+    if isinstance(recipe, FineTuneRecipe):
+        if validation_data is not None or test_data is not None:
+            raise ValueError("A fine-tuning trains on all rows: leave out `validation_data` and `test_data`.")
+        options = Options(measure, out, overwrite, resume, checkpoint_seconds, callbacks, tensorboard, tell)
+        return fine_tune_by_recipe(change_recipe(recipe, changes), data, options, trust)
+    recipe = change_recipe(recipe, changes)
     folder = RunFolder(out, member_recipes(recipe)[0].seed, overwrite, resume)
     examples, named = _examples(recipe, data, validation_data, test_data)
     if not named and not isinstance(data, Dataset) and test_data is None and measure:
@@ -238,10 +250,10 @@ def _measure(
     return evaluation.with_spread(evaluation.measure(model, data, how), recipe.seed, others)
 
 
-def _short_overrides(recipe: Recipe, epochs: int | None, seed: int | None, seeds: int | None) -> dict[str, Any]:
+def _short_overrides(first: int, epochs: int | None, seed: int | None, seeds: int | None) -> dict[str, Any]:
     changes: dict[str, Any] = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     if seeds is not None:
-        first = recipe.seed if seed is None else seed
+        first = first if seed is None else seed
         changes["evaluation.spread_seeds"] = list(range(first + 1, first + seeds))
     return changes
 

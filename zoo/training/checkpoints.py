@@ -29,7 +29,7 @@ import numpy.typing as npt
 import safetensors.numpy
 
 from zoo.hub import manifest as hub
-from zoo.hub.manifest import MANIFEST_NAME, describe_files, read_manifest, read_verified
+from zoo.hub.manifest import MANIFEST_NAME, describe_files, read_manifest, read_verified, write_atomically
 from zoo.hub.reading import parse_tensors
 
 # Of `state.json`; 1 had sums of logs where there are the states of the metrics now.
@@ -154,6 +154,18 @@ class Checkpoints:
         raise CheckpointError(
             f"There is no checkpoint in {str(self.folder)!r}. Start the run without --resume (resume=False)."
         )
+
+    def remember(self, name: str, value: Any) -> None:
+        """Keeps what was found before the first step, JSON only, for `recall` when the run is resumed."""
+        write_atomically(self.folder / f"{name}.json", json.dumps({"fingerprint": self._fingerprint, "value": value}))
+
+    def recall(self, name: str) -> Any:
+        """What `remember` kept of this very run; None when there is nothing, or it cannot be read."""
+        try:
+            kept = json.loads((self.folder / f"{name}.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return kept["value"] if isinstance(kept, dict) and kept.get("fingerprint") == self._fingerprint else None
 
     def _refuse_another_run(self, stored: Mapping[str, Any]) -> None:
         now = self._fingerprint

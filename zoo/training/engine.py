@@ -98,6 +98,9 @@ def run(
 class _BetweenSteps(keras.callbacks.CallbackList):
     """The callbacks of a run, and around them what saves and resumes it."""
 
+    # For `tfp_bnn.models.fit_callbacks.with_row_check`.
+    counts_rows = True
+
     def __init__(
         self,
         model: tfp_bnn.VariationalModel,

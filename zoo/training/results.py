@@ -10,7 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from zoo.hub.members import ZooModel
-from zoo.recipes import Recipe
+from zoo.recipes import FineTuneRecipe, Recipe
 from zoo.training.log import log_text
 
 
@@ -30,7 +30,7 @@ class TrainingRun:
     """
 
     model: ZooModel
-    recipe: Recipe
+    recipe: Recipe | FineTuneRecipe
     history: Mapping[str, list[float]]
     metrics: Mapping[str, Any]
     path: Path | None = None

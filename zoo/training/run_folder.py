@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
+import tfp_bnn
+from tfp_bnn.models.weight_record import weight_distributions
 from zoo.datasets import Split
 from zoo.hub.artifacts import check_target
 from zoo.training.checkpoints import CheckpointError, Checkpoints, describe_array, locked
@@ -72,6 +76,14 @@ class RunFolder:
             fingerprint: All that the run depends on.
         """
         return None if self._folder is None else Checkpoints(self._folder / f"seed-{seed}", fingerprint)
+
+
+def describe_model(model: tfp_bnn.VariationalModel) -> str:
+    """The part of a fingerprint that says which weights a run started from: a SHA-256."""
+    digest = hashlib.sha256()
+    for name, values in sorted(weight_distributions(model).items()):
+        digest.update(f"{name} {values.shape} {values.dtype}".encode() + np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def describe_splits(**splits: Split | None) -> dict[str, Any]:
