@@ -12,12 +12,12 @@ import scipy.optimize
 from tfp_bnn.predictive.calibrators import HIGHEST, LOWEST, Calibration, calibration_for
 
 if TYPE_CHECKING:
-    from tfp_bnn.models.variational_mixin import VariationalMixin
+    from tfp_bnn.models.predictive_model import PredictiveModel
 
 _GRID_POINTS = 11
 
 
-def calibrate(model: VariationalMixin, x: Any, y: Any, num_samples: int = 50, seed: int = 0) -> Calibration:
+def calibrate(model: PredictiveModel, x: Any, y: Any, num_samples: int = 50, seed: int = 0) -> Calibration:
     """Fits the calibration of a trained model, and sets `model.calibration`.
 
     Minimizes the negative log-likelihood, in nats, of the Monte Carlo predictive, over a grid first, because that of a
@@ -25,7 +25,7 @@ def calibrate(model: VariationalMixin, x: Any, y: Any, num_samples: int = 50, se
     takes about 25 evaluations. Memory: a few copies of the raw outputs, `num_samples` x n x outputs float32 numbers.
 
     Args:
-        model: a trained model.
+        model: A trained model, or an ensemble.
         x: inputs of shape `(n, ...)`, an array; of validation data, that neither trained the model nor test it.
         y: their targets, as for training.
         num_samples: S, the number of weight draws.

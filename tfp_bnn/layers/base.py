@@ -13,14 +13,12 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.core.arguments import is_number
 from tfp_bnn.core.noise import NoiseSource
-from tfp_bnn.layers.estimators import Estimator, Reparameterization, check_combination
+from tfp_bnn.layers.estimators import PLAIN_DRAW, Estimator, check_combination
 from tfp_bnn.layers.operations import LinearOperation
 from tfp_bnn.layers.stochastic import StochasticLayer
 from tfp_bnn.layers.variational_weight import VariationalWeight
 from tfp_bnn.posteriors import POSTERIORS, Posterior
 from tfp_bnn.priors import PRIORS, Prior
-
-PLAIN_DRAW = Reparameterization()
 
 _NOT_FOR_DISTRIBUTIONS = ("lora_rank", "lora_alpha", "quantization_config")
 
@@ -185,6 +183,11 @@ class VariationalLayer(StochasticLayer):
     def distribution_specs(self) -> Mapping[str, tuple[Posterior, Prior]]:
         """Posterior and prior of each Bayesian weight as given, by its name; available before `build` too."""
         return MappingProxyType(self._specs)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether a weight has a posterior with a spread."""
+        return any(posterior.has_spread for posterior, _ in self._specs.values())
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor, with priors and posteriors as given and without tensors."""

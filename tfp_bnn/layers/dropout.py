@@ -70,6 +70,11 @@ class MCDropout(StochasticLayer):
         self.supports_masking = True
         self.built = True
 
+    @property
+    def is_random(self) -> bool:
+        """Whether anything is dropped at all."""
+        return self.rate > 0
+
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Drops a fraction of the inputs and scales the others up by 1 / (1 - rate).
 

@@ -13,9 +13,9 @@ from tfp_bnn.priors import Prior
 COMBINATIONS = """
     estimator                 dense, rank 2   dense, rank > 2; convolutions   posteriors
     flipout                   yes             yes                             symmetric about the mean, independent per
-                                                                              weight: mean_field_normal
+                                                                              weight: mean_field_normal, delta
     reparameterization        yes             yes                             all
-    local reparameterization  exact           marginals exact, joint over     mean_field_normal
+    local reparameterization  exact           marginals exact, joint over     mean_field_normal, delta
                                               positions approximate
 
     The improper prior `flat` can only be used with the posterior `delta`.
@@ -94,6 +94,14 @@ class Reparameterization(Estimator):
         return outputs if bias is None else outputs + operation.along_channels(bias, outputs)
 
 
+PLAIN_DRAW = Reparameterization()
+
+
+def has_spread(*weights: VariationalWeight | tf.Tensor | None) -> bool:
+    """Whether a draw of any of the weights differs from its mean: points cost one operation, whatever the estimator."""
+    return any(isinstance(weight, VariationalWeight) and weight.posterior_spec.has_spread for weight in weights)
+
+
 class Flipout(Estimator):
     """One draw of the perturbation, with signs flipped per example (Wen et al. 2018). Costs two operations.
 
@@ -107,7 +115,8 @@ class Flipout(Estimator):
     name = "flipout"
 
     def takes(self, posterior: Posterior) -> bool:
-        return posterior.symmetric_and_independent
+        # A point is symmetric about itself.
+        return posterior.symmetric_and_independent or not posterior.has_spread
 
     def __call__(
         self,
@@ -117,7 +126,9 @@ class Flipout(Estimator):
         bias: VariationalWeight | tf.Tensor | None,
         noise: NoiseSource,
     ) -> tf.Tensor:
-        # A layer with two kernels draws separate signs for each.
+        if not has_spread(kernel, bias):
+            return PLAIN_DRAW(operation, inputs, kernel, bias, noise)
+        # A layer of two kernels draws the signs of each by itself.
         of_kernel = "" if kernel.name == "kernel" else f"{kernel.name}_"
         outputs = operation(inputs, kernel.mean)
         input_signs = tf.cast(noise.signs(f"{of_kernel}input_signs", operation.sign_shape(inputs)), inputs.dtype)
@@ -144,7 +155,8 @@ class LocalReparameterization(Estimator):
     name = "local reparameterization"
 
     def takes(self, posterior: Posterior) -> bool:
-        return posterior.independent_normal
+        # A point is a normal without variance.
+        return posterior.independent_normal or not posterior.has_spread
 
     def __call__(
         self,
@@ -154,6 +166,8 @@ class LocalReparameterization(Estimator):
         bias: VariationalWeight | tf.Tensor | None,
         noise: NoiseSource,
     ) -> tf.Tensor:
+        if not has_spread(kernel, bias):
+            return PLAIN_DRAW(operation, inputs, kernel, bias, noise)
         outputs = operation(inputs, kernel.mean)
         # Squares overflow and underflow in half precision.
         variance = operation(tf.cast(inputs, tf.float32) ** 2, kernel.variance)

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from tfp_bnn.core.arguments import is_integer
 from tfp_bnn.core.noise import NoiseSource
-from tfp_bnn.layers.base import PLAIN_DRAW, VariationalLayer
-from tfp_bnn.layers.estimators import Flipout
+from tfp_bnn.layers.base import VariationalLayer
+from tfp_bnn.layers.estimators import PLAIN_DRAW, Flipout, has_spread
 from tfp_bnn.layers.operations import LinearOperation, MatMul
 
 Step = Callable[[tf.Tensor, Sequence[tf.Tensor]], tuple[tf.Tensor, list[tf.Tensor]]]
@@ -297,7 +297,7 @@ class LSTMFlipout(VariationalLayer, _LSTM):
     def _recurrence(self, training: bool, batch: tf.Tensor, noise: NoiseSource) -> Callable[[tf.Tensor], tf.Tensor]:
         """The contribution of the state as a function of `h`. Everything random is drawn here, once."""
         weight, dtype = self.variational_weights["recurrent_kernel"], self.compute_dtype
-        if not training:
+        if not training or not has_spread(weight):
             kernel = tf.cast(weight.sample(noise), dtype)
             return lambda h: tf.matmul(h, kernel)
         mean, perturbation = tf.cast(weight.mean, dtype), tf.cast(weight.perturbation(noise), dtype)

@@ -25,6 +25,11 @@ class StochasticLayer(keras.layers.Layer):
         self.seed = None if seed is None else int(seed)
         self._noise_streams = noise_streams
 
+    @property
+    def is_random(self) -> bool:
+        """Whether two draws can differ. True unless a layer knows better."""
+        return True
+
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
         return {**super().get_config(), "seed": self.seed}

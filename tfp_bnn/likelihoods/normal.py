@@ -150,7 +150,8 @@ class Normal(Likelihood):
         if self.scale == "per_example":
             scale = _SCALE_FLOOR + tf.nn.softplus(outputs[..., loc.shape[-1] :])
         elif self.scale == "learned":
-            scale = tf.exp(tf.convert_to_tensor(weights["log_scale"]))
+            # An axis for the targets, because draws with scales of their own bring those of the samples and the rows.
+            scale = tf.exp(tf.convert_to_tensor(weights["log_scale"]))[..., tf.newaxis]
         else:
             scale = tf.constant(self.scale, tf.float32)
         # Of a calibrated predictive; never in training.

@@ -11,7 +11,7 @@ from tfp_bnn.models.data_checks import check_one_tensor, several_outputs_message
 from tfp_bnn.models.preparation import refuse_kl_weights
 from tfp_bnn.models.summary import print_bayesian_summary
 from tfp_bnn.models.variational_mixin import VariationalMixin
-from tfp_bnn.predictive.posterior_predictive import forget_compiled
+from tfp_bnn.predictive.drawing import forget_compiled
 
 
 class _Network(VariationalMixin, keras.Model):

@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import is_integer
-from tfp_bnn.core.checks import invalid_arguments_as_value_errors
 from tfp_bnn.core.layer_tree import sublayers
 from tfp_bnn.core.noise import Noise, NoiseStreams, NoNoise, in_noise_scope, noise_scope, number_of
 from tfp_bnn.layers.base import VariationalLayer
@@ -21,16 +20,17 @@ from tfp_bnn.layers.stochastic import StochasticLayer
 from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
 from tfp_bnn.models.data_checks import check_examples, check_inputs, check_one_tensor
 from tfp_bnn.models.elbo_training import ElboTraining
+from tfp_bnn.models.predictive_model import PredictiveModel, checked_seed
 from tfp_bnn.models.saving import SEED_GENERATORS, load_seed_generators, save_seed_generators
 from tfp_bnn.models.summary import print_bayesian_summary
-from tfp_bnn.predictive.calibrators import CALIBRATIONS, Calibration, check_fits
-from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive, predict_distribution
+from tfp_bnn.predictive.calibrators import Calibration
+from tfp_bnn.predictive.drawing import PlugInDraws, SeededDraws
 from tfp_bnn.priors.shared_scales import SharedPrior, bind_shared_priors
 from tfp_bnn.variational.kl import kl_by_layer
 from tfp_bnn.variational.schedules import SCHEDULES, Schedule
 
 
-class VariationalMixin(ElboTraining):
+class VariationalMixin(PredictiveModel, ElboTraining):
     """Trains a Keras model of Bayesian layers on the ELBO. Mixed in before `keras.Model` when subclassing it.
 
         loss = nll + beta * kl / N + regularizers of the user
@@ -114,22 +114,6 @@ class VariationalMixin(ElboTraining):
         self._num_examples.assign(float(value))
 
     @property
-    def calibration(self) -> Calibration | None:
-        """How `posterior_predictive` is calibrated, or None. Set it to a name, a config, an object or None.
-
-        It is a part of the config of the model, not of its weights. `fit` and `train_on_batch` set it to None, because
-        it belongs to the posterior that it was fitted to.
-        """
-        return self._calibration
-
-    @calibration.setter
-    def calibration(self, value: str | Mapping[str, Any] | Calibration | None) -> None:
-        calibration = None if value is None else CALIBRATIONS.get(value)
-        if calibration is not None:
-            check_fits(calibration, self.likelihood)
-        self._calibration = calibration
-
-    @property
     def beta(self) -> float:
         """The annealing weight of the last training step; NaN before the first."""
         return float(np.asarray(self._beta))
@@ -191,58 +175,24 @@ class VariationalMixin(ElboTraining):
 
     # === Prediction ===
 
-    def posterior_predictive(
-        self,
-        x: Any,
-        num_samples: int = 100,
-        seed: int = 0,
-        batch_size: int = 512,
-        max_bytes: int = 2**30,
-        calibrated: bool = True,
-    ) -> PosteriorPredictive:
-        """The predictive distribution p(y | x, data), averaged over draws of all the weights.
-
-        Draw s is one function: the same weights for every x. It depends on (seed, s, layer) only, so that the result
-        does not depend on `batch_size`.
+    def draws(self, seed: int = 0) -> SeededDraws:
+        """The draws of all weights and masks: draw k is one function, determined by (seed, k, layer) only.
 
         Args:
-            x: inputs of shape `(n, ...)`, an array; a list, tuple or dict of them where the model has several inputs.
-            num_samples: S, the number of weight draws.
-            seed: an integer; equal seeds give equal draws.
-            batch_size: rows in one forward pass.
-            max_bytes: memory for the raw outputs of all draws, S x n x outputs; above it only the moments
-                are kept, and the draws of one batch at a time.
-            calibrated: whether `model.calibration` is applied, where there is one.
+            seed: An integer; equal seeds give equal draws.
 
         Returns:
-            A `PosteriorPredictive` of n predictions.
+            Draws without end; the one function that there is for a model in which nothing is random.
 
         Raises:
-            ValueError: for empty inputs, another input shape, NaN, `num_samples` or `batch_size` below 1, or a seed
-                that is not an integer.
+            ValueError: For a seed that is not an integer.
         """
-        if not is_integer(seed):
-            raise ValueError(f"`seed` must be an integer, but got {seed!r}. Equal seeds give equal draws.")
-        check_inputs(x, self._known_input_shape())
-        calibration = self.calibration if calibrated else None
-        with invalid_arguments_as_value_errors():
-            return predict_distribution(self, x, num_samples, seed, batch_size, max_bytes, calibration)
+        random = any(layer.is_random for layer in self.stochastic_layers)
+        return SeededDraws(self, checked_seed(seed), num_draws=None if random else 1)
 
-    def plug_in_predictive(self, x: Any, batch_size: int = 512) -> PosteriorPredictive:
-        """The prediction with every weight at its posterior mean: fast, and blind to the uncertainty of the weights.
-
-        Never calibrated: `model.calibration` was fitted to the Monte Carlo predictive.
-
-        Args:
-            x: inputs of shape `(n, ...)`, an array.
-            batch_size: rows in one forward pass.
-
-        Returns:
-            A `PosteriorPredictive` of one draw.
-        """
-        check_inputs(x, self._known_input_shape())
-        with invalid_arguments_as_value_errors():
-            return predict_distribution(self, x, 1, None, batch_size, 2**30)
+    def plug_in_draws(self) -> PlugInDraws:
+        """The one draw in which every weight is its posterior mean and every mask its expectation."""
+        return PlugInDraws(self)
 
     def call_with_noise(self, x: Any, noise: Noise | NoNoise) -> Any:
         """The raw outputs, `training=False`, under the draw of all weights that `noise` determines."""
@@ -317,6 +267,9 @@ class VariationalMixin(ElboTraining):
     def _known_input_shape(self) -> tuple[int | None, ...] | None:
         inputs = getattr(self, "inputs", None)
         return (None, *inputs[0].shape[1:]) if inputs is not None and len(inputs) == 1 else None
+
+    def _check_inputs(self, x: Any) -> None:
+        check_inputs(x, self._known_input_shape())
 
     def _check_examples(self, x: Any, y: Any) -> None:
         outputs = getattr(self, "outputs", None)

@@ -29,7 +29,8 @@ def standard_errors(
         calibration: Not used, and kept for older callers: the predictions know what they have gone through.
 
     Returns:
-        Standard errors by the name of the metric, in its unit. Empty for S = 1: one draw does not show its spread.
+        Standard errors by the name of the metric, in its unit. Empty for S = 1, because one draw does not show its
+        spread, and where the draws are all there are: an ensemble has no Monte Carlo error.
 
     Raises:
         ValueError: When the draws did not fit into memory, or the targets do not fit.
@@ -39,7 +40,7 @@ def standard_errors(
         https://doi.org/10.1214/aos/1176345462
     """
     num_samples = predictive.num_samples
-    if num_samples == 1:
+    if num_samples == 1 or predictive.exhaustive:
         return {}
     without = predictive.scores_without_each_draw(y)
     return {

@@ -1,24 +1,18 @@
-"""The posterior predictive: what a Bayesian network says about inputs, averaged over draws of its weights."""
+"""The posterior predictive: what a Bayesian model says about inputs, averaged over draws of its function."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_bnn.core.arguments import is_integer
-from tfp_bnn.core.noise import Noise, NoNoise
+from tfp_bnn.core.draws import Draws
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.predictive.calibrators import Calibration, check_fits
-
-# Apart from the streams of training and evaluation, which fold in 0 and 1.
-_PREDICTION = 2
-# The entropy of a mixture of S normals takes S x S numbers a row.
-_NUMBERS_AT_ONCE = 2**22
+from tfp_bnn.predictive.drawing import draw_outputs, moment, num_bytes
 
 
 class PosteriorPredictive:
@@ -32,6 +26,8 @@ class PosteriorPredictive:
         outputs: raw outputs of shape `(S, n, outputs)`, or None when they did not fit into memory.
         moments: `mean`, `entropy`, `aleatoric`, `epistemic`, where `outputs` is None.
         shape: of the outputs, `(S, n, outputs)`.
+        weights_by_draw: Roles of the weights that differ between draws; these have the shape `(S, 1, *own)`.
+        exhaustive: Whether these are all draws that there are, so that there is no Monte Carlo error.
     """
 
     def __init__(
@@ -41,16 +37,73 @@ class PosteriorPredictive:
         outputs: np.ndarray | None,
         moments: Mapping[str, np.ndarray],
         shape: tuple[int, ...],
+        weights_by_draw: frozenset[str] = frozenset(),
+        exhaustive: bool = False,
     ) -> None:
         self.likelihood = likelihood
+        self.exhaustive = exhaustive
         self._weights = dict(weights)
         self._outputs = outputs
         self._moments = dict(moments)
         self._shape = shape
+        self._weights_by_draw = weights_by_draw
+
+    @classmethod
+    def from_draws(
+        cls,
+        draws: Draws,
+        x: Any,
+        likelihood: Likelihood,
+        num_samples: int = 100,
+        *,
+        batch_size: int = 512,
+        max_bytes: int = 2**30,
+        calibration: Calibration | None = None,
+    ) -> PosteriorPredictive:
+        """The predictive of any posterior that can be drawn from: the one way to a predictive.
+
+        Args:
+            draws: See `tfp_bnn.core.draws.Draws`; a list of functions is `FiniteDraws(functions)`.
+            x: Inputs of shape `(n, ...)`, an array; a list, tuple or dict of them where the functions take several.
+            likelihood: How a target is distributed given the raw outputs.
+            num_samples: How many draws to use. Where there are fewer, all of them are used, and the `num_samples` of
+                the result says how many.
+            batch_size: Rows in one call of a function.
+            max_bytes: Memory for the raw outputs of all draws, S x n x outputs x 4 bytes; above it only the moments
+                are kept, and the draws of one batch at a time.
+            calibration: Applied to the predictions; None for none.
+
+        Returns:
+            A `PosteriorPredictive` of n predictions.
+
+        Raises:
+            ValueError: For `num_samples` or `batch_size` below 1, or a calibration for other likelihoods.
+
+        Example:
+            >>> import numpy as np, tfp_bnn
+            >>> from tfp_bnn.core.draws import FiniteDraws
+            >>> draws = FiniteDraws([lambda x: x, lambda x: 3.0 * x])
+            >>> normal = tfp_bnn.likelihoods.Normal(scale=1.0)
+            >>> predictive = tfp_bnn.PosteriorPredictive.from_draws(draws, np.ones((1, 1)), normal)
+            >>> predictive.num_samples, predictive.mean()[0, 0], predictive.epistemic()[0, 0]
+            (2, np.float32(2.0), np.float32(1.0))
+        """
+        if calibration is not None:
+            check_fits(calibration, likelihood)
+        drawn = draw_outputs(draws, x, likelihood, num_samples, batch_size, max_bytes, calibration)
+        return cls(
+            likelihood,
+            drawn.weights,
+            drawn.outputs,
+            drawn.moments,
+            drawn.shape,
+            weights_by_draw=drawn.weights_by_draw,
+            exhaustive=drawn.exhaustive,
+        )
 
     @property
     def num_samples(self) -> int:
-        """S, the number of weight draws."""
+        """S, the number of draws."""
         return self._shape[0]
 
     @property
@@ -195,7 +248,12 @@ class PosteriorPredictive:
             ValueError: when the draws did not fit into memory.
         """
         outputs = tf.convert_to_tensor(np.moveaxis(self._required_outputs("distribution"), 0, 1))
-        components = self.likelihood.distribution(outputs, self._weights)
+        # The draws are the second axis here.
+        weights = {
+            role: np.swapaxes(value, 0, 1) if role in self._weights_by_draw else value
+            for role, value in self._weights.items()
+        }
+        components = self.likelihood.distribution(outputs, weights)
         return tfd.MixtureSameFamily(tfd.Categorical(logits=tf.zeros(self.num_samples)), components)
 
     def log_prob(self, y: Any) -> np.ndarray:
@@ -211,7 +269,8 @@ class PosteriorPredictive:
         """
         targets = self._checked_targets(y)
         by_draw = [
-            self.likelihood.log_prob(targets, outputs, self._weights) for outputs in self._required_outputs("log_prob")
+            self.likelihood.log_prob(targets, outputs, self._weights_of_draw(index))
+            for index, outputs in enumerate(self._required_outputs("log_prob"))
         ]
         return (tf.reduce_logsumexp(tf.stack(by_draw), axis=0) - np.log(self.num_samples)).numpy().astype(np.float32)
 
@@ -229,7 +288,14 @@ class PosteriorPredictive:
         """
         check_fits(calibration, self.likelihood)
         outputs, weights = calibration.apply(self._required_outputs("calibrated_by"), self._weights, self.likelihood)
-        return PosteriorPredictive(self.likelihood, weights, outputs, {}, self._shape)
+        return PosteriorPredictive(
+            self.likelihood, weights, outputs, {}, self._shape, self._weights_by_draw, self.exhaustive
+        )
+
+    def _weights_of_draw(self, index: int) -> dict[str, Any]:
+        return {
+            role: value[index, 0] if role in self._weights_by_draw else value for role, value in self._weights.items()
+        }
 
     def scores_without_each_draw(self, y: Any = None) -> list[dict[str, float]]:
         """The scores of the mixture over all draws but one, for each draw; see `standard_errors`.
@@ -256,116 +322,14 @@ class PosteriorPredictive:
 
     def _moment(self, name: str) -> np.ndarray:
         if name not in self._moments:
-            self._moments[name] = _moment(name, self.likelihood, self._required_outputs(name), self._weights)
+            self._moments[name] = moment(name, self.likelihood, self._required_outputs(name), self._weights)
         return self._moments[name]
 
     def _required_outputs(self, what: str) -> np.ndarray:
         if self._outputs is None:
             raise ValueError(
                 f"`{what}` needs all {self.num_samples} draws of {len(self)} predictions, of shape {self._shape}, "
-                f"{_bytes(self._shape) / 2**20:.0f} MiB, which is above `max_bytes`; only the moments were kept. "
+                f"{num_bytes(self._shape) / 2**20:.0f} MiB, which is above `max_bytes`; only the moments were kept. "
                 "Predict fewer inputs at a time, or raise `max_bytes`."
             )
         return self._outputs
-
-
-def predict_distribution(
-    model: Any,
-    x: Any,
-    num_samples: int,
-    seed: int | None,
-    batch_size: int,
-    max_bytes: int,
-    calibration: Calibration | None = None,
-) -> PosteriorPredictive:
-    """Runs a model under `num_samples` draws of all its weights; see `VariationalMixin.posterior_predictive`.
-
-    Args:
-        model: a model with `likelihood`, `likelihood_weights` and `call_with_noise`.
-        x: inputs of shape `(n, ...)`; a list, tuple or dict of them where the model has several.
-        num_samples: S.
-        seed: of the draws; None for the posterior mean of every weight.
-        batch_size: rows in one forward pass.
-        max_bytes: cap on the memory of the draws.
-        calibration: of the predictions, or None.
-
-    Returns:
-        The predictions.
-    """
-    for name, value in (("num_samples", num_samples), ("batch_size", batch_size)):
-        if not is_integer(value) or value < 1:
-            raise ValueError(f"`{name}` must be an integer >= 1, but got {value!r}.")
-    x = keras.tree.map_structure(np.asarray, x)
-    number = len(keras.tree.flatten(x)[0])
-    learned = {role: np.asarray(variable) for role, variable in model.likelihood_weights.items()}
-    weights: dict[str, Any] = learned
-    forward = _forward(model, plug_in=seed is None)
-    root = tf.constant([0 if seed is None else seed, 0], tf.int64)
-    shape: tuple[int, ...] = ()
-    kept: list[np.ndarray] = []
-    moments: dict[str, list[np.ndarray]] = {"mean": [], "entropy": [], "aleatoric": [], "epistemic": []}
-    for start in range(0, number, batch_size):
-        rows = slice(start, start + batch_size)
-        batch = keras.tree.map_structure(lambda array, rows=rows: tf.convert_to_tensor(array[rows]), x)
-        outputs = np.stack(
-            [np.asarray(forward(batch, root, tf.constant(sample)), np.float32) for sample in range(num_samples)]
-        )
-        shape = (num_samples, number, *outputs.shape[2:])
-        if calibration is not None:
-            outputs, weights = calibration.apply(outputs, learned, model.likelihood)
-        if _bytes(shape) <= max_bytes:
-            kept.append(outputs)
-            continue
-        for name, values in moments.items():
-            values.append(_moment(name, model.likelihood, outputs, weights))
-    if kept:
-        return PosteriorPredictive(model.likelihood, weights, np.concatenate(kept, axis=1), {}, shape)
-    return PosteriorPredictive(
-        model.likelihood, weights, None, {name: np.concatenate(values) for name, values in moments.items()}, shape
-    )
-
-
-def _forward(model: Any, plug_in: bool) -> Any:
-    """The compiled forward pass of a model under one draw, made once for each model and mode."""
-    functions = model.__dict__.setdefault("_predictive_functions", {})
-    if plug_in not in functions:
-
-        @tf.function(reduce_retracing=True, autograph=False)
-        def forward(x: tf.Tensor, root: tf.Tensor, sample: tf.Tensor) -> tf.Tensor:
-            noise = NoNoise() if plug_in else Noise(root).fold_in(_PREDICTION).fold_in(sample)
-            return model.call_with_noise(x, noise)
-
-        functions[plug_in] = forward
-    return functions[plug_in]
-
-
-def forget_compiled(model: Any) -> None:
-    """Makes the next prediction compile its forward pass afresh: the layers of the model have changed."""
-    model.__dict__.pop("_predictive_functions", None)
-
-
-def _moment(name: str, likelihood: Likelihood, outputs: np.ndarray, weights: Mapping[str, np.ndarray]) -> np.ndarray:
-    """A moment of the mixture, a few rows at a time: the entropy of a mixture takes S x S numbers a row."""
-    parts = []
-    rows_at_once = max(1, _NUMBERS_AT_ONCE // outputs.shape[0] ** 2)
-    for start in range(0, outputs.shape[1], rows_at_once):
-        rows = tf.convert_to_tensor(outputs[:, start : start + rows_at_once])
-        if name == "mean":
-            parts.append(tf.reduce_mean(likelihood.mean(rows, weights), axis=0).numpy())
-        else:
-            parts.append(getattr(likelihood, name)(rows, weights).numpy())
-    return np.concatenate(parts)
-
-
-def _check_at_least_1(name: str, value: object) -> None:
-    if not is_integer(value) or value < 1:
-        raise ValueError(f"`{name}` must be an integer >= 1, but got {value!r}.")
-
-
-def _check_seed(seed: object) -> None:
-    if not is_integer(seed):
-        raise ValueError(f"`seed` must be an integer, but got {seed!r}.")
-
-
-def _bytes(shape: tuple[int, ...]) -> int:
-    return 4 * int(np.prod(shape, dtype=np.int64))

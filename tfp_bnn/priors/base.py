@@ -35,6 +35,11 @@ class Prior(Spec):
     hyperprior: Hyperprior | None = None
     """Hyperprior of an inferred scale, or None."""
 
+    @property
+    def is_learned(self) -> bool:
+        """Whether training moves the prior, by a scale that is learned or inferred."""
+        return False
+
     def add_weights(
         self, add_weight: Callable[..., keras.Variable], name: str, shape: Sequence[int]
     ) -> dict[str, keras.Variable]:
@@ -148,14 +153,13 @@ class ScaledPrior(Prior):
                 f"Got empirical_bayes=True and hyperprior={hyperprior!r} for {owner}. The first learns one value of "
                 "the scale, the second infers a distribution over it: remove one."
             )
-        learned = empirical_bayes or hyperprior is not None
-        if learned and self.scale <= _SCALE_FLOOR:
+        if self.is_learned and self.scale <= _SCALE_FLOOR:
             raise ValueError(f"A learned `scale` must start above {_SCALE_FLOOR}, but got {scale!r}.")
         if shared is not None and not (isinstance(shared, str) and _SHARED_NAME.fullmatch(shared)):
             raise ValueError(
                 f"`shared` of {owner} must be a name of letters, digits and '_.-', or None, but got {shared!r}."
             )
-        if shared is not None and not learned:
+        if shared is not None and not self.is_learned:
             raise ValueError(
                 f"Got shared={shared!r} for {owner}, whose scale is fixed: there is nothing to share. Add "
                 "empirical_bayes=True or a hyperprior, or remove `shared`."
@@ -171,6 +175,11 @@ class ScaledPrior(Prior):
             "hyperprior": hyperprior and {"name": HYPERPRIORS.name_of(hyperprior), **hyperprior.get_config()},
             "shared": self.shared,
         }
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether the scale is learned or inferred."""
+        return self.empirical_bayes or self.hyperprior is not None
 
     def with_scale(self, shape: Sequence[int], scale: tf.Tensor) -> tfd.Distribution:
         """Builds the prior of a weight tensor for a given scale.
@@ -202,19 +211,7 @@ class ScaledPrior(Prior):
     def add_weights(
         self, add_weight: Callable[..., keras.Variable], name: str, shape: Sequence[int]
     ) -> dict[str, keras.Variable]:
-        """Creates the variables of a learned or inferred scale.
-
-        Args:
-            add_weight: The `add_weight` of the layer or model that owns the variables, with dtype float32 and no
-                autocast.
-            name: Prefix of the names of the variables, such as `"kernel"`.
-            shape: Shape of the weight tensor. It does not matter here: there is one scale for all weights.
-
-        Returns:
-            Float32 scalars by role: `"untransformed_scale"`, and `"untransformed_spread"` with a hyperprior. Empty for
-            a fixed scale.
-        """
-        if not self.empirical_bayes and self.hyperprior is None:
+        if not self.is_learned:
             return {}
 
         def scalar(role: str, value: float) -> keras.Variable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -11,8 +11,8 @@ import numpy as np
 from tfp_bnn.core.arguments import is_number, require_positive
 from tfp_bnn.core.layer_tree import sublayers
 from tfp_bnn.core.registry import unknown_name_message
-from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.variational_weight import VariationalWeight
+from tfp_bnn.models.respecify import respecify
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.models.weight_record import bayesian_weights, layers_by_name, plain_variables
 from tfp_bnn.posteriors import POSTERIORS
@@ -64,7 +64,7 @@ def informed_prior(
         raise ValueError(f"`mix` must lie between 0 and 1, or be None for no broad component, but got {mix!r}.")
     require_bayesian_layers(model)
     prior = Informed(mix=mix or 0.0, broad_scale=broad_scale)
-    config = _with_prior(model.get_config(), prior)
+    config = respecify(model.get_config(), "prior", prior)
     config = {**config, "calibration": None, "num_examples": None}
     copy = type(model).from_config(config)  # type: ignore[attr-defined]
     if any(spec != prior for layer in copy.variational_layers for _, spec in layer.distribution_specs.values()):
@@ -146,22 +146,6 @@ def require_bayesian_layers(model: Any) -> None:
                     f"The posterior of {layer.name}/{weight.name} is {weight.posterior_spec!r}, a point without a "
                     "spread, which makes no prior. Train with a posterior that has one, such as 'mean_field_normal'."
                 )
-
-
-def _with_prior(config: Any, prior: Informed) -> Any:
-    """Returns a Keras config in which all Bayesian weights have the prior."""
-    if isinstance(config, list | tuple):
-        return type(config)(_with_prior(part, prior) for part in config)
-    if not isinstance(config, Mapping):
-        return config
-    changed = {key: _with_prior(part, prior) for key, part in config.items()}
-    made = keras.saving.get_registered_object(str(config.get("registered_name")))
-    if isinstance(made, type) and issubclass(made, VariationalLayer):
-        own = changed["config"]
-        for weight, prefix in made.bayesian_weights.items():
-            if weight not in made.optional_weights or own[f"{prefix}_posterior"] is not None:
-                own[f"{prefix}_prior"] = keras.saving.serialize_keras_object(prior)
-    return changed
 
 
 def _differences(name: str, source: keras.layers.Layer, target: keras.layers.Layer, informed: bool) -> Iterator[str]:

@@ -21,8 +21,6 @@ from tfp_bnn.transfer.informed_priors import transfer_posterior
 INFLATES = (1.0, 10.0, 100.0)
 HEAD_SCALES = (1.0, 3.0)
 _SELECTION_SAMPLES = 20
-# Steps per execution of Keras.
-_STEPS_AT_ONCE = 50
 
 
 @dataclass(frozen=True)
@@ -48,15 +46,16 @@ class Tuner:
     only differ in the data and the settings.
 
     Args:
-        source: Trained model, which is not changed.
-        target: Built model, not compiled. Its layers match those of the source, except for new ones, whose prior must
-            be `informed` too if a `head_scale` is used.
-        new_layers: Names of the layers of the target that the source does not have.
-        freeze: Names of layers of the target whose posterior is not trained.
-        steps: Number of optimizer steps in a fit. Default: 300.
-        batch_size: Number of rows per step; all rows if there are fewer. Default: 16.
-        learning_rate: Initial learning rate of Adam, which decays to 0 along a cosine. Default: 0.004.
-        seed: Seed of the order of the rows, >= 0. Default: 0.
+        source: a trained model, which stays as it is.
+        target: a built model, not compiled; its layers match those of the source, but for new ones, whose prior is
+            `informed` too where there is to be a `head_scale`.
+        new_layers: names of the layers of the target that the source has nothing for.
+        freeze: names of layers of the target whose posterior is not trained.
+        steps: of the optimizer in a fit.
+        batch_size: rows in a step; all rows where there are fewer.
+        learning_rate: of Adam, at the start; it falls to 0 along a cosine.
+        seed: of the order of the rows, >= 0.
+        steps_per_execution: Steps between two looks of Keras at the step that it is in; many are faster.
 
     Raises:
         ValueError: If a number is out of range, a layer is unknown, a new layer is frozen, all layers are frozen, or
@@ -72,11 +71,12 @@ class Tuner:
     batch_size: int = 16
     learning_rate: float = 4e-3
     seed: int = 0
+    steps_per_execution: int = 50
     _start: dict[str, npt.NDArray[Any]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Checks the arguments, freezes layers and compiles the target."""
-        for name, least in (("steps", 1), ("batch_size", 1), ("seed", 0)):
+        for name, least in (("steps", 1), ("batch_size", 1), ("seed", 0), ("steps_per_execution", 1)):
             value = getattr(self, name)
             if not is_integer(value) or value < least:
                 raise ValueError(f"`{name}` must be an integer >= {least}, but got {value!r}.")
@@ -98,8 +98,8 @@ class Tuner:
         model: Any = self.target
         if not model.trainable_variables:
             raise ValueError(f"All layers are frozen, {sorted(self.freeze)}: nothing would learn. Freeze fewer.")
-        metrics = self.target.likelihood.training_metrics(model.output_shape[-1])
-        at_once = min(_STEPS_AT_ONCE, self.steps)
+        metrics = ["accuracy"] if self.target.likelihood.task == "classification" else ["mae"]
+        at_once = min(self.steps_per_execution, self.steps)
         model.compile(keras.optimizers.Adam(decay), metrics=metrics, steps_per_execution=at_once)
         self.target.num_examples = 1
         self._start = training_state(self.target)
@@ -123,33 +123,51 @@ class Tuner:
                 not `informed`; there are no rows; or the number of targets differs.
         """
         _check_rows(x, y, 1)
+        self.begin(inflate, head_scale)
+        model: Any = self.target
+        rows = tf.data.Dataset.from_tensor_slices(self.rows_of_steps(len(x)))
+        examples = [tf.convert_to_tensor(part) for part in (x, y)]
+        batches = rows.map(lambda chosen: tuple(tf.gather(part, chosen) for part in examples))
+        history = model.fit(
+            batches, epochs=1, steps_per_epoch=self.steps, num_examples=len(x), shuffle=False, verbose=0
+        )
+        return {name: values[-1] for name, values in history.history.items()}
+
+    def begin(self, inflate: float | None, head_scale: float | None = None) -> None:
+        """Puts the target back to its start, with these priors; the first step may follow.
+
+        Args:
+            inflate: As in `transfer_posterior`.
+            head_scale: Standard deviation of the prior of new layers; None leaves it as it is.
+
+        Raises:
+            ValueError: For `inflate <= 0` or `head_scale <= 0`; for a `head_scale` where the prior of a new layer is
+                not `informed`.
+        """
         if head_scale is not None:
             head_scale = require_positive("a Tuner", "head_scale", head_scale)
         restore_training_state(self.target, self._start)
         transfer_posterior(self.source, self.target, inflate, self.new_layers)
         if head_scale is not None:
             self._set_head_scale(head_scale)
-        model: Any = self.target
-        batches = self._batches(x, y)
-        history = model.fit(
-            batches, epochs=1, steps_per_epoch=self.steps, num_examples=len(x), shuffle=False, verbose=0
-        )
-        return {name: values[-1] for name, values in history.history.items()}
 
-    def _batches(self, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> tf.data.Dataset:
-        """Returns one batch per step: pass after pass over the rows, each in its own order.
+    def rows_of_steps(self, num_rows: int) -> npt.NDArray[np.int64]:
+        """Which rows are in each step: pass after pass over the rows, each in an order of its own.
 
-        NumPy shuffles, because `tf.data.Dataset.shuffle` also depends on the global seed. The batches end with the last
-        step, because Keras would otherwise fill up its last execution of several steps.
+        The order is NumPy's: that of `tf.data.Dataset.shuffle` depends on the global seed too. There are as many
+        batches as steps: Keras would fill up its last execution of several steps.
+
+        Args:
+            num_rows: The number of rows to train on.
+
+        Returns:
+            Indices of rows, of shape `(steps, batch)`.
         """
-        size = min(self.batch_size, len(x))
+        size = min(self.batch_size, num_rows)
         rng = np.random.default_rng(self.seed)
-        passes = -(-self.steps * size // len(x))
-        rows = np.concatenate([rng.permutation(len(x)) for _ in range(passes)])[: self.steps * size]
-        examples = [tf.convert_to_tensor(part) for part in (x, y)]
-        return tf.data.Dataset.from_tensor_slices(rows.reshape(self.steps, size)).map(
-            lambda chosen: tuple(tf.gather(part, chosen) for part in examples)
-        )
+        passes = -(-self.steps * size // num_rows)
+        rows = np.concatenate([rng.permutation(num_rows) for _ in range(passes)])[: self.steps * size]
+        return rows.reshape(self.steps, size)
 
     def _set_head_scale(self, scale: float) -> None:
         for layer in self.target.variational_layers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import keras
 import numpy as np
@@ -14,7 +14,10 @@ from pydantic import Field, field_validator, model_validator
 import tfp_bnn
 from tfp_bnn.core.origin import Origin
 from tfp_bnn.core.registry import Registry, SpecRegistry
+from tfp_bnn.layers import MCDropout
+from tfp_bnn.layers.estimators import Estimator, Flipout, check_combination
 from tfp_bnn.likelihoods import LIKELIHOODS
+from tfp_bnn.posteriors import POSTERIORS
 from tfp_bnn.priors import PRIORS
 from zoo.core.names import check_plain_name
 from zoo.core.validation import Strict
@@ -53,22 +56,29 @@ class ArchitectureConfig(Strict):
     Preprocessing is part of the model: users pass raw pixels or raw columns.
 
     Attributes:
-        input_shape: Shape of one raw input, without the batch axis; 1 to 3 positive dimensions.
-        num_outputs: Number of classes, or of targets.
-        likelihood: Name or config of a likelihood of `tfp_bnn`.
-        kernel_prior: Name or config of the prior of every kernel.
-        initial_scale: Posterior scale of every weight at the start.
-        input_mean: Mean of each input column, which is subtracted; None for no standardization.
-        input_variance: Variance of each input column.
-        target_mean: Mean of each target, in its units, which is added to the outputs; None for no standardization.
-        target_variance: Variance of each target. The outputs are multiplied by its square root.
+        input_shape: of one raw input, without the batch axis; 1 to 3 positive dimensions.
+        num_outputs: number of classes, or of targets.
+        likelihood: name or config of a likelihood of `tfp_bnn`.
+        kernel_prior: name or config of the prior of every kernel.
+        kernel_posterior: Name or config of the posterior of every kernel; `"delta"` for points.
+        initial_scale: posterior scale of every weight at the start, where the posterior has one and names no other.
+        dropout: Rate of an `MCDropout` after the activation of each hidden layer; 0 for none.
+        input_mean: subtracted from each input column; None for no standardization.
+        input_variance: of each input column.
+        target_mean: added to the outputs, in units of the target; None for no standardization.
+        target_variance: of each target; its root multiplies the outputs.
     """
+
+    estimator: ClassVar[Estimator] = Flipout()
+    """Of the layers of the architecture."""
 
     input_shape: Annotated[tuple[Width, ...], Field(min_length=1, max_length=3)]
     num_outputs: Annotated[int, Field(strict=True, ge=1, le=10_000)]
     likelihood: Spec = "categorical"
     kernel_prior: Spec = "normal"
+    kernel_posterior: Spec = "mean_field_normal"
     initial_scale: Annotated[float, Field(strict=True, gt=0, le=10)] = 0.05
+    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
     input_mean: Annotated[tuple[Moment, ...], Field(max_length=8192)] | None = None
     input_variance: (
         Annotated[tuple[Annotated[float, Field(strict=True, gt=0, le=1e30)], ...], Field(max_length=8192)] | None
@@ -86,10 +96,12 @@ class ArchitectureConfig(Strict):
     @field_validator("kernel_prior", mode="before")
     @classmethod
     def _known_prior(cls, value: Any) -> Any:
-        written = _as_written(PRIORS, value)
-        if PRIORS.get(written).improper:
-            raise ValueError("it is improper and can only be used with point estimates, but these weights are Bayesian")
-        return written
+        return _as_written(PRIORS, value)
+
+    @field_validator("kernel_posterior", mode="before")
+    @classmethod
+    def _known_posterior(cls, value: Any) -> Any:
+        return _as_written(POSTERIORS, value)
 
     @model_validator(mode="after")
     def _consistent(self) -> ArchitectureConfig:
@@ -102,7 +114,27 @@ class ArchitectureConfig(Strict):
                 raise ValueError(f"{name}_mean and {name}_variance go together, but only one was given")
             if mean is not None and (len(mean) != length or len(variance) != length):
                 raise ValueError(f"{name}_mean and {name}_variance must have {length} values, one for each column")
+        for prior in self.priors:
+            self._check_distributions(prior)
         return self
+
+    def _check_distributions(self, prior: Spec) -> None:
+        posterior = POSTERIORS.get(self.kernel_posterior)
+        try:
+            check_combination(self.estimator, "kernel", posterior, PRIORS.get(prior))
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+        if PRIORS.get(prior).is_learned and not posterior.has_spread:
+            raise ValueError(
+                f"the prior {prior!r} learns its scale, but kernel_posterior={self.kernel_posterior!r} is a point. "
+                "Weights and scale together have no most probable value: fix the scale (empirical_bayes: false, no "
+                "hyperprior)"
+            )
+
+    @property
+    def priors(self) -> tuple[Spec, ...]:
+        """The priors of all weights."""
+        return (self.kernel_prior,)
 
     def some_inputs(self, num_rows: int) -> npt.NDArray[np.float64]:
         """Returns fixed raw inputs for the network: uniform noise between 0 and 1.
@@ -114,9 +146,21 @@ class ArchitectureConfig(Strict):
 
     @property
     def kernel_arguments(self) -> dict[str, Any]:
-        """The arguments of every Bayesian layer of the architecture."""
-        posterior = {"name": "mean_field_normal", "initial_scale": self.initial_scale}
+        """The arguments that every Bayesian layer of the architecture gets."""
+        given = self.kernel_posterior
+        posterior: dict[str, Any] = {"name": given} if isinstance(given, str) else dict(given)
+        if "initial_scale" in POSTERIORS.get(given).get_config():
+            posterior.setdefault("initial_scale", self.initial_scale)
         return {"kernel_prior": self.kernel_prior, "kernel_posterior": posterior}
+
+    def after_activation(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+        """The outputs of a hidden layer, with the dropout of the config.
+
+        Args:
+            x: The outputs, after the activation.
+            name: Name of the hidden layer.
+        """
+        return MCDropout(self.dropout, name=f"{name}_dropout")(x) if self.dropout else x
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import keras
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydantic import Field, field_validator
 
 from tfp_bnn.layers import HierarchicalDenseReparameterization
+from tfp_bnn.layers.estimators import Estimator, Reparameterization
 from zoo.architectures.base import Activation, ArchitectureConfig, Spec, Width, register_architecture
 
 # === Config ===
@@ -28,6 +29,8 @@ class HierarchicalMLPConfig(ArchitectureConfig):
         kernel_prior: Name or config of the prior of the mean over the groups, for every kernel and bias.
         group_prior: Name or config of the prior of the groups around that mean. Its scale is their spread.
     """
+
+    estimator: ClassVar[Estimator] = Reparameterization()
 
     input_shape: tuple[Annotated[int, Field(strict=True, ge=2, le=8192)]]
     num_groups: Annotated[int, Field(strict=True, ge=1, le=100_000)]
@@ -49,6 +52,11 @@ class HierarchicalMLPConfig(ArchitectureConfig):
     @classmethod
     def _group_not_scaled(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
         return value and (*value[:-1], 1.0)
+
+    @property
+    def priors(self) -> tuple[Spec, ...]:
+        """The priors of the mean and of the groups."""
+        return (self.kernel_prior, self.group_prior)
 
     @property
     def layer_arguments(self) -> dict[str, Any]:
@@ -80,6 +88,6 @@ def hierarchical_mlp(config: HierarchicalMLPConfig, inputs: keras.KerasTensor) -
         layer = HierarchicalDenseReparameterization(
             width, activation=config.activation, name=f"dense{index}", **config.layer_arguments
         )
-        x = layer([x, group])
+        x = config.after_activation(layer([x, group]), layer.name)
     layer = HierarchicalDenseReparameterization(config.num_outputs, name="logits", **config.layer_arguments)
     return layer([x, group])

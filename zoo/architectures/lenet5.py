@@ -53,10 +53,12 @@ def lenet5_flipout(config: LeNet5FlipoutConfig, inputs: keras.KerasTensor) -> ke
     first, second, third, fourth = config.widths
     hidden = {"activation": config.activation, **config.kernel_arguments}
     x = Convolution2DFlipout(first, 5, padding="same", name="conv1", **hidden)(x)
+    x = config.after_activation(x, "conv1")
     x = keras.layers.MaxPooling2D(name="pool1")(x)
     x = Convolution2DFlipout(second, 5, name="conv2", **hidden)(x)
+    x = config.after_activation(x, "conv2")
     x = keras.layers.MaxPooling2D(name="pool2")(x)
     x = keras.layers.Flatten(name="flatten")(x)
-    x = DenseFlipout(third, name="dense1", **hidden)(x)
-    x = DenseFlipout(fourth, name="dense2", **hidden)(x)
+    x = config.after_activation(DenseFlipout(third, name="dense1", **hidden)(x), "dense1")
+    x = config.after_activation(DenseFlipout(fourth, name="dense2", **hidden)(x), "dense2")
     return DenseFlipout(config.num_outputs, name="logits", **config.kernel_arguments)(x)

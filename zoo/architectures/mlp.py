@@ -38,5 +38,5 @@ def mlp_flipout(config: MLPFlipoutConfig, inputs: keras.KerasTensor) -> keras.Ke
         x = keras.layers.Flatten(name="flatten")(x)
     for index, width in enumerate(config.hidden, start=1):
         layer = DenseFlipout(width, activation=config.activation, name=f"dense{index}", **config.kernel_arguments)
-        x = layer(x)
+        x = config.after_activation(layer(x), layer.name)
     return DenseFlipout(config.num_outputs, name="logits", **config.kernel_arguments)(x)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +39,7 @@ def train(
     tensorboard: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of a log for TensorBoard: tensorboard --logdir DIR.")
     ] = None,
+    trust: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
     """Train a model by a recipe, calibrate it, and measure it on the test split for the recipe's training seeds.
@@ -46,31 +49,22 @@ def train(
     """
     from zoo.recipes import parse_changes
     from zoo.training import train as train_by_recipe
-    from zoo.training.loop import TrainingInterrupted
 
-    try:
-        with training_progress() as callbacks:
-            run = train_by_recipe(
-                recipe,
-                out,
-                epochs=epochs,
-                seed=seed,
-                seeds=seeds,
-                overrides=parse_changes(changes or []),
-                overwrite=overwrite,
-                resume=resume,
-                callbacks=callbacks,
-                tensorboard=tensorboard,
-                tell=say,
-            )
-    except TrainingInterrupted as interruption:
-        say(f"{interruption}. To go on:\n{_resume_command(sys.argv[1:])}")
-        raise typer.Exit(128 + interruption.signum) from None
-    except KeyboardInterrupt:
-        # While the data were read, or the trained model was calibrated and measured.
-        if out is not None:
-            say(f"interrupted. To go on:\n{_resume_command(sys.argv[1:])}")
-        raise typer.Exit(128 + signal.SIGINT) from None
+    with _says_how_to_go_on(out), training_progress() as callbacks:
+        run = train_by_recipe(
+            recipe,
+            out,
+            epochs=epochs,
+            seed=seed,
+            seeds=seeds,
+            overrides=parse_changes(changes or []),
+            overwrite=overwrite,
+            resume=resume,
+            trust=trust,
+            callbacks=callbacks,
+            tensorboard=tensorboard,
+            tell=say,
+        )
     if json:
         typer.echo(
             to_json({"name": run.recipe.name, "path": str(run.path) if run.path else None, **run.metrics}), nl=False
@@ -104,17 +98,23 @@ def finetune(
     ] = None,
     learning_rate: Annotated[float, typer.Option(help="Of Adam, at the start.")] = 4e-3,
     seed: Annotated[int, typer.Option(help="Of the new head, the order of the rows and the noise.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact or an unfinished run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run of --out.")] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of a log for TensorBoard: tensorboard --logdir DIR.")
+    ] = None,
     trust: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
     """Fine-tune a model on another dataset, with its posterior as the prior, and measure it on the test split.
 
-    What is chosen by cross-validation (auto) uses the training split alone.
+    What is chosen by cross-validation (auto) uses the training split alone. Checkpoints and --resume are those of
+    train; an epoch is a tenth of the steps. The recipe.yaml in OUT does it again: tfp-bnn train OUT/recipe.yaml.
     """
     from zoo.training.fine_tuning import fine_tune
 
-    with working(f"fine-tuning {name} on {dataset}"):
+    say(f"fine-tuning {name} on {dataset} ...")
+    with _says_how_to_go_on(out), training_progress() as callbacks:
         done = fine_tune(
             name,
             dataset,
@@ -132,6 +132,9 @@ def finetune(
             out=out,
             overwrite=overwrite,
             trust=trust,
+            resume=resume,
+            callbacks=callbacks,
+            tensorboard=tensorboard,
             tell=say,
         )
     about = {"inflate": done.inflate, "head_scale": done.head_scale, "path": str(done.path) if done.path else None}
@@ -210,6 +213,23 @@ def evaluate(
     _print_table(metrics)
     if page:
         typer.echo(f"report: {page}")
+
+
+@contextlib.contextmanager
+def _says_how_to_go_on(out: Path | None) -> Iterator[None]:
+    """Ends with 128 + signal, as a process does that a signal ended, and prints the command that goes on."""
+    from zoo.training.signals import TrainingInterrupted
+
+    try:
+        yield
+    except TrainingInterrupted as interruption:
+        say(f"{interruption}. To go on:\n{_resume_command(sys.argv[1:])}")
+        raise typer.Exit(128 + interruption.signum) from None
+    except KeyboardInterrupt:
+        # While the data were read, a prior was chosen, or the trained model was calibrated and measured.
+        if out is not None:
+            say(f"interrupted. To go on:\n{_resume_command(sys.argv[1:])}")
+        raise typer.Exit(128 + signal.SIGINT) from None
 
 
 def _resume_command(arguments: list[str]) -> str:

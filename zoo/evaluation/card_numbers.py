@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 import tfp_bnn
-from tfp_bnn.models.weight_record import WeightRecord
+from tfp_bnn.models import PredictiveModel
 from tfp_bnn.predictive import score
 from zoo.datasets import Dataset, load_dataset
 from zoo.hub.artifacts import load_model
 from zoo.hub.cards import posterior_statistics
+from zoo.hub.members import records_of
 from zoo.hub.reading import read_artifact
 from zoo.recipes import EvaluationRecipe
 
@@ -26,7 +27,7 @@ _KL_DRAWS = 50
 
 
 def evaluate(
-    model: str | tfp_bnn.VariationalModel,
+    model: str | PredictiveModel,
     dataset: str | Dataset | None = None,
     split: str = "test",
     num_samples: int = 50,
@@ -66,7 +67,7 @@ def evaluate(
     return score(model.posterior_predictive(part.x, num_samples=num_samples, seed=seed, calibrated=calibrated), part.y)
 
 
-def check_task(model: tfp_bnn.VariationalModel, data: Dataset) -> None:
+def check_task(model: PredictiveModel, data: Dataset) -> None:
     """Refuses, with a ValueError, to judge a classifier by a regression, or the other way round."""
     if data.task != model.likelihood.task:
         raise ValueError(
@@ -91,12 +92,12 @@ class Block:
     num_samples: int
     calibrated: bool = True
 
-    def predict(self, model: tfp_bnn.VariationalModel, seed: int) -> tfp_bnn.PosteriorPredictive:
+    def predict(self, model: PredictiveModel, seed: int) -> tfp_bnn.PosteriorPredictive:
         """The predictive of a model for these inputs."""
         return model.posterior_predictive(self.x, num_samples=self.num_samples, seed=seed, calibrated=self.calibrated)
 
 
-def labelled_blocks(model: tfp_bnn.VariationalModel, data: Dataset, num_samples: int) -> dict[str, Block]:
+def labelled_blocks(model: PredictiveModel, data: Dataset, num_samples: int) -> dict[str, Block]:
     """The blocks of a card that have targets, by name.
 
     Returns:
@@ -144,7 +145,7 @@ def out_of_distribution_block(data: Dataset, other: str, num_samples: int) -> Bl
     return Block(outside.test.x[:num_examples], None, num_samples)
 
 
-def measure(model: tfp_bnn.VariationalModel, data: Dataset, how: EvaluationRecipe) -> dict[str, Any]:
+def measure(model: PredictiveModel, data: Dataset, how: EvaluationRecipe) -> dict[str, Any]:
     """All numbers of a card that concern one posterior.
 
     Args:
@@ -157,21 +158,26 @@ def measure(model: tfp_bnn.VariationalModel, data: Dataset, how: EvaluationRecip
         metrics of `evaluate`; `test_uncalibrated` where the model has a calibration; `validation`; `quick`, with its
         own `num_examples`, `num_samples`, `seed` and `test`; `out_of_distribution`, with `data`, `num_examples`, and
         `mutual_information` and `entropy` (classification, nats) or `epistemic_std` (regression, units of the target);
-        `kl`, with `total` and `by_layer` (nats); `posterior`, as `posterior_statistics`; `beta`, of the last step.
+        `kl`, with `total` and `by_layer` (nats); `posterior`, as `posterior_statistics`; `beta`, of the last step. The
+        last three are left out where they are not defined: points have no `posterior`, ensembles none of them.
+        `num_samples` is the number of draws, which may be all that there are.
 
     Raises:
         ValueError: for out-of-distribution data that do not fit.
         DataMissingError: when the out-of-distribution data cannot be had.
     """
-    scores = {
-        name: score(block.predict(model, how.seed), block.y)
-        for name, block in labelled_blocks(model, data, how.num_samples).items()
+    scores, num_samples = {}, {}
+    for name, block in labelled_blocks(model, data, how.num_samples).items():
+        predictive = block.predict(model, how.seed)
+        scores[name], num_samples[name] = score(predictive, block.y), predictive.num_samples
+    quick = {
+        "num_examples": min(QUICK_EXAMPLES, len(data.test)),
+        "num_samples": num_samples["quick"],
+        "seed": how.seed,
     }
-    quick = {"num_examples": min(QUICK_EXAMPLES, len(data.test)), "num_samples": QUICK_SAMPLES, "seed": how.seed}
     outside = out_of_distribution_block(data, how.out_of_distribution, how.num_samples)
-    kl = {name: float(draws.mean()) for name, draws in kl_draws(model).items()}
     return {
-        "num_samples": how.num_samples,
+        "num_samples": num_samples["test"],
         "seed": how.seed,
         "split": "test",
         "num_examples": len(data.test),
@@ -182,10 +188,20 @@ def measure(model: tfp_bnn.VariationalModel, data: Dataset, how: EvaluationRecip
             "num_examples": len(outside.x),
             **score(outside.predict(model, how.seed)),
         },
-        "kl": {"total": sum(kl.values()), "by_layer": kl},
-        "posterior": posterior_statistics(WeightRecord.of(model)),
-        "beta": model.beta,
+        **_of_the_posterior(model),
     }
+
+
+def _of_the_posterior(model: PredictiveModel) -> dict[str, Any]:
+    """KL, statistics of the weights and beta, as far as they are defined."""
+    numbers: dict[str, Any] = {}
+    kl = {name: float(draws.mean()) for name, draws in kl_draws(model).items()}
+    if kl:
+        numbers["kl"] = {"total": sum(kl.values()), "by_layer": kl}
+    statistics = posterior_statistics(*records_of(model))
+    if statistics:
+        numbers["posterior"] = statistics
+    return {**numbers, "beta": model.beta} if isinstance(model, tfp_bnn.VariationalMixin) else numbers
 
 
 def with_spread(
@@ -211,8 +227,11 @@ def with_spread(
     return {**metrics, "training_seeds": [training_seed, *others], "spread": spread}
 
 
-def kl_draws(model: tfp_bnn.VariationalModel) -> dict[str, npt.NDArray[np.float64]]:
-    """KL(posterior || prior) of each layer in nats, 50 times: all equal where it has a closed form."""
+def kl_draws(model: PredictiveModel) -> dict[str, npt.NDArray[np.float64]]:
+    """KL(posterior || prior) of each layer in nats, 50 times: all equal where it has a closed form.
+
+    Empty for an ensemble, which has none.
+    """
 
     def draw() -> dict[str, float]:
         return {name: float(kl) for name, kl in model.kl_by_layer().items()}

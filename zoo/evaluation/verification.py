@@ -23,9 +23,8 @@ from typing import Any
 
 import numpy as np
 
-import tfp_bnn
 from tfp_bnn.core.arguments import is_number
-from tfp_bnn.models.weight_record import WeightRecord
+from tfp_bnn.models import PredictiveModel
 from tfp_bnn.predictive import score, standard_errors
 from zoo.core.validation import validate
 from zoo.datasets import DataMissingError, load_dataset
@@ -33,6 +32,7 @@ from zoo.evaluation.card_numbers import Block, kl_draws, labelled_blocks, out_of
 from zoo.hub.artifacts import GOLDEN_SAMPLES, GOLDEN_SEED, open_model
 from zoo.hub.cards import posterior_statistics
 from zoo.hub.manifest import locate
+from zoo.hub.members import records_of
 from zoo.hub.reading import read_artifact
 from zoo.recipes import EvaluationRecipe
 
@@ -144,7 +144,7 @@ def _checks(name: str, full: bool) -> Iterator[Check]:
         yield from _compare(name, block, _in_card(card, block), ways[block])
 
 
-def _golden(name: str, model: tfp_bnn.VariationalModel, golden: Mapping[str, np.ndarray]) -> Check:
+def _golden(name: str, model: PredictiveModel, golden: Mapping[str, np.ndarray]) -> Check:
     if set(golden) != {"inputs", "mean"}:
         raise ValueError(
             f"golden.safetensors has {sorted(golden)}; 'inputs' and 'mean' were expected. Restore the folder from "
@@ -185,7 +185,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _of_block(model: tfp_bnn.VariationalModel, block: Block | None, seed: int) -> Numbers:
+def _of_block(model: PredictiveModel, block: Block | None, seed: int) -> Numbers:
     if block is None:
         return {}
     predictive = block.predict(model, seed)
@@ -193,15 +193,17 @@ def _of_block(model: tfp_bnn.VariationalModel, block: Block | None, seed: int) -
     return {key: (value, errors.get(key)) for key, value in score(predictive, block.y).items()}
 
 
-def _kl(model: tfp_bnn.VariationalModel) -> Numbers:
+def _kl(model: PredictiveModel) -> Numbers:
     draws = kl_draws(model)
+    if not draws:
+        return {}
     draws = {"total": sum(draws.values(), np.zeros(())), **draws}
     # The card has the mean of as many draws of its own.
     return {key: (float(kl.mean()), float(np.sqrt(2 * kl.var(ddof=1) / len(kl))) or None) for key, kl in draws.items()}
 
 
-def _posterior(model: tfp_bnn.VariationalModel) -> Numbers:
-    return {key: (value, None) for key, value in posterior_statistics(WeightRecord.of(model)).items()}
+def _posterior(model: PredictiveModel) -> Numbers:
+    return {key: (value, None) for key, value in posterior_statistics(*records_of(model)).items()}
 
 
 def _compare(name: str, block: str, card: Mapping[str, float], measure: Callable[[], Numbers]) -> Iterator[Check]:

@@ -1,7 +1,7 @@
 """Artifacts: a folder with a weight distribution and all it takes to trust it, rebuild it and measure it again.
 
-    config.json            architecture, its config, N, what the data are, the calibration
-    weights.safetensors    the weight distributions, in natural units
+    config.json            architecture, its config, the way to the posterior, N, what the data are, the calibration
+    weights.safetensors    the weight distributions, in natural units; of an ensemble those of all members
     recipe.yaml            how it was trained
     log.csv                the training, epoch by epoch
     metrics.json           what was measured, with the number of samples and the seed
@@ -18,18 +18,19 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
-import tfp_bnn
 from tfp_bnn.calibration import CALIBRATIONS
 from tfp_bnn.core.plugins import VARIABLE, load_plugins
 from tfp_bnn.core.registry import unknown_name_message
-from tfp_bnn.models.weight_record import WeightRecord, count_weights
+from tfp_bnn.inference import Ensemble
+from tfp_bnn.models.weight_record import WeightRecord
 from zoo.architectures import ARCHITECTURES, Architecture, ArchitectureConfig
 from zoo.architectures.base import BuiltFrom
 from zoo.core.files import written_whole
@@ -48,8 +49,18 @@ from zoo.hub.manifest import (
     saved_models_folder,
     to_json,
 )
+from zoo.hub.members import (
+    ZooModel,
+    arrays_of,
+    check_way,
+    count_all_weights,
+    inference_config,
+    number_of_members,
+    records_of,
+    split_records,
+)
 from zoo.hub.reading import parse_tensors
-from zoo.recipes import Recipe, recipe_text
+from zoo.recipes import FineTuneRecipe, Recipe, recipe_text
 
 LOG_NAME = "log.csv"
 GOLDEN_SAMPLES = 16
@@ -57,12 +68,40 @@ GOLDEN_SEED = 0
 _OWN_PACKAGE = __name__.partition(".")[0]
 
 
+class Run(Protocol):
+    """What is saved of a training: `zoo.train` and `zoo.fine_tune` give it."""
+
+    @property
+    def model(self) -> ZooModel:
+        """The trained model."""
+
+    @property
+    def recipe(self) -> Recipe | FineTuneRecipe | None:
+        """How it was trained."""
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """What was measured; may be empty."""
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What the data are."""
+
+    @property
+    def golden_inputs(self) -> npt.NDArray[Any] | None:
+        """A few inputs."""
+
+    @property
+    def log(self) -> str:
+        """The training as CSV; may be empty."""
+
+
 def save_artifact(
-    model: tfp_bnn.VariationalModel,
+    model: ZooModel | Run,
     path: str | os.PathLike[str],
     *,
     name: str | None = None,
-    recipe: Recipe | None = None,
+    recipe: Recipe | FineTuneRecipe | None = None,
     metrics: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
     golden_inputs: npt.NDArray[Any] | None = None,
@@ -74,7 +113,9 @@ def save_artifact(
     When an artifact is replaced, a process killed at the wrong moment leaves the old one under a hidden name beside it.
 
     Args:
-        model: made by `zoo.create_model`, `zoo.train` or `zoo.load_model`.
+        model: A model made by `zoo.create_model`, `zoo.train` or `zoo.load_model`, or a `tfp_bnn.inference.ensemble`
+            of such models; or what `zoo.train` or
+            `zoo.fine_tune` gave, which has everything below but the name. What is passed here comes first.
         path: the folder to make.
         name: of the model in the card; by default that of the recipe, or of the folder.
         recipe: how it was trained.
@@ -90,12 +131,19 @@ def save_artifact(
     Raises:
         ValueError: for a model that is not of the zoo, or a folder that exists and may not be replaced.
     """
-    built = getattr(model, "architecture", None)
-    if not isinstance(built, BuiltFrom):
+    if not isinstance(model, ZooModel) and hasattr(model, "golden_inputs"):
+        run = model
+        recipe, log = recipe or run.recipe, log or run.log or None
+        metrics, data = metrics or run.metrics or None, data or run.about
+        golden_inputs = run.golden_inputs if golden_inputs is None else golden_inputs
+        model = run.model
+    built = _built_from(model)
+    if not isinstance(model, ZooModel) or built is None:
+        named = f" {model.name!r}" if isinstance(model, ZooModel) else ""
         raise ValueError(
             "Only models made by zoo.create_model, zoo.train or zoo.load_model can be saved as artifacts, because an "
-            f"artifact is rebuilt from the registry. Got {type(model).__name__} {model.name!r}; use "
-            "model.save('x.keras') for it."
+            f"artifact is rebuilt from the registry. Got {type(model).__name__}{named}; use model.save('x.keras') for "
+            "it."
         )
     target = check_target(path, overwrite)
     if metrics is not None and not {"test", "num_examples", "num_samples", "seed"} <= set(metrics):
@@ -127,7 +175,7 @@ def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
     return target
 
 
-def load_artifact(path: str | os.PathLike[str], trust: bool = False) -> tfp_bnn.VariationalModel:
+def load_artifact(path: str | os.PathLike[str], trust: bool = False) -> ZooModel:
     """Loads a model from a folder.
 
     The manifest in the folder shows that the files are whole, not who wrote them; `trust=True` says that you know where
@@ -138,7 +186,8 @@ def load_artifact(path: str | os.PathLike[str], trust: bool = False) -> tfp_bnn.
         trust: must be True.
 
     Returns:
-        The model, ready to predict on raw inputs.
+        The model, ready to predict on raw inputs. `model.card` maps `config`, `metrics` and `text` to what the artifact
+        says of it; `model.class_names` has a name for each class, or is None.
 
     Raises:
         ValueError: without `trust`, or when any file is missing, changed or malformed.
@@ -154,7 +203,7 @@ def load_artifact(path: str | os.PathLike[str], trust: bool = False) -> tfp_bnn.
     return _load(*locate(folder))
 
 
-def load_model(name: str) -> tfp_bnn.VariationalModel:
+def load_model(name: str) -> ZooModel:
     """Loads a bundled pretrained model.
 
     Its files are checked against the hashes in the package before anything is parsed.
@@ -163,7 +212,8 @@ def load_model(name: str) -> tfp_bnn.VariationalModel:
         name: of `list_models(pretrained=True)`, such as `"lenet5_flipout.digits"`.
 
     Returns:
-        The model, ready to predict on raw inputs; compile it to train it.
+        The model, ready to predict on raw inputs; compile it to train it. `model.card` and `model.class_names` are
+        those of `load_artifact`.
 
     Raises:
         ValueError: for an unknown name (names the nearest), a path, or a file that is not the published one.
@@ -173,6 +223,8 @@ def load_model(name: str) -> tfp_bnn.VariationalModel:
         >>> model = zoo.load_model("mlp_flipout.iris")
         >>> model.posterior_predictive(np.array([[5.1, 3.5, 1.4, 0.2]]), num_samples=20).mean().argmax()
         np.int64(0)
+        >>> model.class_names, model.card["metrics"]["num_examples"]
+        (('setosa', 'versicolor', 'virginica'), 30)
     """
     models = bundled_models()
     if check_name(name) not in models:
@@ -185,7 +237,7 @@ def load_model(name: str) -> tfp_bnn.VariationalModel:
     return _load(saved_models_folder() / name, models[name])
 
 
-def open_model(name_or_path: str | os.PathLike[str], trust: bool = False) -> tfp_bnn.VariationalModel:
+def open_model(name_or_path: str | os.PathLike[str], trust: bool = False) -> ZooModel:
     """Loads a bundled model by its name, or an artifact by its folder; see `load_model` and `load_artifact`."""
     if str(name_or_path) not in bundled_models() and Path(name_or_path).is_dir():
         return load_artifact(name_or_path, trust)
@@ -194,23 +246,24 @@ def open_model(name_or_path: str | os.PathLike[str], trust: bool = False) -> tfp
 
 def _write_files(
     folder: Path,
-    model: tfp_bnn.VariationalModel,
+    model: ZooModel,
     built: BuiltFrom,
     name: str,
-    recipe: Recipe | None,
+    recipe: Recipe | FineTuneRecipe | None,
     metrics: dict[str, Any],
     data: dict[str, Any],
     golden_inputs: npt.NDArray[Any] | None,
     log: str | None,
 ) -> None:
-    record = WeightRecord.of(model)
+    records = records_of(model)
     config = {
         "schema": SCHEMA_VERSION,
         "name": name,
         "architecture": built.name,
         "config": built.config.model_dump(mode="json"),
+        **inference_config(model),
         "num_examples": model.num_examples,
-        "num_weights": count_weights(model),
+        "num_weights": count_all_weights(model),
         "data": data,
         "calibration": _calibration_config(model),
     }
@@ -226,12 +279,15 @@ def _write_files(
     if log is not None:
         (folder / LOG_NAME).write_text(log, "utf-8")
     safetensors.numpy.save_file(
-        {key: np.array(value, order="C") for key, value in sorted(record.arrays().items())},
+        {
+            key: np.array(value, order="C")
+            for key, value in sorted(arrays_of(records, isinstance(model, Ensemble)).items())
+        },
         folder / "weights.safetensors",
     )
     safetensors.numpy.save_file({"inputs": golden, "mean": mean}, folder / "golden.safetensors")
     (folder / "README.md").write_text(
-        model_card(config, metrics, recipe_text(recipe) if recipe else "", record), "utf-8"
+        model_card(config, metrics, recipe_text(recipe) if recipe else "", *records), "utf-8"
     )
     manifest = {
         "schema": SCHEMA_VERSION,
@@ -245,8 +301,7 @@ def _write_files(
     (folder / MANIFEST_NAME).write_text(to_json(manifest), "utf-8")
 
 
-def _load(folder: Path, entry: Any) -> tfp_bnn.VariationalModel:
-    load_plugins()
+def _load(folder: Path, entry: Any) -> ZooModel:
     if not isinstance(entry, dict):
         raise ValueError(f"The manifest of {str(folder)!r} holds {type(entry).__name__}; a mapping was expected.")
     files = read_verified(folder, entry)
@@ -260,41 +315,50 @@ def _load(folder: Path, entry: Any) -> tfp_bnn.VariationalModel:
     architecture = _architecture(config, f"{folder / 'config.json'}")
     settings = validate(architecture.config, config["config"], f"{folder / 'config.json'}")
     weights = folder / "weights.safetensors"
+    num_members = number_of_members(config, f"{folder / 'config.json'}")
     arrays = parse_tensors(require(files, weights.name, folder), str(weights))
     try:
-        record = WeightRecord.from_arrays(arrays)
-        _check_number_of_weights(folder, architecture, settings, record, entry)
-        model = architecture.build(settings)
-        record.assign_to(model)
+        records = split_records(arrays, num_members)
+        _check_number_of_weights(folder, architecture, settings, records, entry)
+        members = [architecture.build(settings) for _ in records]
+        for member, record in zip(members, records, strict=True):
+            record.assign_to(member)
     except ValueError as error:
         raise ValueError(f"{weights}: {error}") from None
-    if isinstance(config.get("num_examples"), int):
-        model.num_examples = config["num_examples"]
+    for member in members:
+        if isinstance(config.get("num_examples"), int):
+            member.num_examples = config["num_examples"]
+    model = members[0] if num_members is None else Ensemble(members, name=architecture.name)
+    check_way(model, config, f"{folder / 'config.json'}")
     _set_calibration(model, config.get("calibration"), f"{folder / 'config.json'}")
+    _tell_of_card(model, config, files, folder)
     return model
 
 
-def _architecture(config: Mapping[str, Any], what: str) -> Architecture:
-    """The architecture that a config names; one that is not registered can only come from a plug-in."""
-    try:
-        return ARCHITECTURES[config.get("architecture")]  # type: ignore[index]
-    except ValueError as error:
-        package = config.get("package")
-        known = isinstance(package, str) and package.isidentifier() and len(package) <= 100
-        origin = f"the package {package!r}" if known else "another package"
-        module = package if known else "MODULE"
-        raise ValueError(
-            f"{what}: {error} If the architecture comes from {origin}, install that package, import it first, or name "
-            f"it as a plug-in: tfp-bnn --plugin {module}, or the environment variable {VARIABLE}={module}."
-        ) from None
+def _built_from(model: Any) -> BuiltFrom | None:
+    """How the model, or each member of an ensemble, can be built again; None where it cannot."""
+    found = [getattr(member, "architecture", None) for member in getattr(model, "members", ())]
+    return found[0] if found and isinstance(found[0], BuiltFrom) and found == found[:1] * len(found) else None
 
 
-def _calibration_config(model: tfp_bnn.VariationalModel) -> dict[str, Any] | None:
+def _tell_of_card(model: Any, config: Mapping[str, Any], files: Mapping[str, bytes], folder: Path) -> None:
+    """Lets the model know its card: `model.card` and `model.class_names`."""
+    metrics = parse_json(require(files, "metrics.json", folder), str(folder / "metrics.json"))
+    text = require(files, "README.md", folder).decode("utf-8", errors="replace")
+    # Keras would track a plain dictionary.
+    card = MappingProxyType({"config": config, "metrics": metrics, "text": text})
+    data = config.get("data")
+    names = data.get("class_names") if isinstance(data, dict) else None
+    model.card = card
+    model.class_names = tuple(map(str, names)) if isinstance(names, list) else None
+
+
+def _calibration_config(model: ZooModel) -> dict[str, Any] | None:
     calibration = model.calibration
     return None if calibration is None else {"name": CALIBRATIONS.name_of(calibration), **calibration.get_config()}
 
 
-def _set_calibration(model: tfp_bnn.VariationalModel, value: Any, what: str) -> None:
+def _set_calibration(model: ZooModel, value: Any, what: str) -> None:
     """Only what `_calibration_config` writes is taken: neither a bare name nor a config of Keras."""
     if value is None:
         return
@@ -311,21 +375,23 @@ def _check_number_of_weights(
     folder: Path,
     architecture: Architecture,
     settings: ArchitectureConfig,
-    record: WeightRecord,
+    records: list[WeightRecord],
     entry: Any,
 ) -> None:
     """Before any memory is taken: the tensors, the config and the manifest must be about the same network."""
-    if record.num_weights != entry.get("num_weights"):
+    stored = sum(record.num_weights for record in records)
+    if stored != entry.get("num_weights"):
         raise ValueError(
-            f"{str(folder)!r} holds {record.num_weights} weights, but its manifest says {entry.get('num_weights')}. "
+            f"{str(folder)!r} holds {stored} weights, but its manifest says {entry.get('num_weights')}. "
             "Restore the folder."
         )
     with keras.StatelessScope(initialize_variables=False):
         model = architecture.build(settings)
         shapes = [weight.shape for weight in [*model.trainable_variables, *model.network.non_trainable_weights]]
     needed = sum(math.prod(shape) for shape in shapes)
-    if needed != record.num_parameters:
-        raise ValueError(
-            f"{folder / 'config.json'} describes a network of {needed} parameters, but "
-            f"{folder / 'weights.safetensors'} holds {record.num_parameters}. Restore the folder."
-        )
+    for record in records:
+        if needed != record.num_parameters:
+            raise ValueError(
+                f"{folder / 'config.json'} describes a network of {needed} parameters, but "
+                f"{folder / 'weights.safetensors'} holds {record.num_parameters}. Restore the folder."
+            )

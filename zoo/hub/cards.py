@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,14 @@ import yaml
 from tfp_bnn.models.weight_record import Role, WeightRecord
 
 
-def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: str, record: WeightRecord) -> str:
-    """Returns the card of an artifact as Markdown.
+def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: str, *records: WeightRecord) -> str:
+    """The card of an artifact as Markdown.
 
     Args:
-        config: Contents of `config.json`.
-        metrics: Contents of `metrics.json`.
-        recipe: Text of `recipe.yaml`.
-        record: Weight distributions.
+        config: the contents of `config.json`.
+        metrics: the contents of `metrics.json`.
+        recipe: the text of `recipe.yaml`.
+        *records: The weights of the model, or of each member of an ensemble.
 
     Returns:
         Markdown, ending in a newline.
@@ -28,43 +28,58 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: st
     data = config["data"]
     parts = [
         f"# {config['name']}\n",
-        f"A variational posterior over the {config['num_weights']:,} weights of `{config['architecture']}`"
+        f"{_subject(config)} `{config['architecture']}`"
         + (f", trained on `{data['dataset']}` ({data['task']})." if data.get("dataset") else ".")
         + f" N = {config['num_examples']} training examples.\n",
     ]
     calibration = config.get("calibration")
     if metrics:
-        parts += ["## Measured\n", _metrics_section(metrics, calibration)]
+        parts += ["## Measured\n", _metrics_section(metrics, config)]
     if "out_of_distribution" in metrics:
         parts += ["## Out of distribution\n", _out_of_distribution_section(metrics)]
-    parts += ["## Posterior\n", _posterior_section(record, metrics)]
+    parts += ["## Posterior\n", _posterior_section(records, metrics)]
     parts += [
         "## Distributions\n",
         f"- prior of the kernels: `{config['config']['kernel_prior']}`",
-        "- posterior: `mean_field_normal`",
+        f"- posterior: `{config['config'].get('kernel_posterior', 'mean_field_normal')}`",
+        *_dropout(config),
         f"- calibration: {_calibration_text(calibration)}",
     ]
     parts += [f"- likelihood: `{config['config']['likelihood']}`\n"]
     if "fine_tuning" in data:
-        parts += ["## Fine-tuning\n", _fine_tuning_section(data["fine_tuning"], data.get("dataset"), record)]
+        parts += ["## Fine-tuning\n", _fine_tuning_section(data["fine_tuning"], data.get("dataset"), *records)]
     if recipe:
-        # A recipe that was changed for this run is only in this folder.
-        source = "recipe.yaml" if yaml.safe_load(recipe)["overrides"] else config["name"]
-        parts += ["## Recipe\n", f"`tfp-bnn train {source}` runs it:\n", f"```yaml\n{recipe}```\n"]
+        parts += ["## Recipe\n", f"{_how_to_run(recipe, config)}:\n", f"```yaml\n{recipe}```\n"]
     return "\n".join(parts)
 
 
-def posterior_statistics(record: WeightRecord) -> dict[str, float]:
-    """Returns statistics of all Bayesian weights, which reveal a posterior that is nearly a point or the prior.
+def _how_to_run(recipe: str, config: Mapping[str, Any]) -> str:
+    values = yaml.safe_load(recipe)
+    start = values.get("start_from")
+    if start is not None and start["model"] is None:
+        return "It started from a model that had no name"
+    if config["data"].get("dataset") is None:
+        return '`zoo.train("recipe.yaml", data=...)` runs it on the data that it was trained on, which have no name'
+    # One that was changed for this run, or starts from another model, is found in this folder only.
+    source = "recipe.yaml" if values["overrides"] or start is not None else config["name"]
+    trust = " --trust" if config["data"].get("fine_tuning", {}).get("trust") else ""
+    return f"`tfp-bnn train {source}{trust}` runs it"
+
+
+def posterior_statistics(*records: WeightRecord) -> dict[str, float]:
+    """What all Bayesian weights are like: a near-delta posterior, or one that is the prior, is visible at a glance.
 
     Args:
-        record: Weight distributions.
+        *records: The weights of the model, or of each member of an ensemble.
 
     Returns:
-        `median_scale`, in the unit of the weights; `median_signal_to_noise`, the median of |mean| / scale; and
-        `active_fraction`, the share of weights with |mean| > scale.
+        `median_scale`, in the unit of the weights; `median_signal_to_noise`, of |mean| / scale; `active_fraction`, the
+        share of weights with |mean| > scale. Empty where a weight has no scale, and for an ensemble, whose posterior is
+        its members.
     """
-    posteriors = record.posteriors().values()
+    posteriors = [parameters for record in records for parameters in record.posteriors().values()]
+    if len(records) != 1 or not posteriors or any("scale" not in parameters for parameters in posteriors):
+        return {}
     scales, means = (
         np.concatenate([parameters[name].ravel() for parameters in posteriors]) for name in ("scale", "loc")
     )
@@ -75,7 +90,32 @@ def posterior_statistics(record: WeightRecord) -> dict[str, float]:
     }
 
 
-def _metrics_section(metrics: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> str:
+def _subject(config: Mapping[str, Any]) -> str:
+    weights = f"{config['num_weights']:,} weights of"
+    return {
+        "variational": f"A variational posterior over the {weights}",
+        "map": f"A maximum a posteriori estimate of the {weights}",
+        "mc_dropout": f"Monte Carlo dropout with the {weights}",
+        "ensemble": f"An ensemble of {config.get('members')}, together the {weights}",
+    }[config.get("inference", "variational")]
+
+
+def _dropout(config: Mapping[str, Any]) -> list[str]:
+    rate = config["config"].get("dropout")
+    return [f"- dropout after hidden layers: {rate:g}"] if rate else []
+
+
+def _draws(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    number, seed = metrics["num_samples"], metrics["seed"]
+    return {
+        "variational": f"with {number} Monte Carlo samples of the weights (seed {seed})",
+        "map": "with the one set of weights",
+        "mc_dropout": f"with {number} Monte Carlo samples of the dropout masks (seed {seed})",
+        "ensemble": f"averaged over all {number} members",
+    }[config.get("inference", "variational")]
+
+
+def _metrics_section(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     test, spread = metrics["test"], metrics.get("spread", {})
     columns = {"test": {name: f"{value:.4g}" for name, value in test.items()}}
     if "test_uncalibrated" in metrics:
@@ -86,8 +126,8 @@ def _metrics_section(metrics: Mapping[str, Any], calibration: Mapping[str, Any] 
     rows = [[name, *(column.get(name, "-") for column in columns.values())] for name in test]
     seeds = ", ".join(str(seed) for seed in metrics.get("training_seeds", []))
     note = (
-        f"\nOn {metrics['num_examples']} test examples, with {metrics['num_samples']} Monte Carlo samples of the "
-        f"weights (seed {metrics['seed']}); calibration: {_calibration_text(calibration)}; "
+        f"\nOn {metrics['num_examples']} test examples, {_draws(config, metrics)}; "
+        f"calibration: {_calibration_text(config.get('calibration'))}; "
         f"training seeds {seeds}, the stored posterior being that of the first. NLL, entropies and mutual information "
         f"in nats.\n"
     )
@@ -114,14 +154,14 @@ def _out_of_distribution_section(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def _fine_tuning_section(how: Mapping[str, Any], dataset: str | None, record: WeightRecord) -> str:
+def _fine_tuning_section(how: Mapping[str, Any], dataset: str | None, *records: WeightRecord) -> str:
     lines = []
     source = "a model without a name" if how["source"] is None else f"`{how['source']}`"
     if how["inflate"] is not None:
         head = "" if how["head_scale"] is None else f", and that of the new head is N(0, {how['head_scale']:g}^2)"
         mix = f". A share of {how['mix']:g} of each prior is N(0, 1) instead" if how["mix"] else ""
-        priors = (entry for entry in record if entry.role is Role.PRIOR and entry.parameter == "scale")
-        scales = [entry.array.ravel() for entry in priors if entry.array.ndim]
+        entries = (entry for record in records for entry in record if entry.array.ndim)
+        scales = [e.array.ravel() for e in entries if e.role is Role.PRIOR and e.parameter == "scale"]
         lines += [
             f"The prior of the {'network' if how['head'] == 'keep' else 'body'} is the posterior of {source}, its "
             f"standard deviations times {how['inflate']:g}{head}{mix}. Median prior scale: "
@@ -177,17 +217,24 @@ def _calibration_text(calibration: Mapping[str, Any] | None) -> str:
     return f"{calibration['name']} {calibration[calibration['name']]:.4g}"
 
 
-def _posterior_section(record: WeightRecord, metrics: Mapping[str, Any]) -> str:
-    statistics = posterior_statistics(record)
-    lines = [
-        f"- median posterior scale: {statistics['median_scale']:.4g}",
-        f"- median |mean| / scale: {statistics['median_signal_to_noise']:.4g}",
-        f"- active fraction, the share of weights with |mean| > scale: {statistics['active_fraction']:.4g}",
-    ]
+def _posterior_section(records: Sequence[WeightRecord], metrics: Mapping[str, Any]) -> str:
+    statistics = posterior_statistics(*records)
+    if statistics:
+        lines = [
+            f"- median posterior scale: {statistics['median_scale']:.4g}",
+            f"- median |mean| / scale: {statistics['median_signal_to_noise']:.4g}",
+            f"- active fraction, the share of weights with |mean| > scale: {statistics['active_fraction']:.4g}",
+        ]
+    else:
+        lines = ["- points, without a scale" if len(records) == 1 else "- the members, each with equal probability"]
     if "kl" in metrics:
-        lines.append(f"- KL(posterior || prior): {metrics['kl']['total']:.1f} nats; final beta {metrics['beta']:g}")
+        divergence = "KL(posterior || prior)" if statistics else "-log p(weights)"
+        lines.append(f"- {divergence}: {metrics['kl']['total']:.1f} nats; final beta {metrics['beta']:g}")
         lines += [f"  - {layer}: {value:.1f} nats" for layer, value in metrics["kl"]["by_layer"].items()]
     # An informed prior has a scale for every weight.
-    learned = (e for e in record if e.parameter == "scale" and e.role is not Role.POSTERIOR and not e.array.ndim)
-    lines += [f"- learned `{entry.name}`: {float(entry.array):.4g}" for entry in sorted(learned, key=lambda e: e.name)]
+    for index, record in enumerate(records):
+        of_member = "" if len(records) == 1 else f" of member {index}"
+        learned = (e for e in record if e.parameter == "scale" and e.role is not Role.POSTERIOR and not e.array.ndim)
+        for entry in sorted(learned, key=lambda e: e.name):
+            lines.append(f"- learned `{entry.name}`{of_member}: {float(entry.array):.4g}")
     return "\n".join(lines) + "\n"

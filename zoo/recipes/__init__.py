@@ -1,26 +1,28 @@
-"""Recipes: one YAML file for each pretrained model, and the schema they are validated against."""
+"""Recipes: one YAML file for each pretrained model, and the schemas that they are checked against."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from tfp_bnn.core.plugins import load_plugins
 from tfp_bnn.core.registry import unknown_name_message
 from zoo.core.validation import validate
-from zoo.recipes.registered import RECIPES, register_recipes
+from zoo.recipes.fine_tuning import FineTuneRecipe, StartFromRecipe
 from zoo.recipes.schema import AugmentationRecipe, EvaluationRecipe, OptimizerRecipe, Recipe
 
 __all__ = [
     "RECIPES",
     "AugmentationRecipe",
     "EvaluationRecipe",
+    "FineTuneRecipe",
     "OptimizerRecipe",
     "Recipe",
+    "StartFromRecipe",
     "change_recipe",
     "list_recipes",
     "load_recipe",
@@ -29,6 +31,9 @@ __all__ = [
     "register_recipes",
 ]
 
+AnyRecipe = TypeVar("AnyRecipe", Recipe, FineTuneRecipe)
+
+_FOLDER = Path(__file__).parent
 _MAX_BYTES = 2**18
 
 
@@ -42,8 +47,8 @@ def list_recipes() -> list[str]:
     return sorted(RECIPES)
 
 
-def load_recipe(source: str | Path | dict[str, Any] | Recipe) -> Recipe:
-    """Reads and validates a recipe.
+def load_recipe(source: str | Path | dict[str, Any] | Recipe | FineTuneRecipe) -> Recipe | FineTuneRecipe:
+    """Reads and validates a recipe; one with the key `start_from` is that of a fine-tuning.
 
     Args:
         source: the name of a registered recipe, the path of a YAML file, a mapping, or a recipe, which is returned as
@@ -57,11 +62,10 @@ def load_recipe(source: str | Path | dict[str, Any] | Recipe) -> Recipe:
             bounds.
         PluginError: When a plug-in fails to load.
     """
-    load_plugins()
-    if isinstance(source, Recipe):
+    if isinstance(source, Recipe | FineTuneRecipe):
         return source
     if isinstance(source, dict):
-        return validate(Recipe, source, "The recipe")
+        return validate(_schema_of(source), source, "The recipe")
     path = _path_of(source)
     try:
         with path.open("rb") as file:
@@ -73,10 +77,10 @@ def load_recipe(source: str | Path | dict[str, Any] | Recipe) -> Recipe:
         raise ValueError(f"The recipe {str(path)!r} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f"The recipe {str(path)!r} holds {type(values).__name__}; a mapping of keys was expected.")
-    return validate(Recipe, values, f"The recipe {str(path)!r}")
+    return validate(_schema_of(values), values, f"The recipe {str(path)!r}")
 
 
-def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+def change_recipe(recipe: AnyRecipe, changes: Mapping[str, Any]) -> AnyRecipe:
     """A recipe with some values changed, and the changes recorded in its `overrides`.
 
     Args:
@@ -106,7 +110,7 @@ def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
             place = inner
         place[last] = value
     values["overrides"] = {**recipe.overrides, **changes}
-    return validate(Recipe, values, f"The recipe {recipe.name!r}")
+    return validate(type(recipe), values, f"The recipe {recipe.name!r}")
 
 
 def parse_changes(changes: Sequence[str]) -> dict[str, Any]:
@@ -137,9 +141,13 @@ def parse_changes(changes: Sequence[str]) -> dict[str, Any]:
     return parsed
 
 
-def recipe_text(recipe: Recipe) -> str:
+def recipe_text(recipe: Recipe | FineTuneRecipe) -> str:
     """The recipe as YAML, every key spelled out."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _schema_of(values: Mapping[str, Any]) -> type[Recipe] | type[FineTuneRecipe]:
+    return FineTuneRecipe if "start_from" in values else Recipe
 
 
 def _path_of(source: str | Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from zoo.architectures import ARCHITECTURES
 from zoo.core.names import check_name
@@ -67,8 +67,11 @@ class Recipe(Strict):
     Attributes:
         name: of the model that it makes, `<architecture>.<tag>`.
         architecture: a registered architecture.
-        dataset: a registered dataset.
+        dataset: A registered dataset; None where the data are passed to `zoo.train`.
         model: arguments of the architecture; `input_shape` and `num_outputs` are those of the dataset.
+        inference: The way to the posterior: `"variational"`; `"map"`, the most probable weights; `"mc_dropout"`, for
+            which `model` has a `dropout`; or `"ensemble"`, of MAP estimates unless `model` has a `kernel_posterior`.
+        members: The number of members of an ensemble, 3 by default; None for the other ways.
         standardize_inputs: whether each input column is standardized by its moments on the training split, within the
             model.
         standardize_targets: likewise for the targets of a regression.
@@ -88,8 +91,10 @@ class Recipe(Strict):
 
     name: str
     architecture: str
-    dataset: str
+    dataset: str | None = None
     model: dict[str, Any] = Field(default_factory=dict)
+    inference: Literal["variational", "map", "mc_dropout", "ensemble"] = "variational"
+    members: Annotated[int, Field(strict=True, ge=1, le=100)] | None = None
     standardize_inputs: bool = False
     standardize_targets: bool = False
     augmentation: AugmentationRecipe | None = None
@@ -116,5 +121,16 @@ class Recipe(Strict):
 
     @field_validator("dataset")
     @classmethod
-    def _known_dataset(cls, value: str) -> str:
-        return check_dataset_name(value)
+    def _known_dataset(cls, value: str | None) -> str | None:
+        return None if value is None else check_dataset_name(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _members_of_an_ensemble(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        if values.get("inference") == "ensemble":
+            return {**values, "members": 3} if values.get("members") is None else values
+        if values.get("members") is not None:
+            raise ValueError("members is for inference: ensemble only. Remove it, or set it to null")
+        return values

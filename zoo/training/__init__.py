@@ -8,7 +8,11 @@ from __future__ import annotations
 from zoo.core.lazy import lazy_names
 
 _HOME = {
-    "TrainingRun": "zoo.training.by_recipe",
+    "CheckpointError": "zoo.training.checkpoints",
+    "NonFiniteError": "zoo.training.engine",
+    "TrainingInterrupted": "zoo.training.signals",
+    "FineTuning": "zoo.training.fine_tuning_run",
+    "TrainingRun": "zoo.training.results",
     "build": "zoo.training.by_recipe",
     "fine_tune": "zoo.training.fine_tuning",
     "train": "zoo.training.by_recipe",

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 import tfp_bnn
 from tfp_bnn.calibration import calibrate
+from tfp_bnn.core.layer_tree import deterministic_operations
+from tfp_bnn.core.randomness import default_seeds_from
+from tfp_bnn.inference import Ensemble
+from tfp_bnn.likelihoods import LIKELIHOODS
 from zoo.architectures.base import column_moments
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation import card_numbers as evaluation
-from zoo.hub.artifacts import check_target, save_artifact
+from zoo.hub.artifacts import save_artifact
 from zoo.hub.catalog import create_model
-from zoo.recipes import Recipe, change_recipe, load_recipe
+from zoo.hub.members import ZooModel
+from zoo.recipes import FineTuneRecipe, Recipe, change_recipe, load_recipe
+from zoo.training.batches import ShuffledBatches
 from zoo.training.board import board_of
-from zoo.training.checkpoints import CheckpointError, Checkpoints, describe_array, locked
-from zoo.training.log import log_text
-from zoo.training.loop import run
+from zoo.training.checkpoints import Checkpoints
+from zoo.training.engine import run
+from zoo.training.fine_tuning import fine_tune_by_recipe
+from zoo.training.fine_tuning_run import Options
+from zoo.training.inference import architecture_arguments, joined_history, member_recipes
+from zoo.training.results import TrainingRun
+from zoo.training.run_folder import RunFolder, describe_splits
+from zoo.training.user_data import dataset_from
 
 _OPTIMIZERS = {
     "adam": keras.optimizers.Adam,
@@ -34,29 +42,13 @@ _OPTIMIZERS = {
 _GOLDEN_ROWS = 4
 
 
-@dataclass(frozen=True)
-class TrainingRun:
-    """What `train` gives back.
-
-    Attributes:
-        model: the trained model.
-        recipe: that was followed, overrides included.
-        history: a list of a number for each epoch, by name.
-        metrics: what the card shows; empty when nothing was measured.
-        path: of the artifact, or None.
-    """
-
-    model: tfp_bnn.VariationalModel
-    recipe: Recipe
-    history: Mapping[str, list[float]]
-    metrics: Mapping[str, Any]
-    path: Path | None
-
-
 def train(
-    recipe: str | Path | dict[str, Any] | Recipe,
+    recipe: str | Path | dict[str, Any] | Recipe | FineTuneRecipe,
     out: str | os.PathLike[str] | None = None,
     *,
+    data: Any = None,
+    validation_data: Any = None,
+    test_data: Any = None,
     epochs: int | None = None,
     seed: int | None = None,
     seeds: int | None = None,
@@ -64,6 +56,7 @@ def train(
     measure: bool = True,
     overwrite: bool = False,
     resume: bool = False,
+    trust: bool = False,
     checkpoint_seconds: float = 30.0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     tensorboard: str | os.PathLike[str] | None = None,
@@ -73,79 +66,120 @@ def train(
 
     The test split is read once, after training. The metrics of all training seeds give the spread; the first seed's
     posterior is kept. The same recipe gives the same weights, bit for bit, on the same machine: TensorFlow's
-    deterministic operations are switched on for the process.
+    deterministic operations are switched on meanwhile. The caller's random state stays as it is.
 
-    With `out`, the run keeps checkpoints and a log in the folder `<out>.training` beside it until the artifact is
-    written. A run that was killed goes on with `resume=True` and ends with the same bits. SIGINT and SIGTERM end the
-    run after the step that is under way, with a checkpoint.
+    With `out`, the run keeps checkpoints and a log in the folder `<out>.training` until the artifact is written. A run
+    that was killed goes on with `resume=True` and ends with the same bits. SIGINT and SIGTERM end the run after the
+    step that is under way, with a checkpoint; after the last step of an epoch, its validation comes first.
 
     Args:
-        recipe: a name of `zoo.list_recipes()`, a path, a mapping or a `Recipe`.
-        out: the folder of the artifact; None to save nothing.
-        epochs: instead of the recipe's; short for an override.
-        seed: instead of the recipe's; short for an override.
-        seeds: how many training seeds give the spread, counted up from `seed`; short for an override.
-        overrides: other changes of the recipe, such as `{"optimizer.learning_rate": 1e-3}`; recorded in the artifact.
-        measure: whether to evaluate on the test split, which trains the recipe's `spread_seeds` too.
-        overwrite: whether an artifact in `out`, or an unfinished run, may be replaced.
-        resume: whether to go on with the unfinished run of `out`.
-        checkpoint_seconds: time between checkpoints.
-        callbacks: as in `fit`, for every seed.
-        tensorboard: a folder for TensorBoard, in which each training seed has a log, `seed-<seed>`, as
+        recipe: A name of `zoo.list_recipes()`, a path, a mapping or a `Recipe`. One with the key `start_from` is that
+            of a fine-tuning, as `zoo.fine_tune` does it.
+        out: The folder of the artifact; None to save nothing.
+        data: What to train on in the place of the recipe's dataset: a `Dataset`; or arrays `(x, y)` or a
+            `tf.data.Dataset` of batches, as `zoo.training.user_data.dataset_from` takes them. The artifact then names
+            no dataset, so `verify` cannot measure it again.
+        validation_data: Where `data` are arrays or a pipeline, likewise; None sets the last 20 % of the rows aside.
+        test_data: Likewise; None for no test split, and then nothing is measured.
+        epochs: Replaces the recipe's; short for an override.
+        seed: Replaces the recipe's; short for an override.
+        seeds: How many training seeds give the spread, counted up from `seed`; short for an override.
+        overrides: Other changes of the recipe, such as `{"optimizer.learning_rate": 1e-3}`; recorded in the artifact.
+        measure: Whether to evaluate on the test split, which trains the recipe's `spread_seeds` too.
+        overwrite: Whether an artifact in `out`, or an unfinished run, may be replaced.
+        resume: Whether to go on with the unfinished run of `out`.
+        trust: Whether a recipe may start from the folder of an artifact; see `load_artifact`.
+        checkpoint_seconds: Time between checkpoints.
+        callbacks: As in `fit`, for every seed.
+        tensorboard: A folder for TensorBoard, in which each training seed has a log, `seed-<seed>`, as
             `tfp_bnn.callbacks.BayesianTensorBoard` writes it; None for no log.
-        tell: takes messages for the user, such as that a damaged checkpoint was passed over.
+        tell: Takes messages for the user, such as that a damaged checkpoint was passed over.
 
     Returns:
-        A `TrainingRun`.
+        A `TrainingRun`; of a fine-tuning a `FineTuning`.
 
     Raises:
-        ValueError: for an unknown recipe or key (names the nearest), a value out of bounds, an existing folder, an
-            unfinished run without `resume`, or one that was another (names each field); all before training starts.
-        DataMissingError: when the dataset is not on this machine.
-        TrainingInterrupted: when SIGINT or SIGTERM arrived.
-        NonFiniteError: when a number is NaN or infinite; nothing is saved then.
-        OSError: when a checkpoint cannot be written, or the log for TensorBoard cannot be opened.
+        ValueError: For an unknown recipe or key (names the nearest), a value out of bounds, data that do not fit, an
+            existing folder, an unfinished run without `resume`, or one that was another (names each field); all before
+            training starts.
+        DataMissingError: When the dataset is not on this machine.
+        TrainingInterrupted: When SIGINT or SIGTERM arrived.
+        NonFiniteError: When a number is NaN or infinite; nothing is saved then.
+        OSError: When a checkpoint cannot be written, or the log for TensorBoard cannot be opened.
     """
-    recipe = change_recipe(load_recipe(recipe), overrides or {})
-    recipe = change_recipe(recipe, _short_overrides(recipe, epochs, seed, seeds))
-    if resume and out is None:
-        raise CheckpointError("There is nothing to resume without a folder. Pass the `out` of the run (--out).")
-    target = folder = None
-    if out is not None:
-        target = check_target(out, overwrite)
-        folder = target.with_name(f"{target.name}.training")
-        _check_unfinished(folder, recipe.seed, overwrite, resume)
-    tf.config.experimental.enable_op_determinism()
-    data = load_dataset(recipe.dataset)
-    # A recipe that does not fit its data is refused before anything is written.
-    build(recipe, data)
-    if tensorboard is not None:
-        Path(tensorboard).mkdir(parents=True, exist_ok=True)
+    recipe = load_recipe(recipe)
+    changes = dict(overrides or {})
+    changes |= _short_overrides(changes.get("seed", recipe.seed), epochs, seed, seeds)
+    if isinstance(recipe, FineTuneRecipe):
+        if validation_data is not None or test_data is not None:
+            raise ValueError("A fine-tuning trains on all rows: leave out `validation_data` and `test_data`.")
+        options = Options(measure, out, overwrite, resume, checkpoint_seconds, callbacks, tensorboard, tell)
+        return fine_tune_by_recipe(change_recipe(recipe, changes), data, options, trust)
+    recipe = change_recipe(recipe, changes)
+    folder = RunFolder(out, member_recipes(recipe)[0].seed, overwrite, resume)
+    examples, named = _examples(recipe, data, validation_data, test_data)
+    if not named and not isinstance(data, Dataset) and test_data is None and measure:
+        measure = False
+        tell("no test split was given: the model is not measured")
 
     def callbacks_of(recipe: Recipe) -> list[keras.callbacks.Callback]:
         # The log comes last, so that it has what the others add to the numbers of an epoch.
-        board = [] if tensorboard is None else [board_of(recipe, data, Path(tensorboard), tell)]
+        board = [] if tensorboard is None else [board_of(recipe, examples, Path(tensorboard), tell)]
         return [*callbacks, *board]
 
-    if target is None or folder is None:
-        return _train(recipe, data, None, measure, overwrite, None, checkpoint_seconds, callbacks_of, tell)
-    if resume and not any(folder.glob(f"seed-{recipe.seed}/generation-*")):
-        tell("the run was stopped before its first checkpoint, and starts from its first step")
-    with locked(folder):
-        if not resume:
-            for old in folder.glob("seed-*"):
-                shutil.rmtree(old)
-        done = _train(recipe, data, target, measure, overwrite, folder, checkpoint_seconds, callbacks_of, tell)
-    shutil.rmtree(folder, ignore_errors=True)
+    def fit_one(recipe: Recipe) -> tuple[tfp_bnn.VariationalModel, Mapping[str, list[float]]]:
+        checkpoints = folder.checkpoints(recipe.seed, _fingerprint(recipe, examples))
+        return _fit(recipe, examples, checkpoints, checkpoint_seconds, callbacks_of(recipe), tell)
+
+    def fit(recipe: Recipe) -> tuple[ZooModel, Mapping[str, list[float]]]:
+        members, histories = zip(*map(fit_one, member_recipes(recipe)), strict=True)
+        model = Ensemble(members, name=recipe.architecture) if recipe.inference == "ensemble" else members[0]
+        _calibrate(model, recipe, examples)
+        return model, joined_history(list(histories))
+
+    with deterministic_operations(), default_seeds_from(recipe.seed):
+        # A recipe that does not fit its data is refused before anything is written.
+        build(recipe, examples)
+        if tensorboard is not None:
+            Path(tensorboard).mkdir(parents=True, exist_ok=True)
+        with folder.held(tell):
+            model, history = fit(recipe)
+            metrics = _measure(model, recipe, examples, fit) if measure else {}
+            about = {**examples.about(), "dataset": examples.name if named else None}
+            golden = examples.test.x[:_GOLDEN_ROWS]
+            done = TrainingRun(model, recipe, history, metrics, folder.target, about, golden)
+            if folder.target is not None:
+                save_artifact(done, folder.target, overwrite=overwrite)
     return done
 
 
+def _examples(recipe: Recipe, data: Any, validation_data: Any, test_data: Any) -> tuple[Dataset, bool]:
+    """The data, and whether they are those of the recipe's name."""
+    if data is not None:
+        likelihood = recipe.model.get("likelihood")
+        task = None if likelihood is None else LIKELIHOODS.get(likelihood).task
+        return dataset_from(data, validation_data, test_data, task), False
+    if validation_data is not None or test_data is not None:
+        raise ValueError("`validation_data` and `test_data` go with `data`. Pass the training data too.")
+    if recipe.dataset is None:
+        raise ValueError(f"The recipe {recipe.name!r} names no dataset. Pass `data`, as in data=(x, y), or name one.")
+    return load_dataset(recipe.dataset), True
+
+
 def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
-    """The compiled, untrained model of a recipe; its preprocessing is fitted to the training split."""
+    """The compiled, untrained network of a recipe; its preprocessing is fitted to the training split.
+
+    Args:
+        recipe: The recipe; that of a member where the recipe is for an ensemble.
+        data: What it is trained on.
+
+    Raises:
+        ValueError: For a recipe that contradicts itself, or does not fit the data.
+    """
     config = {
         "input_shape": data.input_shape,
         "num_outputs": data.num_classes or data.train.y.shape[-1],
-        **recipe.model,
+        **architecture_arguments(recipe),
     }
     if data.task == "regression":
         config.setdefault("likelihood", {"name": "normal", "initial_scale": float(data.train.y.std())})
@@ -166,100 +200,68 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
     return model
 
 
-def _train(
+def _fit(
     recipe: Recipe,
     data: Dataset,
-    target: Path | None,
-    measure: bool,
-    overwrite: bool,
-    folder: Path | None,
+    checkpoints: Checkpoints | None,
     checkpoint_seconds: float,
-    callbacks_of: Callable[[Recipe], Sequence[keras.callbacks.Callback]],
+    callbacks: Sequence[keras.callbacks.Callback],
     tell: Callable[[str], None],
-) -> TrainingRun:
-    def fit(recipe: Recipe) -> tuple[tfp_bnn.VariationalModel, Mapping[str, list[float]]]:
-        # Seeds the initializers.
-        keras.utils.set_random_seed(recipe.seed)
+) -> tuple[tfp_bnn.VariationalModel, Mapping[str, list[float]]]:
+    """Trains the network of one seed. Returns it with its history."""
+    with default_seeds_from(recipe.seed):
         model = build(recipe, data)
-        checkpoints = None
-        if folder is not None:
-            checkpoints = Checkpoints(folder / f"seed-{recipe.seed}", _fingerprint(recipe, data))
-        progress = run(
-            model,
-            recipe,
-            data,
-            checkpoints=checkpoints,
-            resume=checkpoints is not None and bool(checkpoints.generations()),
-            checkpoint_seconds=checkpoint_seconds,
-            callbacks=callbacks_of(recipe),
-            tell=tell,
-        )
-        if progress.best is not None:
-            epoch = int(progress.best["epoch"]) + 1
-            tell(f"seed {recipe.seed}: lowest validation NLL {progress.best['val_nll']:.4f} in epoch {epoch}")
-        if recipe.calibration is not None:
-            how = recipe.evaluation
-            calibrate(model, data.validation.x, data.validation.y, num_samples=how.num_samples, seed=how.seed)
-        return model, progress.history
-
-    model, history = fit(recipe)
-    metrics: dict[str, Any] = {}
-    if measure:
-        others = {}
-        for seed in dict.fromkeys(recipe.evaluation.spread_seeds):
-            if seed != recipe.seed:
-                other, _ = fit(recipe.model_copy(update={"seed": seed}))
-                others[seed] = evaluation.evaluate(
-                    other, data, num_samples=recipe.evaluation.num_samples, seed=recipe.evaluation.seed
-                )
-        metrics = evaluation.with_spread(evaluation.measure(model, data, recipe.evaluation), recipe.seed, others)
-    if target is not None:
-        save_artifact(
-            model,
-            target,
-            recipe=recipe,
-            metrics=metrics or None,
-            data=data.about(),
-            golden_inputs=data.test.x[:_GOLDEN_ROWS],
-            log=log_text(history),
-            overwrite=overwrite,
-        )
-    return TrainingRun(model, recipe, history, metrics, target)
+    batches = ShuffledBatches(data.train, recipe.batch_size, recipe.epochs, recipe.seed, recipe.augmentation)
+    resume = checkpoints is not None and bool(checkpoints.generations())
+    progress = run(
+        model,
+        batches,
+        data.validation,
+        checkpoints=checkpoints,
+        resume=resume,
+        checkpoint_seconds=checkpoint_seconds,
+        callbacks=callbacks,
+        tell=tell,
+    )
+    if progress.best is not None:
+        epoch = int(progress.best["epoch"]) + 1
+        tell(f"seed {recipe.seed}: lowest validation NLL {progress.best['val_nll']:.4f} in epoch {epoch}")
+    return model, progress.history
 
 
-def _short_overrides(recipe: Recipe, epochs: int | None, seed: int | None, seeds: int | None) -> dict[str, Any]:
+def _calibrate(model: ZooModel, recipe: Recipe, data: Dataset) -> None:
+    if recipe.calibration is not None:
+        draws = recipe.evaluation
+        calibrate(model, data.validation.x, data.validation.y, num_samples=draws.num_samples, seed=draws.seed)
+
+
+def _measure(
+    model: ZooModel,
+    recipe: Recipe,
+    data: Dataset,
+    fit: Callable[[Recipe], tuple[ZooModel, Mapping[str, list[float]]]],
+) -> dict[str, Any]:
+    """The numbers of the card, with their spread over the training seeds, which are trained for it."""
+    how, others = recipe.evaluation, {}
+    for seed in dict.fromkeys(how.spread_seeds):
+        if seed != recipe.seed:
+            other, _ = fit(recipe.model_copy(update={"seed": seed}))
+            others[seed] = evaluation.evaluate(other, data, num_samples=how.num_samples, seed=how.seed)
+    return evaluation.with_spread(evaluation.measure(model, data, how), recipe.seed, others)
+
+
+def _short_overrides(first: int, epochs: int | None, seed: int | None, seeds: int | None) -> dict[str, Any]:
     changes: dict[str, Any] = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     if seeds is not None:
-        first = recipe.seed if seed is None else seed
+        first = first if seed is None else seed
         changes["evaluation.spread_seeds"] = list(range(first + 1, first + seeds))
     return changes
 
 
-def _check_unfinished(folder: Path, seed: int, overwrite: bool, resume: bool) -> None:
-    unfinished = sorted(path.name.removeprefix("seed-") for path in folder.glob("seed-*"))
-    if resume and not unfinished:
-        raise CheckpointError(
-            f"There is nothing to resume: {str(folder)!r} holds no unfinished run. Start it without --resume "
-            "(resume=False)."
-        )
-    if resume and str(seed) not in unfinished:
-        raise CheckpointError(
-            f"The run in {str(folder)!r} was another one: its training seeds are {', '.join(unfinished)}, and this one "
-            f"has {seed}. Resume it with what it was started with, or start anew with --overwrite (overwrite=True)."
-        )
-    if unfinished and not resume and not overwrite:
-        raise CheckpointError(
-            f"{str(folder)!r} holds an unfinished run. Go on with it with --resume (resume=True), or start anew with "
-            "--overwrite (overwrite=True)."
-        )
-
-
 def _fingerprint(recipe: Recipe, data: Dataset) -> dict[str, Any]:
     """All that the bits of a run depend on, as far as a user can change it."""
-    splits = {"train": data.train, "validation": data.validation}
     return {
         "recipe": recipe.model_dump(mode="json", exclude={"notes", "evaluation", "overrides"}),
-        "data": {name: {"x": describe_array(split.x), "y": describe_array(split.y)} for name, split in splits.items()},
         "num_classes": data.num_classes,
-        "dtype_policy": keras.config.dtype_policy().name,
+        **describe_splits(train=data.train, validation=data.validation),
     }

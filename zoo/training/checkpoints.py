@@ -4,7 +4,7 @@
     log.csv                    a row for each finished epoch
     generation-0000000392/     after 392 steps
         state.json             epoch, step, history, state of the callbacks, fingerprint
-        state.safetensors      weights, optimizer, noise
+        state.safetensors      weights, optimizer, noise, means of the epoch
         manifest.json          length and SHA-256 of both
 
 A generation is written under another name, synced, and renamed.
@@ -28,10 +28,12 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
-from zoo.hub.manifest import MANIFEST_NAME, describe_files, read_manifest, read_verified
+from zoo.hub import manifest as hub
+from zoo.hub.manifest import MANIFEST_NAME, describe_files, read_manifest, read_verified, write_atomically
 from zoo.hub.reading import parse_tensors
 
-SCHEMA_VERSION = 1
+# Of `state.json`; 1 had sums of logs where there are the states of the metrics now.
+SCHEMA_VERSION = 2
 _PREFIX, _WORKING = "generation-", ".writing-"
 
 
@@ -46,8 +48,6 @@ class Progress:
     Attributes:
         epoch: finished epochs.
         step: finished steps of the epoch that runs.
-        rows: examples that these steps saw.
-        sums: of the logs of these steps, each weighted by its rows.
         history: a list of a number for each finished epoch, by name.
         best: epoch (counts from 0) and value of the lowest validation NLL so far, or None.
         callbacks: state of the callbacks, JSON only.
@@ -55,8 +55,6 @@ class Progress:
 
     epoch: int = 0
     step: int = 0
-    rows: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
     history: dict[str, list[float]] = field(default_factory=dict)
     best: dict[str, float] | None = None
     callbacks: list[dict[str, Any]] = field(default_factory=list)
@@ -89,7 +87,7 @@ class Checkpoints:
         Args:
             steps: of the whole run.
             progress: where the run stands.
-            arrays: `tfp_bnn.models.training_state`.
+            arrays: What `training_state` and `metrics_state` give, and what callbacks remember.
 
         Returns:
             Its folder.
@@ -106,7 +104,7 @@ class Checkpoints:
                 # Losses may be infinite or NaN in `history`; Python's own JSON keeps them and every other bit.
                 _write(working / "state.json", json.dumps(state).encode())
                 _write(working / "state.safetensors", safetensors.numpy.save(_contiguous(arrays)))
-                manifest = {"schema": SCHEMA_VERSION, "files": describe_files(working)}
+                manifest = {"schema": hub.SCHEMA_VERSION, "files": describe_files(working)}
                 _write(working / MANIFEST_NAME, json.dumps(manifest).encode())
                 _sync(working)
                 if target.exists():
@@ -150,12 +148,24 @@ class Checkpoints:
             return Progress(**state), arrays, messages
         if messages:
             raise CheckpointError(
-                f"No checkpoint in {str(self.folder)!r} can be read: {'; '.join(messages)}. Start anew with "
+                f"No checkpoint in {str(self.folder)!r} can be read: {'; '.join(messages)}. Start again with "
                 "--overwrite (overwrite=True)."
             )
         raise CheckpointError(
             f"There is no checkpoint in {str(self.folder)!r}. Start the run without --resume (resume=False)."
         )
+
+    def remember(self, name: str, value: Any) -> None:
+        """Keeps what was found before the first step, JSON only, for `recall` when the run is resumed."""
+        write_atomically(self.folder / f"{name}.json", json.dumps({"fingerprint": self._fingerprint, "value": value}))
+
+    def recall(self, name: str) -> Any:
+        """What `remember` kept of this very run; None when there is nothing, or it cannot be read."""
+        try:
+            kept = json.loads((self.folder / f"{name}.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return kept["value"] if isinstance(kept, dict) and kept.get("fingerprint") == self._fingerprint else None
 
     def _refuse_another_run(self, stored: Mapping[str, Any]) -> None:
         now = self._fingerprint
@@ -167,7 +177,7 @@ class Checkpoints:
         if differences:
             raise CheckpointError(
                 f"The run in {str(self.folder)!r} was another one: {'; '.join(differences)}. Resume it with what it "
-                "was started with, or start anew with --overwrite (overwrite=True)."
+                "was started with, or start again with --overwrite (overwrite=True)."
             )
 
 

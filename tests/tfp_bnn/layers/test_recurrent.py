@@ -549,7 +549,7 @@ def test_arguments_that_make_no_sense_are_refused(arguments, message):
 
 def test_a_posterior_that_flipout_does_not_fit_is_refused():
     with pytest.raises(TypeError, match="The flipout estimator does not exist for recurrent_posterior="):
-        LSTMFlipout(UNITS, recurrent_posterior="delta", recurrent_prior="normal")
+        LSTMFlipout(UNITS, recurrent_posterior="radial", recurrent_prior="normal")
 
 
 def test_inputs_of_another_shape_are_refused():

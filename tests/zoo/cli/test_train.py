@@ -132,7 +132,8 @@ def test_t3_interrupted_then_refused_then_resumed_by_the_command_it_prints(
     code, output, errors = tfp_bnn("train", recipe, "--out", out, "--epochs", 3)
     assert code == expected
     assert output == ""
-    assert "interrupted after epoch 0, step 2 of 2; a checkpoint is written. To go on:" in errors
+    # The step was the last of its epoch, which was validated too.
+    assert "interrupted after epoch 1, step 0 of 2; a checkpoint is written. To go on:" in errors
     program, *command = shlex.split(errors.strip().splitlines()[-1])
     assert program == "tfp-bnn"
     assert command == ["train", str(recipe), "--out", str(out), "--epochs", "3", "--resume"]
@@ -142,7 +143,7 @@ def test_t3_interrupted_then_refused_then_resumed_by_the_command_it_prints(
     assert "holds an unfinished run" in errors
     code, output, errors = tfp_bnn(*command)
     assert code == 0
-    assert "resuming after epoch 0, step 2" in errors
+    assert "resuming after epoch 1, step 0" in errors
     assert f"saved: {out}" in output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "recipe.yaml"]
 

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 import tfp_bnn
 from tfp_bnn.calibration import CALIBRATIONS
+from tfp_bnn.inference import way_of
+from tfp_bnn.models import PredictiveModel
 from tfp_bnn.predictive import for_each_class, score
 from zoo.datasets import Dataset, Split
 from zoo.evaluation.card_numbers import check_task, kl_draws, out_of_distribution_block
@@ -30,7 +32,7 @@ class Measured:
         model: the model.
         data: the dataset.
         split: the name of its split.
-        num_samples: Monte Carlo samples of the weights.
+        num_samples: The number of draws that were asked for.
         seed: of the samples.
         calibrated: whether the model's calibration is applied, if it has one.
         predictive: the predictions for the split.
@@ -41,7 +43,7 @@ class Measured:
     """
 
     name: str
-    model: tfp_bnn.VariationalModel
+    model: PredictiveModel
     data: Dataset
     split: str
     num_samples: int
@@ -57,6 +59,17 @@ class Measured:
     def part(self) -> Split:
         """The inputs and targets of the split."""
         return self.data.split(self.split)
+
+    @property
+    def draws(self) -> str:
+        """In words, what the predictions are averaged over."""
+        way, number = way_of(self.model), self.predictive.num_samples
+        if way == "ensemble":
+            return f"{number} draws, all of an ensemble of {len(self.model.members)}"
+        if way == "map":
+            return "one set of weights, the most probable"
+        what = "dropout masks" if way == "mc_dropout" else "weights"
+        return f"{number} Monte Carlo samples of the {what}, seed {self.seed}"
 
     @property
     def calibration(self) -> str:
@@ -80,7 +93,7 @@ class Measured:
 
 
 def measure(
-    model: tfp_bnn.VariationalModel,
+    model: PredictiveModel,
     data: Dataset,
     split: str,
     *,
@@ -115,6 +128,6 @@ def measure(
 
 
 def _predict(
-    model: tfp_bnn.VariationalModel, x: npt.NDArray[Any], num_samples: int, seed: int, calibrated: bool
+    model: PredictiveModel, x: npt.NDArray[Any], num_samples: int, seed: int, calibrated: bool
 ) -> tfp_bnn.PosteriorPredictive:
     return model.posterior_predictive(x, num_samples=num_samples, seed=seed, calibrated=calibrated)

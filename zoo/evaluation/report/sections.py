@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfp_bnn import figures, metrics
-from tfp_bnn.models.weight_record import count_weights
+from tfp_bnn.inference import way_of
 from zoo.evaluation.card_numbers import UNIFORM
 from zoo.evaluation.report.drawing import image
 from zoo.evaluation.report.measured import Measured
 from zoo.evaluation.report.page import Section, Table
+from zoo.hub.members import count_all_weights
 
 # Unit and meaning of a score that a likelihood of the user adds.
 _UNKNOWN_SCORE = ("", "score of the likelihood")
@@ -20,8 +21,7 @@ def lead(measured: Measured) -> str:
     """What was measured, in one sentence."""
     return (
         f"On the {measured.split} split of {measured.data.name}: {len(measured.part):,} examples, "
-        f"{measured.num_samples} Monte Carlo samples of the weights, seed {measured.seed}, calibration: "
-        f"{measured.calibration}."
+        f"{measured.draws}, calibration: {measured.calibration}."
     )
 
 
@@ -29,11 +29,11 @@ def scores(task: Any, measured: Measured, further: Mapping[str, float | None]) -
     """The scores of `zoo.evaluate` and further ones, and what they are about."""
     facts = {
         "model": measured.name,
-        "network": f"{measured.model.name}, {count_weights(measured.model):,} weights",
+        "network": f"{measured.model.name}, {count_all_weights(measured.model):,} weights",
         "likelihood": repr(measured.model.likelihood),
         "dataset": f"{measured.data.name} ({measured.data.task}). {measured.data.description}",
         "split": f"{measured.split}, {len(measured.part):,} examples",
-        "Monte Carlo samples": f"{measured.num_samples}, seed {measured.seed}",
+        "averaged over": measured.draws,
         "calibration": measured.calibration,
     }
     rows = [
@@ -110,13 +110,17 @@ def uncertainty(task: Any, measured: Measured, outside: Mapping[str, Any] | None
 def kl(measured: Measured) -> Section:
     """What each layer has learned beyond its prior."""
     if not measured.kl:
-        return Section("KL", ["The network has no Bayesian weights."])
+        way = way_of(measured.model)
+        reason = "An ensemble has no KL to a prior." if way == "ensemble" else "The network has no Bayesian weights."
+        return Section("KL", [reason])
     total = sum(measured.kl.values())
     rows = [[layer, f"{nats:,.2f}", _percentage(nats, total)] for layer, nats in measured.kl.items()]
     text = (
         "KL(posterior || prior) of a layer, in nats, is what its weights have learned beyond their prior. Near 0 its "
         "posterior has collapsed to the prior."
     )
+    if way_of(measured.model) != "variational":
+        text = "The weights are points: what stands for the KL of a layer is -log p(weights), in nats."
     table = Table(
         "KL of each layer.",
         ["layer", "KL (nats)", "share"],

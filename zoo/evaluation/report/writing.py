@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-import tfp_bnn
+from tfp_bnn.models import PredictiveModel
 from zoo.core.files import written_whole
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation.card_numbers import UNIFORM
@@ -51,7 +51,7 @@ class EvaluationReport:
 
 
 def write_evaluation_report(
-    model: tfp_bnn.VariationalModel,
+    model: PredictiveModel,
     data: str | Dataset,
     split: str,
     folder: str | os.PathLike[str],

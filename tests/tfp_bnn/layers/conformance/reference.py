@@ -31,8 +31,8 @@ def randomize(layer: VariationalLayer, seed: int = 0) -> Parameters:
     }
     parameters = {}
     for name, weight in layer.variational_weights.items():
-        parameters = weight.parameters()
-        weight.assign_parameters({role: draws[role](v.shape) if role in draws else v for role, v in parameters.items()})
+        values = weight.parameters()
+        weight.assign_parameters({role: draws[role](v.shape) if role in draws else v for role, v in values.items()})
         parameters[name] = {role: v.astype(np.float64) for role, v in weight.parameters().items() if role in draws}
     bias = getattr(layer, "bias", None)
     if bias is not None and "bias" not in parameters:
@@ -201,6 +201,8 @@ def expected_outputs(
     """The outputs before the activation, given all noise by name: those of the layer's estimator in training."""
     means = {name: p["loc"] for name, p in parameters.items()}
     examples = examples_of(inputs)
+    if all("scale" not in p for p in parameters.values()):
+        return np.stack([transform(layer, x, means) for x in examples])
     if training and layer.estimator.name == "local reparameterization":
         variances = {name: p["scale"] ** 2 for name, p in parameters.items() if "scale" in p}
         mean = np.stack([transform(layer, x, means) for x in examples])

@@ -1,0 +1,188 @@
+"""Ensembles: several trained models of one shape, each an equally probable draw of the posterior."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfp_bnn.core.arguments import is_integer
+from tfp_bnn.core.draws import FiniteDraws
+from tfp_bnn.models.predictive_model import PredictiveModel, checked_seed
+from tfp_bnn.models.variational_mixin import VariationalMixin
+
+
+class Ensemble(PredictiveModel):
+    """A mixture of trained models, with the same predictions, scores, calibration and reports as one model.
+
+        p(y | x) = 1/M sum_k p(y | x, member k)
+
+    Draw k is member k at its posterior mean. With `draws_per_member=R` the members are variational, or have dropout,
+    and draws k, k + M, k + 2 M, ... are R draws of member k. There are finitely many draws, so a predictive over all
+    of them has no Monte Carlo error. What a likelihood has learned, such as the noise of a regression, stays with each
+    member. The calibrations of members are not used; the ensemble has one of its own.
+
+    Args:
+        members: Built models with the same input shape, output shape and likelihood.
+        draws_per_member: R; None for the posterior mean of each member.
+        name: Name of the ensemble.
+
+    Raises:
+        TypeError: For a member that is not a model with `VariationalMixin`.
+        ValueError: For no members, one that is not built or is given twice, or members that differ: the message names
+            them and says what differs. Also for `draws_per_member` below 1, or above the number of draws of a member.
+
+    References:
+        Lakshminarayanan et al. 2017, Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles,
+        https://arxiv.org/abs/1612.01474
+    """
+
+    def __init__(
+        self, members: Sequence[VariationalMixin], draws_per_member: int | None = None, name: str = "ensemble"
+    ) -> None:
+        members = list(members)
+        _check_members(members)
+        if draws_per_member is not None:
+            _check_draws(members, draws_per_member)
+        self.name = name
+        self.likelihood = members[0].likelihood
+        self.draws_per_member = draws_per_member
+        self._members = tuple(members)
+
+    @property
+    def members(self) -> tuple[Any, ...]:
+        """The models."""
+        return self._members
+
+    @property
+    def num_examples(self) -> int | None:
+        """N, the number of training examples, where all members agree; else None."""
+        numbers = {member.num_examples for member in self._members}
+        return numbers.pop() if len(numbers) == 1 else None
+
+    @property
+    def input_shape(self) -> Any:
+        """Shape of the inputs, batch axis first."""
+        return self.members[0].input_shape
+
+    @property
+    def output_shape(self) -> Any:
+        """Shape of the raw outputs, batch axis first."""
+        return self.members[0].output_shape
+
+    def __len__(self) -> int:
+        """M, the number of members."""
+        return len(self._members)
+
+    def __repr__(self) -> str:
+        return f"Ensemble({', '.join(_named(self._members))})"
+
+    def draws(self, seed: int = 0) -> FiniteDraws:
+        """The members at their posterior means, or `draws_per_member` draws of each.
+
+        Args:
+            seed: An integer, for the draws of members; without effect on posterior means.
+        """
+        seed = checked_seed(seed)
+        if self.draws_per_member is None:
+            return self.plug_in_draws()
+        of_members = [member.draws(seed) for member in self._members]
+        # By its own number, so no two draws share their noise.
+        numbered = [(k % len(self), k) for k in range(self.draws_per_member * len(self))]
+        return FiniteDraws(
+            [of_members[member](k) for member, k in numbered],
+            [of_members[member].likelihood_weights(k) for member, k in numbered],
+        )
+
+    def plug_in_draws(self) -> FiniteDraws:
+        """The members at their posterior means."""
+        of_members = [member.plug_in_draws() for member in self._members]
+        return FiniteDraws([draws(0) for draws in of_members], [draws.likelihood_weights(0) for draws in of_members])
+
+    def kl_by_layer(self) -> dict[str, tf.Tensor]:
+        """Empty: members are points that training found, which together have no density and no KL to the prior."""
+        return {}
+
+    def _check_inputs(self, x: Any) -> None:
+        self._members[0]._check_inputs(x)
+
+    def _check_examples(self, x: Any, y: Any) -> None:
+        self._members[0]._check_examples(x, y)
+
+
+def ensemble(
+    models: Sequence[VariationalMixin], draws_per_member: int | None = None, name: str = "ensemble"
+) -> Ensemble:
+    """Joins trained models of one shape into one posterior: see `Ensemble`.
+
+    Args:
+        models: Any number of built models with the same input shape, output shape and likelihood, which are not
+            copied.
+        draws_per_member: R draws of each member; None for its posterior mean.
+        name: Name of the ensemble.
+
+    Returns:
+        An `Ensemble`.
+
+    Raises:
+        TypeError: For a member that is not a model with `VariationalMixin`.
+        ValueError: For members that differ, as in `Ensemble`.
+
+    Example:
+        >>> import keras, numpy as np, tfp_bnn
+        >>> def member(seed):
+        ...     layer = tfp_bnn.layers.DenseReparameterization(3, kernel_posterior="delta")
+        ...     return tfp_bnn.VariationalSequential([keras.Input((2,)), layer], seed=seed, name=f"member_{seed}")
+        >>> joined = tfp_bnn.inference.ensemble([member(0), member(1)])
+        >>> joined.posterior_predictive(np.ones((5, 2))).samples.shape
+        (2, 5, 3)
+    """
+    return Ensemble(models, draws_per_member, name)
+
+
+def _named(models: Sequence[Any]) -> list[str]:
+    """Each member in words; its place tells apart two of one name."""
+    return [f"{model.name!r} (member {index})" for index, model in enumerate(models)]
+
+
+def _check_members(models: Sequence[Any]) -> None:
+    if not models:
+        raise ValueError("An ensemble has at least one member, but got none.")
+    for index, model in enumerate(models):
+        if not isinstance(model, VariationalMixin):
+            raise TypeError(
+                f"Member {index} of the ensemble is {type(model).__name__}; expected a VariationalModel, a "
+                "VariationalSequential or another model with VariationalMixin."
+            )
+    names = _named(models)
+    for name, model in zip(names, models, strict=True):
+        if not model.built or getattr(model, "outputs", None) is None:
+            raise ValueError(f"The model {name} is not built, so its shape is not known. Build it first.")
+    seen: dict[int, str] = {}
+    for name, model in zip(names, models, strict=True):
+        if id(model) in seen:
+            raise ValueError(f"{seen[id(model)]} and {name} are the same model. Train each member from its own seed.")
+        seen[id(model)] = name
+    for what, of_model in (
+        ("input shapes", lambda model: [tuple(tensor.shape[1:]) for tensor in model.inputs]),
+        ("output shapes", lambda model: tuple(model.outputs[0].shape[1:])),
+        ("likelihoods", lambda model: model.likelihood),
+    ):
+        found = [of_model(model) for model in models]
+        if any(value != found[0] for value in found):
+            listed = "; ".join(f"{name} has {value!r}" for name, value in zip(names, found, strict=True))
+            raise ValueError(
+                f"The members of the ensemble have different {what}: {listed}. Only models of one shape and likelihood "
+                "can be averaged."
+            )
+
+
+def _check_draws(models: Sequence[VariationalMixin], draws_per_member: int) -> None:
+    if not is_integer(draws_per_member) or draws_per_member < 1:
+        raise ValueError(f"`draws_per_member` must be an integer >= 1 or None, but got {draws_per_member!r}.")
+    for name, model in zip(_named(models), models, strict=True):
+        if model.draws().num_draws is not None:
+            raise ValueError(
+                f"Got draws_per_member={draws_per_member}, but nothing is random in {name}. Use draws_per_member=None."
+            )

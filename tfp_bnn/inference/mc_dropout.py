@@ -1,0 +1,48 @@
+"""Monte Carlo dropout: dropout masks as draws of a posterior."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfp_bnn.inference.point_weights import require_built_model, with_point_weights
+from tfp_bnn.inference.ways import dropout_layers
+from tfp_bnn.models.variational_mixin import VariationalMixin
+
+
+def mc_dropout(model: VariationalMixin) -> Any:
+    """A copy of a model, ready to be compiled and fitted, in which nothing but the dropout masks is random.
+
+        loss = -log p(y | w, masks) - beta * log p(w) / N,   in nats per example
+
+    Every weight with a distribution becomes a point (the posterior `delta`) that starts at its posterior mean; a normal
+    prior acts as the weight decay of the paper. Draws are without end: one mask of each `MCDropout` layer for all
+    inputs. Costs one forward pass in training and one for each draw.
+
+    Args:
+        model: A built model with at least one `MCDropout` layer, trained or not. It stays as it is.
+
+    Returns:
+        A model of the same class, built, not compiled.
+
+    Raises:
+        TypeError: For a model that is not one of ours.
+        ValueError: For a model that is not built or has no `MCDropout` with a positive rate, for a prior whose scale is
+            learned, or layers that a subclass makes itself.
+
+    Example:
+        >>> import keras, numpy as np, tfp_bnn
+        >>> layers = [keras.Input((2,)), tfp_bnn.layers.MCDropout(0.5), tfp_bnn.layers.DenseFlipout(3)]
+        >>> dropout = tfp_bnn.inference.mc_dropout(tfp_bnn.VariationalSequential(layers, seed=0))
+        >>> dropout.posterior_predictive(np.ones((1, 2)), num_samples=20).samples.shape
+        (20, 1, 3)
+
+    References:
+        Gal and Ghahramani 2016, Dropout as a Bayesian Approximation, https://arxiv.org/abs/1506.02142
+    """
+    require_built_model(model, "mc_dropout")
+    if not dropout_layers(model):
+        raise ValueError(
+            "The model has no `MCDropout` layer with a positive rate, so no mask to draw. Put "
+            "tfp_bnn.layers.MCDropout(rate) after its hidden layers; keras.layers.Dropout is off in prediction."
+        )
+    return with_point_weights(model)

@@ -1,0 +1,69 @@
+"""The same network with a point for every weight: what a MAP estimate and Monte Carlo dropout train."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfp_bnn.models.respecify import respecify
+from tfp_bnn.models.variational_mixin import VariationalMixin
+from tfp_bnn.models.weight_record import assign_weight_distributions, weight_distributions
+from tfp_bnn.posteriors import Delta
+
+
+def require_built_model(model: Any, function: str) -> None:
+    """Refuses what is no built model of ours.
+
+    Args:
+        model: What came.
+        function: What was asked for, for the message, such as `"map_estimate"`.
+
+    Raises:
+        TypeError: For a model that is not one of ours.
+        ValueError: For one that is not built.
+    """
+    if not isinstance(model, VariationalMixin):
+        raise TypeError(
+            f"`{function}` takes a VariationalModel, VariationalSequential or another model with VariationalMixin, but "
+            f"got {type(model).__name__}. Make one of a Keras model with tfp_bnn.transfer.to_bayesian."
+        )
+    if not model.built:  # type: ignore[attr-defined]
+        raise ValueError(f"The model {model.name!r} is not built, so it has no weights. Build it, or call it, first.")
+
+
+def with_point_weights(model: VariationalMixin) -> Any:
+    """A copy of a model whose weights all have the posterior `delta`, at the posterior means.
+
+    Everything else is copied: priors, deterministic weights, the likelihood, the schedule of beta, the seed, N. The
+    calibration is None.
+
+    Args:
+        model: Built; its class must keep its layers in its config.
+
+    Returns:
+        A model of the same class, built, not compiled.
+
+    Raises:
+        ValueError: For a prior whose scale is learned, or layers that a subclass makes itself.
+    """
+    for layer in model.variational_layers:
+        for weight in layer.variational_weights.values():
+            if weight.prior_spec.is_learned:
+                raise ValueError(
+                    f"The prior of {layer.name}/{weight.name}, {weight.prior_spec!r}, learns its scale. A point "
+                    "estimate of weights and scale together has no optimum: the density grows without bound as all "
+                    "shrink to 0. Fix the scale: remove empirical_bayes or the hyperprior."
+                )
+    config = respecify(model.get_config(), "posterior", Delta())
+    copy = type(model).from_config({**config, "calibration": None})  # type: ignore[attr-defined]
+    if any(layer.is_random for layer in copy.variational_layers):
+        raise ValueError(
+            f"{type(model).__name__} makes layers by itself, so their posteriors are not a part of its config. Give "
+            "them kernel_posterior='delta' in its code."
+        )
+    if not copy.built:
+        copy.build(model.input_shape)  # type: ignore[attr-defined]
+    known = weight_distributions(model)
+    assign_weight_distributions(copy, {name: known[name] for name in weight_distributions(copy)})
+    if model.num_examples is not None:
+        copy.num_examples = model.num_examples
+    return copy

@@ -1,0 +1,107 @@
+"""The models within an artifact: one, or the members of an ensemble, whose arrays are `member_<k>/<name>`.
+
+The only file that knows that prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+import tfp_bnn
+from tfp_bnn.inference import WAYS, Ensemble, way_of
+from tfp_bnn.models.predictive_model import PredictiveModel
+from tfp_bnn.models.weight_record import WeightRecord, count_weights
+
+ZooModel = tfp_bnn.VariationalModel | Ensemble
+"""What artifacts hold."""
+
+MOST_MEMBERS = 100
+_PREFIX = "member_"
+
+
+def records_of(model: PredictiveModel) -> list[WeightRecord]:
+    """The weights of each member; of a single model its own."""
+    return [WeightRecord.of(member) for member in model.members]
+
+
+def count_all_weights(model: PredictiveModel) -> int:
+    """The number of weights of all members together."""
+    return sum(count_weights(member) for member in model.members)
+
+
+def arrays_of(records: Sequence[WeightRecord], is_ensemble: bool) -> dict[str, npt.NDArray[Any]]:
+    """All arrays by name, to be stored.
+
+    Args:
+        records: Of each member.
+        is_ensemble: Whether the names say which member an array is of.
+    """
+    if not is_ensemble:
+        (record,) = records
+        return record.arrays()
+    return {
+        f"{_PREFIX}{index}/{name}": array
+        for index, record in enumerate(records)
+        for name, array in record.arrays().items()
+    }
+
+
+def split_records(arrays: Mapping[str, npt.NDArray[Any]], members: int | None) -> list[WeightRecord]:
+    """The inverse of `arrays_of`.
+
+    Args:
+        arrays: By name, as stored.
+        members: The number of members of an ensemble; None for a single model.
+
+    Raises:
+        ValueError: For a name that is not one of a weight, or arrays of other members.
+    """
+    if members is None:
+        return [WeightRecord.from_arrays(arrays)]
+    of_members: dict[str, dict[str, npt.NDArray[Any]]] = {f"{_PREFIX}{index}": {} for index in range(members)}
+    for key, array in arrays.items():
+        member, _, name = key.partition("/")
+        if member not in of_members:
+            raise ValueError(
+                f"{key!r} is not of one of the {members} members. Expected names such as '{_PREFIX}0/<layer>/<weight>'."
+            )
+        of_members[member][name] = array
+    return [WeightRecord.from_arrays(of_member) for of_member in of_members.values()]
+
+
+def inference_config(model: PredictiveModel) -> dict[str, Any]:
+    """What `config.json` says of the way to the posterior: `inference`, and `members` of an ensemble."""
+    way = way_of(model)
+    return {"inference": way, **({"members": len(model.members)} if way == "ensemble" else {})}
+
+
+def number_of_members(config: Mapping[str, Any], what: str) -> int | None:
+    """The number of members that `config.json` gives; None for a single model.
+
+    Args:
+        config: The contents of the file.
+        what: It is, for messages.
+
+    Raises:
+        ValueError: For an unknown way to a posterior, or a number of members that is out of range.
+    """
+    way, members = config.get("inference", "variational"), config.get("members")
+    if way not in WAYS:
+        raise ValueError(f"{what}: 'inference' is {way!r}; expected one of {', '.join(WAYS)}.")
+    if way != "ensemble":
+        return None
+    if type(members) is not int or not 1 <= members <= MOST_MEMBERS:
+        raise ValueError(
+            f"{what}: 'members' of an ensemble must be an integer from 1 to {MOST_MEMBERS}, but is {members!r}."
+        )
+    return members
+
+
+def check_way(model: PredictiveModel, config: Mapping[str, Any], what: str) -> None:
+    """Refuses a model that is not what its `config.json` says, with a ValueError. Older files say nothing."""
+    said, found = config.get("inference", "variational"), way_of(model)
+    if said != found:
+        raise ValueError(f"{what} says inference {said!r}, but describes a network with inference {found!r}.")

@@ -1,0 +1,87 @@
+"""The schema of recipes that start from a trained model: a fine-tuning, in one file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from zoo.architectures.base import Spec
+from zoo.core.names import check_name
+from zoo.core.validation import Strict
+from zoo.datasets import check_dataset_name
+from zoo.recipes.schema import EvaluationRecipe
+
+_Positive = Annotated[float, Field(strict=True, gt=0)]
+_Count = Annotated[int, Field(strict=True, ge=1, lt=2**32)]
+
+
+class StartFromRecipe(Strict):
+    """What a fine-tuning starts from, and how its posterior becomes the prior; see `zoo.fine_tune`.
+
+    Attributes:
+        model: The name of a pretrained model or the folder of an artifact; None for a model that had no name.
+        prior: `"posterior"`, `"default"`, or a name or config of a prior.
+        inflate: Factor of the standard deviations of the posterior, or `"auto"`.
+        head_scale: Standard deviation of the prior of a new head, or `"auto"`.
+        mix: Share of a broad component of the prior, or None.
+        freeze: The layers that are not trained.
+        head: `"new"` or `"keep"`: the last layer.
+        adapt_inputs: Whether images are resized and rescaled within the model.
+    """
+
+    model: str | None
+    prior: Spec = "posterior"
+    inflate: _Positive | Literal["auto"] = "auto"
+    head_scale: _Positive | Literal["auto"] = "auto"
+    mix: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
+    freeze: tuple[str, ...] = ()
+    head: Literal["new", "keep"] = "new"
+    adapt_inputs: Annotated[bool, Field(strict=True)] = False
+
+
+class FineTuneRecipe(Strict):
+    """A fine-tuning, from a trained model and the data to the published numbers.
+
+    Attributes:
+        name: The name of the model that it makes, `<architecture>.<tag>`.
+        start_from: The model to start from; see `StartFromRecipe`.
+        dataset: A registered dataset, whose training split is learned; None where the data are passed.
+        steps: Steps of the optimizer; None for 10 passes over the rows, but at least 300 steps.
+        batch_size: Rows in a step; None for 16 for up to 500 rows, 32 for up to 5,000, else 128.
+        learning_rate: That of Adam, at the start; it falls to 0 along a cosine.
+        seed: Determines the new head, the order of the rows, the noise and the folds.
+        evaluation: See `EvaluationRecipe`. There are no `spread_seeds`: one seed is trained.
+        notes: A sentence for the card.
+        overrides: What was changed for one run, by dotted key; see `change_recipe`.
+    """
+
+    name: str
+    start_from: StartFromRecipe
+    dataset: str | None = None
+    steps: _Count | None = None
+    batch_size: _Count | None = None
+    learning_rate: _Positive = 4e-3
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
+    evaluation: EvaluationRecipe = EvaluationRecipe(spread_seeds=())
+    notes: str = ""
+    overrides: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("name")
+    @classmethod
+    def _well_formed(cls, value: str) -> str:
+        return check_name(value)
+
+    @field_validator("dataset")
+    @classmethod
+    def _known_dataset(cls, value: str | None) -> str | None:
+        return None if value is None else check_dataset_name(value)
+
+    @field_validator("evaluation", mode="before")
+    @classmethod
+    def _one_seed(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            value = {"spread_seeds": (), **value}
+            if value["spread_seeds"]:
+                raise ValueError("spread_seeds: a fine-tuning is trained for one seed. Leave them out.")
+        return value

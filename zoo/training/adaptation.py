@@ -1,0 +1,109 @@
+"""What of a network has to change to learn other data: its config, as a pure function of the source's and the data."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tfp_bnn.likelihoods import LIKELIHOODS, Bernoulli, Likelihood, Normal
+from zoo.architectures import ARCHITECTURES
+from zoo.architectures.base import ArchitectureConfig, BuiltFrom, column_moments
+from zoo.core.validation import validate
+from zoo.datasets import Dataset
+
+Head = Literal["new", "keep"]
+
+
+def adapted_config(
+    built: BuiltFrom,
+    data: Dataset | None,
+    x: npt.NDArray[Any],
+    y: npt.NDArray[Any],
+    head: Head,
+    kernel_prior: Any,
+    informed: bool,
+    adapt_inputs: bool,
+) -> ArchitectureConfig:
+    """The config of the source, changed for other data.
+
+    Args:
+        built: How the source was built.
+        data: The dataset; None for arrays.
+        x: The inputs to train on, `(n, ...)`.
+        y: The targets, one for each.
+        head: `"new"` for a last layer that fits the targets, or `"keep"`.
+        kernel_prior: The prior of the kernels, as a name, a config or an object.
+        informed: Whether it is to be informed by the posterior of the source.
+        adapt_inputs: Whether images of another size or range are adapted within the model.
+
+    Raises:
+        ValueError: For inputs that the source cannot take, and for another number of outputs with `head="keep"`.
+    """
+    old = built.config
+    likelihood = LIKELIHOODS.get(old.likelihood)
+    values = {**old.model_dump(), "kernel_prior": kernel_prior, **_adapted_inputs(built, x, adapt_inputs)}
+    needed = outputs_needed(likelihood, data, y)
+    if informed and "group_prior" in values:
+        values["group_prior"] = kernel_prior
+    if head == "keep" and (needed > old.num_outputs or (data is not None and needed != old.num_outputs)):
+        raise ValueError(
+            f"The source has {old.num_outputs} outputs, but the data need {needed}. Give the model a new head "
+            "(head='new')."
+        )
+    if head == "new":
+        values["num_outputs"] = needed
+        if likelihood.task == "regression":
+            # A new head is for other targets, maybe in other units.
+            mean, variance = column_moments(y.reshape(len(y), -1))
+            if old.target_mean is not None:
+                values["target_mean"], values["target_variance"] = mean, variance
+            if isinstance(likelihood, Normal) and likelihood.scale == "learned":
+                values["likelihood"] = {"name": "normal", "initial_scale": math.sqrt(sum(variance) / len(variance))}
+    return validate(ARCHITECTURES[built.name].config, values, f"The architecture {built.name!r}")
+
+
+def outputs_needed(likelihood: Likelihood, data: Dataset | None, y: npt.NDArray[Any]) -> int:
+    """The number of outputs of the network that targets `y` need."""
+    columns = y.reshape(len(y), -1).shape[1]
+    if isinstance(likelihood, Normal) and likelihood.scale == "per_example":
+        return 2 * columns
+    if likelihood.task == "regression" or isinstance(likelihood, Bernoulli) or columns > 1:
+        return columns
+    return max(2, int(y.max()) + 1 if data is None or data.class_names is None else len(data.class_names))
+
+
+def _adapted_inputs(built: BuiltFrom, x: npt.NDArray[Any], adapt_inputs: bool) -> dict[str, Any]:
+    """What changes in the config for inputs of this shape and range."""
+    old, changes = built.config, {}
+    shape, known = tuple(x.shape[1:]), tuple(old.input_shape)
+    if shape != known:
+        can = hasattr(old, "resize") and len(shape) == 3 and shape[-1] == known[-1]
+        if not (can and adapt_inputs):
+            hint = (
+                "Pass adapt_inputs=True to have images resized within the model"
+                if can
+                else f"The first layer of {built.name!r} takes no others: change the data"
+            )
+            raise ValueError(f"The source takes inputs of shape {known}, but the data have {shape}. {hint}.")
+        changes = {"input_shape": shape, "resize": getattr(old, "resize", None) or known[:2]}
+    pixel_max = getattr(old, "pixel_max", None)
+    if pixel_max is not None:
+        highest = 255.0 if x.dtype == np.uint8 else float(x.max(initial=0.0))
+        fits = 0.25 * pixel_max <= highest <= pixel_max
+        if adapt_inputs and highest > 0:
+            changes = changes if fits else {**changes, "pixel_max": highest}
+        elif not fits:
+            raise ValueError(
+                f"The source takes pixels from 0 to {pixel_max:g}, but those of the data go up to {highest:g}. Pass "
+                "adapt_inputs=True to have them rescaled within the model, or rescale them."
+            )
+    num_groups = getattr(old, "num_groups", None)
+    if num_groups is not None and not np.isin(x[:, -1], np.arange(num_groups)).all():
+        raise ValueError(
+            f"The source knows the groups 0 to {num_groups - 1}, but the last column of the data goes from "
+            f"{x[:, -1].min():g} to {x[:, -1].max():g}. Fine-tune it on those groups only."
+        )
+    return changes

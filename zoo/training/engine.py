@@ -1,0 +1,251 @@
+"""A run under Keras' own `fit`: it can be killed after any step, and resumed with the same bits.
+
+Keras runs the steps, the validation and the callbacks. What a run adds is one `CallbackList`, which `fit` takes as it
+is: around what the callbacks do it looks for numbers that are not finite, writes checkpoints, and puts everything back
+when a run is resumed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+import tfp_bnn
+from tfp_bnn.models.data_checks import check_examples
+from tfp_bnn.models.diagnosis import has_finite_weights, non_finite_layer
+from tfp_bnn.models.fit_callbacks import tell_direction
+from tfp_bnn.models.training_state import (
+    metrics_state,
+    restore_metrics_state,
+    restore_training_state,
+    training_state,
+)
+from zoo.datasets import Split
+from zoo.training.batches import Batches, EpochsInARow, equal_epochs
+from zoo.training.callback_state import callback_states, restore_callbacks, without_callbacks
+from zoo.training.checkpoints import Checkpoints, Progress
+from zoo.training.log import write_log
+from zoo.training.signals import TrainingInterrupted, signals_noted
+
+_VALIDATION_BATCH = 1000
+
+
+class NonFiniteError(ArithmeticError):
+    """A number of a training step is NaN or infinite. Names batch, layer and term."""
+
+
+def run(
+    model: tfp_bnn.VariationalModel,
+    batches: Batches,
+    validation: Split | None = None,
+    *,
+    checkpoints: Checkpoints | None = None,
+    resume: bool = False,
+    checkpoint_seconds: float = 30.0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    tell: Callable[[str], None] = lambda message: None,
+) -> Progress:
+    """Trains a model by `fit` from its first step, or from its newest checkpoint, to the last batch.
+
+    Batches are functions of (epoch, step), and all noise comes from counters that a checkpoint holds, so a run that was
+    killed and resumed ends with the same bits as one that was not.
+
+    Args:
+        model: Built and compiled, with the weights to start from.
+        batches: What is trained on.
+        validation: Rows on which the model is judged after each epoch, or None.
+        checkpoints: Where checkpoints go; None for none, and then signals are not handled either.
+        resume: Whether to go on from the newest checkpoint.
+        checkpoint_seconds: Time between checkpoints within an epoch. There is one at the end of the run in any case,
+            and when a signal arrives. After the last step of an epoch it is written once the epoch was validated.
+        callbacks: As in `fit`; their state is saved and restored.
+        tell: Takes messages for the user.
+
+    Returns:
+        Where the run ended, with its history.
+
+    Raises:
+        TrainingInterrupted: When SIGINT or SIGTERM arrived; the step was finished and a checkpoint written.
+        NonFiniteError: When a number is NaN or infinite; nothing was saved since.
+        CheckpointError: When there is nothing to resume.
+        OSError: When a checkpoint cannot be written.
+    """
+    for split in (batches.split, validation):
+        if split is not None:
+            check_examples(split.x, split.y, model.likelihood, model.input_shape, model.output_shape[-1])
+    model.num_examples = len(batches.split)
+    model.stop_training = False
+    validation_data = None
+    if validation is not None:
+        validation_data = tf.data.Dataset.from_tensor_slices((validation.x, validation.y)).batch(_VALIDATION_BATCH)
+    with signals_noted(checkpoints is not None) as noted:
+        between_steps = _BetweenSteps(model, batches, callbacks, checkpoints, checkpoint_seconds, noted, tell)
+        between_steps.begin(resume)
+        progress = between_steps.progress
+        for first, start, end in equal_epochs(batches, progress.epoch, progress.step):
+            # A run that a callback had stopped may have been killed before its artifact was written.
+            if not model.stop_training:
+                between_steps.fit(first, start, end, validation_data)
+        between_steps.end()
+    return progress
+
+
+class _BetweenSteps(keras.callbacks.CallbackList):
+    """The callbacks of a run, and around them what saves and resumes it."""
+
+    # For `tfp_bnn.models.fit_callbacks.with_row_check`.
+    counts_rows = True
+
+    def __init__(
+        self,
+        model: tfp_bnn.VariationalModel,
+        batches: Batches,
+        callbacks: Sequence[keras.callbacks.Callback],
+        checkpoints: Checkpoints | None,
+        checkpoint_seconds: float,
+        noted: list[int],
+        tell: Callable[[str], None],
+    ) -> None:
+        self.progress = Progress()
+        self._batches, self._checkpoints, self._noted, self._tell = batches, checkpoints, noted, tell
+        self._checkpoint_seconds, self._saved_at = checkpoint_seconds, time.monotonic()
+        self._of_user = list(callbacks)
+        self._metrics: dict[str, Any] = {}
+        self._epochs = EpochsInARow(batches, 0, 0)
+        self._start, self._in_step = 0, False
+        tell_direction(self._of_user)
+        super().__init__(
+            self._of_user, add_history=True, model=model, epochs=batches.epochs, steps=batches.steps(0), verbose=0
+        )
+
+    # === Around `fit` ===
+
+    def begin(self, resume: bool) -> None:
+        """Tells the callbacks that training begins, then writes the first checkpoint or restores the newest."""
+        super().on_train_begin()
+        if self._checkpoints is None:
+            return
+        if not resume:
+            self._save()
+            return
+        self.progress, arrays, messages = self._checkpoints.load()
+        for message in messages:
+            self._tell(message)
+        self._metrics = {name: arrays.pop(name) for name in [*arrays] if name.startswith("metric/")}
+        restore_training_state(self.model, without_callbacks(arrays))
+        self.model.stop_training = restore_callbacks(self._of_user, self.progress.callbacks, arrays)
+        self._tell(f"resuming after epoch {self.progress.epoch}, step {self.progress.step}")
+
+    def fit(self, first: int, start: int, end: int, validation_data: tf.data.Dataset | None) -> None:
+        """Runs epochs with equally many batches, of which the first may begin at a later step."""
+        self._start, self._epochs = start, EpochsInARow(self._batches, first, start)
+        try:
+            self.model.fit(
+                self._epochs,
+                epochs=end,
+                initial_epoch=first,
+                validation_data=validation_data,
+                callbacks=self,
+                num_examples=len(self._batches.split),
+                # The batches have an order of their own.
+                shuffle=False,
+                verbose=0,
+            )
+        except ValueError as error:
+            if not self._in_step or "NaN or infinite" not in str(error):
+                raise
+            raise self._non_finite(str(error)) from error
+
+    def end(self) -> None:
+        """Tells the callbacks that training ends."""
+        super().on_train_end()
+
+    # === Within `fit` ===
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Nothing: a run may take several calls of `fit`; see `begin`."""
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Nothing; see `end`."""
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Has the batches of this epoch read, and its means go on where a resumed epoch was left."""
+        self._epochs.epoch = epoch
+        if self._metrics:
+            restore_metrics_state(self.model, self._metrics, *self._batches.batch(epoch, 0))
+            self._metrics = {}
+        super().on_epoch_begin(epoch, logs)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Notes that a step begins; Keras counts from the first step that is left of a resumed epoch."""
+        super().on_train_batch_begin(self._start + batch, logs)
+        self._in_step = True
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Refuses weights that are not finite before any callback can save them, and saves after all callbacks."""
+        if not has_finite_weights(self.model):
+            raise self._non_finite("The gradients of a training step were NaN or infinite.")
+        self._in_step = False
+        self.progress.step += 1
+        super().on_train_batch_end(self._start + batch, logs)
+        # After the last step of an epoch its validation comes first, so a resumed epoch always has a step left.
+        if self.progress.step < self._batches.steps(self.progress.epoch):
+            self._save_if_due()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Takes down the numbers of the epoch, tells the callbacks, and saves."""
+        progress, numbers = self.progress, {name: float(value) for name, value in (logs or {}).items()}
+        for name, value in numbers.items():
+            progress.history.setdefault(name, []).append(value)
+        nll = numbers.get("val_nll", math.nan)
+        if math.isfinite(nll) and (progress.best is None or nll < progress.best["val_nll"]):
+            progress.best = {"epoch": epoch, "val_nll": nll}
+        super().on_epoch_end(epoch, numbers)
+        progress.epoch, progress.step, self._start = epoch + 1, 0, 0
+        if self._checkpoints is not None:
+            write_log(self._checkpoints.folder, progress.history)
+        self._save_if_due(over=progress.epoch == self._batches.epochs or self.model.stop_training)
+
+    # === Checkpoints ===
+
+    def _save(self) -> None:
+        if self._checkpoints is None:
+            return
+        if not has_finite_weights(self.model):
+            raise self._non_finite("A callback made weights NaN or infinite.")
+        progress, arrays = self.progress, training_state(self.model)
+        if progress.step:
+            arrays |= metrics_state(self.model)
+        progress.callbacks = callback_states(self._of_user, self.model.stop_training, arrays)
+        self._checkpoints.save(self._batches.steps_before(progress.epoch) + progress.step, progress, arrays)
+        self._saved_at = time.monotonic()
+
+    def _save_if_due(self, over: bool = False) -> None:
+        # Read once: a signal that arrives after this line ends the next step, not this one without a checkpoint.
+        signum = self._noted[0] if self._noted else None
+        if signum is not None or over or time.monotonic() - self._saved_at >= self._checkpoint_seconds:
+            self._save()
+        if signum is not None:
+            raise TrainingInterrupted(
+                signum,
+                f"interrupted after epoch {self.progress.epoch}, step {self.progress.step} of {self._steps()}; a "
+                "checkpoint is written",
+            )
+
+    def _non_finite(self, reason: str) -> NonFiniteError:
+        epoch = min(self.progress.epoch, self._batches.epochs - 1)
+        step = min(self.progress.step, self._steps() - 1)
+        where = non_finite_layer(self.model, self._batches.batch(epoch, step)[0])
+        found = f" NaN or infinite are {where}." if where else ""
+        return NonFiniteError(
+            f"Stopped in epoch {epoch + 1}, batch {step + 1} of {self._steps()}: {reason}{found} Nothing was saved "
+            "since the last checkpoint."
+        )
+
+    def _steps(self) -> int:
+        return self._batches.steps(min(self.progress.epoch, self._batches.epochs - 1))

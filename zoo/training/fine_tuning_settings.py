@@ -1,0 +1,191 @@
+"""What a fine-tuning is asked for, checked before anything is trained."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_bnn.core.arguments import is_integer, is_number, require_positive
+from tfp_bnn.core.registry import unknown_name_message
+from tfp_bnn.priors import PRIORS, Prior
+from tfp_bnn.transfer.informed_priors import require_bayesian_layers
+from tfp_bnn.transfer.tuning import HEAD_SCALES, INFLATES
+from zoo.architectures.base import BuiltFrom
+from zoo.datasets import Dataset, Split, load_dataset
+from zoo.hub.artifacts import open_model
+from zoo.training.adaptation import Head
+from zoo.training.user_data import arrays_of_pipeline
+
+DEFAULT, POSTERIOR, AUTO = "default", "posterior", "auto"
+
+_LEAST_STEPS, _PASSES = 300, 10
+_BATCH_SIZES = ((500, 16), (5000, 32))
+_LARGE_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of `fine_tune` that the weights depend on; see there.
+
+    Attributes:
+        prior: `"posterior"`, `"default"`, or a name, config or object of a prior.
+        inflate: A number, or `"auto"`.
+        head_scale: A number, or `"auto"`.
+        mix: A share, or None.
+        freeze: Names of layers.
+        head: `"new"` or `"keep"`.
+        adapt_inputs: Whether inputs are adapted within the model.
+        steps: Steps of the optimizer; None only before `checked`.
+        batch_size: Rows in a step; None only before `checked`.
+        learning_rate: That of Adam, at the start.
+        seed: A training seed.
+    """
+
+    prior: str | Mapping[str, Any] | Prior
+    inflate: float | str
+    head_scale: float | str
+    mix: float | None
+    freeze: Sequence[str]
+    head: Head
+    adapt_inputs: bool
+    steps: int | None
+    batch_size: int | None
+    learning_rate: float
+    seed: int
+
+    @property
+    def informed(self) -> bool:
+        """Whether the posterior of the source becomes the prior."""
+        return isinstance(self.prior, str) and self.prior == POSTERIOR
+
+    @property
+    def inflates(self) -> Sequence[float]:
+        """The factors to choose from; one where it is given."""
+        return _candidates("inflate", self.inflate, INFLATES)
+
+    @property
+    def head_scales(self) -> Sequence[float]:
+        """The scales of the prior of a new head to choose from; one where it is given."""
+        return _candidates("head_scale", self.head_scale, HEAD_SCALES)
+
+    def checked(self, num_rows: int) -> Settings:
+        """The same with numbers in the place of None, and a list of layers to freeze.
+
+        Args:
+            num_rows: The number of rows to train on.
+
+        Raises:
+            ValueError: For a number out of range, an unknown word, and for a setting that has no effect.
+        """
+        _check_choice("head", self.head, get_args(Head))
+        for name in ("inflates", "head_scales"):
+            getattr(self, name)
+        _check_prior(self.prior, self.mix)
+        of_head = self.informed and self.head == "new"
+        for name, value, of in (
+            ("inflate", self.inflate, self.informed),
+            ("head_scale", self.head_scale, of_head),
+        ):
+            if value != AUTO and not of:
+                raise ValueError(
+                    f"Got {name}={value!r} with prior={self.prior!r} and head={self.head!r}, where it has no effect."
+                )
+        for name, number, least in (
+            ("seed", self.seed, 0),
+            ("steps", self.steps, 1),
+            ("batch_size", self.batch_size, 1),
+        ):
+            if not (number is None and name != "seed") and not (is_integer(number) and least <= number < 2**32):
+                raise ValueError(f"`{name}` must be an integer >= {least}, but got {number!r}.")
+        usual = next((size for most, size in _BATCH_SIZES if num_rows <= most), _LARGE_BATCH)
+        batch_size = int(self.batch_size or usual)
+        return replace(
+            self,
+            seed=int(self.seed),
+            steps=int(self.steps or max(_LEAST_STEPS, math.ceil(_PASSES * num_rows / batch_size))),
+            batch_size=batch_size,
+            learning_rate=require_positive("fine_tune", "learning_rate", self.learning_rate),
+            freeze=[self.freeze] if isinstance(self.freeze, str) else list(self.freeze),
+        )
+
+    def kernel_prior(self, built: BuiltFrom) -> Any:
+        """The prior of the kernels of the target, as a name, a config or an object."""
+        if self.informed:
+            return {"name": "informed", "mix": float(self.mix or 0.0)}
+        is_default = isinstance(self.prior, str) and self.prior == DEFAULT
+        return built.config.kernel_prior if is_default else self.prior
+
+
+def source_of(model: Any, trust: bool) -> Any:
+    """The model to start from, by its name, its folder or itself.
+
+    Raises:
+        ValueError: For an unknown name, a folder without `trust`, and for a model that is not of the zoo.
+        TypeError: For a model without Bayesian layers.
+    """
+    if isinstance(model, str | os.PathLike):
+        return open_model(model, trust)
+    if not isinstance(getattr(model, "architecture", None), BuiltFrom):
+        named = f" {model.name!r}" if isinstance(model, keras.Model) else ""
+        raise ValueError(
+            "Only models of the zoo can be fine-tuned here, by their name, their folder or as objects, because the "
+            f"target is built by its registry. Got {type(model).__name__}{named}; use tfp_bnn.transfer.informed_prior "
+            "or update for a model of your own."
+        )
+    require_bayesian_layers(model)
+    return model
+
+
+def examples_of(dataset: Any) -> tuple[Dataset | None, Split]:
+    """The dataset, None where there are only rows, and the rows to train on.
+
+    Args:
+        dataset: A dataset, its name, a pair of arrays `(x, y)`, or a `tf.data.Dataset` of batches of them.
+
+    Raises:
+        ValueError: For anything else, and for an unknown name.
+        DataMissingError: When the data are not on this machine.
+    """
+    if isinstance(dataset, str):
+        dataset = load_dataset(dataset)
+    if isinstance(dataset, Dataset):
+        return dataset, dataset.train
+    if isinstance(dataset, tf.data.Dataset):
+        return None, Split(*arrays_of_pipeline(dataset, "dataset"))
+    if not isinstance(dataset, tuple | list) or len(dataset) != 2:
+        raise ValueError(
+            "Expected a dataset, its name, a pair of arrays (x, y) or a tf.data.Dataset of batches, but got "
+            f"{type(dataset).__name__}."
+        )
+    x, y = (np.asarray(part) for part in dataset)
+    if not np.issubdtype(x.dtype, np.number):
+        raise ValueError(f"`x` holds {x.dtype} values; numbers were expected.")
+    return None, Split(x, y)
+
+
+def _check_choice(name: str, value: object, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(unknown_name_message(name, value, known))
+
+
+def _candidates(name: str, value: Any, choices: Sequence[float]) -> Sequence[float]:
+    if isinstance(value, str):
+        _check_choice(f"{name} (or a number)", value, [AUTO])
+        return choices
+    return [require_positive("fine_tune", name, value)]
+
+
+def _check_prior(prior: Any, mix: float | None) -> None:
+    if mix is not None and not (is_number(mix) and 0 < mix < 1):
+        raise ValueError(f"`mix` must lie between 0 and 1, or be None for no broad component, but got {mix!r}.")
+    if isinstance(prior, str) and prior not in (POSTERIOR, DEFAULT, *PRIORS):
+        raise ValueError(unknown_name_message("prior", prior, [POSTERIOR, DEFAULT, *PRIORS]))
+    if mix is not None and prior != POSTERIOR:
+        raise ValueError(f"Got mix={mix!r} with prior={prior!r}; a mixture is made of the prior 'posterior' only.")

@@ -1,0 +1,72 @@
+"""What the `inference` of a recipe asks for: another posterior in the architecture, or several members."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tfp_bnn.posteriors import POSTERIORS
+from zoo.recipes import Recipe
+
+_POINT = "delta"
+_MAX_SEED = 2**31
+
+
+def architecture_arguments(recipe: Recipe) -> dict[str, Any]:
+    """The arguments of the architecture of a recipe, with the posterior of its way to one.
+
+    Args:
+        recipe: A validated recipe.
+
+    Returns:
+        `recipe.model`, with `kernel_posterior: delta` for point estimates.
+
+    Raises:
+        ValueError: For arguments that contradict the way, or Monte Carlo dropout without dropout.
+    """
+    arguments, way = dict(recipe.model), recipe.inference
+    given, dropout = arguments.get("kernel_posterior"), arguments.get("dropout") or 0.0
+    if way == "mc_dropout" and not dropout:
+        raise _contradiction(recipe, "needs dropout, but `model` has none. Add dropout: 0.1, or another rate")
+    if way == "map" and dropout:
+        raise _contradiction(recipe, f"is one set of weights, but `model` has dropout: {dropout}. Use mc_dropout")
+    if way == "variational":
+        if given is not None and not POSTERIORS.get(given).has_spread:
+            raise _contradiction(recipe, f"needs a posterior with a spread, not {given!r}. Use inference: map")
+        return arguments
+    if given is None:
+        return {**arguments, "kernel_posterior": _POINT}
+    if way != "ensemble" and POSTERIORS.get(given).has_spread:
+        raise _contradiction(recipe, f"needs points, but `model` has kernel_posterior: {given!r}. Remove it")
+    return arguments
+
+
+def member_recipes(recipe: Recipe) -> list[Recipe]:
+    """The recipe of each network that is trained for one posterior: itself, or those of the members of an ensemble.
+
+    Members differ in their seed only: those of the training seed s are s * M to s * M + M - 1, so ensembles of
+    different training seeds have no member in common.
+
+    Raises:
+        ValueError: For a training seed that is too large for that.
+    """
+    if recipe.inference != "ensemble":
+        return [recipe]
+    number = recipe.members or 1
+    first = recipe.seed * number
+    if first + number > _MAX_SEED:
+        raise ValueError(
+            f"The seed {recipe.seed} is too large for {number} members. Use one below {_MAX_SEED // number}."
+        )
+    return [recipe.model_copy(update={"seed": first + index}) for index in range(number)]
+
+
+def joined_history(histories: list[Mapping[str, list[float]]]) -> Mapping[str, list[float]]:
+    """The history of a run: of one network as it is, of several with `member_<k>/` before each name."""
+    if len(histories) == 1:
+        return histories[0]
+    return {f"member_{k}/{name}": values for k, history in enumerate(histories) for name, values in history.items()}
+
+
+def _contradiction(recipe: Recipe, what: str) -> ValueError:
+    return ValueError(f"The recipe {recipe.name!r}: inference: {recipe.inference} {what}.")
