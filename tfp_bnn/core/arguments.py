@@ -21,6 +21,22 @@ def is_integer(value: Any) -> TypeGuard[int]:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
+def require_integer(name: str, value: object, least: int | None = None) -> int:
+    """Returns the value of an argument that must be an integer.
+
+    Args:
+        name: Name of the argument.
+        value: Value to check.
+        least: Smallest value allowed; None for any.
+
+    Raises:
+        ValueError: If the value is not an integer, or is smaller than `least`.
+    """
+    if not is_integer(value) or (least is not None and value < least):
+        raise ValueError(f"`{name}` must be an integer{'' if least is None else f' >= {least}'}, but got {value!r}.")
+    return int(value)
+
+
 def require_positive(owner: str, name: str, value: object) -> float:
     """Returns the value of an argument as a float, if it is positive and finite.
 

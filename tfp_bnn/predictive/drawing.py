@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_bnn.core.arguments import is_integer
+from tfp_bnn.core.arguments import require_integer
 from tfp_bnn.core.draws import Draws, Function
 from tfp_bnn.core.noise import Noise, NoNoise
 from tfp_bnn.likelihoods import Likelihood
@@ -102,9 +102,8 @@ def draw_outputs(
     calibration: Calibration | None,
 ) -> DrawnOutputs:
     """Runs the functions of draws on inputs, a batch at a time; see `PosteriorPredictive.from_draws`."""
-    for name, value in (("num_samples", num_samples), ("batch_size", batch_size)):
-        if not is_integer(value) or value < 1:
-            raise ValueError(f"`{name}` must be an integer >= 1, but got {value!r}.")
+    require_integer("num_samples", num_samples, 1)
+    require_integer("batch_size", batch_size, 1)
     exhaustive = draws.num_draws is not None and draws.num_draws <= num_samples
     if draws.num_draws is not None:
         num_samples = min(num_samples, draws.num_draws)
@@ -151,7 +150,7 @@ def moment(name: str, likelihood: Likelihood, outputs: np.ndarray, weights: Mapp
     for start in range(0, outputs.shape[1], rows_at_once):
         rows = tf.convert_to_tensor(outputs[:, start : start + rows_at_once])
         if name == "mean":
-            parts.append(tf.reduce_mean(likelihood.mean(rows), axis=0).numpy())
+            parts.append(tf.reduce_mean(likelihood.mean(rows, weights), axis=0).numpy())
         else:
             parts.append(getattr(likelihood, name)(rows, weights).numpy())
     return np.concatenate(parts)

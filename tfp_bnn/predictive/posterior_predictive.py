@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_bnn.core.arguments import require_integer
 from tfp_bnn.core.draws import Draws
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.predictive.calibrators import Calibration, check_fits
@@ -209,8 +210,8 @@ class PosteriorPredictive:
         Raises:
             ValueError: For a bad argument, or when the draws did not fit into memory.
         """
-        _check_at_least_1("num_draws", num_draws)
-        _check_seed(seed)
+        require_integer("num_draws", num_draws, 1)
+        require_integer("seed", seed)
         return self.likelihood.sample(self._required_outputs("sample"), self._weights, num_draws, seed)
 
     def pit(self, y: Any, seed: int = 0) -> np.ndarray:
@@ -234,7 +235,7 @@ class PosteriorPredictive:
             Czado, Gneiting & Held 2009, Predictive Model Assessment for Count Data,
             https://doi.org/10.1111/j.1541-0420.2009.01191.x
         """
-        _check_seed(seed)
+        require_integer("seed", seed)
         targets = self._checked_targets(y)
         levels = self.likelihood.levels(self._required_outputs("pit"), self._weights, targets)
         below, at_most = (level.mean(axis=0, dtype=np.float64) for level in levels)

@@ -211,6 +211,7 @@ class ScaledPrior(Prior):
     def add_weights(
         self, add_weight: Callable[..., keras.Variable], name: str, shape: Sequence[int]
     ) -> dict[str, keras.Variable]:
+        """Creates the float32 scalars of a learned or inferred scale; none for a fixed one. See `Prior.add_weights`."""
         if not self.is_learned:
             return {}
 

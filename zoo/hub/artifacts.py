@@ -302,6 +302,7 @@ def _write_files(
 
 
 def _load(folder: Path, entry: Any) -> ZooModel:
+    load_plugins()
     if not isinstance(entry, dict):
         raise ValueError(f"The manifest of {str(folder)!r} holds {type(entry).__name__}; a mapping was expected.")
     files = read_verified(folder, entry)
@@ -333,6 +334,21 @@ def _load(folder: Path, entry: Any) -> ZooModel:
     _set_calibration(model, config.get("calibration"), f"{folder / 'config.json'}")
     _tell_of_card(model, config, files, folder)
     return model
+
+
+def _architecture(config: Mapping[str, Any], what: str) -> Architecture:
+    """Returns the architecture that a config names; one that is not registered can only come from a plug-in."""
+    try:
+        return ARCHITECTURES[config.get("architecture")]  # type: ignore[index]
+    except ValueError as error:
+        package = config.get("package")
+        known = isinstance(package, str) and package.isidentifier() and len(package) <= 100
+        origin = f"the package {package!r}" if known else "another package"
+        module = package if known else "MODULE"
+        raise ValueError(
+            f"{what}: {error} If the architecture comes from {origin}, install that package, import it first, or name "
+            f"it as a plug-in: tfp-bnn --plugin {module}, or the environment variable {VARIABLE}={module}."
+        ) from None
 
 
 def _built_from(model: Any) -> BuiltFrom | None:

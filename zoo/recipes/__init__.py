@@ -13,6 +13,7 @@ from tfp_bnn.core.plugins import load_plugins
 from tfp_bnn.core.registry import unknown_name_message
 from zoo.core.validation import validate
 from zoo.recipes.fine_tuning import FineTuneRecipe, StartFromRecipe
+from zoo.recipes.registered import RECIPES, register_recipes
 from zoo.recipes.schema import AugmentationRecipe, EvaluationRecipe, OptimizerRecipe, Recipe
 
 __all__ = [
@@ -33,7 +34,6 @@ __all__ = [
 
 AnyRecipe = TypeVar("AnyRecipe", Recipe, FineTuneRecipe)
 
-_FOLDER = Path(__file__).parent
 _MAX_BYTES = 2**18
 
 
