@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import sklearn.metrics
 
-from tfp_bnn.metrics.arrays import Array, digamma, namespace, ratio
+from tfp_bnn.metrics.arrays import Array, digamma, float64, namespace, ratio
 
 # === Of all rows ===
 
@@ -113,11 +113,12 @@ def average_precision_of_counts(positives: Array, negatives: Array) -> Array:
 def false_positive_rate_of_counts(positives: Array, negatives: Array, recall: float) -> Array:
     """`false_positive_rate` of a histogram."""
     xp = namespace(positives)
-    found, rejected = _at_or_above(positives), _at_or_above(negatives)
+    found, all_positives, all_negatives = _at_or_above(positives), xp.sum(positives), xp.sum(negatives)
     # The share that is found falls with the threshold: the highest one that finds enough is the last to do so.
-    threshold = xp.sum(ratio(found, found[0]) >= recall) - 1
-    share = ratio(rejected, rejected[0])[xp.maximum(threshold, 0)]
-    return xp.where((found[0] > 0) & (rejected[0] > 0), share, math.nan)
+    # The tolerance is for fractional counts, whose sums depend on the order by a rounding error.
+    threshold = xp.sum(ratio(found, all_positives) >= recall * (1.0 - 1e-12)) - 1
+    rejected = xp.sum(negatives * float64(xp.arange(negatives.shape[0]) >= threshold))
+    return xp.where((all_positives > 0) & (all_negatives > 0), ratio(rejected, all_negatives), math.nan)
 
 
 def area_under_risk_coverage_of_counts(positives: Array, negatives: Array) -> Array:
@@ -142,8 +143,9 @@ def risk_at_coverage_of_counts(positives: Array, negatives: Array, coverage: flo
     rows = xp.cumsum(counts)
     # A product of a share and a number that rounds to just above an integer must not count as the next one.
     answered = xp.ceil(coverage * rows[-1] * (1.0 - 1e-12))
+    before = float64(rows < answered)
+    positives_before, rows_before = xp.sum(positives * before), xp.sum(counts * before)
     last = xp.argmax(rows >= answered)
-    positives_before, rows_before = xp.cumsum(positives)[last] - positives[last], rows[last] - counts[last]
     return ratio(positives_before + ratio(positives[last], counts[last]) * (answered - rows_before), answered)
 
 
