@@ -6,7 +6,8 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 # A package of somebody else, which is installed in a test, and whose modules register things when imported.
 collect_ignore = ["outside_package"]
+OUTSIDE_PACKAGE = Path(__file__).parent / "outside_package"
 
 
 class InjectedNoise:
@@ -161,6 +163,77 @@ def _another(value: Any) -> Any:
     if isinstance(value, int):
         return value + 1
     return value / 2 if isinstance(value, float) else value
+
+
+class Plugins:
+    """Writes and installs plug-ins; see the fixture `plugins`."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self._monkeypatch = monkeypatch
+
+    def write(self, **modules: str) -> None:
+        """Writes modules, by name; a package `p` has the modules `p__init` and `p__part`."""
+        for name, text in modules.items():
+            *packages, last = name.split("__")
+            path = self.folder.joinpath(*packages)
+            path.mkdir(exist_ok=True)
+            (path / f"{'__init__' if last == 'init' else last}.py").write_text(textwrap.dedent(text), "utf-8")
+
+    def install(self, distribution: str, **entries: str) -> None:
+        """Makes the distribution look installed, with these entry points."""
+        about = self.folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+        lines = "".join(f"{name} = {value}\n" for name, value in entries.items())
+        (about / "entry_points.txt").write_text(f"[tfp_bnn.plugins]\n{lines}")
+        self.look_again()
+
+    def name(self, *modules: str) -> None:
+        """Names modules in the environment."""
+        from tfp_bnn.core.plugins import VARIABLE
+
+        self._monkeypatch.setenv(VARIABLE, ",".join(modules))
+
+    def look_again(self) -> None:
+        """Forgets which plug-ins are installed and loaded, as a new process would."""
+        from tfp_bnn.core import plugins
+
+        plugins._installed.cache_clear()
+        self._monkeypatch.setattr(plugins, "_loaded", set())
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plugins]:
+    """Plug-ins in a folder on the path; what they register is forgotten after the test."""
+    import keras
+
+    import zoo.architectures
+    import zoo.datasets
+    import zoo.recipes  # noqa: F401
+    from tfp_bnn.core.plugins import VARIABLE
+    from tfp_bnn.core.registry import Registry
+
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    # Modules are written again within the second that a cache of bytecode can tell apart.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = {registry: registry.contents() for registry in Registry.existing}
+    at_keras, modules = dict(keras.saving.get_custom_objects()), set(sys.modules)
+    made = Plugins(folder, monkeypatch)
+    made.look_again()
+    yield made
+    for registry, contents in before.items():
+        registry.replace_contents(*contents)
+    keras.saving.get_custom_objects().clear()
+    keras.saving.get_custom_objects().update(at_keras)
+    for name in set(sys.modules) - modules:
+        path = getattr(sys.modules[name], "__file__", None) or ""
+        if path.startswith((str(folder), str(OUTSIDE_PACKAGE))):
+            del sys.modules[name]
+    made.look_again()
 
 
 @pytest.fixture(scope="session")
