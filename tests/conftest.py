@@ -204,15 +204,28 @@ class Plugins:
 
 
 @pytest.fixture
-def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plugins]:
-    """Plug-ins in a folder on the path; what they register is forgotten after the test."""
+def registrations_undone() -> Iterator[None]:
+    """Forgets after the test what it registered, here and at Keras."""
     import keras
 
     import zoo.architectures
     import zoo.datasets
     import zoo.recipes  # noqa: F401
-    from tfp_bnn.core.plugins import VARIABLE
     from tfp_bnn.core.registry import Registry
+
+    before = {registry: registry.contents() for registry in Registry.existing}
+    at_keras = dict(keras.saving.get_custom_objects())
+    yield
+    for registry, contents in before.items():
+        registry.replace_contents(*contents)
+    keras.saving.get_custom_objects().clear()
+    keras.saving.get_custom_objects().update(at_keras)
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registrations_undone: None) -> Iterator[Plugins]:
+    """Plug-ins in a folder on the path; what they register is forgotten after the test."""
+    from tfp_bnn.core.plugins import VARIABLE
 
     folder = tmp_path / "plugins"
     folder.mkdir()
@@ -220,15 +233,10 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plugins
     monkeypatch.delenv(VARIABLE, raising=False)
     # Modules are written again within the second that a cache of bytecode can tell apart.
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    before = {registry: registry.contents() for registry in Registry.existing}
-    at_keras, modules = dict(keras.saving.get_custom_objects()), set(sys.modules)
+    modules = set(sys.modules)
     made = Plugins(folder, monkeypatch)
     made.look_again()
     yield made
-    for registry, contents in before.items():
-        registry.replace_contents(*contents)
-    keras.saving.get_custom_objects().clear()
-    keras.saving.get_custom_objects().update(at_keras)
     for name in set(sys.modules) - modules:
         path = getattr(sys.modules[name], "__file__", None) or ""
         if path.startswith((str(folder), str(OUTSIDE_PACKAGE))):

@@ -26,12 +26,14 @@ def test_there_are_guides():
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
+@pytest.mark.usefixtures("registrations_undone")
 def test_examples_run_and_print_what_is_shown(guide, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     keras.utils.set_random_seed(0)
     found = blocks(guide, "python")
     assert found
-    namespace: dict[str, object] = {}
+    # What a guide defines belongs to a module, as what a user defines does.
+    namespace: dict[str, object] = {"__name__": "guide"}
     for block in found:
         exec(compile(block, str(guide), "exec"), namespace)  # noqa: S102
     printed = squeezed(capsys.readouterr().out)

@@ -47,7 +47,7 @@ def register_recipes(source: Path | str | ModuleType) -> list[str]:
             "an installed package, it must list them in its package data."
         )
     frame = inspect.currentframe()
-    caller = frame.f_back.f_globals["__name__"] if frame and frame.f_back else __name__
+    caller = frame.f_back.f_globals.get("__name__", __name__) if frame and frame.f_back else __name__
     before = RECIPES.contents()
     try:
         for name, path in files.items():

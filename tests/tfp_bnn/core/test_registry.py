@@ -15,7 +15,7 @@ from tfp_bnn.posteriors import MeanFieldNormal
 from tfp_bnn.priors import PRIORS, Normal, ScaleMixture
 from tfp_bnn.priors.hyperpriors import HalfNormal
 
-KNOWN = "cauchy, flat, horseshoe, informed, laplace, normal, scale_mixture, student_t."
+KNOWN = f"{', '.join(sorted(PRIORS))}."
 
 
 def test_a_spec_comes_from_a_name_a_mapping_a_config_or_an_object():

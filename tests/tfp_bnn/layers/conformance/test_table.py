@@ -22,11 +22,12 @@ POSTERIORS_OF = {
 MISSING = [Case(cls, name) for cls in LAYERS for name in POSTERIORS if name not in POSTERIORS_OF[cls.estimator.name]]
 
 
-def test_the_number_of_cases():
-    assert len(CASES) == 36
+def test_every_layer_has_a_case_for_each_posterior_that_its_estimator_takes():
     assert len(set(CASES)) == len(CASES)
-    assert len(LAYERS) == 18
-    assert len(MISSING) == len(LAYERS) * len(POSTERIORS) - len(CASES) == 36
+    assert set(CASES) == {Case(cls, name) for cls in LAYERS for name in POSTERIORS_OF[cls.estimator.name]}
+    assert len(MISSING) == len(LAYERS) * len(POSTERIORS) - len(CASES)
+    # None was lost.
+    assert len(LAYERS) >= 18
 
 
 def test_every_registered_layer_is_exported_and_has_an_operation():
@@ -36,7 +37,9 @@ def test_every_registered_layer_is_exported_and_has_an_operation():
         if name.startswith("tfp_bnn>") and issubclass(cls, VariationalLayer)
     }
     assert registered == set(LAYERS)
-    assert {operation_of(cls) for cls in LAYERS} == set(OPERATIONS)
+    operations = {operation_of(cls) for cls in LAYERS}
+    assert operations <= set(OPERATIONS), "Say in cases.py what the new layers are fed."
+    assert set(OPERATIONS) <= operations
 
 
 def test_the_table_of_the_error_message_is_the_one_that_is_enforced():
