@@ -35,6 +35,6 @@ def check_plain_name(kind: str, name: object) -> str:
     """
     if not isinstance(name, str) or "." in name or len(name) > 100 or not _GRAMMAR.fullmatch(name):
         raise ValueError(
-            f"{name!r} is no name for a {kind}. Use lower-case letters, digits and underscores, such as 'my_{kind}'."
+            f"{name!r} is not a valid {kind} name. Use lower-case letters, digits and underscores, such as 'my_{kind}'."
         )
     return name

@@ -86,7 +86,7 @@ def test_an_outside_package_is_trained_and_once_installed_evaluated_used_and_ver
     subprocess.run([*pip, "--target", str(installed), str(source)], check=True, capture_output=True, text=True)
     np.save(tmp_path / "x.npy", np.array([[0.5, 0.0], [2.5, 0.0]], "float32"))
     verbs = [
-        ["evaluate", str(out), "--trust", "--num-samples", "20", "--json"],
+        ["evaluate", str(out), "--trust", "--num-samples", "10", "--json"],
         ["predict", str(out), str(tmp_path / "x.npy"), "--trust"],
         ["verify", str(out)],
     ]

@@ -177,7 +177,7 @@ def test_what_is_no_architecture_is_refused():
     ):
         zoo.register_architecture("mine", dict)
     for name in ("My-Net", "a.b", "", None):
-        with pytest.raises(ValueError, match="is no name for a architecture"):
+        with pytest.raises(ValueError, match="is not a valid architecture name"):
             zoo.register_architecture(name, zoo.architectures.ArchitectureConfig)
 
 
