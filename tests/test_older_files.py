@@ -27,6 +27,7 @@ def old(request):
         return FOLDER / f"{request.param}.keras", dict(said)
 
 
+@pytest.mark.slow
 def test_a_keras_file_predicts_and_goes_on_training_as_when_it_was_saved(old):
     path, said = old
     model = keras.models.load_model(path)

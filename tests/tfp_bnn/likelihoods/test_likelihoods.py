@@ -41,7 +41,7 @@ def test_configs_of_the_normal(scale):
 
 
 def test_there_are_likelihoods():
-    assert set(LIKELIHOODS) >= {"categorical", "bernoulli", "normal"}
+    assert {"categorical", "bernoulli", "normal"} <= {*LIKELIHOODS}
     assert all(issubclass(LIKELIHOODS[name], Likelihood) for name in LIKELIHOODS)
     assert [_snake_case(LIKELIHOODS[name].__name__) for name in LIKELIHOODS] == list(LIKELIHOODS)
     assert {LIKELIHOODS[name].task for name in LIKELIHOODS} == {"classification", "regression"}

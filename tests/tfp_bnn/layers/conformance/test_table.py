@@ -22,11 +22,12 @@ POSTERIORS_OF = {
 MISSING = [Case(cls, name) for cls in LAYERS for name in POSTERIORS if name not in POSTERIORS_OF[cls.estimator.name]]
 
 
-def test_the_number_of_cases():
-    assert len(CASES) == 48
+def test_every_layer_has_a_case_for_each_posterior_that_its_estimator_takes():
     assert len(set(CASES)) == len(CASES)
-    assert len(LAYERS) == 18
-    assert len(MISSING) == len(LAYERS) * len(POSTERIORS) - len(CASES) == 24
+    assert set(CASES) == {Case(cls, name) for cls in LAYERS for name in POSTERIORS_OF[cls.estimator.name]}
+    assert len(MISSING) == len(LAYERS) * len(POSTERIORS) - len(CASES)
+    # None was lost.
+    assert len(LAYERS) >= 18
 
 
 def test_every_registered_layer_is_exported_and_has_an_operation():
