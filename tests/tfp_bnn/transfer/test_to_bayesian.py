@@ -420,7 +420,7 @@ def test_only_the_named_layers_become_bayesian():
     [
         (["heads"], "Unknown layer 'heads'. Did you mean 'head'"),
         (["batch"], "'batch' \\(BatchNormalization\\) has no Bayesian twin.*Dense, Conv1D"),
-        (["dropped"], "'dropped' \\(LSTM\\) has no Bayesian twin.*unless with dropout"),
+        (["dropped"], "'dropped' \\(LSTM\\) has no Bayesian twin.*unless they use dropout"),
         (["own"], "'own' \\(OwnDense\\) has no Bayesian twin"),
         ("head", r"must be a list of names.*Use \['head'\]"),
         ([], "`layers` is empty"),
