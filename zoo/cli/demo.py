@@ -33,7 +33,7 @@ def demo(
 
     from zoo.datasets import load_dataset
     from zoo.evaluation.card_numbers import evaluate
-    from zoo.hub.artifacts import load_model
+    from zoo.hub.loading import load_model
     from zoo.hub.reading import read_artifact
     from zoo.training import train
 

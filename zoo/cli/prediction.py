@@ -35,7 +35,7 @@ def predict(
     array of shape (n, ...); images are converted to the size and the pixel range of the model.
     """
     from zoo.datasets.input_files import read_inputs
-    from zoo.hub.artifacts import open_model
+    from zoo.hub.loading import open_model
     from zoo.hub.reading import read_artifact
 
     config = read_artifact(name)["config"]

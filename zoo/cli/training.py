@@ -172,7 +172,7 @@ def evaluate(
         raise ValueError("--ood and --overwrite say how a report is written: give --report DIR together with them.")
     from zoo.evaluation.card_numbers import UNIFORM
     from zoo.evaluation.card_numbers import evaluate as measure
-    from zoo.hub.artifacts import open_model
+    from zoo.hub.loading import open_model
     from zoo.hub.reading import read_artifact
 
     config = read_artifact(name)["config"]

@@ -13,8 +13,8 @@ import tfp_bnn
 from tfp_bnn.models import PredictiveModel
 from tfp_bnn.predictive import score
 from zoo.datasets import Dataset, load_dataset
-from zoo.hub.artifacts import load_model
 from zoo.hub.cards import posterior_statistics
+from zoo.hub.loading import load_model
 from zoo.hub.members import records_of
 from zoo.hub.reading import read_artifact
 from zoo.recipes import EvaluationRecipe

@@ -29,8 +29,9 @@ from tfp_bnn.predictive import score, standard_errors
 from zoo.core.validation import validate
 from zoo.datasets import DataMissingError, load_dataset
 from zoo.evaluation.card_numbers import Block, kl_draws, labelled_blocks, out_of_distribution_block
-from zoo.hub.artifacts import GOLDEN_SAMPLES, GOLDEN_SEED, open_model
+from zoo.hub.artifacts import GOLDEN_SAMPLES, GOLDEN_SEED
 from zoo.hub.cards import posterior_statistics
+from zoo.hub.loading import open_model
 from zoo.hub.manifest import locate
 from zoo.hub.members import records_of
 from zoo.hub.reading import read_artifact

@@ -11,8 +11,8 @@ _HOME = {
     "bundled_models": "zoo.hub.manifest",
     "create_model": "zoo.hub.catalog",
     "list_models": "zoo.hub.catalog",
-    "load_artifact": "zoo.hub.artifacts",
-    "load_model": "zoo.hub.artifacts",
+    "load_artifact": "zoo.hub.loading",
+    "load_model": "zoo.hub.loading",
     "save_artifact": "zoo.hub.artifacts",
 }
 

@@ -19,7 +19,7 @@ from tfp_bnn.transfer.informed_priors import require_bayesian_layers
 from tfp_bnn.transfer.tuning import HEAD_SCALES, INFLATES
 from zoo.architectures.base import BuiltFrom
 from zoo.datasets import Dataset, Split, load_dataset
-from zoo.hub.artifacts import open_model
+from zoo.hub.loading import open_model
 from zoo.training.adaptation import Head
 from zoo.training.user_data import arrays_of_pipeline
 

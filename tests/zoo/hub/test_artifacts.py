@@ -18,7 +18,7 @@ import tfp_bnn
 import zoo
 from tfp_bnn.models.weight_record import assign_weight_distributions, weight_distributions
 from zoo.hub import artifacts, manifest
-from zoo.hub.artifacts import open_model
+from zoo.hub.loading import open_model
 from zoo.hub.reading import read_artifact
 
 X = np.array([[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]], np.float32)

@@ -21,6 +21,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from zoo.training.loop import run
 
 import tfp_bnn
 import zoo
@@ -28,7 +29,6 @@ from tfp_bnn.models.training_state import training_state
 from zoo.recipes import recipe_text
 from zoo.training.by_recipe import build
 from zoo.training.checkpoints import Checkpoints
-from zoo.training.loop import run
 
 # Flipout noise, Adam with cosine decay, warm-up of the KL over the first half, augmentation, and 1,149 images in
 # batches of 400, 400 and 349.

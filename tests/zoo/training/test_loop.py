@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from zoo.training.loop import NonFiniteError, TrainingInterrupted, run
 
 import tfp_bnn
 import zoo
@@ -23,7 +24,6 @@ from tfp_bnn.models.training_state import training_state
 from zoo.datasets import Dataset, Split
 from zoo.training.by_recipe import build
 from zoo.training.checkpoints import CheckpointError, Checkpoints
-from zoo.training.loop import NonFiniteError, TrainingInterrupted, run
 
 # 96 flowers in batches of 40: 3 steps an epoch, the last of 16.
 RECIPE: dict[str, Any] = {

@@ -1,0 +1,207 @@
+"""Loads models from artifacts: files are verified first, then the network is rebuilt by the registry."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import keras
+
+from tfp_bnn.core.plugins import VARIABLE, load_plugins
+from tfp_bnn.core.registry import unknown_name_message
+from tfp_bnn.inference import Ensemble
+from tfp_bnn.models.weight_record import WeightRecord
+from zoo.architectures import ARCHITECTURES, Architecture, ArchitectureConfig
+from zoo.core.names import check_name
+from zoo.core.validation import validate
+from zoo.hub.artifacts import calibration_config
+from zoo.hub.manifest import (
+    SCHEMA_VERSION,
+    bundled_models,
+    locate,
+    parse_json,
+    read_verified,
+    require,
+    saved_models_folder,
+)
+from zoo.hub.members import (
+    ZooModel,
+    check_way,
+    number_of_members,
+    split_records,
+)
+from zoo.hub.reading import parse_tensors
+
+
+def load_artifact(path: str | os.PathLike[str], trust: bool = False) -> ZooModel:
+    """Loads a model from a folder.
+
+    The manifest in the folder shows that the files are whole, not who wrote them; `trust=True` says that you know where
+    they come from. No code from the folder is run either way.
+
+    Args:
+        path: of the folder.
+        trust: must be True.
+
+    Returns:
+        The model, ready to predict on raw inputs. `model.card` maps `config`, `metrics` and `text` to what the artifact
+        says of it; `model.class_names` has a name for each class, or is None.
+
+    Raises:
+        ValueError: without `trust`, or when any file is missing, changed or malformed.
+    """
+    folder = Path(path)
+    if trust is not True:
+        raise ValueError(
+            f"{str(folder)!r} is a folder outside of the package. If you know where it comes from, load it with "
+            "load_artifact(path, trust=True); a bundled model is loaded by its name with load_model."
+        )
+    if not folder.is_dir():
+        raise ValueError(f"There is no folder {str(folder)!r}. Expected a folder written by save_artifact.")
+    return _load(*locate(folder))
+
+
+def load_model(name: str) -> ZooModel:
+    """Loads a bundled pretrained model.
+
+    Its files are checked against the hashes in the package before anything is parsed.
+
+    Args:
+        name: of `list_models(pretrained=True)`, such as `"lenet5_flipout.digits"`.
+
+    Returns:
+        The model, ready to predict on raw inputs; compile it to train it. `model.card` and `model.class_names` are
+        those of `load_artifact`.
+
+    Raises:
+        ValueError: for an unknown name (names the nearest), a path, or a file that is not the published one.
+
+    Example:
+        >>> import numpy as np, zoo
+        >>> model = zoo.load_model("mlp_flipout.iris")
+        >>> model.posterior_predictive(np.array([[5.1, 3.5, 1.4, 0.2]]), num_samples=20).mean().argmax()
+        np.int64(0)
+        >>> model.class_names, model.card["metrics"]["num_examples"]
+        (('setosa', 'versicolor', 'virginica'), 30)
+    """
+    models = bundled_models()
+    if check_name(name) not in models:
+        if name in ARCHITECTURES:
+            tags = ", ".join(known for known in models if known.startswith(f"{name}.")) or "none"
+            raise ValueError(
+                f"{name!r} is an architecture without weights. Pretrained: {tags}. For fresh weights use create_model."
+            )
+        raise ValueError(unknown_name_message("pretrained model", name, models))
+    return _load(saved_models_folder() / name, models[name])
+
+
+def open_model(name_or_path: str | os.PathLike[str], trust: bool = False) -> ZooModel:
+    """Loads a bundled model by its name, or an artifact by its folder; see `load_model` and `load_artifact`."""
+    if str(name_or_path) not in bundled_models() and Path(name_or_path).is_dir():
+        return load_artifact(name_or_path, trust)
+    return load_model(str(name_or_path))
+
+
+def _load(folder: Path, entry: Any) -> ZooModel:
+    load_plugins()
+    if not isinstance(entry, dict):
+        raise ValueError(f"The manifest of {str(folder)!r} holds {type(entry).__name__}; a mapping was expected.")
+    files = read_verified(folder, entry)
+    config = parse_json(require(files, "config.json", folder), f"{folder / 'config.json'}")
+    if (
+        not isinstance(config, dict)
+        or not isinstance(config.get("config"), dict)
+        or config.get("schema") != SCHEMA_VERSION
+    ):
+        raise ValueError(f"{folder / 'config.json'} is not the config of an artifact of schema {SCHEMA_VERSION}.")
+    architecture = _architecture(config, f"{folder / 'config.json'}")
+    settings = validate(architecture.config, config["config"], f"{folder / 'config.json'}")
+    weights = folder / "weights.safetensors"
+    num_members = number_of_members(config, f"{folder / 'config.json'}")
+    arrays = parse_tensors(require(files, weights.name, folder), str(weights))
+    try:
+        records = split_records(arrays, num_members)
+        _check_number_of_weights(folder, architecture, settings, records, entry)
+        members = [architecture.build(settings) for _ in records]
+        for member, record in zip(members, records, strict=True):
+            record.assign_to(member)
+    except ValueError as error:
+        raise ValueError(f"{weights}: {error}") from None
+    for member in members:
+        if isinstance(config.get("num_examples"), int):
+            member.num_examples = config["num_examples"]
+    model = members[0] if num_members is None else Ensemble(members, name=architecture.name)
+    check_way(model, config, f"{folder / 'config.json'}")
+    _set_calibration(model, config.get("calibration"), f"{folder / 'config.json'}")
+    _tell_of_card(model, config, files, folder)
+    return model
+
+
+def _architecture(config: Mapping[str, Any], what: str) -> Architecture:
+    """Returns the architecture that a config names; one that is not registered can only come from a plug-in."""
+    try:
+        return ARCHITECTURES[config.get("architecture")]  # type: ignore[index]
+    except ValueError as error:
+        package = config.get("package")
+        known = isinstance(package, str) and package.isidentifier() and len(package) <= 100
+        origin = f"the package {package!r}" if known else "another package"
+        module = package if known else "MODULE"
+        raise ValueError(
+            f"{what}: {error} If the architecture comes from {origin}, install that package, import it first, or name "
+            f"it as a plug-in: tfp-bnn --plugin {module}, or the environment variable {VARIABLE}={module}."
+        ) from None
+
+
+def _tell_of_card(model: Any, config: Mapping[str, Any], files: Mapping[str, bytes], folder: Path) -> None:
+    """Lets the model know its card: `model.card` and `model.class_names`."""
+    metrics = parse_json(require(files, "metrics.json", folder), str(folder / "metrics.json"))
+    text = require(files, "README.md", folder).decode("utf-8", errors="replace")
+    # Keras would track a plain dictionary.
+    card = MappingProxyType({"config": config, "metrics": metrics, "text": text})
+    data = config.get("data")
+    names = data.get("class_names") if isinstance(data, dict) else None
+    model.card = card
+    model.class_names = tuple(map(str, names)) if isinstance(names, list) else None
+
+
+def _set_calibration(model: ZooModel, value: Any, what: str) -> None:
+    """Only what `calibration_config` writes is taken: neither a bare name nor a config of Keras."""
+    if value is None:
+        return
+    try:
+        if isinstance(value, dict) and "class_name" not in value:
+            model.calibration = value
+        if calibration_config(model) != value:
+            raise ValueError("expected null, or a mapping of 'name' and the number of that calibration")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what}: 'calibration' got {value!r}: {error}") from None
+
+
+def _check_number_of_weights(
+    folder: Path,
+    architecture: Architecture,
+    settings: ArchitectureConfig,
+    records: list[WeightRecord],
+    entry: Any,
+) -> None:
+    """Before any memory is taken: the tensors, the config and the manifest must be about the same network."""
+    stored = sum(record.num_weights for record in records)
+    if stored != entry.get("num_weights"):
+        raise ValueError(
+            f"{str(folder)!r} holds {stored} weights, but its manifest says {entry.get('num_weights')}. "
+            "Restore the folder."
+        )
+    with keras.StatelessScope(initialize_variables=False):
+        model = architecture.build(settings)
+        shapes = [weight.shape for weight in [*model.trainable_variables, *model.network.non_trainable_weights]]
+    needed = sum(math.prod(shape) for shape in shapes)
+    for record in records:
+        if needed != record.num_parameters:
+            raise ValueError(
+                f"{folder / 'config.json'} describes a network of {needed} parameters, but "
+                f"{folder / 'weights.safetensors'} holds {record.num_parameters}. Restore the folder."
+            )
