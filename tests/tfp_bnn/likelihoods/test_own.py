@@ -283,6 +283,7 @@ def test_the_number_of_outputs_follows_from_the_targets(likelihood, columns, num
 # === In a model ===
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "num_outputs", "y"),
     [
