@@ -196,9 +196,11 @@ class Likelihood(Spec):
     def log_prob(self, y: tf.Tensor, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
         """Log p(y | outputs), in nats, of shape `(batch,)`, float32."""
         outputs = tf.cast(outputs, tf.float32)
+        # First, because they are checked against the outputs.
+        targets = self.targets(y, outputs)
         distribution = self.distribution(outputs, weights)
         self._check_shapes(distribution, outputs.shape[:-1], outputs.shape[-1])
-        return tf.cast(distribution.log_prob(self.targets(y, outputs)), tf.float32)
+        return tf.cast(distribution.log_prob(targets), tf.float32)
 
     # === One prediction for each draw of the weights ===
 

@@ -20,6 +20,7 @@ from tensorflow_probability import distributions as tfd
 NUM_DRAWS = 4000
 # Points at which the log-density of a mixture is averaged for its entropy.
 _ENTROPY_DRAWS = 1000
+_NUMBERS_AT_ONCE = 2**22
 # Draws that tell whether the targets are whole numbers.
 _TRIAL_DRAWS = 32
 _MOST_STEPS = 90
@@ -102,12 +103,15 @@ class Marginals:
         if points is None:
             points = self.sample(number, seed=0)
         log_density = self._log_density_of_each if one_by_one else self._log_density_of_all
-        # One point of each component at a time: S x S densities for each row.
-        found = tf.stack([-log_density(point[:, None]) for point in tf.unstack(points)])
+        # Every point meets every component.
+        points = tf.reshape(points, [-1, *points.shape[2:]])
+        at_once = max(1, _NUMBERS_AT_ONCE // int(np.prod([self._whole.batch_shape[0], *points.shape[1:]])))
+        parts = [log_density(points[start : start + at_once, None]) for start in range(0, len(points), at_once)]
+        found = -tf.concat(parts, axis=0)
         # Targets that underflow to the end of the support can have an infinite density.
         finite = tf.math.is_finite(found)
-        total = tf.reduce_sum(tf.where(finite, found, 0.0), axis=(0, 1))
-        return total / tf.reduce_sum(tf.cast(finite, tf.float32), axis=(0, 1))
+        total = tf.reduce_sum(tf.where(finite, found, 0.0), axis=0)
+        return total / tf.reduce_sum(tf.cast(finite, tf.float32), axis=0)
 
     def are_whole_numbers(self) -> bool:
         """Whether all targets are whole: by the dtype, the support or a sample of them."""

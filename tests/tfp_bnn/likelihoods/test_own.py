@@ -93,7 +93,7 @@ CASES = {
 @pytest.fixture(scope="module", params=CASES)
 def each(request):
     likelihood, num_outputs, weights = CASES[request.param]
-    return predictive_of(likelihood, num_outputs, weights=weights)
+    return predictive_of(likelihood, num_outputs, rows=300, weights=weights)
 
 
 # === Intervals, against the distribution ===
@@ -105,7 +105,7 @@ def test_the_90_percent_interval_of_a_gamma_covers_90_percent():
     predictive, y = predictive_of(OwnGamma(), 2)
     lower, upper = predictive.interval(0.9)
     assert np.mean((lower <= y) & (y <= upper)) == pytest.approx(0.9, abs=0.03)
-    assert score(predictive, y)["coverage_90"] == pytest.approx(0.9, abs=0.03)
+    assert scipy.stats.kstest(predictive.pit(y)[:, 0], "uniform").pvalue > 1e-6
 
 
 @pytest.mark.statistical
@@ -120,11 +120,13 @@ def test_the_interval_of_a_negative_binomial_covers_what_that_of_the_true_distri
     assert 0.9 <= expected
     assert np.mean((lower <= y) & (y <= upper)) == pytest.approx(expected, abs=0.03)
     assert np.mean((lower == true.ppf(0.05)) & (upper == true.ppf(0.95))) > 0.999
+    # The Kolmogorov-Smirnov test of 2,000 randomized values fails by chance at 1e-6.
+    assert scipy.stats.kstest(predictive.pit(y)[:, 0], "uniform").pvalue > 1e-6
 
 
 @pytest.mark.statistical
 def test_the_probability_integral_transform_is_uniform(each):
-    # A Kolmogorov-Smirnov test of 2,000 values for each target fails by chance at 1e-6.
+    # A Kolmogorov-Smirnov test of 300 values for each target fails by chance at 1e-6.
     predictive, y = each
     transformed = predictive.pit(y, seed=3)
     assert transformed.shape == predictive.mean().shape
@@ -139,9 +141,9 @@ def test_quantiles_are_those_of_the_mixture_and_not_of_the_means(each):
     found = predictive.quantiles(levels)
     drawn = predictive.sample(300, seed=5)
     for level, quantile in zip(levels, found, strict=True):
-        # Shares of 300 x 2,000 draws: the standard error is below 0.001.
-        assert np.mean(drawn <= quantile) > level - 0.006
-        assert np.mean(drawn < quantile) < level + 0.006
+        # Shares of 300 x 300 draws have a standard error of 0.0017.
+        assert np.mean(drawn <= quantile) > level - 0.01
+        assert np.mean(drawn < quantile) < level + 0.01
     assert (np.diff(found, axis=0) >= 0).all()
     of_means = np.quantile(predictive.samples, 0.95, axis=0)
     assert (found[-1] > of_means).mean() > 0.9
@@ -260,7 +262,7 @@ def test_a_distribution_of_another_shape_is_refused_before_training(likelihood, 
     x = keras.Input((1,))
     model = tfp_bnn.VariationalModel(x, keras.layers.Dense(3)(x), likelihood=likelihood, num_examples=4)
     model.compile("sgd")
-    before = [np.array(weight) for weight in model.weights]
+    before = [weight.numpy() for weight in model.weights]
     data = (np.zeros((4, 1), np.float32), np.zeros((4, 3), np.float32))
     message = message if not pipeline or "batch shape" not in message else "gave a distribution of batch shape"
     with pytest.raises(ValueError, match=re.escape(message)):
@@ -271,7 +273,7 @@ def test_a_distribution_of_another_shape_is_refused_before_training(likelihood, 
 
 @pytest.mark.parametrize(
     ("likelihood", "columns", "num_outputs"),
-    [(OwnGamma(), 1, 2), (OwnNegativeBinomial(), 3, 3), (OfTwo(), 1, 2), (JointNormal(), 2, 2)],
+    [(OwnGamma(), 1, 2), (OwnNegativeBinomial(), 3, 3), (OfTwo(), 1, 2)],
 )
 def test_the_number_of_outputs_follows_from_the_targets(likelihood, columns, num_outputs):
     assert likelihood.num_outputs_for(np.ones((5, columns))) == num_outputs
@@ -281,6 +283,7 @@ def test_the_number_of_outputs_follows_from_the_targets(likelihood, columns, num
 # === In a model ===
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "num_outputs", "y"),
     [
