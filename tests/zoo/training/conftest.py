@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,10 @@ import pytest
 import tfp_bnn
 import zoo
 from tfp_bnn.core.randomness import default_seeds_from
-from zoo.datasets import Dataset
+from zoo.datasets import Dataset, Split
 from zoo.training.batches import ShuffledBatches
 from zoo.training.by_recipe import build
-from zoo.training.checkpoints import Checkpoints
+from zoo.training.checkpoints import Checkpoints, Progress
 from zoo.training.engine import run
 
 
@@ -111,3 +112,54 @@ def tiny() -> type[TinyRun]:
 def folder(tmp_path: Path) -> Path:
     """Where the tiny run keeps its checkpoints."""
     return tmp_path / "seed-0"
+
+
+# === Fine-tuning ===
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    """The dataset; nobody may change it."""
+    return zoo.load_dataset("digits")
+
+
+@pytest.fixture(scope="session")
+def few(digits: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Arrays: 30 digits of all classes."""
+    return digits.train.x[:30], digits.train.y[:30]
+
+
+@pytest.fixture(scope="session")
+def five(digits: Dataset) -> Dataset:
+    """The digits 0 to 4 as a dataset in memory, of 60 rows for training and 40 for testing."""
+
+    def low(split: Split, rows: int) -> Split:
+        return Split(split.x[split.y < 5][:rows], split.y[split.y < 5][:rows])
+
+    return dataclasses.replace(
+        digits,
+        train=low(digits.train, 60),
+        validation=low(digits.validation, 40),
+        test=low(digits.test, 40),
+        class_names=digits.class_names[:5],
+    )
+
+
+@pytest.fixture(scope="session")
+def source() -> tfp_bnn.VariationalModel:
+    """A pretrained model that nobody may change."""
+    return zoo.load_model("mlp_flipout.digits")
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Fine-tuned models end as they would have started; the numbers of rows that they would have been trained on."""
+    fits: list[int] = []
+
+    def no_run(model: Any, batches: Any, *arguments: Any, **options: Any) -> Progress:
+        fits.append(len(batches.split))
+        model.num_examples = len(batches.split)
+        return Progress()
+
+    monkeypatch.setattr("zoo.training.fine_tuning_run.run", no_run)
+    return fits
