@@ -28,7 +28,7 @@ import safetensors.numpy
 
 from tfp_bnn.calibration import CALIBRATIONS
 from tfp_bnn.core.registry import unknown_name_message
-from tfp_bnn.inference import Ensemble
+from tfp_bnn.inference import Ensemble, members_of
 from tfp_bnn.models.weight_record import WeightRecord
 from zoo.architectures import ARCHITECTURES, Architecture, ArchitectureConfig
 from zoo.architectures.base import BuiltFrom
@@ -333,7 +333,7 @@ def _load(folder: Path, entry: Any) -> ZooModel:
 
 def _built_from(model: Any) -> BuiltFrom | None:
     """How the model, or each member of an ensemble, can be built again; None where it cannot."""
-    found = [getattr(member, "architecture", None) for member in getattr(model, "members", ())]
+    found = [getattr(member, "architecture", None) for member in members_of(model)]
     return found[0] if found and isinstance(found[0], BuiltFrom) and found == found[:1] * len(found) else None
 
 
