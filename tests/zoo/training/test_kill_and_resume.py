@@ -20,15 +20,17 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import tfp_bnn
 import zoo
+from tfp_bnn.core.layer_tree import deterministic_operations
+from tfp_bnn.core.randomness import default_seeds_from
 from tfp_bnn.models.training_state import training_state
 from zoo.recipes import recipe_text
+from zoo.training.batches import ShuffledBatches
 from zoo.training.by_recipe import build
 from zoo.training.checkpoints import Checkpoints
-from zoo.training.loop import run
+from zoo.training.engine import run
 
 # Flipout noise, Adam with cosine decay, warm-up of the KL over the first half, augmentation, and 1,149 images in
 # batches of 400, 400 and 349.
@@ -105,21 +107,21 @@ def go(
     resume: bool = False,
 ) -> Ended:
     """One process: a fresh model, which goes on from the checkpoints if asked."""
-    tf.config.experimental.enable_op_determinism()
     data = zoo.load_dataset(RECIPE.dataset)
-    keras.utils.set_random_seed(RECIPE.seed)
-    model: tfp_bnn.VariationalModel = build(RECIPE, data)
     told: list[str] = []
-    progress = run(
-        model,
-        RECIPE,
-        data,
-        checkpoints=Checkpoints(folder, {"recipe": "the same"}),
-        resume=resume,
-        checkpoint_seconds=checkpoint_seconds,
-        callbacks=callbacks,
-        tell=told.append,
-    )
+    with deterministic_operations():
+        with default_seeds_from(RECIPE.seed):
+            model: tfp_bnn.VariationalModel = build(RECIPE, data)
+        progress = run(
+            model,
+            ShuffledBatches(data.train, RECIPE.batch_size, RECIPE.epochs, RECIPE.seed, RECIPE.augmentation),
+            data.validation,
+            checkpoints=Checkpoints(folder, {"recipe": "the same"}),
+            resume=resume,
+            checkpoint_seconds=checkpoint_seconds,
+            callbacks=callbacks,
+            tell=told.append,
+        )
     return Ended(training_state(model), progress.history, (folder / "log.csv").read_text(), told)
 
 
@@ -131,14 +133,13 @@ def assert_same_bits(ended: Ended, expected: Ended) -> None:
     assert ended.log == expected.log
 
 
-# The moments at which the uninterrupted run is photographed, and what is told by the run that goes on from there.
+# The moments at which the uninterrupted run is photographed, and what is told by the run that goes on from there. The
+# last step of an epoch is saved with the epoch, after its validation.
 MOMENTS = {
-    f"epoch {epoch} step {step}": f"resuming after epoch {epoch}, step {step}"
-    for epoch in range(RECIPE.epochs)
-    for step in range(STEPS)
-} | {
-    "epoch 0 validation": f"resuming after epoch 0, step {STEPS}",
-    "epoch 1 validation": f"resuming after epoch 1, step {STEPS}",
+    "epoch 0 step 1": "resuming after epoch 0, step 1",
+    "epoch 0 validation": "resuming after epoch 0, step 2",
+    "epoch 1 step 0": "resuming after epoch 1, step 0",
+    "epoch 1 step 2": "resuming after epoch 1, step 2",
     "end": "resuming after epoch 2, step 0",
 }
 
@@ -153,7 +154,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -
     folder = tmp_path_factory.mktemp("uninterrupted")
     camera = Photograph(folder, photographs)
     ended = go(folder, [camera])
-    assert set(camera.taken) == set(MOMENTS)
+    assert set(camera.taken) >= set(MOMENTS)
     return ended
 
 

@@ -1,0 +1,108 @@
+"""A run under signals and bad disks: what is written is whole, and what is said of it is true."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import keras
+import pytest
+
+import zoo
+from zoo.training.checkpoints import Checkpoints
+from zoo.training.signals import TrainingInterrupted
+
+
+class TestT5Disk:
+    def test_full(self, tiny, folder, monkeypatch):
+        def fill(callback: keras.callbacks.Callback) -> None:
+            def full(descriptor: int) -> None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+            monkeypatch.setattr("zoo.training.checkpoints.os.fsync", full)
+
+        with pytest.raises(OSError, match=r"after 5 steps could not be written .* No space left on device"):
+            tiny.go(folder, [tiny.At("on_train_batch_end", 5, fill)])
+        assert not list(folder.glob(".writing-*"))
+        progress, _, messages = Checkpoints(folder, {}).load()
+        assert (progress.epoch, progress.step, messages) == (1, 1, [])
+        monkeypatch.undo()
+        _, history = tiny.go(folder, resume=True)
+        assert [len(values) for values in history.values()] == [2] * len(history)
+
+    def test_no_room_for_the_log(self, tiny, folder, monkeypatch):
+        """Of which no part may be left either."""
+
+        def full(path: Path, text: str, encoding: str) -> None:
+            path.write_bytes(text.encode()[:3])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match=r"The log could not be written to .*seed-0.*No space left on device"):
+            tiny.go(folder)
+        assert not list(folder.glob("*log.csv*"))
+        # The epoch is saved after its log: the last checkpoint is that of the step before its last.
+        assert Checkpoints(folder, {}).load()[0].step == 2
+
+    @pytest.mark.parametrize("hook", ["on_train_batch_end", "on_epoch_end"])
+    def test_folder_deleted_mid_run(self, tiny, folder, hook):
+        with pytest.raises(OSError, match=r"could not be written to .*seed-0.*No such file"):
+            tiny.go(folder, [tiny.At(hook, 1, lambda callback: shutil.rmtree(folder))])
+
+    def test_a_file_where_the_folder_should_be(self, tiny, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(OSError, match="file"):
+            zoo.train(tiny.recipe, tmp_path / "file" / "out")
+
+
+class TestT3Signals:
+    @pytest.mark.parametrize(
+        ("signum", "hook", "number", "after"),
+        [
+            (signal.SIGINT, "on_train_batch_begin", 2, (0, 2)),
+            (signal.SIGTERM, "on_train_batch_begin", 2, (0, 2)),
+            (signal.SIGTERM, "on_train_batch_end", 4, (1, 1)),
+            # The last step of an epoch, then its validation, before anything is saved.
+            (signal.SIGINT, "on_train_batch_begin", 3, (1, 0)),
+            (signal.SIGINT, "on_test_begin", 1, (1, 0)),
+        ],
+    )
+    def test_the_step_ends_and_a_checkpoint_is_written(self, tiny, folder, signum, hook, number, after):
+        handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        with pytest.raises(TrainingInterrupted, match="epoch {}, step {} of 3; a checkpoint".format(*after)) as caught:
+            tiny.go(
+                folder, [tiny.At(hook, number, lambda callback: os.kill(os.getpid(), signum))], checkpoint_seconds=1e9
+            )
+        assert caught.value.signum == signum
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+        progress, _, _ = Checkpoints(folder, {}).load()
+        assert (progress.epoch, progress.step) == after
+
+    def test_a_signal_after_the_question_whether_there_was_one(self, tiny, folder, monkeypatch):
+        """It ends the next step: what is said about the checkpoint is true at any moment."""
+        import time
+
+        clock, calls = time.monotonic, []
+
+        def send_when_asked_for_the_time() -> float:
+            calls.append(None)
+            # The first is at the start, the second after the first checkpoint, the third after the first step.
+            if len(calls) == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return clock()
+
+        monkeypatch.setattr("zoo.training.engine.time.monotonic", send_when_asked_for_the_time)
+        with pytest.raises(TrainingInterrupted, match="epoch 0, step 2 of 3"):
+            tiny.go(folder, checkpoint_seconds=1e9)
+        assert Checkpoints(folder, {}).load()[0].step == 2
+
+    def test_without_checkpoints_signals_are_left_alone(self, tiny, request):
+        # A shell has its background jobs ignore SIGINT.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+        with pytest.raises(KeyboardInterrupt) as caught:
+            tiny.go(None, [tiny.At("on_train_batch_begin", 2, lambda callback: os.kill(os.getpid(), signal.SIGINT))])
+        assert type(caught.value) is KeyboardInterrupt

@@ -1,0 +1,167 @@
+"""Data that a user passes: what becomes of them, what is refused, and what an artifact says of them."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import zoo
+from tfp_bnn.models.weight_record import weight_distributions
+from zoo.datasets import Split
+from zoo.evaluation.verification import Status
+from zoo.training import user_data
+from zoo.training.user_data import dataset_from
+
+X = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+Y = np.arange(20) % 3
+
+
+def pipeline(x=X, y=Y):
+    return tf.data.Dataset.from_tensor_slices((x, y)).batch(7)
+
+
+def test_the_last_fifth_of_the_rows_is_for_validation():
+    data = dataset_from((X, Y))
+    np.testing.assert_array_equal(data.train.x, X[:16])
+    np.testing.assert_array_equal(data.validation.x, X[16:])
+    np.testing.assert_array_equal(data.validation.y, Y[16:])
+    assert data.test is not data.train
+    assert (data.task, data.class_names) == ("classification", ("0", "1", "2"))
+    # Rounded to the nearest row, and at least one.
+    assert [len(dataset_from((X[:n], Y[:n])).validation) for n in (2, 7, 8, 13)] == [1, 1, 2, 3]
+
+
+def test_splits_that_are_given_are_taken():
+    data = dataset_from((X, Y), (X[:5], Y[:5]), (X[:3], Y[:3] + 2))
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [20, 5, 3]
+    # A class may be among the test rows only.
+    assert data.class_names == ("0", "1", "2", "3", "4")
+
+
+def test_a_pipeline_gives_the_rows_in_its_order():
+    read = dataset_from(pipeline())
+    for split, expected in ((read.train, Split(X[:16], Y[:16])), (read.validation, Split(X[16:], Y[16:]))):
+        np.testing.assert_array_equal(split.x, expected.x)
+        np.testing.assert_array_equal(split.y, expected.y)
+
+
+def test_the_targets_or_the_likelihood_tell_the_task():
+    assert dataset_from((X, Y > 0)).class_names == ("0", "1")
+    assert dataset_from((X, Y[:, None])).train.y.shape == (16,)
+    for y, shape in ((Y / 2, (16, 1)), (X, (16, 4))):
+        data = dataset_from((X, y))
+        assert (data.task, data.train.y.shape, data.class_names) == ("regression", shape, None)
+    counts = dataset_from((X, Y), task="regression")
+    assert (counts.task, counts.train.y.dtype, counts.train.y.shape) == ("regression", np.float32, (16, 1))
+
+
+def test_a_dataset_stays_as_it_is():
+    iris = zoo.load_dataset("iris")
+    assert dataset_from(iris) is iris
+    with pytest.raises(ValueError, match="The dataset 'iris' has a validation and a test split"):
+        dataset_from(iris, (X, Y))
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (X, "`data` is a ndarray. Expected a pair of arrays (x, y)"),
+        ((X, Y, Y), "`data` is a tuple. Expected a pair"),
+        ((X, Y[:5]), "x of shape (20, 4) and y of shape (5,)"),
+        ((X[:, 0], Y), "x of shape (20,) and y of shape (20,)"),
+        ((X[:1], Y[:1]), "`data` has 1 rows: too few to set some aside. Pass `validation_data`"),
+        ((X, Y.astype(str)), "numbers"),
+        ((X, Y - 1), "got labels from -1"),
+        ((X, np.eye(3, dtype=int)[Y]), "y.argmax"),
+        ((X * np.nan, Y), "NaN"),
+    ],
+)
+def test_what_nothing_can_be_trained_on_is_refused(data, says):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        dataset_from(data)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: pipeline().repeat(), "a pipeline whose number of batches is infinite"),
+        (lambda: pipeline().filter(lambda x, y: True), "a pipeline whose number of batches is unknown"),
+        (lambda: tf.data.Dataset.from_tensor_slices(X).batch(7), "Expected a pipeline of batches (x, y)"),
+        (lambda: tf.data.Dataset.from_tensor_slices((X[:, 0], Y)), "has no batches of rows"),
+        (lambda: pipeline().take(0), "has no batches of rows"),
+    ],
+)
+def test_pipelines_that_cannot_be_read_are_refused(make, says):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        dataset_from(make())
+
+
+def test_a_pipeline_beyond_the_cap_is_refused_while_it_is_read(monkeypatch):
+    monkeypatch.setattr(user_data, "MAX_BYTES", 2 * (7 * 4 * 4 + 7 * 8))
+    with pytest.raises(ValueError, match="which a run would read into memory"):
+        dataset_from(pipeline())
+
+
+# === Trained on them ===
+
+
+@pytest.fixture(scope="module")
+def by_arrays(tiny):
+    told: list[str] = []
+    iris = zoo.load_dataset("iris")
+    run = zoo.train({**tiny.recipe, "dataset": None}, data=(iris.train.x, iris.train.y), tell=told.append)
+    return run, told
+
+
+def test_arrays_and_their_pipeline_give_the_same_bits(by_arrays, tiny):
+    run, told = by_arrays
+    iris = zoo.load_dataset("iris")
+    again = zoo.train(
+        {**tiny.recipe, "dataset": None},
+        data=pipeline(iris.train.x, iris.train.y),
+        test_data=(iris.test.x, iris.test.y),
+    )
+    assert repr(again.history) == repr(run.history)
+    for name, value in weight_distributions(run.model).items():
+        np.testing.assert_array_equal(value, weight_distributions(again.model)[name])
+    assert run.metrics == {}
+    assert told[0] == "no test split was given: the model is not measured"
+    assert again.metrics["num_examples"] == 30
+
+
+def test_a_run_is_saved_with_what_is_known_of_it(by_arrays, tmp_path):
+    run, _ = by_arrays
+    folder = zoo.save_artifact(run, tmp_path / "saved")
+    assert (folder / "log.csv").read_text() == run.log
+    assert zoo.load_recipe(folder / "recipe.yaml") == run.recipe
+    loaded = zoo.load_artifact(folder, trust=True)
+    assert loaded.class_names == ("0", "1", "2")
+    assert loaded.card["config"]["data"]["dataset"] is None
+    assert loaded.card["metrics"] == {}
+    assert '`zoo.train("recipe.yaml", data=...)` runs it' in loaded.card["text"]
+    golden, refusal = zoo.verify(folder)
+    assert (golden.status, refusal.status) == (Status.PASSED, Status.FAILED)
+    assert "no numbers that could be measured again" in refusal.message
+
+
+def test_a_measured_run_on_a_dataset_in_memory_names_no_dataset(tiny, tmp_path):
+    """Whoever looked for it by its name might find other rows."""
+    run = zoo.train(tiny.recipe, data=zoo.load_dataset("iris"), epochs=1)
+    folder = zoo.save_artifact(run, tmp_path / "saved", name="mlp_flipout.mine")
+    loaded = zoo.load_artifact(folder, trust=True)
+    assert loaded.card["config"]["name"] == "mlp_flipout.mine"
+    assert loaded.card["config"]["data"]["dataset"] is None
+    assert loaded.class_names == ("setosa", "versicolor", "virginica")
+    assert loaded.card["metrics"]["test"] == pytest.approx(run.metrics["test"])
+    _, refusal = zoo.verify(folder)
+    assert "The card does not name a dataset, so that none of its numbers could be measured again" in refusal.message
+
+
+def test_a_recipe_without_a_dataset_asks_for_data(tiny):
+    with pytest.raises(ValueError, match=r"names no dataset\. Pass `data`"):
+        zoo.train({**tiny.recipe, "dataset": None})
+    with pytest.raises(ValueError, match="go with `data`"):
+        zoo.train(tiny.recipe, test_data=(X, Y))
