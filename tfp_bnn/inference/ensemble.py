@@ -141,6 +141,12 @@ def ensemble(
     return Ensemble(models, draws_per_member, name)
 
 
+def members_of(model: PredictiveModel) -> tuple[Any, ...]:
+    """The models with weights that a model consists of: itself, or the members of an ensemble."""
+    # No property of all models: Keras saves what it finds in the attributes of one, and would never end.
+    return model.members if isinstance(model, Ensemble) else (model,)
+
+
 def _named(models: Sequence[Any]) -> list[str]:
     """Each member in words; its place tells apart two of one name."""
     return [f"{model.name!r} (member {index})" for index, model in enumerate(models)]

@@ -29,11 +29,6 @@ class PredictiveModel:
     likelihood: Likelihood
     _calibration: Calibration | None = None
 
-    @property
-    def members(self) -> tuple[Any, ...]:
-        """The models with weights that it consists of: itself, or the members of an ensemble."""
-        return (self,)
-
     def draws(self, seed: int = 0) -> Draws:
         """The draws of the posterior.
 

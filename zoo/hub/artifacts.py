@@ -24,8 +24,10 @@ import numpy.typing as npt
 import safetensors.numpy
 
 from tfp_bnn.calibration import CALIBRATIONS
-from tfp_bnn.inference import Ensemble
-from zoo.architectures import ARCHITECTURES
+from tfp_bnn.core.registry import unknown_name_message
+from tfp_bnn.inference import Ensemble, members_of
+from tfp_bnn.models.weight_record import WeightRecord
+from zoo.architectures import ARCHITECTURES, Architecture, ArchitectureConfig
 from zoo.architectures.base import BuiltFrom
 from zoo.core.files import written_whole
 from zoo.hub.cards import model_card
@@ -216,7 +218,7 @@ def _write_files(
 
 def _built_from(model: Any) -> BuiltFrom | None:
     """How the model, or each member of an ensemble, can be built again; None where it cannot."""
-    found = [getattr(member, "architecture", None) for member in getattr(model, "members", ())]
+    found = [getattr(member, "architecture", None) for member in members_of(model)]
     return found[0] if found and isinstance(found[0], BuiltFrom) and found == found[:1] * len(found) else None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy.typing as npt
 
 import tfp_bnn
-from tfp_bnn.inference import WAYS, Ensemble, way_of
+from tfp_bnn.inference import WAYS, Ensemble, members_of, way_of
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.weight_record import WeightRecord, count_weights
 
@@ -24,12 +24,12 @@ _PREFIX = "member_"
 
 def records_of(model: PredictiveModel) -> list[WeightRecord]:
     """The weights of each member; of a single model its own."""
-    return [WeightRecord.of(member) for member in model.members]
+    return [WeightRecord.of(member) for member in members_of(model)]
 
 
 def count_all_weights(model: PredictiveModel) -> int:
     """The number of weights of all members together."""
-    return sum(count_weights(member) for member in model.members)
+    return sum(count_weights(member) for member in members_of(model))
 
 
 def arrays_of(records: Sequence[WeightRecord], is_ensemble: bool) -> dict[str, npt.NDArray[Any]]:
@@ -75,7 +75,7 @@ def split_records(arrays: Mapping[str, npt.NDArray[Any]], members: int | None) -
 def inference_config(model: PredictiveModel) -> dict[str, Any]:
     """What `config.json` says of the way to the posterior: `inference`, and `members` of an ensemble."""
     way = way_of(model)
-    return {"inference": way, **({"members": len(model.members)} if way == "ensemble" else {})}
+    return {"inference": way, **({"members": len(members_of(model))} if way == "ensemble" else {})}
 
 
 def number_of_members(config: Mapping[str, Any], what: str) -> int | None:

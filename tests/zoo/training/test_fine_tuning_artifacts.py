@@ -14,7 +14,7 @@ from tfp_bnn.models.weight_record import weight_distributions
 from tfp_bnn.priors import Informed
 from tfp_bnn.transfer import Tuner
 from zoo.evaluation.verification import Status, verify
-from zoo.hub.cards import read_artifact
+from zoo.hub.reading import read_artifact
 
 MLP, LENET, DIABETES = "mlp_flipout.digits", "lenet5_flipout.digits", "mlp_flipout.diabetes"
 QUICK = {"inflate": 10.0, "head_scale": 0.5, "steps": 5}

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 import tfp_bnn
 from tfp_bnn.calibration import CALIBRATIONS
-from tfp_bnn.inference import way_of
+from tfp_bnn.inference import members_of, way_of
 from tfp_bnn.models import PredictiveModel
 from tfp_bnn.predictive import for_each_class, score
 from zoo.datasets import Dataset, Split
@@ -65,7 +65,7 @@ class Measured:
         """In words, what the predictions are averaged over."""
         way, number = way_of(self.model), self.predictive.num_samples
         if way == "ensemble":
-            return f"{number} draws, all of an ensemble of {len(self.model.members)}"
+            return f"{number} draws, all of an ensemble of {len(members_of(self.model))}"
         if way == "map":
             return "one set of weights, the most probable"
         what = "dropout masks" if way == "mc_dropout" else "weights"
