@@ -24,10 +24,8 @@ import numpy.typing as npt
 import safetensors.numpy
 
 from tfp_bnn.calibration import CALIBRATIONS
-from tfp_bnn.core.registry import unknown_name_message
 from tfp_bnn.inference import Ensemble, members_of
-from tfp_bnn.models.weight_record import WeightRecord
-from zoo.architectures import ARCHITECTURES, Architecture, ArchitectureConfig
+from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import BuiltFrom
 from zoo.core.files import written_whole
 from zoo.hub.cards import model_card
