@@ -13,6 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+# One thread for each operation, before TensorFlow is imported: the models of the tests are small, and a process for each
+# core keeps the cores busy.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
 
 class InjectedNoise:
     """Noise that the test knows: NumPy draws by name, each made once and kept in `drawn`."""

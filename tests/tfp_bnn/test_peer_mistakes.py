@@ -295,6 +295,7 @@ def test_probabilities_are_averaged_not_logits():
 # === Noise ===
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_the_samples_of_a_list_do_not_share_their_noise(estimator, training):

@@ -140,6 +140,7 @@ def test_examples_of_a_group_share_one_draw_that_is_fresh_in_each_call():
     np.testing.assert_array_equal(*twice)
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 @pytest.mark.parametrize("training", [True, False])
 def test_outputs_have_the_moments_of_the_posterior(training, draw_outputs, assert_moments):
@@ -351,6 +352,7 @@ def test_an_unknown_group_is_refused(group, text):
     np.testing.assert_array_equal(np.isnan(outputs).all(axis=1), [False, True, False])
 
 
+@pytest.mark.slow
 def test_a_model_refuses_an_unknown_group():
     model = model_of(HierarchicalDenseReparameterization(UNITS, NUM_GROUPS, name="dense"))
     model.compile("adam")

@@ -406,6 +406,7 @@ def network(**kwargs):
     return tfp_bnn.VariationalSequential(layers, seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run_eagerly", [True, False])
 def test_a_model_trains_on_a_pipeline(run_eagerly):
     model = network(**EVERYTHING)

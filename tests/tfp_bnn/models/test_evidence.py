@@ -176,6 +176,7 @@ def test_empirical_bayes_finds_the_maximum_of_the_evidence():
         assert met < log_evidence(scale) + 1e-3
 
 
+@pytest.mark.slow
 def test_the_elbo_with_a_fixed_scale_is_the_evidence_at_the_exact_posterior():
     for scale in (0.1, BEST_SCALE, 2.0):
         regression = Regression(empirical_bayes=True)

@@ -79,7 +79,7 @@ def pipeline(x, y, batch_size=32):
 # === Training ===
 
 
-@pytest.mark.parametrize("kind", [functional, sequential, Net])
+@pytest.mark.parametrize("kind", [functional, *(pytest.param(kind, marks=pytest.mark.slow) for kind in (sequential, Net))])
 def test_every_kind_of_model_trains(kind):
     model = kind(likelihood="categorical", seed=0)
     model.compile(keras.optimizers.Adam(0.1), metrics=["accuracy", lowest, highest])
@@ -582,6 +582,7 @@ def test_targets_of_regression_are_not_broadcast():
             model.fit(pipeline(X, targets), verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [(1, 2), (2, 1)])
 def test_one_compiled_model_takes_targets_of_either_rank(ranks):
     # Keras would trace its step again for targets of any rank, which neither likelihoods nor metrics take.

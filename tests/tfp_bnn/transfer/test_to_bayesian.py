@@ -211,6 +211,7 @@ def test_a_prior_that_the_layers_share_is_one():
     assert list(to_bayesian(mlp(), prior=prior).shared_priors) == ["all"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nested model called twice", "recurrent"])
 def test_a_saved_model_has_the_same_prior_and_predictions(name, tmp_path):
     make, x, _ = CASES[name]
@@ -228,6 +229,7 @@ def test_a_saved_model_has_the_same_prior_and_predictions(name, tmp_path):
     np.testing.assert_array_equal(*samples)
 
 
+@pytest.mark.slow
 def test_a_step_of_training_moves_posterior_and_moving_mean_but_not_prior_or_frozen_layers():
     net = mlp()
     net.get_layer("hidden").trainable = False
@@ -558,6 +560,7 @@ def test_dtype_policies_are_kept(policy):
     np.testing.assert_allclose(plug_in(model, x), outputs, atol=1e-5 if policy == "float64" else 1e-2)
 
 
+@pytest.mark.slow
 def test_mobilenet_converts_and_matches():
     options = {"weights": None, "input_shape": (32, 32, 3), "classes": 10, "alpha": 0.35}
     keras.utils.set_random_seed(0)

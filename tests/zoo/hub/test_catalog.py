@@ -27,6 +27,7 @@ def test_every_architecture_is_tested():
 
 @pytest.mark.parametrize("name", sorted(ARGUMENTS))
 class TestEveryArchitecture:
+    @pytest.mark.slow
     def test_predicts_trains_and_is_described(self, name):
         model = zoo.create_model(name, seed=0, **ARGUMENTS[name])
         x = model.architecture.config.some_inputs(8).astype("float32")

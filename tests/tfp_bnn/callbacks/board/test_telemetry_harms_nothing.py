@@ -159,6 +159,7 @@ def test_layers_of_the_same_name_have_tags_of_their_own(points, tmp_path, read_r
 # === How it goes on ===
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_and_replaces_what_is_done_again(classifier, points, tmp_path, read_run):
     class Killed(Exception):
         pass

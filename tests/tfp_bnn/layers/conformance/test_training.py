@@ -6,13 +6,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .cases import LAYER_CASES, for_each_case, operation_of
+from .cases import LAYER_CASES, for_each_costly_case, operation_of
 
 # Tracing a training step takes a second or two: one case of each operation, the others eagerly.
 TRACED = {operation_of(case.layer): case for case in LAYER_CASES}.values()
 
 
-@for_each_case
+@for_each_costly_case
 def test_one_training_step_on_a_dataset_moves_every_parameter(case):
     keras.utils.set_random_seed(0)
     learned = case.of_all_weights("prior", {"name": "normal", "empirical_bayes": True})
