@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-# One thread for each operation, before TensorFlow is imported: the models of the tests are small, and a process for each
-# core keeps the cores busy.
+# One thread for an operation, set before TensorFlow is imported: the models of the tests are small, and there is a
+# process for each core.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 

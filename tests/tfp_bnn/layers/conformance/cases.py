@@ -160,7 +160,6 @@ CASES = [Case(cls, name) for cls in LAYERS for name in POSTERIORS if cls.estimat
 LAYER_CASES = [case for case in CASES if case.posterior == "mean_field_normal"]
 
 
-
 def each_with_the_default(priors: Iterable[str], posteriors: Iterable[str]) -> list[Any]:
     """Every pair of a prior and a posterior, as parameters of tests that take long; slow where neither is the default.
 
