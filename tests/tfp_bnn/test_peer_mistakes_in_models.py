@@ -107,16 +107,6 @@ def test_the_samples_of_a_list_do_not_share_their_noise(estimator, training):
         assert not np.isclose(one, other).all(axis=-1).any()
 
 
-@pytest.mark.slow
-def test_the_replicas_of_a_distributed_step_do_not_share_their_noise(two_replicas):
-    drawn = two_replicas["drawn"]
-    for name in ("kernel", "bias", "input_signs", "output_signs", "prior_scale"):
-        of_first, of_second = ([value for replica, n, value in drawn if (replica, n) == (r, name)] for r in (0, 1))
-        assert len(of_first) == len(of_second) >= 2
-        for one, other in itertools.product(of_first, of_second):
-            assert not np.array_equal(one, other), name
-
-
 def test_a_resumed_run_does_not_replay_its_early_noise(tmp_path):
     def make():
         return stack(DenseFlipout(8), keras.layers.Dropout(0.5, seed=1), DenseFlipout(3))

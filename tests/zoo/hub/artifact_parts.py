@@ -8,5 +8,5 @@ import numpy as np
 import safetensors.numpy
 
 
-def _tensors(folder: Path) -> dict[str, np.ndarray]:
+def stored_tensors(folder: Path) -> dict[str, np.ndarray]:
     return safetensors.numpy.load((folder / "weights.safetensors").read_bytes())

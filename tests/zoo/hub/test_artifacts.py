@@ -15,7 +15,7 @@ from tfp_bnn.models.weight_record import weight_distributions
 from zoo.hub import artifacts
 from zoo.hub.cards import read_artifact
 
-from .artifact_parts import _tensors
+from .artifact_parts import stored_tensors
 
 X = np.array([[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]], np.float32)
 
@@ -37,7 +37,7 @@ def test_artifact_holds_all_files(tiny_artifact):
 
 def test_loaded_model_has_the_same_distributions_and_predictions(tiny_artifact, tmp_path):
     model = zoo.load_artifact(tiny_artifact, trust=True)
-    stored = _tensors(tiny_artifact)
+    stored = stored_tensors(tiny_artifact)
     for name, value in weight_distributions(model).items():
         np.testing.assert_allclose(value, stored[name], rtol=2e-6, atol=1e-12, err_msg=name)
     again = zoo.load_artifact(zoo.save_artifact(model, tmp_path / "again"), trust=True)
@@ -109,7 +109,7 @@ def test_golden_output_is_reproduced(tiny_artifact):
 
 
 def test_tensors_are_named_in_natural_units(tiny_artifact):
-    tensors = _tensors(tiny_artifact)
+    tensors = stored_tensors(tiny_artifact)
     assert set(tensors) == {
         f"{layer}/{name}"
         for layer in ("dense1", "logits")

@@ -16,7 +16,7 @@ from tfp_bnn.models.weight_record import assign_weight_distributions, weight_dis
 from zoo.hub import artifacts, manifest
 from zoo.hub.artifacts import open_model
 
-from .artifact_parts import _tensors
+from .artifact_parts import stored_tensors
 
 # === Refusals (numbers as in the list of hostile cases) ===
 
@@ -62,7 +62,7 @@ def test_l2_one_bit_flipped(artifact, name):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_l3_not_finite(artifact, rewrite, value):
-    tensors = _tensors(artifact)
+    tensors = stored_tensors(artifact)
     tensors["dense1/kernel/loc"][2, 3] = value
     rewrite("weights.safetensors", safetensors.numpy.save(tensors))
     with pytest.raises(ValueError, match=r"'dense1/kernel/loc' has 1 values.*index \(2, 3\)"):
@@ -71,7 +71,7 @@ def test_l3_not_finite(artifact, rewrite, value):
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int8, np.float16])
 def test_l4_other_dtype(artifact, rewrite, dtype):
-    tensors = _tensors(artifact)
+    tensors = stored_tensors(artifact)
     tensors["logits/bias"] = tensors["logits/bias"].astype(dtype)
     rewrite("weights.safetensors", safetensors.numpy.save(tensors))
     with pytest.raises(ValueError, match=f"'logits/bias' has .*{np.dtype(dtype)}; expected .*float32"):
@@ -79,7 +79,7 @@ def test_l4_other_dtype(artifact, rewrite, dtype):
 
 
 def test_l5_misnamed_tensor(artifact, rewrite):
-    tensors = _tensors(artifact)
+    tensors = stored_tensors(artifact)
     tensors["logit/bias"] = tensors.pop("logits/bias")
     rewrite("weights.safetensors", safetensors.numpy.save(tensors))
     with pytest.raises(ValueError, match=r"missing \['logits/bias'\], unexpected \['logit/bias'\]"):
@@ -87,7 +87,7 @@ def test_l5_misnamed_tensor(artifact, rewrite):
 
 
 def test_l6_transposed_tensor(artifact, rewrite):
-    tensors = _tensors(artifact)
+    tensors = stored_tensors(artifact)
     tensors["logits/kernel/loc"] = np.ascontiguousarray(tensors["logits/kernel/loc"].T)
     rewrite("weights.safetensors", safetensors.numpy.save(tensors))
     with pytest.raises(ValueError, match=r"'logits/kernel/loc' has shape \(3, 8\).*expected \(8, 3\)"):
@@ -212,7 +212,7 @@ def test_l16_newer_schema(artifact):
 
 @pytest.mark.parametrize("value", [0.0, -0.1])
 def test_l19_scale_that_is_no_scale(artifact, rewrite, value):
-    tensors = _tensors(artifact)
+    tensors = stored_tensors(artifact)
     tensors["dense1/kernel/scale"][0, 0] = value
     rewrite("weights.safetensors", safetensors.numpy.save(tensors))
     with pytest.raises(ValueError, match="'dense1/kernel/scale' has 1 values"):
