@@ -1,8 +1,8 @@
 """Mistakes that other libraries of Bayesian networks make, or once made: one test each, named after the mistake.
 
 The list was gathered by reading the peers' own files and papers. The mistake of parameter counts typed by hand is
-tested with the zoo, which states the counts; that of replicas with the same noise in `models/test_mirrored_strategy.py`.
-Those of predictions, noise and Keras are in `test_peer_mistakes_in_models.py`.
+tested with the zoo, which states the counts; that of replicas with the same noise with `MirroredStrategy`, in
+`models/test_mirrored_strategy.py`; those of predictions, noise and Keras in `test_peer_mistakes_in_models.py`.
 """
 
 from __future__ import annotations
