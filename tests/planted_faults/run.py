@@ -22,7 +22,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 from catalog import ROOT, Fault, load_faults
@@ -63,24 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     start = time.monotonic()
     for name in LIBRARIES:
         importlib.import_module(name)
+    good = True
     with tempfile.TemporaryDirectory(prefix="planted-faults-") as work:
         with multiprocessing.get_context("fork").Pool(arguments.jobs, _make_copy, (Path(work),)) as pool:
-            sound = _report(pool.imap_unordered(_run_unchanged, _batches(faults, arguments.jobs)), "passed")
-            caught = sound and _report(pool.imap_unordered(_run, faults), "caught")
-    print(
-        f"{len(faults)} faults, {time.monotonic() - start:.0f} s: {'all are caught' if caught else 'NOT all caught'}."
-    )
-    return 0 if caught else 1
-
-
-def _report(results: Any, wanted: str) -> bool:
-    good = True
-    for result in results:
-        print(f"{result.verdict:>9} {result.seconds:6.1f} s  {result.title}", flush=True)
-        if result.verdict != wanted:
-            good = False
-            print(result.output[-4000:], flush=True)
-    return good
+            for result in pool.imap_unordered(_run, [*_batches(faults, arguments.jobs), *faults]):
+                print(f"{result.verdict:>9} {result.seconds:6.1f} s  {result.title}", flush=True)
+                if result.verdict not in ("passed", "caught"):
+                    good = False
+                    print(result.output[-4000:], flush=True)
+    verdict = "all are caught" if good else "NOT all caught"
+    print(f"{len(faults)} faults, {time.monotonic() - start:.0f} s: {verdict}.")
+    return 0 if good else 1
 
 
 def _batches(faults: Sequence[Fault], number: int) -> list[list[str]]:
@@ -99,17 +91,20 @@ def _make_copy(work: Path) -> None:
     (_copy / "saved_models").symlink_to(ROOT / "saved_models")
 
 
-def _run_unchanged(tests: Sequence[str]) -> Result:
-    code, seconds, output = _pytest(tests, SECONDS_OF_ALL)
-    return Result(f"{len(tests)} tests of the code as it is", "passed" if code == PASSED else "FAILED", seconds, output)
+def _run(task: Fault | Sequence[str]) -> Result:
+    """Plants a fault and runs its tests, or runs the given tests on the code as it is."""
+    if isinstance(task, Fault):
+        return _run_planted(task)
+    code, seconds, output = _pytest(task, SECONDS_OF_ALL)
+    return Result(f"{len(task)} tests of the code as it is", "passed" if code == PASSED else "FAILED", seconds, output)
 
 
-def _run(fault: Fault) -> Result:
+def _run_planted(fault: Fault) -> Result:
     path = _copy / fault.file
     before = fault.apply(_copy)
     _forget_bytecode(path)
     try:
-        code, seconds, output = _pytest(fault.tests)
+        code, seconds, output = _pytest(["-x", *fault.tests])
     finally:
         path.write_text(before, "utf-8")
         _forget_bytecode(path)
@@ -158,7 +153,7 @@ def _call_pytest(tests: Sequence[str]) -> int:
     found = importlib.util.find_spec("tfp_bnn")
     if found is None or found.origin is None or not Path(found.origin).is_relative_to(_copy):
         raise RuntimeError(f"tfp_bnn would be imported from {found and found.origin}, not from the copy.")
-    return int(pytest.main(["-x", "-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", *tests]))
+    return int(pytest.main(["-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", *tests]))
 
 
 def _wait_for(child: int, seconds: float) -> int:

@@ -30,6 +30,14 @@ def test_an_unknown_group_is_refused(group, text):
     message = re.escape(f"The group id {text} is unknown to the layer dense, which has num_groups=4 groups, 0 to 3.")
     with pytest.raises(ValueError, match=message):
         layer([x, groups])
+
+
+@pytest.mark.parametrize(
+    "group", [4, *(pytest.param(group, marks=pytest.mark.slow) for group, _ in UNKNOWN if group != 4)]
+)
+def test_a_compiled_call_refuses_an_unknown_group_and_xla_makes_it_nan(group):
+    layer = make(name="dense")
+    groups, x = np.array([0, group, 3]), np.zeros((3, 2), "float32")
     compiled = tf.function(lambda x, g: layer([x, g], training=True))
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[The group id\] \[.*\] \[is unknown .* num_groups=4"):
         compiled(tf.constant(x), tf.constant(groups))

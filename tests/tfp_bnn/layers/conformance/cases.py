@@ -181,14 +181,15 @@ def mostly_slow(cases: Iterable[Case]) -> list[Any]:
     """The same cases, as parameters of tests that take long; those that no new code path takes are marked as slow.
 
     Every layer draws its weights through one class, whatever the posterior: a fault of a layer shows with the posterior
-    that they all take, and a fault of a posterior shows in a dense layer.
+    that they all take, and a fault of a posterior shows in a dense layer. Convolutions of one and three dimensions run
+    through the code of two.
     """
-    return [
-        case
-        if case in LAYER_CASES or operation_of(case.layer) == "Dense"
-        else pytest.param(case, marks=pytest.mark.slow)
-        for case in cases
-    ]
+    return [case if _is_representative(case) else pytest.param(case, marks=pytest.mark.slow) for case in cases]
+
+
+def _is_representative(case: Case) -> bool:
+    operation = operation_of(case.layer)
+    return operation == "Dense" or (case in LAYER_CASES and operation not in ("Convolution1D", "Convolution3D"))
 
 
 for_each_case = pytest.mark.parametrize("case", CASES, ids=str)
