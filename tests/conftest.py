@@ -17,6 +17,23 @@ import pytest
 # process for each core.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
+# Seconds after which a test that is not marked `slow` is named at the end of a run.
+PATIENCE = 5.0
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Names the tests that are too slow for `make test`: CONTRIBUTING.md has the budget."""
+    reports = [report for of_outcome in terminalreporter.stats.values() for report in of_outcome]
+    found = [
+        (report.duration, report.nodeid)
+        for report in reports
+        if getattr(report, "when", "") == "call" and report.duration > PATIENCE and "slow" not in report.keywords
+    ]
+    if found:
+        terminalreporter.section(f"more than {PATIENCE:g} s, but not marked as slow")
+        for seconds, name in sorted(found, reverse=True):
+            terminalreporter.line(f"{seconds:6.1f} s  {name}")
+
 
 class InjectedNoise:
     """Noise that the test knows: NumPy draws by name, each made once and kept in `drawn`."""

@@ -80,6 +80,7 @@ def test_the_scale_survives_saving(scaled, tmp_path):
     check_scaling(last(loaded.fit(X[:60], Y[:60], verbose=0)), beta, 60)
 
 
+@pytest.mark.slow
 def test_several_steps_in_one_execution():
     model = frozen_network()
     model.compile(keras.optimizers.SGD(0.0), steps_per_execution=2)

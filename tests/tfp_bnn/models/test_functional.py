@@ -96,6 +96,7 @@ def test_regression_learns_its_scale():
     assert history["mae"][-1] == pytest.approx(0.16, abs=0.03)
 
 
+@pytest.mark.slow
 def test_mixed_precision_trains(request):
     policy = keras.config.dtype_policy()
     request.addfinalizer(lambda: keras.config.set_dtype_policy(policy))
@@ -113,6 +114,7 @@ def test_mixed_precision_trains(request):
     np.testing.assert_allclose(predictive.mean().sum(axis=1), 1.0, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_nested_layers_are_found_once():
     shared = DenseFlipout(4, name="shared")
     inner = keras.Sequential([keras.Input((4,)), shared, Net(units=4, name="net")], name="inner")

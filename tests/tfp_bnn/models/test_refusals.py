@@ -171,7 +171,7 @@ def recompiled(compiled):
     return model
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["compiled", "eager"])
+@pytest.fixture(scope="module", params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["compiled", "eager"])
 def careful(request):
     keras.utils.set_random_seed(0)
     return recompiled(request.param)
@@ -269,6 +269,7 @@ def test_one_compiled_model_takes_targets_of_either_rank(ranks):
     assert model.train_function is step
 
 
+@pytest.mark.slow
 def test_one_compiled_model_takes_labels_of_either_form():
     model = one_layer(DenseReparameterization(3), seed=0)
     model.compile(keras.optimizers.SGD(1e-3))

@@ -25,7 +25,14 @@ def test_every_architecture_is_tested():
     assert len(ARCHITECTURES) >= 3
 
 
-@pytest.mark.parametrize("name", sorted(ARGUMENTS))
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Those of images take seconds to build and save.
+        pytest.param(name, marks=pytest.mark.slow if len(ARGUMENTS[name]["input_shape"]) > 1 else ())
+        for name in sorted(ARGUMENTS)
+    ],
+)
 class TestEveryArchitecture:
     @pytest.mark.slow
     def test_predicts_trains_and_is_described(self, name):
