@@ -51,12 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the faults, prints a line for each, and returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
-    parser.add_argument("--only", default="", help="a part of a title or file: run these faults alone")
+    parser.add_argument("--only", nargs="+", default=[""], help="parts of titles or files: run these faults alone")
     arguments = parser.parse_args(argv)
-    wanted = arguments.only.lower()
-    faults = [fault for fault in load_faults() if wanted in f"{fault.title} {fault.file}".lower()]
+    wanted = [text.lower() for text in arguments.only]
+    faults = [fault for fault in load_faults() if any(text in f"{fault.title} {fault.file}".lower() for text in wanted)]
     if not faults:
-        parser.error(f"no fault has {arguments.only!r} in its title or file")
+        parser.error(f"no fault has any of {arguments.only} in its title or file")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     start = time.monotonic()
