@@ -164,10 +164,10 @@ def test_validation_data_put_the_split_out_of_force():
     ("likelihood", "outputs", "y"),
     [
         ("bernoulli", 1, np.full((8, 1), 5.0)),
-        ("categorical", 3, np.full((8, 3), 5.0)),
-        ("categorical", 3, np.full(8, 1.7)),
+        pytest.param("categorical", 3, np.full((8, 3), 5.0), marks=pytest.mark.slow),
+        pytest.param("categorical", 3, np.full(8, 1.7), marks=pytest.mark.slow),
         ("categorical", 3, np.full(8, 3)),
-        ("categorical", 1, np.full((8, 1), 0)),
+        pytest.param("categorical", 1, np.full((8, 1), 0), marks=pytest.mark.slow),
     ],
 )
 def test_labels_of_a_pipeline_are_held_against_the_likelihood(likelihood, outputs, y):

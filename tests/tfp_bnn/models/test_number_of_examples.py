@@ -89,8 +89,14 @@ def test_a_number_that_contradicts_the_arrays_is_used_with_a_warning(frozen):
 
 
 @pytest.mark.filterwarnings(RAN_OUT)
-@pytest.mark.parametrize("validation_data", [None, (X[:30], Y[:30])], ids=["alone", "with validation"])
-@pytest.mark.parametrize("given", [60, 90, 1000])
+@pytest.mark.parametrize(
+    ("given", "validation_data"),
+    [
+        pytest.param(60, None, id="60-alone"),
+        pytest.param(90, None, id="90-alone", marks=pytest.mark.slow),
+        pytest.param(1000, (X[:30], Y[:30]), id="1000-with validation"),
+    ],
+)
 def test_a_wrong_number_of_examples_is_noticed_after_the_first_epoch(frozen, given, validation_data):
     with pytest.warns(UserWarning, match=f"The first epoch had 100 examples, but N is {given}") as noticed:
         frozen.fit(generator_pipeline(), num_examples=given, epochs=3, validation_data=validation_data, verbose=0)

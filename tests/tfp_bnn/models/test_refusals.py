@@ -201,7 +201,9 @@ BAD_BATCHES = {
 }
 
 
-@pytest.mark.parametrize("case", BAD_BATCHES)
+@pytest.mark.parametrize(
+    "case", ["nan", "label", *(pytest.param(case, marks=pytest.mark.slow) for case in ("nan target", "negative"))]
+)
 def test_bad_batches_of_a_pipeline_leave_the_weights_as_they_are(careful, case):
     x, y, message = BAD_BATCHES[case]
 
