@@ -1,6 +1,6 @@
 # `make` or `make help` lists what there is to do.
 PYTHON ?= python3
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n 2 --dist worksteal
 VENV := .venv
 PACKAGING := setup.cfg setup.py pyproject.toml
 
@@ -9,16 +9,22 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format verify pretrained wheel clean
+.PHONY: help demo test test-all planted-faults lint format verify pretrained wheel clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/.runtime ## Load a pretrained posterior, judge it, draw what it is least certain of, train it again
 	$(VENV)/bin/tfp-bnn demo
 
-test: $(VENV)/.dev ## Run the tests and the doctests (PYTEST_ARGS="-n 2")
+test: $(VENV)/.dev ## Run the tests and the doctests, without the slow ones (PYTEST_ARGS="-n 2 --dist worksteal")
+	$(VENV)/bin/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-all: $(VENV)/.dev ## Run all tests and doctests, the slow ones too
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+planted-faults: $(VENV)/.dev ## Break a copy of the code in many ways; each must be caught by the test that is named for it
+	$(VENV)/bin/python tests/planted_faults/run.py --jobs 2
 
 lint: $(VENV)/.dev ## Check style, formatting and types
 	$(VENV)/bin/python -m ruff check

@@ -14,9 +14,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-# A package of somebody else, which is installed in a test, and whose modules register things when imported.
-collect_ignore = ["outside_package"]
-OUTSIDE_PACKAGE = Path(__file__).parent / "outside_package"
+# One thread for an operation, set before TensorFlow is imported: the models of the tests are small, and there is a
+# process for each core.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
+# Seconds after which a test that is not marked `slow` is named at the end of a run.
+PATIENCE = 5.0
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Names the tests that are too slow for `make test`: CONTRIBUTING.md has the budget."""
+    reports = [report for of_outcome in terminalreporter.stats.values() for report in of_outcome]
+    found = [
+        (report.duration, report.nodeid)
+        for report in reports
+        if getattr(report, "when", "") == "call" and report.duration > PATIENCE and "slow" not in report.keywords
+    ]
+    if found:
+        terminalreporter.section(f"more than {PATIENCE:g} s, but not marked as slow")
+        for seconds, name in sorted(found, reverse=True):
+            terminalreporter.line(f"{seconds:6.1f} s  {name}")
 
 
 class InjectedNoise:

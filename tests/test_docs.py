@@ -25,6 +25,7 @@ def test_there_are_guides():
     assert {guide.stem for guide in GUIDES} >= {"layers", "hierarchical_groups"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
 @pytest.mark.usefixtures("registrations_undone")
 def test_examples_run_and_print_what_is_shown(guide, tmp_path, monkeypatch, capsys):

@@ -20,6 +20,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, flags=re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_python_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     found = blocks("python")
@@ -30,6 +31,7 @@ def test_python_examples_run(tmp_path, monkeypatch, capsys):
     assert "dense_flipout" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_commands_run(tmp_path):
     (commands,) = [block for block in blocks("sh") if "tfp-bnn list" in block]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}

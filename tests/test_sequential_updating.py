@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 from pathlib import Path
 
@@ -13,18 +13,21 @@ import pytest
 import tfp_bnn
 from zoo.datasets import Dataset, Split
 
-FILE = Path(__file__).parent.parent / "benchmarks" / "sequential_updating.py"
+FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("sequential_updating", FILE)
-    module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
-        # Data classes look their module up.
-        patch.setitem(sys.modules, spec.name, module)
-        spec.loader.exec_module(module)
-        yield module
+        patch.syspath_prepend(FOLDER)
+        yield importlib.import_module("sequential_updating")
+        for name in ("sequential_updating", "sequential_updating_report"):
+            del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def report(benchmark):
+    return sys.modules["sequential_updating_report"]
 
 
 def images(seed: int, number: int = 100) -> Split:
@@ -132,53 +135,55 @@ def test_a_score_is_the_mean_over_tasks_and_counts_what_goes_to_the_last_classes
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("tiny_mnist")
-def test_prints_a_row_for_each_method(benchmark, capsys):
+def test_prints_a_row_for_each_method(benchmark, report, capsys):
     assert benchmark.main(["--quick", "--experiments", "class-split MNIST", "--inflate", "1", "3"]) == 0
     printed = capsys.readouterr().out
     rows = rows_of(printed)
     assert [row[0] for row in rows] == ["class-split MNIST", "", "", "", ""]
-    assert [row[1] for row in rows] == ["posterior as prior", "posterior as prior, inflate=3", *benchmark.METHODS[1:]]
+    assert [row[1] for row in rows] == ["posterior as prior", "posterior as prior, inflate=3", *report.METHODS[1:]]
     accuracies = [float(row[2].split("±")[0]) for row in rows]
     assert all(0 <= accuracy <= 1 for accuracy in accuracies)
     assert "% (joint). Accuracy on all" in printed.splitlines()[-1]
 
 
-def test_the_table_has_every_experiment_and_method_and_the_gap_to_the_joint_fit(benchmark):
-    results = some_results(benchmark)
+def test_the_table_has_every_experiment_and_method_and_the_gap_to_the_joint_fit(benchmark, report):
+    results = some_results(benchmark, report)
     for scores in (by_method["plain refitting"] for by_method in results.values()):
         scores[1].nll = 0.7
-    rows = rows_of(benchmark.markdown(results))
-    assert [row[1] for row in rows] == list(benchmark.METHODS) * 3
+    rows = rows_of(report.markdown(results))
+    assert [row[1] for row in rows] == list(report.METHODS) * 3
     assert [row[0] for row in rows if row[0]] == list(benchmark.EXPERIMENTS)
     assert rows[1][3:5] == ["0.600 ± 0.141", "0.100 ± 0.141"]
     assert rows[3][3:5] == ["0.500 ± 0.000", ""]
 
 
-def some_results(benchmark):
+def some_results(benchmark, report):
     rng = np.random.default_rng(0)
 
     def one(experiment: str):
         by_task = [round(value, 6) for value in rng.uniform(size=5).tolist()]
         of_classes = [0.25, 0.75] if experiment == "class-split MNIST" else []
-        return benchmark.Score(round(float(np.mean(by_task)), 6), 0.5, by_task, *of_classes)
+        return report.Score(round(float(np.mean(by_task)), 6), 0.5, by_task, *of_classes)
 
-    return {name: {method: [one(name), one(name)] for method in benchmark.METHODS} for name in benchmark.EXPERIMENTS}
+    return {name: {method: [one(name), one(name)] for method in report.METHODS} for name in benchmark.EXPERIMENTS}
 
 
-def test_what_is_written_is_read_again_and_only_the_results_of_the_guide_change(benchmark, monkeypatch, tmp_path):
+def test_what_is_written_is_read_again_and_only_the_results_of_the_guide_change(
+    benchmark, report, monkeypatch, tmp_path
+):
     for name in ("CSV", "GUIDE", "FIGURE"):
-        monkeypatch.setattr(benchmark, name, tmp_path / "made" / name)
-    results = some_results(benchmark)
-    benchmark.write_csv(results, range(2))
-    assert benchmark.read_csv() == results
-    begin, end = benchmark.MARKERS
-    benchmark.GUIDE.write_text(f"# Before\n\n{begin}old\n{end}\n\nAfter.\n", "utf-8")
-    benchmark.write_guide(results)
-    written = benchmark.GUIDE.read_text("utf-8")
-    assert written == f"# Before\n\n{begin}{benchmark.tables(results)}\n{end}\n\nAfter.\n"
+        monkeypatch.setattr(report, name, tmp_path / "made" / name)
+    results = some_results(benchmark, report)
+    report.write_csv(results, range(2))
+    assert report.read_csv() == results
+    begin, end = report.MARKERS
+    report.GUIDE.write_text(f"# Before\n\n{begin}old\n{end}\n\nAfter.\n", "utf-8")
+    report.write_guide(results)
+    written = report.GUIDE.read_text("utf-8")
+    assert written == f"# Before\n\n{begin}{report.tables(results)}\n{end}\n\nAfter.\n"
     assert "25.0 % (joint)" in written
     assert "0.750 ± 0.000 (joint)" in written
-    assert benchmark.FIGURE.read_bytes().startswith(b"\x89PNG")
+    assert report.FIGURE.read_bytes().startswith(b"\x89PNG")
 
 
 def test_docs_are_not_written_from_a_part_of_the_run(benchmark, capsys):
@@ -188,9 +193,9 @@ def test_docs_are_not_written_from_a_part_of_the_run(benchmark, capsys):
         assert "--docs is for the whole run" in capsys.readouterr().err
 
 
-def test_the_guide_shows_the_results_that_are_kept(benchmark):
-    results = benchmark.read_csv()
+def test_the_guide_shows_the_results_that_are_kept(report):
+    results = report.read_csv()
     assert all(len(scores) >= 5 for by_method in results.values() for scores in by_method.values())
-    begin, end = benchmark.MARKERS
-    shown = benchmark.GUIDE.read_text("utf-8").split(begin)[1].split(end)[0]
-    assert shown == f"{benchmark.tables(results)}\n"
+    begin, end = report.MARKERS
+    shown = report.GUIDE.read_text("utf-8").split(begin)[1].split(end)[0]
+    assert shown == f"{report.tables(results)}\n"

@@ -86,6 +86,7 @@ def test_kl_is_equal(pair):
     np.testing.assert_allclose(ours.kl(), theirs.losses[0], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 def test_moments_of_the_outputs_are_equal(pair, draw_outputs):
     """2,000 draws each; false-failure rate 1e-6 over all elements and both moments: normal and F quantiles.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import keras
 import numpy as np
 import pytest
@@ -15,8 +13,8 @@ from tfp_bnn.core.noise import NoNoise, noise_scope
 from tfp_bnn.layers import HierarchicalDenseReparameterization
 from tfp_bnn.models.weight_record import assign_weight_distributions, weight_distributions
 
-UNITS, NUM_GROUPS = 3, 4
-GROUPS = np.array([3, 0, 0, 2, 1, 3])
+from .hierarchical import GROUPS, NUM_GROUPS, UNITS, inputs_of, make, model_of
+
 WEIGHTS = ("kernel", "bias", "group_kernel", "group_bias")
 # With more inputs than groups the product is computed in another order.
 WIDTHS = pytest.mark.parametrize("width", [2, 7])
@@ -25,22 +23,6 @@ WIDTHS = pytest.mark.parametrize("width", [2, 7])
 @pytest.fixture(autouse=True)
 def _global_seed():
     keras.utils.set_random_seed(0)
-
-
-def inputs_of(width=2, groups=GROUPS):
-    x = np.random.default_rng(1).normal(size=(len(groups), width)).astype(np.float32)
-    return [x, groups]
-
-
-def make(width=2, **kwargs):
-    """A built layer whose parameters all differ."""
-    layer = HierarchicalDenseReparameterization(UNITS, NUM_GROUPS, **kwargs)
-    layer.build([(None, width), (None,)])
-    rng = np.random.default_rng(0)
-    for weight in layer.variational_weights.values():
-        parameters = {"loc": rng.normal(size=weight.shape), "scale": rng.uniform(0.2, 0.8, weight.shape)}
-        weight.assign_parameters({**weight.parameters(), **parameters})
-    return layer
 
 
 def parameters_of(layer, role):
@@ -58,11 +40,6 @@ def expected_outputs(x, groups, weights):
     kernel, bias, group_kernel, group_bias = ({**none, **weights}[name] for name in WEIGHTS)
     pairs = [(x_n, int(group)) for x_n, group in zip(x, groups, strict=True)]
     return np.stack([x_n @ (kernel + group_kernel[g]) + bias + group_bias[g] for x_n, g in pairs])
-
-
-def model_of(layer, group_input=(), dtype="int32", **kwargs):
-    x, group_id = keras.Input((2,)), keras.Input(group_input, dtype=dtype)
-    return tfp_bnn.VariationalModel([x, group_id], layer([x, group_id]), seed=0, **kwargs)
 
 
 # === The draw ===
@@ -140,6 +117,7 @@ def test_examples_of_a_group_share_one_draw_that_is_fresh_in_each_call():
     np.testing.assert_array_equal(*twice)
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 @pytest.mark.parametrize("training", [True, False])
 def test_outputs_have_the_moments_of_the_posterior(training, draw_outputs, assert_moments):
@@ -328,89 +306,3 @@ def test_mixed_precision_keeps_large_group_ids_apart(policy):
     half = tf.constant([1.0, 2.0], layer.compute_dtype)
     with pytest.raises(ValueError, match=r"represents whole numbers only up to .* num_groups=3000. Pass integers"):
         layer([np.zeros((2, 2), "float32"), half])
-
-
-# === Refusals ===
-
-
-UNKNOWN = [(4, "4"), (-1, "-1"), (2.5, "2.5"), (np.nan, "nan"), (1e9, "1e+09")]
-
-
-@pytest.mark.parametrize(("group", "text"), UNKNOWN)
-def test_an_unknown_group_is_refused(group, text):
-    layer = make(name="dense")
-    groups = np.array([0, group, 3])
-    x = np.zeros((3, 2), "float32")
-    message = re.escape(f"The group id {text} is unknown to the layer dense, which has num_groups=4 groups, 0 to 3.")
-    with pytest.raises(ValueError, match=message):
-        layer([x, groups])
-    compiled = tf.function(lambda x, g: layer([x, g], training=True))
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[The group id\] \[.*\] \[is unknown .* num_groups=4"):
-        compiled(tf.constant(x), tf.constant(groups))
-    outputs = tf.function(lambda x, g: layer([x, g]), jit_compile=True)(tf.constant(x), tf.constant(groups))
-    np.testing.assert_array_equal(np.isnan(outputs).all(axis=1), [False, True, False])
-
-
-def test_a_model_refuses_an_unknown_group():
-    model = model_of(HierarchicalDenseReparameterization(UNITS, NUM_GROUPS, name="dense"))
-    model.compile("adam")
-    good, bad = inputs_of(), inputs_of(groups=np.array([0, 1, 2, 3, 4, 0]))
-    y = np.zeros(6, "int32")
-    model.fit(good, y, verbose=0)
-    before = model.network.layers[-1].kernel.numpy()
-    message = "The group id 4 is unknown to the layer dense, which has num_groups=4"
-    for refuses in (
-        lambda: model.fit(bad, y, verbose=0),
-        lambda: model.evaluate(bad, y, verbose=0),
-        lambda: model.posterior_predictive(bad, num_samples=2),
-        lambda: model(bad),
-    ):
-        with pytest.raises(ValueError, match=message):
-            refuses()
-    np.testing.assert_array_equal(model.network.layers[-1].kernel, before)
-
-
-@pytest.mark.parametrize("num_groups", [0, -2, 2.0, True, None, "4"])
-def test_the_number_of_groups_must_be_a_positive_integer(num_groups):
-    with pytest.raises(ValueError, match=f"`num_groups` must be an integer >= 1, but got {num_groups!r}"):
-        HierarchicalDenseReparameterization(3, num_groups)
-
-
-X = np.zeros((4, 2), "float32")
-IDS = np.zeros(4, "int32")
-
-
-@pytest.mark.parametrize(
-    ("inputs", "message"),
-    [
-        (X, r"expects 2 input\(s\), but it received 1"),
-        ([X, IDS, IDS], r"expects 2 input\(s\), but it received 3"),
-        ([X[None], IDS], "expected ndim=2, found ndim=3"),
-        ([X[:, 0], IDS], "expected ndim=2, found ndim=1"),
-        ([X, X], r"group ids of shape \(batch,\) or \(batch, 1\), but got .*4, 2"),
-        ([X, IDS[:3]], r"group ids of shape .*, but got .*3"),
-        ([X, IDS > 0], "Group ids must be whole numbers, but the layer 'dense' got bool"),
-        ([X[:, :1], IDS], "expected axis -1 of input shape to have value 2"),
-    ],
-    ids=["one", "three", "rank 3", "rank 1", "two ids", "rows", "bool", "width"],
-)
-def test_inputs_of_another_shape_are_refused(inputs, message):
-    for layer in (make(name="dense"), HierarchicalDenseReparameterization(UNITS, NUM_GROUPS, name="dense")):
-        if layer.built or "axis -1" not in message:
-            with pytest.raises(ValueError, match=message):
-                layer(inputs)
-
-
-@pytest.mark.parametrize("shape", [(None, 2), [(None, 2)], [(None, 2), (None, 2)], [(None, 3, 2), (None,)]])
-def test_build_needs_two_shapes(shape):
-    with pytest.raises(ValueError, match=r"takes \[x, group_id\]"):
-        HierarchicalDenseReparameterization(UNITS, NUM_GROUPS).build(shape)
-
-
-def test_impossible_priors_of_the_groups_are_refused():
-    with pytest.raises(TypeError, match=r"group_prior=Flat\(\) is improper"):
-        HierarchicalDenseReparameterization(UNITS, NUM_GROUPS, group_prior="flat")
-    with pytest.raises(ValueError, match=r"Unknown prior 'norml'\. Did you mean 'normal'"):
-        HierarchicalDenseReparameterization(UNITS, NUM_GROUPS, group_prior="norml")
-    with pytest.raises(ValueError, match="does not support `lora_rank`"):
-        HierarchicalDenseReparameterization(UNITS, NUM_GROUPS, lora_rank=2)

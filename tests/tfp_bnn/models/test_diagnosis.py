@@ -34,6 +34,7 @@ def poison(variable: keras.Variable, value: float = np.nan) -> None:
     variable.assign(array)
 
 
+@pytest.mark.slow
 def test_a_sound_model_is_not_accused():
     for likelihood in ("categorical", "normal"):
         model = make(likelihood)

@@ -176,6 +176,7 @@ def test_empirical_bayes_finds_the_maximum_of_the_evidence():
         assert met < log_evidence(scale) + 1e-3
 
 
+@pytest.mark.slow
 def test_the_elbo_with_a_fixed_scale_is_the_evidence_at_the_exact_posterior():
     for scale in (0.1, BEST_SCALE, 2.0):
         regression = Regression(empirical_bayes=True)
@@ -189,7 +190,11 @@ def test_the_elbo_with_a_fixed_scale_is_the_evidence_at_the_exact_posterior():
 # === Hyperpriors ===
 
 
-@pytest.fixture(scope="module", params=HYPERPRIORS, ids=[hyperprior["name"] for hyperprior in HYPERPRIORS])
+@pytest.fixture(
+    scope="module",
+    params=[HYPERPRIORS[0], *(pytest.param(hyperprior, marks=pytest.mark.slow) for hyperprior in HYPERPRIORS[1:])],
+    ids=[hyperprior["name"] for hyperprior in HYPERPRIORS],
+)
 def inferred(request):
     regression = Regression(hyperprior=request.param)
     elbo, path = regression.maximize()
@@ -226,6 +231,7 @@ def test_the_posterior_of_the_weights_is_optimal_for_that_of_the_scale(inferred)
 # === Stochastic training ===
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale_of_prior", [{"empirical_bayes": True}, {"hyperprior": "half_normal"}])
 def test_training_with_one_draw_a_step_finds_the_same_scale(scale_of_prior):
     regression = Regression(**scale_of_prior)

@@ -199,3 +199,15 @@ def test_the_expected_terms_are_those_of_one_replica(two_replicas):
     assert logs["kl"] == pytest.approx(np.log(2.0) - mean_square / 2 + mean_square / 8, rel=1e-4)
     assert logs["elbo"] == pytest.approx(-logs["nll"] - logs["kl"] / degrees, rel=1e-5)
     assert logs["loss"] == pytest.approx(-logs["elbo"], rel=1e-5)
+
+
+# === A mistake of peers: see tests/tfp_bnn/test_peer_mistakes.py ===
+
+
+def test_the_replicas_of_a_distributed_step_do_not_share_their_noise(two_replicas):
+    drawn = two_replicas["drawn"]
+    for name in ("kernel", "bias", "input_signs", "output_signs", "prior_scale"):
+        of_first, of_second = ([value for replica, n, value in drawn if (replica, n) == (r, name)] for r in (0, 1))
+        assert len(of_first) == len(of_second) >= 2
+        for one, other in itertools.product(of_first, of_second):
+            assert not np.array_equal(one, other), name

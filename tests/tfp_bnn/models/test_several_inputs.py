@@ -33,6 +33,7 @@ def two_inputs(structure="list"):
     return tfp_bnn.VariationalModel(STRUCTURES[structure](left, right), DenseFlipout(2)(h), seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_training_and_prediction_take_the_structure_of_the_inputs(structure):
     model = two_inputs(structure)

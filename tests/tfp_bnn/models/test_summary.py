@@ -101,6 +101,7 @@ def test_a_model_without_bayesian_layers_says_so():
     assert "Deterministic layers with weights: plain." in text
 
 
+@pytest.mark.slow
 def test_a_network_may_be_partly_bayesian():
     model = partly_bayesian()
     model.compile(keras.optimizers.Adam(0.01))

@@ -50,6 +50,7 @@ def trained() -> tfp_bnn.VariationalModel:
     return model
 
 
+@pytest.mark.slow
 def test_round_trip_and_the_steps_after_it_have_the_same_bits(trained):
     state = training_state(trained)
     # A model of other weights, noise and dropout, of which nothing may be left.

@@ -107,6 +107,7 @@ def entropy(posterior, p):
     return scipy.stats.halfnorm.entropy() + (size - 1) * mean_log_distance + log_area + np.log(scale).sum()
 
 
+@pytest.mark.slow
 def test_the_kl_estimate_of_many_weights_keeps_its_digits(random_weight):
     for name in ("radial", "low_rank_normal"):
         weight = random_weight("laplace", name, shape=(100, 100))

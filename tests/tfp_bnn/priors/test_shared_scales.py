@@ -18,7 +18,6 @@ X = np.random.default_rng(0).normal(size=(N, 4)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int64)
 INFERRED = {"name": "normal", "hyperprior": "half_cauchy", "shared": "all"}
 LEARNED = {"name": "laplace", "scale": 0.5, "empirical_bayes": True, "shared": "all"}
-for_each_scale = pytest.mark.parametrize("prior", [INFERRED, LEARNED], ids=["inferred", "learned"])
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +67,9 @@ def subclass(prior):
     return Net(prior, seed=1)
 
 
-for_each_model = pytest.mark.parametrize("make", [functional, sequential, sequential_without_input, subclass])
+for_each_model = pytest.mark.parametrize(
+    "make", [functional, *(pytest.param(make, marks=pytest.mark.slow) for make in (sequential_without_input, subclass))]
+)
 
 
 def fitted(make, prior, epochs=2):
@@ -82,8 +83,21 @@ def scale_variables(model):
     return [variable for variable in model.trainable_variables if "all_prior" in variable.name]
 
 
-@for_each_scale
-@for_each_model
+@pytest.mark.parametrize(
+    ("make", "prior"),
+    [
+        pytest.param(subclass, INFERRED, id="subclass-inferred"),
+        *(
+            pytest.param(make, prior, id=f"{make.__name__}-{scale}", marks=pytest.mark.slow)
+            for make, prior, scale in [
+                (functional, INFERRED, "inferred"),
+                (functional, LEARNED, "learned"),
+                (sequential, LEARNED, "learned"),
+                (sequential_without_input, INFERRED, "inferred"),
+            ]
+        ),
+    ],
+)
 def test_one_scale_is_trained_saved_and_loaded_as_one(make, prior, tmp_path):
     model = fitted(make, prior)
     assert list(model.shared_priors) == ["all"]
@@ -142,6 +156,7 @@ def test_without_sharing_each_weight_has_its_own_scale_and_term():
     assert "hidden/kernel/prior_scale_spread" in weight_distributions(model)
 
 
+@pytest.mark.slow
 def test_the_scale_counts_as_no_weight_and_is_put_back(tmp_path):
     model = fitted(functional, INFERRED)
     assert count_weights(model) == 4 * 5 + 5 + 5 * 2 + 2
@@ -162,6 +177,7 @@ def state_scale(model, state):
     return np.float32(1e-3) + np.exp(raw)
 
 
+@pytest.mark.slow
 def test_a_clone_has_a_scale_of_its_own():
     model = fitted(functional, INFERRED)
     clone = keras.models.clone_model(model)
@@ -170,6 +186,7 @@ def test_a_clone_has_a_scale_of_its_own():
     assert weight_distributions(clone)["prior/all/scale"] == 1.0
 
 
+@pytest.mark.slow
 def test_weights_are_loaded_into_a_subclass_that_was_built_by_a_call(tmp_path):
     model = fitted(subclass, INFERRED)
     model.save_weights(tmp_path / "x.weights.h5")

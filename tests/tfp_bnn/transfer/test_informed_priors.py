@@ -90,6 +90,7 @@ def test_all_else_is_copied(source):
     assert {id(v) for v in tuned.variables}.isdisjoint(id(v) for v in source.variables)
 
 
+@pytest.mark.slow
 def test_the_prior_stays_while_the_posterior_learns(source):
     tuned = informed_prior(source, inflate=2.0, mix=0.25)
     before = {name: weight.parameters() for name, weight in weights_of(tuned).items()}

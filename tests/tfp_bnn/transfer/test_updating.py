@@ -97,6 +97,7 @@ def test_parts_one_after_the_other_approximate_all_at_once():
     assert (np.diag(last) ** -0.5 > 1.2 * found_scale).all()
 
 
+@pytest.mark.slow
 def test_the_posterior_so_far_is_the_prior(before):
     untouched = everything(before)
     updated = update(before, PARTS[0], TARGETS[0], inflate=2.0, epochs=2, batch_size=20, verbose=0, metrics=["mae"])

@@ -46,6 +46,7 @@ def test_evaluate_measures_the_card():
     assert {name: measured[name] for name in card} == pytest.approx(card, rel=1e-3, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_train_writes_an_artifact_that_evaluates(tmp_path):
     out = tmp_path / "made"
     text = run("train", "mlp_flipout.iris", "--out", out, "--epochs", 2, "--json")
@@ -99,6 +100,7 @@ def test_doctor_is_fine():
     assert set(report["models"].values()) == {"verified"}
 
 
+@pytest.mark.slow
 def test_demo_does_the_main_job(tmp_path):
     out = tmp_path / "figure.png"
     text = run("demo", "--epochs", 1, "--num-samples", 5, "--out", out)

@@ -19,6 +19,7 @@ def run(*arguments: object) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_report_has_the_numbers_that_are_printed(tmp_path):
     asked = ("evaluate", "mlp_flipout.iris", "--num-samples", 5, "--seed", 2)
     folder = tmp_path / "a report"
@@ -35,6 +36,7 @@ def test_report_has_the_numbers_that_are_printed(tmp_path):
     assert measured == json.loads(run(*asked, "--json"))
 
 
+@pytest.mark.slow
 def test_the_command_on_the_page_makes_the_page_again(tiny_artifact, tmp_path):
     folder = tmp_path / "report"
     run("evaluate", tiny_artifact, "--trust", "--split", "validation", "--num-samples", 3, "--report", folder)

@@ -82,6 +82,7 @@ def test_nothing_uncalibrated_without_a_calibration(trained):
     assert list(labelled_blocks(model, data, 5)) == ["test", "validation", "quick"]
 
 
+@pytest.mark.slow
 def test_regression_has_epistemic_std_out_of_distribution():
     data = zoo.load_dataset("diabetes")
     model = fitted(REGRESSION, data)
@@ -152,6 +153,7 @@ def test_one_logit_is_scored_as_two_classes():
     assert set(score(predictive)) == {"entropy", "mutual_information"}
 
 
+@pytest.mark.slow
 def test_kl_is_drawn_anew_only_where_it_has_no_closed_form():
     closed, drawn = (
         zoo.create_model("mlp_flipout", input_shape=(2,), num_outputs=2, hidden=(4,), kernel_prior=prior)

@@ -95,6 +95,7 @@ def written(tmp_path_factory):
 # === The page ===
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_page_is_valid_and_needs_nothing_beside_it(name, written):
     folder, _, _ = written(name)
@@ -255,6 +256,7 @@ def write(folder, model, data, split="test", **arguments):
     return load(folder)
 
 
+@pytest.mark.slow
 def test_the_same_report_is_the_same_bytes(iris_model, tmp_path):
     folders = [tmp_path / "a" / "report", tmp_path / "b" / "report"]
     for folder in folders:
@@ -301,6 +303,7 @@ def test_uncalibrated_and_calibrated_differ(tmp_path):
     assert "calibrated=False" in page.texts("code")[0]
 
 
+@pytest.mark.slow
 def test_another_dataset_may_be_out_of_distribution(tmp_path):
     model = zoo.create_model("mlp_flipout", input_shape=(2,), num_outputs=2, hidden=(4,))
     page, _, numbers = write(tmp_path / "report", model, "moons", "validation", out_of_distribution="circles")
@@ -312,6 +315,7 @@ def test_another_dataset_may_be_out_of_distribution(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_one_logit_is_reported_as_two_classes(tmp_path):
     model = zoo.create_model("mlp_flipout", input_shape=(2,), num_outputs=1, likelihood="bernoulli", hidden=(4,))
     _, rows, numbers = write(tmp_path / "report", model, "moons")
@@ -321,12 +325,14 @@ def test_one_logit_is_reported_as_two_classes(tmp_path):
     assert (tmp_path / "report" / "decision_surface.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_model_may_have_more_outputs_than_the_data_have_classes(tmp_path):
     model = zoo.create_model("mlp_flipout", input_shape=(2,), num_outputs=4, hidden=(4,))
     _, rows, _ = write(tmp_path / "report", model, "moons")
     assert list(rows[0])[-4:] == [f"probability_{name}" for name in ("upper", "lower", "class 2", "class 3")]
 
 
+@pytest.mark.slow
 def test_every_target_of_a_regression_has_its_columns(tmp_path):
     rng = np.random.default_rng(0)
     splits = {

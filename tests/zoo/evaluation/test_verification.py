@@ -77,14 +77,19 @@ def test_full_verification_measures_every_number_of_the_posterior(artifact):
     "keys",
     [
         ("num_examples",),
-        ("test", "nll"),
-        ("test_uncalibrated", "brier"),
-        ("validation", "entropy"),
         ("quick", "test", "nll"),
-        ("out_of_distribution", "mutual_information"),
-        ("kl", "total"),
         ("kl", "by_layer", "logits"),
-        ("posterior", "active_fraction"),
+        *(
+            pytest.param(keys, marks=pytest.mark.slow)
+            for keys in (
+                ("test", "nll"),
+                ("test_uncalibrated", "brier"),
+                ("validation", "entropy"),
+                ("out_of_distribution", "mutual_information"),
+                ("kl", "total"),
+                ("posterior", "active_fraction"),
+            )
+        ),
     ],
 )
 def test_a_number_that_was_changed_fails(artifact, rewrite, keys):
@@ -207,6 +212,7 @@ def test_a_measured_number_that_is_not_finite_fails(artifact, monkeypatch):
     assert "nan" in check.message
 
 
+@pytest.mark.slow
 def test_regression_is_verified_too(tmp_path):
     recipe = zoo.load_recipe(
         {

@@ -56,6 +56,7 @@ class TestEveryModel:
         )
         np.testing.assert_allclose(predictive.mean(), golden["mean"], rtol=1e-4, atol=1e-4)
 
+    @pytest.mark.slow
     def test_card_is_reproduced(self, name):
         checks = zoo.verify(name)
         assert [check for check in checks if check.status is Status.FAILED] == []

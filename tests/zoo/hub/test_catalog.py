@@ -25,8 +25,16 @@ def test_every_architecture_is_tested():
     assert {"hierarchical_mlp", "mlp_flipout", "lenet5_flipout", "seedcnn_flipout"} <= set(ARGUMENTS)
 
 
-@pytest.mark.parametrize("name", sorted(ARGUMENTS))
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Those of images take seconds to build and save.
+        pytest.param(name, marks=pytest.mark.slow if len(ARGUMENTS[name]["input_shape"]) > 1 else ())
+        for name in sorted(ARGUMENTS)
+    ],
+)
 class TestEveryArchitecture:
+    @pytest.mark.slow
     def test_predicts_trains_and_is_described(self, name):
         model = zoo.create_model(name, seed=0, **ARGUMENTS[name])
         x = model.architecture.config.some_inputs(8).astype("float32")

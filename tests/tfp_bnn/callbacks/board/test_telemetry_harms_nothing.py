@@ -65,6 +65,7 @@ def test_works_with_several_steps_per_execution_and_without_validation_data(clas
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["train"]
 
 
+@pytest.mark.slow
 def test_rows_come_from_a_pipeline_too_and_it_need_not_end(classifier, points, tmp_path, read_run):
     x, y = points
     pipeline = tf.data.Dataset.from_tensor_slices((x, y)).batch(16).repeat()
@@ -117,6 +118,7 @@ def test_evaluate_logs_a_run_of_its_own(classifier, points, tmp_path, read_run):
     assert read_run(tmp_path, "evaluation").repeated == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("likelihood", ["bernoulli", "several labels"])
 def test_logits_of_yes_or_no_are_understood(likelihood, points, tmp_path, read_run):
     x, y = points
@@ -160,6 +162,7 @@ def test_layers_of_the_same_name_have_tags_of_their_own(points, tmp_path, read_r
 # === How it goes on ===
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_and_replaces_what_is_done_again(classifier, points, tmp_path, read_run):
     class Killed(Exception):
         pass
@@ -310,6 +313,7 @@ def test_models_and_arguments_that_do_not_fit_are_refused_before_the_first_step(
     assert list(Path(tmp_path).iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sequential", "subclass"])
 def test_a_model_that_is_built_by_its_first_batch_is_described_then(kind, points, tmp_path, read_run):
     class Net(tfp_bnn.VariationalMixin, keras.Model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -159,5 +159,39 @@ CASES = [Case(cls, name) for cls in LAYERS for name in POSTERIORS if cls.estimat
 # One case for each layer, with the posterior that every estimator takes.
 LAYER_CASES = [case for case in CASES if case.posterior == "mean_field_normal"]
 
+
+def each_with_the_default(priors: Iterable[str], posteriors: Iterable[str]) -> list[Any]:
+    """Every pair of a prior and a posterior, as parameters of tests that take long; slow where neither is the default.
+
+    Priors and posteriors meet in a draw of the weight alone: a fault of one shows with the default of the other.
+    """
+    return [
+        pytest.param(
+            prior,
+            posterior,
+            marks=() if prior == "normal" or posterior == "mean_field_normal" else pytest.mark.slow,
+            id=f"{prior}-{posterior}",
+        )
+        for prior in priors
+        for posterior in posteriors
+    ]
+
+
+def mostly_slow(cases: Iterable[Case]) -> list[Any]:
+    """The same cases, as parameters of tests that take long; those that no new code path takes are marked as slow.
+
+    Every layer draws its weights through one class, whatever the posterior: a fault of a layer shows with the posterior
+    that they all take, and a fault of a posterior shows in a dense layer. Convolutions of one and three dimensions run
+    through the code of two.
+    """
+    return [case if _is_representative(case) else pytest.param(case, marks=pytest.mark.slow) for case in cases]
+
+
+def _is_representative(case: Case) -> bool:
+    operation = operation_of(case.layer)
+    return operation == "Dense" or (case in LAYER_CASES and operation not in ("Convolution1D", "Convolution3D"))
+
+
 for_each_case = pytest.mark.parametrize("case", CASES, ids=str)
+for_each_costly_case = pytest.mark.parametrize("case", mostly_slow(CASES), ids=str)
 for_each_layer = pytest.mark.parametrize("case", LAYER_CASES, ids=str)

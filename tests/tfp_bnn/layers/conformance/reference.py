@@ -31,8 +31,8 @@ def randomize(layer: VariationalLayer, seed: int = 0) -> Parameters:
     }
     parameters = {}
     for name, weight in layer.variational_weights.items():
-        values = weight.parameters()
-        weight.assign_parameters({role: draws[role](v.shape) if role in draws else v for role, v in values.items()})
+        present = weight.parameters()
+        weight.assign_parameters({role: draws[role](v.shape) if role in draws else v for role, v in present.items()})
         parameters[name] = {role: v.astype(np.float64) for role, v in weight.parameters().items() if role in draws}
     bias = getattr(layer, "bias", None)
     if bias is not None and "bias" not in parameters:

@@ -10,7 +10,7 @@ from tfp_bnn.layers import DenseReparameterization
 from tfp_bnn.posteriors import POSTERIORS
 from tfp_bnn.priors import PRIORS
 
-from .cases import LAYER_CASES, Case, for_each_case
+from .cases import LAYER_CASES, Case, each_with_the_default, for_each_costly_case
 
 # Untransformed scales, of which -100 is a scale of eps and 100 one of 100; and sizes of the locs.
 EXTREMES = [(-100.0, 0.0), (-100.0, 1e4), (100.0, 0.0), (100.0, 1e4)]
@@ -41,12 +41,12 @@ def assert_finite_everywhere(case, inputs, extremes, **arguments):
                 assert np.isfinite(tf.convert_to_tensor(gradient)).all(), message + variable.name
 
 
-@for_each_case
+@for_each_costly_case
 def test_everything_stays_finite_at_extreme_parameters(case):
     assert_finite_everywhere(case, case.inputs(), EXTREMES)
 
 
-@for_each_case
+@for_each_costly_case
 def test_everything_stays_finite_at_extreme_parameters_and_inputs_of_zeros(case):
     inputs = tf.nest.map_structure(np.zeros_like, case.inputs())
     # Outputs of no variance at all, where a root has no gradient.
@@ -60,8 +60,7 @@ def test_everything_stays_finite_at_extreme_scales_in_half_precision(case):
     assert_finite_everywhere(case, case.inputs(), [(-100.0, 0.0), (100.0, 0.0)], dtype="mixed_float16")
 
 
-@pytest.mark.parametrize("posterior", POSTERIORS)
-@pytest.mark.parametrize("prior", PROPER)
+@pytest.mark.parametrize(("prior", "posterior"), each_with_the_default(PROPER, POSTERIORS))
 def test_everything_stays_finite_under_every_prior(prior, posterior):
     case = Case(DenseReparameterization, posterior)
     assert_finite_everywhere(case, case.inputs(), EXTREMES, **case.of_all_weights("prior", prior))

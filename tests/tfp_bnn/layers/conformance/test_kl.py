@@ -16,7 +16,7 @@ from tfp_bnn.layers import DenseReparameterization
 from tfp_bnn.posteriors import POSTERIORS
 from tfp_bnn.priors import PRIORS
 
-from .cases import CASES, FALSE_FAILURE_RATE, Case, for_each_case
+from .cases import CASES, FALSE_FAILURE_RATE, Case, each_with_the_default, for_each_case
 from .reference import perturbations, randomize, sample_noise
 
 NUM_DRAWS = 2000
@@ -74,8 +74,7 @@ def test_every_proper_prior_has_a_reference():
 
 
 @pytest.mark.statistical
-@pytest.mark.parametrize("posterior", SPREAD)
-@pytest.mark.parametrize("prior", LOG_PRIORS)
+@pytest.mark.parametrize(("prior", "posterior"), each_with_the_default(LOG_PRIORS, SPREAD))
 def test_kl_agrees_with_a_monte_carlo_estimate(posterior, prior):
     """2,000 draws of the layer's KL, or its closed form, against 20,000 in NumPy; false-failure rate 1e-6 over all.
 

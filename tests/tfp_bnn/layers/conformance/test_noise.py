@@ -10,7 +10,7 @@ import scipy.stats
 
 from tfp_bnn.layers import DenseFlipout, StochasticLayer
 
-from .cases import CASES, FALSE_FAILURE_RATE, for_each_case
+from .cases import CASES, FALSE_FAILURE_RATE, for_each_costly_case
 
 STEPS = 3
 
@@ -57,7 +57,7 @@ def record(monkeypatch):
 
 
 @pytest.mark.statistical
-@for_each_case
+@for_each_costly_case
 def test_noise_is_standard_normal_and_fresh_for_every_weight_step_mode_and_layer(case, record):
     """3 steps in both modes of two layers with one seed; false-failure rate 1e-6 over all cases: Kolmogorov-Smirnov."""
     layers = [case.build(seed=7, name=name) for name in ("first", "second")]

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfp_bnn.core.noise import noise_scope
 from tfp_bnn.layers import DenseFlipout, LSTMFlipout
 
-from .cases import LAYER_CASES, for_each_case
+from .cases import LAYER_CASES, for_each_costly_case
 from .reference import randomize
 
 # The spacing of the numbers above 1.
@@ -17,8 +17,8 @@ EPS = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
 LOCAL = [case for case in LAYER_CASES if case.estimator == "local reparameterization"]
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-@for_each_case
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])
+@for_each_costly_case
 def test_half_precision_agrees_with_float32(case, policy, injected_noise):
     """To 4 units in the last place of the largest output, with the same noise."""
     assert_half_precision_agrees(case, policy, injected_noise)

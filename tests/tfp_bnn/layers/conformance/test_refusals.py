@@ -11,12 +11,14 @@ import pytest
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_bnn.layers import EmbeddingReparameterization, HierarchicalDenseReparameterization
+from tfp_bnn.layers import DenseFlipout, EmbeddingReparameterization, HierarchicalDenseReparameterization
 from tfp_bnn.posteriors import MeanFieldNormal
 from tfp_bnn.priors import PRIORS, Normal
 
 from .cases import LAYER_CASES, LAYERS, Case, for_each_layer, operation_of
 
+# What the base class of all layers refuses is asked in full of this one.
+DENSE = Case(DenseFlipout, "mean_field_normal")
 WITH_GROUPS = [case for case in LAYER_CASES if "groups" in inspect.signature(case.layer).parameters]
 # An embedding takes ids of any shape.
 WITH_CHANNELS = [case for case in LAYER_CASES if operation_of(case.layer) != "Embedding"]
@@ -50,18 +52,24 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("role", "spec", "message"), REFUSED)
-@for_each_layer
-def test_priors_and_posteriors_that_make_no_sense_are_refused(case, role, spec, message):
-    for argument in case.of_all_weights(role, None):
+def test_priors_and_posteriors_that_make_no_sense_are_refused(role, spec, message):
+    for argument in DENSE.of_all_weights(role, None):
         with pytest.raises(ValueError, match=re.escape(message)):
-            case.make(**{argument: spec})
+            DENSE.make(**{argument: spec})
+
+
+@for_each_layer
+def test_every_weight_of_every_layer_refuses_a_bad_prior_and_a_bad_posterior(case):
+    for role in ("prior", "posterior"):
+        for argument in case.of_all_weights(role, None):
+            with pytest.raises(ValueError, match=f"Unknown {role} 'unheard_of'"):
+                case.make(**{argument: "unheard_of"})
 
 
 @pytest.mark.parametrize("wrong", [None, 3, ["normal"], MeanFieldNormal(), Normal, {"scale": 1.0}])
-@for_each_layer
-def test_things_that_are_no_prior_are_refused(case, wrong):
+def test_things_that_are_no_prior_are_refused(wrong):
     with pytest.raises(TypeError, match=r"Cannot make a prior from .* Expected a name \(.*\bnormal\b"):
-        case.make(**{of_the_first_weight(case, "prior"): wrong})
+        DENSE.make(**{of_the_first_weight(DENSE, "prior"): wrong})
 
 
 @pytest.mark.parametrize(
@@ -77,10 +85,16 @@ def test_things_that_are_no_prior_are_refused(case, wrong):
         ),
     ],
 )
-@for_each_layer
-def test_arguments_that_make_no_sense_are_refused(case, name, value, message):
+def test_arguments_that_make_no_sense_are_refused(name, value, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        case.make(**{name: value})
+        DENSE.make(**{name: value})
+
+
+@for_each_layer
+def test_every_layer_refuses_what_its_base_class_refuses(case):
+    for name, value in (("lora_rank", 2), ("quantization_config", "int8"), ("seed", 1.5), ("kl_weight", -1.0)):
+        with pytest.raises(ValueError, match=f"`{name}`"):
+            case.make(**{name: value})
 
 
 @pytest.mark.parametrize("case", WITH_OPTIONAL_BIAS, ids=str)

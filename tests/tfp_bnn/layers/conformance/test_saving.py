@@ -10,7 +10,7 @@ import numpy as np
 from tfp_bnn.posteriors import POSTERIORS
 from tfp_bnn.priors import PRIORS
 
-from .cases import for_each_case
+from .cases import for_each_case, for_each_costly_case
 from .reference import randomize
 
 LEARNED = {"name": "normal", "scale": 0.5, "empirical_bayes": True}
@@ -48,7 +48,7 @@ def test_config_round_trip(case):
             assert weight.posterior_spec == POSTERIORS.get(posterior)
 
 
-@for_each_case
+@for_each_costly_case
 def test_weights_and_noise_survive_a_file(case, tmp_path):
     def network():
         return case.model(case.make(**case.of_all_weights("prior", LEARNED), seed=3, name="layer"))

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
-from .cases import LAYER_CASES, for_each_case, operation_of
+from .cases import LAYER_CASES, for_each_costly_case, operation_of
 
-# Tracing a training step takes a second or two: one case of each operation, the others eagerly.
-TRACED = {operation_of(case.layer): case for case in LAYER_CASES}.values()
+# Tracing a training step takes a second or two: one case of each operation.
+TRACED = {operation_of(case.layer): case for case in LAYER_CASES}
 
 
-@for_each_case
-def test_one_training_step_on_a_dataset_moves_every_parameter(case):
+@for_each_costly_case
+def test_one_eager_training_step_on_a_dataset_moves_every_parameter(case):
+    assert_a_step_moves_every_parameter(case, run_eagerly=True)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case if name == "Dense" else pytest.param(case, marks=pytest.mark.slow) for name, case in TRACED.items()],
+    ids=str,
+)
+def test_one_compiled_training_step_on_a_dataset_moves_every_parameter(case):
+    assert_a_step_moves_every_parameter(case, run_eagerly=False)
+
+
+def assert_a_step_moves_every_parameter(case, run_eagerly):
     keras.utils.set_random_seed(0)
     learned = case.of_all_weights("prior", {"name": "normal", "empirical_bayes": True})
     layer = case.make(**learned)
     model = case.model(layer)
-    model.compile(keras.optimizers.Adam(0.01), run_eagerly=case not in TRACED)
+    model.compile(keras.optimizers.Adam(0.01), run_eagerly=run_eagerly)
     inputs = case.inputs(batch=4)
     targets = np.ones((4, *model.output_shape[1:]), np.float32)
     dataset = tf.data.Dataset.from_tensor_slices((tuple(inputs) if isinstance(inputs, list) else inputs, targets))
