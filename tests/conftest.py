@@ -14,6 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+# A package of somebody else, which is installed in a test, and whose modules register things when imported.
+collect_ignore = ["outside_package"]
+OUTSIDE_PACKAGE = Path(__file__).parent / "outside_package"
+
 # One thread for an operation, set before TensorFlow is imported: the models of the tests are small, and there is a
 # process for each core.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
