@@ -384,7 +384,9 @@ def test_a_report_is_replaced_only_if_told_to(report, iris_model, tmp_path):
 
 
 def test_an_empty_folder_is_filled(iris_model, tmp_path, monkeypatch):
-    monkeypatch.setattr("zoo.evaluation.report._write_files", lambda folder, *_: (folder / "new").write_text(""))
+    monkeypatch.setattr(
+        "zoo.evaluation.report.writing._write_files", lambda folder, *_: (folder / "new").write_text("")
+    )
     write_evaluation_report(iris_model, "iris", "test", tmp_path, num_samples=1, out_of_distribution=None)
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
@@ -418,7 +420,7 @@ def test_a_failure_leaves_the_old_report_and_nothing_else(report, iris_model, tm
     def fail(*arguments):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("zoo.evaluation.report._write_files", fail)
+    monkeypatch.setattr("zoo.evaluation.report.writing._write_files", fail)
     with pytest.raises(OSError, match="No space left"):
         write(report, iris_model, "iris", overwrite=True)
     assert contents(report) == before
