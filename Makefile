@@ -6,6 +6,8 @@ PACKAGING := setup.cfg setup.py pyproject.toml
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+# Without bytecode pytest rewrites every test in every process, which takes longer than to collect them.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
