@@ -147,6 +147,10 @@ def run_fine_tuning(
         board = [] if options.tensorboard is None else [_board(recipe, task, Path(options.tensorboard), options.tell)]
         with folder.held(options.tell):
             checkpoints = folder.checkpoints(settings.seed, _fingerprint(recipe, task))
+            resume = checkpoints is not None and bool(checkpoints.generations())
+            if checkpoints is not None and resume:
+                # Another run is refused before anything is chosen, or written, for it.
+                checkpoints.load()
             trial = lambda: tuner(min(steps, _SELECTION_STEPS))  # noqa: E731
             inflate, head_scale, candidates = _choice(
                 trial, task.rows, settings, bool(new_layers), checkpoints, options.tell
@@ -156,7 +160,7 @@ def run_fine_tuning(
                 tuned,
                 ListedBatches(task.rows, final.rows_of_steps(len(x))),
                 checkpoints=checkpoints,
-                resume=checkpoints is not None and bool(checkpoints.generations()),
+                resume=resume,
                 checkpoint_seconds=options.checkpoint_seconds,
                 callbacks=[*options.callbacks, *board],
                 tell=options.tell,

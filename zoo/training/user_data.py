@@ -126,6 +126,9 @@ def _arrays(data: Any, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
             f"`{name}` has x of shape {x.shape} and y of shape {y.shape}. Expected x of shape (rows, ...), with at "
             "least one axis after the rows, and as many rows of y."
         )
+    for what, part in (("x", x), ("y", y)):
+        if part.dtype.kind not in "biuf":
+            raise ValueError(f"`{name}` has {what} of {part.dtype} values; numbers were expected.")
     return x, y
 
 

@@ -27,9 +27,7 @@ class TestT4NonFinite:
     @pytest.mark.parametrize(
         ("layer", "part", "term", "where"),
         [
-            ("dense1", "kernel_loc", "negative log-likelihood|KL", "the weights of the layer 'dense1'"),
             ("logits", "bias", "negative log-likelihood", "the weights of the layer 'logits'"),
-            ("logits", "kernel_untransformed_scale", "negative log-likelihood|KL", "the weights of the layer 'logits'"),
             ("dense1", "prior", "KL", "the weights of the layer 'dense1'"),
         ],
     )
@@ -55,7 +53,7 @@ class TestT4NonFinite:
         assert (progress.epoch, progress.step, messages) == (1, 1, [])
         assert all(np.isfinite(value).all() for name, value in arrays.items() if name.startswith("model/"))
 
-    @pytest.mark.parametrize("step", [2, 3, 6])
+    @pytest.mark.parametrize("step", [2, 6])
     def test_gradients_that_are_not_finite_though_the_loss_is(self, tiny, folder, monkeypatch, step):
         """Also in the last step of an epoch, and of all, after which no loss is computed any more."""
         seen = []
@@ -125,7 +123,7 @@ class TestT4NonFinite:
             tiny.go(None, [tiny.At("on_train_batch_begin", 2, spoil("dense1", "prior", math.nan))])
 
 
-@pytest.mark.parametrize("batch_size", [40, 96, 1000])
+@pytest.mark.parametrize("batch_size", [40, 1000])
 def test_the_means_of_an_epoch_count_rows_where_the_last_batch_is_not_full(tiny, batch_size):
     seen: list[int] = []
     model, history = tiny.go(

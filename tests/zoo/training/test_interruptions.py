@@ -63,7 +63,6 @@ class TestT3Signals:
         ("signum", "hook", "number", "after"),
         [
             (signal.SIGINT, "on_train_batch_begin", 2, (0, 2)),
-            (signal.SIGTERM, "on_train_batch_begin", 2, (0, 2)),
             (signal.SIGTERM, "on_train_batch_end", 4, (1, 1)),
             # The last step of an epoch, then its validation, before anything is saved.
             (signal.SIGINT, "on_train_batch_begin", 3, (1, 0)),
