@@ -10,13 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from tfp_bnn.predictive.calibrators import Calibration
 from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive
 
 
-def standard_errors(
-    predictive: PosteriorPredictive, y: Any = None, calibration: Calibration | None = None
-) -> dict[str, float]:
+def standard_errors(predictive: PosteriorPredictive, y: Any = None) -> dict[str, float]:
     """The Monte Carlo standard error of each metric of `tfp_bnn.predictive.score`.
 
         SE^2 = (S - 1) / S * sum_s (m_(-s) - mean of all m_(-s))^2
@@ -26,7 +23,6 @@ def standard_errors(
     Args:
         predictive: n predictions under S draws, all of them kept.
         y: Their targets; None for inputs without.
-        calibration: Not used, and kept for older callers: the predictions know what they have gone through.
 
     Returns:
         Standard errors by the name of the metric, in its unit. Empty for S = 1, because one draw does not show its

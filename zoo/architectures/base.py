@@ -179,6 +179,11 @@ class Architecture:
     body: Callable[[Any, keras.KerasTensor], keras.KerasTensor]
     description: str
 
+    @property
+    def default_likelihood(self) -> Spec:
+        """Likelihood of a config that names none, as a name or a config."""
+        return self.config.model_fields["likelihood"].default
+
     def build(
         self, config: ArchitectureConfig, seed: int | None = None, beta_schedule: str | Mapping[str, Any] = "constant"
     ) -> tfp_bnn.VariationalModel:

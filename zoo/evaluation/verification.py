@@ -190,7 +190,7 @@ def _of_block(model: PredictiveModel, block: Block | None, seed: int) -> Numbers
     if block is None:
         return {}
     predictive = block.predict(model, seed)
-    errors = standard_errors(predictive, block.y, model.calibration if block.calibrated else None)
+    errors = standard_errors(predictive, block.y)
     return {key: (value, errors.get(key)) for key, value in score(predictive, block.y).items()}
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tfp_bnn.likelihoods import LIKELIHOODS, Bernoulli, Likelihood, Normal
+from tfp_bnn.likelihoods import LIKELIHOODS
 from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import ArchitectureConfig, BuiltFrom, column_moments
 from zoo.core.validation import validate
@@ -45,7 +45,7 @@ def adapted_config(
     old = built.config
     likelihood = LIKELIHOODS.get(old.likelihood)
     values = {**old.model_dump(), "kernel_prior": kernel_prior, **_adapted_inputs(built, x, adapt_inputs)}
-    needed = outputs_needed(likelihood, data, y)
+    needed = likelihood.num_outputs_for(y, None if data is None else data.num_classes)
     if informed and "group_prior" in values:
         values["group_prior"] = kernel_prior
     if head == "keep" and (needed > old.num_outputs or (data is not None and needed != old.num_outputs)):
@@ -55,24 +55,15 @@ def adapted_config(
         )
     if head == "new":
         values["num_outputs"] = needed
-        if likelihood.task == "regression":
+        if not likelihood.has_probabilities:
             # A new head is for other targets, maybe in other units.
             mean, variance = column_moments(y.reshape(len(y), -1))
             if old.target_mean is not None:
                 values["target_mean"], values["target_variance"] = mean, variance
-            if isinstance(likelihood, Normal) and likelihood.scale == "learned":
-                values["likelihood"] = {"name": "normal", "initial_scale": math.sqrt(sum(variance) / len(variance))}
+            rescaled = likelihood.rescaled(math.sqrt(sum(variance) / len(variance)))
+            if rescaled != likelihood:
+                values["likelihood"] = {"name": LIKELIHOODS.name_of(rescaled), **rescaled.get_config()}
     return validate(ARCHITECTURES[built.name].config, values, f"The architecture {built.name!r}")
-
-
-def outputs_needed(likelihood: Likelihood, data: Dataset | None, y: npt.NDArray[Any]) -> int:
-    """The number of outputs of the network that targets `y` need."""
-    columns = y.reshape(len(y), -1).shape[1]
-    if isinstance(likelihood, Normal) and likelihood.scale == "per_example":
-        return 2 * columns
-    if likelihood.task == "regression" or isinstance(likelihood, Bernoulli) or columns > 1:
-        return columns
-    return max(2, int(y.max()) + 1 if data is None or data.class_names is None else len(data.class_names))
 
 
 def _adapted_inputs(built: BuiltFrom, x: npt.NDArray[Any], adapt_inputs: bool) -> dict[str, Any]:

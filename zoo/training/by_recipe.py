@@ -15,6 +15,7 @@ from tfp_bnn.core.layer_tree import deterministic_operations
 from tfp_bnn.core.randomness import default_seeds_from
 from tfp_bnn.inference import Ensemble
 from tfp_bnn.likelihoods import LIKELIHOODS
+from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import column_moments
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation import card_numbers as evaluation
@@ -178,11 +179,12 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
     """
     config = {
         "input_shape": data.input_shape,
-        "num_outputs": data.num_classes or data.train.y.shape[-1],
         **architecture_arguments(recipe),
     }
-    if data.task == "regression":
+    if data.num_classes is None:
         config.setdefault("likelihood", {"name": "normal", "initial_scale": float(data.train.y.std())})
+    likelihood = LIKELIHOODS.get(config.get("likelihood", ARCHITECTURES[recipe.architecture].default_likelihood))
+    config.setdefault("num_outputs", likelihood.num_outputs_for(data.train.y, data.num_classes))
     if recipe.standardize_inputs:
         config["input_mean"], config["input_variance"] = column_moments(data.train.x)
     if recipe.standardize_targets:
@@ -196,7 +198,7 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
     if recipe.optimizer.decay == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, steps)
     optimizer = _OPTIMIZERS[recipe.optimizer.name](rate, clipnorm=recipe.optimizer.clipnorm)
-    model.compile(optimizer, metrics=["accuracy"] if data.task == "classification" else ["mae"])
+    model.compile(optimizer, metrics=likelihood.training_metrics(config["num_outputs"]))
     return model
 
 

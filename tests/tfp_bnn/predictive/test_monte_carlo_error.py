@@ -31,7 +31,7 @@ def test_standard_errors_are_those_of_leaving_each_draw_out(name, calibrated):
         raw = PosteriorPredictive(likelihood, {}, outputs, {}, outputs.shape)
         return raw.calibrated_by(calibration) if calibrated else raw
 
-    errors = standard_errors(predictive(outputs), y, calibration if calibrated else None)
+    errors = standard_errors(predictive(outputs), y)
     without = [score(predictive(np.delete(outputs, draw, axis=0)), y) for draw in range(SAMPLES)]
     assert set(errors) == set(without[0])
     for metric, error in errors.items():
@@ -39,7 +39,7 @@ def test_standard_errors_are_those_of_leaving_each_draw_out(name, calibrated):
         expected = np.sqrt((SAMPLES - 1) / SAMPLES * np.sum((values - values.mean()) ** 2))
         assert error == pytest.approx(expected, rel=2e-3, abs=1e-6), metric
     assert max(errors.values()) > 0
-    no_targets = standard_errors(predictive(outputs), None, calibration if calibrated else None)
+    no_targets = standard_errors(predictive(outputs))
     assert no_targets == {metric: errors[metric] for metric in no_targets}
 
 
