@@ -277,7 +277,7 @@ def test_nan_in_a_tensor_costs_its_histograms_and_one_warning_each(classifier, p
 
 
 def test_without_tensorboard_the_message_says_what_to_install(monkeypatch):
-    ours = {f"tfp_bnn.callbacks.{name}" for name in ("dashboard", "event_log", "recorder")}
+    ours = {f"tfp_bnn.callbacks.board.{name}" for name in ("dashboard", "event_log", "recorder")}
     for name in [name for name in sys.modules if name in ours or name.split(".")[0] == "tensorboard"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
