@@ -1,4 +1,4 @@
-"""Evaluation reports: the page, the predictions, the numbers, and what is done to the folder."""
+"""Evaluation reports: the page, the predictions and the numbers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import csv
 import dataclasses
 import io
 import json
-import shutil
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -358,77 +356,3 @@ def test_data_that_do_not_fit_are_refused_and_nothing_is_left(iris_model, tmp_pa
     with pytest.raises(ValueError, match="has inputs of shape"):
         write(tmp_path / "report", iris_model, "iris", out_of_distribution="digits")
     assert list(tmp_path.iterdir()) == []
-
-
-# === The folder ===
-
-
-@pytest.fixture
-def report(written, tmp_path):
-    """A copy of a report, to be spoiled."""
-    return Path(shutil.copytree(written("mlp_flipout.iris")[0], tmp_path / "a report"))
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def test_a_report_is_replaced_only_if_told_to(report, iris_model, tmp_path):
-    before = contents(report)
-    with pytest.raises(ValueError, match=r"exists\. Pass overwrite=True \(on the command line: --overwrite\)"):
-        write(report, iris_model, "iris")
-    assert contents(report) == before
-    _, _, numbers = write(report, iris_model, "iris", overwrite=True)
-    assert numbers["num_samples"] == 3
-    assert [path.name for path in tmp_path.iterdir()] == ["a report"]
-
-
-def test_an_empty_folder_is_filled(iris_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "zoo.evaluation.report.writing._write_files", lambda folder, *_: (folder / "new").write_text("")
-    )
-    write_evaluation_report(iris_model, "iris", "test", tmp_path, num_samples=1, out_of_distribution=None)
-    assert [path.name for path in tmp_path.iterdir()] == ["new"]
-
-
-def test_what_is_no_report_is_never_replaced(iris_model, tmp_path):
-    folders = {name: tmp_path / name for name in ("notes", "another json", "spoiled json", "file", "link")}
-    for name in ("notes", "another json", "spoiled json"):
-        folders[name].mkdir()
-    (folders["notes"] / "notes.txt").write_text("mine")
-    (folders["another json"] / "metrics.json").write_text('{"accuracy": 1}')
-    (folders["spoiled json"] / "metrics.json").write_text("{")
-    folders["file"].write_text("mine")
-    folders["link"].symlink_to(tmp_path / "nowhere")
-    for folder in folders.values():
-        with pytest.raises(ValueError, match="It is not an evaluation report; choose another folder"):
-            write(folder, iris_model, "iris", overwrite=True)
-    assert (folders["notes"] / "notes.txt").read_text() == "mine"
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(folders)
-
-
-def test_a_report_with_files_of_the_user_is_not_replaced(report, iris_model):
-    (report / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"Beside an evaluation report it holds notes\.txt"):
-        write(report, iris_model, "iris", overwrite=True)
-    assert (report / "notes.txt").read_text() == "mine"
-
-
-def test_a_failure_leaves_the_old_report_and_nothing_else(report, iris_model, tmp_path, monkeypatch):
-    before = contents(report)
-
-    def fail(*arguments):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr("zoo.evaluation.report.writing._write_files", fail)
-    with pytest.raises(OSError, match="No space left"):
-        write(report, iris_model, "iris", overwrite=True)
-    assert contents(report) == before
-    assert [path.name for path in tmp_path.iterdir()] == ["a report"]
-
-
-def test_a_folder_that_cannot_be_made_is_found_out_before_anything_is_measured(iris_model, tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setattr("zoo.evaluation.report.measure", lambda *_, **__: pytest.fail("measured"))
-    with pytest.raises(OSError, match="file"):
-        write(tmp_path / "file" / "report", iris_model, "iris")
