@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import keras
 import tensorflow as tf
+from tensorflow.python.eager import context as tf_context
 from tensorflow.python.framework import config as tf_config
 
 _Metric = TypeVar("_Metric", bound=keras.metrics.Metric)
@@ -137,12 +138,22 @@ def mask_of(tensor: Any) -> Any:
 
 
 @contextlib.contextmanager
-def deterministic_operations() -> Iterator[None]:
-    """Switches TensorFlow's deterministic operations on for a block. The public API can neither ask nor switch off."""
-    before = tf_config.is_op_determinism_enabled()
+def deterministic_operations(seed: int) -> Iterator[None]:
+    """Switches TensorFlow's deterministic operations on for a block, and restores the state from before.
+
+    Under determinism TensorFlow refuses random operations without a seed, so its global seed is set for the block too.
+    The public API can neither read nor unset either of the two.
+
+    Args:
+        seed: Integer, the global seed of TensorFlow within the block.
+    """
+    context = tf_context.context()
+    switched_on, state = tf_config.is_op_determinism_enabled(), (context._seed, context._rng)
     tf.config.experimental.enable_op_determinism()
+    tf.random.set_seed(seed)
     try:
         yield
     finally:
-        if not before:
+        context._seed, context._rng = state
+        if not switched_on:
             tf_config.disable_op_determinism()

@@ -138,7 +138,7 @@ def train(
         _calibrate(model, recipe, examples)
         return model, joined_history(list(histories))
 
-    with deterministic_operations(), default_seeds_from(recipe.seed):
+    with deterministic_operations(recipe.seed), default_seeds_from(recipe.seed):
         # A recipe that does not fit its data is refused before anything is written.
         build(recipe, examples)
         if tensorboard is not None:

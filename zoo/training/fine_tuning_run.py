@@ -138,7 +138,7 @@ def run_fine_tuning(
             size, rate, seed = settings.batch_size, settings.learning_rate, settings.seed
             return Tuner(task.source, target, new_layers, settings.freeze, steps, size or 1, rate, seed, **how)
 
-    with deterministic_operations(), default_seeds_from(settings.seed):
+    with deterministic_operations(settings.seed), default_seeds_from(settings.seed):
         steps = settings.steps or 1
         final = tuner(steps, steps_per_execution=1)
         tuned: Any = final.target

@@ -8,7 +8,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.eager import context as tf_context
+from tensorflow.python.framework import config as tf_config
 
+from tfp_bnn.core.layer_tree import deterministic_operations
 from tfp_bnn.core.randomness import default_seeds_from
 
 
@@ -39,6 +42,18 @@ def test_the_caller_finds_every_generator_as_it_was():
     with default_seeds_from(7):
         first_weights()
     assert next_numbers() == expected
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+def test_determinism_and_the_seed_it_needs_end_with_their_block(seed):
+    if seed is not None:
+        tf.random.set_seed(seed)
+    before = tf_context.global_seed(), tf_config.is_op_determinism_enabled()
+    with deterministic_operations(7):
+        assert tf_config.is_op_determinism_enabled()
+        tf.random.normal(())
+    assert (tf_context.global_seed(), tf_config.is_op_determinism_enabled()) == before
+    tf.random.normal(())
 
 
 def test_so_does_the_caller_of_a_block_that_fails():

@@ -11,10 +11,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import tfp_bnn
-from tfp_bnn.core.layer_tree import seed_generators, sublayers
+from tfp_bnn.core.layer_tree import deterministic_operations, seed_generators, sublayers
 from tfp_bnn.layers import Convolution2DFlipout, DenseFlipout, DenseReparameterization
 
 N = 50
@@ -59,7 +58,8 @@ def sequential_without_input():
 @pytest.fixture(autouse=True, scope="module")
 def op_determinism():
     """Without it the order of a sum depends on how busy the machine is, and with it the last bit."""
-    tf.config.experimental.enable_op_determinism()
+    with deterministic_operations(0):
+        yield
 
 
 MODELS = {make.__name__: make for make in (functional, sequential, sequential_without_input)}

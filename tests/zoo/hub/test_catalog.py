@@ -21,6 +21,10 @@ ARGUMENTS = {
 }
 
 
+def takes_images(name):
+    return len(ARCHITECTURES[name].config(**ARGUMENTS[name]).input_shape) > 1
+
+
 def test_every_architecture_is_tested():
     assert {"hierarchical_mlp", "mlp_flipout", "lenet5_flipout", "seedcnn_flipout"} <= set(ARGUMENTS)
 
@@ -29,9 +33,7 @@ def test_every_architecture_is_tested():
     "name",
     [
         # Those of images take seconds to build and save.
-        pytest.param(
-            name, marks=pytest.mark.slow if len(ARCHITECTURES[name].config(**ARGUMENTS[name]).input_shape) > 1 else ()
-        )
+        pytest.param(name, marks=pytest.mark.slow if takes_images(name) else ())
         for name in sorted(ARGUMENTS)
     ],
 )

@@ -13,7 +13,7 @@ import safetensors.numpy
 
 import zoo
 from tfp_bnn.models.weight_record import assign_weight_distributions, weight_distributions
-from zoo.hub import artifacts, manifest
+from zoo.hub import loading, manifest
 from zoo.hub.loading import open_model
 
 from .artifact_parts import stored_tensors
@@ -120,12 +120,12 @@ def test_l7_header_of_gigabytes(artifact, rewrite):
         ({"hidden": [8192] * 16}, "describes a network of"),
         ({"initial_scale": True}, "initial_scale"),
         # Keras would import the module that such a config names.
-        ({"kernel_prior": {"module": "os", "class_name": "system", "config": {}}}, "config of Keras is not taken"),
-        ({"likelihood": {"class_name": "Lambda", "name": "normal", "config": {}}}, "config of Keras is not taken"),
-        ({"kernel_prior": {"name": "normal", "hyperprior": {"class_name": "x"}}}, "config of Keras is not taken"),
+        ({"kernel_prior": {"module": "os", "class_name": "system", "config": {}}}, "config of Keras is not accepted"),
+        ({"likelihood": {"class_name": "Lambda", "name": "normal", "config": {}}}, "config of Keras is not accepted"),
+        ({"kernel_prior": {"name": "normal", "hyperprior": {"class_name": "x"}}}, "config of Keras is not accepted"),
         ({"kernel_prior": {"name": "normal", "hyperprior": {"name": {"class_name": "x"}}}}, "Unknown hyperprior"),
         ({"kernel_prior": {"name": "normal", "scale": float("nan")}}, "NaN"),
-        ({"kernel_prior": {"name": "flat"}}, "goes with point estimates only"),
+        ({"kernel_prior": {"name": "flat"}}, "is improper and has no KL to kernel_posterior"),
     ],
 )
 def test_l9_config_out_of_bounds(artifact, rewrite, change, says):
@@ -258,7 +258,7 @@ def test_save_says_what_metrics_are(tiny_artifact, tmp_path):
 
 
 def test_unknown_model_gives_the_nearest(monkeypatch):
-    monkeypatch.setattr(artifacts, "bundled_models", lambda: {"lenet5_flipout.digits": {}})
+    monkeypatch.setattr(loading, "bundled_models", lambda: {"lenet5_flipout.digits": {}})
     with pytest.raises(ValueError, match=r"Did you mean 'lenet5_flipout.digits'"):
         zoo.load_model("lenet5_flipout.digit")
     with pytest.raises(ValueError, match=r"architecture without weights.*lenet5_flipout.digits"):
