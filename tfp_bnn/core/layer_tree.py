@@ -148,12 +148,14 @@ def deterministic_operations(seed: int) -> Iterator[None]:
         seed: Integer, the global seed of TensorFlow within the block.
     """
     context = tf_context.context()
-    switched_on, state = tf_config.is_op_determinism_enabled(), (context._seed, context._rng)
+    switched_on, seed_before = tf_config.is_op_determinism_enabled(), context._seed
+    # TensorFlow has this generator only once a seed was set.
+    generator_before = getattr(context, "_rng", None)
     tf.config.experimental.enable_op_determinism()
     tf.random.set_seed(seed)
     try:
         yield
     finally:
-        context._seed, context._rng = state
+        context._seed, context._rng = seed_before, generator_before
         if not switched_on:
             tf_config.disable_op_determinism()
