@@ -277,15 +277,19 @@ class Likelihood(Spec):
         """The scores of a `PosteriorPredictive`; without targets, of its uncertainty only. See `predictive.score`."""
         return scoring.SCORES[self.target_kind(predictive.num_outputs)](self, predictive, y)
 
-    def scores_without_each_draw(self, outputs: np.ndarray, weights: Weights, y: Any = None) -> list[dict[str, float]]:
+    def scores_without_each_draw(
+        self, outputs: np.ndarray, weights: Weights, y: Any = None, weights_by_draw: frozenset[str] = frozenset()
+    ) -> list[dict[str, float]]:
         """The scores of the mixture over all components but one, for each of them.
 
         Args:
             outputs: Raw outputs of shape `(S, n, channels)`, S >= 2.
             weights: What the likelihood has learned, and what a calibration added.
             y: Targets, or None.
+            weights_by_draw: Roles of the weights that differ between draws; these have the shape `(S, 1, *own)`.
         """
-        return list(scoring.WITHOUT_EACH_DRAW[self.target_kind(outputs.shape[-1])](self, outputs, weights, y))
+        scores_without = scoring.WITHOUT_EACH_DRAW[self.target_kind(outputs.shape[-1])]
+        return list(scores_without(self, outputs, weights, weights_by_draw, y))
 
     def outputs_without(self, outputs: np.ndarray, weights: Weights, draw: int) -> np.ndarray | None:
         """The raw outputs of all draws but one, where a calibration makes them depend on it; else None."""

@@ -74,33 +74,32 @@ def _score_numbers(likelihood: Any, predictive: Any, y: Any) -> dict[str, float]
     }
 
 
-def _classes_without(likelihood: Any, outputs: Any, weights: Any, y: Any) -> Iterator[dict[str, float]]:
+def _classes_without(likelihood: Any, outputs: Any, weights: Any, by_draw: Any, y: Any) -> Iterator[dict[str, float]]:
     samples = likelihood.mean(outputs, weights).numpy()
-    return _probabilities_without(likelihood, outputs, weights, y, samples, for_each_class(samples))
+    log_probs = None if y is None else _log_probs(likelihood, outputs, weights, by_draw, y)
+    return _probabilities_without(likelihood, outputs, log_probs, y, samples, for_each_class(samples))
 
 
-def _labels_without(likelihood: Any, outputs: Any, weights: Any, y: Any) -> Iterator[dict[str, float]]:
+def _labels_without(likelihood: Any, outputs: Any, weights: Any, by_draw: Any, y: Any) -> Iterator[dict[str, float]]:
     samples = likelihood.mean(outputs, weights).numpy()
-    return _probabilities_without(likelihood, outputs, weights, y, samples, for_each_class(_each_label(samples)))
+    log_probs = None if y is None else _log_probs(likelihood, outputs, weights, by_draw, y)
+    return _probabilities_without(likelihood, outputs, log_probs, y, samples, for_each_class(_each_label(samples)))
 
 
 def _probabilities_without(
-    likelihood: Any, outputs: Any, weights: Any, y: Any, samples: npt.NDArray[Any], pooled: npt.NDArray[Any]
+    likelihood: Any, outputs: Any, log_probs: Any, y: Any, samples: npt.NDArray[Any], pooled: npt.NDArray[Any]
 ) -> Iterator[dict[str, float]]:
     """Scores without each draw; `pooled` has two classes for each label of `samples`."""
     rows = samples.shape[1]
     total = pooled.sum(axis=0, dtype=np.float64)
     aleatoric = np.array([_mean_entropy(sample, rows) for sample in pooled])
-    targets = None
-    if y is not None:
-        targets = _labels(likelihood, y, outputs.shape[-1]), _log_probs(likelihood, outputs, weights, y)
+    labels = None if y is None else _labels(likelihood, y, outputs.shape[-1])
     for draw, sample in enumerate(pooled):
         # Rounding may leave less than nothing where the other draws say 0.
         probabilities = np.maximum(total - sample, 0.0) / (len(pooled) - 1)
         entropy = _mean_entropy(probabilities, rows)
         scores = {"entropy": entropy, "mutual_information": entropy - np.delete(aleatoric, draw).mean()}
-        if targets is not None:
-            labels, log_probs = targets
+        if labels is not None:
             scores["accuracy"] = metrics.accuracy(labels, probabilities)
             scores["nll"] = _nll(np.delete(log_probs, draw, axis=0))
             scores["ece"] = metrics.expected_calibration_error(labels, probabilities)
@@ -108,15 +107,16 @@ def _probabilities_without(
         yield scores
 
 
-def _numbers_without(likelihood: Any, outputs: Any, weights: Any, y: Any) -> Iterator[dict[str, float]]:
+def _numbers_without(likelihood: Any, outputs: Any, weights: Any, by_draw: Any, y: Any) -> Iterator[dict[str, float]]:
     targets = None if y is None else likelihood.target_array(y, outputs.shape[-1])
     of_all = None
     for draw in range(len(outputs)):
         others = likelihood.outputs_without(outputs, weights, draw)
         if others is not None:
-            parts = _parts_of_numbers(likelihood, others, weights, y)
+            remaining = _weights_without(weights, by_draw, draw)
+            parts = _parts_of_numbers(likelihood, others, remaining, by_draw, y)
         else:
-            of_all = _parts_of_numbers(likelihood, outputs, weights, y) if of_all is None else of_all
+            of_all = _parts_of_numbers(likelihood, outputs, weights, by_draw, y) if of_all is None else of_all
             parts = {name: np.delete(values, draw, axis=0) for name, values in of_all.items()}
         means = parts["mean"]
         scores = {"epistemic_std": float(np.sqrt(means.var(axis=0).mean()))}
@@ -132,20 +132,34 @@ def _numbers_without(likelihood: Any, outputs: Any, weights: Any, y: Any) -> Ite
         yield scores
 
 
-def _parts_of_numbers(likelihood: Any, outputs: Any, weights: Any, y: Any) -> dict[str, npt.NDArray[np.float64]]:
+def _parts_of_numbers(
+    likelihood: Any, outputs: Any, weights: Any, by_draw: Any, y: Any
+) -> dict[str, npt.NDArray[np.float64]]:
     """What each draw says, with the draws on the first axis, float64."""
     parts = {"mean": likelihood.mean(outputs, weights)}
     if y is not None:
         parts["below"], parts["at_most"] = likelihood.levels(outputs, weights, y)
-        parts["log_prob"] = _log_probs(likelihood, outputs, weights, y)
+        parts["log_prob"] = _log_probs(likelihood, outputs, weights, by_draw, y)
         # Of one draw alone, the aleatoric variance is its own.
-        parts["variance"] = np.stack([likelihood.aleatoric(draw[None], weights) for draw in outputs])
+        parts["variance"] = np.stack(
+            [likelihood.aleatoric(o[None], _weights_of(weights, by_draw, k)) for k, o in enumerate(outputs)]
+        )
     return {name: np.asarray(values, np.float64) for name, values in parts.items()}
 
 
-def _log_probs(likelihood: Any, outputs: Any, weights: Any, y: Any) -> npt.NDArray[np.float64]:
+def _log_probs(likelihood: Any, outputs: Any, weights: Any, by_draw: Any, y: Any) -> npt.NDArray[np.float64]:
     """Log p(y | outputs) under each draw, `(S, n)`."""
-    return np.stack([np.asarray(likelihood.log_prob(y, draw, weights), np.float64) for draw in outputs])
+    of_draws = (likelihood.log_prob(y, o, _weights_of(weights, by_draw, k)) for k, o in enumerate(outputs))
+    return np.stack([np.asarray(of_draw, np.float64) for of_draw in of_draws])
+
+
+def _weights_of(weights: Any, by_draw: Any, draw: int) -> dict[str, Any]:
+    """The weights under one draw: those that differ between draws have the shape `(S, 1, *own)`."""
+    return {role: value[draw, 0] if role in by_draw else value for role, value in weights.items()}
+
+
+def _weights_without(weights: Any, by_draw: Any, draw: int) -> dict[str, Any]:
+    return {role: np.delete(value, draw, axis=0) if role in by_draw else value for role, value in weights.items()}
 
 
 def _nll(log_probs: npt.NDArray[np.float64]) -> float:

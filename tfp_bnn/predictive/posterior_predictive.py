@@ -309,7 +309,7 @@ class PosteriorPredictive:
         """
         targets = None if y is None else self._checked_targets(y)
         outputs = self._required_outputs("scores_without_each_draw")
-        return self.likelihood.scores_without_each_draw(outputs, self._weights, targets)
+        return self.likelihood.scores_without_each_draw(outputs, self._weights, targets, self._weights_by_draw)
 
     def _checked_targets(self, y: Any) -> np.ndarray:
         targets = np.asarray(y)

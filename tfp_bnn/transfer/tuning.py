@@ -98,7 +98,7 @@ class Tuner:
         model: Any = self.target
         if not model.trainable_variables:
             raise ValueError(f"All layers are frozen, {sorted(self.freeze)}: nothing would learn. Freeze fewer.")
-        metrics = ["accuracy"] if self.target.likelihood.task == "classification" else ["mae"]
+        metrics = self.target.likelihood.training_metrics(model.output_shape[-1])
         at_once = min(self.steps_per_execution, self.steps)
         model.compile(keras.optimizers.Adam(decay), metrics=metrics, steps_per_execution=at_once)
         self.target.num_examples = 1

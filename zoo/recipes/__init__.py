@@ -62,6 +62,7 @@ def load_recipe(source: str | Path | dict[str, Any] | Recipe | FineTuneRecipe) -
             bounds.
         PluginError: When a plug-in fails to load.
     """
+    load_plugins()
     if isinstance(source, Recipe | FineTuneRecipe):
         return source
     if isinstance(source, dict):

@@ -178,7 +178,7 @@ def test_arguments_that_make_no_sense_are_refused(arguments, message):
 
 def test_a_posterior_that_flipout_does_not_fit_is_refused():
     with pytest.raises(TypeError, match="The flipout estimator does not exist for recurrent_posterior="):
-        LSTMFlipout(UNITS, recurrent_posterior="delta", recurrent_prior="normal")
+        LSTMFlipout(UNITS, recurrent_posterior="radial", recurrent_prior="normal")
 
 
 def test_inputs_of_another_shape_are_refused():
@@ -202,5 +202,5 @@ def test_inputs_of_another_shape_are_refused():
 @pytest.mark.parametrize("attribute", ["kernel_posterior", "recurrent_prior", "bias_posterior", "kl"])
 def test_distributions_exist_once_the_layer_is_built(attribute):
     layer = LSTMFlipout(UNITS, name="unbuilt")
-    with pytest.raises(ValueError, match=f"`{attribute}` of the layer 'unbuilt' exists once the layer is built"):
+    with pytest.raises(ValueError, match=f"`{attribute}` of the layer 'unbuilt' exists only once the layer is built"):
         getattr(layer, attribute)() if attribute == "kl" else getattr(layer, attribute)

@@ -9,7 +9,7 @@ import sklearn.linear_model
 import tensorflow as tf
 
 import tfp_bnn
-from tfp_bnn.layers import DenseFlipout, DenseReparameterization
+from tfp_bnn.layers import DenseReparameterization
 from tfp_bnn.priors import PRIORS
 
 NOISE_SCALE = 0.5
@@ -43,11 +43,6 @@ def test_the_kl_is_minus_the_log_of_the_prior(name, random_weight, injected_nois
     np.testing.assert_allclose(kl, -log_prior(name, loc).sum(), rtol=1e-5, atol=tolerance)
     if name == "flat":
         assert kl == 0.0
-
-
-def test_flipout_does_not_exist_for_it():
-    with pytest.raises(TypeError, match="The flipout estimator does not exist for kernel_posterior=Delta"):
-        DenseFlipout(2, kernel_posterior="delta")
 
 
 # === Linear regression ===

@@ -36,7 +36,7 @@ def test_only_the_named_layers_become_bayesian():
     [
         (["heads"], "Unknown layer 'heads'. Did you mean 'head'"),
         (["batch"], "'batch' \\(BatchNormalization\\) has no Bayesian twin.*Dense, Conv1D"),
-        (["dropped"], "'dropped' \\(LSTM\\) has no Bayesian twin.*unless with dropout"),
+        (["dropped"], "'dropped' \\(LSTM\\) has no Bayesian twin.*unless they use dropout"),
         (["own"], "'own' \\(OwnDense\\) has no Bayesian twin"),
         ("head", r"must be a list of names.*Use \['head'\]"),
         ([], "`layers` is empty"),
@@ -113,7 +113,7 @@ def test_models_that_are_not_built_or_bayesian_already_or_of_several_outputs_are
     with pytest.raises(ValueError, match="not built"):
         to_bayesian(keras.Sequential([L.Dense(2, activation="softmax")]))
     model = to_bayesian(mlp())
-    with pytest.raises(ValueError, match="is a VariationalModel, and Bayesian already"):
+    with pytest.raises(ValueError, match="is a VariationalModel, which is already Bayesian"):
         to_bayesian(model)
     x = keras.Input((4,))
     with pytest.raises(ValueError, match="has 2 outputs"):

@@ -141,7 +141,7 @@ def test_wrong_usage_exits_with_2(arguments, says, monkeypatch, capsys):
         ("x.csv", b"1,2,3,4\n1,2,3,x\n", "row 1 is"),
         ("x.npy", b"garbage", "not an NPY file"),
         ("x.txt", b"1", "Expected one .csv or .npy file"),
-        ("x.png", b"garbage", "are no images"),
+        ("x.png", b"garbage", "are not images"),
     ],
 )
 def test_bad_input_files(tmp_path, name, data, says):

@@ -13,7 +13,7 @@ import tfp_bnn
 import zoo
 from tfp_bnn.models.weight_record import weight_distributions
 from zoo.hub import artifacts
-from zoo.hub.cards import read_artifact
+from zoo.hub.reading import read_artifact
 
 from .artifact_parts import stored_tensors
 

@@ -29,7 +29,9 @@ def test_every_architecture_is_tested():
     "name",
     [
         # Those of images take seconds to build and save.
-        pytest.param(name, marks=pytest.mark.slow if len(ARGUMENTS[name]["input_shape"]) > 1 else ())
+        pytest.param(
+            name, marks=pytest.mark.slow if len(ARCHITECTURES[name].config(**ARGUMENTS[name]).input_shape) > 1 else ()
+        )
         for name in sorted(ARGUMENTS)
     ],
 )

@@ -14,7 +14,7 @@ import safetensors.numpy
 import zoo
 from tfp_bnn.models.weight_record import assign_weight_distributions, weight_distributions
 from zoo.hub import artifacts, manifest
-from zoo.hub.artifacts import open_model
+from zoo.hub.loading import open_model
 
 from .artifact_parts import stored_tensors
 
