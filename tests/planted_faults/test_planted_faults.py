@@ -11,6 +11,10 @@ import pytest
 from .catalog import FOLDER, ROOT, Fault, FaultError, load_faults
 
 FAULTS = load_faults()
+ROOMS = (
+    "core variational likelihoods posteriors priors layers models inference predictive calibration metrics transfer "
+    "callbacks figures"
+)
 
 
 def names_of_tests(path: Path) -> set[str]:
@@ -22,7 +26,7 @@ def test_there_are_faults_in_every_part():
     assert len(FAULTS) >= 40
     assert len({fault.title for fault in FAULTS}) == len(FAULTS)
     rooms = {"/".join(fault.file.split("/")[:2]) for fault in FAULTS}
-    assert {f"tfp_bnn/{room}" for room in "core layers posteriors priors models transfer callbacks".split()} <= rooms
+    assert {f"tfp_bnn/{room}" for room in ROOMS.split()} <= rooms
     assert {f"zoo/{room}" for room in "datasets hub recipes evaluation training cli".split()} <= rooms
 
 
