@@ -132,7 +132,7 @@ class _Before:
         for name, old in self.at_keras.items():
             new = now.get(name)
             if new is not None and new is not old and not Origin.of(new).defines_again(Origin.of(old)):
-                raise ValueError(f"Keras knows {Origin.of(old)} as {name!r}, so {Origin.of(new)} cannot be.")
+                raise ValueError(f"Keras knows {Origin.of(old)} as {name!r}, so {Origin.of(new)} cannot use this name.")
 
     def restore(self, module: str) -> None:
         """Undoes what a failed plug-in did, and forgets its modules, so another import runs them again."""

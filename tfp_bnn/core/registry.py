@@ -146,8 +146,8 @@ class Registry(Generic[T]):
             holder = self.origin_of(name)
             if not origin.defines_again(holder):
                 raise ValueError(
-                    f"The {self.kind} {name!r} is already registered as {holder}, so {origin} cannot be. Choose "
-                    "another name."
+                    f"The {self.kind} {name!r} is already registered as {holder}, so {origin} cannot use "
+                    "this name. Choose another name."
                 )
 
 
@@ -205,7 +205,7 @@ class SpecRegistry(Registry[type[S]]):
             if holder is not None and holder is not cls and not own.defines_again(Origin.of(holder)):
                 raise ValueError(
                     f"The {self.kind} {name!r} cannot be saved: Keras already knows {Origin.of(holder)} as "
-                    f"'{package}>{cls.__name__}', so {own} cannot be. Choose another name for the class."
+                    f"'{package}>{cls.__name__}', so {own} cannot use it. Choose another name for the class."
                 )
             keras.saving.register_keras_serializable(package=package, name=cls.__name__)(cls)
             return add(cls)

@@ -242,7 +242,7 @@ class Likelihood(Spec):
         """The uncertainty that knowing the weights would not remove.
 
         Numbers: the expected variance in squared units of the target, `(batch, targets)`. Classes and labels: the
-            expected entropy in nats, `(batch,)`.
+        expected entropy in nats, `(batch,)`.
         """
         variance = Marginals(self.distribution(tf.cast(outputs, tf.float32), weights)).variance()
         return tf.reduce_mean(variance, axis=0)
@@ -251,7 +251,7 @@ class Likelihood(Spec):
         """The uncertainty that comes from not knowing the weights.
 
         Numbers: the variance of the mean over the draws in squared units of the target, `(batch, targets)`. Classes and
-            labels: the mutual information of target and weights in nats, `(batch,)`.
+        labels: the mutual information of target and weights in nats, `(batch,)`.
         """
         return tf.math.reduce_variance(self.mean(outputs, weights), axis=0)
 

@@ -51,9 +51,9 @@ def check_rank_is_known(y: tf.Tensor) -> None:
     """Refuses targets of unknown rank: Keras relaxes a compiled step to any rank once it has seen two ranks."""
     if getattr(y.shape, "rank", 0) is None:
         raise ValueError(
-            "The number of axes of the targets is not known. Either the pipeline does not say it (`tf.ensure_shape` "
-            "does), or earlier batches had a different one. Give all targets the same number of axes, or compile the "
-            "model again in between."
+            "The number of axes of the targets is not known. Either the pipeline does not declare it (use "
+            "`tf.ensure_shape`), or earlier batches had a different one. Give all targets the same number of axes, or "
+            "compile the model again in between."
         )
 
 

@@ -7,7 +7,7 @@
   num_bins]; the first one also holds 0. Edges are rounded to the dtype of `probabilities`, so a float32 0.6 lies on the
   edge 9 / 15, as in exact arithmetic.
 - `binning="mass"`: bins with equal numbers of rows, except that rows with equal probability share the lower of their
-bins. The upper edge of bin b is the ceil((b + 1) n / num_bins)-th smallest probability.
+  bins. The upper edge of bin b is the ceil((b + 1) n / num_bins)-th smallest probability.
 
 Empty bins do not count. The estimates are biased upwards: the error of a perfectly calibrated model is above 0 by an
 amount that grows with `num_bins` and shrinks with n. All errors are finite for any valid input: one row, rows that are

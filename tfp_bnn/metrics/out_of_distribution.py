@@ -1,4 +1,4 @@
-"""Scores of detecting out-of-distribution inputs by their uncertainty.
+"""Scores for the detection of out-of-distribution inputs by their uncertainty.
 
 `in_distribution` and `out_of_distribution`, of shapes `(n,)` and `(m,)`, are scores that should be higher for
 out-of-distribution inputs, such as the `uncertainty_scores` of the predictions for both sets of inputs. Out of

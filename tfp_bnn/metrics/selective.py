@@ -1,4 +1,4 @@
-"""Scores of detecting errors by their uncertainty, and of answering only the most certain rows.
+"""Selective prediction: detecting errors by their uncertainty, and answering only the most certain rows.
 
 `labels` are integers of shape `(n,)` or one-hot rows; `probabilities` have shape `(n, classes)` and are averaged over
 Monte Carlo samples. `uncertainty`, of shape `(n,)`, is any score that should be higher where the prediction is wrong,

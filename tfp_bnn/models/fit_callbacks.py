@@ -50,7 +50,7 @@ def with_row_check(callbacks: Any) -> Any:
         return callbacks
     check = _RowCheck()
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        # Keras uses such a list unchanged, and does not pass it the model or parameters.
+        # Keras uses such a list unchanged, and does not set the model of its callbacks.
         check.set_model(callbacks.model)
         callbacks.callbacks.append(check)
         return callbacks

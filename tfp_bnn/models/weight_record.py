@@ -287,6 +287,6 @@ def _check(found: WeightEntry, expected: WeightEntry) -> None:
     if bad.any():
         index = tuple(int(i) for i in np.argwhere(bad)[0])
         raise ValueError(
-            f"The weight {found.name!r} has {int(bad.sum())} values that are NaN, infinite or no valid scale, of "
+            f"The weight {found.name!r} has {int(bad.sum())} values that are NaN, infinite or not a valid scale, of "
             f"{got.size}; the first is {got[index]} at index {index}."
         )

@@ -242,7 +242,7 @@ def test_models_without_a_posterior_are_refused():
     with pytest.raises(ValueError, match="not built"):
         informed_prior(tfp_bnn.VariationalSequential([DenseFlipout(2)]))
     point = functional(prior="normal", posterior="delta")
-    with pytest.raises(ValueError, match=r"The posterior of shared/kernel is Delta.*makes no prior"):
+    with pytest.raises(ValueError, match=r"The posterior of shared/kernel is Delta.*cannot be a prior"):
         informed_prior(point)
 
 
@@ -257,7 +257,7 @@ def test_a_subclass_that_makes_its_layers_is_told_what_to_do():
 
     net, target = Net(seed=0), Net("informed", seed=0)
     net(X), target(X)
-    with pytest.raises(ValueError, match=r"makes layers by itself.*transfer_posterior"):
+    with pytest.raises(ValueError, match=r"creates its layers itself.*transfer_posterior"):
         informed_prior(net)
     transfer_posterior(net, target, inflate=2.0)
     np.testing.assert_array_equal(target.head.kernel_prior.mean(), net.head.kernel_posterior.mean())
