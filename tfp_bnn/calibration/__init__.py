@@ -1,7 +1,7 @@
-"""Calibration: one number, fitted to validation data, that makes the predictive distribution as sure as it may be.
+"""Calibration: one number, fitted to validation data, that corrects how confident predictions are.
 
-A posterior approximation leaves the predictive too sure of itself, or not sure enough. The number that mends this on
-average belongs to the Monte Carlo predictive of one trained model; `posterior_predictive` uses it wherever it goes.
+An approximate posterior leaves the predictive overconfident or underconfident. The number that corrects this on average
+belongs to the Monte Carlo predictive of one trained model, and `posterior_predictive` applies it by default.
 """
 
 from tfp_bnn.calibration.fitting import calibrate

@@ -20,25 +20,25 @@ _GRID_POINTS = 11
 def calibrate(model: PredictiveModel, x: Any, y: Any, num_samples: int = 50, seed: int = 0) -> Calibration:
     """Fits the calibration of a trained model, and sets `model.calibration`.
 
-    Minimizes the negative log-likelihood, in nats, of the Monte Carlo predictive, over a grid first, because that of a
-    mixture can have several minima. The network is run once, without a calibration that the model may have; the search
-    takes about 25 evaluations. Memory: a few copies of the raw outputs, `num_samples` x n x outputs float32 numbers.
+    Minimizes the negative log-likelihood of the Monte Carlo predictive, in nats. The search starts on a grid, because
+    that of a mixture can have several minima, and takes about 25 evaluations. The network is run once, and any
+    calibration the model already has is ignored. Memory: a few copies of the raw outputs, `num_samples` x n x outputs
+    float32 numbers.
 
     Args:
         model: A trained model, or an ensemble.
-        x: inputs of shape `(n, ...)`, an array; of validation data, that neither trained the model nor test it.
-        y: their targets, as for training.
+        x: Array of validation inputs, `(n, ...)`, used neither to train nor to test the model.
+        y: Targets of the inputs, as for training.
         num_samples: S, the number of weight draws.
-        seed: of the draws, an integer.
+        seed: Integer seed of the draws.
 
     Returns:
-        A `Temperature` for the likelihoods 'categorical' and 'bernoulli', a `Scale` for 'normal'. With a warning when
-        the data do not determine it, so that it is at the end of its range.
+        A `Temperature` for the likelihoods 'categorical' and 'bernoulli', a `Scale` for 'normal'. Warns if the data do
+        not determine it and it ends up at the end of its range.
 
     Raises:
-        ValueError: For a likelihood that names no calibrator, with the reason; for empty data, another shape, NaN or
-            labels out of range; for a bad `num_samples` or `seed`; for raw outputs that have NaN, or take more than
-            1 GiB.
+        ValueError: If the likelihood has no calibrator; if the data are empty, have the wrong shape, NaN, or labels out
+            of range; if `num_samples` or `seed` is invalid; or if the raw outputs have NaN or take more than 1 GiB.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn
@@ -67,14 +67,14 @@ def calibrate(model: PredictiveModel, x: Any, y: Any, num_samples: int = 50, see
     found = scipy.optimize.minimize_scalar(
         lambda logarithm: nll(math.exp(logarithm)), bounds=around, method="bounded", options={"xatol": 1e-5}
     )
-    # The search stays between its ends: they win a tie.
+    # The search never returns its ends, so a grid point wins a tie.
     value = math.exp(found.x) if found.fun < heights[best] else grid[best]
     if value in (LOWEST, HIGHEST):
         warnings.warn(
             f"The calibration that fits these {len(raw)} examples best is at the end of its range, {LOWEST} to "
-            f"{HIGHEST:g}. Either they do not determine it (all are predicted rightly, or none better than by "
+            f"{HIGHEST:g}. Either they do not determine it (all are predicted correctly, or none better than by "
             "chance), or the model does not fit them at all. Use more validation data, or train the model further; "
-            "model.calibration = None takes it back.",
+            "model.calibration = None removes it.",
             stacklevel=2,
         )
     model.calibration = cls(value)

@@ -25,14 +25,14 @@ class CalibrationEarlyStopping(keras.callbacks.EarlyStopping):
         validation_data: Rows to measure, `(x, y)` of arrays, or a `tf.data.Dataset` or `keras.utils.PyDataset` of
             batches.
         monitor: `"nll"` (nats per example), `"ece"` or `"brier"`, the last two for classes and labels only.
-        patience: epochs without improvement after which training stops.
-        min_delta: the least change that counts as an improvement, in the unit of the score.
-        restore_best_weights: whether the model ends with the weights of its best epoch.
-        num_samples: Monte Carlo draws of the weights.
-        max_examples: rows to measure, at most.
-        seed: of the draws; the same in all epochs.
-        start_from_epoch: the first epoch, from 0, that may be the best or count against patience.
-        verbose: 1 to say when training stops and which weights are restored.
+        patience: Number of epochs without improvement after which training stops.
+        min_delta: Smallest change that counts as an improvement, in the unit of the score.
+        restore_best_weights: Whether to restore the weights of the best epoch at the end.
+        num_samples: Number of Monte Carlo draws of the weights.
+        max_examples: Maximum number of rows to measure.
+        seed: Seed of the draws, the same in all epochs.
+        start_from_epoch: First epoch, counted from 0, that can be the best or count towards patience.
+        verbose: 1 to print when training stops and which weights are restored.
 
     Raises:
         ValueError: If the score is unknown or a number out of range; when training begins, if the data do not match the

@@ -1,1 +1,1 @@
-"""What everything else stands on: registries, argument checks, noise, draws, and Keras' private API in one place."""
+"""Foundations: registries, argument checks, noise, draws, and all uses of Keras' private API."""

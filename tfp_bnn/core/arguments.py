@@ -1,4 +1,4 @@
-"""Arguments: which ones a constructor takes, and what counts as a number in them (no booleans)."""
+"""Validation of arguments: which ones a constructor takes, and what counts as a number (not booleans)."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def require_array(
 def constructor_arguments(cls: type) -> tuple[dict[str, bool], bool]:
     """The arguments of a constructor that can be passed by name.
 
-    What a constructor passes on as `**kwargs` is taken to be what the next one in line takes.
+    If a constructor takes `**kwargs`, they are assumed to be passed on to the next constructor in the MRO.
 
     Args:
         cls: A class.

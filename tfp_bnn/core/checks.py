@@ -70,7 +70,7 @@ def invalid_arguments_as_value_errors() -> Iterator[None]:
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        # An assertion may have several parts, [a text] [a number] [a text]; what follows is the node or the operation.
+        # An assertion may have several parts, [text] [number] [text]; the node or the operation follows.
         compiled = r"assertion failed: \[(?P<graph>.*?\](?: \[(?!\[|Op:).*?\])*)"
         eager = r"Summarized data: b['\"](?P<eager>.*)['\"]"
         message = re.search(f"{compiled}|{eager}", str(error.message), re.DOTALL)

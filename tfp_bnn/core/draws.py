@@ -1,7 +1,7 @@
 """Draws: a posterior over functions, however it was found, as a sequence of functions.
 
-A variational draw is a seed, a draw of Monte Carlo dropout a set of masks, an ensemble's a member, that of a Markov
-chain a state. What needs a predictive distribution asks for nothing else.
+A draw is a seed in variational inference, a set of masks in Monte Carlo dropout, a member in an ensemble, and a state
+in a Markov chain. Nothing else is needed for a predictive distribution.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 Function = Callable[[Any], Any]
-"""From inputs of shape `(rows, ...)` to raw outputs of shape `(rows, channels)`."""
+"""A function of inputs of shape `(rows, ...)` that returns raw outputs of shape `(rows, channels)`."""
 
 
 class Draws(Protocol):
@@ -20,28 +20,28 @@ class Draws(Protocol):
 
     @property
     def num_draws(self) -> int | None:
-        """How many draws there are; None when there is no end to them."""
+        """The number of draws; None if it is unlimited."""
 
     def __call__(self, index: int) -> Function:
         """The function of one draw.
 
         Args:
-            index: k, from 0, and below `num_draws` where that is a number.
+            index: Number k of the draw, from 0, and below `num_draws` if that is not None.
         """
 
     def likelihood_weights(self, index: int) -> Mapping[str, np.ndarray]:
-        """What the likelihood has learned with this draw, by role; empty for a likelihood that learns nothing."""
+        """The learned likelihood parameters of this draw, by role; empty for a likelihood that learns nothing."""
 
 
 class FiniteDraws:
-    """Draws that are all there: the functions of a list, each equally probable.
+    """A finite number of draws: the functions in a list, each equally probable.
 
     Args:
-        functions: each from inputs of shape `(rows, ...)` to raw outputs of shape `(rows, channels)`.
-        likelihood_weights: of each function, by role, where the likelihood learns something. Default: nothing.
+        functions: Functions from inputs of shape `(rows, ...)` to raw outputs of shape `(rows, channels)`.
+        likelihood_weights: Learned parameters of the likelihood by role, for each function. Default: none.
 
     Raises:
-        ValueError: for no functions, or another number of likelihood weights than of functions.
+        ValueError: If there are no functions, or the number of likelihood weights differs from that of functions.
 
     Example:
         >>> import numpy as np
@@ -73,5 +73,5 @@ class FiniteDraws:
         return self._functions[index]
 
     def likelihood_weights(self, index: int) -> Mapping[str, np.ndarray]:
-        """What the likelihood has learned with draw `index`, by role."""
+        """The learned likelihood parameters of draw `index`, by role."""
         return self._likelihood_weights[index]

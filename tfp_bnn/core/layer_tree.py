@@ -1,7 +1,7 @@
 """The only file that touches the private API of Keras and TensorFlow.
 
-Each function says why the public API does not do. `tests/test_rooms.py` finds any other use. (The private API of Keras
-2, which `from_tfp` reads from a user's model, is in `tfp_bnn.transfer.tf_keras_graph`.)
+Each function says why the public API is not enough. `tests/test_rooms.py` finds any other use. (The private API of
+Keras 2, which `from_tfp` reads from a user's model, is in `tfp_bnn.transfer.tf_keras_graph`.)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _Metric = TypeVar("_Metric", bound=keras.metrics.Metric)
 def sublayers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
     """All layers within a layer or model, nested ones included, depth first, in their own order, each once.
 
-    `Model.layers` is public, but a layer within a layer that is no model is in `_layers` alone.
+    `Model.layers` is public, but layers inside a layer that is not a model are only in `_layers`.
     """
     seen: set[int] = set()
     waiting = list(reversed(layer._layers))
@@ -37,18 +37,18 @@ def sublayers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
 
 
 def has_sublayers(layer: keras.layers.Layer) -> bool:
-    """Whether a layer holds other layers, to which its weights then belong."""
+    """Whether a layer contains other layers, which then own its weights."""
     return bool(layer._layers)
 
 
 def seed_generators(layer: keras.layers.Layer) -> list[keras.random.SeedGenerator]:
-    """The seed generators of a layer itself. Keras tracks them, saves none of them, and names them nowhere else."""
+    """The seed generators of a layer itself. Keras tracks but does not save them, and exposes them nowhere else."""
     return list(layer._seed_generators)
 
 
 @contextlib.contextmanager
 def unlocked(model: keras.Model) -> Iterator[None]:
-    """Lets variables be added to a model that is built, which Keras refuses: its layers get their weights only then."""
+    """Allows adding variables to a built model, which Keras refuses: its layers only get their weights then."""
     locked = model._tracker.locked
     model._tracker.unlock()
     try:
@@ -62,7 +62,7 @@ def unlocked(model: keras.Model) -> Iterator[None]:
 
 
 def graph_of(model: keras.Model) -> Any:
-    """The Functional model of a Sequential one, which is private there; None before it is built. Else the model."""
+    """The private Functional model of a Sequential model, or None before it is built; any other model itself."""
     return model._functional if isinstance(model, keras.Sequential) else model
 
 
@@ -72,14 +72,14 @@ def is_functional(model: keras.Model) -> bool:
 
 
 def run_through_graph(model: keras.Model, inputs: Any, call_of: Callable[[keras.Operation], Callable[..., Any]]) -> Any:
-    """Calls something else in the place of each operation of a Functional model, as `clone_model` does."""
+    """Calls a replacement for each operation of a Functional model, as `clone_model` does."""
     return model._run_through_graph(inputs, call_of)
 
 
 def calls_in_order(model: keras.Model) -> list[tuple[str, list[Any]]]:
     """Each call of an operation in the graph of a model: its name and its outputs, in the order of execution.
 
-    `layer.output` is that of the first call only, which for a nested model is in a graph of its own.
+    `layer.output` is that of the first call only, which for a nested model is in a separate graph.
     """
     by_depth = graph_of(model)._nodes_by_depth
     calls = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
@@ -87,13 +87,13 @@ def calls_in_order(model: keras.Model) -> list[tuple[str, list[Any]]]:
 
 
 def calls_by_operation(model: keras.Model) -> Counter[int]:
-    """How often each operation is called in the graph of a model, by `id`; nested graphs are not looked into."""
+    """How often each operation is called in the graph of a model, by `id`, without nested graphs."""
     by_depth = graph_of(model)._nodes_by_depth
     return Counter(id(node.operation) for nodes in by_depth.values() for node in nodes)
 
 
 def maker_of(tensor: keras.KerasTensor) -> tuple[keras.Operation, list[keras.KerasTensor]]:
-    """The operation that made a symbolic tensor, and the tensors that it was called with."""
+    """The operation that made a symbolic tensor, and the tensors it was called with."""
     operation, node_index, _ = tensor._keras_history
     return operation, list(operation._inbound_nodes[node_index].input_tensors)
 
@@ -105,7 +105,7 @@ def better(direction: Literal["up", "down"]) -> Callable[[type[_Metric]], type[_
     """A class decorator that says whether a higher or a lower value of a Keras metric is better.
 
     `EarlyStopping` and `ModelCheckpoint` with `mode="auto"` ask a metric for `_direction`, and refuse to guess without
-    it. Keras' own metrics set it, but there is no public way to.
+    it. Keras' own metrics set it, but there is no public way to do so.
 
     Args:
         direction: `"up"` if higher is better, `"down"` if lower is better.
@@ -125,7 +125,7 @@ def better(direction: Literal["up", "down"]) -> Callable[[type[_Metric]], type[_
 
 
 def sources(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
-    """The datasets that a transformation takes its elements from. TensorFlow shows them nowhere else."""
+    """The input datasets of a transformation. TensorFlow has no public accessor."""
     return list(dataset._inputs())
 
 

@@ -1,4 +1,4 @@
-"""Where a class or a function that was registered comes from."""
+"""Where a registered class or function was defined."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a registered thing was defined.
+    """The place where a registered object was defined.
 
     Attributes:
         module: Dotted name of the module.
@@ -20,7 +20,7 @@ class Origin:
 
     @classmethod
     def of(cls, thing: object) -> Origin:
-        """The origin of a class or a function; of anything else, the module of its class and its `repr`."""
+        """The origin of a class or a function; for other objects, the module of the class and the `repr`."""
         if inspect.isclass(thing) or inspect.isroutine(thing):
             return cls(thing.__module__ or "builtins", thing.__qualname__)
         return cls(type(thing).__module__, repr(thing))
@@ -31,7 +31,7 @@ class Origin:
         return self.module.partition(".")[0]
 
     def defines_again(self, other: Origin) -> bool:
-        """Whether both are one definition: its module was reloaded, or the cell of a notebook was run again.
+        """Whether both are the same definition: a module was reloaded, or a notebook cell was run again.
 
         Functions and classes made inside a function share their qualified name without being the same.
         """

@@ -1,8 +1,8 @@
 """Plug-ins: other packages that register priors, likelihoods, architectures, datasets and recipes when imported.
 
 An installed package names its module in the entry-point group `tfp_bnn.plugins`; the environment variable
-`TFP_BNN_PLUGINS` and the option `tfp-bnn --plugin` name modules that need not be installed. They are imported when the
-first name is looked up that may come from one of them, each whole or not at all.
+`TFP_BNN_PLUGINS` and the option `tfp-bnn --plugin` name modules that need not be installed. They are imported at the
+first lookup of a name that may come from a plug-in. Each is loaded completely or not at all.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _loading = False
 
 
 class PluginError(ImportError):
-    """A plug-in could not be loaded; nothing of it stays registered."""
+    """A plug-in could not be loaded; nothing it registered remains."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Plugin:
 
     Attributes:
         module: Dotted name.
-        source: Who names it, for messages, such as `"the distribution outside-zoo 0.1"`.
+        source: Where it was named, for messages, such as `"the distribution outside-zoo 0.1"`.
     """
 
     module: str
@@ -47,18 +47,17 @@ class Plugin:
 
 
 def load_plugins(*modules: str, source: str = "load_plugins") -> None:
-    """Loads the plug-ins not loaded yet: of the installed packages, of `TFP_BNN_PLUGINS`, and those named here.
+    """Loads plug-ins that are not loaded yet: of installed packages, of `TFP_BNN_PLUGINS`, and those named here.
 
-    Everything that looks a name up calls it. While a plug-in is being imported it does nothing, so a plug-in may look
-    names up.
+    Every lookup of a name calls it. It does nothing while a plug-in is being imported, so plug-ins may look names up.
 
     Args:
         *modules: Dotted names of further modules.
-        source: Who names these, for messages.
+        source: Where these were named, for messages.
 
     Raises:
-        PluginError: When a plug-in fails to import or takes a name that is taken. What it had registered is rolled
-            back, and the next call tries it again.
+        PluginError: If a plug-in fails to import or registers a name that is taken. Everything it registered is rolled
+            back, and the next call tries again.
     """
     global _loading
     with _lock:
@@ -119,7 +118,7 @@ def _load(plugin: Plugin) -> None:
 
 @dataclass(frozen=True)
 class _Before:
-    """What was registered and imported before a plug-in was."""
+    """A snapshot of what was registered and imported before a plug-in."""
 
     things: dict[Registry[Any], tuple[dict[str, Any], dict[str, Origin]]] = field(
         default_factory=lambda: {registry: registry.contents() for registry in Registry.existing}
@@ -128,15 +127,15 @@ class _Before:
     modules: frozenset[str] = field(default_factory=lambda: frozenset(sys.modules))
 
     def check_names_at_keras(self) -> None:
-        """Refuses a class that took the registered name of another one at Keras, which lets it."""
+        """Refuses a class that took another class's registered name in Keras, which allows it."""
         now = keras.saving.get_custom_objects()
         for name, old in self.at_keras.items():
             new = now.get(name)
             if new is not None and new is not old and not Origin.of(new).defines_again(Origin.of(old)):
-                raise ValueError(f"Keras knows {Origin.of(old)} as {name!r}, so {Origin.of(new)} cannot be.")
+                raise ValueError(f"Keras knows {Origin.of(old)} as {name!r}, so {Origin.of(new)} cannot use this name.")
 
     def restore(self, module: str) -> None:
-        """Undoes what a failed plug-in did, and forgets its modules, so that another import runs them again."""
+        """Undoes what a failed plug-in did, and forgets its modules, so another import runs them again."""
         undone = {_top(module)}
         for registry in list(Registry.existing):
             old_things, old_origins = self.things.get(registry, ({}, {}))
@@ -158,9 +157,9 @@ class _Before:
                 _forget(name)
 
     def _is_of_another(self, origin: str, module: str) -> bool:
-        """Whether something new was registered by a package that the plug-in only happened to be the first to import.
+        """Whether a new registration came from another package that the plug-in was just the first to import.
 
-        Such as ours: a plug-in may be the first to import `zoo.architectures`, which registers its own.
+        For example, a plug-in may be the first to import `zoo.architectures`, which registers its own.
         """
         known_packages = {_top(name) for name in self.modules} - {_top(module)}
         return origin not in self.modules and _top(origin) in known_packages

@@ -1,4 +1,4 @@
-"""Randomness that Keras draws where no seed is given, for the length of a block."""
+"""Control of the random seeds that Keras draws when none is given."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def default_seeds_from(seed: int) -> Iterator[None]:
-    """Gives initializers and seed generators made in a block the seeds that `keras.utils.set_random_seed` would.
+    """Gives initializers and seed generators created in a block the seeds of `keras.utils.set_random_seed`.
 
-    Keras draws the seed of an initializer, or of a `SeedGenerator`, that has none from Python's own generator. Only
-    that one is seeded, and put back afterwards: NumPy, TensorFlow and Keras' global generator stay as they are.
+    If an initializer or a `SeedGenerator` has no seed, Keras draws one from Python's own generator. Only that generator
+    is seeded, and restored afterwards. NumPy, TensorFlow and Keras' global generator do not change.
 
     Args:
-        seed: An integer.
+        seed: Integer seed.
 
     Example:
         >>> import keras

@@ -1,7 +1,7 @@
-"""Registries: how a name, a config or an object becomes a prior, a likelihood, a dataset.
+"""Registries, which turn a name, a config or an object into a prior, a likelihood or a dataset.
 
-Everything that a user may give by name lives in a `Registry`. Registering happens where the thing is defined, so adding
-one edits nothing central. A registered name belongs to the package that registered it and cannot be taken by another.
+Everything that users can refer to by name is in a `Registry`. Objects are registered where they are defined, so adding
+one needs no central edit. A name belongs to the package that registered it, and another package cannot take it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ T = TypeVar("T")
 
 
 def unknown_name_message(kind: str, name: object, known: Iterable[str]) -> str:
-    """Says what came, what was expected and which known name is nearest.
+    """Returns a message with the unknown name, the nearest known name and all known names.
 
     Args:
-        kind: What the name should have named, such as `"prior"`.
-        name: What came.
-        known: The names that would have been accepted.
+        kind: Kind of object that the name should refer to, such as `"prior"`.
+        name: Name that was passed.
+        known: Names that are accepted.
 
     Returns:
-        A sentence for a `ValueError`.
+        A message for a `ValueError`.
     """
     known = sorted(known)
     nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
@@ -38,13 +38,13 @@ def unknown_name_message(kind: str, name: object, known: Iterable[str]) -> str:
 
 
 class Registry(Generic[T]):
-    """Named things of one kind, in the order in which they were registered.
+    """Named objects of one kind, in the order of registration.
 
     A lookup that finds nothing loads the installed plug-ins (`tfp_bnn.core.plugins`) and looks again. Iteration and
     `len` do not: they show what has been registered so far.
 
     Args:
-        kind: What is registered, for error messages, such as `"dataset"`.
+        kind: Kind of the objects for error messages, such as `"dataset"`.
     """
 
     existing: ClassVar[weakref.WeakSet[Registry[Any]]] = weakref.WeakSet()
@@ -53,22 +53,22 @@ class Registry(Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._things: dict[str, T] = {}
-        # Only of things that do not know theirs: an architecture is defined where its function is.
+        # Only for objects that cannot tell their origin: an architecture is defined where its function is.
         self._origins: dict[str, Origin] = {}
         self.existing.add(self)
 
     def register(self, name: str, origin: Origin | None = None) -> Callable[[T], T]:
-        """Returns a decorator that registers what it decorates under `name`.
+        """Returns a decorator that registers an object under `name`.
 
-        The same definition, with the same module and qualified name, may be registered again and replaces the old one:
-        modules are reloaded and cells of notebooks are run again.
+        The same definition, with the same module and qualified name, may be registered again and replaces the old one,
+        because modules are reloaded and notebook cells are run again.
 
         Args:
-            name: The name.
-            origin: Where the thing was defined, when the thing itself cannot tell.
+            name: Name to register the object under.
+            origin: Where the object was defined, if the object itself cannot tell.
 
         Raises:
-            ValueError: When `name` is taken by something else; nothing is registered then.
+            ValueError: If `name` is taken by something else. Nothing is registered then.
         """
 
         def add(thing: T) -> T:
@@ -81,10 +81,10 @@ class Registry(Generic[T]):
         return add
 
     def unregister(self, name: str) -> None:
-        """Forgets what is registered under `name`.
+        """Removes what is registered under `name`.
 
         Raises:
-            ValueError: When nothing is.
+            ValueError: If nothing is registered under `name`.
         """
         if name not in self._things:
             raise ValueError(unknown_name_message(self.kind, name, self._things))
@@ -92,18 +92,18 @@ class Registry(Generic[T]):
         self._origins.pop(name, None)
 
     def contents(self) -> tuple[dict[str, T], dict[str, Origin]]:
-        """Copies of all things by name, and of the origins that were given with them."""
+        """Copies of all objects by name, and of the origins passed with them."""
         return dict(self._things), dict(self._origins)
 
     def replace_contents(self, things: Mapping[str, T], origins: Mapping[str, Origin]) -> None:
-        """Puts back what `contents` returned."""
+        """Restores what `contents` returned."""
         self._things, self._origins = dict(things), dict(origins)
 
     def origin_of(self, name: str) -> Origin:
-        """Where the thing registered under `name` was defined.
+        """Where the object registered under `name` was defined.
 
         Raises:
-            ValueError: When nothing is registered under `name`.
+            ValueError: If nothing is registered under `name`.
         """
         thing = self[name]
         return self._origins.get(name) or Origin.of(thing)
@@ -112,7 +112,7 @@ class Registry(Generic[T]):
         """The top-level package that registered `name`, such as `"tfp_bnn"`.
 
         Raises:
-            ValueError: When nothing is registered under `name`.
+            ValueError: If nothing is registered under `name`.
         """
         return self.origin_of(name).package
 
@@ -120,7 +120,7 @@ class Registry(Generic[T]):
         """Looks `name` up.
 
         Raises:
-            ValueError: When nothing is registered under `name`; the message gives the nearest name.
+            ValueError: If nothing is registered under `name`. The message gives the nearest name.
         """
         if name not in self:
             raise ValueError(unknown_name_message(self.kind, name, self._things))
@@ -146,20 +146,20 @@ class Registry(Generic[T]):
             holder = self.origin_of(name)
             if not origin.defines_again(holder):
                 raise ValueError(
-                    f"The {self.kind} {name!r} is already registered as {holder}, so {origin} cannot be. Choose "
-                    "another name."
+                    f"The {self.kind} {name!r} is already registered as {holder}, so {origin} cannot use "
+                    "this name. Choose another name."
                 )
 
 
 class Spec:
-    """A small description, not to be changed, that goes into a config and comes back out of it.
+    """A small immutable description that can be converted to a config and back.
 
-    Priors, posteriors, likelihoods and schedules are specs: they hold constructor arguments and no variables. What they
-    need to learn they ask of the layer or model that uses them (`add_weights`), which owns it, counts it and saves it.
+    Priors, posteriors, likelihoods and schedules are specs: they hold constructor arguments and no variables. The layer
+    or model that uses them creates the variables they need (`add_weights`), and owns, counts and saves them.
     """
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, JSON-serializable."""
+        """Returns the arguments of the constructor, JSON-serializable."""
         return {}
 
     @classmethod
@@ -181,17 +181,17 @@ S = TypeVar("S", bound=Spec)
 
 
 class SpecRegistry(Registry[type[S]]):
-    """A registry of `Spec` classes, given by users as a name, a config or an object, as Keras takes initializers."""
+    """A registry of `Spec` classes, which users pass as a name, a config or an object, like Keras initializers."""
 
     def register(self, name: str, origin: Origin | None = None) -> Callable[[type[S]], type[S]]:
-        """Registers the class here under `name`, and with Keras, so that saved models find it.
+        """Returns a decorator that registers a class under `name`, and with Keras for saved models.
 
         Keras knows the class under its own package, as in `tfp_bnn.priors>Normal` or `their_package.priors>Normal`, so
-        classes of two packages may have one name. As everywhere, the same definition may be registered again.
+        classes of two packages may have the same name. As elsewhere, the same definition may be registered again.
 
         Raises:
-            TypeError: When what is decorated is no `Spec` class.
-            ValueError: When `name`, or the name for Keras, is taken by another class; nothing is registered then.
+            TypeError: If the decorated object is not a `Spec` class.
+            ValueError: If `name`, or the name for Keras, is taken by another class. Nothing is registered then.
         """
         add = super().register(name, origin)
 
@@ -205,7 +205,7 @@ class SpecRegistry(Registry[type[S]]):
             if holder is not None and holder is not cls and not own.defines_again(Origin.of(holder)):
                 raise ValueError(
                     f"The {self.kind} {name!r} cannot be saved: Keras already knows {Origin.of(holder)} as "
-                    f"'{package}>{cls.__name__}', so {own} cannot be. Choose another name for the class."
+                    f"'{package}>{cls.__name__}', so {own} cannot use it. Choose another name for the class."
                 )
             keras.saving.register_keras_serializable(package=package, name=cls.__name__)(cls)
             return add(cls)
@@ -213,10 +213,10 @@ class SpecRegistry(Registry[type[S]]):
         return decorate
 
     def unregister(self, name: str) -> None:
-        """Forgets the class registered under `name`, here and at Keras.
+        """Removes the class registered under `name`, here and from Keras.
 
         Raises:
-            ValueError: When there is none.
+            ValueError: If there is none.
         """
         cls = self._things.get(name)
         super().unregister(name)
@@ -225,7 +225,7 @@ class SpecRegistry(Registry[type[S]]):
             del known_to_keras[keras_name]
 
     def get(self, identifier: str | Mapping[str, Any] | S) -> S:
-        """Makes the object that `identifier` describes.
+        """Returns the object that `identifier` describes.
 
         Args:
             identifier: A registered name (`"normal"`), a mapping of that name and arguments (`{"name": "normal",
@@ -233,9 +233,9 @@ class SpecRegistry(Registry[type[S]]):
                 it is.
 
         Raises:
-            ValueError: For an unknown name or argument (the message gives the nearest), an argument that is missing, or
-                a value that is out of range.
-            TypeError: For an object of another kind, or of a class that is not registered.
+            ValueError: If a name or argument is unknown (the message gives the nearest), an argument is missing, or a
+                value is out of range.
+            TypeError: If the object is of another kind, or its class is not registered.
         """
         if isinstance(identifier, str):
             return self._construct(identifier, {})
@@ -253,7 +253,7 @@ class SpecRegistry(Registry[type[S]]):
         )
 
     def name_of(self, spec: S) -> str:
-        """The name under which the class of `spec` is registered; that of the class itself where it is not."""
+        """The name under which the class of `spec` is registered, or the class name if it is not."""
         return next((name for name, cls in self._things.items() if cls is type(spec)), type(spec).__name__)
 
     def _construct(self, name: str, arguments: dict[str, Any]) -> S:
@@ -279,7 +279,7 @@ class SpecRegistry(Registry[type[S]]):
             ) from error
 
     def _deserialize(self, config: Mapping[str, Any]) -> Spec:
-        """What a config of Keras describes; by the registries, since at Keras any package can take any name."""
+        """The object of a Keras config, from the registries, because Keras lets any package take any name."""
         registries = [self, *(registry for registry in self.existing if isinstance(registry, SpecRegistry))]
         classes = (cls for registry in registries if (cls := registry._class_in(config)) is not None)
         found = next(classes, None)
@@ -295,10 +295,10 @@ class SpecRegistry(Registry[type[S]]):
         return found.from_config(config.get("config") or {})
 
     def _class_in(self, config: Mapping[str, Any]) -> type[S] | None:
-        """The registered class that a config of Keras is about.
+        """The registered class that a Keras config refers to.
 
-        The module decides before the name at Keras: until version 0.1 the classes of all packages were registered under
-        `tfp_bnn`, and files written then say so.
+        The module takes precedence over the name in Keras: until version 0.1 the classes of all packages were
+        registered under `tfp_bnn`, and files from then contain those names.
         """
         module, keras_name = config.get("module"), config.get("registered_name")
         for cls in self._things.values():
@@ -311,7 +311,7 @@ class SpecRegistry(Registry[type[S]]):
         return None
 
     def _why_not(self, thing: object) -> str:
-        """Why an object was refused, where that can be said, as the end of a message."""
+        """The reason why an object was refused, if known, as the end of a message."""
         if not isinstance(thing, Spec):
             return ""
         for registry in self.existing:
@@ -324,7 +324,7 @@ class SpecRegistry(Registry[type[S]]):
 
 
 def _load_plugins() -> None:
-    # Not at the top: plug-ins are loaded into the registries, so that module imports this one.
+    # Imported here because that module imports this one.
     from tfp_bnn.core.plugins import load_plugins
 
     load_plugins()

@@ -1,6 +1,6 @@
-"""Ways to a posterior. Each gives draws of functions, hence the same posterior predictive.
+"""Inference methods. Each gives draws of functions, and so a posterior predictive with the same interface.
 
-Variational inference needs no function: `VariationalModel.fit` does it. The others take models and give models.
+Variational inference needs no function: `VariationalModel.fit` does it. The others take models and return models.
 """
 
 from tfp_bnn.inference.ensemble import Ensemble, ensemble, members_of

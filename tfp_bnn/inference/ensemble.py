@@ -19,19 +19,19 @@ class Ensemble(PredictiveModel):
         p(y | x) = 1/M sum_k p(y | x, member k)
 
     Draw k is member k at its posterior mean. With `draws_per_member=R` the members are variational, or have dropout,
-    and draws k, k + M, k + 2 M, ... are R draws of member k. There are finitely many draws, so a predictive over all
-    of them has no Monte Carlo error. What a likelihood has learned, such as the noise of a regression, stays with each
-    member. The calibrations of members are not used; the ensemble has one of its own.
+    and draws k, k + M, k + 2 M, ... are R draws of member k. The number of draws is finite, so a predictive over all
+    draws has no Monte Carlo error. Each member keeps what its likelihood has learned, such as the noise of a
+    regression. The calibrations of the members are not used; the ensemble has its own.
 
     Args:
         members: Built models with the same input shape, output shape and likelihood.
-        draws_per_member: R; None for the posterior mean of each member.
+        draws_per_member: Number R of draws of each member; None for its posterior mean.
         name: Name of the ensemble.
 
     Raises:
-        TypeError: For a member that is not a model with `VariationalMixin`.
-        ValueError: For no members, one that is not built or is given twice, or members that differ: the message names
-            them and says what differs. Also for `draws_per_member` below 1, or above the number of draws of a member.
+        TypeError: If a member is not a model with `VariationalMixin`.
+        ValueError: If there are no members, or one is not built or given twice, or members differ: the message names
+            them and says what differs. Also if `draws_per_member` is below 1 or above the number of draws of a member.
 
     References:
         Lakshminarayanan et al. 2017, Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles,
@@ -52,12 +52,12 @@ class Ensemble(PredictiveModel):
 
     @property
     def members(self) -> tuple[Any, ...]:
-        """The models."""
+        """The member models."""
         return self._members
 
     @property
     def num_examples(self) -> int | None:
-        """N, the number of training examples, where all members agree; else None."""
+        """N, the number of training examples, if all members agree; else None."""
         numbers = {member.num_examples for member in self._members}
         return numbers.pop() if len(numbers) == 1 else None
 
@@ -82,13 +82,13 @@ class Ensemble(PredictiveModel):
         """The members at their posterior means, or `draws_per_member` draws of each.
 
         Args:
-            seed: An integer, for the draws of members; without effect on posterior means.
+            seed: Integer seed of the draws of members. It has no effect on posterior means.
         """
         seed = checked_seed(seed)
         if self.draws_per_member is None:
             return self.plug_in_draws()
         of_members = [member.draws(seed) for member in self._members]
-        # By its own number, so no two draws share their noise.
+        # Each draw keeps its own number, so no two draws share noise.
         numbered = [(k % len(self), k) for k in range(self.draws_per_member * len(self))]
         return FiniteDraws(
             [of_members[member](k) for member, k in numbered],
@@ -101,7 +101,7 @@ class Ensemble(PredictiveModel):
         return FiniteDraws([draws(0) for draws in of_members], [draws.likelihood_weights(0) for draws in of_members])
 
     def kl_by_layer(self) -> dict[str, tf.Tensor]:
-        """Empty: members are points that training found, which together have no density and no KL to the prior."""
+        """Empty: the members are points found by training, which have no density and so no KL to the prior."""
         return {}
 
     def _check_inputs(self, x: Any) -> None:
@@ -117,17 +117,16 @@ def ensemble(
     """Joins trained models of one shape into one posterior: see `Ensemble`.
 
     Args:
-        models: Any number of built models with the same input shape, output shape and likelihood, which are not
-            copied.
-        draws_per_member: R draws of each member; None for its posterior mean.
+        models: Built models with the same input shape, output shape and likelihood, at least one. They are not copied.
+        draws_per_member: Number R of draws of each member; None for its posterior mean.
         name: Name of the ensemble.
 
     Returns:
         An `Ensemble`.
 
     Raises:
-        TypeError: For a member that is not a model with `VariationalMixin`.
-        ValueError: For members that differ, as in `Ensemble`.
+        TypeError: If a member is not a model with `VariationalMixin`.
+        ValueError: If members differ, as in `Ensemble`.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn
@@ -142,13 +141,13 @@ def ensemble(
 
 
 def members_of(model: PredictiveModel) -> tuple[Any, ...]:
-    """The models with weights that a model consists of: itself, or the members of an ensemble."""
-    # No property of all models: Keras saves what it finds in the attributes of one, and would never end.
+    """The models that hold the weights of a model: itself, or the members of an ensemble."""
+    # Not a property of all models: Keras saves what it finds in a model's attributes, and would recurse forever.
     return model.members if isinstance(model, Ensemble) else (model,)
 
 
 def _named(models: Sequence[Any]) -> list[str]:
-    """Each member in words; its place tells apart two of one name."""
+    """A description of each member; its index tells members with equal names apart."""
     return [f"{model.name!r} (member {index})" for index, model in enumerate(models)]
 
 

@@ -14,20 +14,20 @@ def map_estimate(model: VariationalMixin) -> Any:
 
         loss = -log p(y | w) - beta * log p(w) / N,   in nats per example
 
-    Every weight with a distribution becomes a point (the posterior `delta`) that starts at its posterior mean, and its
-    "KL" is -log p(w), up to a constant. There is one draw, so the predictive has no epistemic uncertainty. Costs one
-    forward pass in training and in prediction.
+    Every weight with a distribution becomes a point (the posterior `delta`) that starts at its posterior mean. Its
+    "KL" is -log p(w), up to a constant. There is only one draw, so the predictive has no epistemic uncertainty.
+    Training and prediction cost one forward pass each.
 
     Args:
-        model: A built model with Bayesian layers, trained or not. It stays as it is.
+        model: A built model with Bayesian layers, trained or not. It is not changed.
 
     Returns:
         A model of the same class, built, not compiled.
 
     Raises:
-        TypeError: For a model that is not one of ours.
-        ValueError: For a model that is not built, has no Bayesian layer or an `MCDropout`, for a prior whose scale is
-            learned, or layers that a subclass makes itself.
+        TypeError: If the model has no `VariationalMixin`.
+        ValueError: If the model is not built, has no Bayesian layer, has an `MCDropout` layer or a prior with a learned
+            scale, or is a subclass that creates layers itself.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn

@@ -10,24 +10,24 @@ from tfp_bnn.models.variational_mixin import VariationalMixin
 
 
 def mc_dropout(model: VariationalMixin) -> Any:
-    """A copy of a model, ready to be compiled and fitted, in which nothing but the dropout masks is random.
+    """A copy of a model, ready to be compiled and fitted, in which only the dropout masks are random.
 
         loss = -log p(y | w, masks) - beta * log p(w) / N,   in nats per example
 
-    Every weight with a distribution becomes a point (the posterior `delta`) that starts at its posterior mean; a normal
-    prior acts as the weight decay of the paper. Draws are without end: one mask of each `MCDropout` layer for all
-    inputs. Costs one forward pass in training and one for each draw.
+    Every weight with a distribution becomes a point (the posterior `delta`) that starts at its posterior mean. A normal
+    prior acts as the weight decay of the paper. The number of draws is unlimited; a draw is one mask per `MCDropout`
+    layer, shared by all inputs. Training costs one forward pass, and prediction one per draw.
 
     Args:
-        model: A built model with at least one `MCDropout` layer, trained or not. It stays as it is.
+        model: A built model with at least one `MCDropout` layer, trained or not. It is not changed.
 
     Returns:
         A model of the same class, built, not compiled.
 
     Raises:
-        TypeError: For a model that is not one of ours.
-        ValueError: For a model that is not built or has no `MCDropout` with a positive rate, for a prior whose scale is
-            learned, or layers that a subclass makes itself.
+        TypeError: If the model has no `VariationalMixin`.
+        ValueError: If the model is not built, has no `MCDropout` with a positive rate, has a prior with a learned
+            scale, or is a subclass that creates layers itself.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn

@@ -1,4 +1,4 @@
-"""The same network with a point for every weight: what a MAP estimate and Monte Carlo dropout train."""
+"""The same network with a point for every weight, as trained by MAP and Monte Carlo dropout."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tfp_bnn.posteriors import Delta
 
 
 def require_built_model(model: Any, function: str) -> None:
-    """Refuses what is no built model of ours.
+    """Refuses anything but a built variational model.
 
     Args:
-        model: What came.
-        function: What was asked for, for the message, such as `"map_estimate"`.
+        model: Object to check.
+        function: Name of the calling function for the message, such as `"map_estimate"`.
 
     Raises:
-        TypeError: For a model that is not one of ours.
-        ValueError: For one that is not built.
+        TypeError: If the model has no `VariationalMixin`.
+        ValueError: If the model is not built.
     """
     if not isinstance(model, VariationalMixin):
         raise TypeError(
@@ -37,13 +37,13 @@ def with_point_weights(model: VariationalMixin) -> Any:
     calibration is None.
 
     Args:
-        model: Built; its class must keep its layers in its config.
+        model: A built model whose class keeps its layers in its config.
 
     Returns:
         A model of the same class, built, not compiled.
 
     Raises:
-        ValueError: For a prior whose scale is learned, or layers that a subclass makes itself.
+        ValueError: If a prior has a learned scale, or the model is a subclass that creates layers itself.
     """
     for layer in model.variational_layers:
         for weight in layer.variational_weights.values():
@@ -57,7 +57,7 @@ def with_point_weights(model: VariationalMixin) -> Any:
     copy = type(model).from_config({**config, "calibration": None})  # type: ignore[attr-defined]
     if any(layer.is_random for layer in copy.variational_layers):
         raise ValueError(
-            f"{type(model).__name__} makes layers by itself, so their posteriors are not a part of its config. Give "
+            f"{type(model).__name__} creates layers itself, so their posteriors are not part of its config. Give "
             "them kernel_posterior='delta' in its code."
         )
     if not copy.built:

@@ -1,4 +1,4 @@
-"""Which way a posterior was found, read off the model."""
+"""The inference method of a model, recognized from its layers."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.variational_mixin import VariationalMixin
 
 WAYS = ("variational", "map", "mc_dropout", "ensemble")
-"""The names of the ways, as recipes and artifacts give them."""
+"""The names of the inference methods, as used in recipes and artifacts."""
 
 
 def way_of(model: PredictiveModel) -> str:
-    """The name of the way in which a model represents its posterior: one of `WAYS`.
+    """The name of the inference method of a model: one of `WAYS`.
 
     Args:
-        model: `"ensemble"` for an `Ensemble`; else by what is random in its draws: weights (`"variational"`, whether or
-            not there is dropout too), dropout masks only (`"mc_dropout"`), nothing (`"map"`).
+        model: A model with `VariationalMixin`, or an `Ensemble`.
+
+    Returns:
+        `"ensemble"` for an `Ensemble`. Otherwise it depends on what is random in a draw: `"variational"` for weights,
+        with or without dropout, `"mc_dropout"` for dropout masks only, and `"map"` for nothing.
 
     Raises:
-        TypeError: For anything else.
+        TypeError: If the model is neither.
     """
     if isinstance(model, Ensemble):
         return "ensemble"

@@ -78,6 +78,7 @@ class Reparameterization(Estimator):
     name = "reparameterization"
 
     def takes(self, posterior: Posterior) -> bool:
+        """Always True: any posterior can be drawn from."""
         return True
 
     def __call__(
@@ -88,6 +89,7 @@ class Reparameterization(Estimator):
         bias: VariationalWeight | tf.Tensor | None,
         noise: NoiseSource,
     ) -> tf.Tensor:
+        """Applies the operation to one draw of the weights."""
         outputs = operation(inputs, kernel.sample(noise))
         if isinstance(bias, VariationalWeight):
             bias = bias.sample(noise)
@@ -115,6 +117,7 @@ class Flipout(Estimator):
     name = "flipout"
 
     def takes(self, posterior: Posterior) -> bool:
+        """Whether the posterior is symmetric and independent per weight, or a point."""
         # A point is symmetric about itself.
         return posterior.symmetric_and_independent or not posterior.has_spread
 
@@ -126,9 +129,10 @@ class Flipout(Estimator):
         bias: VariationalWeight | tf.Tensor | None,
         noise: NoiseSource,
     ) -> tf.Tensor:
+        """Applies the operation to the mean and to the perturbation, with signs flipped per example."""
         if not has_spread(kernel, bias):
             return PLAIN_DRAW(operation, inputs, kernel, bias, noise)
-        # A layer of two kernels draws the signs of each by itself.
+        # A layer with two kernels draws the signs of each separately.
         of_kernel = "" if kernel.name == "kernel" else f"{kernel.name}_"
         outputs = operation(inputs, kernel.mean)
         input_signs = tf.cast(noise.signs(f"{of_kernel}input_signs", operation.sign_shape(inputs)), inputs.dtype)
@@ -155,6 +159,7 @@ class LocalReparameterization(Estimator):
     name = "local reparameterization"
 
     def takes(self, posterior: Posterior) -> bool:
+        """Whether the posterior is an independent normal per weight, or a point."""
         # A point is a normal without variance.
         return posterior.independent_normal or not posterior.has_spread
 
@@ -166,6 +171,7 @@ class LocalReparameterization(Estimator):
         bias: VariationalWeight | tf.Tensor | None,
         noise: NoiseSource,
     ) -> tf.Tensor:
+        """Draws the outputs from their mean and variance."""
         if not has_spread(kernel, bias):
             return PLAIN_DRAW(operation, inputs, kernel, bias, noise)
         outputs = operation(inputs, kernel.mean)

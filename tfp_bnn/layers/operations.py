@@ -39,6 +39,7 @@ class MatMul(LinearOperation):
     """`inputs @ kernel` over the last axis: the operation of `keras.layers.Dense`."""
 
     def __call__(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """Multiplies inputs `(..., in)` by a kernel `(in, out)`, in the dtype of the inputs."""
         return keras.ops.matmul(inputs, tf.cast(kernel, inputs.dtype))
 
 
@@ -53,6 +54,7 @@ class Lookup(LinearOperation):
         self.dtype = dtype
 
     def __call__(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """Looks up ids of any shape in a table `(ids, out)`, and casts the rows to `dtype`."""
         return tf.cast(keras.ops.take(kernel, inputs, axis=0), self.dtype)
 
 
@@ -74,6 +76,7 @@ class Convolution(LinearOperation):
         self.channel_axis = -1 if data_format == "channels_last" else 1
 
     def __call__(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """Convolves the inputs, in their dtype."""
         if self.padding == "causal":
             inputs = self._pad_the_past(inputs, kernel.shape[0])
         return keras.ops.conv(inputs, tf.cast(kernel, inputs.dtype), **self._arguments())
@@ -96,6 +99,7 @@ class DepthwiseConvolution(Convolution):
     """Separate convolution of each channel: the operation of `keras.layers.DepthwiseConv2D`."""
 
     def __call__(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """Convolves each channel of the inputs separately, in their dtype."""
         return keras.ops.depthwise_conv(inputs, tf.cast(kernel, inputs.dtype), **self._arguments())
 
 
@@ -122,6 +126,7 @@ class TransposedConvolution(Convolution):
         self.output_padding = None if output_padding is None else tuple(output_padding)
 
     def __call__(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """Applies the transposed convolution to the inputs, in their dtype."""
         return keras.ops.conv_transpose(
             inputs, tf.cast(kernel, inputs.dtype), output_padding=self.output_padding, **self._arguments()
         )

@@ -1,9 +1,10 @@
-"""Likelihoods: one object says how the data are distributed given the outputs of a network.
+"""Likelihoods: how the targets are distributed given the outputs of a network.
 
-It gives the training NLL, what metrics receive, the predictive distribution, its quantiles and the decomposition of its
-uncertainty, the scores, and the name of its calibrator. All functions take `outputs`, the raw outputs of a network
-(logits, or means), and `weights`, what the likelihood itself has learned. All log-probabilities and entropies are in
-nats. A likelihood of your own defines `distribution` and is registered; see docs/likelihoods.md.
+One object provides the training NLL, the predictions that metrics receive, the predictive distribution with its
+quantiles and the decomposition of its uncertainty, the scores, and the name of the calibrator. Methods take `outputs`,
+the raw outputs of a network (logits or means), and `weights`, the parameters that the likelihood itself has learned.
+Log-probabilities and entropies are in nats. To add a likelihood, define `distribution` and register the class; see
+docs/likelihoods.md.
 """
 
 from tfp_bnn.likelihoods.base import LIKELIHOODS, Likelihood

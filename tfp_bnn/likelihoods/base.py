@@ -1,4 +1,4 @@
-"""What a likelihood is, and what every likelihood gets from its distribution."""
+"""The base class of likelihoods, with defaults derived from the distribution."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tfp_bnn.likelihoods.targets import (
 Weights = Mapping[str, Any]
 TargetKind = Literal["class", "labels", "number"]
 
-# Rows of a mixture that are worked on at once.
+# Rows of a mixture that are processed at once.
 _ROWS_AT_ONCE = 1024
 _MOST_OUTPUTS_PER_TARGET = 8
 
@@ -35,24 +35,24 @@ _MOST_OUTPUTS_PER_TARGET = 8
 class Likelihood(Spec):
     """p(y | outputs): how a target is distributed, given the raw outputs of a network.
 
-    A likelihood of your own defines `distribution`, and `get_config` if its constructor has arguments. Everything else
-    has a default that is made from the distribution. It must be registered before a model can use it::
+    A subclass defines `distribution`, and `get_config` if its constructor has arguments. Everything else has a default
+    derived from the distribution. Register the class before a model uses it::
 
         @tfp_bnn.likelihoods.LIKELIHOODS.register("poisson")
         class Poisson(tfp_bnn.likelihoods.Likelihood):
             def distribution(self, outputs, weights):
                 return tfd.Independent(tfd.Poisson(log_rate=outputs), reinterpreted_batch_ndims=1)
 
-    The targets of this base class are numbers, real or whole; those of `ClassLikelihood` are classes. Uncertainty about
-    numbers is decomposed by the law of total variance, Var[y] = E[Var[y | w]] + Var[E[y | w]]; about classes by the
-    entropy of the prediction. `outputs` has the shape `(..., batch, channels)`: a leading axis of Monte Carlo samples
-    is welcome. In arrays of predictions, targets are on the last axis, also where there is one.
+    The targets of this base class are real or whole numbers; those of `ClassLikelihood` are classes. The uncertainty
+    about numbers is decomposed by the law of total variance, Var[y] = E[Var[y | w]] + Var[E[y | w]], and that about
+    classes by the entropy of the prediction. `outputs` has the shape `(..., batch, channels)`; a leading axis of Monte
+    Carlo samples is allowed. Arrays of predictions have the targets on the last axis, even a single one.
 
     Attributes:
         task: `"regression"` for numbers, `"classification"` for classes and labels.
-        calibrator: The name of the calibration that `tfp_bnn.calibrate` fits; None when there is none.
-        output_activation: The Keras activation that makes `mean` of the outputs, such as `"softmax"`, which then is
-            not a part of the network; None when the outputs are taken as they are.
+        calibrator: Name of the calibration that `tfp_bnn.calibrate` fits; None if there is none.
+        output_activation: Name of the Keras activation that turns the outputs into `mean`, such as `"softmax"`. It is
+            not part of the network. None if there is none.
     """
 
     task: Literal["classification", "regression"] = "regression"
@@ -62,7 +62,7 @@ class Likelihood(Spec):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         mean = cls.__dict__.get("mean")
-        # Before `mean` was given the weights, it took the outputs alone.
+        # Older subclasses define `mean(outputs)`, without the weights.
         if mean is not None and "weights" not in inspect.signature(mean).parameters:
 
             @functools.wraps(mean)
@@ -78,36 +78,40 @@ class Likelihood(Spec):
 
         Args:
             outputs: Raw outputs of the network, `(..., batch, channels)`, float32.
-            weights: What the likelihood has learned, by role; see `add_weights`. Each has its own shape, or `(S, 1,
-                *own)` where the members of an ensemble have learned it, to go with outputs `(S, batch, channels)`.
+            weights: Learned parameters of the likelihood, by role; see `add_weights`. Each has its own shape, or `(S,
+                1, *own)` for outputs `(S, batch, channels)` of an ensemble whose members each learned their own.
         """
         raise NotImplementedError(f"{type(self).__name__} must define `distribution(outputs, weights)`.")
 
     def add_weights(self, add_weight: Callable[..., keras.Variable]) -> dict[str, keras.Variable]:
-        """Makes the variables that the likelihood learns, by role; none by default.
+        """Creates the variables that the likelihood learns, by role; none by default.
 
         Args:
-            add_weight: Makes a variable of the model: `add_weight(name=..., shape=..., initializer=...)`.
+            add_weight: Function that creates a variable of the model: `add_weight(name=..., shape=...,
+                initializer=...)`.
         """
         return {}
 
     def parameters(self, weights: Weights) -> dict[str, np.ndarray]:
-        """What was learned, in natural units, float32; by default the variables themselves."""
+        """The learned parameters in natural units, by role, float32; by default the values of the variables."""
         return {role: np.asarray(weight, np.float32) for role, weight in weights.items()}
 
     def assign_parameters(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
-        """The inverse of `parameters`."""
+        """Sets the variables to values in natural units, by role; the inverse of `parameters`."""
         for role, weight in weights.items():
             weight.assign(values[role])
 
     def rescaled(self, scale: float) -> Likelihood:
-        """This likelihood for targets whose standard deviation is about `scale`, before training; itself by default."""
+        """The likelihood to start training with if the targets have a standard deviation of about `scale`.
+
+        By default this is the likelihood itself.
+        """
         return self
 
     # === Shapes ===
 
     def num_targets(self, num_outputs: int) -> int:
-        """The number of targets of an example, for a network with `num_outputs` outputs."""
+        """The number of targets per example for a network with `num_outputs` outputs."""
         return self._probe(num_outputs).event_shape.num_elements() or 1
 
     def num_outputs_for(self, y: npt.NDArray[Any], num_classes: int | None = None) -> int:
@@ -115,10 +119,10 @@ class Likelihood(Spec):
 
         Args:
             y: Targets of shape `(n,)` or `(n, targets)`.
-            num_classes: For classes, how many there are, where the labels do not tell.
+            num_classes: Number of classes, if the labels do not show it.
 
         Raises:
-            ValueError: When no number up to 8 for each target fits.
+            ValueError: If no number up to 8 per target fits.
         """
         targets = y.reshape(len(y), -1).shape[1]
         for number in range(1, _MOST_OUTPUTS_PER_TARGET * targets + 1):
@@ -133,38 +137,38 @@ class Likelihood(Spec):
         )
 
     def num_classes(self, num_outputs: int) -> int | None:
-        """The number of names that go with the probabilities, one for each class or label; None for numbers."""
+        """The number of class or label names that describe the probabilities; None for numbers."""
         return None
 
     @property
     def has_probabilities(self) -> bool:
-        """Whether `mean` gives probabilities, of classes or labels, and not means."""
+        """Whether `mean` returns probabilities of classes or labels rather than means."""
         return self.task == "classification"
 
     def target_kind(self, num_outputs: int | None) -> TargetKind:
-        """What a target is: `"class"`, one of several; `"labels"`, several yes-or-no answers; or `"number"`."""
+        """The kind of a target: `"class"` (one of several), `"labels"` (several yes-or-no answers) or `"number"`."""
         return "class" if self.has_probabilities else "number"
 
     def check_outputs(self, num_outputs: int) -> None:
         """Refuses networks whose outputs do not fit.
 
         Raises:
-            ValueError: When `distribution` cannot take `num_outputs` outputs, or gives one of another batch or event
-                shape; names the likelihood, what it gave and what was expected.
+            ValueError: If `distribution` fails for `num_outputs` outputs, or returns one with the wrong batch or event
+                shape. The message names the likelihood, what it returned and what was expected.
         """
         self._probe(num_outputs)
 
     # === Targets ===
 
     def targets(self, y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-        """`y` in the shape and dtype of the distribution's events, each for its row of `outputs`.
+        """Converts `y` to the shape and dtype of the distribution's events, one per row of `outputs`.
 
         Args:
             y: Targets of shape `(batch, targets)`, or `(batch,)` for one target.
             outputs: Raw outputs of shape `(batch, channels)`.
 
         Raises:
-            ValueError: When the shape of `y` does not fit.
+            ValueError: If the shape of `y` does not fit.
         """
         probe = self._probe(outputs.shape[-1])
         rows = checked_support(like_outputs(y, probe.event_shape.num_elements() or 1), probe, repr(self))
@@ -175,19 +179,19 @@ class Likelihood(Spec):
         """Refuses targets that cannot have come from this likelihood, before the first step.
 
         Args:
-            y: Targets, an array.
+            y: Array of targets.
             num_outputs: Size of the last axis of the outputs.
 
         Raises:
-            ValueError: For another shape, or values outside of the support as far as it can be told; says what came,
-                what was expected and how to fix it.
+            ValueError: If the shape is wrong, or values are outside the support, as far as it is known. The message
+                says what was passed, what was expected and how to fix it.
         """
         probe = self._probe(num_outputs)
         check_shape(y, probe.event_shape.num_elements() or 1)
         check_support(y, probe, repr(self))
 
     def target_array(self, y: Any, num_outputs: int) -> npt.NDArray[Any]:
-        """Targets as metrics take them: numbers and labels `(n, targets)`, classes as integers `(n,)`."""
+        """Targets in the form that metrics take: numbers and labels `(n, targets)`, classes as integers `(n,)`."""
         array = np.asarray(y)
         number = self.num_targets(num_outputs)
         check_shape(array, number)
@@ -196,7 +200,7 @@ class Likelihood(Spec):
     def log_prob(self, y: tf.Tensor, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
         """Log p(y | outputs), in nats, of shape `(batch,)`, float32."""
         outputs = tf.cast(outputs, tf.float32)
-        # First, because they are checked against the outputs.
+        # Targets come first, because they are checked against the outputs.
         targets = self.targets(y, outputs)
         distribution = self.distribution(outputs, weights)
         self._check_shapes(distribution, outputs.shape[:-1], outputs.shape[-1])
@@ -205,11 +209,14 @@ class Likelihood(Spec):
     # === One prediction for each draw of the weights ===
 
     def mean(self, outputs: tf.Tensor, weights: Weights | None = None) -> tf.Tensor:
-        """What metrics receive: means `(..., batch, targets)` or probabilities `(..., batch, classes)`, float32.
+        """The predictions that metrics receive: means `(..., batch, targets)` or probabilities `(..., batch, classes)`.
 
         Args:
             outputs: Raw outputs, `(..., batch, channels)`.
-            weights: What the likelihood has learned, by role; None where it learns nothing.
+            weights: Learned parameters of the likelihood, by role; None if it learns nothing.
+
+        Returns:
+            A float32 tensor.
         """
         return Marginals(self.distribution(tf.cast(outputs, tf.float32), weights or {})).mean()
 
@@ -218,24 +225,24 @@ class Likelihood(Spec):
     def quantiles(self, outputs: tf.Tensor, weights: Weights, levels: Sequence[float]) -> np.ndarray:
         """Quantiles of the predictive mixture, noise included, `(levels, batch, targets)`, in units of the target.
 
-        For whole numbers, the smallest whose probability of not being exceeded is at least the level, so intervals
-        cover at least as much as they claim. See `tfp_bnn.likelihoods.marginals` for how they are found. For classes:
-        quantiles of the probabilities over the draws of the weights, `(levels, batch, classes)`.
+        For whole numbers, a quantile is the smallest number whose cumulative probability reaches the level, so
+        intervals cover at least as much as they claim. See `tfp_bnn.likelihoods.marginals` for how they are computed.
+        For classes, these are quantiles of the probabilities over the draws of the weights, `(levels, batch, classes)`.
         """
         return self._row_by_row(lambda marginals: marginals.quantiles(levels), outputs, weights, axis=1)
 
     def entropy(self, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
         """Entropy of the predictive mixture, in nats: numbers `(batch, targets)`, classes and labels `(batch,)`.
 
-        For numbers a Monte Carlo estimate; see `Marginals.entropy`.
+        For numbers this is a Monte Carlo estimate; see `Marginals.entropy`.
         """
         return Marginals(self.distribution(tf.cast(outputs, tf.float32), weights)).entropy()
 
     def aleatoric(self, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
         """The uncertainty that knowing the weights would not remove.
 
-        Numbers: the expected variance, squared units of the target, `(batch, targets)`. Classes and labels: the
-        expected entropy, nats, `(batch,)`.
+        Numbers: the expected variance in squared units of the target, `(batch, targets)`. Classes and labels: the
+        expected entropy in nats, `(batch,)`.
         """
         variance = Marginals(self.distribution(tf.cast(outputs, tf.float32), weights)).variance()
         return tf.reduce_mean(variance, axis=0)
@@ -243,15 +250,16 @@ class Likelihood(Spec):
     def epistemic(self, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
         """The uncertainty that comes from not knowing the weights.
 
-        Numbers: the variance of the mean over the draws, squared units of the target, `(batch, targets)`. Classes and
-        labels: the mutual information of target and weights, nats, `(batch,)`.
+        Numbers: the variance of the mean over the draws in squared units of the target, `(batch, targets)`. Classes and
+        labels: the mutual information of target and weights in nats, `(batch,)`.
         """
         return tf.math.reduce_variance(self.mean(outputs, weights), axis=0)
 
     def sample(self, outputs: tf.Tensor, weights: Weights, num_draws: int, seed: int) -> np.ndarray:
-        """Targets drawn from the mixture; target k is from the component k modulo S for every row.
+        """Draws targets from the mixture; draw k comes from component k modulo S in every row.
 
-        Numbers and labels `(num_draws, batch, targets)`, classes `(num_draws, batch)`. Equal seeds give equal targets.
+        The shape is `(num_draws, batch, targets)` for numbers and labels, and `(num_draws, batch)` for classes. Equal
+        seeds give equal targets.
         """
         each = -(-num_draws // outputs.shape[0])
         distribution = self.distribution(tf.cast(outputs, tf.float32), weights)
@@ -259,7 +267,7 @@ class Likelihood(Spec):
         return drawn.reshape(-1, *drawn.shape[2:])[:num_draws]
 
     def levels(self, outputs: tf.Tensor, weights: Weights, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """P(Y < y) and P(Y <= y) under each component, both `(S, batch, targets)`; they differ where y is an atom.
+        """P(Y < y) and P(Y <= y) under each component, both `(S, batch, targets)`; they differ where P(Y = y) > 0.
 
         Raises:
             ValueError: For classes and labels, which have no order.
@@ -270,11 +278,11 @@ class Likelihood(Spec):
     # === Scores ===
 
     def score_names(self, num_outputs: int | None) -> tuple[str, ...]:
-        """The names of `scores`, in their order; of None, as far as they do not depend on the number of outputs."""
+        """The names of `scores`, in order; for None, those known without the number of outputs."""
         return scoring.SCORE_NAMES[self.target_kind(num_outputs)]
 
     def scores(self, predictive: Any, y: Any = None) -> dict[str, float]:
-        """The scores of a `PosteriorPredictive`; without targets, of its uncertainty only. See `predictive.score`."""
+        """The scores of a `PosteriorPredictive`; without targets, only those of uncertainty. See `predictive.score`."""
         return scoring.SCORES[self.target_kind(predictive.num_outputs)](self, predictive, y)
 
     def scores_without_each_draw(
@@ -284,7 +292,7 @@ class Likelihood(Spec):
 
         Args:
             outputs: Raw outputs of shape `(S, n, channels)`, S >= 2.
-            weights: What the likelihood has learned, and what a calibration added.
+            weights: Learned parameters of the likelihood, and those added by a calibration.
             y: Targets, or None.
             weights_by_draw: Roles of the weights that differ between draws; these have the shape `(S, 1, *own)`.
         """
@@ -292,21 +300,21 @@ class Likelihood(Spec):
         return list(scores_without(self, outputs, weights, weights_by_draw, y))
 
     def outputs_without(self, outputs: np.ndarray, weights: Weights, draw: int) -> np.ndarray | None:
-        """The raw outputs of all draws but one, where a calibration makes them depend on it; else None."""
+        """The raw outputs without one draw, if a calibration made the others depend on it; else None."""
         return None
 
     def chance_nll(self, num_outputs: int) -> float | None:
-        """The NLL of giving all answers the same probability, in nats; None where there is no such prediction."""
+        """The NLL of giving all answers the same probability, in nats; None if there is no such prediction."""
         return None
 
     def training_metrics(self, num_outputs: int) -> list[Any]:
-        """Metrics to compile a model with."""
+        """The Keras metrics to compile a model with."""
         return ["mae"]
 
     # === Internals ===
 
     def _probe(self, num_outputs: int) -> tfd.Distribution:
-        """The distribution of some outputs of that size, its shapes checked with and without an axis of samples."""
+        """The distribution for dummy outputs of this size, with its shapes checked with and without a sample axis."""
         with tf.init_scope():
             weights = probe_weights(self.add_weights)
             for shape in ((2, 3), (3,)):
@@ -343,7 +351,7 @@ class Likelihood(Spec):
     def _row_by_row(
         self, compute: Callable[[Marginals], np.ndarray], outputs: Any, weights: Weights, axis: int
     ) -> np.ndarray:
-        """What is computed of the marginals, some rows at a time."""
+        """Evaluates a function of the marginals, a block of rows at a time."""
         outputs = tf.cast(outputs, tf.float32)
         parts = [
             compute(Marginals(self.distribution(outputs[:, start : start + _ROWS_AT_ONCE], weights)))

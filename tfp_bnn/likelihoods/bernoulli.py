@@ -1,4 +1,4 @@
-"""Labels that are true or false, one or several for each example."""
+"""The Bernoulli likelihood: one or several binary labels per example."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tfp_bnn.likelihoods.targets import check_shape, checked, like_outputs
 class Bernoulli(Discrete):
     """y_i ~ Bernoulli(sigmoid(outputs_i)), independent given the weights; targets in [0, 1].
 
-    Targets have the shape `(batch,)` for one output, or that of the outputs. Entropies are sums over the outputs.
+    Targets have the shape `(batch,)` for one output, or the shape of the outputs. Entropies are sums over the outputs.
     """
 
     calibrator = "temperature"
@@ -31,31 +31,31 @@ class Bernoulli(Discrete):
         return tfd.Independent(tfd.Bernoulli(logits=outputs, dtype=tf.float32), reinterpreted_batch_ndims=1)
 
     def target_kind(self, num_outputs: int | None) -> TargetKind:
-        """`"class"` for one output, one of two; `"labels"` for several."""
+        """`"class"` (one of two) for one output, `"labels"` for several."""
         return "class" if num_outputs == 1 else "labels"
 
     def num_classes(self, num_outputs: int) -> int:
-        """Two classes for one output, else one name for each label."""
+        """Two classes for one output, else one name per label."""
         return max(2, num_outputs)
 
     def num_targets(self, num_outputs: int) -> int:
-        """One label for each output."""
+        """One label per output."""
         return num_outputs
 
     def num_outputs_for(self, y: npt.NDArray[Any], num_classes: int | None = None) -> int:
-        """One output for each label."""
+        """One output per label."""
         return y.reshape(len(y), -1).shape[1]
 
     def check_outputs(self, num_outputs: int) -> None:
-        """Every number of outputs fits."""
+        """Accepts any number of outputs."""
 
     def chance_nll(self, num_outputs: int) -> float | None:
-        """log(2) nats for each label."""
+        """The NLL of equal probabilities, log(2) nats per label."""
         return num_outputs * math.log(2)
 
     def training_metrics(self, num_outputs: int) -> list[Any]:
-        """Accuracy; of several labels, the share of labels predicted correctly."""
-        # Keras takes "accuracy" of several columns for that of the largest.
+        """Accuracy; for several labels, the share of labels predicted correctly."""
+        # For several columns, Keras takes "accuracy" to mean that of the argmax.
         return ["accuracy"] if num_outputs == 1 else [keras.metrics.BinaryAccuracy(name="accuracy")]
 
     def targets(self, y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
@@ -69,7 +69,7 @@ class Bernoulli(Discrete):
         return tf.sigmoid(tf.cast(outputs, tf.float32))
 
     def check_targets(self, y: np.ndarray, num_outputs: int) -> None:
-        """Refuses another shape, and labels outside of [0, 1]."""
+        """Refuses wrong shapes and labels outside [0, 1]."""
         check_shape(y, num_outputs)
         if (y < 0).any() or (y > 1).any():
             raise ValueError(

@@ -1,4 +1,4 @@
-"""One class of several."""
+"""The categorical likelihood: one class of several."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _TOO_FEW_CLASSES = (
 
 @LIKELIHOODS.register("categorical")
 class Categorical(ClassLikelihood):
-    """y ~ Categorical(softmax(outputs)), outputs being the logits of at least two classes.
+    """y ~ Categorical(softmax(outputs)), where the outputs are the logits of at least two classes.
 
-    Labels are integers of shape `(batch,)` or `(batch, 1)`, or one-hot (or soft) of shape `(batch, classes)`.
+    Labels are integers of shape `(batch,)` or `(batch, 1)`, or one-hot (or soft) rows of shape `(batch, classes)`.
     """
 
     calibrator = "temperature"
@@ -66,7 +66,7 @@ class Categorical(ClassLikelihood):
         return tf.one_hot(checked(labels, in_range & whole, message), classes)
 
     def log_prob(self, y: tf.Tensor, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
-        """Log p(y | outputs), in nats, of shape `(batch,)`; of soft labels the expected one."""
+        """Log p(y | outputs), in nats, of shape `(batch,)`, float32; for soft labels its expectation."""
         # The cross-entropy also takes soft labels, and its gradient is one fused kernel.
         outputs = tf.cast(outputs, tf.float32)
         return -tf.nn.softmax_cross_entropy_with_logits(self.targets(y, outputs), outputs)
@@ -76,7 +76,7 @@ class Categorical(ClassLikelihood):
         return tf.nn.softmax(tf.cast(outputs, tf.float32))
 
     def check_targets(self, y: np.ndarray, num_outputs: int) -> None:
-        """Refuses labels out of range, and rows that are no probabilities."""
+        """Refuses labels out of range, and rows that are not probabilities."""
         self.check_outputs(num_outputs)
         if y.ndim == 2 and y.shape[1] == num_outputs:
             if (y < 0).any() or not np.allclose(y.sum(axis=1), 1.0, atol=1e-3):

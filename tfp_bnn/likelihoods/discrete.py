@@ -1,4 +1,4 @@
-"""Classes and labels: targets without an order, whose uncertainty is an entropy."""
+"""Likelihoods of classes and labels: unordered targets whose uncertainty is measured by entropy."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Discrete(Likelihood):
         return np.quantile(self.mean(outputs, weights).numpy(), levels, axis=0).astype(np.float32)
 
     def levels(self, outputs: tf.Tensor, weights: Weights, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Refused with a ValueError: classes and labels have no order."""
+        """Raises a ValueError: classes and labels have no order."""
         raise ValueError(
             f"The targets of the likelihood {self!r} have no order, so there is no probability of being below one. "
             "Use `log_prob`, or a reliability diagram, to judge its probabilities."
@@ -53,33 +53,33 @@ class Discrete(Likelihood):
 
 
 class ClassLikelihood(Discrete):
-    """One class of several. Abstract: a likelihood of your own defines `distribution`.
+    """One class of several. Abstract: a subclass defines `distribution`.
 
-    The distribution is one of integers from 0 to `num_classes(num_outputs)` - 1, with event shape `()`, such as
+    The distribution is over the integers from 0 to `num_classes(num_outputs)` - 1, with event shape `()`, such as
     `tfd.Categorical` or `tfd.OrderedLogistic`. Labels are integers of shape `(batch,)` or `(batch, 1)`.
     """
 
     def num_classes(self, num_outputs: int) -> int:
-        """The number of classes; by default one for each output."""
+        """The number of classes; by default one per output."""
         return num_outputs
 
     def num_targets(self, num_outputs: int) -> int:
-        """1: the class."""
+        """Always 1, the class."""
         return 1
 
     def num_outputs_for(self, y: npt.NDArray[Any], num_classes: int | None = None) -> int:
-        """One output for each class: as many as given, as one-hot labels have columns, or as labels need."""
+        """One output per class: the columns of one-hot labels, else `num_classes`, else the largest label + 1."""
         columns = y.reshape(len(y), -1).shape[1]
         if columns > 1:
             return columns
         return max(2, int(y.max()) + 1 if num_classes is None else num_classes)
 
     def chance_nll(self, num_outputs: int) -> float | None:
-        """log(classes), in nats."""
+        """The NLL of equal probabilities, log(classes), in nats."""
         return math.log(max(2, self.num_classes(num_outputs)))
 
     def training_metrics(self, num_outputs: int) -> list[Any]:
-        """Accuracy."""
+        """The accuracy of the most probable class."""
         return ["accuracy"]
 
     def mean(self, outputs: tf.Tensor, weights: Weights | None = None) -> tf.Tensor:
@@ -117,7 +117,7 @@ class ClassLikelihood(Discrete):
         self._check_range(y, classes, f"the likelihood {self!r} has {classes} classes")
 
     def target_array(self, y: Any, num_outputs: int) -> npt.NDArray[Any]:
-        """Labels as integers `(n,)`; of one-hot or soft labels the most probable class."""
+        """Labels as integers `(n,)`; for one-hot or soft labels the most probable class."""
         array = np.asarray(y)
         if array.ndim == 2:
             array = array[:, 0] if array.shape[1] == 1 else array.argmax(axis=1)

@@ -1,8 +1,8 @@
-"""The equal mixture over weight draws of any distribution: its quantiles, levels, draws and entropy, target by target.
+"""Quantiles, levels, draws and entropy of an equal mixture over weight draws, separately for each target.
 
-Where the distribution has a `cdf`, quantiles are roots of the distribution function of the mixture, and exact to
-float32. Where it has none, they are those of `NUM_DRAWS` targets sampled with a fixed seed: a level is
-then off by 0.008 at most, in 19 of 20 cases by less than half of that.
+If the distribution has a `cdf`, quantiles are roots of the mixture's distribution function, exact to float32. If not,
+they are those of `NUM_DRAWS` targets sampled with a fixed seed. A level is then off by at most 0.008, and in 19 of 20
+cases by less than half of that.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-# Targets sampled from a mixture, over all of its components, where there is no closed form.
+# Targets sampled from a mixture, over all of its components, if there is no closed form.
 NUM_DRAWS = 4000
 # Points at which the log-density of a mixture is averaged for its entropy.
 _ENTROPY_DRAWS = 1000
 _NUMBERS_AT_ONCE = 2**22
-# Draws that tell whether the targets are whole numbers.
+# Draws used to find out whether the targets are whole numbers.
 _TRIAL_DRAWS = 32
 _MOST_STEPS = 90
 _LEVEL_TOLERANCE = 3e-7
-# The relative distance of two float32 numbers, and the smallest that is not taken for 0.
+# The relative spacing of float32 numbers, and the smallest one that is not treated as 0.
 _RESOLUTION = 1.2e-7
 _TINY = 1.2e-38
 _DOUBLINGS = 120
@@ -33,12 +33,12 @@ _GOLDEN_RATIO = (math.sqrt(5.0) - 1.0) / 2.0
 
 
 class Marginals:
-    """The targets of a distribution one by one, with the targets along the last axis of every array.
+    """The marginal distributions of the targets, which are on the last axis of every array.
 
     Args:
-        distribution: A distribution with batch shape `(S, n)`, or any other where only `mean` and `variance` are asked
-            for, and event shape `()` or `(targets,)`. Targets are one by one where its event shape is `()` or it is a
-            `tfd.Independent`; of other joint distributions, quantiles are sampled and the entropy is joint.
+        distribution: Distribution with batch shape `(S, n)` and event shape `()` or `(targets,)`. `mean` and `variance`
+            accept any batch shape. The targets are independent if the event shape is `()` or it is a `tfd.Independent`;
+            for other joint distributions, quantiles are sampled and the entropy is joint.
     """
 
     def __init__(self, distribution: tfd.Distribution) -> None:
@@ -50,11 +50,11 @@ class Marginals:
         self._each: Any = each if each.event_shape.rank == 0 else None
 
     def mean(self) -> tf.Tensor:
-        """Means of shape `(..., targets)`, float32; of sampled targets where there is no closed form."""
+        """Means of shape `(..., targets)`, float32; from sampled targets if there is no closed form."""
         return self._moment("mean")
 
     def variance(self) -> tf.Tensor:
-        """Variances of shape `(..., targets)`, float32; of sampled targets where there is no closed form."""
+        """Variances of shape `(..., targets)`, float32; from sampled targets if there is no closed form."""
         return self._moment("variance")
 
     def sample(self, number: int, seed: int) -> tf.Tensor:
@@ -76,7 +76,7 @@ class Marginals:
         return cdf(points - step).numpy(), cdf(points).numpy()
 
     def quantiles(self, levels: Sequence[float]) -> npt.NDArray[np.float32]:
-        """The smallest targets that the mixture does not exceed with a given probability, `(levels, n, targets)`."""
+        """The smallest targets whose cumulative probability reaches each level, `(levels, n, targets)`."""
         cdf = self._cdf()
         if cdf is None:
             return self._sampled_quantiles(levels)
@@ -94,8 +94,9 @@ class Marginals:
     def entropy(self) -> tf.Tensor:
         """Entropy of the mixture in nats, `(n, targets)`; `(n, 1)` for targets that are not independent.
 
-        The mean of -log p at 1,000 points: quantiles of the components at levels spread evenly, where they have a
-        `quantile`, else sampled with a fixed seed. Standard error of the latter: the standard deviation of log p / 32.
+        The mean of -log p at 1,000 points. These are quantiles of the components at evenly spread levels if the
+        distribution has a `quantile`, and otherwise samples with a fixed seed. The standard error of the latter is the
+        standard deviation of log p, divided by 32.
         """
         number = self._draws_of_each(_ENTROPY_DRAWS)
         one_by_one = self._each is not None
@@ -103,7 +104,7 @@ class Marginals:
         if points is None:
             points = self.sample(number, seed=0)
         log_density = self._log_density_of_each if one_by_one else self._log_density_of_all
-        # Every point meets every component.
+        # Every point is evaluated under every component.
         points = tf.reshape(points, [-1, *points.shape[2:]])
         at_once = max(1, _NUMBERS_AT_ONCE // int(np.prod([self._whole.batch_shape[0], *points.shape[1:]])))
         parts = [log_density(points[start : start + at_once, None]) for start in range(0, len(points), at_once)]
@@ -114,7 +115,7 @@ class Marginals:
         return total / tf.reduce_sum(tf.cast(finite, tf.float32), axis=0)
 
     def are_whole_numbers(self) -> bool:
-        """Whether all targets are whole: by the dtype, the support or a sample of them."""
+        """Whether all targets are whole numbers, judged by the dtype, the support or a sample."""
         if self._whole.dtype.is_integer:
             return True
         if self.support() is not None:
@@ -123,7 +124,7 @@ class Marginals:
         return bool(tf.reduce_all(sampled == tf.floor(sampled)))
 
     def support(self) -> Any:
-        """The bijector from all real numbers to the support of a target; None where TFP does not name one."""
+        """The bijector from all real numbers to the support of a target; None if TFP does not define one."""
         if self._each is None:
             return None
         try:
@@ -132,7 +133,7 @@ class Marginals:
             return None
 
     def excludes(self, value: float) -> bool:
-        """Whether a target can be told to have probability 0 for every distribution."""
+        """Whether a value is known to have probability 0 under every distribution."""
         if self._each is None:
             return False
         try:
@@ -153,7 +154,7 @@ class Marginals:
             sampled = self.sample(NUM_DRAWS, seed=0)
             return tf.reduce_mean(sampled, 0) if name == "mean" else tf.math.reduce_variance(sampled, 0)
         found = self._with_targets(tf.cast(found, tf.float32))
-        # Parameters that do not depend on the example may have been left without their batch axes.
+        # Parameters that do not depend on the example may lack the batch axes.
         return tf.broadcast_to(found, tf.concat([self._whole.batch_shape_tensor(), tf.shape(found)[-1:]], axis=0))
 
     def _log_density_of_each(self, points: tf.Tensor) -> tf.Tensor:
@@ -174,7 +175,7 @@ class Marginals:
         return found if bool(tf.reduce_all(tf.math.is_finite(found))) else None
 
     def _cdf(self) -> Callable[[tf.Tensor], tf.Tensor] | None:
-        """The distribution functions of the components; None where there is no closed form."""
+        """The distribution functions of the components; None if there is no closed form."""
         if self._each is None:
             return None
         try:
@@ -184,7 +185,7 @@ class Marginals:
 
         def cdf(points: tf.Tensor) -> tf.Tensor:
             found = tf.cast(self._call("cdf", points), tf.float32)
-            # Left of their support some distributions of TFP give NaN rather than 0.
+            # Some TFP distributions return NaN instead of 0 left of their support.
             return tf.where(tf.math.is_nan(found), tf.zeros_like(found), found)
 
         return cdf
@@ -202,7 +203,7 @@ class Marginals:
         def to_target(points: tf.Tensor) -> tf.Tensor:
             return points if support is None else support.forward(sign * points)
 
-        # A few of the bijectors of TFP are decreasing.
+        # A few TFP bijectors are decreasing.
         ends = [0.0, 0.0] if support is None else [support.forward(tf.constant(end)) for end in (-1.0, 1.0)]
         sign = -1.0 if bool(tf.reduce_all(ends[0] > ends[1])) else 1.0
         shape = self._shape_of_rows()
@@ -215,7 +216,7 @@ class Marginals:
             return _solve(cdf, level, *bracket).numpy()
         low, high = _widen(lambda z: cdf(to_target(z)) < level, tf.fill(shape, -1.0), tf.fill(shape, 1.0))
         found = to_target(_solve(lambda z: cdf(to_target(z)), level, low, high))
-        # An atom, such as the zeros of a hurdle model, is met exactly and not from above.
+        # An atom, such as the zeros of a hurdle model, is hit exactly rather than from above.
         whole = tf.round(found)
         is_atom = (tf.abs(found - whole) < 1e-6) & (whole <= found) & (cdf(whole) >= level)
         return tf.where(is_atom, whole, found).numpy()
@@ -256,9 +257,9 @@ class Marginals:
 
 
 def _solve(cdf: Callable[[tf.Tensor], tf.Tensor], level: float, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
-    """Where a distribution function passes a level: the Illinois method, with a bisection in each third step.
+    """Finds where a distribution function crosses a level: the Illinois method, with every third step a bisection.
 
-    Steps end where the level is met to 3e-7, or the bracket is a float32 wide, as around an atom.
+    It stops when the level is met to 3e-7, or when the bracket is one float32 wide, as around an atom.
     """
     height_low, height_high = cdf(low) - level, cdf(high) - level
     found, met = high, tf.zeros_like(high, tf.bool)
@@ -274,7 +275,7 @@ def _solve(cdf: Callable[[tf.Tensor], tf.Tensor], level: float, low: tf.Tensor, 
         met |= tf.abs(height) <= _LEVEL_TOLERANCE
         if bool(tf.reduce_all(met | (high - low <= _RESOLUTION * tf.maximum(tf.abs(low), tf.abs(high))))):
             break
-        # An end that stays twice in a row is taken for half as high, or the other would creep up to it.
+        # The height of an end that stays twice in a row is halved, or the other end would only creep towards it.
         side = tf.where(below, 1.0, -1.0)
         again = side == last_below
         height_high = tf.where(below, tf.where(again, height_high / 2.0, height_high), height)
@@ -299,16 +300,16 @@ def _widen(is_below: Callable[[tf.Tensor], tf.Tensor], low: tf.Tensor, high: tf.
 
 
 def _share(holds: tf.Tensor) -> npt.NDArray[np.float32]:
-    """How often something holds along the first axis."""
+    """The fraction of True values along the first axis."""
     return tf.reduce_mean(tf.cast(holds, tf.float32), axis=0).numpy()
 
 
 def _log_mean_exp(log_values: tf.Tensor) -> tf.Tensor:
-    """Over the components, which are on the axis after the points: `(points, S, ...)` -> `(points, ...)`."""
+    """Averages over the components, which are on the axis after the points: `(points, S, ...)` -> `(points, ...)`."""
     number = tf.cast(tf.shape(log_values)[1], tf.float32)
     return tf.reduce_logsumexp(tf.cast(log_values, tf.float32), axis=1) - tf.math.log(number)
 
 
 def _stateless(seed: int) -> tf.Tensor:
-    """A stateless seed of TFP: the two halves of a 64-bit integer."""
+    """A stateless seed for TFP: the two halves of a 64-bit integer."""
     return tf.constant([(seed >> 32) & 0x7FFFFFFF, seed & 0x7FFFFFFF], tf.int32)

@@ -1,4 +1,4 @@
-"""Numbers with normal noise."""
+"""The normal likelihood: numbers with Gaussian noise."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Normal(Likelihood):
 
     Targets have the shape `(batch,)` for one output, or `(batch, outputs)`. Uncertainty is decomposed by the law of
     total variance, per output and in squared units of the target: aleatoric = E[scale^2], epistemic = Var[mean] over
-    the weight draws. The predictive entropy is that of the mixture, per output, by Gauss-Hermite quadrature around each
-    component: exact to 3e-4 nats where the draws have one scale, to 0.005 where scales differ by a factor of 2, and
-    rough where they differ by an order of magnitude.
+    the weight draws. The predictive entropy is that of the mixture, per output, computed by Gauss-Hermite quadrature
+    around each component. It is exact to 3e-4 nats if all draws have the same scale, to 0.005 if scales differ by a
+    factor of 2, and rough if they differ by an order of magnitude.
 
     Args:
-        scale: a number > 0 (known noise, in units of the target), `"learned"` (one scale for all examples, fitted with
+        scale: A number > 0 (known noise, in units of the target), `"learned"` (one scale for all examples, fitted with
             the weights), or `"per_example"` (the network has two outputs for each target, `[means, untransformed
             scales]`, scale = 1e-6 + softplus(.)).
-        initial_scale: where a learned scale starts, in units of the target.
+        initial_scale: Initial value of a learned scale, in units of the target.
     """
 
     calibrator = "scale"
@@ -55,7 +55,7 @@ class Normal(Likelihood):
         return {"scale": self.scale, "initial_scale": self.initial_scale}
 
     def add_weights(self, add_weight: Callable[..., keras.Variable]) -> dict[str, keras.Variable]:
-        """`log_scale`, where the scale is learned."""
+        """Creates `log_scale`, a float32 scalar, if the scale is learned."""
         if self.scale != "learned":
             return {}
         start = keras.initializers.Constant(math.log(self.initial_scale))
@@ -66,7 +66,7 @@ class Normal(Likelihood):
         return tfd.Independent(tfd.Normal(*self._parameters(outputs, weights)), reinterpreted_batch_ndims=1)
 
     def num_targets(self, num_outputs: int) -> int:
-        """One for each output, or for each two with scale='per_example'."""
+        """One target per output, or one per two outputs with scale='per_example'."""
         if self.scale != "per_example":
             return num_outputs
         if num_outputs % 2:
@@ -77,7 +77,7 @@ class Normal(Likelihood):
         return num_outputs // 2
 
     def num_outputs_for(self, y: np.ndarray, num_classes: int | None = None) -> int:
-        """One output for each target, or two with scale='per_example'."""
+        """One output per target, or two with scale='per_example'."""
         return y.reshape(len(y), -1).shape[1] * (2 if self.scale == "per_example" else 1)
 
     def check_outputs(self, num_outputs: int) -> None:
@@ -85,7 +85,7 @@ class Normal(Likelihood):
         self.num_targets(num_outputs)
 
     def rescaled(self, scale: float) -> Normal:
-        """A learned scale starts at `scale`; one that is known or per example stays."""
+        """This likelihood, with a learned scale that starts at `scale`; other scales do not change."""
         return Normal("learned", initial_scale=scale) if self.scale == "learned" else self
 
     def targets(self, y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
@@ -122,23 +122,23 @@ class Normal(Likelihood):
         return tf.math.reduce_variance(self.mean(outputs), axis=0)
 
     def outputs_without(self, outputs: np.ndarray, weights: Weights, draw: int) -> np.ndarray | None:
-        """The outputs of all draws but one; None where no calibration spread them about the mean of all draws."""
+        """The outputs without one draw; None unless a calibration spread them about the mean of all draws."""
         widening = weights.get("widening")
         if widening is None:
             return None
         targets = self.num_targets(outputs.shape[-1])
         others = np.delete(outputs, draw, axis=0)
         means, center = others[..., :targets], outputs[..., :targets].mean(axis=0, dtype=np.float64)
-        # They were spread about a center that would have been another without this draw.
+        # They were spread about a center that would be different without this draw.
         shift = (1.0 / widening - 1.0) * (means.mean(axis=0, dtype=np.float64) - center)
         return np.concatenate([means + shift, others[..., targets:]], axis=-1).astype(np.float32)
 
     def parameters(self, weights: Weights) -> dict[str, np.ndarray]:
-        """The learned `scale`, in units of the target; empty where none is learned."""
+        """The learned `scale`, in units of the target; empty if none is learned."""
         return {"scale": np.exp(np.asarray(weights["log_scale"]))} if weights else {}
 
     def assign_parameters(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
-        """The inverse of `parameters`. ValueError for a scale that is not finite and > 0."""
+        """Sets the learned scale. Raises a ValueError unless it is finite and > 0."""
         if weights:
             scale = float(values["scale"])
             if not is_positive(scale):
@@ -150,9 +150,9 @@ class Normal(Likelihood):
         if self.scale == "per_example":
             scale = _SCALE_FLOOR + tf.nn.softplus(outputs[..., loc.shape[-1] :])
         elif self.scale == "learned":
-            # An axis for the targets, because draws with scales of their own bring those of the samples and the rows.
+            # Adds an axis for the targets: scales that differ between draws already have those of samples and rows.
             scale = tf.exp(tf.convert_to_tensor(weights["log_scale"]))[..., tf.newaxis]
         else:
             scale = tf.constant(self.scale, tf.float32)
-        # Of a calibrated predictive; never in training.
+        # Only in a calibrated predictive, never in training.
         return loc, scale * weights["widening"] if "widening" in weights else scale

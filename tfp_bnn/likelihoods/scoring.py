@@ -1,4 +1,4 @@
-"""The default scores of a predictive by the kind of its targets, and those without one of its draws."""
+"""The default scores of a predictive by the kind of its targets, also with each draw left out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCORE_NAMES = {
 
 
 def for_each_class(probabilities: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Probabilities of shape `(..., classes)`; of one logit, those of class 0 and class 1."""
+    """Probabilities of shape `(..., classes)`; for a single column, those of class 0 and class 1."""
     if probabilities.shape[-1] > 1:
         return probabilities
     return np.concatenate([1.0 - probabilities, probabilities], axis=-1)
@@ -89,13 +89,13 @@ def _labels_without(likelihood: Any, outputs: Any, weights: Any, by_draw: Any, y
 def _probabilities_without(
     likelihood: Any, outputs: Any, log_probs: Any, y: Any, samples: npt.NDArray[Any], pooled: npt.NDArray[Any]
 ) -> Iterator[dict[str, float]]:
-    """Scores without each draw; `pooled` has two classes for each label of `samples`."""
+    """The scores with each draw left out; `pooled` has two classes for each label of `samples`."""
     rows = samples.shape[1]
     total = pooled.sum(axis=0, dtype=np.float64)
     aleatoric = np.array([_mean_entropy(sample, rows) for sample in pooled])
     labels = None if y is None else _labels(likelihood, y, outputs.shape[-1])
     for draw, sample in enumerate(pooled):
-        # Rounding may leave less than nothing where the other draws say 0.
+        # Rounding may give a negative value where the other draws say 0.
         probabilities = np.maximum(total - sample, 0.0) / (len(pooled) - 1)
         entropy = _mean_entropy(probabilities, rows)
         scores = {"entropy": entropy, "mutual_information": entropy - np.delete(aleatoric, draw).mean()}
@@ -126,7 +126,7 @@ def _numbers_without(likelihood: Any, outputs: Any, weights: Any, by_draw: Any, 
             scores["rmse"] = metrics.rmse(targets, mean)
             scores["mae"] = metrics.mae(targets, mean)
             scores["nll"] = _nll(parts["log_prob"])
-            # A target lies in the central interval where the distribution function of the mixture says so.
+            # The distribution function of the mixture tells whether a target lies in the central interval.
             scores["coverage_90"] = float(np.mean((at_most >= 0.05) & (below < 0.95)))
             scores["aleatoric_std"] = float(np.sqrt(parts["variance"].mean()))
         yield scores
@@ -171,7 +171,7 @@ def _mean_entropy(probabilities: npt.NDArray[Any], rows: int) -> float:
 
 
 def _labels(likelihood: Any, y: Any, num_outputs: int) -> npt.NDArray[np.int64]:
-    """Integers `(n,)`, or `(n * labels,)` of several labels for each example."""
+    """Labels as integers `(n,)`, or `(n * labels,)` if each example has several."""
     return np.rint(likelihood.target_array(y, num_outputs).reshape(-1)).astype(np.int64)
 
 

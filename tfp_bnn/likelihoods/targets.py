@@ -31,14 +31,14 @@ _COUNTS = _Support("whole numbers >= 0", lambda y, floor: (floor(y) == y) & (y >
 
 
 def checked(targets: tf.Tensor, condition: tf.Tensor, message: str | tf.Tensor) -> tf.Tensor:
-    """The targets, once the condition was found to hold; a ValueError cannot leave a compiled step."""
+    """The targets, after asserting a condition; a compiled step cannot raise a ValueError."""
     check = tf.debugging.Assert(condition, [message])
     with tf.control_dependencies([] if check is None else [check]):
         return tf.identity(targets)
 
 
 def like_outputs(y: tf.Tensor, num_targets: int) -> tf.Tensor:
-    """`(batch,)` -> `(batch, 1)`; otherwise the shapes must be equal, or broadcasting would train on nonsense."""
+    """Reshapes `(batch,)` to `(batch, 1)`. Other shapes must match, or broadcasting would train on nonsense."""
     check_rank_is_known(y)
     if len(y.shape) == 1 and num_targets == 1:
         y = y[:, None]
@@ -48,12 +48,12 @@ def like_outputs(y: tf.Tensor, num_targets: int) -> tf.Tensor:
 
 
 def check_rank_is_known(y: tf.Tensor) -> None:
-    """Keras relaxes a compiled step to targets of any rank once it has seen two of them."""
+    """Refuses targets of unknown rank: Keras relaxes a compiled step to any rank once it has seen two ranks."""
     if getattr(y.shape, "rank", 0) is None:
         raise ValueError(
-            "The number of axes of the targets is not known. Either the pipeline does not say it (`tf.ensure_shape` "
-            "does), or earlier batches had another one: give all targets the same number of axes, or compile the "
-            "model again in between."
+            "The number of axes of the targets is not known. Either the pipeline does not declare it (use "
+            "`tf.ensure_shape`), or earlier batches had a different one. Give all targets the same number of axes, or "
+            "compile the model again in between."
         )
 
 
@@ -64,7 +64,7 @@ def check_shape(y: np.ndarray, num_targets: int) -> None:
 
 
 def targets_message(shape: Sequence[int | None], num_targets: int) -> str:
-    """Why targets of a shape are refused."""
+    """The error message for targets of the wrong shape."""
     alternative = " or (batch,)" if num_targets == 1 else ""
     return (
         f"Targets of shape {tuple(shape)} do not fit a model with {num_targets} target(s): expected the shape (batch, "
@@ -73,7 +73,7 @@ def targets_message(shape: Sequence[int | None], num_targets: int) -> str:
 
 
 def check_support(y: np.ndarray, distribution: tfd.Distribution, likelihood: str) -> None:
-    """Refuses arrays of targets that a distribution cannot give, as far as that can be told."""
+    """Refuses arrays of targets outside the support of a distribution, as far as it is known."""
     support = _support(distribution)
     if support is None:
         return
@@ -88,7 +88,7 @@ def check_support(y: np.ndarray, distribution: tfd.Distribution, likelihood: str
 
 
 def checked_support(y: tf.Tensor, distribution: tfd.Distribution, likelihood: str) -> tf.Tensor:
-    """The targets, with the check of `check_support` within a step."""
+    """The targets, with `check_support` as an assertion inside a compiled step."""
     with tf.init_scope():
         support = _support(distribution)
     if support is None:
@@ -110,7 +110,7 @@ def _support(distribution: tfd.Distribution) -> _Support | None:
 
 
 def probe_weights(add_weights: Callable[..., Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The initial values of what a likelihood learns, without a variable."""
+    """The initial values of the parameters a likelihood learns, without creating variables."""
 
     def initial_value(name: str = "", shape: Any = (), initializer: Any = "zeros", **kwargs: Any) -> tf.Tensor:
         return tf.convert_to_tensor(keras.initializers.get(initializer)(shape, dtype="float32"))

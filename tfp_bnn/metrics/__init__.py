@@ -2,8 +2,8 @@
 
 They take what a predictive distribution provides (probabilities averaged over Monte Carlo samples, means, quantiles,
 samples), never logits. Entropies and log-likelihoods are in nats. Errors and out-of-distribution inputs are the
-positive class. A function takes all rows at once and is exact. A Keras metric takes one batch after the other; it is a
-thin shell around the same formula.
+positive class. A function takes all rows at once and is exact. A Keras metric takes one batch at a time and is a thin
+wrapper around the same formula.
 """
 
 from __future__ import annotations

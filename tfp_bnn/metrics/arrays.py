@@ -1,8 +1,8 @@
-"""The array operations that the cores of the metrics are written in, for NumPy arrays and for tensors.
+"""Array operations that work on NumPy arrays and on tensors, used to write the cores of the metrics.
 
 A core is one formula for both: a function calls it with all rows as NumPy arrays, a Keras metric with the tensors of a
-batch, eagerly or in a compiled step. `keras.ops` uses NumPy's names, so `namespace(x)` returns one or the other. The
-few operations that one of them lacks are defined here.
+batch, eagerly or in a compiled step. `keras.ops` uses NumPy's names, so `namespace(x)` returns one or the other.
+Operations missing from either are defined here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def float64(array: Array) -> Array:
 
 
 def ratio(numerator: Array, denominator: Array) -> Array:
-    """`numerator / denominator`, and 0 where the denominator is 0."""
+    """Returns `numerator / denominator`, and 0 where the denominator is 0."""
     xp = namespace(denominator)
     empty = denominator == 0
     return xp.where(
@@ -39,7 +39,7 @@ def ratio(numerator: Array, denominator: Array) -> Array:
 
 
 def segment_sum(values: Array, segments: Array, num_segments: int) -> Array:
-    """Sums of the values that belong to each segment.
+    """Sums the values of each segment.
 
     Args:
         values: Float64 values of any shape.
@@ -47,7 +47,7 @@ def segment_sum(values: Array, segments: Array, num_segments: int) -> Array:
         num_segments: Number of segments.
 
     Returns:
-        Sums of shape `(num_segments,)`, 0 for a segment without values.
+        Float64 sums of shape `(num_segments,)`, 0 for a segment without values.
     """
     if _is_numpy(values):
         return np.bincount(segments.ravel(), weights=values.ravel(), minlength=num_segments)
@@ -56,23 +56,23 @@ def segment_sum(values: Array, segments: Array, num_segments: int) -> Array:
 
 
 def mean_over_samples(value: Callable[[Array], Array], samples: Array) -> Array:
-    """The mean over Monte Carlo samples, in float64, of a value of each.
+    """Averages a function of each Monte Carlo sample over the samples, in float64.
 
     Args:
-        value: Maps float64 samples of shape `(..., n, classes)` to the values, of shape `(..., n)` or of its own.
+        value: Function of float64 samples `(..., n, classes)` that returns values of shape `(..., n)` or another shape.
         samples: Samples of shape `(samples, n, classes)` in any floating-point dtype.
 
     Returns:
-        Means of the shape of the values without the axis of samples, float64.
+        Means with the shape of the values without the sample axis, float64.
     """
     if not _is_numpy(samples):
         return keras.ops.mean(value(float64(samples)), axis=0)
-    # One sample at a time: a float64 copy of all of them may not fit into memory.
+    # One sample at a time: a float64 copy of all samples may not fit into memory.
     return sum(value(float64(sample)) for sample in samples) / len(samples)
 
 
 def digamma(array: Array) -> Array:
-    """The derivative of log(gamma): 1 / (m + 1) + ... + 1 / n is the difference of its values at n + 1 and m + 1."""
+    """The derivative of log(gamma). 1 / (m + 1) + ... + 1 / n is its value at n + 1 minus its value at m + 1."""
     return scipy.special.digamma(array) if _is_numpy(array) else tf.math.digamma(array)
 
 

@@ -1,17 +1,17 @@
-"""Whether probabilities mean what they say: 80 % of the predictions made with probability 0.8 should be correct.
+"""Calibration of class probabilities: 80 % of the predictions made with probability 0.8 should be correct.
 
 `labels` are integers of shape `(n,)` or one-hot rows of shape `(n, classes)`; `probabilities` have shape
 `(n, classes)` and are already averaged over Monte Carlo samples. Rows are binned by a probability:
 
 - `binning="width"`: bins of equal width. Bin b, counted from 0, holds the probabilities in (b / num_bins, (b + 1) /
-  num_bins]; the first one also holds 0. Edges are rounded to the dtype of `probabilities`, so a float32 0.6 lies on
-  the edge 9 / 15, as it does on paper.
-- `binning="mass"`: bins with equal numbers of rows, except that rows of equal probability stay together, in the lower
-  of their bins. The upper edge of bin b is the ceil((b + 1) n / num_bins)-th smallest probability.
+  num_bins]; the first one also holds 0. Edges are rounded to the dtype of `probabilities`, so a float32 0.6 lies on the
+  edge 9 / 15, as in exact arithmetic.
+- `binning="mass"`: bins with equal numbers of rows, except that rows with equal probability share the lower of their
+  bins. The upper edge of bin b is the ceil((b + 1) n / num_bins)-th smallest probability.
 
-Empty bins do not count. The estimates are biased upwards: a perfectly calibrated model is above 0 by an amount that
-grows with `num_bins` and shrinks with n. All errors are finite for any valid input: one row, rows that are all correct
-or all wrong, a class without rows, probabilities of exactly 0 or 1.
+Empty bins do not count. The estimates are biased upwards: the error of a perfectly calibrated model is above 0 by an
+amount that grows with `num_bins` and shrinks with n. All errors are finite for any valid input: one row, rows that are
+all correct or all wrong, a class without rows, probabilities of exactly 0 or 1.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ Binning = Literal["width", "mass"]
 
 
 def top_class(labels: Array, probabilities: Array) -> tuple[Array, Array]:
-    """The highest probability of each row, and whether that class is the label, both `(n, 1)`."""
+    """The highest probability of each row, and whether its class is the label, both `(n, 1)`."""
     top = namespace(probabilities).max(probabilities, axis=-1, keepdims=True)
     return top, is_correct(labels, probabilities)[:, None]
 
 
 def each_class(labels: Array, probabilities: Array) -> tuple[Array, Array]:
-    """The probability of each class, and whether that class is the label, both `(n, classes)`."""
+    """The probability of each class, and whether the class is the label, both `(n, classes)`."""
     return probabilities, labels[:, None] == namespace(probabilities).arange(probabilities.shape[-1])
 
 
@@ -58,17 +58,17 @@ def bins_of(values: Array, num_bins: int, binning: Binning = "width") -> Array:
 def sums_of_bins(
     values: Array, happened: Array, weights: Array, num_bins: int, binning: Binning = "width"
 ) -> tuple[Array, Array]:
-    """The sums over the rows of each bin of `happened - value` and of 1, weighted.
+    """Weighted sums of `happened - value` and of 1 over the rows of each bin.
 
     Args:
         values: Probabilities `(n, groups)`.
         happened: Whether the event with that probability happened, `(n, groups)`.
         weights: Weights of the rows `(n,)`, float64.
-        num_bins: Number of bins of each group.
+        num_bins: Number of bins per group.
         binning: Bins of equal `"width"` or, for NumPy arrays, of equal `"mass"`.
 
     Returns:
-        Gaps and counts, both `(groups, num_bins)`, float64. They add up over batches.
+        Gaps and counts, both `(groups, num_bins)`, float64. Sums over batches can be added.
     """
     xp, groups = namespace(values), values.shape[-1]
     cells = bins_of(values, num_bins, binning) + num_bins * xp.arange(groups)
@@ -98,7 +98,7 @@ def expected_calibration_error(
 ) -> float:
     """The expected calibration error of the top probability, sum_b n_b / n * |accuracy_b - confidence_b|.
 
-    Rows are put into `num_bins` bins by the probability of their most probable class.
+    Rows are binned by the probability of their most probable class.
 
     Args:
         labels: Integers `(n,)` or one-hot rows `(n, classes)`.
@@ -110,8 +110,8 @@ def expected_calibration_error(
         A number from 0 to 1.
 
     Raises:
-        ValueError: If labels or probabilities are not valid or do not fit together, the number of bins is not
-            positive, or the binning is unknown.
+        ValueError: If labels or probabilities are invalid or do not match, the number of bins is not positive, or the
+            binning is unknown.
 
     Example:
         >>> from tfp_bnn.metrics import expected_calibration_error
@@ -134,7 +134,7 @@ def maximum_calibration_error(
 ) -> float:
     """The maximum calibration error of the top probability, max_b |accuracy_b - confidence_b| over bins with rows.
 
-    A bin with few rows counts as much as any other, so equal mass is the more stable choice.
+    A bin with few rows counts as much as any other, so bins of equal mass are more stable.
 
     Args:
         labels: Integers `(n,)` or one-hot rows `(n, classes)`.
@@ -146,8 +146,8 @@ def maximum_calibration_error(
         A number from 0 to 1, never below `expected_calibration_error` with the same bins.
 
     Raises:
-        ValueError: If labels or probabilities are not valid or do not fit together, the number of bins is not
-            positive, or the binning is unknown.
+        ValueError: If labels or probabilities are invalid or do not match, the number of bins is not positive, or the
+            binning is unknown.
 
     Example:
         >>> from tfp_bnn.metrics import maximum_calibration_error
@@ -164,12 +164,11 @@ def maximum_calibration_error(
 def classwise_calibration_error(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, num_bins: int = 15, binning: Binning = "width"
 ) -> float:
-    """The classwise expected calibration error: that of the probability of each class, averaged over the classes.
+    """The classwise calibration error: the expected calibration error of each class probability, averaged over classes.
 
         1 / classes * sum_k sum_b n_bk / n * |share of class k in the bin - mean p_k in the bin|
 
-    For each class k, all rows are put into bins by p_k. A class without rows counts too: all of its probability is an
-    error.
+    For each class k, all rows are binned by p_k. A class without rows counts too: all of its probability is an error.
 
     Args:
         labels: Integers `(n,)` or one-hot rows `(n, classes)`.
@@ -182,8 +181,8 @@ def classwise_calibration_error(
         A number from 0 to 1.
 
     Raises:
-        ValueError: If labels or probabilities are not valid or do not fit together, the number of bins is not
-            positive, or the binning is unknown.
+        ValueError: If labels or probabilities are invalid or do not match, the number of bins is not positive, or the
+            binning is unknown.
 
     Example:
         >>> from tfp_bnn.metrics import classwise_calibration_error
@@ -199,10 +198,10 @@ def classwise_calibration_error(
 
 @dataclass(frozen=True, eq=False)
 class ReliabilityDiagram:
-    """What a reliability diagram shows for `num_bins` bins of the top probability.
+    """The data of a reliability diagram for `num_bins` bins of the top probability.
 
     Attributes:
-        edges: Bin edges `(num_bins + 1,)`, ascending from 0 to 1. Bin b reaches from `edges[b]` to `edges[b + 1]`,
+        edges: Bin edges `(num_bins + 1,)`, ascending from 0 to 1. Bin b goes from `edges[b]` to `edges[b + 1]`,
             including its upper end.
         counts: Number of rows in each bin `(num_bins,)`, integers.
         confidence: Mean top probability in each bin `(num_bins,)`; NaN where a bin is empty.
@@ -230,8 +229,8 @@ def reliability_diagram(
         Edges, counts, confidence and accuracy of the bins.
 
     Raises:
-        ValueError: If labels or probabilities are not valid or do not fit together, the number of bins is not
-            positive, or the binning is unknown.
+        ValueError: If labels or probabilities are invalid or do not match, the number of bins is not positive, or the
+            binning is unknown.
 
     Example:
         >>> from tfp_bnn.metrics import reliability_diagram

@@ -2,8 +2,8 @@
 
 `labels` are integers of shape `(n,)` or one-hot rows of shape `(n, classes)`. `probabilities` have shape
 `(n, classes)`, with rows that sum to 1, and are already averaged over Monte Carlo samples. Every function computes in
-float64, and raises a ValueError for shapes that do not fit, labels out of range, and values that are not
-probabilities. Every score is finite, also for a single row. A class without rows does not change it.
+float64, and raises a ValueError for shapes that do not match, labels out of range, and values that are not
+probabilities. Every score is finite, even for a single row. A class without rows does not change it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PROBABILITY_FLOOR = float(np.finfo(np.float32).tiny)
 
 
 def is_correct(labels: Array, probabilities: Array) -> Array:
-    """Whether the most probable class is the label, booleans `(n,)`; of equally probable classes the first one."""
+    """Whether the most probable class is the label, booleans `(n,)`. Ties go to the first class."""
     return namespace(probabilities).argmax(probabilities, axis=-1) == labels
 
 
@@ -45,7 +45,7 @@ def brier_of_rows(labels: Array, probabilities: Array) -> Array:
 def accuracy(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     """The fraction of rows whose most probable class is the label.
 
-    Of equally probable classes the first one counts as the prediction.
+    Ties go to the first class.
 
     Args:
         labels: Integers `(n,)` or one-hot rows `(n, classes)`.
@@ -55,7 +55,7 @@ def accuracy(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
         A fraction from 0 to 1.
 
     Raises:
-        ValueError: If labels or probabilities are not valid, or do not fit together.
+        ValueError: If labels or probabilities are invalid or do not match.
 
     Example:
         >>> from tfp_bnn.metrics import accuracy
@@ -69,8 +69,9 @@ def accuracy(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
 def nll(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     """The negative log-likelihood, -mean(log p(label)), in nats per example.
 
-    It is evaluated at the label only, not averaged over classes. A probability below 1.2e-38, the smallest normal
-    float32, counts as that number: a label with probability 0 costs 87.3 nats instead of infinitely many.
+    It is the negative log-probability of the label only, not averaged over classes. A probability below 1.2e-38, the
+    smallest normal float32, counts as that number: a label with probability 0 costs 87.3 nats instead of infinitely
+    many.
 
     Args:
         labels: Integers `(n,)` or one-hot rows `(n, classes)`.
@@ -80,7 +81,7 @@ def nll(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
         Nats per example, from 0 to 87.3.
 
     Raises:
-        ValueError: If labels or probabilities are not valid, or do not fit together.
+        ValueError: If labels or probabilities are invalid or do not match.
 
     Example:
         >>> from tfp_bnn.metrics import nll
@@ -105,7 +106,7 @@ def brier_score(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
         A number from 0 (certain and correct) to 2 (certain and wrong).
 
     Raises:
-        ValueError: If labels or probabilities are not valid, or do not fit together.
+        ValueError: If labels or probabilities are invalid or do not match.
 
     Example:
         >>> from tfp_bnn.metrics import brier_score

@@ -1,7 +1,7 @@
-"""Whether predictive intervals and quantiles hold as many targets as they say, and how wide intervals are.
+"""Scores of predictive intervals and quantiles: their coverage, calibration and width.
 
 Arrays have the shape of the targets, `(n,)` or `(n, outputs)`; quantiles have one more axis, the first. Scores are
-means over all entries. Nothing is broadcast. All scores are finite for finite arguments, also for a single row.
+means over all entries. Nothing is broadcast. All scores are finite for finite arguments, even for a single row.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def mean_deviation(shares: Array, levels: Array) -> Array:
 def interval_coverage(targets: npt.ArrayLike, lower: npt.ArrayLike, upper: npt.ArrayLike) -> float:
     """The fraction of targets in their predictive interval, ends included.
 
-    A calibrated 90 % interval covers about 0.9. Compare models by it together with `interval_width`.
+    A calibrated 90 % interval covers about 0.9. To compare models, use it together with `interval_width`.
 
     Args:
         targets: Targets `(n,)` or `(n, outputs)`.
@@ -100,13 +100,13 @@ def quantile_calibration_error(
     Args:
         targets: Targets `(n,)` or `(n, outputs)`.
         quantiles: Predictive quantiles `(levels, n)` or `(levels, n, outputs)`, as from `predictive.quantiles(levels)`.
-        levels: Levels of the quantiles, each above 0 and below 1, for example `[0.05, 0.15, ..., 0.95]`.
+        levels: Levels of the quantiles, each above 0 and below 1, such as `[0.05, 0.15, ..., 0.95]`.
 
     Returns:
         A number from 0 to 1.
 
     Raises:
-        ValueError: If shapes do not fit, values are missing or not finite, or levels are out of range.
+        ValueError: If shapes do not match, values are missing or not finite, or levels are out of range.
 
     Example:
         >>> from tfp_bnn.metrics import quantile_calibration_error

@@ -1,8 +1,8 @@
-"""Whether a model knows what it has never seen: detecting out-of-distribution inputs by their uncertainty.
+"""Scores for the detection of out-of-distribution inputs by their uncertainty.
 
 `in_distribution` and `out_of_distribution`, of shapes `(n,)` and `(m,)`, are scores that should be higher for
-out-of-distribution inputs, such as the `uncertainty_scores` of the predictions for both kinds of input. Out of
-distribution is the positive class. (Some papers swap the classes; AUPR and FPR then mean something else.) Neither kind
+out-of-distribution inputs, such as the `uncertainty_scores` of the predictions for both sets of inputs. Out of
+distribution is the positive class. (Some papers swap the classes; AUPR and FPR then mean something else.) Neither set
 may be empty, so all results are finite.
 """
 
@@ -19,8 +19,8 @@ def out_of_distribution_auroc(in_distribution: npt.ArrayLike, out_of_distributio
     """The area under the ROC curve: P(an out-of-distribution input scores above one in distribution), ties one half.
 
     Args:
-        in_distribution: Scores `(n,)` of inputs like those of the training.
-        out_of_distribution: Scores `(m,)` of inputs of another kind.
+        in_distribution: Scores `(n,)` of inputs from the training distribution.
+        out_of_distribution: Scores `(m,)` of inputs from another distribution.
 
     Returns:
         A number from 0 to 1, 0.5 by chance.
@@ -44,11 +44,11 @@ def out_of_distribution_aupr(in_distribution: npt.ArrayLike, out_of_distribution
     """The average precision of detecting out-of-distribution inputs: the area under the precision-recall curve.
 
     Args:
-        in_distribution: Scores `(n,)` of inputs like those of the training.
-        out_of_distribution: Scores `(m,)` of inputs of another kind.
+        in_distribution: Scores `(n,)` of inputs from the training distribution.
+        out_of_distribution: Scores `(m,)` of inputs from another distribution.
 
     Returns:
-        A number from 0 to 1; by chance m / (n + m), so only numbers with the same ratio compare.
+        A number from 0 to 1; m / (n + m) by chance, so only results with the same ratio are comparable.
 
     Raises:
         ValueError: If scores are not finite, have another shape, or are missing.
@@ -68,13 +68,13 @@ def out_of_distribution_aupr(in_distribution: npt.ArrayLike, out_of_distribution
 def out_of_distribution_fpr(
     in_distribution: npt.ArrayLike, out_of_distribution: npt.ArrayLike, recall: float = 0.95
 ) -> float:
-    """The share of in-distribution inputs that the threshold which rejects 95 % of the others rejects too (FPR95).
+    """The share of in-distribution inputs above the threshold that detects 95 % of the others (FPR95).
 
-    The threshold is the highest score that at least a share `recall` of the out-of-distribution inputs reaches.
+    The threshold is the highest score reached by at least a share `recall` of the out-of-distribution inputs.
 
     Args:
-        in_distribution: Scores `(n,)` of inputs like those of the training.
-        out_of_distribution: Scores `(m,)` of inputs of another kind.
+        in_distribution: Scores `(n,)` of inputs from the training distribution.
+        out_of_distribution: Scores `(m,)` of inputs from another distribution.
         recall: Share of out-of-distribution inputs to detect, above 0 and up to 1.
 
     Returns:

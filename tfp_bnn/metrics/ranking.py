@@ -1,12 +1,12 @@
-"""How well scores separate positive rows from negative ones: areas under curves, with exact treatment of ties.
+"""How well scores separate positive from negative rows: areas under curves, with ties treated exactly.
 
-Positive rows should have the higher scores; rows of equal score pass any threshold together. `selective` and
+Positive rows should have the higher scores; rows with equal scores pass any threshold together. `selective` and
 `out_of_distribution` decide which rows are positive.
 
 Given all rows, scikit-learn computes the areas under curves. A Keras metric sees one batch at a time, in a compiled
-step where scikit-learn cannot run, and keeps a histogram of the scores; the functions `*_of_counts` take that. They are
-exact for the scores rounded to their bins. Risk and coverage, which scikit-learn does not have, are always computed
-from counts.
+step where scikit-learn cannot run. It keeps a histogram of the scores, which the functions `*_of_counts` take; they are
+exact for scores rounded to their bins. Risk and coverage, which scikit-learn does not have, are always computed from
+counts.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def auroc(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> f
         J. A. Hanley, B. J. McNeil, The meaning and use of the area under a receiver operating characteristic (ROC)
         curve, Radiology 143, 1982. https://doi.org/10.1148/radiology.143.1.7063747
     """
-    # scikit-learn warns where the result is not defined.
+    # scikit-learn warns if the result is not defined.
     return math.nan if _is_one_kind(positive) else float(sklearn.metrics.roc_auc_score(positive, scores))
 
 
@@ -51,18 +51,18 @@ def average_precision(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.fl
         scores: Finite scores `(n,)`.
 
     Returns:
-        A number from 0 to 1; by chance, the share of positive rows. 0, as in scikit-learn, without a positive row.
+        A number from 0 to 1; the share of positive rows by chance. 0, as in scikit-learn, without a positive row.
 
     References:
         J. Davis, M. Goadrich, The relationship between precision-recall and ROC curves, ICML 2006.
         https://doi.org/10.1145/1143844.1143874
     """
-    # scikit-learn warns where there is nothing to find.
+    # scikit-learn warns if there are no positive rows.
     return float(sklearn.metrics.average_precision_score(positive, scores)) if positive.any() else 0.0
 
 
 def false_positive_rate(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64], recall: float) -> float:
-    """The share of negative rows at or above the highest threshold that at least `recall` of the positives reach.
+    """The share of negative rows at or above the highest threshold reached by at least `recall` of the positives.
 
     Args:
         positive: Which rows are positive, `(n,)`.
@@ -81,7 +81,7 @@ def false_positive_rate(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.
 def counts_of(
     positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """How many positive and how many negative rows have each distinct score, from the lowest up."""
+    """The number of positive and of negative rows with each distinct score, in ascending order of score."""
     _, index, counts = np.unique(scores, return_inverse=True, return_counts=True)
     positives = np.bincount(index, weights=positive, minlength=len(counts)).astype(np.float64)
     return positives, counts.astype(np.float64) - positives
@@ -114,8 +114,8 @@ def false_positive_rate_of_counts(positives: Array, negatives: Array, recall: fl
     """`false_positive_rate` of a histogram."""
     xp = namespace(positives)
     found, all_positives, all_negatives = _at_or_above(positives), xp.sum(positives), xp.sum(negatives)
-    # The share that is found falls with the threshold: the highest one that finds enough is the last to do so.
-    # The tolerance is for fractional counts, whose sums depend on the order by a rounding error.
+    # The share found decreases with the threshold, so the highest threshold that finds enough is the last one.
+    # The tolerance is for fractional counts, whose sums depend on the order up to rounding.
     threshold = xp.sum(ratio(found, all_positives) >= recall * (1.0 - 1e-12)) - 1
     rejected = xp.sum(negatives * float64(xp.arange(negatives.shape[0]) >= threshold))
     return xp.where((all_positives > 0) & (all_negatives > 0), ratio(rejected, all_negatives), math.nan)
@@ -124,7 +124,7 @@ def false_positive_rate_of_counts(positives: Array, negatives: Array, recall: fl
 def area_under_risk_coverage_of_counts(positives: Array, negatives: Array) -> Array:
     """The mean over k of the expected share of positive rows among the k with the lowest scores.
 
-    Of rows in one bin none comes first: the expectation is over all their orders. Fractional counts are allowed.
+    Rows in one bin have no order: the expectation is over all orders. Fractional counts are allowed.
     """
     xp = namespace(positives)
     counts = positives + negatives
@@ -137,11 +137,11 @@ def area_under_risk_coverage_of_counts(positives: Array, negatives: Array) -> Ar
 
 
 def risk_at_coverage_of_counts(positives: Array, negatives: Array, coverage: float) -> Array:
-    """The expected share of positive rows among the fewest rows of lowest score that are at least `coverage` of all."""
+    """The expected share of positives among the fewest lowest-score rows that make up at least `coverage` of all."""
     xp = namespace(positives)
     counts = positives + negatives
     rows = xp.cumsum(counts)
-    # A product of a share and a number that rounds to just above an integer must not count as the next one.
+    # A product that rounds to just above an integer must not count as the next integer.
     answered = xp.ceil(coverage * rows[-1] * (1.0 - 1e-12))
     before = float64(rows < answered)
     positives_before, rows_before = xp.sum(positives * before), xp.sum(counts * before)

@@ -1,8 +1,8 @@
-"""Scores of predictive means, samples and normals.
+"""Scores of predictive means, samples and normal distributions.
 
 Arrays have the shape of the targets, `(n,)` or `(n, outputs)`; samples have one more axis, the first.
 Scores are means over all entries. Nothing is broadcast: targets of shape `(n,)` against means of shape `(n, 1)` would
-silently compare every row with every other. All scores are finite for finite arguments, also for a single row.
+silently compare every row with every other. All scores are finite for finite arguments, even for a single row.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LOG_2_PI = np.log(2.0 * np.pi)
 def crps_of_entries(targets: Array, samples: Array, fair: bool) -> Array:
     """The continuous ranked probability score of each target, of the shape of the targets."""
     xp = namespace(samples)
-    # Once sorted, |x_i - x_j| over all pairs is a weighted sum. Differences from the target keep numbers and rounding
+    # After sorting, |x_i - x_j| over all pairs is a weighted sum. Differences from the target keep numbers and rounding
     # small.
     errors = xp.sort(samples - targets, axis=0)
     number = xp.shape(samples)[0]
@@ -83,16 +83,16 @@ def mae(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> float:
 def crps(targets: npt.ArrayLike, samples: npt.ArrayLike, fair: bool = True) -> float:
     """The continuous ranked probability score of samples of the predictive, mean |x_i - y| - mean |x_i - x_j| / 2.
 
-    A proper score like the NLL, in the units of the targets; for a certain prediction it is the absolute error. The
-    second mean is over pairs of different samples, so the expectation does not depend on the number of samples. With
-    `fair=False` it is over all pairs, which gives the score of the empirical distribution of the samples. Takes
-    O(S log S) for S samples.
+    It is a proper score like the NLL, in the units of the targets. For a deterministic prediction it is the absolute
+    error. The second mean is over pairs of different samples, so the expectation does not depend on the number of
+    samples. With `fair=False` it is over all pairs, which gives the score of the empirical distribution of the samples.
+    The cost is O(S log S) for S samples.
 
     Args:
         targets: Targets `(n,)` or `(n, outputs)`.
         samples: Draws of the target including its noise, `(samples, n)` or `(samples, n, outputs)`, as from
-            `predictive.distribution().sample(1000)`. `PosteriorPredictive.samples` does not fit: these are means under
-            each draw of the weights, without the noise.
+            `predictive.distribution().sample(1000)`. Not `PosteriorPredictive.samples`: these are means under each draw
+            of the weights, without the noise.
         fair: Whether the score is unbiased in the number of samples, which needs at least two.
 
     Returns:
@@ -100,7 +100,7 @@ def crps(targets: npt.ArrayLike, samples: npt.ArrayLike, fair: bool = True) -> f
         by chance.
 
     Raises:
-        ValueError: If shapes do not fit, values are missing or not finite, or `fair` and there is a single sample.
+        ValueError: If shapes do not match, values are missing or not finite, or `fair` and there is a single sample.
 
     Example:
         >>> from tfp_bnn.metrics import crps
@@ -154,12 +154,12 @@ def normal_crps(targets: npt.ArrayLike, means: npt.ArrayLike, scales: npt.ArrayL
 
 
 def normal_nll(targets: npt.ArrayLike, means: npt.ArrayLike, scales: npt.ArrayLike) -> float:
-    """The negative log-likelihood of normal predictions or of an equal mixture of them, in nats per row.
+    """The negative log-likelihood of normal predictions, or of an equal mixture of normals, in nats per row.
 
         -mean_i log(1 / S * sum_s prod_k N(y_ik; mean_sik, scale_sik^2))
 
-    Outputs are independent in each of the S components. It is a density: it depends on the units of the targets, and
-    may be negative.
+    Outputs are independent in each of the S components. The likelihood is a density, so the result depends on the units
+    of the targets and may be negative.
 
     Args:
         targets: Targets `(n,)` or `(n, outputs)`.
@@ -170,7 +170,7 @@ def normal_nll(targets: npt.ArrayLike, means: npt.ArrayLike, scales: npt.ArrayLi
         Nats per row, summed over outputs.
 
     Raises:
-        ValueError: If shapes do not fit, values are missing or not finite, or a scale is not above 0.
+        ValueError: If shapes do not match, values are missing or not finite, or a scale is not above 0.
 
     Example:
         >>> from tfp_bnn.metrics import normal_nll

@@ -1,4 +1,4 @@
-"""Whether a model knows when it is wrong: detecting errors by their uncertainty, and answering only the certain rows.
+"""Selective prediction: detecting errors by their uncertainty, and answering only the most certain rows.
 
 `labels` are integers of shape `(n,)` or one-hot rows; `probabilities` have shape `(n, classes)` and are averaged over
 Monte Carlo samples. `uncertainty`, of shape `(n,)`, is any score that should be higher where the prediction is wrong,
@@ -28,11 +28,11 @@ def misclassification_auroc(labels: npt.ArrayLike, probabilities: npt.ArrayLike,
         uncertainty: Scores `(n,)`, higher where less certain.
 
     Returns:
-        A number from 0 to 1, 0.5 by chance. NaN, as in scikit-learn, if all rows are correct or all are wrong: it is
-        not defined then.
+        A number from 0 to 1, 0.5 by chance. NaN, as in scikit-learn, if all rows are correct or all are wrong, because
+        it is not defined then.
 
     Raises:
-        ValueError: If the arguments are not valid, or do not fit together.
+        ValueError: If the arguments are invalid or do not match.
 
     Example:
         >>> from tfp_bnn.metrics import misclassification_auroc, predictive_entropy
@@ -56,10 +56,10 @@ def misclassification_aupr(labels: npt.ArrayLike, probabilities: npt.ArrayLike, 
         uncertainty: Scores `(n,)`, higher where less certain.
 
     Returns:
-        A number from 0 to 1; by chance, the share of errors. 0, as in scikit-learn, if all rows are correct.
+        A number from 0 to 1; the share of errors by chance. 0, as in scikit-learn, if all rows are correct.
 
     Raises:
-        ValueError: If the arguments are not valid, or do not fit together.
+        ValueError: If the arguments are invalid or do not match.
 
     Example:
         >>> from tfp_bnn.metrics import misclassification_aupr, predictive_entropy
@@ -76,7 +76,7 @@ def misclassification_aupr(labels: npt.ArrayLike, probabilities: npt.ArrayLike, 
 
 @dataclass(frozen=True, eq=False)
 class RiskCoverageCurve:
-    """The error rate among the most certain rows, for each number of them.
+    """The error rate among the k most certain rows, for each k.
 
     Attributes:
         coverage: Share of rows that are answered, 1 / n, 2 / n, ..., 1, `(n,)`.
@@ -92,7 +92,7 @@ def risk_coverage_curve(
 ) -> RiskCoverageCurve:
     """The error rate among the k most certain rows, for k from 1 to n.
 
-    Of rows with equal uncertainty none comes first: the risk is its mean over all orders of them.
+    Rows with equal uncertainty have no order: the risk is its mean over all orders.
 
     Args:
         labels: Integers `(n,)` or one-hot rows `(n, classes)`.
@@ -103,7 +103,7 @@ def risk_coverage_curve(
         The curve, with as many points as rows.
 
     Raises:
-        ValueError: If the arguments are not valid, or do not fit together.
+        ValueError: If the arguments are invalid or do not match.
 
     Example:
         >>> from tfp_bnn.metrics import predictive_entropy, risk_coverage_curve
@@ -119,7 +119,7 @@ def risk_coverage_curve(
         https://arxiv.org/abs/1705.08500
     """
     errors, correct = ranking.counts_of(*labelled_and_scored(labels, probabilities, uncertainty))
-    # Each of several tied rows counts as their share of errors: the mean over all their orders.
+    # Each tied row counts as the share of errors among the tied rows: the mean over all their orders.
     counts = errors + correct
     risk = np.repeat(errors / counts, counts.astype(np.int64)).cumsum()
     answered = np.arange(1, len(risk) + 1)
@@ -129,7 +129,7 @@ def risk_coverage_curve(
 def area_under_risk_coverage(labels: npt.ArrayLike, probabilities: npt.ArrayLike, uncertainty: npt.ArrayLike) -> float:
     """The area under the risk-coverage curve (AURC), the mean of its n risks.
 
-    It is low if there are few errors and if they are among the least certain rows.
+    It is low if there are few errors and they are among the least certain rows.
 
     Args:
         labels: Integers `(n,)` or one-hot rows `(n, classes)`.
@@ -137,10 +137,10 @@ def area_under_risk_coverage(labels: npt.ArrayLike, probabilities: npt.ArrayLike
         uncertainty: Scores `(n,)`, higher where less certain.
 
     Returns:
-        A number from 0 (no errors) to 1 (only errors); by chance, the error rate.
+        A number from 0 (no errors) to 1 (only errors); the error rate by chance.
 
     Raises:
-        ValueError: If the arguments are not valid, or do not fit together.
+        ValueError: If the arguments are invalid or do not match.
 
     Example:
         >>> from tfp_bnn.metrics import area_under_risk_coverage, predictive_entropy
@@ -159,9 +159,9 @@ def area_under_risk_coverage(labels: npt.ArrayLike, probabilities: npt.ArrayLike
 def risk_at_coverage(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, uncertainty: npt.ArrayLike, coverage: float = 0.9
 ) -> float:
-    """The error rate among the most certain rows: the fewest that make up at least a share `coverage` of all.
+    """The error rate among the most certain rows, as many as make up at least a share `coverage` of all.
 
-    Of rows with equal uncertainty none comes first: the risk is its mean over all orders of them.
+    Rows with equal uncertainty have no order: the risk is its mean over all orders.
 
     Args:
         labels: Integers `(n,)` or one-hot rows `(n, classes)`.
@@ -173,7 +173,7 @@ def risk_at_coverage(
         A fraction from 0 to 1.
 
     Raises:
-        ValueError: If the arguments are not valid, or do not fit together.
+        ValueError: If the arguments are invalid or do not match.
 
     Example:
         >>> from tfp_bnn.metrics import predictive_entropy, risk_at_coverage

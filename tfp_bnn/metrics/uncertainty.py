@@ -1,9 +1,9 @@
-"""How uncertain predictions are, and what their uncertainty consists of. Entropies are in nats.
+"""The uncertainty of predictions, and its decomposition. Entropies are in nats.
 
 `probabilities`, of shape `(n, classes)`, are averaged over Monte Carlo samples; `sample_probabilities`, of shape
-`(samples, n, classes)`, are not. Every function computes in float64, and raises a ValueError for shapes that do not fit
-and values that are not probabilities. All results are finite, also for one sample, one row and probabilities of exactly
-0 and 1.
+`(samples, n, classes)`, are not. Every function computes in float64, and raises a ValueError for shapes that do not
+match and values that are not probabilities. All results are finite, even for one sample, one row and probabilities of
+exactly 0 and 1.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tfp_bnn.metrics.validation import averaged, sampled
 def entropy_of_rows(probabilities: Array) -> Array:
     """-sum p log p over the last axis, in nats, never below 0."""
     xp, p = namespace(probabilities), float64(probabilities)
-    # Subtracted from 0, because the negative of 0 prints as -0.
+    # Subtracted from 0, because negating 0 gives -0.
     entropy = 0.0 - xp.sum(p * xp.log(xp.where(p > 0, p, xp.ones_like(p))), axis=-1)
     # A float32 probability may round to just above 1, where -p log p is negative.
     return xp.maximum(entropy, 0.0)
@@ -65,12 +65,12 @@ SCORES: dict[str, Callable[[Array], Array]] = {
     "expected_error": lambda samples: expected_error_of_rows(mean_of_samples(samples)),
     "variance": variance_of_rows,
 }
-# They measure how much the samples disagree: 0 for a single one.
+# They measure how much the samples disagree, so they are 0 for a single sample.
 SCORES_OF_SEVERAL_SAMPLES = ("mutual_information", "variance")
 
 
 def known_score(score: str) -> str:
-    """The name of a score, or a ValueError that suggests the nearest one unless it is in `SCORES`."""
+    """Returns the name if it is in `SCORES`. Otherwise raises a ValueError that suggests the nearest name."""
     if score not in SCORES:
         raise ValueError(unknown_name_message("score", score, SCORES))
     return score

@@ -1,4 +1,4 @@
-"""What the metrics accept: probabilities, labels that fit them, scores, targets and predictions of them.
+"""Validation of the arguments of metrics: probabilities, labels, scores, targets and predictions.
 
 Each function returns the argument as an array, or raises a ValueError that says what was passed, what was expected and
 how to fix it.
@@ -29,8 +29,7 @@ def labelled_and_scored(
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
     """Which rows are errors, and how uncertain each row is, both `(n,)`.
 
-    A row is an error if its most probable class is not the label. Of equally probable classes the first one counts as
-    the prediction.
+    A row is an error if its most probable class is not the label. Ties go to the first class.
     """
     p, y = labelled(labels, probabilities)
     u = scores("uncertainty", uncertainty)
@@ -42,17 +41,17 @@ def labelled_and_scored(
 
 
 def averaged(probabilities: npt.ArrayLike) -> npt.NDArray[np.floating[Any]]:
-    """Probabilities of shape `(n, classes)`, already averaged over Monte Carlo samples."""
+    """Returns probabilities of shape `(n, classes)`, already averaged over Monte Carlo samples."""
     return _probabilities("probabilities", probabilities, ("n", "classes"))
 
 
 def sampled(sample_probabilities: npt.ArrayLike) -> npt.NDArray[np.floating[Any]]:
-    """Probabilities of shape `(samples, n, classes)`."""
+    """Returns probabilities of shape `(samples, n, classes)`."""
     return _probabilities("sample_probabilities", sample_probabilities, ("samples", "n", "classes"))
 
 
 def scores(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Finite numbers of shape `(n,)`, float64."""
+    """Returns finite scores of shape `(n,)`, float64."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"`{name}` must have shape (n,) and at least one value, but got {array.shape}.")
@@ -61,21 +60,21 @@ def scores(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def share(name: str, value: float) -> float:
-    """A number above 0 and up to 1."""
+    """Returns a number above 0 and up to 1."""
     if not is_number(value) or not 0 < value <= 1:
         raise ValueError(f"`{name}` must be a number above 0 and up to 1, but got {value!r}. Give 95 % as 0.95.")
     return float(value)
 
 
 def number_of_bins(value: int) -> int:
-    """A positive integer."""
+    """Returns a positive integer."""
     if not is_integer(value) or value < 1:
         raise ValueError(f"`num_bins` must be a positive integer, but got {value!r}. Published numbers use 10 or 15.")
     return int(value)
 
 
 def refuse_not_finite(name: str, array: npt.NDArray[np.floating[Any]]) -> None:
-    """Raises a ValueError with the number of NaN and infinite values of an array, if there are any."""
+    """Raises a ValueError if an array has NaN or infinite values, with their number."""
     if not np.isfinite(array).all():
         raise ValueError(
             f"`{name}` must be finite, but {np.count_nonzero(~np.isfinite(array))} of {array.size} values are NaN or "
@@ -84,7 +83,7 @@ def refuse_not_finite(name: str, array: npt.NDArray[np.floating[Any]]) -> None:
 
 
 def equal_shapes(**values: npt.ArrayLike) -> dict[str, npt.NDArray[np.float64]]:
-    """The arguments as float64 arrays of one shape, by name."""
+    """The arguments as float64 arrays of equal shape, by name."""
     arrays = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
     shapes = {name: array.shape for name, array in arrays.items()}
     if len(set(shapes.values())) > 1:
@@ -102,7 +101,7 @@ def equal_shapes(**values: npt.ArrayLike) -> dict[str, npt.NDArray[np.float64]]:
 
 
 def ordered_interval(**values: npt.ArrayLike) -> dict[str, npt.NDArray[np.float64]]:
-    """The arguments, `lower` and `upper` among them, as float64 arrays of one shape, by name."""
+    """The arguments, including `lower` and `upper`, as float64 arrays of equal shape, by name."""
     arrays = equal_shapes(**values)
     crossed = np.count_nonzero(arrays["lower"] > arrays["upper"])
     if crossed:
@@ -116,7 +115,7 @@ def ordered_interval(**values: npt.ArrayLike) -> dict[str, npt.NDArray[np.float6
 def stacked(
     targets: npt.ArrayLike, name: str, values: npt.ArrayLike
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The targets and an array with one more axis, the first, both float64."""
+    """The targets, and an array with an additional first axis, both float64."""
     y = equal_shapes(targets=targets)["targets"]
     stack = np.asarray(values, dtype=np.float64)
     if stack.shape[1:] != y.shape or stack.size == 0:
@@ -129,7 +128,7 @@ def stacked(
 
 
 def refuse_scales_not_positive(scales: npt.NDArray[np.float64]) -> None:
-    """Raises a ValueError with the lowest scale unless all are above 0."""
+    """Raises a ValueError with the lowest scale unless all scales are above 0."""
     if scales.min() <= 0:
         raise ValueError(f"`scales` must be above 0, but the lowest value is {scales.min()}. Are they log-scales?")
 

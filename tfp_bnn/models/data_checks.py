@@ -1,4 +1,4 @@
-"""What must be known of data before a model is trained on them: how many there are, and that they are sound."""
+"""Checks of the data before training: how many examples there are, and whether they are valid."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _ROW_KEEPING = ("Prefetch", "Map", "ParallelMap", "Shuffle", "Cache", "Options",
 
 
 def count_examples(x: Any, validation_split: float = 0.0) -> int | None:
-    """The number N of distinct training examples in what is given to `fit`, or None when it cannot be known.
+    """The number N of distinct training examples in the data passed to `fit`, or None if it cannot be known.
 
     Args:
-        x: an array, a structure of arrays, a `tf.data.Dataset` of batches, or anything else that Keras takes.
-        validation_split: the fraction of the rows of arrays that Keras sets aside.
+        x: Array, structure of arrays, `tf.data.Dataset` of batches, or anything else that Keras accepts.
+        validation_split: Fraction of the rows of arrays that Keras sets aside.
 
     Returns:
-        N; None for generators, and for pipelines with a filter, a repetition or anything else that hides the number.
-        The number of batches times the batch size is a guess (`batch(128)` over 1,000 rows reads as 1,024) and never
-        returned.
+        N, or None for generators and for pipelines with a filter, a repetition or anything else that hides the number.
+        The number of batches times the batch size is never returned, because it is a guess: `batch(128)` over 1,000
+        rows reads as 1,024.
     """
     if isinstance(x, tf.data.Dataset):
         return _count_rows_of_batches(x)
@@ -56,7 +56,7 @@ def _is(dataset: tf.data.Dataset, *transformations: str) -> bool:
 
 
 def is_arrays(x: Any) -> bool:
-    """Whether `x` is an array or a structure of arrays, as against a pipeline or a generator."""
+    """Whether `x` is an array or a structure of arrays, rather than a pipeline or a generator."""
     return _rows(x) is not None
 
 
@@ -70,15 +70,15 @@ def _rows(x: Any) -> int | None:
 
 
 def check_inputs(x: Any, input_shape: tuple[int | None, ...] | None, name: str = "x") -> None:
-    """Refuses input arrays that the model cannot take.
+    """Refuses input arrays that the model cannot process.
 
     Args:
-        x: an array, or a structure of arrays, of which only emptiness and finiteness are checked.
-        input_shape: what the model takes, batch axis first; None when it is not known.
-        name: of the array in messages.
+        x: Array, or a structure of arrays. For a structure of several, shapes are not checked against `input_shape`.
+        input_shape: Input shape of the model, batch axis first; None if unknown.
+        name: Name of the array in messages.
 
     Raises:
-        ValueError: for an empty array, another shape, NaN or infinite values.
+        ValueError: If an array is empty, has the wrong shape, or contains NaN or infinite values.
     """
     leaves = [np.asarray(leaf) for leaf in keras.tree.flatten(x)]
     for leaf in leaves:
@@ -107,18 +107,18 @@ def check_inputs(x: Any, input_shape: tuple[int | None, ...] | None, name: str =
 def check_examples(
     x: Any, y: Any, likelihood: Likelihood, input_shape: tuple[int | None, ...] | None, num_outputs: int | None
 ) -> None:
-    """Refuses arrays of examples that no model should be trained or judged on.
+    """Refuses arrays of examples that are not valid for training or evaluation.
 
     Args:
-        x: inputs.
-        y: targets.
-        likelihood: of the model; it knows the range of the targets.
-        input_shape: what the model takes, batch axis first; None when it is not known.
-        num_outputs: size of the last axis of the outputs; None when it is not known.
+        x: Inputs, an array or a structure of arrays.
+        y: Array of targets.
+        likelihood: Likelihood of the model, which knows the range of the targets.
+        input_shape: Input shape of the model, batch axis first; None if unknown.
+        num_outputs: Size of the last axis of the outputs; None if unknown.
 
     Raises:
-        ValueError: for an empty array, another shape, NaN or infinite values, labels out of range, or another number of
-            targets than inputs.
+        ValueError: If an array is empty, has the wrong shape, or contains NaN or infinite values; if labels are out of
+            range; or if there are more or fewer targets than inputs.
     """
     check_inputs(x, input_shape)
     if y is None:
@@ -140,7 +140,7 @@ def check_examples(
 
 
 def shape_of_targets(x: Any, y: Any) -> str:
-    """Of one example; as a string, which Keras does not track."""
+    """The shape of one example's targets, as a string, because Keras does not track strings."""
     if isinstance(x, tf.data.Dataset):
         spec = x.element_spec
         y = spec[1] if isinstance(spec, tuple) and len(spec) > 1 else None
@@ -149,7 +149,7 @@ def shape_of_targets(x: Any, y: Any) -> str:
 
 
 def check_one_tensor(outputs: Any) -> None:
-    """Refuses outputs that are not one tensor. ValueError says how many there are."""
+    """Refuses outputs that are not a single tensor. The ValueError says how many there are."""
     if not isinstance(outputs, list | tuple | dict):
         return
     number = len(keras.tree.flatten(outputs))
@@ -162,7 +162,7 @@ def check_one_tensor(outputs: Any) -> None:
 
 
 def several_outputs_message(number: int) -> str:
-    """Why a model with several outputs is refused."""
+    """The error message for a model with several outputs."""
     return (
         f"The model has {number} outputs, but one likelihood describes one output. Concatenate them into one, or train "
         "one model for each output."

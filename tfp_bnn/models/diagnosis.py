@@ -1,4 +1,4 @@
-"""Where in a network a number stopped being finite."""
+"""Finds where in a network values stopped being finite."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SEED = (0, 0)
 
 
 def non_finite_layer(model: VariationalMixin, x: Any) -> str | None:
-    """The first layer with something that is NaN or infinite, and what it is.
+    """The first layer with NaN or infinite values, and which of its values they are.
 
     Checks the weights first, then the KL of each Bayesian layer, then the outputs of each layer for `x` under one draw
-    of the weights. The model stays as it is, including every counter and seed of its noise: training that goes on
+    of the weights. The model does not change, including all counters and seeds of its noise: training that continues
     afterwards is bit-for-bit the same as without the check.
 
     Args:
@@ -52,7 +52,7 @@ def has_finite_weights(model: VariationalMixin) -> bool:
 def _undisturbed(model: Any) -> Iterator[None]:
     """Draws from a fixed seed instead of from the counters of the model and its layers, and restores all other state.
 
-    The layers of others may change their state too: Keras' seed generators count up with each draw.
+    Other layers may change their state too: Keras' seed generators count up with each draw.
     """
     state = [(variable, np.asarray(variable).copy()) for variable in model.non_trainable_variables]
     try:

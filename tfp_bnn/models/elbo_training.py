@@ -1,4 +1,4 @@
-"""Training and evaluating on the ELBO: what a variational model changes in the trainer of Keras."""
+"""Training and evaluation on the ELBO: what a variational model changes in the Keras trainer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tfp_bnn.variational.schedules import Schedule
 
 
 class ElboTraining:
-    """`fit`, `evaluate` and their steps. A base of `VariationalMixin`, which has the attributes that they need."""
+    """`fit`, `evaluate` and their steps. A base of `VariationalMixin`, which provides the attributes they need."""
 
     likelihood: Likelihood
     likelihood_weights: dict[str, keras.Variable]
@@ -37,23 +37,23 @@ class ElboTraining:
     def fit(
         self, x: Any = None, y: Any = None, *args: Any, num_examples: int | None = None, **kwargs: Any
     ) -> keras.callbacks.History:
-        """As `keras.Model.fit`; finds N first and checks arrays before the first step.
+        """Trains the model as `keras.Model.fit` does, but finds N and checks arrays before the first step.
 
-        A calibration was fitted to the posterior as it was: it is set to None, with a warning.
+        An existing calibration belongs to the old posterior. It is set to None, with a warning.
 
         Args:
-            x: as in Keras.
-            y: as in Keras.
-            *args: as in Keras.
-            num_examples: N, where it cannot be counted: for generators and for pipelines with a filter or a repetition.
-            **kwargs: as in Keras.
+            x: As in Keras.
+            y: As in Keras.
+            *args: As in Keras.
+            num_examples: N, if it cannot be counted: for generators and for pipelines with a filter or a repetition.
+            **kwargs: As in Keras.
 
         Returns:
-            As in Keras; the history has `loss`, `nll`, `kl`, `elbo` and `beta` beside the metrics.
+            The history, as in Keras, with `loss`, `nll`, `kl`, `elbo` and `beta` in addition to the metrics.
 
         Raises:
-            ValueError: when N is not known; for empty data, another input shape, NaN, labels out of range; when the
-                model was compiled with a loss, has several outputs or a layer with `kl_weight`.
+            ValueError: If N is not known; if the data are empty, have the wrong input shape, NaN or labels out of
+                range; or if the model was compiled with a loss, has several outputs or a layer with `kl_weight`.
         """
         arguments = inspect.signature(keras.Model.fit).bind(self, x, y, *args, **kwargs).arguments
         check_setup(self)
@@ -62,7 +62,7 @@ class ElboTraining:
         validation_data = arguments.get("validation_data")
         if isinstance(validation_data, list | tuple) and is_arrays(validation_data[0]):
             self._check_examples(*[*validation_data, None][:2])
-        # As in Keras, given validation data put the split out of force.
+        # As in Keras, explicit validation data override the split.
         split = arguments.get("validation_split") or 0.0 if validation_data is None else 0.0
         counted = count_examples(x, split)
         set_num_examples(self, counted, num_examples)
@@ -77,14 +77,14 @@ class ElboTraining:
             return super().fit(**arguments)  # type: ignore[misc]
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.evaluate`: `loss`, `nll`, `kl`, `elbo`, `beta` (1) and the metrics.
+        """Evaluates the model as `keras.Model.evaluate` does: `loss`, `nll`, `kl`, `elbo`, `beta` (1) and the metrics.
 
-        One weight draw serves each batch. N is that of the last training; a model that never had one reports `elbo`
+        Each batch uses one weight draw. N is that of the last training. A model that was never trained reports `elbo`
         and `loss` as NaN, with a warning.
 
         Raises:
-            ValueError: for empty data, another input shape, NaN or labels out of range; when the model was compiled
-                with a loss, or has a layer with `kl_weight`.
+            ValueError: If the data are empty, have the wrong input shape, NaN or labels out of range; or if the model
+                was compiled with a loss or has a layer with `kl_weight`.
         """
         check_setup(self)
         if is_arrays(x):
@@ -92,7 +92,7 @@ class ElboTraining:
         renew_step(self, "test", x, y)
         if self.num_examples is None:
             warnings.warn(
-                "The model was never fitted, so that N, the number of training examples, is not known: `elbo` and "
+                "The model was never fitted, so N, the number of training examples, is not known: `elbo` and "
                 "`loss` are NaN. Set `model.num_examples`.",
                 stacklevel=2,
             )
@@ -100,10 +100,10 @@ class ElboTraining:
             return super().evaluate(x, y, *args, **kwargs)  # type: ignore[misc]
 
     def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.train_on_batch`. N must have been set: `model.num_examples = ...`.
+        """Trains on one batch as `keras.Model.train_on_batch` does. Set `model.num_examples` to N first.
 
         Raises:
-            ValueError: when N is not known, or for bad data, as in `fit`.
+            ValueError: If N is not known, or the data are not valid, as in `fit`.
         """
         check_setup(self)
         set_num_examples(self, None, self.num_examples)
@@ -113,10 +113,10 @@ class ElboTraining:
         return super().train_on_batch(x, y, *args, **kwargs)  # type: ignore[misc]
 
     def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.test_on_batch`.
+        """Evaluates one batch as `keras.Model.test_on_batch` does.
 
         Raises:
-            ValueError: for bad data, or a model with a loss, as in `evaluate`.
+            ValueError: If the data are not valid or the model has a loss, as in `evaluate`.
         """
         check_setup(self)
         self._check_examples(x, y)
@@ -140,7 +140,7 @@ class ElboTraining:
         check_one_tensor(y_pred)
         if y is None:
             raise ValueError(
-                "Targets are missing: a Bayesian model is trained and judged on pairs. Pass `y`, or a dataset of "
+                "Targets are missing: a Bayesian model is trained and evaluated on pairs. Pass `y`, or a dataset of "
                 "(x, y)."
             )
         with tf.control_dependencies([*assert_finite(x, "inputs"), *assert_finite(y, "targets")]):

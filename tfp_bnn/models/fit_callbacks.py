@@ -1,4 +1,4 @@
-"""What `fit` of a variational model does to its callbacks."""
+"""How `fit` of a variational model prepares its callbacks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 
 
 class _RowCheck(keras.callbacks.Callback):
-    """After the first epoch, compares the rows that training saw with N."""
+    """Compares the rows that training saw with N, after the first epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class _RowCheck(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._steps = batch + 1
 
-    # Validation resets the counts, so that they are read when it begins, or at the end of an epoch without validation.
+    # Validation resets the counts, so they are read when it begins, or at the end of an epoch without validation.
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._compare()
 
@@ -34,23 +34,23 @@ class _RowCheck(keras.callbacks.Callback):
         dropped_remainder = 0 <= expected - rows < rows / self._steps
         if not dropped_remainder:
             warnings.warn(
-                f"The first epoch had {rows} examples, but N is {expected}, so that the KL is weighted for another "
+                f"The first epoch had {rows} examples, but N is {expected}, so the KL is weighted for another "
                 "amount of data. Pass `num_examples`, the number of distinct training examples.",
                 stacklevel=2,
             )
 
 
 def with_row_check(callbacks: Any) -> Any:
-    """The callbacks, and one that compares the rows of the first epoch with N.
+    """The callbacks, plus one that compares the rows of the first epoch with N.
 
-    A `CallbackList` with the attribute `counts_rows` is returned as it is: it belongs to a run that knows N, and whose
+    A `CallbackList` with the attribute `counts_rows` is returned unchanged: it belongs to a run that knows N, and whose
     epochs need not be passes over the data.
     """
     if getattr(callbacks, "counts_rows", False):
         return callbacks
     check = _RowCheck()
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        # Keras takes such a list as it is, and tells its members nothing.
+        # Keras uses such a list unchanged, and does not set the model of its callbacks.
         check.set_model(callbacks.model)
         callbacks.callbacks.append(check)
         return callbacks
@@ -58,7 +58,7 @@ def with_row_check(callbacks: Any) -> Any:
 
 
 def tell_direction(callbacks: Any) -> None:
-    """Tells callbacks in mode "auto" which way our terms improve: Keras only asks metrics given to `compile`."""
+    """Tells callbacks in mode "auto" which way our terms improve: Keras only asks the metrics of `compile`."""
     directions = {"elbo": "max", "nll": "min", "kl": "min"}
     for callback in _as_list(callbacks):
         direction = directions.get(str(getattr(callback, "monitor", "")).removeprefix("val_"))

@@ -15,10 +15,10 @@ from tfp_bnn.predictive.drawing import forget_compiled
 
 
 class _Network(VariationalMixin, keras.Model):
-    """Holds a Functional or Sequential network rather than being one.
+    """Wraps a Functional or Sequential network rather than being one.
 
-    `keras.models.clone_model` rebuilds every kind of Functional or Sequential from its layers alone, and would lose the
-    likelihood and the schedule; and Keras rewrites the bases of a Functional subclass at its first use.
+    `keras.models.clone_model` rebuilds every Functional or Sequential subclass from its layers alone, and would lose
+    the likelihood and the schedule. Keras also rewrites the bases of a Functional subclass at its first use.
     """
 
     def __init__(self, network: keras.Model, **kwargs: Any) -> None:
@@ -35,15 +35,15 @@ class _Network(VariationalMixin, keras.Model):
         return self.network(inputs, training=training, mask=mask)
 
     def build(self, input_shape: Any) -> None:
-        """Makes the weights of the layers for inputs of this shape, batch axis first."""
+        """Creates the weights of the layers for inputs of this shape, batch axis first."""
         if not self.network.built:
-            # Without the size of the batch that happened to come first.
+            # Drops the size of the batch that happened to come first.
             self.network.build((None, *input_shape[1:]))
         self.built = True
         self._bind_shared_priors()
 
     def summary(self, *args: Any, **kwargs: Any) -> None:
-        """Prints the layers of the network, as `keras.Model.summary`, and a table of its Bayesian weights."""
+        """Prints the layers of the network, as `keras.Model.summary` does, and a table of its Bayesian weights."""
         self.network.summary(*args, **kwargs)
         print_bayesian_summary(self, kwargs.get("print_fn"))
 
@@ -77,15 +77,15 @@ class _Network(VariationalMixin, keras.Model):
 class VariationalModel(_Network):
     """A functional Keras model trained on the ELBO: `VariationalModel(inputs, outputs, likelihood="categorical")`.
 
-    Takes the inputs and outputs of a graph of layers as `keras.Model` does, and the arguments of `VariationalMixin`,
-    whose description holds. The Functional model itself is `model.network`. To subclass, use `class
+    Takes the inputs and outputs of a graph of layers, as `keras.Model` does, and the arguments of `VariationalMixin`,
+    which describes the training. The Functional model itself is `model.network`. To subclass, use `class
     Net(VariationalMixin, keras.Model)`.
 
     Args:
-        inputs: as in `keras.Model`.
-        outputs: as in `keras.Model`; one tensor.
-        name: of the model.
-        **kwargs: the arguments of `VariationalMixin`.
+        inputs: As in `keras.Model`.
+        outputs: As in `keras.Model`; one tensor.
+        name: Name of the model.
+        **kwargs: Arguments of `VariationalMixin`.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn
@@ -106,7 +106,7 @@ class VariationalModel(_Network):
         super().__init__(keras.Model(inputs, outputs, name=name), name=name, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
-        """The config of the network beside that of `VariationalMixin`."""
+        """The config of the network, plus that of `VariationalMixin`."""
         return {**super().get_config(), "network": keras.saving.serialize_keras_object(self.network)}
 
     @classmethod
@@ -121,13 +121,13 @@ class VariationalModel(_Network):
 class VariationalSequential(_Network):
     """A stack of layers trained on the ELBO: `VariationalSequential([keras.Input((4,)), DenseFlipout(3)])`.
 
-    Takes the arguments of `VariationalMixin`, whose description holds. The `keras.Sequential` itself is
+    Takes the arguments of `VariationalMixin`, which describes the training. The `keras.Sequential` itself is
     `model.network`.
 
     Args:
-        layers: the stack; with a `keras.Input` first it is built at once, otherwise at its first call.
-        name: of the model.
-        **kwargs: the arguments of `VariationalMixin`.
+        layers: List of layers. With a `keras.Input` first the model is built at once, otherwise at its first call.
+        name: Name of the model.
+        **kwargs: Arguments of `VariationalMixin`.
 
     Example:
         >>> import keras, tfp_bnn
@@ -156,7 +156,7 @@ class VariationalSequential(_Network):
         return layer
 
     def get_config(self) -> dict[str, Any]:
-        """The configs of the layers beside that of `VariationalMixin`."""
+        """The configs of the layers, plus that of `VariationalMixin`."""
         return {**super().get_config(), "layers": self.network.get_config()["layers"]}
 
     @classmethod

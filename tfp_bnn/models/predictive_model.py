@@ -1,4 +1,4 @@
-"""What every model with a posterior can do, however the posterior was found: predict from its draws."""
+"""The interface of every model with a posterior, however it was found: predictions from its draws."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive
 
 
 class PredictiveModel:
-    """A likelihood and draws of functions, hence a posterior predictive. Abstract.
+    """A likelihood and draws of functions, which give a posterior predictive. Abstract.
 
-    `VariationalMixin` is one, and so is an `Ensemble`: scores, reports, calibration and artifacts ask for no more.
+    `VariationalMixin` and `Ensemble` implement it. Scores, reports, calibration and artifacts need nothing else.
 
     Attributes:
         name: Name of the model.
-        likelihood: How a target is distributed given the raw outputs.
+        likelihood: Distribution of a target given the raw outputs.
     """
 
     name: str
@@ -33,10 +33,10 @@ class PredictiveModel:
         """The draws of the posterior.
 
         Args:
-            seed: An integer; equal seeds give equal draws. Without effect where all draws are known.
+            seed: Integer. Equal seeds give equal draws. It has no effect if the draws are fixed.
 
         Raises:
-            ValueError: For a seed that is not an integer.
+            ValueError: If the seed is not an integer.
         """
         raise NotImplementedError
 
@@ -45,15 +45,15 @@ class PredictiveModel:
         raise NotImplementedError
 
     def kl_by_layer(self) -> dict[str, tf.Tensor]:
-        """KL(posterior || prior) in nats by layer; empty where the posterior has no density."""
+        """KL(posterior || prior) in nats by layer; empty if the posterior has no density."""
         raise NotImplementedError
 
     @property
     def calibration(self) -> Calibration | None:
-        """How `posterior_predictive` is calibrated, or None. Set it to a name, a config, an object or None.
+        """The calibration of `posterior_predictive`, or None. Set it to a name, a config, an object or None.
 
-        It is a part of the config of a model, not of its weights. `fit` and `train_on_batch` set it to None, because
-        it belongs to the posterior that it was fitted to.
+        It is part of the config of a model, not of its weights. `fit` and `train_on_batch` set it to None, because it
+        belongs to the posterior it was fitted to.
         """
         return self._calibration
 
@@ -79,21 +79,21 @@ class PredictiveModel:
         not depend on `batch_size`.
 
         Args:
-            x: Inputs of shape `(n, ...)`, an array; a list, tuple or dict of them where the model has several inputs.
-            num_samples: S, the number of draws. Where there are fewer, as in an ensemble or a point estimate, all are
-                used, and the `num_samples` of the result says how many.
-            seed: An integer; equal seeds give equal draws.
-            batch_size: Rows in one forward pass.
-            max_bytes: Memory for the raw outputs of all draws, S x n x outputs; above it only the moments are kept,
-                and the draws of one batch at a time.
-            calibrated: Whether `model.calibration` is applied, where there is one.
+            x: Array of inputs, `(n, ...)`; a list, tuple or dict of arrays if the model has several inputs.
+            num_samples: S, the number of draws. If there are fewer, as in an ensemble or a point estimate, all are
+                used; the `num_samples` of the result is their number.
+            seed: Integer. Equal seeds give equal draws.
+            batch_size: Number of rows per forward pass.
+            max_bytes: Memory limit for the raw outputs of all draws, S x n x outputs x 4 bytes. Above it, only the
+                moments are kept, and only the draws of one batch are in memory.
+            calibrated: Whether to apply `model.calibration`, if there is one.
 
         Returns:
             A `PosteriorPredictive` of n predictions.
 
         Raises:
-            ValueError: For empty inputs, another input shape, NaN, `num_samples` or `batch_size` below 1, or a seed
-                that is not an integer.
+            ValueError: If inputs are empty, have the wrong shape or NaN, if `num_samples` or `batch_size` is below 1,
+                or if the seed is not an integer.
         """
         draws = self.draws(checked_seed(seed))
         self._check_inputs(x)
@@ -114,11 +114,11 @@ class PredictiveModel:
         Never calibrated: `model.calibration` was fitted to the Monte Carlo predictive.
 
         Args:
-            x: Inputs of shape `(n, ...)`, an array.
-            batch_size: Rows in one forward pass.
+            x: Array of inputs, `(n, ...)`.
+            batch_size: Number of rows per forward pass.
 
         Returns:
-            A `PosteriorPredictive` of one draw; of an ensemble, of one draw for each member.
+            A `PosteriorPredictive` of one draw; for an ensemble, of one draw per member.
         """
         draws = self.plug_in_draws()
         self._check_inputs(x)
@@ -128,16 +128,16 @@ class PredictiveModel:
             )
 
     def _check_inputs(self, x: Any) -> None:
-        """Refuses inputs that the model does not take, with a ValueError."""
+        """Raises a ValueError for inputs that do not fit the model."""
         raise NotImplementedError
 
     def _check_examples(self, x: Any, y: Any) -> None:
-        """Refuses inputs and targets that do not fit the model, with a ValueError."""
+        """Raises a ValueError for inputs and targets that do not fit the model."""
         raise NotImplementedError
 
 
 def checked_seed(seed: Any) -> int:
-    """The seed. ValueError for anything but an integer."""
+    """Returns the seed. Raises a ValueError for anything but an integer."""
     if not is_integer(seed):
         raise ValueError(f"`seed` must be an integer, but got {seed!r}. Equal seeds give equal draws.")
     return int(seed)

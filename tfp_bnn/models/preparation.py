@@ -1,4 +1,4 @@
-"""What `fit` and `evaluate` of a variational model see to before the first step."""
+"""What `fit` and `evaluate` of a variational model do before the first step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tfp_bnn.models.data_checks import shape_of_targets
 
 
 def renew_step(model: Any, mode: str, x: Any, y: Any) -> None:
-    """Has the step traced afresh for targets of another form: Keras would trace it for targets of any form."""
+    """Retraces the step for targets of another form: Keras would trace it for targets of any form."""
     shape = shape_of_targets(x, y)
     if getattr(model, f"_{mode}_targets", shape) != shape:
         setattr(model, f"{mode}_function", None)
@@ -51,7 +51,7 @@ def refuse_kl_weights(model: Any) -> None:
 
 
 def set_num_examples(model: Any, counted: int | None, given: int | None) -> None:
-    """Sets N: as given, else as counted, else as declared in the constructor. ValueError when nobody knows it."""
+    """Sets N as given, as counted or as declared in the constructor, in this order. ValueError if none is known."""
     if counted == 0:
         raise ValueError("The training set is empty. Expected at least one example.")
     if counted is not None and given is not None and counted != given:

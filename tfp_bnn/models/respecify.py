@@ -1,4 +1,4 @@
-"""The config of a model with other priors, or other posteriors, of all its Bayesian weights."""
+"""Replaces the priors or posteriors of all Bayesian weights in the config of a model."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tfp_bnn.priors import Prior
 
 
 def respecify(config: Any, role: Literal["prior", "posterior"], spec: Prior | Posterior) -> Any:
-    """A config of Keras in which every Bayesian weight has the given prior or posterior.
+    """Returns a Keras config in which every Bayesian weight has the given prior or posterior.
 
-    Weights that are deterministic stay so.
+    Deterministic weights stay deterministic.
 
     Args:
-        config: Of a model, or any part of one.
-        role: What `spec` is.
-        spec: A prior or posterior object.
+        config: Config of a model, or any part of one.
+        role: Whether `spec` is a `"prior"` or a `"posterior"`.
+        spec: Prior or posterior object.
 
     Returns:
-        A new config. Layers that a subclassed model makes in its own code are not in it.
+        A new config. It does not contain layers that a subclassed model creates in its own code.
     """
     if isinstance(config, list | tuple):
         return type(config)(respecify(part, role, spec) for part in config)

@@ -1,4 +1,4 @@
-"""What a weights file of a variational model holds beside what Keras puts there."""
+"""What a weights file of a variational model holds in addition to what Keras saves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def save_seed_generators(model: keras.Model, store: Any) -> None:
 def load_seed_generators(model: keras.Model, store: Any) -> None:
     """Reads what `save_seed_generators` wrote.
 
-    Older files have none, and those of another network another number: the generators then stay as they are.
+    Older files have no states, and those of a different network have another number of them. The generators then do not
+    change.
     """
     generators = _all_generators(model)
     states = np.asarray(store[SEED_GENERATORS]) if SEED_GENERATORS in store.keys() else ()

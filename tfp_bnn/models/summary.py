@@ -1,4 +1,4 @@
-"""What `model.summary()` says about the Bayesian weights of a network."""
+"""The table of Bayesian weights that `model.summary()` prints."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _WIDTH = 100
 
 
 def print_bayesian_summary(model: Any, print_fn: Callable[[str], Any] | None = None) -> None:
-    """Prints a table of the Bayesian weights of a model, with the KL of each; nothing for a model that is not built.
+    """Prints a table of the Bayesian weights of a model with their KL; nothing if the model is not built.
 
-    KLs are in nats. One without a closed form is marked `~`: it is an estimate from one draw, the same at every call,
-    and leaves the noise of the model as it was.
+    KLs are in nats. One without a closed form is marked `~`: it is an estimate from one draw, the same at every call.
+    The noise of the model does not change.
 
     Args:
-        model: a variational model.
-        print_fn: takes the text; `print` by default.
+        model: Variational model.
+        print_fn: Function that takes the text. Default: `print`.
     """
     layers = [layer for layer in model.variational_layers if layer.built]
     if not model.built:

@@ -1,4 +1,4 @@
-"""All that a training run consists of between two steps, as arrays: to write down, and to go on from bit by bit."""
+"""The state of a training run between two steps, as arrays, to save it and to resume bit-for-bit."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ from tfp_bnn.models.variational_mixin import VariationalMixin
 def training_state(model: VariationalMixin) -> dict[str, npt.NDArray[Any]]:
     """The weights, the optimizer, N, beta and every source of noise of a compiled model.
 
-    Metrics are left out: they are reset at the start of each epoch. `metrics_state` has them, for a state within one.
+    Metrics are left out: they are reset at the start of each epoch. For a state within an epoch, `metrics_state` has
+    them.
 
     Args:
-        model: a built and compiled model.
+        model: A built and compiled model.
 
     Returns:
-        Arrays by name, in their own dtypes. `restore_training_state` takes them back.
+        Arrays by name, in their own dtypes, for `restore_training_state`.
 
     Raises:
-        ValueError: when the model is not built or not compiled.
+        ValueError: If the model is not built or not compiled.
     """
     return {name: np.asarray(variable).copy() for name, variable in _variables(model)}
 
 
 def restore_training_state(model: VariationalMixin, state: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Puts a model back to where `training_state` found it. The next step is the one that would have followed.
+    """Restores a model to a state of `training_state`. The next step is the one that would have followed.
 
     Args:
-        model: built and compiled in the same way.
-        state: of `training_state`.
+        model: A model that was built and compiled in the same way.
+        state: Arrays from `training_state`.
 
     Raises:
-        ValueError: when names, shapes or dtypes differ; lists them, and changes nothing.
+        ValueError: If names, shapes or dtypes differ. The message lists them, and the model does not change.
     """
     variables = dict(_variables(model))
     wrong = [f"missing {name}" for name in variables if name not in state]
@@ -57,13 +58,13 @@ def restore_training_state(model: VariationalMixin, state: Mapping[str, npt.NDAr
 
 
 def metrics_state(model: VariationalMixin) -> dict[str, npt.NDArray[Any]]:
-    """The means of the epoch that runs, of the ELBO and its parts and of all metrics given to `compile`.
+    """The running means of the current epoch: the ELBO, its parts and all metrics given to `compile`.
 
     Args:
-        model: A compiled model that was trained or evaluated for at least one step, which makes the metrics.
+        model: A compiled model after at least one step of training or evaluation, which creates the metrics.
 
     Returns:
-        Arrays by name, each of which starts with `metric/`. `restore_metrics_state` takes them back.
+        Arrays by name, each starting with `metric/`, for `restore_metrics_state`.
     """
     return {name: np.asarray(variable).copy() for name, variable in _metrics_variables(model).items()}
 
@@ -71,16 +72,16 @@ def metrics_state(model: VariationalMixin) -> dict[str, npt.NDArray[Any]]:
 def restore_metrics_state(
     model: VariationalMixin, state: Mapping[str, npt.NDArray[Any]], x: npt.NDArray[Any], y: npt.NDArray[Any]
 ) -> None:
-    """Has the means of an epoch go on from where `metrics_state` found them. No counter of noise moves.
+    """Restores the running means of an epoch from `metrics_state`. No counter of noise changes.
 
     Args:
-        model: Built and compiled in the same way.
-        state: What `metrics_state` gave.
-        x: Inputs of shape `(n, ...)`, of which one row is used: metrics exist only after a first batch.
-        y: Targets, one for each.
+        model: A model that was built and compiled in the same way.
+        state: Arrays from `metrics_state`.
+        x: Inputs of shape `(n, ...)`. One row is used, because metrics exist only after a first batch.
+        y: Targets of the inputs.
 
     Raises:
-        ValueError: When there are other metrics.
+        ValueError: If the model has different metrics.
     """
     if _metrics_variables(model).keys() != state.keys():
         outputs = model.call_with_noise(x[:1], NoNoise())
@@ -105,7 +106,7 @@ def _variables(model: VariationalMixin) -> Iterator[tuple[str, keras.Variable]]:
         raise ValueError("A training state needs a model that is built and compiled.")
     if not optimizer.built:
         optimizer.build(model.trainable_variables)  # type: ignore[attr-defined]
-    # Paths repeat, and those of an optimizer hold counters of the process: the position is the name.
+    # Names are positions, because paths repeat, and those of an optimizer contain counters of the process.
     for index, variable in enumerate(model.variables):  # type: ignore[attr-defined]
         yield f"model/{index}/{variable.name}", variable
     for index, variable in enumerate(optimizer.variables):

@@ -1,4 +1,4 @@
-"""What makes a Keras model a Bayesian one: training on the evidence lower bound (ELBO), and the predictive."""
+"""The mixin that makes a Keras model Bayesian: training on the evidence lower bound (ELBO), and the predictive."""
 
 from __future__ import annotations
 
@@ -31,37 +31,37 @@ from tfp_bnn.variational.schedules import SCHEDULES, Schedule
 
 
 class VariationalMixin(PredictiveModel, ElboTraining):
-    """Trains a Keras model of Bayesian layers on the ELBO. Mixed in before `keras.Model` when subclassing it.
+    """Trains a Keras model of Bayesian layers on the ELBO. List it before `keras.Model` when subclassing.
 
         loss = nll + beta * kl / N + regularizers of the user
 
     `nll` is the expected negative log-likelihood under one weight draw, in nats per example; `kl` is KL(posterior ||
     prior) of all Bayesian layers, in nats, summed over weights; N is the number of training examples; `beta` is the
     annealing weight. `elbo = -(nll + kl / N)`, in nats per example, is always at beta = 1, as are all losses in
-    validation. `fit` and `evaluate` report `loss`, `nll`, `kl`, `elbo` and `beta` beside the metrics of `compile`,
-    which receive probabilities or means, never logits. Compile without a loss.
+    validation. `fit` and `evaluate` report `loss`, `nll`, `kl`, `elbo` and `beta` in addition to the metrics of
+    `compile`, which receive probabilities or means, never logits. Compile without a loss.
 
-    `sample_weight` multiplies the log-likelihood of an example, and `class_weight` that of a class; N counts rows all
-    the same.
+    `sample_weight` multiplies the log-likelihood of an example, and `class_weight` that of a class. N still counts
+    rows.
 
     `model(x)`, `predict` and `evaluate` take one draw of the weights for each batch. For predictions use
     `posterior_predictive`.
 
     Noise is counter-based, from (seed, call, layer, replica), with one stream for training and another for evaluation.
     N, beta, the state of the noise and that of the seed generators of all layers, such as dropout, are saved with the
-    model, so that training goes on as if it had not stopped.
+    model, so training resumes as if it had never stopped.
 
     Args:
-        likelihood: how the targets are distributed: a name, a config or an object of `tfp_bnn.likelihoods`.
-        beta_schedule: beta by optimizer iteration: a name, a config or an object of `tfp_bnn.schedules`.
+        likelihood: Distribution of the targets: a name, a config or an object of `tfp_bnn.likelihoods`.
+        beta_schedule: Schedule of beta by optimizer iteration: a name, a config or an object of `tfp_bnn.schedules`.
         num_examples: N, for data whose number of examples cannot be counted. `fit` counts arrays and simple `tf.data`
             pipelines itself, and the count wins.
-        seed: integer that determines all noise of training and evaluation; None draws one from Keras' global seed.
-        calibration: of the posterior predictive: a name, a config or an object of `tfp_bnn.calibration`, or None. As a
-            rule it is fitted and set by `tfp_bnn.calibrate` after training.
+        seed: Integer that determines all noise of training and evaluation; None draws one from Keras' global seed.
+        calibration: Calibration of the posterior predictive: a name, a config or an object of `tfp_bnn.calibration`, or
+            None. It is usually fitted and set by `tfp_bnn.calibrate` after training.
 
     Raises:
-        ValueError: for more than one output, a layer with `kl_weight`, an unknown name or a value out of range.
+        ValueError: If there is more than one output, a layer with `kl_weight`, an unknown name or a value out of range.
 
     References:
         Blundell et al. 2015, https://arxiv.org/abs/1505.05424; Graves 2011, Practical Variational Inference for Neural
@@ -100,7 +100,7 @@ class VariationalMixin(PredictiveModel, ElboTraining):
 
     @property
     def num_examples(self) -> int | None:
-        """N, the number of training examples that the KL is divided by; None when it is not known yet."""
+        """N, the number of training examples that divides the KL; None if it is not known yet."""
         value = float(np.asarray(self._num_examples))
         return None if math.isnan(value) else int(value)
 
@@ -120,7 +120,7 @@ class VariationalMixin(PredictiveModel, ElboTraining):
 
     @property
     def rows_seen(self) -> int:
-        """How many examples the running, or last, epoch of training or evaluation has seen."""
+        """The number of examples that the current or last epoch of training or evaluation has seen."""
         return int(tf.convert_to_tensor(self._trackers["nll"].count))
 
     @property
@@ -130,7 +130,7 @@ class VariationalMixin(PredictiveModel, ElboTraining):
 
     @property
     def stochastic_layers(self) -> list[StochasticLayer]:
-        """The layers that draw something: the Bayesian ones and those like `MCDropout`, each once."""
+        """The layers with randomness, such as the Bayesian ones and `MCDropout`, each once."""
         return [layer for layer in sublayers(self) if isinstance(layer, StochasticLayer)]
 
     @property
@@ -144,18 +144,18 @@ class VariationalMixin(PredictiveModel, ElboTraining):
         return self._noise_streams.variables
 
     def kl(self) -> tf.Tensor:
-        """KL(posterior || prior) in nats, summed over all Bayesian layers, not scaled; float32 scalar.
+        """KL(posterior || prior) in nats, summed over all Bayesian layers, unscaled; float32 scalar.
 
-        A layer that is used twice counts once, and so does the KL of a prior scale that layers share. Where the
-        divergence has no closed form this is an estimate from one draw.
+        A layer that is used twice counts once, and so does the KL of a prior scale that layers share. If the divergence
+        has no closed form, this is an estimate from one draw.
         """
         return tf.add_n([*self.kl_by_layer().values(), tf.constant(0.0)])
 
     def kl_by_layer(self) -> dict[str, tf.Tensor]:
         """The terms of `kl` in nats: one for each Bayesian layer, by its name (`name#2` and so on where names repeat).
 
-        The KL(q(s) || p(s)) of a prior scale s that is inferred is a term of its own: `prior/<name>` for one that is
-        shared under a name, `prior/<layer>/<weight>` for one that a weight has to itself.
+        The KL(q(s) || p(s)) of an inferred prior scale s is a separate term: `prior/<name>` for a scale shared under a
+        name, `prior/<layer>/<weight>` for one that belongs to a single weight.
         """
         return kl_by_layer(self, self._shared_priors, lambda: self._noise_streams.next(training=False))
 
@@ -169,7 +169,7 @@ class VariationalMixin(PredictiveModel, ElboTraining):
         else:
             with self._draw(training=bool(kwargs.get("training"))):
                 outputs = super().__call__(*args, **kwargs)  # type: ignore[misc]
-        # Some layers are built by the first call only.
+        # Some layers are only built by the first call.
         self._bind_shared_priors()
         return outputs
 
@@ -179,13 +179,13 @@ class VariationalMixin(PredictiveModel, ElboTraining):
         """The draws of all weights and masks: draw k is one function, determined by (seed, k, layer) only.
 
         Args:
-            seed: An integer; equal seeds give equal draws.
+            seed: Integer. Equal seeds give equal draws.
 
         Returns:
-            Draws without end; the one function that there is for a model in which nothing is random.
+            An unlimited number of draws; a single one for a model without randomness.
 
         Raises:
-            ValueError: For a seed that is not an integer.
+            ValueError: If the seed is not an integer.
         """
         random = any(layer.is_random for layer in self.stochastic_layers)
         return SeededDraws(self, checked_seed(seed), num_draws=None if random else 1)
@@ -202,7 +202,7 @@ class VariationalMixin(PredictiveModel, ElboTraining):
         return outputs
 
     def summary(self, *args: Any, **kwargs: Any) -> None:
-        """Prints the layers, as `keras.Model.summary`, and a table of the Bayesian weights."""
+        """Prints the layers, as `keras.Model.summary` does, and a table of the Bayesian weights."""
         super().summary(*args, **kwargs)  # type: ignore[misc]
         print_bayesian_summary(self, kwargs.get("print_fn"))
 
@@ -220,18 +220,18 @@ class VariationalMixin(PredictiveModel, ElboTraining):
         }
 
     def build_from_config(self, config: dict[str, Any]) -> None:
-        """Makes the weights that a file has values for, those of shared priors included."""
+        """Creates the weights that a file has values for, including those of shared priors."""
         super().build_from_config(config)  # type: ignore[misc]
         self._bind_shared_priors()
 
     def save_own_variables(self, store: Any) -> None:
-        """Writes N, beta, what the likelihood learned, the state of the noise and that of all seed generators."""
+        """Saves N, beta, the parameters of the likelihood, the state of the noise and that of all seed generators."""
         super().save_own_variables(store)  # type: ignore[misc]
         self._noise_streams.save(store)
         save_seed_generators(self, store)
 
     def load_own_variables(self, store: Any) -> None:
-        """Reads what `save_own_variables` wrote."""
+        """Loads what `save_own_variables` saved."""
         self._noise_streams.load(store)
         load_seed_generators(self, store)
         own = {*NoiseStreams.keys, SEED_GENERATORS}

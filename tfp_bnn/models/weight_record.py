@@ -1,4 +1,4 @@
-"""What is known of the weights of a model, as one typed object. The only file that makes or parses weight names.
+"""Everything known about the weights of a model, as one typed object. Only this file makes or parses weight names.
 
 conv1/kernel/loc, conv1/kernel/scale      a parameter of the posterior of a weight
 conv1/kernel/prior_scale                  a learned parameter of its prior
@@ -81,7 +81,7 @@ class WeightRecord:
         entries: The arrays with their places.
 
     Raises:
-        ValueError: If two entries have the same name, as those of two layers of one name would.
+        ValueError: If two entries have the same name, as for two layers with equal names.
     """
 
     def __init__(self, entries: list[WeightEntry]) -> None:
@@ -101,7 +101,7 @@ class WeightRecord:
             model: A built model, Bayesian or not. The names of its layers must be unique.
 
         Returns:
-            A record that shares no memory with the model; float32 for everything Bayesian.
+            A record that shares no memory with the model. All Bayesian weights are float32.
 
         Raises:
             ValueError: If two layers have the same name.
@@ -110,10 +110,10 @@ class WeightRecord:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> WeightRecord:
-        """Parses arrays by name, as `arrays` gives them.
+        """Parses arrays by name, as returned by `arrays`.
 
         Raises:
-            ValueError: If a name is not one of a weight.
+            ValueError: If a name is not the name of a weight.
         """
         return cls([_parsed(name, array) for name, array in arrays.items()])
 
@@ -124,7 +124,7 @@ class WeightRecord:
         return len(self._by_name)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The arrays by name, to be stored."""
+        """The arrays by name, ready to be stored."""
         return {name: entry.array for name, entry in self._by_name.items()}
 
     def posteriors(self) -> dict[tuple[str, str], dict[str, npt.NDArray[Any]]]:
@@ -150,14 +150,14 @@ class WeightRecord:
         return sum(entry.array.size for entry in self)
 
     def assign_to(self, model: keras.Model) -> None:
-        """Puts the weights into a model of the same architecture; nothing is changed unless everything fits.
+        """Assigns the weights to a model of the same architecture; nothing changes unless everything fits.
 
         Args:
             model: A built model.
 
         Raises:
-            ValueError: For missing or unexpected names, another shape or dtype, NaN or infinite values, or a scale that
-                is not positive.
+            ValueError: If names are missing or unexpected, a shape or dtype differs, values are NaN or infinite, or a
+                scale is not positive.
         """
         before = WeightRecord.of(model)
         missing = sorted(before._by_name.keys() - self._by_name)
@@ -194,17 +194,17 @@ class WeightRecord:
 
 
 def weight_distributions(model: keras.Model) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of `WeightRecord.of(model)` by name: all that a built model has learned, in natural units."""
+    """The arrays of `WeightRecord.of(model)` by name: everything a built model has learned, in natural units."""
     return WeightRecord.of(model).arrays()
 
 
 def assign_weight_distributions(model: keras.Model, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Puts arrays of `weight_distributions` into a model of the same architecture; see `WeightRecord.assign_to`."""
+    """Assigns arrays of `weight_distributions` to a model of the same architecture; see `WeightRecord.assign_to`."""
     WeightRecord.from_arrays(arrays).assign_to(model)
 
 
 def count_weights(model: keras.Model) -> int:
-    """The number of weights of a built network; one with a distribution counts once, whatever its parameters."""
+    """The number of weights of a built network; one with a distribution counts once, however many parameters it has."""
     bayesian = sum(weight.size for layer in _layers(model) for weight in bayesian_weights(layer).values())
     plain = (variable for layer in _layers(model) for variable in plain_variables(layer).values())
     return bayesian + sum(int(np.prod(variable.shape)) for variable in plain)
@@ -222,7 +222,7 @@ def bayesian_weights(layer: keras.layers.Layer) -> Mapping[str, VariationalWeigh
 
 
 def layers_by_name(model: keras.Model) -> dict[str, keras.layers.Layer]:
-    """The layers of a model that have weights of their own, by name. ValueError if a name is used twice."""
+    """The layers of a model that have weights of their own, by name. Raises a ValueError for duplicate names."""
     found: dict[str, keras.layers.Layer] = {}
     for layer in _layers(model):
         if layer.name in found:
@@ -287,6 +287,6 @@ def _check(found: WeightEntry, expected: WeightEntry) -> None:
     if bad.any():
         index = tuple(int(i) for i in np.argwhere(bad)[0])
         raise ValueError(
-            f"The weight {found.name!r} has {int(bad.sum())} values that are NaN, infinite or no valid scale, of "
+            f"The weight {found.name!r} has {int(bad.sum())} values that are NaN, infinite or not a valid scale, of "
             f"{got.size}; the first is {got[index]} at index {index}."
         )

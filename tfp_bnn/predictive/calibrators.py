@@ -1,4 +1,4 @@
-"""Calibrations: what one number, fitted to validation data, does to a predictive distribution."""
+"""Calibrations: transformations of a predictive distribution by one number fitted to validation data."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from tfp_bnn.core.arguments import is_number
 from tfp_bnn.core.registry import Spec, SpecRegistry
 from tfp_bnn.likelihoods import Likelihood
 
-# A model that needs a number beyond these has another fault.
+# A model that needs a number beyond these has a different problem.
 LOWEST, HIGHEST = 0.01, 100.0
 
 
 class Calibration(Spec):
-    """Changes the components of a predictive mixture by one number, 1 for no change. Abstract."""
+    """Transforms the components of a predictive mixture by one number; 1 means no change. Abstract."""
 
     def fits(self, likelihood: Likelihood) -> bool:
-        """Whether it is for a likelihood; by default, whether that names it as its `calibrator`."""
+        """Whether this calibration fits a likelihood; by default, whether it is the likelihood's `calibrator`."""
         return likelihood.calibrator == CALIBRATIONS.name_of(self)
 
     def apply(
         self, outputs: np.ndarray, weights: Mapping[str, Any], likelihood: Likelihood
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """The raw outputs and the weights of the likelihood that describe the calibrated mixture.
+        """Returns the raw outputs and likelihood weights that describe the calibrated mixture.
 
         Args:
-            outputs: raw outputs of all draws, of shape `(S, n, outputs)`, float32.
-            weights: what the likelihood has learned, by role.
-            likelihood: of the model.
+            outputs: Raw outputs of all draws, of shape `(S, n, outputs)`, float32.
+            weights: Learned parameters of the likelihood, by role.
+            likelihood: Likelihood of the model.
 
         Returns:
-            New outputs of the same shape, and new weights.
+            New outputs of the same shape and dtype, and new weights.
         """
         raise NotImplementedError
 
@@ -45,15 +45,15 @@ CALIBRATIONS: SpecRegistry[Calibration] = SpecRegistry("calibration")
 class Temperature(Calibration):
     """p(y | x) = 1/S sum_s p(y | logits_s / temperature), for the likelihoods 'categorical' and 'bernoulli'.
 
-    The logits of every draw are divided before the probabilities are averaged, so that the samples, the mean, the
-    entropy and its two parts are all those of one mixture. Above 1 the predictions become less sure. Where the draws
-    disagree, the most probable class of their average can change.
+    The logits of every draw are divided before the probabilities are averaged, so the samples, the mean, the entropy
+    and its two parts all belong to one mixture. Above 1, predictions become less confident. If the draws disagree, the
+    most probable class of their average can change.
 
     Args:
-        temperature: a number from 0.01 to 100.
+        temperature: Number from 0.01 to 100.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: If the number is out of range or not a number.
 
     References:
         Guo et al. 2017, On Calibration of Modern Neural Networks, https://arxiv.org/abs/1706.04599, for one network
@@ -63,7 +63,7 @@ class Temperature(Calibration):
         self.temperature = _checked("temperature", "temperature", temperature)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's argument."""
+        """Returns the argument of the constructor, JSON-serializable."""
         return {"temperature": self.temperature}
 
     def apply(
@@ -78,14 +78,14 @@ class Scale(Calibration):
     """y = m + scale (y_raw - m), with m the predictive mean and y_raw ~ the raw mixture, for the likelihood 'normal'.
 
     The mean of each draw moves to m + scale (mean_s - m), and its noise is multiplied by `scale`. The predictive mean
-    stays; the predictive standard deviation, and the distance of every quantile from the mean, are multiplied by
-    `scale`; aleatoric and epistemic variance by its square; the entropy grows by log(scale) nats.
+    does not change. The predictive standard deviation and the distance of every quantile from the mean are multiplied
+    by `scale`, aleatoric and epistemic variance by its square. The entropy grows by log(scale) nats.
 
     Args:
-        scale: a number from 0.01 to 100, without unit.
+        scale: Number from 0.01 to 100, without unit.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: If the number is out of range or not a number.
 
     References:
         Levi et al. 2022, Evaluating and Calibrating Uncertainty Prediction in Regression Tasks,
@@ -97,13 +97,13 @@ class Scale(Calibration):
         self.scale = _checked("scale", "scale", scale)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's argument."""
+        """Returns the argument of the constructor, JSON-serializable."""
         return {"scale": self.scale}
 
     def apply(
         self, outputs: np.ndarray, weights: Mapping[str, Any], likelihood: Likelihood
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Moves the means of the draws, and leaves to the likelihood to widen its noise."""
+        """Moves the means of the draws, and passes the factor for the noise on to the likelihood as `widening`."""
         targets = likelihood.num_targets(outputs.shape[-1])
         means = outputs[..., :targets]
         center = means.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -113,10 +113,10 @@ class Scale(Calibration):
 
 
 def check_fits(calibration: Calibration, likelihood: Likelihood) -> None:
-    """Refuses a calibration that is for other likelihoods.
+    """Refuses a calibration that does not fit the likelihood.
 
     Raises:
-        ValueError: Names the calibration, the likelihood and the calibration that would fit.
+        ValueError: If it does not fit. The message names the calibration, the likelihood and a calibration that fits.
     """
     if not calibration.fits(likelihood):
         expected = CALIBRATIONS.name_of(calibration_for(likelihood)())
@@ -127,7 +127,7 @@ def check_fits(calibration: Calibration, likelihood: Likelihood) -> None:
 
 
 def calibration_for(likelihood: Likelihood) -> Callable[..., Calibration]:
-    """The class of calibrations that a likelihood names. ValueError when it names none."""
+    """The calibration class that a likelihood names. Raises a ValueError if it names none."""
     if likelihood.calibrator is None:
         raise ValueError(
             f"There is no calibration for the likelihood {likelihood!r}: it does not say how a number would widen its "

@@ -1,4 +1,4 @@
-"""Drawing: from a model to its draws, and from draws to their outputs for some inputs."""
+"""The draws of a model, and the outputs of draws for given inputs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tfp_bnn.core.noise import Noise, NoNoise
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.predictive.calibrators import Calibration
 
-# Apart from the streams of training and evaluation, which fold in 0 and 1.
+# Distinct from the streams of training and evaluation, which fold in 0 and 1.
 _PREDICTION = 2
-# The entropy of a mixture of S normals takes S x S numbers a row.
+# The entropy of a mixture of S normals takes S x S numbers per row.
 _NUMBERS_AT_ONCE = 2**22
 MOMENTS = ("mean", "entropy", "aleatoric", "epistemic")
 
@@ -26,12 +26,12 @@ MOMENTS = ("mean", "entropy", "aleatoric", "epistemic")
 class SeededDraws:
     """The draws of a model whose layers take counter-based noise: draw k is `seed` with k folded in.
 
-    What is drawn depends on (seed, k, layer) only. Draws of variational weights and dropout masks are of this kind.
+    A draw depends on (seed, k, layer) only. Variational weights and dropout masks are drawn this way.
 
     Args:
-        model: a model with `likelihood_weights` and `call_with_noise`.
-        seed: integer; equal seeds give equal draws.
-        num_draws: 1 for a model in which nothing is random; None for draws without end.
+        model: Model with `likelihood_weights` and `call_with_noise`.
+        seed: Integer. Equal seeds give equal draws.
+        num_draws: 1 for a model without randomness; None for an unlimited number of draws.
     """
 
     def __init__(self, model: Any, seed: int, num_draws: int | None = None) -> None:
@@ -41,11 +41,11 @@ class SeededDraws:
         self._root = tf.constant([seed, 0], tf.int64)
 
     def __call__(self, index: int) -> Function:
-        """The model under the noise of draw `index`."""
+        """Returns the model under the noise of draw `index`."""
         return lambda x: self._forward(x, self._root, tf.constant(index))
 
     def likelihood_weights(self, index: int) -> Mapping[str, np.ndarray]:
-        """What the likelihood of the model has learned, which is the same in all draws."""
+        """The learned parameters of the likelihood by role, the same in all draws."""
         return _learned(self._model)
 
 
@@ -53,7 +53,7 @@ class PlugInDraws:
     """The one draw in which every weight is its posterior mean and every mask its expectation.
 
     Args:
-        model: a model with `likelihood_weights` and `call_with_noise`.
+        model: Model with `likelihood_weights` and `call_with_noise`.
     """
 
     num_draws = 1
@@ -63,25 +63,25 @@ class PlugInDraws:
         self._forward = _forward(model, plug_in=True)
 
     def __call__(self, index: int) -> Function:
-        """The model without noise."""
+        """Returns the model without noise."""
         return lambda x: self._forward(x, tf.constant([0, 0], tf.int64), tf.constant(index))
 
     def likelihood_weights(self, index: int) -> Mapping[str, np.ndarray]:
-        """What the likelihood of the model has learned."""
+        """The learned parameters of the likelihood, by role."""
         return _learned(self._model)
 
 
 @dataclass(frozen=True)
 class DrawnOutputs:
-    """The outputs of some draws for n inputs, or their moments only.
+    """The outputs of S draws for n inputs, or only their moments.
 
     Attributes:
-        weights: of the likelihood, by role.
-        outputs: raw outputs, `(S, n, channels)`, float32; None when they did not fit into memory.
-        moments: `mean`, `entropy`, `aleatoric`, `epistemic`, where `outputs` is None.
-        shape: of the outputs.
-        weights_by_draw: the roles of the weights that differ between draws, which have the shape `(S, 1, *own)`.
-        exhaustive: whether these are all draws that there are.
+        weights: Weights of the likelihood, by role.
+        outputs: Raw outputs, `(S, n, channels)`, float32; None if they did not fit into memory.
+        moments: Arrays `mean`, `entropy`, `aleatoric` and `epistemic` by name, if `outputs` is None.
+        shape: Shape of the outputs.
+        weights_by_draw: Roles of the weights that differ between draws, which have the shape `(S, 1, *own)`.
+        exhaustive: Whether these are all the draws there are.
     """
 
     weights: dict[str, Any]
@@ -101,7 +101,7 @@ def draw_outputs(
     max_bytes: int,
     calibration: Calibration | None,
 ) -> DrawnOutputs:
-    """Runs the functions of draws on inputs, a batch at a time; see `PosteriorPredictive.from_draws`."""
+    """Runs the functions of the draws on inputs, one batch at a time; see `PosteriorPredictive.from_draws`."""
     require_integer("num_samples", num_samples, 1)
     require_integer("batch_size", batch_size, 1)
     exhaustive = draws.num_draws is not None and draws.num_draws <= num_samples
@@ -134,16 +134,16 @@ def draw_outputs(
 
 
 def moment(name: str, likelihood: Likelihood, outputs: np.ndarray, weights: Mapping[str, Any]) -> np.ndarray:
-    """A moment of the mixture, a few rows at a time: the entropy of a mixture takes S x S numbers a row.
+    """A moment of the mixture, a few rows at a time: the entropy of a mixture takes S x S numbers per row.
 
     Args:
         name: One of `MOMENTS`.
-        likelihood: Of the targets, given the outputs.
+        likelihood: Likelihood of the targets given the outputs.
         outputs: Raw outputs, `(S, n, channels)`.
-        weights: What the likelihood has learned, by role.
+        weights: Learned parameters of the likelihood, by role.
 
     Returns:
-        An array of shape `(n, ...)`.
+        An array of shape `(n, ...)`, float32.
     """
     parts = []
     rows_at_once = max(1, _NUMBERS_AT_ONCE // outputs.shape[0] ** 2)
@@ -157,17 +157,17 @@ def moment(name: str, likelihood: Likelihood, outputs: np.ndarray, weights: Mapp
 
 
 def num_bytes(shape: tuple[int, ...]) -> int:
-    """Memory of float32 numbers of this shape."""
+    """The size of a float32 array of this shape, in bytes."""
     return 4 * int(np.prod(shape, dtype=np.int64))
 
 
 def forget_compiled(model: Any) -> None:
-    """Makes the next prediction compile its forward pass from scratch: the layers of the model have changed."""
+    """Makes the next prediction recompile its forward pass. Call it when the layers of a model have changed."""
     model.__dict__.pop("_predictive_functions", None)
 
 
 def _forward(model: Any, plug_in: bool) -> Any:
-    """The compiled forward pass of a model under one draw, made once for each model and mode."""
+    """The compiled forward pass of a model under one draw, made once per model and mode."""
     functions = model.__dict__.setdefault("_predictive_functions", {})
     if plug_in not in functions:
 
@@ -187,7 +187,7 @@ def _learned(model: Any) -> dict[str, np.ndarray]:
 def _weights_of(draws: Draws, num_samples: int) -> tuple[dict[str, Any], frozenset[str]]:
     """The likelihood weights of all draws, and the roles of those that differ between draws.
 
-    Only a finite number of draws can bring weights of their own.
+    Only a finite number of draws can have different weights.
     """
     if draws.num_draws is None:
         return dict(draws.likelihood_weights(0)), frozenset()
@@ -199,7 +199,7 @@ def _weights_of(draws: Draws, num_samples: int) -> tuple[dict[str, Any], frozens
         if all(np.array_equal(value, values[0]) for value in values):
             weights[role] = first
         else:
-            # Next to outputs `(S, n, channels)`, with an axis for the rows.
+            # An axis for the rows, to broadcast against outputs `(S, n, channels)`.
             weights[role] = np.stack(values)[:, None]
             differing.add(role)
     return weights, frozenset(differing)

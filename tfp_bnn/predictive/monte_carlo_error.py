@@ -1,7 +1,7 @@
 """Monte Carlo standard error of a metric: the jackknife over the draws of the weights.
 
-Every metric of a predictive is a function of what each draw says, averaged over the draws. It is computed S times, each
-time without one of the S draws; the network is not run again.
+Every metric of a predictive is a function of per-draw values that are averaged over the draws. It is computed S times,
+each time without one of the S draws. The network is not run again.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ def standard_errors(predictive: PosteriorPredictive, y: Any = None) -> dict[str,
 
         SE^2 = (S - 1) / S * sum_s (m_(-s) - mean of all m_(-s))^2
 
-    where m_(-s) is the metric of the mixture over all draws but s.
+    where m_(-s) is the metric of the mixture without draw s.
 
     Args:
-        predictive: n predictions under S draws, all of them kept.
-        y: Their targets; None for inputs without.
+        predictive: Predictions for n inputs under S draws, all kept in memory.
+        y: Targets of the inputs, or None if there are none.
 
     Returns:
-        Standard errors by the name of the metric, in its unit. Empty for S = 1, because one draw does not show its
-        spread, and where the draws are all there are: an ensemble has no Monte Carlo error.
+        Standard errors by the name of the metric, in its unit. Empty for S = 1, because one draw shows no spread, and
+        if the draws are all there are: an ensemble has no Monte Carlo error.
 
     Raises:
-        ValueError: When the draws did not fit into memory, or the targets do not fit.
+        ValueError: If the draws did not fit into memory, or the targets do not fit.
 
     References:
         B. Efron, C. Stein, The jackknife estimate of variance, Annals of Statistics 9, 1981.

@@ -1,4 +1,4 @@
-"""The posterior predictive: what a Bayesian model says about inputs, averaged over draws of its function."""
+"""The posterior predictive: the predictions of a Bayesian model, averaged over draws of its function."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class PosteriorPredictive:
     Probabilities are averaged, never logits. Arrays are float32; entropies and log-probabilities are in nats.
 
     Args:
-        likelihood: how a target is distributed given the outputs.
-        weights: what the likelihood has learned, by role, and what a calibration added.
-        outputs: raw outputs of shape `(S, n, outputs)`, or None when they did not fit into memory.
-        moments: `mean`, `entropy`, `aleatoric`, `epistemic`, where `outputs` is None.
-        shape: of the outputs, `(S, n, outputs)`.
+        likelihood: Distribution of a target given the outputs.
+        weights: Learned parameters of the likelihood by role, and those added by a calibration.
+        outputs: Raw outputs of shape `(S, n, outputs)`, or None if they did not fit into memory.
+        moments: Arrays `mean`, `entropy`, `aleatoric` and `epistemic` by name, if `outputs` is None.
+        shape: Shape of the outputs, `(S, n, outputs)`.
         weights_by_draw: Roles of the weights that differ between draws; these have the shape `(S, 1, *own)`.
-        exhaustive: Whether these are all draws that there are, so that there is no Monte Carlo error.
+        exhaustive: Whether these are all the draws there are. There is no Monte Carlo error then.
     """
 
     def __init__(
@@ -61,24 +61,24 @@ class PosteriorPredictive:
         max_bytes: int = 2**30,
         calibration: Calibration | None = None,
     ) -> PosteriorPredictive:
-        """The predictive of any posterior that can be drawn from: the one way to a predictive.
+        """Makes the predictive of any posterior that can be drawn from. Every predictive is made this way.
 
         Args:
-            draws: See `tfp_bnn.core.draws.Draws`; a list of functions is `FiniteDraws(functions)`.
-            x: Inputs of shape `(n, ...)`, an array; a list, tuple or dict of them where the functions take several.
-            likelihood: How a target is distributed given the raw outputs.
-            num_samples: How many draws to use. Where there are fewer, all of them are used, and the `num_samples` of
-                the result says how many.
-            batch_size: Rows in one call of a function.
-            max_bytes: Memory for the raw outputs of all draws, S x n x outputs x 4 bytes; above it only the moments
-                are kept, and the draws of one batch at a time.
-            calibration: Applied to the predictions; None for none.
+            draws: Draws of the function; see `tfp_bnn.core.draws.Draws`. Wrap a list of functions in `FiniteDraws`.
+            x: Array of inputs, `(n, ...)`; a list, tuple or dict of arrays if the functions take several.
+            likelihood: Distribution of a target given the raw outputs.
+            num_samples: Number of draws. If there are fewer, all are used; the `num_samples` of the result is their
+                number.
+            batch_size: Number of rows per call of a function.
+            max_bytes: Memory limit for the raw outputs of all draws, S x n x outputs x 4 bytes. Above it, only the
+                moments are kept, and only the draws of one batch are in memory.
+            calibration: Calibration of the predictions, or None.
 
         Returns:
             A `PosteriorPredictive` of n predictions.
 
         Raises:
-            ValueError: For `num_samples` or `batch_size` below 1, or a calibration for other likelihoods.
+            ValueError: If `num_samples` or `batch_size` is below 1, or the calibration does not fit the likelihood.
 
         Example:
             >>> import numpy as np, tfp_bnn
@@ -109,12 +109,12 @@ class PosteriorPredictive:
 
     @property
     def num_outputs(self) -> int:
-        """The number of raw outputs of the network, the size of their last axis."""
+        """The number of raw outputs of the network: the size of their last axis."""
         return self._shape[-1]
 
     @property
     def target_kind(self) -> str:
-        """What a target is: `"class"`, `"labels"` or `"number"`."""
+        """The kind of a target: `"class"`, `"labels"` or `"number"`."""
         return self.likelihood.target_kind(self.num_outputs)
 
     def __len__(self) -> int:
@@ -122,10 +122,10 @@ class PosteriorPredictive:
 
     @property
     def samples(self) -> np.ndarray:
-        """Probabilities, or means, under each draw of the weights: `(S, n, classes)` or `(S, n, targets)`.
+        """Probabilities or means under each draw of the weights: `(S, n, classes)` or `(S, n, targets)`.
 
         Raises:
-            ValueError: when the draws did not fit into memory; the message gives their size.
+            ValueError: If the draws did not fit into memory. The message gives their size.
         """
         return self.likelihood.mean(self._required_outputs("samples"), self._weights).numpy()
 
@@ -159,18 +159,18 @@ class PosteriorPredictive:
     def quantiles(self, levels: float | Sequence[float]) -> np.ndarray:
         """Quantiles, with the levels along the first axis.
 
-        Numbers: of the predictive distribution of the target, noise included; of whole numbers, the smallest whose
-        probability of not being exceeded is at least the level. Classes and labels: of the probabilities over the
-        weight draws.
+        For numbers, these are quantiles of the predictive distribution of the target, noise included; for whole
+        numbers, the smallest number whose cumulative probability reaches the level. For classes and labels, they are
+        quantiles of the probabilities over the weight draws.
 
         Args:
-            levels: one or more numbers in [0, 1], for example `[0.05, 0.95]`.
+            levels: One or more numbers in [0, 1], such as `[0.05, 0.95]`.
 
         Returns:
             `(levels, n, classes)` or `(levels, n, targets)`; without the first axis for a single number.
 
         Raises:
-            ValueError: for a level outside [0, 1], or when the draws did not fit into memory.
+            ValueError: If a level is outside [0, 1], or the draws did not fit into memory.
         """
         asked = np.atleast_1d(np.asarray(levels, float))
         if not ((asked >= 0) & (asked <= 1)).all():
@@ -182,53 +182,54 @@ class PosteriorPredictive:
         """The central interval, `(lower, upper)`: the quantiles at (1 - level) / 2 and (1 + level) / 2.
 
         Args:
-            level: A number in [0, 1]; 0.9 by default.
+            level: Number in [0, 1]. Default: 0.9.
 
         Returns:
-            Two arrays of shape `(n, targets)`. An interval of whole numbers covers `level` or more. Classes and labels:
-            of the probabilities over the weight draws, `(n, classes)`.
+            Two arrays of shape `(n, targets)`. An interval of whole numbers covers at least `level`. For classes and
+            labels, the interval of the probabilities over the weight draws, `(n, classes)`.
 
         Raises:
-            ValueError: For a level outside [0, 1], or when the draws did not fit into memory.
+            ValueError: If a level is outside [0, 1], or the draws did not fit into memory.
         """
         tail = round((1.0 - level) / 2.0, 12)
         lower, upper = self.quantiles([tail, 1.0 - tail])
         return lower, upper
 
     def sample(self, num_draws: int, seed: int = 0) -> np.ndarray:
-        """Targets drawn from the predictive, noise included.
+        """Draws targets from the predictive, noise included.
 
-        Draw k is under weight draw k modulo S for all inputs, so each is one function with its noise.
+        Draw k uses weight draw k modulo S for all inputs, so it is one function plus noise.
 
         Args:
-            num_draws: The number of targets for each input.
-            seed: An integer; equal seeds give equal targets.
+            num_draws: Number of targets per input.
+            seed: Integer. Equal seeds give equal targets.
 
         Returns:
-            Numbers and labels `(num_draws, n, targets)`; classes, as integers, `(num_draws, n)`.
+            Numbers and labels `(num_draws, n, targets)`, or classes as integers `(num_draws, n)`.
 
         Raises:
-            ValueError: For a bad argument, or when the draws did not fit into memory.
+            ValueError: If an argument is invalid, or the draws did not fit into memory.
         """
         require_integer("num_draws", num_draws, 1)
         require_integer("seed", seed)
         return self.likelihood.sample(self._required_outputs("sample"), self._weights, num_draws, seed)
 
     def pit(self, y: Any, seed: int = 0) -> np.ndarray:
-        """The probability integral transform of each target, uniform on [0, 1] where the predictive is right.
+        """The probability integral transform of each target: uniform on [0, 1] if the predictive is correct.
 
-        P(Y <= y) for real numbers; where y has a probability p, as whole numbers do, P(Y < y) + u p with u uniform on
-        [0, 1]. Values that pile up at both ends show a predictive that is too sure; in the middle, one not sure enough.
+        It is P(Y <= y) for real numbers. If y has a probability p, as whole numbers do, it is P(Y < y) + u p with u
+        uniform on [0, 1]. Values that pile up at both ends show an overconfident predictive; values in the middle, an
+        underconfident one.
 
         Args:
             y: Targets of shape `(n, targets)`, or `(n,)` for one target.
-            seed: An integer, for u.
+            seed: Integer seed of u.
 
         Returns:
-            float64 of shape `(n, targets)`.
+            An array of shape `(n, targets)`, float64.
 
         Raises:
-            ValueError: For classes and labels, which have no order; for targets that do not fit; when the draws did
+            ValueError: If the targets are classes or labels, which have no order, or do not fit, or if the draws did
                 not fit into memory.
 
         References:
@@ -246,10 +247,10 @@ class PosteriorPredictive:
         """The predictive as a mixture of S equally likely components, with batch shape `(n,)`.
 
         Raises:
-            ValueError: when the draws did not fit into memory.
+            ValueError: If the draws did not fit into memory.
         """
         outputs = tf.convert_to_tensor(np.moveaxis(self._required_outputs("distribution"), 0, 1))
-        # The draws are the second axis here.
+        # The draws are on the second axis here.
         weights = {
             role: np.swapaxes(value, 0, 1) if role in self._weights_by_draw else value
             for role, value in self._weights.items()
@@ -260,13 +261,14 @@ class PosteriorPredictive:
     def log_prob(self, y: Any) -> np.ndarray:
         """Log p(y | x, data) of each example, in nats, of shape `(n,)`.
 
-        The log of the likelihood averaged over the draws. Its negated mean is the predictive NLL.
+        This is the log of the likelihood averaged over the draws. The predictive NLL is its negative mean over
+        examples.
 
         Args:
-            y: targets, as for training.
+            y: Targets, as for training.
 
         Raises:
-            ValueError: for targets of a wrong shape or range, or when the draws did not fit into memory.
+            ValueError: If targets have a wrong shape or range, or the draws did not fit into memory.
         """
         targets = self._checked_targets(y)
         by_draw = [
@@ -276,16 +278,16 @@ class PosteriorPredictive:
         return (tf.reduce_logsumexp(tf.stack(by_draw), axis=0) - np.log(self.num_samples)).numpy().astype(np.float32)
 
     def calibrated_by(self, calibration: Calibration) -> PosteriorPredictive:
-        """These predictions, calibrated: those with and those without a calibration from one run of the network.
+        """These predictions with a calibration applied. The network is not run again.
 
         Args:
-            calibration: an object of `tfp_bnn.calibration` that fits the likelihood.
+            calibration: Calibration object that fits the likelihood.
 
         Returns:
-            New predictions of the same draws.
+            New predictions from the same draws.
 
         Raises:
-            ValueError: when the draws did not fit into memory, or the calibration is for other likelihoods.
+            ValueError: If the draws did not fit into memory, or the calibration does not fit the likelihood.
         """
         check_fits(calibration, self.likelihood)
         outputs, weights = calibration.apply(self._required_outputs("calibrated_by"), self._weights, self.likelihood)
@@ -299,13 +301,13 @@ class PosteriorPredictive:
         }
 
     def scores_without_each_draw(self, y: Any = None) -> list[dict[str, float]]:
-        """The scores of the mixture over all draws but one, for each draw; see `standard_errors`.
+        """The scores of the mixture with each draw left out in turn; see `standard_errors`.
 
         Args:
-            y: Targets; None for the scores of uncertainty only.
+            y: Targets; None for scores of uncertainty only.
 
         Raises:
-            ValueError: When the draws did not fit into memory, or the targets do not fit.
+            ValueError: If the draws did not fit into memory, or the targets do not fit.
         """
         targets = None if y is None else self._checked_targets(y)
         outputs = self._required_outputs("scores_without_each_draw")

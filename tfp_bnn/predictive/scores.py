@@ -1,4 +1,4 @@
-"""The scores of a posterior predictive: one list of numbers, for cards, callbacks and early stopping alike."""
+"""The scores of a posterior predictive, as used by model cards, callbacks and early stopping."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["for_each_class", "score"]
 
 
 def score(predictive: PosteriorPredictive, y: Any = None) -> dict[str, float]:
-    """The scores of n predictions, as their likelihood has them.
+    """The scores of n predictions, as defined by their likelihood.
 
     Args:
-        predictive: n predictions.
-        y: Their targets, as for training; None for inputs without, of which only the uncertainty is measured:
+        predictive: Predictions for n inputs.
+        y: Targets of the inputs, as for training. Without them (None), only the uncertainty is measured:
             `mutual_information` and `entropy`, or `epistemic_std`.
 
     Returns:
@@ -24,9 +24,9 @@ def score(predictive: PosteriorPredictive, y: Any = None) -> dict[str, float]:
         and `brier` over all labels of all examples, each a question with two answers, and the others for each example,
         summed over its labels. Numbers: `rmse`, `mae` (units of the target), `nll` (nats), `coverage_90` (share of
         targets in the central 90 % interval), `aleatoric_std`, `epistemic_std` (roots of the mean variances, units of
-        the target). A likelihood of your own may have others.
+        the target). Custom likelihoods may define others.
 
     Raises:
-        ValueError: When the draws did not fit into memory, or the targets do not fit.
+        ValueError: If the draws did not fit into memory, or the targets do not fit.
     """
     return predictive.likelihood.scores(predictive, y)

@@ -144,7 +144,7 @@ def require_bayesian_layers(model: Any) -> None:
             if not weight.posterior_spec.has_spread:
                 raise ValueError(
                     f"The posterior of {layer.name}/{weight.name} is {weight.posterior_spec!r}, a point without a "
-                    "spread, which makes no prior. Train with a posterior that has one, such as 'mean_field_normal'."
+                    "spread, which cannot be a prior. Train with a posterior that has one, such as 'mean_field_normal'."
                 )
 
 

@@ -12,10 +12,10 @@ from tfp_bnn.core.layer_tree import maker_of
 from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
 from tfp_bnn.transfer.rebuilding import count_calls, graph_ends, is_graph
 
-# What takes the logits that an activation at the end makes probabilities of, where nothing else was asked for.
+# The default likelihood for the logits before each final activation.
 _LIKELIHOODS = {"softmax": "categorical", "sigmoid": "bernoulli"}
 _WITHOUT_EFFECT = ("linear",)
-# These keep the values, but move them.
+# These keep the values but move them.
 _RESHAPING = (keras.layers.Reshape, keras.layers.Flatten, keras.layers.Permute)
 
 
@@ -68,7 +68,7 @@ class OutputActivation:
         return found
 
     def is_part_of(self, likelihood: Likelihood) -> bool:
-        """Whether the likelihood does what the activation does, so that the activation is to be taken off."""
+        """Whether the likelihood applies the activation itself, so it must be removed from the model."""
         return self.activation is not None and self.activation == likelihood.output_activation
 
     def check_removable(self) -> None:

@@ -58,7 +58,7 @@ def to_bayesian(
 
     Here v are the weights of the given model. Means and posterior scales are those of Krishnan et al., whose
     untransformed scale is log(exp(delta * |v_i|) - 1), with softplus delta * |v_i|. A weight of 0, such as a pruned
-    one, would get scale 0 and could never move, hence the floor. The unit scale of the prior is the default of the
+    one, would get scale 0 and could never move, so there is a floor. The unit scale of the prior is the default of the
     authors' library, bayesian-torch. It is broad: the KL starts at -log(delta * |v_i|) - 1/2 nats per weight, which is
     3 to 6 nats. With few data, warm `beta` up or use a narrower prior.
 

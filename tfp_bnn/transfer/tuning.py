@@ -46,16 +46,16 @@ class Tuner:
     only differ in the data and the settings.
 
     Args:
-        source: a trained model, which stays as it is.
-        target: a built model, not compiled; its layers match those of the source, but for new ones, whose prior is
-            `informed` too where there is to be a `head_scale`.
-        new_layers: names of the layers of the target that the source has nothing for.
-        freeze: names of layers of the target whose posterior is not trained.
-        steps: of the optimizer in a fit.
-        batch_size: rows in a step; all rows where there are fewer.
-        learning_rate: of Adam, at the start; it falls to 0 along a cosine.
-        seed: of the order of the rows, >= 0.
-        steps_per_execution: Steps between two looks of Keras at the step that it is in; many are faster.
+        source: Trained model. It is not changed.
+        target: Built model, not compiled. Its layers match those of the source, except for new ones. With a
+            `head_scale`, the prior of new layers must be `informed` too.
+        new_layers: Names of the layers of the target that have no counterpart in the source.
+        freeze: Names of layers of the target whose posterior is not trained.
+        steps: Number of optimizer steps per fit.
+        batch_size: Number of rows per step; all rows if there are fewer.
+        learning_rate: Initial learning rate of Adam. It decays to 0 along a cosine.
+        seed: Seed of the order of the rows, >= 0.
+        steps_per_execution: Steps per call of the compiled function, as in `compile`; more are faster.
 
     Raises:
         ValueError: If a number is out of range, a layer is unknown, a new layer is frozen, all layers are frozen, or
@@ -134,15 +134,15 @@ class Tuner:
         return {name: values[-1] for name, values in history.history.items()}
 
     def begin(self, inflate: float | None, head_scale: float | None = None) -> None:
-        """Puts the target back to its start, with these priors; the first step may follow.
+        """Resets the target to its initial weights with these priors, ready for the first step.
 
         Args:
             inflate: As in `transfer_posterior`.
-            head_scale: Standard deviation of the prior of new layers; None leaves it as it is.
+            head_scale: Standard deviation of the prior of new layers; None does not change it.
 
         Raises:
-            ValueError: For `inflate <= 0` or `head_scale <= 0`; for a `head_scale` where the prior of a new layer is
-                not `informed`.
+            ValueError: If `inflate <= 0` or `head_scale <= 0`, or a `head_scale` is given but the prior of a new layer
+                is not `informed`.
         """
         if head_scale is not None:
             head_scale = require_positive("a Tuner", "head_scale", head_scale)
@@ -152,16 +152,16 @@ class Tuner:
             self._set_head_scale(head_scale)
 
     def rows_of_steps(self, num_rows: int) -> npt.NDArray[np.int64]:
-        """Which rows are in each step: pass after pass over the rows, each in an order of its own.
+        """Returns the rows of each step. Each pass over the rows has a different order.
 
-        The order is NumPy's: that of `tf.data.Dataset.shuffle` depends on the global seed too. There are as many
-        batches as steps: Keras would fill up its last execution of several steps.
+        NumPy determines the order, because that of `tf.data.Dataset.shuffle` also depends on the global seed. There are
+        as many batches as steps, because Keras would fill up its last execution of several steps.
 
         Args:
-            num_rows: The number of rows to train on.
+            num_rows: Number of rows to train on.
 
         Returns:
-            Indices of rows, of shape `(steps, batch)`.
+            Indices of rows, int64 of shape `(steps, batch)`.
         """
         size = min(self.batch_size, num_rows)
         rng = np.random.default_rng(self.seed)
@@ -198,7 +198,8 @@ def choose_inflate(
     prior of new layers at the first scale. The scale is then chosen at the best factor.
 
     The ELBO is not suitable for this choice. A short fit does not reach its maximum, and with few rows it is dominated
-    by the KL of weights that the rows say nothing about: it prefers the prior that the posterior need not leave.
+    by the KL of weights that the rows say nothing about: it prefers the prior that the posterior does not have to
+    leave.
 
     Args:
         tuner: Tuner to train with. Its target ends with the weights of the last fit.

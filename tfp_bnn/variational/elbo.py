@@ -1,4 +1,4 @@
-"""The ELBO of a batch, put together so that it can be neither mis-scaled nor applied when it is not finite."""
+"""The ELBO of a batch, built so it cannot be mis-scaled, or applied when it is not finite."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tfp_bnn.core.checks import assert_terms_finite
 
 
 def mean_over_rows(log_prob: tf.Tensor) -> tf.Tensor:
-    """The mean of a replica's rows, with the gradient that the mean over all replicas' rows gives them.
+    """The mean over a replica's rows, with the gradient of the mean over the rows of all replicas.
 
-    A distribution strategy deals the last batch out unevenly, and may leave a replica without rows.
+    A distribution strategy splits the last batch unevenly and may leave a replica without rows.
     """
     replica = tf.distribute.get_replica_context()
     if replica is None or replica.num_replicas_in_sync == 1:
@@ -27,17 +27,17 @@ def mean_over_rows(log_prob: tf.Tensor) -> tf.Tensor:
 def training_loss(
     nll: tf.Tensor, weighted_kl: tf.Tensor, kl: tf.Tensor, regularizers: Sequence[tf.Tensor], checks: Sequence[Any]
 ) -> tf.Tensor:
-    """The loss of a training step, nll + beta * kl / N + regularizers, which exists once all checks have passed.
+    """The loss of a training step, nll + beta * kl / N + regularizers, computed once all checks have passed.
 
     Args:
-        nll: of the batch, nats per example.
-        weighted_kl: beta * kl / N.
-        kl: raw, in nats.
-        regularizers: of the user.
-        checks: operations that must have passed as well.
+        nll: Negative log-likelihood of the batch, in nats per example.
+        weighted_kl: beta * kl / N, in nats per example.
+        kl: Unscaled KL, in nats.
+        regularizers: Regularization losses added by the user.
+        checks: Further operations that must have passed.
     """
-    # A factor that exists only once all checks have passed, so that no gradient is applied before: the gradients do not
-    # depend on the checks otherwise.
+    # The gradients themselves do not depend on the checks. A factor that exists only once all checks have passed keeps
+    # them from being applied earlier.
     with tf.control_dependencies([*checks, *assert_terms_finite(nll, kl)]):
         checked = tf.identity(tf.constant(1.0))
     return checked * tf.add_n([nll, weighted_kl, *regularizers])

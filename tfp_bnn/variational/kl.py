@@ -1,4 +1,4 @@
-"""The KL of a model, term by term."""
+"""The terms of the KL of a model, by layer and by inferred prior scale."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def kl_by_layer(
     """The KL of each Bayesian layer and of each inferred prior scale, in nats; see `VariationalMixin.kl_by_layer`.
 
     Args:
-        model: a variational model.
-        shared_priors: of the model, by name.
-        next_noise: gives noise for a scale that is drawn outside of a forward pass.
+        model: Variational model.
+        shared_priors: Shared priors of the model, by name.
+        next_noise: Function that returns noise for a scale drawn outside a forward pass.
     """
     of_layers: dict[str, tf.Tensor] = {}
     of_priors: dict[str, tf.Tensor] = {}

@@ -38,6 +38,7 @@ class Constant(Schedule):
         return {"beta": self.beta}
 
     def __call__(self, iteration: tf.Tensor) -> tf.Tensor:
+        """Returns the constant as a float32 scalar, at every iteration."""
         return tf.constant(self.beta, tf.float32)
 
 
@@ -66,6 +67,7 @@ class LinearWarmup(Schedule):
         return {"steps": self.steps, "initial": self.initial, "final": self.final}
 
     def __call__(self, iteration: tf.Tensor) -> tf.Tensor:
+        """Returns the interpolated beta at an iteration, counted from 0, as a float32 scalar."""
         done = tf.minimum(tf.cast(iteration, tf.float32) / self.steps, 1.0)
         return self.initial + (self.final - self.initial) * done
 

@@ -129,7 +129,7 @@ def test_two_plugins_that_register_one_name_are_both_named(plugins):
     message = (
         "The plug-in 'second', named by the environment variable TFP_BNN_PLUGINS, could not be loaded: ValueError: The "
         "prior 'theirs' is already registered as first.Theirs (package 'first'), so second.Other (package 'second') "
-        "cannot be."
+        "cannot use this name."
     )
     with pytest.raises(PluginError, match=re.escape(message)):
         PRIORS.get("second")

@@ -104,7 +104,7 @@ def test_a_name_is_registered_once_and_remembers_its_package():
     ):
         registry.register("one")(require_array)
     with pytest.raises(
-        ValueError, match=r"so tfp_bnn\.core\S+ \(package 'tfp_bnn'\) cannot be\. Choose another name\."
+        ValueError, match=r"so tfp_bnn\.core\S+ \(package 'tfp_bnn'\) cannot use this name\. Choose another name\."
     ):
         registry.register("one")(require_array)
     registry.register("two")(require_array)

@@ -310,7 +310,7 @@ def test_a_model_with_layers_in_its_own_code_is_refused():
 
     model = Own()
     model(X)
-    with pytest.raises(ValueError, match="Own makes layers by itself"):
+    with pytest.raises(ValueError, match="Own creates layers itself"):
         map_estimate(model)
 
 

@@ -242,7 +242,7 @@ def test_models_without_a_posterior_are_refused():
     with pytest.raises(ValueError, match="not built"):
         informed_prior(tfp_bnn.VariationalSequential([DenseFlipout(2)]))
     point = functional(prior="normal", posterior="delta")
-    with pytest.raises(ValueError, match=r"The posterior of shared/kernel is Delta.*makes no prior"):
+    with pytest.raises(ValueError, match=r"The posterior of shared/kernel is Delta.*cannot be a prior"):
         informed_prior(point)
 
 

@@ -1,7 +1,7 @@
-"""Keras metrics of calibration. They are exact: the sums of each bin add up over batches.
+"""Keras metrics of calibration. They are exact, because the sums of each bin add up over batches.
 
 `y_true`, `y_pred` and `sample_weight` are as in `means`. Bins have equal width. Bins of equal mass need all rows at
-once, so only the functions of `tfp_bnn.metrics` have them. The result before any row is 0.
+once, so only the functions of `tfp_bnn.metrics` offer them. The result before any row is 0.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from tfp_bnn.metrics.validation import number_of_bins
 
 @better("down")
 class BinnedGaps(Shell):
-    """An error made from the gaps between events and their probabilities, by bins of the probability. Abstract.
+    """An error computed from the gaps between events and their probabilities in each bin. Abstract.
 
     Args:
         num_bins: Number of bins of equal width from 0 to 1.
         name: Name of the metric in logs.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
-        num_groups: Number of probabilities of a row that have bins of their own.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
+        num_groups: Number of probabilities per row that have separate bins.
     """
 
     _arguments: tuple[str, ...] = ("num_bins",)
@@ -52,7 +52,7 @@ class BinnedGaps(Shell):
             sample_weight: Weights of the rows `(n,)`, or None.
 
         Raises:
-            ValueError: If shapes do not fit, labels are out of range, or predictions are not probabilities.
+            ValueError: If shapes do not match, labels are out of range, or predictions are not probabilities.
         """
         rows = ClassRows.of(y_pred, sample_weight)
         probabilities, happened = type(self)._binned(rows.labels(y_true), self._checked(rows.mean))
@@ -65,7 +65,7 @@ class BinnedGaps(Shell):
         return type(self)._error(*(tf.convert_to_tensor(variable) for variable in (self.gaps, self.counts)))
 
     def _checked(self, probabilities: tf.Tensor) -> tf.Tensor:
-        """The probabilities `(n, classes)`, or a ValueError if they do not fit the metric."""
+        """Returns the probabilities `(n, classes)`. Raises a ValueError if they do not fit the metric."""
         return probabilities
 
 
@@ -78,7 +78,7 @@ class ExpectedCalibrationError(BinnedGaps):
     Args:
         num_bins: Number of bins, at least 1.
         name: Name of the metric in logs, "expected_calibration_error" by default.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
 
     Example:
         >>> import tfp_bnn
@@ -98,7 +98,7 @@ class MaximumCalibrationError(BinnedGaps):
     Args:
         num_bins: Number of bins, at least 1.
         name: Name of the metric in logs, "maximum_calibration_error" by default.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
 
     Example:
         >>> import tfp_bnn
@@ -121,7 +121,7 @@ class ClasswiseCalibrationError(BinnedGaps):
         num_classes: Number of classes, 2 for a single probability.
         num_bins: Number of bins, at least 1.
         name: Name of the metric in logs, "classwise_calibration_error" by default.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
 
     Example:
         >>> import tfp_bnn
@@ -141,7 +141,7 @@ class ClasswiseCalibrationError(BinnedGaps):
         self.num_classes = int(num_classes)
 
     def _checked(self, probabilities: tf.Tensor) -> tf.Tensor:
-        """The probabilities `(n, classes)`, or a ValueError if they have another number of classes."""
+        """Returns the probabilities `(n, classes)`. Raises a ValueError for another number of classes."""
         if probabilities.shape[-1] != self.num_classes:
             raise ValueError(
                 f"{self.name!r} was made with num_classes={self.num_classes}, but the predictions have "

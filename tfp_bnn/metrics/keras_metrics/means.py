@@ -1,11 +1,11 @@
 """Keras metrics that are means over rows: proper scores of class probabilities, and their uncertainty in nats.
 
 `y_pred` is `(n, classes)`, or `(samples, n, classes)`, which is averaged over samples first; never logits. A single
-class, as of the likelihood "bernoulli", is the probability of the second of two. In `model.compile(metrics=[...])` of a
-variational model, predictions come from one draw of the weights. The results are then those of single draws, not of the
-predictive distribution: the entropy, for example, estimates the expected entropy. `y_true` holds integers, `(n,)` or
-`(n, 1)`, or one-hot rows; metrics that need no labels take None. `sample_weight`, `(n,)`, weights rows; rows of weight
-0 may hold anything.
+column, as for the likelihood "bernoulli", is the probability of the second of two classes. In
+`model.compile(metrics=[...])` of a variational model, predictions come from one draw of the weights. The results are
+then those of single draws, not of the predictive distribution: the entropy, for example, estimates the expected
+entropy. `y_true` holds integers, `(n,)` or `(n, 1)`, or one-hot rows; metrics that need no labels take None.
+`sample_weight`, `(n,)`, weights rows; rows of weight 0 may hold anything.
 
 Values are computed in float64. Their sums are kept in float32, or in float64 with `dtype="float64"`. The result before
 any row is 0, as for other Keras metrics.
@@ -53,11 +53,11 @@ class UncertaintyMean(RowMean):
 class NegativeLogLikelihood(LabelMean):
     """The negative log-likelihood, -mean(log p(label)), in nats per row; `tfp_bnn.metrics.nll` batch by batch.
 
-    A probability below 1.2e-38 counts as that number. Given samples, it is that of the predictive distribution.
+    A probability below 1.2e-38 counts as that number. Given samples, it is the NLL of the predictive distribution.
 
     Args:
         name: Name of the metric in logs, "negative_log_likelihood" by default.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
 
     Example:
         >>> import tfp_bnn
@@ -79,7 +79,7 @@ class BrierScore(LabelMean):
 
     Args:
         name: Name of the metric in logs, "brier_score" by default.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
 
     Example:
         >>> import tfp_bnn
@@ -100,7 +100,7 @@ class PredictiveEntropy(UncertaintyMean):
 
     Args:
         name: Name of the metric in logs, "predictive_entropy" by default.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
 
     Example:
         >>> import tfp_bnn
@@ -121,7 +121,7 @@ class ExpectedEntropy(UncertaintyMean):
 
     Args:
         name: Name of the metric in logs, "expected_entropy" by default.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
 
     Example:
         >>> import tfp_bnn
@@ -139,11 +139,11 @@ class MutualInformation(UncertaintyMean):
     """The mean mutual information of label and weights, in nats: the epistemic part of the uncertainty.
 
     `tfp_bnn.metrics.mutual_information`, averaged over rows. It needs samples, `(samples, n, classes)`. A compiled
-    model gives its metrics a single draw, which is refused.
+    model passes its metrics a single draw, which is refused.
 
     Args:
         name: Name of the metric in logs, "mutual_information" by default.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
 
     Example:
         >>> import tfp_bnn
@@ -164,7 +164,7 @@ class ClassVariance(UncertaintyMean):
 
     Args:
         name: Name of the metric in logs, "class_variance" by default.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
 
     Example:
         >>> import tfp_bnn
@@ -185,7 +185,7 @@ class ExpectedErrorRate(UncertaintyMean):
 
     Args:
         name: Name of the metric in logs, "expected_error_rate" by default.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
 
     Example:
         >>> import tfp_bnn

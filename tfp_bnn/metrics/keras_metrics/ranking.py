@@ -1,10 +1,10 @@
 """Keras metrics of how well uncertainty detects errors and out-of-distribution inputs.
 
-Exact areas would need all scores at once, sorted again after each batch. Here scores are counted in 8,193 bins, 64 KiB
-of float32: one for scores below 2^-28 = 3.7e-9 and 256 for each octave above, up to 16 nats, so scores in one bin
+Exact areas would need all scores at once, sorted again after each batch. Instead, scores are counted in 8,193 bins, 64
+KiB of float32: one for scores below 2^-28 = 3.7e-9 and 256 for each octave above, up to 16 nats. Scores in one bin
 differ by less than 0.4 %. The results are exactly those of the functions of `tfp_bnn.metrics` for scores rounded to
 their bins. Scores in one bin are ties: an AUROC is off by at most half the share of pairs of a positive and a negative
-row that have a bin in common. The functions of `tfp_bnn.metrics` are exact.
+row that share a bin. The functions of `tfp_bnn.metrics` are exact.
 
 `y_pred` and `sample_weight` are as in `means`; a row of weight w counts as w rows. `score` is one of
 `tfp_bnn.metrics.uncertainty_scores`: `"entropy"`, `"expected_entropy"`, `"mutual_information"`, `"expected_error"` (1 -
@@ -37,12 +37,12 @@ _FIRST_BIN = int(np.float32(2.0**-28).view(np.int32)) >> _DROPPED_BITS
 
 
 class ScoreHistogram(Shell):
-    """A metric of the numbers of positive and negative rows by their score. Abstract. Errors are positive.
+    """A metric computed from the numbers of positive and negative rows by score. Errors are positive. Abstract.
 
     Args:
-        score: Score of the uncertainty of a row.
+        score: Name of the uncertainty score.
         name: Name of the metric in logs.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
     """
 
     _arguments: tuple[str, ...] = ("score",)
@@ -58,13 +58,13 @@ class ScoreHistogram(Shell):
         """Adds a batch.
 
         Args:
-            y_true: Labels, integers or one-hot rows; for the detection of out-of-distribution inputs 1 for such inputs
-                and 0 for others.
+            y_true: Labels, integers or one-hot rows; for the detection of out-of-distribution inputs, 1 for these and 0
+                for others.
             y_pred: Class probabilities `(n, classes)` or `(samples, n, classes)`.
             sample_weight: Weights of the rows `(n,)`, or None.
 
         Raises:
-            ValueError: If shapes do not fit, labels are out of range, predictions are not probabilities, or the score
+            ValueError: If shapes do not match, labels are out of range, predictions are not probabilities, or the score
                 needs samples and there are none.
         """
         rows = ClassRows.of(y_pred, sample_weight)
@@ -72,7 +72,7 @@ class ScoreHistogram(Shell):
         bins = tf.bitwise.right_shift(tf.bitcast(scores, tf.int32), _DROPPED_BITS) - _FIRST_BIN + 1
         bins = tf.clip_by_value(bins, 0, NUM_BINS - 1)
         positive = tf.cast(self._positive(y_true, rows), tf.float64)
-        # A NaN has a bin, but no place among the scores: it makes the counts NaN.
+        # A NaN has a bin but no rank among the scores, so it makes the counts NaN.
         weights = tf.where(tf.math.is_nan(scores), tf.cast(math.nan, tf.float64), rows.weights)
         for variable, counted in ((self.positives, positive), (self.negatives, 1.0 - positive)):
             variable.assign_add(tf.cast(segment_sum(weights * counted, bins, NUM_BINS), self.dtype))
@@ -80,7 +80,7 @@ class ScoreHistogram(Shell):
     def result(self) -> tf.Tensor:
         """The metric of all rows so far."""
         counts = [tf.cast(tf.convert_to_tensor(variable), tf.float64) for variable in (self.positives, self.negatives)]
-        # The share that some cores ask for.
+        # The share that some cores need.
         arguments = {name: getattr(self, name) for name in self._arguments if name != "score"}
         return tf.cast(type(self)._core(*counts, **arguments), self.dtype)
 
@@ -90,7 +90,7 @@ class ScoreHistogram(Shell):
 
 
 class OutOfDistributionHistogram(ScoreHistogram):
-    """A metric of the numbers of rows out of distribution (positive) and in distribution by their score. Abstract."""
+    """A metric computed from the numbers of rows out of distribution (positive) and in it, by score. Abstract."""
 
     def _positive(self, y_true: Any, rows: ClassRows) -> tf.Tensor:
         """Which rows are out of distribution, `(n,)`, 0 and 1."""
@@ -109,14 +109,14 @@ class OutOfDistributionHistogram(ScoreHistogram):
 @keras.saving.register_keras_serializable(package="tfp_bnn")
 @better("up")
 class MisclassificationAUROC(ScoreHistogram):
-    """The area under the ROC curve of detecting errors; NaN until there are errors and correct predictions.
+    """The area under the ROC curve of detecting errors; NaN until there are both errors and correct predictions.
 
     `tfp_bnn.metrics.misclassification_auroc` batch by batch, with scores rounded to 0.4 %.
 
     Args:
-        score: Score of the uncertainty of a row.
+        score: Name of the uncertainty score.
         name: Name of the metric in logs, "misclassification_auroc" by default.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
 
     Example:
         >>> import tfp_bnn
@@ -137,9 +137,9 @@ class MisclassificationAUPR(ScoreHistogram):
     `tfp_bnn.metrics.misclassification_aupr` batch by batch, with scores rounded to 0.4 %.
 
     Args:
-        score: Score of the uncertainty of a row.
+        score: Name of the uncertainty score.
         name: Name of the metric in logs, "misclassification_aupr" by default.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
 
     Example:
         >>> import tfp_bnn
@@ -160,9 +160,9 @@ class AreaUnderRiskCoverage(ScoreHistogram):
     `tfp_bnn.metrics.area_under_risk_coverage` batch by batch, with scores rounded to 0.4 %.
 
     Args:
-        score: Score of the uncertainty of a row.
+        score: Name of the uncertainty score.
         name: Name of the metric in logs, "area_under_risk_coverage" by default.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
 
     Example:
         >>> import tfp_bnn
@@ -184,9 +184,9 @@ class RiskAtCoverage(ScoreHistogram):
 
     Args:
         coverage: Share of rows that are answered, above 0 and up to 1.
-        score: Score of the uncertainty of a row.
+        score: Name of the uncertainty score.
         name: Name of the metric in logs, "risk_at_coverage" by default.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
 
     Example:
         >>> import tfp_bnn
@@ -214,9 +214,9 @@ class OutOfDistributionAUROC(OutOfDistributionHistogram):
     `tfp_bnn.metrics.out_of_distribution_auroc` batch by batch, with scores rounded to 0.4 %.
 
     Args:
-        score: Score of the uncertainty of a row.
+        score: Name of the uncertainty score.
         name: Name of the metric in logs, "out_of_distribution_auroc" by default.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
 
     Example:
         >>> import tfp_bnn
@@ -237,9 +237,9 @@ class OutOfDistributionAUPR(OutOfDistributionHistogram):
     `tfp_bnn.metrics.out_of_distribution_aupr` batch by batch, with scores rounded to 0.4 %.
 
     Args:
-        score: Score of the uncertainty of a row.
+        score: Name of the uncertainty score.
         name: Name of the metric in logs, "out_of_distribution_aupr" by default.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
 
     Example:
         >>> import tfp_bnn
@@ -261,9 +261,9 @@ class OutOfDistributionFPR(OutOfDistributionHistogram):
 
     Args:
         recall: Share of out-of-distribution inputs to detect, above 0 and up to 1.
-        score: Score of the uncertainty of a row.
+        score: Name of the uncertainty score.
         name: Name of the metric in logs, "out_of_distribution_fpr" by default.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
 
     Example:
         >>> import tfp_bnn

@@ -1,7 +1,7 @@
 """Keras metrics of the predictive distribution of numbers, from draws of the target.
 
 `y_pred` is `(samples, n, outputs)`: draws of the target including its noise, as from
-`predictive.distribution().sample(S)`. A compiled model gives its metrics a single draw of the means, which is refused:
+`predictive.distribution().sample(S)`. A compiled model passes its metrics a single draw of the means, which is refused:
 these metrics are for callbacks and evaluation loops. `y_true` is `(n, outputs)`, or `(n,)` for one output.
 `sample_weight`, `(n,)`, weights rows; rows of weight 0 may hold anything.
 
@@ -27,7 +27,7 @@ from tfp_bnn.metrics.validation import share
 
 
 class TargetMean(RowMean):
-    """The mean over rows and outputs of a core of targets and their samples. Abstract."""
+    """The mean of a core of targets and their samples over rows and outputs. Abstract."""
 
     def _values(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """The values, averaged over outputs, and the weights of the rows, both `(n,)`, float64."""
@@ -43,9 +43,9 @@ class CentralInterval(TargetMean):
     """A score of the central interval between two quantiles of the samples. Abstract.
 
     Args:
-        level: Share of the distribution that the interval holds, above 0 and up to 1.
+        level: Probability of the interval, above 0 and up to 1.
         name: Name of the metric in logs.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
     """
 
     _arguments: tuple[str, ...] = ("level",)
@@ -64,12 +64,12 @@ class CentralInterval(TargetMean):
 class IntervalCoverage(CentralInterval):
     """The fraction of targets in the central interval of their samples, ends included.
 
-    `tfp_bnn.metrics.interval_coverage` batch by batch, between quantiles as interpolated by `np.quantile`.
+    `tfp_bnn.metrics.interval_coverage` batch by batch, with quantiles interpolated as by `np.quantile`.
 
     Args:
-        level: Share of the distribution that the interval holds, up to 1.
+        level: Probability of the interval, above 0 and up to 1.
         name: Name of the metric in logs, "interval_coverage" by default.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
 
     Example:
         >>> import tfp_bnn
@@ -88,12 +88,12 @@ class IntervalCoverage(CentralInterval):
 class IntervalWidth(CentralInterval):
     """The mean width of the central interval of the samples, in the units of the targets.
 
-    `tfp_bnn.metrics.interval_width` batch by batch, between quantiles as interpolated by `np.quantile`.
+    `tfp_bnn.metrics.interval_width` batch by batch, with quantiles interpolated as by `np.quantile`.
 
     Args:
-        level: Share of the distribution that the interval holds, up to 1.
+        level: Probability of the interval, above 0 and up to 1.
         name: Name of the metric in logs, "interval_width" by default.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
 
     Example:
         >>> import tfp_bnn
@@ -118,7 +118,7 @@ class ContinuousRankedProbabilityScore(TargetMean):
     Args:
         fair: Whether the score is unbiased in the number of samples, which needs at least two.
         name: Name of the metric in logs, "continuous_ranked_probability_score" by default.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
 
     Example:
         >>> import tfp_bnn
@@ -147,12 +147,12 @@ class ContinuousRankedProbabilityScore(TargetMean):
 class QuantileCalibrationError(Shell):
     """The calibration error of quantiles, mean over levels of |share of targets at or below the quantile - level|.
 
-    `tfp_bnn.metrics.quantile_calibration_error` batch by batch, of quantiles as interpolated by `np.quantile`.
+    `tfp_bnn.metrics.quantile_calibration_error` batch by batch, with quantiles interpolated as by `np.quantile`.
 
     Args:
         levels: Levels of the quantiles, each above 0 and below 1; 0.05, 0.15, ..., 0.95 by default.
         name: Name of the metric in logs, "quantile_calibration_error" by default.
-        dtype: Dtype of the state: float32 unless float64 is asked for.
+        dtype: Dtype of the state: float32 unless `"float64"` is given.
 
     Example:
         >>> import tfp_bnn
@@ -186,7 +186,7 @@ class QuantileCalibrationError(Shell):
             sample_weight: Weights of the rows `(n,)`, or None.
 
         Raises:
-            ValueError: If shapes do not fit.
+            ValueError: If shapes do not match.
         """
         targets, samples, weights = target_rows(y_true, y_pred, sample_weight)
         below = tf.reduce_mean(is_below(targets, _quantiles(samples, self.levels)), axis=-1)

@@ -1,8 +1,8 @@
-"""What the Keras metrics accept: batches of predictions and targets, in a compiled step as well as outside of one.
+"""Validation of the arguments of Keras metrics: batches of predictions and targets, compiled or not.
 
-Rows of weight 0, such as the padding of a partial batch, may hold anything: harmless values take their place. NaN in
-other rows makes the result NaN. Other invalid values are refused with a ValueError, which in a compiled step is an
-assertion that fails (`fit` of a variational model turns it into a ValueError again).
+Rows of weight 0, such as the padding of a partial batch, may hold anything: they are replaced by harmless values. NaN
+in other rows makes the result NaN. Other invalid values raise a ValueError. In a compiled step this is a failed
+assertion, which `fit` of a variational model converts into a ValueError.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class ClassRows:
 
     Attributes:
         samples: Class probabilities `(samples, n, classes)`, float32 or float64; one sample if the predictions had no
-            axis of samples.
+            sample axis.
         weights: Weights of the rows `(n,)`, float64.
-        one_draw: Whether the predictions had no axis of samples.
+        one_draw: Whether the predictions had no sample axis.
     """
 
     samples: tf.Tensor
@@ -35,7 +35,7 @@ class ClassRows:
 
     @classmethod
     def of(cls, y_pred: Any, sample_weight: Any = None) -> ClassRows:
-        """Takes `(n, classes)` or `(samples, n, classes)`; a single class is the probability of the second of two."""
+        """Makes rows of `(n, classes)` or `(samples, n, classes)`; a single column is the second class of two."""
         p = floating(y_pred)
         if p.shape.rank not in (2, 3) or p.shape[-1] is None:
             raise ValueError(
@@ -68,7 +68,7 @@ class ClassRows:
         """One of `SCORES` for each row, `(n,)`, float64, never below 0.
 
         Raises:
-            ValueError: If there is a single draw and the score is 0 for any single draw.
+            ValueError: If there is a single draw and the score is always 0 for a single draw.
         """
         if self.one_draw and score in SCORES_OF_SEVERAL_SAMPLES:
             raise ValueError(
@@ -104,7 +104,7 @@ class ClassRows:
 
 
 def whole_numbers(y: tf.Tensor, counted: tf.Tensor, number: int) -> tf.Tensor:
-    """The values as int32, refused unless from 0 to `number - 1` where `counted`; 0 elsewhere. Both `(n,)`."""
+    """The values as int32 where `counted`, 0 elsewhere. Refused unless from 0 to `number - 1`. Both `(n,)`."""
     y = tf.where(counted, tf.cast(y, tf.float64), 0.0)
     integers = tf.cast(y, tf.int32)
     require(
@@ -115,10 +115,10 @@ def whole_numbers(y: tf.Tensor, counted: tf.Tensor, number: int) -> tf.Tensor:
 
 
 def target_rows(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Targets `(n, outputs)`, samples of them `(samples, n, outputs)` and weights of rows `(n,)`, all float64.
+    """Targets `(n, outputs)`, their samples `(samples, n, outputs)` and the weights of the rows `(n,)`, all float64.
 
     Raises:
-        ValueError: If predictions have no axis of samples, or targets do not fit them.
+        ValueError: If predictions have no sample axis, or targets do not match them.
     """
     samples = tf.cast(floating(y_pred), tf.float64)
     if samples.shape.rank != 3:
@@ -142,7 +142,7 @@ def target_rows(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[tf.Tensor
 
 
 def row_weights(y_pred: Any, sample_weight: Any, number: tf.Tensor) -> tf.Tensor:
-    """The weight of each row, `(n,)`, float64: `sample_weight` of shape `(n,)` or `(n, 1)`, times the mask of Keras."""
+    """The weight of each row, `(n,)`, float64: `sample_weight` of shape `(n,)` or `(n, 1)`, times the Keras mask."""
     weights = tf.ones([number], tf.float64)
     for factor in (sample_weight, mask_of(y_pred)):
         if factor is not None:
@@ -151,7 +151,7 @@ def row_weights(y_pred: Any, sample_weight: Any, number: tf.Tensor) -> tf.Tensor
 
 
 def floating(values: Any) -> tf.Tensor:
-    """A tensor of float32 or, where the values have it already, float64."""
+    """Converts values to a float32 tensor, or keeps float64."""
     tensor = tf.convert_to_tensor(values)
     return tensor if tensor.dtype in (tf.float32, tf.float64) else tf.cast(tensor, tf.float32)
 
@@ -162,7 +162,7 @@ def shape_of(tensor: tf.Tensor) -> str:
 
 
 def check_rows(targets: tf.Tensor, number: int | None) -> None:
-    """Raises a ValueError if there are more or fewer targets than predictions; a number that is not known passes."""
+    """Raises a ValueError if there are more or fewer targets than predictions; an unknown number passes."""
     if targets.shape[0] is not None and number is not None and targets.shape[0] != number:
         raise ValueError(f"There are {targets.shape[0]} targets for {number} predictions. Expected one for each.")
 
@@ -176,6 +176,6 @@ def require(condition: tf.Tensor, message: str) -> None:
 
 
 def state_dtype(dtype: Any) -> str:
-    """The dtype of the state of a metric: float32 unless float64 is asked for, for any precision of the model."""
+    """The dtype of the state of a metric: float32 unless `"float64"` is given, for any precision of the model."""
     policy = keras.dtype_policies.get(dtype or keras.config.floatx())
     return "float64" if policy.compute_dtype == "float64" else "float32"
