@@ -43,7 +43,6 @@ class Import:
     source: str
     target: str
     line: int
-    lazy: bool
 
 
 def find_modules(root: Path) -> dict[str, Path]:
@@ -64,11 +63,11 @@ def floor_of(module: str) -> int | None:
 def find_imports(source: str, modules: Mapping[str, Path]) -> Iterator[Import]:
     """The imports of one module that lead to one of `modules`, wherever in it they stand."""
     package = source if modules[source].name == "__init__.py" else source.rpartition(".")[0]
-    for node, lazy in _walk(ast.parse(modules[source].read_text(encoding="utf-8")), lazy=False):
+    for node in ast.walk(ast.parse(modules[source].read_text(encoding="utf-8"))):
         for name in _imported_names(node, package):
             target = _nearest_module(name, modules)
             if target is not None and target != source:
-                yield Import(source, target, node.lineno, lazy)
+                yield Import(source, target, node.lineno)
 
 
 def upward_imports(root: Path) -> list[str]:
@@ -84,9 +83,9 @@ def upward_imports(root: Path) -> list[str]:
 
 
 def import_cycle(root: Path) -> list[str]:
-    """A ring of modules that import one another while being imported, or nothing."""
+    """A ring of modules that import one another, perhaps only when a function runs or for type checkers; or nothing."""
     modules = find_modules(root)
-    graph = {source: {i.target for i in find_imports(source, modules) if not i.lazy} for source in modules}
+    graph = {source: {i.target for i in find_imports(source, modules)} for source in modules}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -94,17 +93,7 @@ def import_cycle(root: Path) -> list[str]:
     return []
 
 
-def _walk(node: ast.AST, *, lazy: bool) -> Iterator[tuple[ast.stmt | ast.Call, bool]]:
-    """Statements and calls below a node; lazy are those in functions and those for type checkers only."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.stmt | ast.Call):
-            yield child, lazy
-        in_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        for_types = isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING")
-        yield from _walk(child, lazy=lazy or in_function or for_types)
-
-
-def _imported_names(node: ast.stmt | ast.Call, package: str) -> list[str]:
+def _imported_names(node: ast.AST, package: str) -> list[str]:
     """Absolute dotted names, each perhaps a module and perhaps a name in one."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
@@ -291,12 +280,11 @@ def test_imports_that_go_down_or_sideways_are_not_reported(tmp_path):
     assert import_cycle(root) == []
 
 
-def test_a_ring_is_reported_unless_one_link_is_lazy(tmp_path):
-    a, b = "tfp_bnn/models/a.py", "tfp_bnn/models/b.py"
-    files = {"tfp_bnn/models/__init__.py": "", a: "from tfp_bnn.models import b", b: "from . import a"}
-    assert set(import_cycle(write_tree(tmp_path, files))) == {"tfp_bnn.models.a", "tfp_bnn.models.b"}
-    write_tree(tmp_path, {**files, b: "def f():\n    from . import a"})
-    assert import_cycle(tmp_path) == []
+@pytest.mark.parametrize("link", ["from . import a", "def f():\n    from . import a"])
+def test_a_ring_is_reported(tmp_path, link):
+    files = {"tfp_bnn/models/__init__.py": "", "tfp_bnn/models/a.py": "from tfp_bnn.models import b"}
+    root = write_tree(tmp_path, {**files, "tfp_bnn/models/b.py": link})
+    assert set(import_cycle(root)) == {"tfp_bnn.models.a", "tfp_bnn.models.b"}
 
 
 @pytest.mark.parametrize(

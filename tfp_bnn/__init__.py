@@ -36,6 +36,7 @@ from tfp_bnn import (  # noqa: E402
     transfer,
 )
 from tfp_bnn.calibration import calibrate  # noqa: E402
+from tfp_bnn.core import plugins as _plugins  # noqa: E402, F401
 from tfp_bnn.models import VariationalMixin, VariationalModel, VariationalSequential  # noqa: E402
 from tfp_bnn.predictive import PosteriorPredictive  # noqa: E402
 from tfp_bnn.priors import hyperpriors  # noqa: E402

@@ -19,7 +19,7 @@ from typing import Any
 import keras
 
 from tfp_bnn.core.origin import Origin
-from tfp_bnn.core.registry import Registry
+from tfp_bnn.core.registry import ON_MISS, Registry
 
 GROUP = "tfp_bnn.plugins"
 VARIABLE = "TFP_BNN_PLUGINS"
@@ -181,3 +181,6 @@ def _forget(module: str) -> None:
     parent, _, name = module.rpartition(".")
     if parent in sys.modules:
         vars(sys.modules[parent]).pop(name, None)
+
+
+ON_MISS.append(load_plugins)

@@ -37,6 +37,10 @@ def unknown_name_message(kind: str, name: object, known: Iterable[str]) -> str:
     return f"Unknown {kind} {name!r}.{hint} Expected one of: {', '.join(known)}."
 
 
+ON_MISS: list[Callable[[], None]] = []
+"""Functions to call before a name is refused. They may register it: `tfp_bnn.core.plugins` adds `load_plugins`."""
+
+
 class Registry(Generic[T]):
     """Named objects of one kind, in the order of registration.
 
@@ -130,7 +134,7 @@ class Registry(Generic[T]):
         if not isinstance(name, str):
             return False
         if name not in self._things:
-            _load_plugins()
+            _look_further()
         return name in self._things
 
     def __iter__(self) -> Iterator[str]:
@@ -284,7 +288,7 @@ class SpecRegistry(Registry[type[S]]):
         classes = (cls for registry in registries if (cls := registry._class_in(config)) is not None)
         found = next(classes, None)
         if found is None:
-            _load_plugins()
+            _look_further()
             found = self._class_in(config)
         if found is None:
             raise TypeError(
@@ -323,8 +327,6 @@ class SpecRegistry(Registry[type[S]]):
         )
 
 
-def _load_plugins() -> None:
-    # Imported here because that module imports this one.
-    from tfp_bnn.core.plugins import load_plugins
-
-    load_plugins()
+def _look_further() -> None:
+    for look in ON_MISS:
+        look()
