@@ -56,9 +56,9 @@ class Pair:
     """A pair of tasks: that of the source, and that to be learned.
 
     Attributes:
-        source: makes or loads the source.
-        data: loads what is to be learned.
-        adapt_inputs: as in `zoo.fine_tune`.
+        source: Makes or loads the source.
+        data: Loads what is to be learned.
+        adapt_inputs: As in `zoo.fine_tune`.
     """
 
     source: Callable[[], tfp_bnn.VariationalModel]

@@ -18,10 +18,10 @@ def written_whole(target: Path) -> Iterator[Path]:
     beside it.
 
     Args:
-        target: absolute path of the folder to make; its parents are made if need be.
+        target: Absolute path of the folder to make; its parents are made if need be.
 
     Raises:
-        OSError: when the working folder cannot be made, before the block is entered, or cannot take its place.
+        OSError: If the working folder cannot be made, before the block is entered, or cannot take its place.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     working = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))

@@ -11,8 +11,8 @@ def lazy_names(package: str, home: Mapping[str, str]) -> tuple[Callable[[str], A
     """The `__getattr__` and `__dir__` of a package.
 
     Args:
-        package: its name.
-        home: the module of each public name.
+        package: Its name.
+        home: The module of each public name.
     """
 
     def get(name: str) -> Any:

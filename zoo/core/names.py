@@ -11,7 +11,7 @@ def check_name(name: object) -> str:
     """Refuses what cannot be a name of the zoo, such as a path.
 
     Raises:
-        ValueError: says what a name looks like.
+        ValueError: Says what a name looks like.
     """
     if not isinstance(name, str) or len(name) > 100 or not _GRAMMAR.fullmatch(name):
         shown = repr(name) if len(repr(name)) <= 120 else repr(name)[:117] + "..."

@@ -22,15 +22,15 @@ def validate(schema: type[M], values: Mapping[str, Any], what: str) -> M:
     """Validates `values` against a schema.
 
     Args:
-        schema: a pydantic model.
-        values: what came.
-        what: it is, for messages, such as `"recipe 'x.yaml'"`.
+        schema: A pydantic model.
+        values: What came.
+        what: It is, for messages, such as `"recipe 'x.yaml'"`.
 
     Returns:
         An instance of `schema`.
 
     Raises:
-        ValueError: for an unknown or missing key, or a value out of bounds; names each key, what came and what was
+        ValueError: For an unknown or missing key, or a value out of bounds; names each key, what came and what was
             expected.
     """
     for key in values:

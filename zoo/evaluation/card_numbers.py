@@ -37,12 +37,12 @@ def evaluate(
     """Measures a model on a split of a dataset, by its posterior predictive.
 
     Args:
-        model: a pretrained model's name, or a model.
-        dataset: a dataset or its name; by default the one that a pretrained model was trained on.
+        model: A pretrained model's name, or a model.
+        dataset: A dataset or its name; by default the one that a pretrained model was trained on.
         split: `"train"`, `"validation"` or `"test"`.
         num_samples: Monte Carlo samples of the weights.
-        seed: of the samples.
-        calibrated: whether the model's calibration is applied, if it has one.
+        seed: Of the samples.
+        calibrated: Whether the model's calibration is applied, if it has one.
 
     Returns:
         The scores of the model's likelihood; see `tfp_bnn.predictive.score`. Classification: `accuracy`, `nll` (of the
@@ -51,9 +51,9 @@ def evaluate(
         central 90 % interval), `aleatoric_std`, `epistemic_std` (roots of the mean variances, units of the target).
 
     Raises:
-        ValueError: for an unknown model, dataset or split (names the nearest), or a dataset that does not fit the
+        ValueError: For an unknown model, dataset or split (names the nearest), or a dataset that does not fit the
             model.
-        DataMissingError: when the data are not on this machine and cannot be had.
+        DataMissingError: If the data are not on this machine and cannot be had.
     """
     if isinstance(model, str):
         if dataset is None:
@@ -81,10 +81,10 @@ class Block:
     """A part of a card: some inputs, and how they are predicted.
 
     Attributes:
-        x: inputs of shape `(n, *input_shape)`.
-        y: targets as in `Split`; None for inputs that have none.
+        x: Inputs of shape `(n, *input_shape)`.
+        y: Targets as in `Split`; None for inputs that have none.
         num_samples: Monte Carlo samples of the weights.
-        calibrated: whether the model's calibration is applied.
+        calibrated: Whether the model's calibration is applied.
     """
 
     x: npt.NDArray[Any]
@@ -117,15 +117,15 @@ def out_of_distribution_block(data: Dataset, other: str, num_samples: int) -> Bl
     """Inputs that a model trained on `data` has seen nothing like, as many as the quick block has, at most.
 
     Args:
-        data: that the model was trained on.
-        other: the name of a dataset, whose first test rows are taken; or `"uniform"` for noise, uniform over the range
+        data: That the model was trained on.
+        other: The name of a dataset, whose first test rows are taken; or `"uniform"` for noise, uniform over the range
             of each column of a table, or of all pixels of images, in the training split; always the same noise. Where
             the data come in groups, each input is put into one of them.
         num_samples: Monte Carlo samples of the weights.
 
     Raises:
-        ValueError: for an unknown dataset, or one of another input shape.
-        DataMissingError: when the data are not on this machine and cannot be had.
+        ValueError: For an unknown dataset, or one of another input shape.
+        DataMissingError: If the data are not on this machine and cannot be had.
     """
     num_examples = min(QUICK_EXAMPLES, len(data.test))
     if other == UNIFORM:
@@ -149,9 +149,9 @@ def measure(model: PredictiveModel, data: Dataset, how: EvaluationRecipe) -> dic
     """All numbers of a card that concern one posterior.
 
     Args:
-        model: the trained model, calibrated if it is to be.
-        data: that it was trained on.
-        how: with how many samples, which seed and which out-of-distribution data.
+        model: The trained model, calibrated if it is to be.
+        data: That it was trained on.
+        how: With how many samples, which seed and which out-of-distribution data.
 
     Returns:
         What `metrics.json` holds, ready for JSON: `num_samples`, `seed`, `split`, `num_examples` and `test`, the
@@ -163,8 +163,8 @@ def measure(model: PredictiveModel, data: Dataset, how: EvaluationRecipe) -> dic
         `num_samples` is the number of draws, which may be all that there are.
 
     Raises:
-        ValueError: for out-of-distribution data that do not fit.
-        DataMissingError: when the out-of-distribution data cannot be had.
+        ValueError: For out-of-distribution data that do not fit.
+        DataMissingError: If the out-of-distribution data cannot be had.
     """
     scores, num_samples = {}, {}
     for name, block in labelled_blocks(model, data, how.num_samples).items():
@@ -210,9 +210,9 @@ def with_spread(
     """The numbers of a posterior together with their spread over training seeds.
 
     Args:
-        metrics: of `measure`.
-        training_seed: of the posterior that `metrics` are about.
-        others: the test metrics of posteriors of other training seeds, by seed.
+        metrics: Of `measure`.
+        training_seed: Of the posterior that `metrics` are about.
+        others: The test metrics of posteriors of other training seeds, by seed.
 
     Returns:
         `metrics` with `training_seeds`, and `spread`: `mean` and `std` (n - 1) of each test metric over all seeds,

@@ -39,8 +39,8 @@ def write_results(checks: Iterable[Check], folder: Path) -> Path:
     standard deviation over training seeds with `_spread`. A cell is empty where there is no such number.
 
     Args:
-        checks: of `zoo.verification.verify(name, full=True)`, of one model after the other.
-        folder: is made if need be.
+        checks: Of `zoo.verification.verify(name, full=True)`, of one model after the other.
+        folder: Is made if need be.
 
     Returns:
         The path of the file.
@@ -77,7 +77,7 @@ def with_table(text: str) -> str:
     """A README with its table replaced by the current one.
 
     Raises:
-        ValueError: when the markers are not there.
+        ValueError: If the markers are not there.
     """
     if _BEGIN not in text or _END not in text:
         raise ValueError(f"The README has no place for the table: expected the lines {_BEGIN!r} and {_END!r}.")

@@ -59,14 +59,14 @@ class Check:
     """One number of a card, measured again.
 
     Attributes:
-        model: the name of the model.
-        quantity: block and name, such as `"test/nll"`; `"golden"` for the golden outputs, whose number is the largest
+        model: The name of the model.
+        quantity: Block and name, such as `"test/nll"`; `"golden"` for the golden outputs, whose number is the largest
             deviation |d| / (1 + |golden|); `"artifact"` for files that cannot be used.
-        card: the number in the card; None when it has none.
-        measured: the number that was measured now; None when it could not be.
-        standard_error: of `measured`; None for numbers without Monte Carlo noise.
-        status: the outcome.
-        message: why it failed or was not measured, where the numbers do not tell.
+        card: The number in the card; None when it has none.
+        measured: The number that was measured now; None when it could not be.
+        standard_error: Of `measured`; None for numbers without Monte Carlo noise.
+        status: The outcome.
+        message: Why it failed or was not measured, where the numbers do not tell.
     """
 
     model: str
@@ -86,17 +86,17 @@ def verify(name: str | os.PathLike[str], full: bool = False) -> list[Check]:
     `out_of_distribution`, `kl` and `posterior`. What it says about other training seeds would need their training.
 
     Args:
-        name: of a pretrained model, or else the path of an artifact's folder, which is held against its own manifest:
+        name: Of a pretrained model, or else the path of an artifact's folder, which is held against its own manifest:
             no trust is needed, because loading runs no code from it and nothing of it is used.
-        full: whether everything is measured.
+        full: Whether everything is measured.
 
     Returns:
         A check for each number. Files that are damaged are a failed check; numbers whose data are missing are neither
         passed nor failed.
 
     Raises:
-        ValueError: for an unknown name (names the nearest), or a folder without a manifest.
-        PluginError: when a plug-in fails to load.
+        ValueError: For an unknown name (names the nearest), or a folder without a manifest.
+        PluginError: If a plug-in fails to load.
     """
     locate(name)
     checks = []

@@ -98,20 +98,20 @@ def save_artifact(
         model: A model made by `zoo.create_model`, `zoo.train` or `zoo.load_model`, or a `tfp_bnn.inference.ensemble`
             of such models; or what `zoo.train` or
             `zoo.fine_tune` gave, which has everything below but the name. What is passed here comes first.
-        path: the folder to make.
-        name: of the model in the card; by default that of the recipe, or of the folder.
-        recipe: how it was trained.
-        metrics: what was measured, as in `TrainingRun.metrics`.
-        data: what the data are: `dataset`, `task`, `class_names`, `feature_names`.
-        golden_inputs: a few raw inputs; by default four of `some_inputs` of the config, uniform noise as a rule.
-        log: of the training, as CSV: a row for each epoch.
-        overwrite: whether an existing artifact may be replaced.
+        path: The folder to make.
+        name: Of the model in the card; by default that of the recipe, or of the folder.
+        recipe: How it was trained.
+        metrics: What was measured, as in `TrainingRun.metrics`.
+        data: What the data are: `dataset`, `task`, `class_names`, `feature_names`.
+        golden_inputs: A few raw inputs; by default four of `some_inputs` of the config, uniform noise as a rule.
+        log: Of the training, as CSV: a row for each epoch.
+        overwrite: Whether an existing artifact may be replaced.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: for a model that is not of the zoo, or a folder that exists and may not be replaced.
+        ValueError: For a model that is not of the zoo, or a folder that exists and may not be replaced.
     """
     if not isinstance(model, ZooModel) and hasattr(model, "golden_inputs"):
         run = model
@@ -143,7 +143,7 @@ def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
     """The folder that an artifact is to be written to.
 
     Raises:
-        ValueError: when it exists and may not be replaced; a folder that is no artifact never may.
+        ValueError: If it exists and may not be replaced; a folder that is no artifact never may.
     """
     target = Path(path).absolute()
     is_artifact = (target / MANIFEST_NAME).is_file()

@@ -17,9 +17,9 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: st
     """The card of an artifact as Markdown.
 
     Args:
-        config: the contents of `config.json`.
-        metrics: the contents of `metrics.json`.
-        recipe: the text of `recipe.yaml`.
+        config: The contents of `config.json`.
+        metrics: The contents of `metrics.json`.
+        recipe: The text of `recipe.yaml`.
         *records: The weights of the model, or of each member of an ensemble.
 
     Returns:

@@ -19,7 +19,7 @@ def list_models(pattern: str = "*", pretrained: bool | None = None) -> list[str]
     """The names of the models, sorted.
 
     Args:
-        pattern: with wildcards, such as `"lenet*"`; matches whole names.
+        pattern: With wildcards, such as `"lenet*"`; matches whole names.
         pretrained: True for the pretrained ones (`"lenet5_flipout.digits"`), False for bare architectures
             (`"lenet5_flipout"`), None for both.
 
@@ -27,7 +27,7 @@ def list_models(pattern: str = "*", pretrained: bool | None = None) -> list[str]
         Names for `load_model` (pretrained) or `create_model` (architectures).
 
     Raises:
-        PluginError: When a plug-in fails to load.
+        PluginError: If a plug-in fails to load.
     """
     load_plugins()
     names = ([] if pretrained else list(ARCHITECTURES)) + ([] if pretrained is False else list(bundled_models()))
@@ -40,18 +40,18 @@ def create_model(
     """A model with fresh weights.
 
     Args:
-        architecture: a name of `list_models(pretrained=False)`.
-        seed: of the noise of training and evaluation.
-        beta_schedule: annealing weight of the KL: a name, a config or an object of `tfp_bnn.schedules`.
-        **config: arguments of the architecture, such as `input_shape`, `num_outputs`, `kernel_prior`, `hidden`,
+        architecture: A name of `list_models(pretrained=False)`.
+        seed: Of the noise of training and evaluation.
+        beta_schedule: Annealing weight of the KL: a name, a config or an object of `tfp_bnn.schedules`.
+        **config: Arguments of the architecture, such as `input_shape`, `num_outputs`, `kernel_prior`, `hidden`,
             `widths`.
 
     Returns:
         A `VariationalModel`, not yet compiled.
 
     Raises:
-        ValueError: for an unknown architecture or argument (names the nearest), or a value out of bounds.
-        PluginError: When a plug-in fails to load.
+        ValueError: For an unknown architecture or argument (names the nearest), or a value out of bounds.
+        PluginError: If a plug-in fails to load.
 
     Example:
         >>> import zoo

@@ -44,15 +44,15 @@ def load_artifact(path: str | os.PathLike[str], trust: bool = False) -> ZooModel
     they come from. No code from the folder is run either way.
 
     Args:
-        path: of the folder.
-        trust: must be True.
+        path: Of the folder.
+        trust: Must be True.
 
     Returns:
         The model, ready to predict on raw inputs. `model.card` maps `config`, `metrics` and `text` to what the artifact
         says of it; `model.class_names` has a name for each class, or is None.
 
     Raises:
-        ValueError: without `trust`, or when any file is missing, changed or malformed.
+        ValueError: Without `trust`, or when any file is missing, changed or malformed.
     """
     folder = Path(path)
     if trust is not True:
@@ -71,14 +71,14 @@ def load_model(name: str) -> ZooModel:
     Its files are checked against the hashes in the package before anything is parsed.
 
     Args:
-        name: of `list_models(pretrained=True)`, such as `"lenet5_flipout.digits"`.
+        name: Of `list_models(pretrained=True)`, such as `"lenet5_flipout.digits"`.
 
     Returns:
         The model, ready to predict on raw inputs; compile it to train it. `model.card` and `model.class_names` are
         those of `load_artifact`.
 
     Raises:
-        ValueError: for an unknown name (names the nearest), a path, or a file that is not the published one.
+        ValueError: For an unknown name (names the nearest), a path, or a file that is not the published one.
 
     Example:
         >>> import numpy as np, zoo

@@ -41,7 +41,7 @@ def list_recipes() -> list[str]:
     """The names of the registered recipes, sorted: those of the zoo and of plug-ins.
 
     Raises:
-        PluginError: When a plug-in fails to load.
+        PluginError: If a plug-in fails to load.
     """
     load_plugins()
     return sorted(RECIPES)
@@ -51,16 +51,16 @@ def load_recipe(source: str | Path | dict[str, Any] | Recipe | FineTuneRecipe) -
     """Reads and validates a recipe; one with the key `start_from` is that of a fine-tuning.
 
     Args:
-        source: the name of a registered recipe, the path of a YAML file, a mapping, or a recipe, which is returned as
+        source: The name of a registered recipe, the path of a YAML file, a mapping, or a recipe, which is returned as
             it is.
 
     Returns:
         The validated recipe.
 
     Raises:
-        ValueError: for an unknown name, invalid YAML, an unknown or missing key (names the nearest) or a value out of
+        ValueError: For an unknown name, invalid YAML, an unknown or missing key (names the nearest) or a value out of
             bounds.
-        PluginError: When a plug-in fails to load.
+        PluginError: If a plug-in fails to load.
     """
     if isinstance(source, Recipe | FineTuneRecipe):
         return source
@@ -84,14 +84,14 @@ def change_recipe(recipe: AnyRecipe, changes: Mapping[str, Any]) -> AnyRecipe:
     """A recipe with some values changed, and the changes recorded in its `overrides`.
 
     Args:
-        recipe: stays as it is.
-        changes: new values by dotted key, such as `{"optimizer.learning_rate": 1e-3}`.
+        recipe: Stays as it is.
+        changes: New values by dotted key, such as `{"optimizer.learning_rate": 1e-3}`.
 
     Returns:
         The validated new recipe.
 
     Raises:
-        ValueError: for an unknown key or a value out of bounds.
+        ValueError: For an unknown key or a value out of bounds.
 
     Example:
         >>> from zoo.recipes import change_recipe, load_recipe
@@ -117,13 +117,13 @@ def parse_changes(changes: Sequence[str]) -> dict[str, Any]:
     """Changes of a recipe as they are written on the command line.
 
     Args:
-        changes: each `key=value`, the value in YAML, such as `"optimizer.learning_rate=1e-3"`.
+        changes: Each `key=value`, the value in YAML, such as `"optimizer.learning_rate=1e-3"`.
 
     Returns:
         Values by dotted key, for `change_recipe`.
 
     Raises:
-        ValueError: for one without `=`, or a value that is not YAML.
+        ValueError: For one without `=`, or a value that is not YAML.
     """
     parsed = {}
     for change in changes:

@@ -27,7 +27,7 @@ def register_recipes(source: Path | str | ModuleType) -> list[str]:
         The names of the recipes: those of the files, without the ending.
 
     Raises:
-        ValueError: When there is no such folder or no recipe in it, when a file is not named
+        ValueError: If there is no such folder or no recipe in it, when a file is not named
             `<architecture>.<tag>.yaml`, or when a name is taken.
 
     Example:

@@ -16,10 +16,10 @@ class OptimizerRecipe(Strict):
     """How the ELBO is maximized.
 
     Attributes:
-        name: of a Keras optimizer.
-        learning_rate: at the start.
+        name: Of a Keras optimizer.
+        learning_rate: At the start.
         decay: `"cosine"` to zero over the whole training, or None.
-        clipnorm: cap on the norm of each gradient, or None.
+        clipnorm: Cap on the norm of each gradient, or None.
     """
 
     name: Literal["adam", "adamw", "nadam", "sgd"] = "adam"
@@ -32,10 +32,10 @@ class AugmentationRecipe(Strict):
     """How training images are changed at random, anew in each epoch; see `zoo.training.augmentation`.
 
     Attributes:
-        shift: at most this many pixels along each axis, whole ones.
-        flip: whether half of the images are mirrored left to right.
-        crop: smallest side of a random window, as a fraction of the image, that is resized to the whole; 1 for none.
-        rotation: at most this many degrees either way.
+        shift: At most this many pixels along each axis, whole ones.
+        flip: Whether half of the images are mirrored left to right.
+        crop: Smallest side of a random window, as a fraction of the image, that is resized to the whole; 1 for none.
+        rotation: At most this many degrees either way.
     """
 
     shift: Annotated[int, Field(strict=True, ge=0, le=1024)] = 0
@@ -49,9 +49,9 @@ class EvaluationRecipe(Strict):
 
     Attributes:
         num_samples: Monte Carlo samples of the weights.
-        seed: of the samples.
-        spread_seeds: further training seeds, over which the spread of the numbers is reported.
-        out_of_distribution: a dataset of the same input shape that the model was not trained for, or `"uniform"` for
+        seed: Of the samples.
+        spread_seeds: Further training seeds, over which the spread of the numbers is reported.
+        out_of_distribution: A dataset of the same input shape that the model was not trained for, or `"uniform"` for
             uniform noise over the range of the training inputs.
     """
 
@@ -65,28 +65,28 @@ class Recipe(Strict):
     """A training, from the data to the published numbers.
 
     Attributes:
-        name: of the model that it makes, `<architecture>.<tag>`.
-        architecture: a registered architecture.
+        name: Of the model that it makes, `<architecture>.<tag>`.
+        architecture: A registered architecture.
         dataset: A registered dataset; None where the data are passed to `zoo.train`.
-        model: arguments of the architecture; `input_shape` and `num_outputs` are those of the dataset.
+        model: Arguments of the architecture; `input_shape` and `num_outputs` are those of the dataset.
         inference: The way to the posterior: `"variational"`; `"map"`, the most probable weights; `"mc_dropout"`, for
             which `model` has a `dropout`; or `"ensemble"`, of MAP estimates unless `model` has a `kernel_posterior`.
         members: The number of members of an ensemble, 3 by default; None for the other ways.
-        standardize_inputs: whether each input column is standardized by its moments on the training split, within the
+        standardize_inputs: Whether each input column is standardized by its moments on the training split, within the
             model.
-        standardize_targets: likewise for the targets of a regression.
-        augmentation: of the training images, or None.
-        optimizer: see `OptimizerRecipe`.
-        batch_size: examples in a step.
-        epochs: passes over the training split.
+        standardize_targets: Likewise for the targets of a regression.
+        augmentation: Of the training images, or None.
+        optimizer: See `OptimizerRecipe`.
+        batch_size: Examples in a step.
+        epochs: Passes over the training split.
         warmup: beta rises from 0 to `beta` over this fraction of the steps.
-        beta: final weight of the KL; 1 is the ELBO.
+        beta: Final weight of the KL; 1 is the ELBO.
         calibration: `"temperature"` (classification) or `"scale"` (regression), fitted to the validation split after
             training, or None.
-        seed: of initial weights, shuffling, augmentation and noise.
-        evaluation: see `EvaluationRecipe`.
-        notes: a sentence for the card.
-        overrides: what was changed for one run, by dotted key; see `change_recipe`.
+        seed: Of initial weights, shuffling, augmentation and noise.
+        evaluation: See `EvaluationRecipe`.
+        notes: A sentence for the card.
+        overrides: What was changed for one run, by dotted key; see `change_recipe`.
     """
 
     name: str

@@ -21,9 +21,9 @@ def augmentation_draws(seed: int, epoch: tf.Tensor, num_examples: int) -> tf.Ten
     """The random numbers of an epoch.
 
     Args:
-        seed: of the training.
-        epoch: counts from 0; integer scalar.
-        num_examples: in the training split.
+        seed: Of the training.
+        epoch: Counts from 0; integer scalar.
+        num_examples: In the training split.
 
     Returns:
         Uniform numbers in [0, 1), `(num_examples, 7)`, float32: row i is that of example i.
@@ -36,8 +36,8 @@ def augment(images: tf.Tensor, draws: tf.Tensor, recipe: AugmentationRecipe) -> 
 
     Args:
         images: `(batch, height, width, channels)`, any real dtype.
-        draws: rows of `augmentation_draws`, one for each image.
-        recipe: how much.
+        draws: Rows of `augmentation_draws`, one for each image.
+        recipe: How much.
 
     Returns:
         Images of the same shape and dtype. Whole shifts and flips move pixels without changing them; crops and

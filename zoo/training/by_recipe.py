@@ -103,10 +103,10 @@ def train(
         ValueError: For an unknown recipe or key (names the nearest), a value out of bounds, data that do not fit, an
             existing folder, an unfinished run without `resume`, or one that was another (names each field); all before
             training starts.
-        DataMissingError: When the dataset is not on this machine.
-        TrainingInterrupted: When SIGINT or SIGTERM arrived.
-        NonFiniteError: When a number is NaN or infinite; nothing is saved then.
-        OSError: When a checkpoint cannot be written, or the log for TensorBoard cannot be opened.
+        DataMissingError: If the dataset is not on this machine.
+        TrainingInterrupted: If SIGINT or SIGTERM arrived.
+        NonFiniteError: If a number is NaN or infinite; nothing is saved then.
+        OSError: If a checkpoint cannot be written, or the log for TensorBoard cannot be opened.
     """
     recipe = load_recipe(recipe)
     changes = dict(overrides or {})

@@ -23,9 +23,9 @@ def callback_states(
     That is all that `EarlyStopping` and `ReduceLROnPlateau` remember: patience, best value, best weights.
 
     Args:
-        callbacks: of the run.
-        stopped: whether one of them stopped it.
-        arrays: lists of arrays are added here, by names that start with `callback`.
+        callbacks: Of the run.
+        stopped: Whether one of them stopped it.
+        arrays: Lists of arrays are added here, by names that start with `callback`.
 
     Returns:
         First `{"stopped": ...}`, then the class and the attributes of each callback, JSON only.
@@ -52,9 +52,9 @@ def restore_callbacks(
     """Gives callbacks back what they remembered; one that is new, or of another class, starts afresh.
 
     Args:
-        callbacks: of the run.
-        states: of `callback_states`.
-        arrays: to which `callback_states` added.
+        callbacks: Of the run.
+        states: Of `callback_states`.
+        arrays: To which `callback_states` added.
 
     Returns:
         Whether one of them had stopped the run.

@@ -46,11 +46,11 @@ class Progress:
     """Where a run stands.
 
     Attributes:
-        epoch: finished epochs.
-        step: finished steps of the epoch that runs.
-        history: a list of a number for each finished epoch, by name.
-        best: epoch (counts from 0) and value of the lowest validation NLL so far, or None.
-        callbacks: state of the callbacks, JSON only.
+        epoch: Finished epochs.
+        step: Finished steps of the epoch that runs.
+        history: A list of a number for each finished epoch, by name.
+        best: Epoch (counts from 0) and value of the lowest validation NLL so far, or None.
+        callbacks: State of the callbacks, JSON only.
     """
 
     epoch: int = 0
@@ -64,9 +64,9 @@ class Checkpoints:
     """The generations of one run.
 
     Args:
-        folder: of the run; made when it is not there, and cleared of what a killed process left half-written.
-        fingerprint: all that the run depends on; a nested mapping of JSON values.
-        keep: how many generations stay.
+        folder: Of the run; made when it is not there, and cleared of what a killed process left half-written.
+        fingerprint: All that the run depends on; a nested mapping of JSON values.
+        keep: How many generations stay.
     """
 
     def __init__(self, folder: Path, fingerprint: Mapping[str, Any], keep: int = 3) -> None:
@@ -85,15 +85,15 @@ class Checkpoints:
         """Writes a generation, then removes those that are too old, and damaged ones that `load` passed over.
 
         Args:
-            steps: of the whole run.
-            progress: where the run stands.
+            steps: Of the whole run.
+            progress: Where the run stands.
             arrays: What `training_state` and `metrics_state` give, and what callbacks remember.
 
         Returns:
             Its folder.
 
         Raises:
-            OSError: when it cannot be written. The generations before are untouched then.
+            OSError: If it cannot be written. The generations before are untouched then.
         """
         target = self.folder / f"{_PREFIX}{steps:010d}"
         try:
@@ -135,7 +135,7 @@ class Checkpoints:
             Where the run stood, its arrays, and a message for each damaged generation that was passed over.
 
         Raises:
-            CheckpointError: when there is none, none is whole, or the run was another one (names each field).
+            CheckpointError: If there is none, none is whole, or the run was another one (names each field).
         """
         messages: list[str] = []
         for folder in reversed(self.generations()):
@@ -188,7 +188,7 @@ def locked(folder: Path) -> Iterator[None]:
     The lock goes with the process, however it ends.
 
     Raises:
-        CheckpointError: when another process trains there.
+        CheckpointError: If another process trains there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as file:

@@ -70,10 +70,10 @@ def run(
         Where the run ended, with its history.
 
     Raises:
-        TrainingInterrupted: When SIGINT or SIGTERM arrived; the step was finished and a checkpoint written.
-        NonFiniteError: When a number is NaN or infinite; nothing was saved since.
-        CheckpointError: When there is nothing to resume.
-        OSError: When a checkpoint cannot be written.
+        TrainingInterrupted: If SIGINT or SIGTERM arrived; the step was finished and a checkpoint written.
+        NonFiniteError: If a number is NaN or infinite; nothing was saved since.
+        CheckpointError: If there is nothing to resume.
+        OSError: If a checkpoint cannot be written.
     """
     for split in (batches.split, validation):
         if split is not None:

@@ -101,10 +101,10 @@ def fine_tune(
             inputs of another shape or range, or a task, that the source is not for (both are named); another number of
             classes with `head="keep"`; a number out of range; an existing folder; an unfinished run without `resume`,
             or one that was another. All before training starts.
-        DataMissingError: When the dataset is not on this machine.
-        TrainingInterrupted: When SIGINT or SIGTERM arrived.
-        NonFiniteError: When a number is NaN or infinite; nothing is saved then.
-        OSError: When a checkpoint cannot be written, or the log for TensorBoard cannot be opened.
+        DataMissingError: If the dataset is not on this machine.
+        TrainingInterrupted: If SIGINT or SIGTERM arrived.
+        NonFiniteError: If a number is NaN or infinite; nothing is saved then.
+        OSError: If a checkpoint cannot be written, or the log for TensorBoard cannot be opened.
 
     Example:
         >>> import zoo

@@ -151,7 +151,7 @@ def examples_of(dataset: Any) -> tuple[Dataset | None, Split]:
 
     Raises:
         ValueError: For anything else, and for an unknown name.
-        DataMissingError: When the data are not on this machine.
+        DataMissingError: If the data are not on this machine.
     """
     if isinstance(dataset, str):
         dataset = load_dataset(dataset)

@@ -54,7 +54,7 @@ class RunFolder:
             tell: Takes messages for the user.
 
         Raises:
-            CheckpointError: When another process trains there.
+            CheckpointError: If another process trains there.
         """
         if self._folder is None:
             yield

@@ -28,18 +28,18 @@ class Measured:
     """A model, what it was asked and what it answered.
 
     Attributes:
-        name: of the model.
-        model: the model.
-        data: the dataset.
-        split: the name of its split.
+        name: Of the model.
+        model: The model.
+        data: The dataset.
+        split: The name of its split.
         num_samples: The number of draws that were asked for.
-        seed: of the samples.
-        calibrated: whether the model's calibration is applied, if it has one.
-        predictive: the predictions for the split.
-        scores: those of `zoo.evaluate`.
-        outside_name: of the out-of-distribution data; None for none.
-        outside: the predictions for them.
-        kl: nats by layer.
+        seed: Of the samples.
+        calibrated: Whether the model's calibration is applied, if it has one.
+        predictive: The predictions for the split.
+        scores: Those of `zoo.evaluate`.
+        outside_name: Of the out-of-distribution data; None for none.
+        outside: The predictions for them.
+        kl: Nats by layer.
     """
 
     name: str

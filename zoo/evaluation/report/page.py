@@ -69,10 +69,10 @@ class Table:
     """A table; the first cell of each row names it.
 
     Attributes:
-        caption: says what it shows, with units.
-        header: a name for each column, or nothing.
-        rows: cells, as text.
-        align: a letter for each column: `l` for text, `k` for text that is kept on one line, `s` for sentences, `r`
+        caption: Says what it shows, with units.
+        header: A name for each column, or nothing.
+        rows: Cells, as text.
+        align: A letter for each column: `l` for text, `k` for text that is kept on one line, `s` for sentences, `r`
             for numbers.
     """
 
@@ -87,10 +87,10 @@ class Image:
     """A figure.
 
     Attributes:
-        file: its name as a file beside the page.
-        png: the bytes of that file.
-        alt: says what is to be seen, for those who cannot see it.
-        caption: says how to read it.
+        file: Its name as a file beside the page.
+        png: The bytes of that file.
+        alt: Says what is to be seen, for those who cannot see it.
+        caption: Says how to read it.
     """
 
     file: str
@@ -110,11 +110,11 @@ class Section:
     """A part of the page, in this order: text, tables, images, code.
 
     Attributes:
-        title: its heading.
-        text: paragraphs.
-        tables: tables.
-        images: figures, side by side where there is room.
-        code: blocks of code.
+        title: Its heading.
+        text: Paragraphs.
+        tables: Tables.
+        images: Figures, side by side where there is room.
+        code: Blocks of code.
     """
 
     title: str
@@ -128,9 +128,9 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> str:
     """A whole page.
 
     Args:
-        title: its heading and the name of the window.
-        lead: the sentence below it.
-        sections: the parts.
+        title: Its heading and the name of the window.
+        lead: The sentence below it.
+        sections: The parts.
 
     Returns:
         HTML 5.

@@ -42,8 +42,8 @@ class EvaluationReport:
     """A report that was written.
 
     Attributes:
-        path: of its page, `index.html`.
-        metrics: those of `zoo.evaluate`, by name.
+        path: Of its page, `index.html`.
+        metrics: Those of `zoo.evaluate`, by name.
     """
 
     path: Path
@@ -69,28 +69,28 @@ def write_evaluation_report(
     The same model, arguments and versions give the same bytes: no date is written.
 
     Args:
-        model: the model.
-        data: a dataset, or its name.
+        model: The model.
+        data: A dataset, or its name.
         split: `"train"`, `"validation"` or `"test"`.
-        folder: to make. One that is empty, or holds nothing but a report, may be there already.
-        name: of the model in the report; by default its own.
+        folder: To make. One that is empty, or holds nothing but a report, may be there already.
+        name: Of the model in the report; by default its own.
         num_samples: Monte Carlo samples of the weights.
-        seed: of the samples.
-        calibrated: whether the model's calibration is applied, if it has one.
-        out_of_distribution: the name of a dataset of inputs of the same shape, of which the first 2,000 test rows are
+        seed: Of the samples.
+        calibrated: Whether the model's calibration is applied, if it has one.
+        out_of_distribution: The name of a dataset of inputs of the same shape, of which the first 2,000 test rows are
             compared with the split; `"uniform"` for noise, uniform over the range of the training inputs; None to
             leave it out.
-        overwrite: whether a report that is there may be replaced.
-        command: the command line that makes the report, which it shows; by default the call of this function.
+        overwrite: Whether a report that is there may be replaced.
+        command: The command line that makes the report, which it shows; by default the call of this function.
 
     Returns:
         The path of the page, and the metrics of `zoo.evaluate` for the same samples.
 
     Raises:
-        ValueError: for a folder that may not be replaced, an unknown dataset or split (names the nearest), or data
+        ValueError: For a folder that may not be replaced, an unknown dataset or split (names the nearest), or data
             that do not fit the model.
-        DataMissingError: when the data are not on this machine and cannot be had.
-        OSError: when the folder cannot be written; found out before anything is measured.
+        DataMissingError: If the data are not on this machine and cannot be had.
+        OSError: If the folder cannot be written; found out before anything is measured.
 
     Example:
         >>> import tempfile, zoo
