@@ -80,7 +80,7 @@ class Recipe(Strict):
         optimizer: Optimizer settings.
         batch_size: Examples per step.
         epochs: Number of passes over the training split.
-        warmup: beta rises from 0 to `beta` over this fraction of the steps.
+        warmup: Fraction of the steps over which beta rises from 0 to `beta`.
         beta: Final weight of the KL. 1 is the ELBO.
         calibration: `"temperature"` (classification) or `"scale"` (regression), fitted to the validation split after
             training, or None.

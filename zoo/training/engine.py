@@ -1,5 +1,4 @@
 """Runs a training with Keras' own `fit`. It can be killed after any step and resumed without changing its result.
-results.
 
 Keras runs the steps, the validation and the callbacks. A run adds one `CallbackList`, which `fit` uses as it is. It
 wraps the callbacks: it checks for numbers that are not finite, writes checkpoints, and restores everything when a run

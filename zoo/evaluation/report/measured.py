@@ -85,7 +85,7 @@ class Measured:
         return for_each_class(_predict(self.model, x, self.num_samples, self.seed, self.calibrated).samples)
 
     def inputs_of(self, rows: npt.NDArray[np.intp]) -> dict[str, list[str]]:
-        """Returns the input columns of some rows as text, by name. Empty if not a table, or if there are many columns."""
+        """Returns the input columns of some rows as text, by name. Empty if there is no table, or too many columns."""
         names = self.data.feature_names
         if names is None or len(names) > _MOST_FEATURES:
             return {}
