@@ -27,8 +27,7 @@ def add_to(app: typer.Typer) -> None:
 
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Pretrained models, or folders of artifacts. Default: all bundled
-        models.")
+        list[str] | None, typer.Argument(help="Pretrained models or folders of artifacts. Default: all bundled.")
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Check all numbers about the posteriors.")] = False,
     results: Annotated[
