@@ -32,7 +32,7 @@ REGRESSION = ["learned", "known", "per_example"]
 
 
 class Passing(tfp_bnn.VariationalMixin, keras.Model):
-    """A sure network whose outputs are its inputs, so that a test chooses the outputs."""
+    """A network without noise whose outputs are its inputs, so a test chooses the outputs."""
 
     def call(self, inputs, training=None):
         return inputs

@@ -33,7 +33,7 @@ def closed_form_kl(weight, prior_scale):
 
 @pytest.fixture(scope="module")
 def scaled():
-    """A beta that is not 1, so that one left out shows, and a network that is trained with it."""
+    """A beta other than 1, so a missing one shows, and a network trained with it."""
     beta = 0.3
     return beta, network(beta_schedule={"name": "constant", "beta": beta}, seed=0)
 

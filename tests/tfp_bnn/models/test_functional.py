@@ -1,4 +1,4 @@
-"""The model classes: how they train, what they refuse, where their noise comes from."""
+"""The model classes: how they train, what they reject, where their noise comes from."""
 
 from __future__ import annotations
 

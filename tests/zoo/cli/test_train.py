@@ -1,4 +1,4 @@
-"""The verb `train`, run as a user runs it: what it records, refuses and prints, and how it ends."""
+"""The command `train`, run as a user runs it: what it records, rejects and prints, and how it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A package of somebody else, `tests/outside_package`, in Python; `cli/test_plugins.py` has the command line."""
+"""A third-party package, `tests/outside_package`, in Python; `cli/test_plugins.py` tests the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: a generation is whole or passed over, whatever the process or the disk does meanwhile."""
+"""Checkpoints: a generation is intact or skipped, whatever the process or the disk does meanwhile."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_array_description_tells_arrays_apart():
 
 
 class Killed(BaseException):
-    """The process is dead: no handler may mend anything, because everything that it does fails again."""
+    """A killed process: no handler can repair anything, because everything it does fails again."""
 
 
 class KillAtOperation:

@@ -1,4 +1,4 @@
-"""T1, T2, T3: a run that is killed and resumed ends with the bits of one that was not.
+"""T1, T2, T3: a run that is killed and resumed is bit-for-bit identical to an uninterrupted one.
 
 `benchmarks/kill_and_resume.py` shows the same with many more kills.
 """
@@ -106,7 +106,7 @@ def go(
     checkpoint_seconds: float = 0.0,
     resume: bool = False,
 ) -> Ended:
-    """One process: a fresh model, which goes on from the checkpoints if asked."""
+    """One process: a fresh model, which continues from the checkpoints if requested."""
     data = zoo.load_dataset(RECIPE.dataset)
     told: list[str] = []
     with deterministic_operations():

@@ -1,4 +1,4 @@
-"""Data that a user passes: what becomes of them, what is refused, and what an artifact says of them."""
+"""Data passed by the user: how they are converted, what is rejected, and what an artifact records."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ Parameters = Mapping[str, Values]
 
 
 def randomize(layer: VariationalLayer, seed: int = 0) -> Parameters:
-    """Gives a built layer random parameters, so that no weight is like another, and returns them."""
+    """Gives a built layer random parameters, so no two weights are equal, and returns them."""
     rng = np.random.default_rng(seed)
     draws = {
         "loc": lambda shape: rng.normal(size=shape),
