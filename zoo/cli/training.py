@@ -172,7 +172,7 @@ def evaluate(
     With --report, DIR/index.html is a self-contained page with figures and tables that needs no network.
     """
     if report is None and (overwrite or ood is not None):
-        raise ValueError("--ood and --overwrite say how a report is written: give --report DIR together with them.")
+        raise ValueError("--ood and --overwrite can only be used with --report: give --report DIR together with them.")
     from zoo.evaluation.card_numbers import UNIFORM
     from zoo.evaluation.card_numbers import evaluate as measure
     from zoo.hub.loading import open_model
@@ -181,7 +181,7 @@ def evaluate(
     config = read_artifact(name)["config"]
     dataset = dataset or config["data"].get("dataset")
     if dataset is None:
-        raise ValueError(f"The artifact {name!r} does not say what it was trained on. Pass --dataset.")
+        raise ValueError(f"The artifact {name!r} does not name the dataset that it was trained on. Pass --dataset.")
     page = None
     with working(f"evaluating {name} on {dataset} ({split}), {num_samples} samples"):
         model = open_model(name, trust)
@@ -226,12 +226,12 @@ def _says_how_to_go_on(out: Path | None) -> Iterator[None]:
     try:
         yield
     except TrainingInterrupted as interruption:
-        say(f"{interruption}. To go on:\n{_resume_command(sys.argv[1:])}")
+        say(f"{interruption}. To continue:\n{_resume_command(sys.argv[1:])}")
         raise typer.Exit(128 + interruption.signum) from None
     except KeyboardInterrupt:
         # Interrupted while reading data, choosing a prior, or calibrating and evaluating the trained model.
         if out is not None:
-            say(f"interrupted. To go on:\n{_resume_command(sys.argv[1:])}")
+            say(f"interrupted. To continue:\n{_resume_command(sys.argv[1:])}")
         raise typer.Exit(128 + signal.SIGINT) from None
 
 

@@ -60,7 +60,7 @@ def evaluate(
             dataset = str(read_artifact(model)["config"]["data"]["dataset"])
         model = load_model(model)
     if dataset is None:
-        raise ValueError("Which dataset? Pass `dataset`; only a pretrained model given by its name has one by itself.")
+        raise ValueError("Pass `dataset`. It can only be left out for a pretrained model that is given by its name.")
     data = load_dataset(dataset) if isinstance(dataset, str) else dataset
     part = data.split(split)
     check_task(model, data)
@@ -139,8 +139,8 @@ def out_of_distribution_block(data: Dataset, other: str, num_samples: int) -> Bl
     outside = load_dataset(other)
     if outside.input_shape != data.input_shape:
         raise ValueError(
-            f"Out-of-distribution data: {other!r} has inputs of shape {outside.input_shape}, but {data.name!r} was "
-            f"trained on, with inputs of shape {data.input_shape}. Choose a dataset of that shape, or {UNIFORM!r}."
+            f"Out-of-distribution data: {other!r} has inputs of shape {outside.input_shape}, but the training data "
+            f"{data.name!r} have inputs of shape {data.input_shape}. Choose a dataset of that shape, or {UNIFORM!r}."
         )
     return Block(outside.test.x[:num_examples], None, num_samples)
 

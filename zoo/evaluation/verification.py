@@ -116,7 +116,7 @@ def _checks(name: str, full: bool) -> Iterator[Check]:
         raise ValueError("The card has no numbers that could be measured again. Save an artifact that was measured.")
     if not isinstance(dataset, str):
         raise ValueError(
-            "The card does not name a dataset, so that none of its numbers could be measured again. Train or fine-tune "
+            "The card does not name a dataset, so none of its numbers can be measured again. Train or fine-tune "
             "the model on a dataset by its name."
         )
     how = _how(card, name)

@@ -105,7 +105,9 @@ def change_recipe(recipe: AnyRecipe, changes: Mapping[str, Any]) -> AnyRecipe:
         for parent in parents:
             inner = place[parent] = {} if place.get(parent) is None else place[parent]
             if not isinstance(inner, dict):
-                raise ValueError(f"The recipe {recipe.name!r} has no key {key!r}: {parent!r} is {inner!r}, no mapping.")
+                raise ValueError(
+                    f"The recipe {recipe.name!r} has no key {key!r}: {parent!r} is {inner!r}, not a mapping."
+                )
             place = inner
         place[last] = value
     values["overrides"] = {**recipe.overrides, **changes}

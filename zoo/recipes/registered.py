@@ -62,7 +62,9 @@ def _folder_of(package: str | ModuleType) -> Path:
     module = importlib.import_module(package) if isinstance(package, str) else package
     places = list(getattr(module, "__path__", []))
     if not places:
-        raise ValueError(f"{module.__name__!r} is a module, no package, so it cannot hold recipes. Pass their folder.")
+        raise ValueError(
+            f"{module.__name__!r} is a module, not a package, so it cannot contain recipes. Pass their folder."
+        )
     return Path(places[0])
 
 

@@ -75,7 +75,7 @@ def _adapted_inputs(built: BuiltFrom, x: npt.NDArray[Any], adapt_inputs: bool) -
         can = hasattr(old, "resize") and len(shape) == 3 and shape[-1] == known[-1]
         if not (can and adapt_inputs):
             hint = (
-                "Pass adapt_inputs=True to have images resized within the model"
+                "Pass adapt_inputs=True to let the model resize images"
                 if can
                 else f"The first layer of {built.name!r} takes no others: change the data"
             )
@@ -90,7 +90,7 @@ def _adapted_inputs(built: BuiltFrom, x: npt.NDArray[Any], adapt_inputs: bool) -
         elif not fits:
             raise ValueError(
                 f"The source takes pixels from 0 to {pixel_max:g}, but those of the data go up to {highest:g}. Pass "
-                "adapt_inputs=True to have them rescaled within the model, or rescale them."
+                "adapt_inputs=True to let the model rescale them, or rescale them yourself."
             )
     num_groups = getattr(old, "num_groups", None)
     if num_groups is not None and not np.isin(x[:, -1], np.arange(num_groups)).all():

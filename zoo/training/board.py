@@ -39,7 +39,7 @@ def board_of(
         try:
             measured["ood_data"] = out_of_distribution_block(data, how.out_of_distribution, how.num_samples).x
         except DataMissingError as error:
-            tell(f"TensorBoard will show nothing out of distribution: {error}")
+            tell(f"TensorBoard will not show out-of-distribution scores: {error}")
     description = recipe.model_dump(mode="json")
     return BayesianTensorBoard(
         folder / f"seed-{recipe.seed}",

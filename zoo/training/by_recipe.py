@@ -163,7 +163,7 @@ def _examples(recipe: Recipe, data: Any, validation_data: Any, test_data: Any) -
         task = None if likelihood is None else LIKELIHOODS.get(likelihood).task
         return dataset_from(data, validation_data, test_data, task), False
     if validation_data is not None or test_data is not None:
-        raise ValueError("`validation_data` and `test_data` go with `data`. Pass the training data too.")
+        raise ValueError("`validation_data` and `test_data` can only be used with `data`. Pass the training data too.")
     if recipe.dataset is None:
         raise ValueError(f"The recipe {recipe.name!r} names no dataset. Pass `data`, as in data=(x, y), or name one.")
     return load_dataset(recipe.dataset), True

@@ -119,7 +119,7 @@ class Checkpoints:
             raise OSError(
                 error.errno,
                 f"The checkpoint after {steps} steps could not be written to {str(self.folder)!r}: {error.strerror}. "
-                "Earlier checkpoints are intact. Make room there, or make it writable, and resume",
+                "Earlier checkpoints are intact. Free some space or make the folder writable, and resume",
             ) from error
         generations = self.generations()
         # Later generations are damaged and were skipped, so they must not count towards `keep`.
@@ -143,7 +143,7 @@ class Checkpoints:
             try:
                 state, arrays = _read(folder)
             except (ValueError, OSError) as error:
-                messages.append(f"the checkpoint {folder.name} is damaged and was passed over: {error}")
+                messages.append(f"the checkpoint {folder.name} is damaged and was skipped: {error}")
                 continue
             self._refuse_another_run(state.pop("fingerprint"))
             return Progress(**state), arrays, messages
@@ -177,8 +177,8 @@ class Checkpoints:
         ]
         if differences:
             raise CheckpointError(
-                f"The run in {str(self.folder)!r} was another one: {'; '.join(differences)}. Resume it with what it "
-                "was started with, or start again with --overwrite (overwrite=True)."
+                f"The run in {str(self.folder)!r} has different settings: {'; '.join(differences)}. Resume it with the "
+                "settings it was started with, or start again with --overwrite (overwrite=True)."
             )
 
 

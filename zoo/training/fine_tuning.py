@@ -138,7 +138,7 @@ def fine_tune_by_recipe(recipe: FineTuneRecipe, data: Any, options: Options, tru
     start = recipe.start_from
     if start.model is None:
         raise ValueError(
-            f"The recipe {recipe.name!r} starts from a model that had no name. Call zoo.fine_tune(model, ...), or set "
+            f"The recipe {recipe.name!r} starts from a model without a name. Call zoo.fine_tune(model, ...), or set "
             "start_from.model to a pretrained model's name or the folder of an artifact."
         )
     if data is None and recipe.dataset is None:

@@ -199,8 +199,8 @@ def _config_of_target(task: Task, settings: Settings) -> ArchitectureConfig:
     )
     if not settings.informed and isinstance(PRIORS.get(config.kernel_prior), Informed):
         raise ValueError(
-            f"With prior={settings.prior!r} the prior would be 'informed', but by nothing. Pass prior='posterior' to "
-            "have it informed by the posterior of the source, or name another one, such as 'normal'."
+            f"With prior={settings.prior!r} the prior would be 'informed' without a posterior. Pass prior='posterior' "
+            "to use the posterior of the source, or name another prior, such as 'normal'."
         )
     return config
 

@@ -29,6 +29,6 @@ def write_log(folder: Path, history: Mapping[str, Sequence[float]]) -> None:
     except OSError as error:
         raise OSError(
             error.errno,
-            f"The log could not be written to {str(folder)!r}: {error.strerror}. The checkpoints are those of before. "
-            "Make room there, or make it writable, and resume",
+            f"The log could not be written to {str(folder)!r}: {error.strerror}. The checkpoints are unchanged. "
+            "Free some space or make the folder writable, and resume",
         ) from error

@@ -105,11 +105,12 @@ def _check_unfinished(folder: Path, seed: int, overwrite: bool, resume: bool) ->
         )
     if resume and str(seed) not in unfinished:
         raise CheckpointError(
-            f"The run in {str(folder)!r} was another one: its training seeds are {', '.join(unfinished)}, and this one "
-            f"has {seed}. Resume it with what it was started with, or start again with --overwrite (overwrite=True)."
+            f"The run in {str(folder)!r} has different settings: its training seeds are {', '.join(unfinished)}, "
+            f"and this one has {seed}. Resume it with the settings it was started with, or start again with "
+            "--overwrite (overwrite=True)."
         )
     if unfinished and not resume and not overwrite:
         raise CheckpointError(
-            f"{str(folder)!r} holds an unfinished run. Go on with it with --resume (resume=True), or start again with "
+            f"{str(folder)!r} holds an unfinished run. Continue it with --resume (resume=True), or start again with "
             "--overwrite (overwrite=True)."
         )

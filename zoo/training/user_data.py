@@ -94,8 +94,8 @@ def arrays_of_pipeline(dataset: tf.data.Dataset, name: str) -> tuple[npt.NDArray
     if cardinality < 0:
         known = "infinite" if cardinality == tf.data.INFINITE_CARDINALITY else "unknown"
         raise ValueError(
-            f"`{name}` is a pipeline whose number of batches is {known}, but a run reads it into arrays, to give every "
-            "row its place. Take away `repeat`, state the number with tf.data.experimental.assert_cardinality(n) after "
+            f"`{name}` is a pipeline whose number of batches is {known}, but training reads it into arrays. "
+            "Remove `repeat`, set the number with tf.data.experimental.assert_cardinality(n) after "
             "a filter or a generator, or pass arrays (x, y)."
         )
     batches, size = [], 0

@@ -193,7 +193,7 @@ class TestT1KilledWithinSave:
                 else:
                     save(checkpoints, steps)
             loaded.append(steps_loaded(folder))
-            # No kill leaves a generation that would have to be passed over.
+            # No kill leaves a generation that must be skipped.
             assert Checkpoints(folder, FINGERPRINT).load()[2] == []
             # A new process has cleared what was half-written, and goes on saving.
             assert not list(folder.glob(".writing-*"))
@@ -347,7 +347,7 @@ class TestT6Damaged:
         progress, arrays, (message,) = checkpoints.load()
         assert int(arrays["optimizer/0"]) == 4
         assert progress.epoch == 1
-        assert message.startswith("the checkpoint generation-0000000008 is damaged and was passed over: ")
+        assert message.startswith("the checkpoint generation-0000000008 is damaged and was skipped: ")
         assert len(message) > 80
 
     @pytest.mark.parametrize(

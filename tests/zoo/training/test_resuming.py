@@ -52,7 +52,7 @@ class TestT7ResumedAsAnotherRun:
     )
     def test_is_refused_with_every_difference(self, tiny, unfinished, changes, differences):
         before = tiny.digests(unfinished.parent)
-        with pytest.raises(CheckpointError, match="was another one") as caught:
+        with pytest.raises(CheckpointError, match="has different settings") as caught:
             zoo.train(tiny.recipe, unfinished, resume=True, overrides=changes)
         for difference in differences:
             assert difference in str(caught.value)
@@ -72,7 +72,7 @@ class TestT7ResumedAsAnotherRun:
             (changed, "data.validation.x.sha256 was"),
         ):
             monkeypatch.setattr("zoo.training.by_recipe.load_dataset", lambda name, data=data: data)
-            with pytest.raises(CheckpointError, match="was another one") as caught:
+            with pytest.raises(CheckpointError, match="has different settings") as caught:
                 zoo.train(tiny.recipe, unfinished, resume=True)
             assert difference in str(caught.value)
         assert "train" not in str(caught.value).split("data.validation")[1]

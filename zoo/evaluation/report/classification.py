@@ -147,7 +147,7 @@ def images_of_least_certain(measured: Measured) -> list[Image]:
                 names,
                 columns=3,
             ),
-            f"The {len(rows)} images of highest predictive entropy, each beside a bar for each class.",
+            f"The {len(rows)} images of highest predictive entropy, each with a bar per class.",
             "Above each image its index and its label. Bars: predictive probabilities; whiskers: the central 90 % of "
             "the draws of the weights. Long whiskers are epistemic uncertainty.",
         )

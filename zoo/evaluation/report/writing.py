@@ -125,7 +125,7 @@ def _check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
     if foreign is None:
         hint = "It is not an evaluation report; choose another folder"
     elif foreign:
-        hint = f"Beside an evaluation report it holds {', '.join(foreign)}; move that away, or choose another folder"
+        hint = f"Besides an evaluation report it contains {', '.join(foreign)}; move that, or choose another folder"
     elif not overwrite:
         hint = "Pass overwrite=True (on the command line: --overwrite) to replace it"
     else:
