@@ -1,13 +1,13 @@
 """Artifacts: a folder with a weight distribution and everything needed to verify, rebuild and evaluate it.
 
-    config.json            architecture, its config, the way to the posterior, N, what the data are, the calibration
-    weights.safetensors    the weight distributions, in natural units; of an ensemble those of all members
+    config.json            architecture, its config, inference method, N, description of the data, calibration
+    weights.safetensors    the weight distributions, in natural units; for an ensemble, those of all members
     recipe.yaml            how it was trained
-    log.csv                the training, epoch by epoch
-    metrics.json           what was measured, with the number of samples and the seed
-    golden.safetensors     a few inputs and the predictive mean for them
+    log.csv                log of the training, one row per epoch
+    metrics.json           measured numbers, with the number of samples and the seed
+    golden.safetensors     a few inputs and their predictive mean
     README.md              the model card, made from the others
-    manifest.json          length and SHA-256 of all of them
+    manifest.json          length and SHA-256 of all files
 
 Loading runs no code from the folder. The registry rebuilds the network from a bounded config.
 """

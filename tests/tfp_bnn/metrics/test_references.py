@@ -19,7 +19,7 @@ from tfp_bnn import metrics
 Labels = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[Any]
 
-# === References: slow, by the definitions, none of them shares code with the functions ===
+# === References: slow, by the definitions, none shares code with the functions ===
 
 
 def accuracy(y: Labels, p: Probabilities) -> float:

@@ -176,7 +176,7 @@ def test_regularizers_of_the_user_are_added():
     penalty = 0.1 * np.sum(np.asarray(layers[1].kernel) ** 2) + 0.2 * 3
     for logs in (last(model.fit(X, Y, verbose=0)), model.evaluate(X, Y, return_dict=True, verbose=0)):
         assert logs["loss"] - logs["nll"] - logs["kl"] / N == pytest.approx(penalty, rel=1e-4)
-        # The ELBO knows nothing of them.
+        # The ELBO does not include regularizers.
         assert logs["elbo"] == pytest.approx(-(logs["nll"] + logs["kl"] / N), rel=REL)
 
 
