@@ -11,8 +11,8 @@ the reparameterization estimator, and the same number of Adam steps on all train
 - partial pooling: `HierarchicalDenseReparameterization`, the spread of the groups inferred with the hyperprior
   HalfNormal(1);
 - separate networks: the same layer with its mean fixed at 0 and the prior above on the weights of each group, which
-start from a Glorot draw per group. These are 18 networks that share nothing and are trained in one step:
-  the loss is the sum of their losses, no gradient flows from one to another, and Adam treats each weight separately;
+  start from a Glorot draw per group. These are 18 networks that share nothing and are trained in one step: the loss is
+  the sum of their losses, no gradient flows from one to another, and Adam treats each weight separately;
 - one pooled network: `DenseReparameterization`, which does not see the group.
 
 PRIOR_SCALE is the value among 1, 4 and 16 that gave the separate networks the lowest NLL on other draws of the data.
