@@ -158,7 +158,7 @@ def test_a_fine_tuned_model_is_fine_tuned_again(artifact, few, tmp_path, untrain
     assert done.model.network.get_layer("dense1").trainable_variables
     # The data were arrays: there is no command that could do it again.
     assert "tfp-bnn finetune" not in read_artifact(done.path)["card"]
-    refused("the prior would be 'informed', but by nothing", done.model, few, prior="default")
+    refused("the prior would be 'informed' without a posterior", done.model, few, prior="default")
 
 
 def test_existing_folders_are_refused_before_training(source, few, tmp_path, untrained):
