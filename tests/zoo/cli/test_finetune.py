@@ -159,4 +159,4 @@ def test_the_help_names_every_option_with_its_default(tfp_bnn):
         "steps",
     ):
         assert re.search(rf"^ +--{option} ", text, re.MULTILINE), option
-    assert "uses the training split alone" in text
+    assert "Cross-validation (auto) only uses the training split" in text

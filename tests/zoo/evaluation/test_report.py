@@ -429,6 +429,6 @@ def test_a_failure_leaves_the_old_report_and_nothing_else(report, iris_model, tm
 
 def test_a_folder_that_cannot_be_made_is_found_out_before_anything_is_measured(iris_model, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("zoo.evaluation.report.measure", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr("zoo.evaluation.report.writing.measure", lambda *_, **__: pytest.fail("measured"))
     with pytest.raises(OSError, match="file"):
         write(tmp_path / "file" / "report", iris_model, "iris")

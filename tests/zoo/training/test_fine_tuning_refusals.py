@@ -64,7 +64,7 @@ def test_settings_out_of_range_are_refused(source, few, tmp_path, untrained, opt
         ({"name": "laplace", "scale": -1.0}, "must be a finite number larger than 0"),
         ("flat", "improper"),
         (3, "Cannot make a prior from 3"),
-        ({"class_name": "os.system"}, "a config of Keras is not taken here"),
+        ({"class_name": "os.system"}, "a config of Keras is not accepted here"),
     ],
 )
 def test_priors_that_are_none_are_refused(source, few, untrained, prior, says):
