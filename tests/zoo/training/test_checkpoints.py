@@ -284,7 +284,9 @@ class TestT5Disk:
 
         with monkeypatch.context() as patch:
             patch.setattr("zoo.training.checkpoints.tempfile.mkdtemp", refuse)
-            with pytest.raises(OSError, match=r"Read-only file system\. Earlier .* make the folder writable, and resume"):
+            with pytest.raises(
+                OSError, match=r"Read-only file system\. Earlier .* make the folder writable, and resume"
+            ):
                 save(checkpoints, 8)
         assert steps_loaded(folder) == 4
 

@@ -120,7 +120,7 @@ def test_settings_are_chosen_by_the_training_rows_alone_and_written_down(source,
     assert "Chosen by cross-validation on the training rows:" in card
     assert all(f"| {c.inflate:g} | {c.head_scale:g} | {c.nll:.4f} |" in card for c in done.candidates)
     # Neither the model nor the data could be had by a name.
-    assert "is the posterior of a model that had no name" in card
+    assert "is the posterior of a model without a name" in card
     assert "The data were those of a dataset in memory, `digits`." in card
     assert "tfp-bnn finetune" not in card
     # A dataset in memory is not taken for the one of its name.
