@@ -1,4 +1,4 @@
-# `make` or `make help` lists what there is to do.
+# `make` or `make help` lists the targets.
 PYTHON ?= python3
 PYTEST_ARGS ?= -n 2 --dist worksteal
 VENV := .venv
@@ -6,7 +6,7 @@ PACKAGING := setup.cfg setup.py pyproject.toml
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
-# Without bytecode pytest rewrites every test in every process, which takes longer than to collect them.
+# Without bytecode, pytest rewrites every test in every process, which takes longer than collecting them.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -16,16 +16,16 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-demo: $(VENV)/.runtime ## Load a pretrained posterior, judge it, draw what it is least certain of, train it again
+demo: $(VENV)/.runtime ## Load and evaluate a pretrained posterior, plot its least certain predictions, train it again
 	$(VENV)/bin/tfp-bnn demo
 
-test: $(VENV)/.dev ## Run the tests and the doctests, without the slow ones (PYTEST_ARGS="-n 2 --dist worksteal")
+test: $(VENV)/.dev ## Run the tests and doctests, except slow ones (PYTEST_ARGS="-n 2 --dist worksteal")
 	$(VENV)/bin/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
-test-all: $(VENV)/.dev ## Run all tests and doctests, the slow ones too
+test-all: $(VENV)/.dev ## Run all tests and doctests, including slow ones
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
-planted-faults: $(VENV)/.dev ## Break a copy of the code in many ways; each must be caught by the test that is named for it
+planted-faults: $(VENV)/.dev ## Plant known faults in a copy of the code, and check that their tests catch them
 	$(VENV)/bin/python tests/planted_faults/run.py --jobs 2
 
 lint: $(VENV)/.dev ## Check style, formatting and types
@@ -33,14 +33,14 @@ lint: $(VENV)/.dev ## Check style, formatting and types
 	$(VENV)/bin/python -m ruff format --check
 	$(VENV)/bin/python -m mypy
 
-format: $(VENV)/.dev ## Repair style and formatting where it can be done automatically
+format: $(VENV)/.dev ## Fix style and formatting where possible
 	$(VENV)/bin/python -m ruff check --fix
 	$(VENV)/bin/python -m ruff format
 
-verify: $(VENV)/.runtime ## Measure again what the cards of the bundled models say: a few minutes, exit 1 if a number fails
+verify: $(VENV)/.runtime ## Measure the numbers of the bundled models' cards again (a few minutes); exit code 1 if one fails
 	$(VENV)/bin/tfp-bnn verify
 
-pretrained: $(VENV)/.runtime ## Train every recipe into saved_models/ (hours); rewrite the manifest, the results and the README's table
+pretrained: $(VENV)/.runtime ## Train every recipe into saved_models/ (hours), and update the manifest, the results and the README's table
 	for recipe in zoo/recipes/*.yaml; do \
 	  name=$$(basename "$$recipe" .yaml); \
 	  $(VENV)/bin/tfp-bnn train "$$name" --out "saved_models/$$name" --overwrite || exit; \
@@ -52,7 +52,7 @@ pretrained: $(VENV)/.runtime ## Train every recipe into saved_models/ (hours); r
 wheel: $(VENV)/.dev ## Build dist/*.whl and the source distribution
 	$(VENV)/bin/python -m build --outdir dist .
 
-clean: ## Remove the environment, caches and everything built
+clean: ## Remove the environment, caches and build products
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .coverage htmlcov
 	find tfp_bnn zoo tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -70,6 +70,6 @@ $(VENV)/.runtime: $(VENV)/.python $(PACKAGING)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.python $(PACKAGING)
-	@echo "Installing TensorFlow, Keras and the tools of development into $(VENV): about two minutes and two gigabytes."
+	@echo "Installing TensorFlow, Keras and the development tools into $(VENV): about two minutes and two gigabytes."
 	@$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
 	@touch $(VENV)/.runtime $@

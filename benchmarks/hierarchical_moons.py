@@ -1,7 +1,7 @@
 """Partial pooling against 18 separate networks and one pooled network, on groups of rotated noisy moons.
 
 Run: `python benchmarks/hierarchical_moons.py --seeds 5`. Prints a table in Markdown; the exit code is 1 unless partial
-pooling has the higher mean accuracy and the lower mean NLL on held-out rows than either of the others.
+pooling has a higher mean accuracy and a lower mean NLL on held-out rows than both others.
 
 The data are those of `zoo.datasets.planar.rotated_moons`, generated again for each seed: 18 groups of 12 training
 points, each rotated by its own angle. Seed s determines the data, the initial weights and the noise. All three methods
@@ -10,9 +10,9 @@ the reparameterization estimator, and the same number of Adam steps on all train
 
 - partial pooling: `HierarchicalDenseReparameterization`, the spread of the groups inferred with the hyperprior
   HalfNormal(1);
-- separate networks: the same layer with its mean fixed at 0 and the prior above on what each group has of its own,
-  which starts from a Glorot draw for each group. These are 18 networks that share nothing and are trained in one step:
-  the loss is the sum of their losses, no gradient flows from one to another, and Adam treats each weight separately;
+- separate networks: the same layer with its mean fixed at 0 and the prior above on the weights of each group, which
+  start from a Glorot draw per group. These are 18 networks that share nothing and are trained in one step: the loss is
+  the sum of their losses, no gradient flows from one to another, and Adam treats each weight separately;
 - one pooled network: `DenseReparameterization`, which does not see the group.
 
 PRIOR_SCALE is the value among 1, 4 and 16 that gave the separate networks the lowest NLL on other draws of the data.
@@ -116,7 +116,7 @@ def with_group(split: Split) -> list[np.ndarray]:
 
 
 def train_and_score(build: Build, seed: int, arguments: argparse.Namespace) -> tuple[float, float]:
-    """Held-out accuracy and NLL of the posterior predictive, in nats."""
+    """Returns held-out accuracy and NLL of the posterior predictive, in nats."""
     data = rotated_moons(seed)
     keras.utils.set_random_seed(seed)
     inputs, outputs = build(arguments.prior_scale)
@@ -124,7 +124,7 @@ def train_and_score(build: Build, seed: int, arguments: argparse.Namespace) -> t
     model = tfp_bnn.VariationalModel(inputs, outputs, beta_schedule=warmup, seed=seed)
     rate = keras.optimizers.schedules.CosineDecay(LEARNING_RATE, arguments.steps)
     model.compile(keras.optimizers.Adam(rate), steps_per_execution=min(STEPS_AT_ONCE, arguments.steps))
-    # One batch of all rows, again and again.
+    # One batch with all rows, repeated.
     all_rows = tf.data.Dataset.from_tensors((tuple(with_group(data.train)), data.train.y)).repeat()
     model.fit(all_rows, num_examples=len(data.train), steps_per_epoch=arguments.steps, verbose=0)
     held_out = data.split(arguments.split)

@@ -53,12 +53,12 @@ SOURCE_EPOCHS, SOURCE_RATE = 15, 2e-3
 
 @dataclass(frozen=True)
 class Pair:
-    """A pair of tasks: that of the source, and that to be learned.
+    """A pair of tasks: source and target.
 
     Attributes:
-        source: makes or loads the source.
-        data: loads what is to be learned.
-        adapt_inputs: as in `zoo.fine_tune`.
+        source: Function that trains or loads the source.
+        data: Function that loads the target data.
+        adapt_inputs: Whether the model resizes and rescales images; see `zoo.fine_tune`.
     """
 
     source: Callable[[], tfp_bnn.VariationalModel]
@@ -67,7 +67,7 @@ class Pair:
 
 
 def of_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
-    """The images of some classes, numbered from 0."""
+    """Returns the images of some classes, renumbered from 0."""
 
     def only(split: Split) -> Split:
         rows = np.isin(split.y, classes)
@@ -87,7 +87,7 @@ def of_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
 
 
 def source_of_five() -> tfp_bnn.VariationalModel:
-    """LeNet-5 trained on the digits 0 to 4, once, and stored."""
+    """Returns a LeNet-5 trained on the digits 0 to 4. It is trained once and stored."""
     folder = SOURCES / "lenet5_flipout.mnist_0_4"
     if not folder.is_dir():
         data = of_classes(zoo.load_dataset("mnist"), range(5))
@@ -117,7 +117,7 @@ PAIRS: dict[str, Pair] = {
 
 
 def few(split: Split, size: int, seed: int) -> Split:
-    """Draws the same number of rows of each class, in random order."""
+    """Draws the same number of rows from each class, in random order."""
     rng = np.random.default_rng(seed)
     classes = np.unique(split.y)
     of_each = [rng.choice(np.flatnonzero(split.y == label), size // len(classes), replace=False) for label in classes]

@@ -41,7 +41,7 @@ tell = lambda message: print(message, flush=True)
 zoo.train(json.loads(recipe), out, resume=how == "resume", checkpoint_seconds=0.0, tell=tell)
 """
 STEPS_IN_EPOCH = 18
-# Longer than a step with its checkpoint, so that every moment of it is hit.
+# Longer than a step with its checkpoint, so every moment of it can be hit.
 LONGEST_WAIT = 0.1
 POLL = 0.002
 
@@ -90,7 +90,7 @@ def main() -> int:
     recipe = json.dumps({**RECIPE, "epochs": arguments.epochs})
     rng = np.random.default_rng(arguments.seed)
     total = arguments.epochs * STEPS_IN_EPOCH
-    # Spread over the whole run: one in each of as many equal parts.
+    # Spread over the whole run: one kill in each of as many equal parts.
     steps = ((np.arange(arguments.kills) + rng.uniform(size=arguments.kills)) * total / arguments.kills).astype(int)
     faults, in_writing = 0, 0
     with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,7 @@ of less than a minute, whose numbers mean nothing.
 
 The 50,000 training images of MNIST make five parts of about 10,000 each, in three ways:
 
-- class-split MNIST: digits 0-1, 2-3, 4-5, 6-7, 8-9, with one head of 10 classes that is not told the task;
+- class-split MNIST: digits 0-1, 2-3, 4-5, 6-7, 8-9, with one head of 10 classes that does not know the task;
 - permuted MNIST: at random; in each part but the first the pixels have a different order, the same for all its images;
 - five random parts: at random, of the same task.
 
@@ -76,7 +76,7 @@ NUM_SAMPLES = 20
 
 @dataclass(frozen=True)
 class Task:
-    """A part of the training images, and the images to test on what it teaches."""
+    """A part of the training images, and the test images of its task."""
 
     train: Split
     test: Split
@@ -125,7 +125,7 @@ DETERMINISTIC_RATES = {"class-split MNIST": 3e-4, "permuted MNIST": 3e-4, OF_ONE
 
 def network(seed: int, prior_scale: float | None) -> Any:
     """Builds the network, not compiled; the deterministic one for None."""
-    # The prior `informed` is N(0, initial_scale^2) until it is given a posterior.
+    # The prior `informed` is N(0, initial_scale^2) until a posterior is assigned to it.
     prior = {"name": "informed", "initial_scale": prior_scale}
     posterior = {"name": "mean_field_normal", "initial_scale": (prior_scale or 1.0) * START}
     roles = {"kernel_prior": prior, "kernel_posterior": posterior, "bias_prior": prior, "bias_posterior": posterior}
@@ -274,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.docs:
         if not arguments.from_csv:
             write_csv(results, seeds)
-        # The guide shows what the file says.
+        # The guide shows the numbers of the file.
         results = read_csv()
         write_guide(results)
     print(tables(results))

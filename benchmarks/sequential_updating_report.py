@@ -1,4 +1,4 @@
-"""The table and the figure of `docs/sequential_updating.md`, made from the scores of `sequential_updating.py`."""
+"""Makes the table and the figure of `docs/sequential_updating.md` from the scores of `sequential_updating.py`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIGURE = ROOT / "docs" / "sequential_updating.png"
 MARKERS = ("<!-- results: begin -->\n", "<!-- results: end -->")
 
 NUM_TASKS = 5
-# The experiment whose parts are all of the same task.
+# The experiment in which all parts have the same task.
 OF_ONE_TASK = "five random parts"
 POSTERIOR, NAIVE, DETERMINISTIC, JOINT = "posterior as prior", "plain refitting", "deterministic refitting", "joint"
 METHODS = (POSTERIOR, NAIVE, DETERMINISTIC, JOINT)
@@ -27,11 +27,11 @@ METHODS = (POSTERIOR, NAIVE, DETERMINISTIC, JOINT)
 
 @dataclass
 class Score:
-    """Of one method after the last part: means over the tasks, and accuracies on each.
+    """Scores of one method after the last part: means over the tasks, and the accuracy on each.
 
-    `nll` is in nats. Where each task has classes of its own, `to_last` is the share of test images of earlier tasks
-    that are taken for classes of the last one, and `told` the accuracy where the task is given, so that only its
-    classes are possible; else they are None.
+    `nll` is in nats. If each task has its own classes, `to_last` is the share of test images of earlier tasks that are
+    classified as classes of the last one, and `told` is the accuracy if the task is given, so only its classes are
+    possible. Otherwise they are None.
     """
 
     accuracy: float
@@ -41,7 +41,7 @@ class Score:
     told: float | None = None
 
     def row(self) -> dict[str, float | None]:
-        """What goes into the CSV."""
+        """Returns the cells of the CSV, by column."""
         by_task = {f"accuracy_task_{number}": value for number, value in enumerate(self.by_task, 1)}
         of_classes = {"predicted_last_task": self.to_last, "accuracy_task_known": self.told}
         return {"accuracy": self.accuracy, "nll": self.nll, **by_task, **of_classes}
@@ -72,7 +72,7 @@ def markdown(results: Results) -> str:
 
 
 def sentence(results: Results) -> str:
-    """How forgetting looks where every task has classes of its own."""
+    """Describes forgetting in the experiment in which every task has its own classes."""
     if "class-split MNIST" not in results:
         return ""
     by_method = results["class-split MNIST"]

@@ -1,4 +1,4 @@
-"""Shared fixtures. TensorFlow is imported where it is needed, so that tests without it start fast."""
+"""Shared fixtures. TensorFlow is only imported where it is needed, so tests without it start fast."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-# A package of somebody else, which is installed in a test, and whose modules register things when imported.
+# A third-party package that a test installs. Its modules register things when imported.
 collect_ignore = ["outside_package"]
 OUTSIDE_PACKAGE = Path(__file__).parent / "outside_package"
 
-# One thread for an operation, set before TensorFlow is imported: the models of the tests are small, and there is a
-# process for each core.
+# One thread per operation, set before TensorFlow is imported: the models of the tests are small, and pytest uses one
+# process per core.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
-# Seconds after which a test that is not marked `slow` is named at the end of a run.
+# Tests above this many seconds that are not marked `slow` are listed at the end of a run.
 PATIENCE = 5.0
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Names the tests that are too slow for `make test`: CONTRIBUTING.md has the budget."""
+    """Lists the tests that are too slow for `make test`; see the time budget in CONTRIBUTING.md."""
     reports = [report for of_outcome in terminalreporter.stats.values() for report in of_outcome]
     found = [
         (report.duration, report.nodeid)
@@ -41,7 +41,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 class InjectedNoise:
-    """Noise that the test knows: NumPy draws by name, each made once and kept in `drawn`."""
+    """Noise that is known to the test: NumPy draws by name, each made once and stored in `drawn`."""
 
     def __init__(self, seed: int = 0) -> None:
         self.drawn: dict[str, np.ndarray] = {}
@@ -56,7 +56,7 @@ class InjectedNoise:
         return self._once(name, shape, lambda size: self._rng.choice([-1.0, 1.0], size=size))
 
     def keep(self, name: str, shape: Any, probability: float) -> Any:
-        """A mask, exactly 1 with the given probability and else 0."""
+        """A mask of exact zeros and ones, which are 1 with the given probability."""
         return self._once(name, shape, lambda size: self._rng.random(size) < probability)
 
     def _once(self, name: str, shape: Any, draw: Callable[..., np.ndarray]) -> Any:
@@ -75,7 +75,7 @@ def injected_noise() -> InjectedNoise:
 
 @pytest.fixture(scope="session")
 def draw_outputs() -> Callable[..., np.ndarray]:
-    """A function that gives the outputs of a layer under many independent draws, compiled into one loop."""
+    """A function that returns the outputs of a layer for many independent draws, compiled into one loop."""
     import tensorflow as tf
 
     from tfp_bnn.core.noise import Noise, noise_scope
@@ -101,7 +101,7 @@ def draw_outputs() -> Callable[..., np.ndarray]:
 
 @pytest.fixture
 def randomize() -> Callable[..., dict[str, np.ndarray]]:
-    """A function that gives a built layer random parameters, so that no weight is like another.
+    """A function that gives a built layer random parameters, so no two weights are equal.
 
     It returns them as float64 arrays: `kernel_loc`, `kernel_scale`, `bias_loc`, `bias_scale` (zeros where there is
     none).
@@ -138,7 +138,7 @@ def randomize() -> Callable[..., dict[str, np.ndarray]]:
 
 @pytest.fixture
 def add_weight() -> Callable[..., Any]:
-    """What a layer or model gives to a spec to make its float32 variables with, without the layer."""
+    """The `add_weight` function for float32 variables that a layer or model passes to a spec, without the layer."""
     import keras
 
     def add(name: str, shape: Any, initializer: Any, **kwargs: Any) -> Any:
@@ -149,7 +149,7 @@ def add_weight() -> Callable[..., Any]:
 
 @pytest.fixture
 def check_spec() -> Callable[..., None]:
-    """A function that checks what every registered spec must have, with arguments that are not the defaults.
+    """A function that checks what every registered spec must have, with arguments other than the defaults.
 
     It takes values for the arguments that have no default.
     """
@@ -178,7 +178,7 @@ def check_spec() -> Callable[..., None]:
 
 
 def _another(value: Any) -> Any:
-    """A legal value of an argument that differs from its default, where there is one."""
+    """Returns a valid value that differs from the given one, if possible."""
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
@@ -194,7 +194,7 @@ class Plugins:
         self._monkeypatch = monkeypatch
 
     def write(self, **modules: str) -> None:
-        """Writes modules, by name; a package `p` has the modules `p__init` and `p__part`."""
+        """Writes modules by name. A package `p` has the modules `p__init` and `p__part`."""
         for name, text in modules.items():
             *packages, last = name.split("__")
             path = self.folder.joinpath(*packages)
@@ -202,7 +202,7 @@ class Plugins:
             (path / f"{'__init__' if last == 'init' else last}.py").write_text(textwrap.dedent(text), "utf-8")
 
     def install(self, distribution: str, **entries: str) -> None:
-        """Makes the distribution look installed, with these entry points."""
+        """Makes a distribution with these entry points appear installed."""
         about = self.folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
         about.mkdir()
         (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
@@ -226,7 +226,7 @@ class Plugins:
 
 @pytest.fixture
 def registrations_undone() -> Iterator[None]:
-    """Forgets after the test what it registered, here and at Keras."""
+    """Removes everything that the test registered, here and in Keras."""
     import keras
 
     import zoo.architectures
@@ -245,14 +245,14 @@ def registrations_undone() -> Iterator[None]:
 
 @pytest.fixture
 def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registrations_undone: None) -> Iterator[Plugins]:
-    """Plug-ins in a folder on the path; what they register is forgotten after the test."""
+    """Plug-ins in a folder on the path. What they register is removed after the test."""
     from tfp_bnn.core.plugins import VARIABLE
 
     folder = tmp_path / "plugins"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
     monkeypatch.delenv(VARIABLE, raising=False)
-    # Modules are written again within the second that a cache of bytecode can tell apart.
+    # Modules are rewritten within one second, which the bytecode cache cannot distinguish.
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     modules = set(sys.modules)
     made = Plugins(folder, monkeypatch)
@@ -267,13 +267,14 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registrations_undon
 
 @pytest.fixture(scope="session")
 def assert_moments() -> Callable[..., None]:
-    """A function that compares the moments of draws from known normals with what they should be."""
+    """A function that compares the moments of draws from known normals with their expected values."""
     import scipy.stats
 
     def check(draws: np.ndarray, mean: np.ndarray, variance: np.ndarray, false_failure_rate: float = 1e-6) -> None:
-        """Fails at `false_failure_rate` by chance, by Bonferroni's inequality over elements and the two moments.
+        """Fails by chance with probability `false_failure_rate`, by Bonferroni's inequality over elements and both
+        moments.
 
-        The draws of each element, along the first axis, are independent normals; the elements may depend on each other.
+        The draws of each element, along the first axis, are independent normals. Elements may depend on each other.
         """
         num_draws = len(draws)
         tail = false_failure_rate / (4 * mean.size)
@@ -288,7 +289,7 @@ def assert_moments() -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def two_replicas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What `tfp_bnn/two_replicas.py` found in a process that has two logical CPUs: half a minute, for slow tests."""
+    """Results of `tfp_bnn/two_replicas.py` in a process with two logical CPUs. Takes half a minute; for slow tests."""
     import tfp_bnn
 
     found = tmp_path_factory.mktemp("two replicas") / "found.pickle"
@@ -297,5 +298,5 @@ def two_replicas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": path}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
-    # Written by that process a moment ago.
+    # The file was just written by that process.
     return pickle.loads(found.read_bytes())  # noqa: S301

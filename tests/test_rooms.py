@@ -117,9 +117,9 @@ def private_api_uses(path: Path, foreign: frozenset[str]) -> list[str]:
     """What a file takes from the private API of another library, as `line: what`.
 
     Args:
-        path: of a Python file.
-        foreign: private names of the classes of Keras; a use of one of them, or its definition in a class of ours, is
-            one of its private API.
+        path: Path of a Python file.
+        foreign: Private names of the classes of Keras. Using one, or defining one in a class of ours, counts as a use
+            of private API.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]

@@ -1,6 +1,6 @@
 """The model zoo of tfp_bnn: architectures, recipes, datasets and pretrained weight distributions.
 
-Names are imported when they are first used (PEP 562), so that the command line starts without TensorFlow.
+Names are imported on first use (PEP 562), so the command line starts without TensorFlow.
 """
 
 from __future__ import annotations

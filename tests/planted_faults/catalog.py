@@ -12,7 +12,7 @@ ROOT = FOLDER.parents[1]
 
 
 class FaultError(ValueError):
-    """A fault that does not fit the code or the tests any more."""
+    """Raised if a fault no longer fits the code or the tests."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Fault:
     Args:
         title: What is wrong, in one line.
         file: Path of the file, from the root of the repository.
-        find: A text that stands in the file exactly once.
-        replace: The text to put in its place.
-        tests: Node ids of the tests that must catch it: at least one of them fails.
+        find: Text that occurs exactly once in the file.
+        replace: Text to replace it with.
+        tests: Node ids of the tests that must catch it. At least one must fail.
     """
 
     title: str
@@ -37,7 +37,7 @@ class Fault:
         """Changes the file below `root` and returns what it was before.
 
         Raises:
-            FaultError: If the text to find does not stand in the file exactly once.
+            FaultError: If the text to find does not occur exactly once in the file.
         """
         path = root / self.file
         before = path.read_text("utf-8") if path.is_file() else ""

@@ -26,20 +26,20 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from catalog import ROOT, Fault, load_faults
 
-# Imported once, before the forks. None of them starts threads that a fork would lose.
+# Imported once, before the forks. None starts threads that a fork would lose.
 LIBRARIES = (
     *("keras", "matplotlib.figure", "pytest", "scipy.stats", "sklearn.model_selection", "tensorflow"),
     *("tensorflow_datasets", "tensorflow_probability", "tf_keras", "typer", "yaml"),
 )
 NOT_COPIED = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "saved_models")
-# For the tests of one fault, and for all of them on the code as it is.
+# Time limits for the tests of one fault, and for all tests on the unchanged code.
 SECONDS, SECONDS_OF_ALL = 240, 1200
 PASSED, FAILED, TIMED_OUT = 0, 1, 124
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one fault; `output` is that of pytest."""
+    """Outcome of one fault. `output` is the output of pytest."""
 
     title: str
     verdict: str

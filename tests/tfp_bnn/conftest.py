@@ -14,7 +14,7 @@ import scipy.stats
 
 @pytest.fixture
 def random_weight() -> Callable[..., Any]:
-    """A function that makes a Bayesian weight of a prior, a posterior and a shape, with random parameters."""
+    """A function that makes a Bayesian weight with a given prior, posterior and shape, and random parameters."""
     from tfp_bnn.layers import DenseReparameterization
 
     def make(
@@ -41,7 +41,7 @@ def random_weight() -> Callable[..., Any]:
 
 @pytest.fixture
 def draw_tensors() -> Callable[..., np.ndarray]:
-    """A function that computes a float32 tensor of a noise many times, each with its own, compiled into one loop."""
+    """A function that computes a float32 tensor many times with different noise, compiled into one loop."""
     import tensorflow as tf
 
     from tfp_bnn.core.noise import Noise
@@ -61,7 +61,7 @@ def draw_tensors() -> Callable[..., np.ndarray]:
 
 @pytest.fixture
 def log_prior() -> Callable[..., np.ndarray]:
-    """A function that gives the log-density of each weight under a prior of some name and arguments, in float64."""
+    """A function that returns the log-density of each weight under a named prior, in float64."""
 
     def each(name: str, w: Any, scale: float = 1.0, **arguments: Any) -> np.ndarray:
         z = np.asarray(w, np.float64) / scale
@@ -72,7 +72,7 @@ def log_prior() -> Callable[..., np.ndarray]:
 
 @pytest.fixture
 def log_posterior() -> Callable[..., float]:
-    """A function that gives the log-density of a weight tensor under a posterior of given parameters."""
+    """A function that returns the log-density of a weight tensor under a named posterior, in float64."""
 
     def whole(name: str, w: Any, parameters: Mapping[str, np.ndarray]) -> float:
         values = {key: np.asarray(value, np.float64) for key, value in parameters.items()}
@@ -82,7 +82,7 @@ def log_posterior() -> Callable[..., float]:
 
 
 def _log_horseshoe(z: np.ndarray) -> np.ndarray:
-    """Its integral over the half-Cauchy: exp(z^2 / 2) E1(z^2 / 2) / sqrt(2 pi^3)."""
+    """Log of the integral over the half-Cauchy: exp(z^2 / 2) E1(z^2 / 2) / sqrt(2 pi^3)."""
     half_square = z**2 / 2
     near, far = np.minimum(half_square, 500.0), np.maximum(half_square, 500.0)
     asymptotic = np.log1p(-1 / far + 2 / far**2 - 6 / far**3) - np.log(far)

@@ -1,7 +1,7 @@
-"""Trains models on two replicas, on two logical CPUs, and writes down what happened; run as a script.
+"""Trains models on two replicas, on two logical CPUs, and stores the results. Run as a script.
 
-The devices must be made before TensorFlow starts, so that all of it happens in one process of its own. The first
-argument is the path of the pickle to write.
+The devices must be created before TensorFlow starts, so this needs a separate process. The first argument is the path
+of the pickle to write.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _copies(variable: Any) -> list[np.ndarray]:
 
 
 def _trained(strategy: Any, path: Path) -> dict[str, Any]:
-    """`fit` and `evaluate`, compiled. The last batch has one row, so that one replica goes without."""
+    """Runs compiled `fit` and `evaluate`. The last batch has one row, so one replica has none."""
     import keras
     import tensorflow as tf
 
@@ -199,10 +199,10 @@ def _masks(strategy: Any) -> dict[str, np.ndarray]:
 
 
 def _step_of_the_kl(strategy: Any, prior: dict[str, Any]) -> dict[str, Any]:
-    """How a step of rate 1 moves the variables when the inputs are 0, so that only the KL has a gradient.
+    """Measures how a step with rate 1 moves the variables if the inputs are 0, so only the KL has a gradient.
 
-    Beside it: what one replica does where the KL needs no noise, and the mean gradient of the KL under the draws of
-    the two replicas, each computed by itself without a strategy.
+    For comparison: the step of one replica where the KL needs no noise, and the mean gradient of the KL for the draws
+    of the two replicas, each computed separately without a strategy.
     """
     import tensorflow as tf
 

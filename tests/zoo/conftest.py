@@ -22,7 +22,7 @@ TINY_RECIPE = {
 
 @pytest.fixture(scope="session")
 def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an artifact that nobody may change."""
+    """The folder of an artifact. Tests must not change it."""
     from zoo import train
 
     return train(TINY_RECIPE, tmp_path_factory.mktemp("artifacts") / "mlp_flipout.tiny").path
@@ -30,7 +30,7 @@ def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def calibrated_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an artifact with a calibration and all numbers of a card, that nobody may change."""
+    """The folder of an artifact with a calibration and all numbers of a card. Tests must not change it."""
     import zoo
     from zoo.evaluation.card_numbers import measure, with_spread
     from zoo.training.by_recipe import build
@@ -52,13 +52,13 @@ def calibrated_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def artifact(tiny_artifact: Path, tmp_path: Path) -> Path:
-    """A copy of the artifact to spoil."""
+    """A copy of the artifact that tests may damage."""
     return Path(shutil.copytree(tiny_artifact, tmp_path / "artifact"))
 
 
 @pytest.fixture
 def rewrite(artifact: Path) -> Callable[[str, bytes], None]:
-    """A function that replaces a file of the artifact and makes its manifest vouch for the new one."""
+    """A function that replaces a file of the artifact and updates its manifest."""
     import json
 
     from zoo.hub.manifest import describe_files

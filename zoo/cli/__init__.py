@@ -1,7 +1,7 @@
-"""The command line `tfp-bnn`: results on stdout, progress and messages on stderr.
+"""The command line `tfp-bnn`. Results go to stdout, progress and messages to stderr.
 
-Exit codes: 0 fine, 1 a check failed, 2 wrong usage or input, 130 and 143 interrupted by SIGINT and SIGTERM. A verb
-imports TensorFlow only when it needs it.
+Exit codes: 0 success, 1 a check failed, 2 bad usage or input, 130 and 143 interrupted by SIGINT and SIGTERM. A command
+only imports TensorFlow if it needs it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import typer
 
 app = typer.Typer(
     name="tfp-bnn",
-    help="Bayesian neural networks for Keras 3: load, judge and train the models of the zoo.",
+    help="Bayesian neural networks for Keras 3: load, evaluate and train the models of the zoo.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,24 +34,24 @@ for _module in pkgutil.iter_modules(__path__):
 def before_the_verb(
     plugin: Annotated[
         list[str] | None,
-        typer.Option(metavar="MODULE", help="Module that registers architectures, datasets, ... Repeat it for more."),
+        typer.Option(metavar="MODULE", help="Module that registers architectures, datasets, ... Can be repeated."),
     ] = None,
 ) -> None:
-    """Bayesian neural networks for Keras 3: load, judge and train the models of the zoo."""
+    """Bayesian neural networks for Keras 3: load, evaluate and train the models of the zoo."""
     if plugin:
-        # Unlike `python`, an installed program does not look for modules in the current folder.
+        # Unlike `python`, an installed program does not search the current folder for modules.
         sys.path.append(os.getcwd())
         for module in plugin:
             _check_module(module)
-        # Not at the top: it brings in TensorFlow.
+        # Not at the top, because it imports TensorFlow.
         from tfp_bnn.core.plugins import load_plugins
 
         load_plugins(*plugin, source="--plugin")
 
 
 def main() -> None:
-    """Runs the command line; errors of usage and input become one line on stderr."""
-    # TensorFlow writes its start-up notes to stderr; it reads this before its first import.
+    """Runs the command line. Errors in usage or input are printed as one line on stderr."""
+    # Silences the start-up messages of TensorFlow, which reads this variable on import.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         app()
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def _check_module(name: str) -> None:
-    """Refuses a mistyped module at once; of a dotted name only the first part is found without importing it."""
+    """Checks early that a module exists. Of a dotted name, only the first part can be found without importing it."""
     package = name.partition(".")[0]
     found = package.isidentifier() and importlib.util.find_spec(package) is not None
     if not found:

@@ -1,4 +1,4 @@
-"""The main job in one command: `demo`."""
+"""The command `demo`, which shows the main features."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ MODEL = "lenet5_flipout.digits"
 
 
 def add_to(app: typer.Typer) -> None:
-    """Adds the verbs of this module."""
+    """Adds the commands of this module."""
     app.command("demo")(demo)
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Where the figure goes.")] = Path("demo_least_certain.png"),
-    epochs: Annotated[int, typer.Option(min=1, help="Of the training at the end.")] = 5,
-    num_samples: Annotated[int, typer.Option(min=1, help="Monte Carlo samples of the weights.")] = 50,
+    out: Annotated[Path, typer.Option(help="File for the figure.")] = Path("demo_least_certain.png"),
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the training at the end.")] = 5,
+    num_samples: Annotated[int, typer.Option(min=1, help="Number of Monte Carlo samples of the weights.")] = 50,
 ) -> None:
-    """Load a pretrained posterior, judge it, show what it is least certain of, and train it again for a few epochs."""
+    """Load and evaluate a pretrained posterior, plot its least certain predictions, and train it for a few epochs."""
     import numpy as np
 
     from zoo.datasets import load_dataset

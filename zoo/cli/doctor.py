@@ -1,4 +1,4 @@
-"""What is installed and what is missing: `doctor`."""
+"""The command `doctor`, which shows what is installed and what is missing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PACKAGES = (
 
 
 def add_to(app: typer.Typer) -> None:
-    """Adds the verbs of this module."""
+    """Adds the commands of this module."""
     app.command("doctor")(doctor)
 
 

@@ -1,4 +1,4 @@
-"""What there is: `list` and `show`."""
+"""The commands `list` and `show`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from zoo.hub.manifest import bundled_models, to_json
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 TrustOption = Annotated[
-    bool, typer.Option("--trust", help="The folder of an artifact comes from where you think it does.")
+    bool, typer.Option("--trust", help="Confirm that you know where the artifact's folder comes from.")
 ]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Adds the verbs of this module."""
+    """Adds the commands of this module."""
     app.command("list")(list_models)
     app.command("show")(show)
 
 
 def list_models(
-    pattern: Annotated[str, typer.Argument(help="With wildcards, such as 'lenet*'.")] = "*",
+    pattern: Annotated[str, typer.Argument(help="Pattern with wildcards, such as 'lenet*'.")] = "*",
     json: JsonOption = False,
 ) -> None:
     """List the pretrained models."""

@@ -1,4 +1,4 @@
-"""Using a model on files: `predict`."""
+"""The command `predict`."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 
 def add_to(app: typer.Typer) -> None:
-    """Adds the verbs of this module."""
+    """Adds the commands of this module."""
     app.command("predict")(predict)
 
 
 def predict(
     name: Annotated[str, typer.Argument(help="Name of a pretrained model, or the folder of an artifact.")],
     files: Annotated[list[Path], typer.Argument(help="One CSV or NPY file, or image files.")],
-    num_samples: Annotated[int, typer.Option(min=1, help="Monte Carlo samples of the weights.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    num_samples: Annotated[int, typer.Option(min=1, help="Number of Monte Carlo samples of the weights.")] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
     trust: TrustOption = False,
     out: Annotated[Path | None, typer.Option(help="CSV file to write. Default: stdout.")] = None,
 ) -> None:
     """Predict with uncertainty: a CSV with mean, entropy, aleatoric and epistemic part for each input.
 
-    A CSV file has a row for each input and a column for each feature, with or without a header; an NPY file holds an
-    array of shape (n, ...); images are converted to the size and the pixel range of the model.
+    A CSV file has one row per input and one column per feature, with or without a header. An NPY file contains an array
+    of shape (n, ...). Images are converted to the size and pixel range of the model.
     """
     from zoo.datasets.input_files import read_inputs
     from zoo.hub.loading import open_model
@@ -65,7 +65,7 @@ def _rows(labels: list[str], predictive: PosteriorPredictive, classes: list[str]
         names = ["mean"] if mean.shape[-1] == 1 else [f"mean_{index}" for index in range(mean.shape[-1])]
         header = ["input", *names, "entropy", "aleatoric", "epistemic"]
         best = [[] for _ in labels]
-    # A regression of several targets has an uncertainty for each; they are summed into one column.
+    # Regression with several targets has an uncertainty for each. They are summed into one column.
     parts = [
         getattr(predictive, name)().reshape(len(labels), -1).sum(axis=1)
         for name in ("entropy", "aleatoric", "epistemic")

@@ -10,13 +10,13 @@ from typing import Any
 
 
 def say(message: str) -> None:
-    """A message for the user, apart from the results."""
+    """Prints a message for the user on stderr."""
     print(message, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def working(what: str) -> Iterator[None]:
-    """Shows that something is going on, for work whose length is not known."""
+    """Shows that work of unknown duration is in progress."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -30,9 +30,9 @@ def working(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def training_progress() -> Iterator[list[Any]]:
-    """Yields callbacks that draw a progress bar for each training seed: time left, the ELBO and its parts.
+    """Yields callbacks that draw a progress bar for each training seed, with time left, the ELBO and its parts.
 
-    Where stderr is no terminal, ten lines in all are printed instead.
+    If stderr is not a terminal, ten lines are printed instead.
     """
     import keras
     from rich.console import Console
@@ -43,7 +43,7 @@ def training_progress() -> Iterator[list[Any]]:
     bar = Progress(*columns, console=console)
 
     class Bar(keras.callbacks.Callback):
-        """One task for each training run."""
+        """Draws one bar per training run."""
 
         def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
             self._epochs, self._steps = self.params["epochs"], self.params["steps"]

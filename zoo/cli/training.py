@@ -1,4 +1,4 @@
-"""Making and judging: `train`, `finetune` and `evaluate`."""
+"""The commands `train`, `finetune` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zoo.hub.manifest import to_json
 
 
 def add_to(app: typer.Typer) -> None:
-    """Adds the verbs of this module."""
+    """Adds the commands of this module."""
     app.command("train")(train)
     app.command("finetune")(finetune)
     app.command("evaluate")(evaluate)
@@ -27,25 +27,26 @@ def add_to(app: typer.Typer) -> None:
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe of the zoo, or a YAML file.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the artifact. Default: nothing is saved.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="How many training seeds give the spread.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs. Default: the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Training seed. Default: the recipe's.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of training seeds for the spread.")] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, as in optimizer.learning_rate=1e-3."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact or an unfinished run.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run of --out.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact or unfinished run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the unfinished run of --out.")] = False,
     tensorboard: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of a log for TensorBoard: tensorboard --logdir DIR.")
+        Path | None, typer.Option(metavar="DIR", help="Folder for TensorBoard logs: tensorboard --logdir DIR.")
     ] = None,
     trust: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Train a model by a recipe, calibrate it, and measure it on the test split for the recipe's training seeds.
+    """Train a model from a recipe, calibrate it, and evaluate it on the test split for the recipe's training seeds.
 
-    With --out, checkpoints and log.csv are kept in OUT.training until the artifact is written; a run that was killed or
-    interrupted goes on with --resume, and ends as if it had not been.
+    A recipe with start_from is run as a fine-tuning. With --out, checkpoints and log.csv are kept in OUT.training until
+    the artifact is written. A run that was killed or interrupted continues with --resume, and its result is the same as
+    without the interruption.
     """
     from zoo.recipes import parse_changes
     from zoo.training import train as train_by_recipe
@@ -77,39 +78,39 @@ def train(
 
 def finetune(
     name: Annotated[str, typer.Argument(help="Name of a pretrained model, or the folder of an artifact.")],
-    dataset: Annotated[str, typer.Option(help="What to fine-tune on: its training split.")],
+    dataset: Annotated[str, typer.Option(help="Dataset to fine-tune on. Its training split is used.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the artifact. Default: nothing is saved.")] = None,
     prior: Annotated[
         str, typer.Option(help="posterior, default, or a prior in YAML, such as '{name: laplace, scale: 0.3}'.")
     ] = "posterior",
-    inflate: Annotated[str, typer.Option(help="Factor of the posterior's standard deviations, or auto.")] = "auto",
+    inflate: Annotated[str, typer.Option(help="Factor for the posterior's standard deviations, or auto.")] = "auto",
     head_scale: Annotated[str, typer.Option(help="Scale of the prior of the new head, or auto.")] = "auto",
     mix: Annotated[float | None, typer.Option(help="Share of a broad component of the prior, in (0, 1).")] = None,
     freeze: Annotated[
-        list[str] | None, typer.Option(metavar="LAYER", help="Layer that is not trained. Repeat it for more.")
+        list[str] | None, typer.Option(metavar="LAYER", help="Layer that is not trained. Can be repeated.")
     ] = None,
-    head: Annotated[str, typer.Option(help="new or keep: the last layer.")] = "new",
+    head: Annotated[str, typer.Option(help="Last layer: new or keep.")] = "new",
     adapt_inputs: Annotated[
-        bool, typer.Option("--adapt-inputs", help="Resize and rescale images within the model.")
+        bool, typer.Option("--adapt-inputs", help="Let the model resize and rescale images.")
     ] = False,
-    steps: Annotated[int | None, typer.Option(help="Default: 10 passes, at least 300 steps.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps. Default: 10 passes, at least 300 steps.")] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Default: 16 for up to 500 rows, 32 for up to 5,000, else 128.")
+        int | None, typer.Option(help="Rows per step. Default: 16 for up to 500 rows, 32 for up to 5,000, else 128.")
     ] = None,
-    learning_rate: Annotated[float, typer.Option(help="Of Adam, at the start.")] = 4e-3,
-    seed: Annotated[int, typer.Option(help="Of the new head, the order of the rows and the noise.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact or an unfinished run.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run of --out.")] = False,
+    learning_rate: Annotated[float, typer.Option(help="Initial learning rate of Adam.")] = 4e-3,
+    seed: Annotated[int, typer.Option(help="Seed of the new head, the order of the rows and the noise.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact or unfinished run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the unfinished run of --out.")] = False,
     tensorboard: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of a log for TensorBoard: tensorboard --logdir DIR.")
+        Path | None, typer.Option(metavar="DIR", help="Folder for TensorBoard logs: tensorboard --logdir DIR.")
     ] = None,
     trust: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Fine-tune a model on another dataset, with its posterior as the prior, and measure it on the test split.
+    """Fine-tune a model on another dataset, with its posterior as the prior, and evaluate it on the test split.
 
-    What is chosen by cross-validation (auto) uses the training split alone. Checkpoints and --resume are those of
-    train; an epoch is a tenth of the steps. The recipe.yaml in OUT does it again: tfp-bnn train OUT/recipe.yaml.
+    Cross-validation (auto) only uses the training split. Checkpoints and --resume work as in train, with a tenth of the
+    steps as an epoch. To repeat the fine-tuning, run: tfp-bnn train OUT/recipe.yaml.
     """
     from zoo.training.fine_tuning import fine_tune
 
@@ -148,28 +149,30 @@ def finetune(
 
 def evaluate(
     name: Annotated[str, typer.Argument(help="Name of a pretrained model, or the folder of an artifact.")],
-    dataset: Annotated[str | None, typer.Option(help="Default: the one that it was trained on.")] = None,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
-    num_samples: Annotated[int, typer.Option(min=1, help="Monte Carlo samples of the weights.")] = 50,
-    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
-    calibrated: Annotated[bool, typer.Option(help="Whether the model's calibration is applied.")] = True,
+    dataset: Annotated[
+        str | None, typer.Option(help="Dataset. Default: the one that the model was trained on.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split: train, validation or test.")] = "test",
+    num_samples: Annotated[int, typer.Option(min=1, help="Number of Monte Carlo samples of the weights.")] = 50,
+    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
+    calibrated: Annotated[bool, typer.Option(help="Apply the model's calibration.")] = True,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for figures, a CSV of all predictions and an HTML page.")
     ] = None,
     ood: Annotated[
         str | None,
-        typer.Option(metavar="DATASET", help="With --report: what the split is told from. Default: uniform noise."),
+        typer.Option(metavar="DATASET", help="With --report: out-of-distribution data. Default: uniform noise."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="With --report: replace the report in DIR.")] = False,
     trust: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure a model on a split of a dataset.
+    """Evaluate a model on a split of a dataset.
 
-    With --report, DIR/index.html is a page with figures and tables that needs nothing beside it, and no network.
+    With --report, DIR/index.html is a self-contained page with figures and tables that needs no network.
     """
     if report is None and (overwrite or ood is not None):
-        raise ValueError("--ood and --overwrite say how a report is written: give --report DIR together with them.")
+        raise ValueError("--ood and --overwrite can only be used with --report: give --report DIR together with them.")
     from zoo.evaluation.card_numbers import UNIFORM
     from zoo.evaluation.card_numbers import evaluate as measure
     from zoo.hub.loading import open_model
@@ -178,7 +181,7 @@ def evaluate(
     config = read_artifact(name)["config"]
     dataset = dataset or config["data"].get("dataset")
     if dataset is None:
-        raise ValueError(f"The artifact {name!r} does not say what it was trained on. Pass --dataset.")
+        raise ValueError(f"The artifact {name!r} does not name the dataset that it was trained on. Pass --dataset.")
     page = None
     with working(f"evaluating {name} on {dataset} ({split}), {num_samples} samples"):
         model = open_model(name, trust)
@@ -217,18 +220,18 @@ def evaluate(
 
 @contextlib.contextmanager
 def _says_how_to_go_on(out: Path | None) -> Iterator[None]:
-    """Ends with 128 + signal, as a process does that a signal ended, and prints the command that goes on."""
+    """Turns an interruption into exit code 128 + signal and prints the command that continues the run."""
     from zoo.training.signals import TrainingInterrupted
 
     try:
         yield
     except TrainingInterrupted as interruption:
-        say(f"{interruption}. To go on:\n{_resume_command(sys.argv[1:])}")
+        say(f"{interruption}. To continue:\n{_resume_command(sys.argv[1:])}")
         raise typer.Exit(128 + interruption.signum) from None
     except KeyboardInterrupt:
-        # While the data were read, a prior was chosen, or the trained model was calibrated and measured.
+        # Interrupted while reading data, choosing a prior, or calibrating and evaluating the trained model.
         if out is not None:
-            say(f"interrupted. To go on:\n{_resume_command(sys.argv[1:])}")
+            say(f"interrupted. To continue:\n{_resume_command(sys.argv[1:])}")
         raise typer.Exit(128 + signal.SIGINT) from None
 
 
@@ -246,7 +249,7 @@ def _number_or_word(option: str, value: str) -> float | str:
 
 
 def _prior(text: str) -> Any:
-    """A prior as it is written on the command line: a name, or a mapping in YAML."""
+    """Parses a prior from the command line: a name, or a mapping in YAML."""
     import yaml
 
     try:
@@ -258,7 +261,7 @@ def _prior(text: str) -> Any:
 
 
 def _number_or_self(value: Any) -> Any:
-    # YAML 1.1 takes 1e-3, without a point, for a string.
+    # YAML 1.1 reads 1e-3, without a decimal point, as a string.
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:

@@ -1,4 +1,4 @@
-"""Measuring again what the cards say: `verify`."""
+"""The command `verify`."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _QUANTITY = 38
 
 
 def add_to(app: typer.Typer) -> None:
-    """Adds the verbs of this module."""
+    """Adds the commands of this module."""
     app.command("verify")(verify)
 
 
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Of pretrained models, or folders of artifacts. Default: all bundled.")
+        list[str] | None, typer.Argument(help="Pretrained models or folders of artifacts. Default: all bundled.")
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Measure all that the cards say about the posteriors.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Check all numbers about the posteriors.")] = False,
     results: Annotated[
         Path | None, typer.Option(help="With --full: folder to write test.csv to, if nothing failed or was missing.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Measure again what the cards say: golden outputs and a quick set of test examples, or everything with --full.
+    """Measure the numbers of the cards again: golden outputs and a quick set of test examples, or all with --full.
 
-    A number must agree within 4 Monte Carlo standard errors, estimated from the samples drawn now. Where the data are
-    missing a number is neither passed nor failed, and counted apart. Exit code 1: a check failed, or beside the golden
-    outputs nothing could be measured again.
+    A number must agree within 4 Monte Carlo standard errors, estimated from the new samples. If the data are missing, a
+    number neither passes nor fails and is counted separately. Exit code 1: a check failed, or nothing except the golden
+    outputs could be measured again.
     """
     names = list(dict.fromkeys(names or bundled_models()))
     for name in names:

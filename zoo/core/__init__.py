@@ -1,1 +1,1 @@
-"""What the rooms of the zoo stand on: names, schemas, files, lazy imports. Imports nothing heavy."""
+"""Common basis of the zoo: names, schemas, files, lazy imports. Imports nothing heavy."""

@@ -1,4 +1,4 @@
-"""Folders that are written whole or not at all."""
+"""Atomic writing of folders: completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
-    """Yields a working folder beside the target, which takes its place when the block ends without an error.
+    """Yields a working folder next to the target, which replaces the target when the block ends without an error.
 
-    A target that exists is replaced; a process killed at the wrong moment leaves the old one under a hidden name
-    beside it.
+    An existing target is replaced. If the process is killed at that moment, the old one is left under a hidden name
+    next to it.
 
     Args:
-        target: absolute path of the folder to make; its parents are made if need be.
+        target: Absolute path of the folder to create. Its parents are created if needed.
 
     Raises:
-        OSError: when the working folder cannot be made, before the block is entered, or cannot take its place.
+        OSError: If the working folder cannot be created (before the block is entered) or cannot replace the target.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     working = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))

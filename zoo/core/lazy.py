@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used (PEP 562)."""
+"""Lazy imports of the names of a package, on first use (PEP 562)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 
 def lazy_names(package: str, home: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """The `__getattr__` and `__dir__` of a package.
+    """Returns `__getattr__` and `__dir__` for a package.
 
     Args:
-        package: its name.
-        home: the module of each public name.
+        package: Name of the package.
+        home: Module of each public name.
     """
 
     def get(name: str) -> Any:

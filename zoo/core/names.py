@@ -8,10 +8,10 @@ _GRAMMAR = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)?", re.ASCII)
 
 
 def check_name(name: object) -> str:
-    """Refuses what cannot be a name of the zoo, such as a path.
+    """Checks a name of the zoo and returns it.
 
     Raises:
-        ValueError: says what a name looks like.
+        ValueError: If it cannot be such a name, for example because it is a path. The message describes valid names.
     """
     if not isinstance(name, str) or len(name) > 100 or not _GRAMMAR.fullmatch(name):
         shown = repr(name) if len(repr(name)) <= 120 else repr(name)[:117] + "..."
@@ -24,14 +24,14 @@ def check_name(name: object) -> str:
 
 
 def check_plain_name(kind: str, name: object) -> str:
-    """Refuses what cannot be the name of an architecture or a dataset.
+    """Checks the name of an architecture or a dataset and returns it.
 
     Args:
-        kind: What is named, for messages.
-        name: What came.
+        kind: Kind of the named object, for messages.
+        name: Name to check.
 
     Raises:
-        ValueError: Says what such a name looks like.
+        ValueError: If it is not a valid name. The message describes valid names.
     """
     if not isinstance(name, str) or "." in name or len(name) > 100 or not _GRAMMAR.fullmatch(name):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Turns what a file or a caller says into a validated pydantic model, with errors that name the nearest key."""
+"""Validates values from files and callers as pydantic models. Errors suggest the nearest key."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    """A frozen schema without extra keys; a boolean is no number, and NaN is no value."""
+    """Base class of frozen schemas. Extra keys and NaN are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def validate(schema: type[M], values: Mapping[str, Any], what: str) -> M:
-    """Validates `values` against a schema.
+    """Validates values against a schema.
 
     Args:
-        schema: a pydantic model.
-        values: what came.
-        what: it is, for messages, such as `"recipe 'x.yaml'"`.
+        schema: Pydantic model.
+        values: Values to validate.
+        what: Description of the values for messages, such as `"recipe 'x.yaml'"`.
 
     Returns:
         An instance of `schema`.
 
     Raises:
-        ValueError: for an unknown or missing key, or a value out of bounds; names each key, what came and what was
-            expected.
+        ValueError: For an unknown or missing key, or a value out of bounds. The message gives each key, the value and
+            what was expected.
     """
     for key in values:
         if key not in schema.model_fields:

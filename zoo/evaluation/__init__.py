@@ -1,6 +1,6 @@
-"""Judging a model: the numbers of its card, their verification, the table of results, reports.
+"""Evaluation of models: the numbers of cards, their verification, the results table, and reports.
 
-Names are imported when they are first used (PEP 562), so that the command line starts without TensorFlow.
+Names are imported on first use (PEP 562), so the command line starts without TensorFlow.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Judging a model: the numbers of a card, measured again by anyone."""
+"""Evaluation of models: reproducible numbers for model cards."""
 
 from __future__ import annotations
 
@@ -34,33 +34,33 @@ def evaluate(
     seed: int = 0,
     calibrated: bool = True,
 ) -> dict[str, float]:
-    """Measures a model on a split of a dataset, by its posterior predictive.
+    """Evaluates the posterior predictive of a model on a split of a dataset.
 
     Args:
-        model: a pretrained model's name, or a model.
-        dataset: a dataset or its name; by default the one that a pretrained model was trained on.
+        model: Name of a pretrained model, or a model.
+        dataset: Dataset or its name. Default: the dataset that the pretrained model was trained on.
         split: `"train"`, `"validation"` or `"test"`.
-        num_samples: Monte Carlo samples of the weights.
-        seed: of the samples.
-        calibrated: whether the model's calibration is applied, if it has one.
+        num_samples: Number of Monte Carlo samples of the weights.
+        seed: Seed of the samples.
+        calibrated: Whether to apply the model's calibration, if it has one.
 
     Returns:
-        The scores of the model's likelihood; see `tfp_bnn.predictive.score`. Classification: `accuracy`, `nll` (of the
+        Scores of the model's likelihood; see `tfp_bnn.predictive.score`. Classification: `accuracy`, `nll` (of the
         predictive, nats), `ece` (15 equal-width bins), `brier`, and the means of `entropy` and `mutual_information`
         (nats). Regression: `rmse`, `mae` (units of the target), `nll` (nats), `coverage_90` (share of targets in the
         central 90 % interval), `aleatoric_std`, `epistemic_std` (roots of the mean variances, units of the target).
 
     Raises:
-        ValueError: for an unknown model, dataset or split (names the nearest), or a dataset that does not fit the
-            model.
-        DataMissingError: when the data are not on this machine and cannot be had.
+        ValueError: For an unknown model, dataset or split (the message gives the nearest), or a dataset that does not
+            fit the model.
+        DataMissingError: If the data are not on this machine and cannot be obtained.
     """
     if isinstance(model, str):
         if dataset is None:
             dataset = str(read_artifact(model)["config"]["data"]["dataset"])
         model = load_model(model)
     if dataset is None:
-        raise ValueError("Which dataset? Pass `dataset`; only a pretrained model given by its name has one by itself.")
+        raise ValueError("Pass `dataset`. It can only be left out for a pretrained model that is given by its name.")
     data = load_dataset(dataset) if isinstance(dataset, str) else dataset
     part = data.split(split)
     check_task(model, data)
@@ -68,7 +68,7 @@ def evaluate(
 
 
 def check_task(model: PredictiveModel, data: Dataset) -> None:
-    """Refuses, with a ValueError, to judge a classifier by a regression, or the other way round."""
+    """Raises a ValueError if the task of the dataset differs from that of the model."""
     if data.task != model.likelihood.task:
         raise ValueError(
             f"The dataset {data.name!r} is for {data.task}, but the model has the likelihood {model.likelihood!r}, for "
@@ -78,13 +78,13 @@ def check_task(model: PredictiveModel, data: Dataset) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """A part of a card: some inputs, and how they are predicted.
+    """A block of a card: inputs, and how to predict them.
 
     Attributes:
-        x: inputs of shape `(n, *input_shape)`.
-        y: targets as in `Split`; None for inputs that have none.
-        num_samples: Monte Carlo samples of the weights.
-        calibrated: whether the model's calibration is applied.
+        x: Inputs of shape `(n, *input_shape)`.
+        y: Targets as in `Split`; None for inputs that have none.
+        num_samples: Number of Monte Carlo samples of the weights.
+        calibrated: Whether to apply the model's calibration.
     """
 
     x: npt.NDArray[Any]
@@ -93,16 +93,16 @@ class Block:
     calibrated: bool = True
 
     def predict(self, model: PredictiveModel, seed: int) -> tfp_bnn.PosteriorPredictive:
-        """The predictive of a model for these inputs."""
+        """Returns the predictive of a model for these inputs."""
         return model.posterior_predictive(self.x, num_samples=self.num_samples, seed=seed, calibrated=self.calibrated)
 
 
 def labelled_blocks(model: PredictiveModel, data: Dataset, num_samples: int) -> dict[str, Block]:
-    """The blocks of a card that have targets, by name.
+    """Returns the blocks of a card that have targets, by name.
 
     Returns:
-        `test`; `test_uncalibrated`, where the model has a calibration; `validation`; and `quick`, the first 2,000 test
-        rows in the fixed order of the dataset with 10 samples, small enough to be measured again at any time.
+        `test`; `test_uncalibrated` if the model has a calibration; `validation`; and `quick`, the first 2,000 test rows
+        in the fixed order of the dataset with 10 samples, which is quick to measure again.
     """
     test, validation = data.test, data.validation
     blocks = {"test": Block(test.x, test.y, num_samples)}
@@ -114,18 +114,18 @@ def labelled_blocks(model: PredictiveModel, data: Dataset, num_samples: int) -> 
 
 
 def out_of_distribution_block(data: Dataset, other: str, num_samples: int) -> Block:
-    """Inputs that a model trained on `data` has seen nothing like, as many as the quick block has, at most.
+    """Returns out-of-distribution inputs for a model trained on `data`, at most as many as in the quick block.
 
     Args:
-        data: that the model was trained on.
-        other: the name of a dataset, whose first test rows are taken; or `"uniform"` for noise, uniform over the range
-            of each column of a table, or of all pixels of images, in the training split; always the same noise. Where
-            the data come in groups, each input is put into one of them.
-        num_samples: Monte Carlo samples of the weights.
+        data: Dataset that the model was trained on.
+        other: Name of a dataset, of which the first test rows are used; or `"uniform"` for noise with a fixed seed,
+            uniform over the range of each column of a table, or of all pixels of images, in the training split. For
+            grouped data, each input is assigned to a group.
+        num_samples: Number of Monte Carlo samples of the weights.
 
     Raises:
-        ValueError: for an unknown dataset, or one of another input shape.
-        DataMissingError: when the data are not on this machine and cannot be had.
+        ValueError: If the dataset is unknown or has a different input shape.
+        DataMissingError: If the data are not on this machine and cannot be obtained.
     """
     num_examples = min(QUICK_EXAMPLES, len(data.test))
     if other == UNIFORM:
@@ -139,32 +139,33 @@ def out_of_distribution_block(data: Dataset, other: str, num_samples: int) -> Bl
     outside = load_dataset(other)
     if outside.input_shape != data.input_shape:
         raise ValueError(
-            f"Out-of-distribution data: {other!r} has inputs of shape {outside.input_shape}, but {data.name!r} was "
-            f"trained on, with inputs of shape {data.input_shape}. Choose a dataset of that shape, or {UNIFORM!r}."
+            f"Out-of-distribution data: {other!r} has inputs of shape {outside.input_shape}, but the training data "
+            f"{data.name!r} have inputs of shape {data.input_shape}. Choose a dataset of that shape, or {UNIFORM!r}."
         )
     return Block(outside.test.x[:num_examples], None, num_samples)
 
 
 def measure(model: PredictiveModel, data: Dataset, how: EvaluationRecipe) -> dict[str, Any]:
-    """All numbers of a card that concern one posterior.
+    """Measures all numbers of a card for one posterior.
 
     Args:
-        model: the trained model, calibrated if it is to be.
-        data: that it was trained on.
-        how: with how many samples, which seed and which out-of-distribution data.
+        model: Trained model, calibrated if needed.
+        data: Dataset that the model was trained on.
+        how: Number of samples, seed and out-of-distribution data.
 
     Returns:
-        What `metrics.json` holds, ready for JSON: `num_samples`, `seed`, `split`, `num_examples` and `test`, the
+        Contents of `metrics.json`: `num_samples`, `seed`, `split`, `num_examples` and `test`, the
         metrics of `evaluate`; `test_uncalibrated` where the model has a calibration; `validation`; `quick`, with its
         own `num_examples`, `num_samples`, `seed` and `test`; `out_of_distribution`, with `data`, `num_examples`, and
         `mutual_information` and `entropy` (classification, nats) or `epistemic_std` (regression, units of the target);
-        `kl`, with `total` and `by_layer` (nats); `posterior`, as `posterior_statistics`; `beta`, of the last step. The
-        last three are left out where they are not defined: points have no `posterior`, ensembles none of them.
-        `num_samples` is the number of draws, which may be all that there are.
+        `kl`, with `total` and `by_layer` (nats); `posterior`, as in `posterior_statistics`; `beta` of the last step.
+        The last three are omitted if they are not defined: point estimates have no `posterior`, and ensembles have none
+        of the three. `num_samples` is the number of draws that were used, which is smaller than requested if fewer
+        exist.
 
     Raises:
-        ValueError: for out-of-distribution data that do not fit.
-        DataMissingError: when the out-of-distribution data cannot be had.
+        ValueError: If the out-of-distribution data do not fit.
+        DataMissingError: If the out-of-distribution data cannot be obtained.
     """
     scores, num_samples = {}, {}
     for name, block in labelled_blocks(model, data, how.num_samples).items():
@@ -193,7 +194,7 @@ def measure(model: PredictiveModel, data: Dataset, how: EvaluationRecipe) -> dic
 
 
 def _of_the_posterior(model: PredictiveModel) -> dict[str, Any]:
-    """KL, statistics of the weights and beta, as far as they are defined."""
+    """Returns KL, statistics of the weights and beta, if they are defined."""
     numbers: dict[str, Any] = {}
     kl = {name: float(draws.mean()) for name, draws in kl_draws(model).items()}
     if kl:
@@ -207,16 +208,16 @@ def _of_the_posterior(model: PredictiveModel) -> dict[str, Any]:
 def with_spread(
     metrics: Mapping[str, Any], training_seed: int, others: Mapping[int, Mapping[str, float]]
 ) -> dict[str, Any]:
-    """The numbers of a posterior together with their spread over training seeds.
+    """Adds the spread over training seeds to the numbers of a posterior.
 
     Args:
-        metrics: of `measure`.
-        training_seed: of the posterior that `metrics` are about.
-        others: the test metrics of posteriors of other training seeds, by seed.
+        metrics: Result of `measure`.
+        training_seed: Training seed of that posterior.
+        others: Test metrics of the posteriors with other training seeds, by seed.
 
     Returns:
-        `metrics` with `training_seeds`, and `spread`: `mean` and `std` (n - 1) of each test metric over all seeds,
-        empty where there is one seed only.
+        `metrics` with `training_seeds` and `spread`: `mean` and `std` (n - 1) of each test metric over all seeds.
+        `spread` is empty if there is only one seed.
     """
     by_seed = [metrics["test"], *others.values()]
     spread = {}
@@ -228,9 +229,9 @@ def with_spread(
 
 
 def kl_draws(model: PredictiveModel) -> dict[str, npt.NDArray[np.float64]]:
-    """KL(posterior || prior) of each layer in nats, 50 times: all equal where it has a closed form.
+    """Computes KL(posterior || prior) of each layer 50 times, in nats. All values are equal if it has a closed form.
 
-    Empty for an ensemble, which has none.
+    Empty for an ensemble, which has no KL.
     """
 
     def draw() -> dict[str, float]:

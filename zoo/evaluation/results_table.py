@@ -1,4 +1,4 @@
-"""Results: `results/test.csv`, written from what `tfp-bnn verify --full` measures, and the README's table made from it.
+"""Results: `results/test.csv`, with the numbers of `tfp-bnn verify --full`, and the README's table made from it.
 
 `python -m zoo.evaluation.results_table` writes the table. Imports no TensorFlow.
 """
@@ -31,19 +31,20 @@ _SHOWN = ("accuracy", "rmse", "nll", "ece", "coverage_90")
 
 
 def write_results(checks: Iterable[Check], folder: Path) -> Path:
-    """Writes a row for each model that was verified in full to `test.csv`.
+    """Writes `test.csv`, with a row for each fully verified model.
 
-    The numbers of the posterior are the measured ones, to six digits: those of the test split under their own names,
-    with `_uncalibrated` where the model has a calibration; those of out-of-distribution data with `ood_`; `kl` in nats;
-    medians and active fraction as in `posterior_statistics`. What only training tells is the card's: `beta`, and the
-    standard deviation over training seeds with `_spread`. A cell is empty where there is no such number.
+    The numbers of the posterior are the measured ones, to six digits. Those of the test split have their own names,
+    with the suffix `_uncalibrated` if the model has a calibration. Those of out-of-distribution data have the prefix
+    `ood_`. `kl` is in nats; medians and active fraction are those of `posterior_statistics`. Numbers that only training
+    can give are copied from the card: `beta`, and the standard deviation over training seeds, with the suffix
+    `_spread`. A cell is empty if there is no such number.
 
     Args:
-        checks: of `zoo.verification.verify(name, full=True)`, of one model after the other.
-        folder: is made if need be.
+        checks: Results of `zoo.verify(name, full=True)`, one model after the other.
+        folder: Destination folder, created if it does not exist.
 
     Returns:
-        The path of the file.
+        Path of the file.
     """
     rows = [_row(name, list(of_model)) for name, of_model in groupby(checks, key=lambda check: check.model)]
     text = io.StringIO()
@@ -56,13 +57,13 @@ def write_results(checks: Iterable[Check], folder: Path) -> Path:
 
 
 def read_results() -> list[dict[str, str]]:
-    """The rows of the results in the package, cells by column; an empty cell is a number that there is not."""
+    """Returns the rows of the results in the package, cells by column. An empty cell means there is no such number."""
     with _RESULTS.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def models_table() -> str:
-    """The models of the results and their test metrics as a Markdown table."""
+    """Formats the models of the results and their test metrics as a Markdown table."""
     rows = [
         "| model | weights | accuracy | RMSE | NLL | ECE | coverage of 90 % intervals |",
         "|---|---|---|---|---|---|---|",
@@ -74,10 +75,10 @@ def models_table() -> str:
 
 
 def with_table(text: str) -> str:
-    """A README with its table replaced by the current one.
+    """Returns the text of a README with its table updated.
 
     Raises:
-        ValueError: when the markers are not there.
+        ValueError: If the markers are missing.
     """
     if _BEGIN not in text or _END not in text:
         raise ValueError(f"The README has no place for the table: expected the lines {_BEGIN!r} and {_END!r}.")

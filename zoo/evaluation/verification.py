@@ -1,14 +1,14 @@
-"""Verifying a model: its golden outputs and the numbers of its card, measured again.
+"""Verification of models: golden outputs and the numbers of the card are measured again.
 
-A number is compared with what is measured now, from the same inputs, the same number of samples and the same seed. On
-the platform that it comes from the two agree to the last digits; on another they must agree within
+A number of the card is compared with a new measurement, with the same inputs, number of samples and seed. On the
+original platform they agree to the last digits. On another platform they must agree within
 
     4 standard errors + 1e-4 |number of the card| + 1e-6
 
-where the standard error is the Monte Carlo one, by a jackknife over the samples drawn now: the card has no say in it.
-The rest is for float32, and all that there is for numbers without noise: posterior statistics, counts, and the KL where
-it has a closed form. Where it has none, its draws are new ones: the standard error is that of the difference of two
-means.
+where the standard error is the Monte Carlo error, a jackknife estimate over the new samples that does not depend on the
+card. The other terms allow for float32 rounding. They are the whole tolerance for numbers without noise: posterior
+statistics, counts, and a KL with a closed form. A KL without closed form is estimated from new draws, so its standard
+error is that of the difference of two means.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ RELATIVE_TOLERANCE = 1e-4
 ABSOLUTE_TOLERANCE = 1e-6
 GOLDEN = "golden"
 
-# A number and its standard error, by name.
+# Numbers and their standard errors, by name.
 Numbers = dict[str, tuple[float, float | None]]
 
 
 class Status(StrEnum):
-    """The outcome of a check."""
+    """Outcome of a check."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -59,14 +59,14 @@ class Check:
     """One number of a card, measured again.
 
     Attributes:
-        model: the name of the model.
-        quantity: block and name, such as `"test/nll"`; `"golden"` for the golden outputs, whose number is the largest
-            deviation |d| / (1 + |golden|); `"artifact"` for files that cannot be used.
-        card: the number in the card; None when it has none.
-        measured: the number that was measured now; None when it could not be.
-        standard_error: of `measured`; None for numbers without Monte Carlo noise.
-        status: the outcome.
-        message: why it failed or was not measured, where the numbers do not tell.
+        model: Name of the model.
+        quantity: Block and name, such as `"test/nll"`. `"golden"` for the golden outputs, with the largest deviation
+            |d| / (1 + |golden|) as their number. `"artifact"` for files that cannot be used.
+        card: Number on the card, or None if missing.
+        measured: Number measured now, or None if that failed.
+        standard_error: Standard error of `measured`, or None for numbers without Monte Carlo noise.
+        status: Outcome of the check.
+        message: Reason for a failure or a missing measurement, if the numbers do not show it.
     """
 
     model: str
@@ -79,24 +79,24 @@ class Check:
 
 
 def verify(name: str | os.PathLike[str], full: bool = False) -> list[Check]:
-    """Compares what a model says, and what its card says, with what is measured now.
+    """Compares golden outputs and the numbers of the card with new measurements.
 
-    The golden outputs and the `quick` numbers (at most 2,000 test examples, 10 samples) take seconds. Everything else
-    that the card says about the stored posterior is for `full`: `test`, `test_uncalibrated`, `validation`,
-    `out_of_distribution`, `kl` and `posterior`. What it says about other training seeds would need their training.
+    The golden outputs and the `quick` numbers (at most 2,000 test examples, 10 samples) take seconds. `full` checks
+    everything else on the card about the stored posterior: `test`, `test_uncalibrated`, `validation`,
+    `out_of_distribution`, `kl` and `posterior`. The spread over training seeds is not checked, because that would mean
+    training again.
 
     Args:
-        name: of a pretrained model, or else the path of an artifact's folder, which is held against its own manifest:
-            no trust is needed, because loading runs no code from it and nothing of it is used.
-        full: whether everything is measured.
+        name: Name of a pretrained model, or folder of an artifact, which is checked against its own manifest. No trust
+            is needed, because loading runs no code from the folder and the model is not used for anything else.
+        full: Whether to check everything.
 
     Returns:
-        A check for each number. Files that are damaged are a failed check; numbers whose data are missing are neither
-        passed nor failed.
+        One check per number. Damaged files are a failed check. Numbers whose data are missing neither pass nor fail.
 
     Raises:
-        ValueError: for an unknown name (names the nearest), or a folder without a manifest.
-        PluginError: when a plug-in fails to load.
+        ValueError: For an unknown name (the message gives the nearest), or a folder without a manifest.
+        PluginError: If a plug-in fails to load.
     """
     locate(name)
     checks = []
@@ -116,7 +116,7 @@ def _checks(name: str, full: bool) -> Iterator[Check]:
         raise ValueError("The card has no numbers that could be measured again. Save an artifact that was measured.")
     if not isinstance(dataset, str):
         raise ValueError(
-            "The card does not name a dataset, so that none of its numbers could be measured again. Train or fine-tune "
+            "The card does not name a dataset, so none of its numbers can be measured again. Train or fine-tune "
             "the model on a dataset by its name."
         )
     how = _how(card, name)
@@ -171,7 +171,7 @@ def _how(card: Mapping[str, Any], name: str) -> EvaluationRecipe:
 
 
 def _in_card(card: Mapping[str, Any], block: str) -> dict[str, float]:
-    """The numbers of a block of a card by their names."""
+    """Returns the numbers of a block of a card, by name."""
     if block == "num_examples":
         return {"test": card[block]} if is_number(card.get(block)) else {}
     part = _mapping(card.get(block))
@@ -199,7 +199,7 @@ def _kl(model: PredictiveModel) -> Numbers:
     if not draws:
         return {}
     draws = {"total": sum(draws.values(), np.zeros(())), **draws}
-    # The card has the mean of as many draws of its own.
+    # The number on the card is the mean of as many draws.
     return {key: (float(kl.mean()), float(np.sqrt(2 * kl.var(ddof=1) / len(kl))) or None) for key, kl in draws.items()}
 
 

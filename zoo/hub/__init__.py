@@ -1,6 +1,6 @@
-"""Artifacts: what a pretrained model is made of, how it is written, vouched for and loaded.
+"""Artifacts of pretrained models: writing, verification and loading.
 
-Names are imported when they are first used (PEP 562), so that the command line starts without TensorFlow.
+Names are imported on first use (PEP 562), so the command line starts without TensorFlow.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Artifacts: a folder with a weight distribution and all it takes to trust it, rebuild it and measure it again.
+"""Artifacts: a folder with a weight distribution and everything needed to verify, rebuild and evaluate it.
 
-    config.json            architecture, its config, the way to the posterior, N, what the data are, the calibration
-    weights.safetensors    the weight distributions, in natural units; of an ensemble those of all members
+    config.json            architecture, its config, inference method, N, description of the data, calibration
+    weights.safetensors    the weight distributions, in natural units; for an ensemble, those of all members
     recipe.yaml            how it was trained
-    log.csv                the training, epoch by epoch
-    metrics.json           what was measured, with the number of samples and the seed
-    golden.safetensors     a few inputs and the predictive mean for them
+    log.csv                log of the training, one row per epoch
+    metrics.json           measured numbers, with the number of samples and the seed
+    golden.safetensors     a few inputs and their predictive mean
     README.md              the model card, made from the others
-    manifest.json          length and SHA-256 of all of them
+    manifest.json          length and SHA-256 of all files
 
-Loading runs no code from the folder: the network is rebuilt by the registry from a bounded config.
+Loading runs no code from the folder. The registry rebuilds the network from a bounded config.
 """
 
 from __future__ import annotations
@@ -51,31 +51,31 @@ _OWN_PACKAGE = __name__.partition(".")[0]
 
 
 class Run(Protocol):
-    """What is saved of a training: `zoo.train` and `zoo.fine_tune` give it."""
+    """What `save_artifact` needs of a training run, as returned by `zoo.train` and `zoo.fine_tune`."""
 
     @property
     def model(self) -> ZooModel:
-        """The trained model."""
+        """Trained model."""
 
     @property
     def recipe(self) -> Recipe | FineTuneRecipe | None:
-        """How it was trained."""
+        """Recipe of the training, or None."""
 
     @property
     def metrics(self) -> Mapping[str, Any]:
-        """What was measured; may be empty."""
+        """Measured numbers for the card. May be empty."""
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """What the data are."""
+        """Description of the data."""
 
     @property
     def golden_inputs(self) -> npt.NDArray[Any] | None:
-        """A few inputs."""
+        """A few inputs for the golden outputs, or None."""
 
     @property
     def log(self) -> str:
-        """The training as CSV; may be empty."""
+        """Log of the training as CSV. May be empty."""
 
 
 def save_artifact(
@@ -90,28 +90,29 @@ def save_artifact(
     log: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Writes an artifact, whole or not at all.
+    """Writes an artifact, completely or not at all.
 
-    When an artifact is replaced, a process killed at the wrong moment leaves the old one under a hidden name beside it.
+    If the process is killed while it replaces an artifact, the old one may be left under a hidden name in the same
+    folder.
 
     Args:
-        model: A model made by `zoo.create_model`, `zoo.train` or `zoo.load_model`, or a `tfp_bnn.inference.ensemble`
-            of such models; or what `zoo.train` or
-            `zoo.fine_tune` gave, which has everything below but the name. What is passed here comes first.
-        path: the folder to make.
-        name: of the model in the card; by default that of the recipe, or of the folder.
-        recipe: how it was trained.
-        metrics: what was measured, as in `TrainingRun.metrics`.
-        data: what the data are: `dataset`, `task`, `class_names`, `feature_names`.
-        golden_inputs: a few raw inputs; by default four of `some_inputs` of the config, uniform noise as a rule.
-        log: of the training, as CSV: a row for each epoch.
-        overwrite: whether an existing artifact may be replaced.
+        model: Model made by `zoo.create_model`, `zoo.train` or `zoo.load_model`, or a `tfp_bnn.inference.ensemble` of
+            such models. Or the result of `zoo.train` or `zoo.fine_tune`, which includes everything below except the
+            name. Arguments passed here take precedence.
+        path: Folder to create.
+        name: Name of the model on the card. Default: that of the recipe, or of the folder.
+        recipe: Recipe of the training.
+        metrics: Measured numbers, as in `TrainingRun.metrics`.
+        data: Description of the data: `dataset`, `task`, `class_names`, `feature_names`.
+        golden_inputs: A few raw inputs. Default: four from `some_inputs` of the config, usually uniform noise.
+        log: Log of the training as CSV, one row per epoch.
+        overwrite: Whether to replace an existing artifact.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: for a model that is not of the zoo, or a folder that exists and may not be replaced.
+        ValueError: If the model is not from the zoo, or the folder exists and must not be replaced.
     """
     if not isinstance(model, ZooModel) and hasattr(model, "golden_inputs"):
         run = model
@@ -140,10 +141,10 @@ def save_artifact(
 
 
 def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
-    """The folder that an artifact is to be written to.
+    """Returns the absolute path of the folder to write an artifact to.
 
     Raises:
-        ValueError: when it exists and may not be replaced; a folder that is no artifact never may.
+        ValueError: If it exists and must not be replaced. A folder that is not an artifact is never replaced.
     """
     target = Path(path).absolute()
     is_artifact = (target / MANIFEST_NAME).is_file()
@@ -215,12 +216,12 @@ def _write_files(
 
 
 def _built_from(model: Any) -> BuiltFrom | None:
-    """How the model, or each member of an ensemble, can be built again; None where it cannot."""
+    """Returns how to rebuild the model, or each member of an ensemble, or None if that is impossible."""
     found = [getattr(member, "architecture", None) for member in members_of(model)]
     return found[0] if found and isinstance(found[0], BuiltFrom) and found == found[:1] * len(found) else None
 
 
 def calibration_config(model: ZooModel) -> dict[str, Any] | None:
-    """The calibration of a model as the config of an artifact has it; None when there is none."""
+    """Returns the calibration of a model in the form of an artifact's config, or None."""
     calibration = model.calibration
     return None if calibration is None else {"name": CALIBRATIONS.name_of(calibration), **calibration.get_config()}

@@ -1,4 +1,4 @@
-"""Model cards, generated from the contents of an artifact: no number in a card is typed by hand."""
+"""Model cards, generated from the contents of an artifact. No number on a card is typed by hand."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tfp_bnn.models.weight_record import Role, WeightRecord
 
 
 def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: str, *records: WeightRecord) -> str:
-    """The card of an artifact as Markdown.
+    """Returns the card of an artifact as Markdown.
 
     Args:
-        config: the contents of `config.json`.
-        metrics: the contents of `metrics.json`.
-        recipe: the text of `recipe.yaml`.
-        *records: The weights of the model, or of each member of an ensemble.
+        config: Contents of `config.json`.
+        metrics: Contents of `metrics.json`.
+        recipe: Text of `recipe.yaml`.
+        *records: Weights of the model, or of each member of an ensemble.
 
     Returns:
         Markdown, ending in a newline.
@@ -60,22 +60,22 @@ def _how_to_run(recipe: str, config: Mapping[str, Any]) -> str:
         return "It started from a model that had no name"
     if config["data"].get("dataset") is None:
         return '`zoo.train("recipe.yaml", data=...)` runs it on the data that it was trained on, which have no name'
-    # One that was changed for this run, or starts from another model, is found in this folder only.
+    # A recipe that was changed for this run, or that starts from another model, only exists in this folder.
     source = "recipe.yaml" if values["overrides"] or start is not None else config["name"]
     trust = " --trust" if config["data"].get("fine_tuning", {}).get("trust") else ""
     return f"`tfp-bnn train {source}{trust}` runs it"
 
 
 def posterior_statistics(*records: WeightRecord) -> dict[str, float]:
-    """What all Bayesian weights are like: a near-delta posterior, or one that is the prior, is visible at a glance.
+    """Summarizes all Bayesian weights, which reveals a posterior that has collapsed or that equals the prior.
 
     Args:
-        *records: The weights of the model, or of each member of an ensemble.
+        *records: Weights of the model, or of each member of an ensemble.
 
     Returns:
-        `median_scale`, in the unit of the weights; `median_signal_to_noise`, of |mean| / scale; `active_fraction`, the
-        share of weights with |mean| > scale. Empty where a weight has no scale, and for an ensemble, whose posterior is
-        its members.
+        `median_scale`, in units of the weights; `median_signal_to_noise`, the median of |mean| / scale; and
+        `active_fraction`, the share of weights with |mean| > scale. Empty if a weight has no scale, and for an
+        ensemble.
     """
     posteriors = [parameters for record in records for parameters in record.posteriors().values()]
     if len(records) != 1 or not posteriors or any("scale" not in parameters for parameters in posteriors):

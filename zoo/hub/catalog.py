@@ -1,4 +1,4 @@
-"""What the zoo has, and how a model of it is made."""
+"""Catalog of the zoo: lists models and creates new ones."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from zoo.hub.manifest import bundled_models
 
 
 def list_models(pattern: str = "*", pretrained: bool | None = None) -> list[str]:
-    """The names of the models, sorted.
+    """Returns the names of the models, sorted.
 
     Args:
-        pattern: with wildcards, such as `"lenet*"`; matches whole names.
-        pretrained: True for the pretrained ones (`"lenet5_flipout.digits"`), False for bare architectures
+        pattern: Pattern with wildcards, such as `"lenet*"`, that must match the whole name.
+        pretrained: True for pretrained models (`"lenet5_flipout.digits"`), False for architectures
             (`"lenet5_flipout"`), None for both.
 
     Returns:
         Names for `load_model` (pretrained) or `create_model` (architectures).
 
     Raises:
-        PluginError: When a plug-in fails to load.
+        PluginError: If a plug-in fails to load.
     """
     load_plugins()
     names = ([] if pretrained else list(ARCHITECTURES)) + ([] if pretrained is False else list(bundled_models()))
@@ -37,21 +37,21 @@ def list_models(pattern: str = "*", pretrained: bool | None = None) -> list[str]
 def create_model(
     architecture: str, *, seed: int | None = None, beta_schedule: str | Mapping[str, Any] = "constant", **config: Any
 ) -> tfp_bnn.VariationalModel:
-    """A model with fresh weights.
+    """Creates a model with fresh weights.
 
     Args:
-        architecture: a name of `list_models(pretrained=False)`.
-        seed: of the noise of training and evaluation.
-        beta_schedule: annealing weight of the KL: a name, a config or an object of `tfp_bnn.schedules`.
-        **config: arguments of the architecture, such as `input_shape`, `num_outputs`, `kernel_prior`, `hidden`,
+        architecture: Name from `list_models(pretrained=False)`.
+        seed: Seed of the noise in training and evaluation.
+        beta_schedule: Schedule of the KL weight beta: a name, a config or an object of `tfp_bnn.schedules`.
+        **config: Arguments of the architecture, such as `input_shape`, `num_outputs`, `kernel_prior`, `hidden`,
             `widths`.
 
     Returns:
-        A `VariationalModel`, not yet compiled.
+        An uncompiled `VariationalModel`.
 
     Raises:
-        ValueError: for an unknown architecture or argument (names the nearest), or a value out of bounds.
-        PluginError: When a plug-in fails to load.
+        ValueError: For an unknown architecture or argument (the message gives the nearest), or a value out of bounds.
+        PluginError: If a plug-in fails to load.
 
     Example:
         >>> import zoo

@@ -1,4 +1,4 @@
-"""Loads models from artifacts: files are verified first, then the network is rebuilt by the registry."""
+"""Loads models from artifacts: the files are verified, then the registry rebuilds the network."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ from zoo.hub.reading import parse_tensors
 def load_artifact(path: str | os.PathLike[str], trust: bool = False) -> ZooModel:
     """Loads a model from a folder.
 
-    The manifest in the folder shows that the files are whole, not who wrote them; `trust=True` says that you know where
-    they come from. No code from the folder is run either way.
+    The manifest in the folder proves that the files are intact, not who wrote them. Pass `trust=True` to confirm that
+    you know where they come from. No code from the folder is run in either case.
 
     Args:
-        path: of the folder.
-        trust: must be True.
+        path: Folder of the artifact.
+        trust: Must be True.
 
     Returns:
-        The model, ready to predict on raw inputs. `model.card` maps `config`, `metrics` and `text` to what the artifact
-        says of it; `model.class_names` has a name for each class, or is None.
+        The model, ready to predict on raw inputs. `model.card` is a mapping with the `config`, `metrics` and card
+        `text` of the artifact. `model.class_names` is a tuple with one name per class, or None.
 
     Raises:
-        ValueError: without `trust`, or when any file is missing, changed or malformed.
+        ValueError: Without `trust`, or if a file is missing, changed or malformed.
     """
     folder = Path(path)
     if trust is not True:
@@ -71,14 +71,15 @@ def load_model(name: str) -> ZooModel:
     Its files are checked against the hashes in the package before anything is parsed.
 
     Args:
-        name: of `list_models(pretrained=True)`, such as `"lenet5_flipout.digits"`.
+        name: Name from `list_models(pretrained=True)`, such as `"lenet5_flipout.digits"`.
 
     Returns:
-        The model, ready to predict on raw inputs; compile it to train it. `model.card` and `model.class_names` are
-        those of `load_artifact`.
+        The model, ready to predict on raw inputs. Compile it to train it. `model.card` and `model.class_names` are as
+        in `load_artifact`.
 
     Raises:
-        ValueError: for an unknown name (names the nearest), a path, or a file that is not the published one.
+        ValueError: For an unknown name (the message gives the nearest), a path, or a file that is not the published
+            one.
 
     Example:
         >>> import numpy as np, zoo
@@ -157,7 +158,7 @@ def _architecture(config: Mapping[str, Any], what: str) -> Architecture:
 
 
 def _tell_of_card(model: Any, config: Mapping[str, Any], files: Mapping[str, bytes], folder: Path) -> None:
-    """Lets the model know its card: `model.card` and `model.class_names`."""
+    """Sets `model.card` and `model.class_names`."""
     metrics = parse_json(require(files, "metrics.json", folder), str(folder / "metrics.json"))
     text = require(files, "README.md", folder).decode("utf-8", errors="replace")
     # Keras would track a plain dictionary.
@@ -169,7 +170,7 @@ def _tell_of_card(model: Any, config: Mapping[str, Any], files: Mapping[str, byt
 
 
 def _set_calibration(model: ZooModel, value: Any, what: str) -> None:
-    """Only what `calibration_config` writes is taken: neither a bare name nor a config of Keras."""
+    """Sets the calibration. Only accepts what `calibration_config` writes, not a bare name or a Keras config."""
     if value is None:
         return
     try:
@@ -188,7 +189,7 @@ def _check_number_of_weights(
     records: list[WeightRecord],
     entry: Any,
 ) -> None:
-    """Before any memory is taken: the tensors, the config and the manifest must be about the same network."""
+    """Checks, before any memory is allocated, that tensors, config and manifest describe the same network."""
     stored = sum(record.num_weights for record in records)
     if stored != entry.get("num_weights"):
         raise ValueError(

@@ -103,7 +103,7 @@ def read_verified(folder: Path, entry: Mapping[str, Any], max_bytes: int | None 
         )
     if not isinstance(files, Mapping) or not files:
         raise ValueError(
-            f"The manifest for {str(folder)!r} lists no files: nothing vouches for them. Save the artifact again."
+            f"The manifest for {str(folder)!r} lists no files, so they cannot be verified. Save the artifact again."
         )
     if not folder.is_dir():
         raise ValueError(f"The folder {str(folder)!r} does not exist. Install tfp_bnn again, or check the path.")

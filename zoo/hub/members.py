@@ -1,6 +1,6 @@
-"""The models within an artifact: one, or the members of an ensemble, whose arrays are `member_<k>/<name>`.
+"""The models in an artifact: one, or the members of an ensemble, with arrays called `member_<k>/<name>`.
 
-The only file that knows that prefix.
+Only this file knows that prefix.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.weight_record import WeightRecord, count_weights
 
 ZooModel = tfp_bnn.VariationalModel | Ensemble
-"""What artifacts hold."""
+"""Type of the models in artifacts."""
 
 MOST_MEMBERS = 100
 _PREFIX = "member_"
 
 
 def records_of(model: PredictiveModel) -> list[WeightRecord]:
-    """The weights of each member; of a single model its own."""
+    """Returns the weights of each member, or of the single model."""
     return [WeightRecord.of(member) for member in members_of(model)]
 
 
 def count_all_weights(model: PredictiveModel) -> int:
-    """The number of weights of all members together."""
+    """Returns the total number of weights of all members."""
     return sum(count_weights(member) for member in members_of(model))
 
 
 def arrays_of(records: Sequence[WeightRecord], is_ensemble: bool) -> dict[str, npt.NDArray[Any]]:
-    """All arrays by name, to be stored.
+    """Returns all arrays to store, by name.
 
     Args:
-        records: Of each member.
-        is_ensemble: Whether the names say which member an array is of.
+        records: Weights of each member.
+        is_ensemble: Whether to prefix names with their member.
     """
     if not is_ensemble:
         (record,) = records
@@ -50,14 +50,14 @@ def arrays_of(records: Sequence[WeightRecord], is_ensemble: bool) -> dict[str, n
 
 
 def split_records(arrays: Mapping[str, npt.NDArray[Any]], members: int | None) -> list[WeightRecord]:
-    """The inverse of `arrays_of`.
+    """Splits stored arrays by member: the inverse of `arrays_of`.
 
     Args:
-        arrays: By name, as stored.
-        members: The number of members of an ensemble; None for a single model.
+        arrays: Stored arrays, by name.
+        members: Number of members of an ensemble, or None for a single model.
 
     Raises:
-        ValueError: For a name that is not one of a weight, or arrays of other members.
+        ValueError: For a name that does not belong to a weight, or to one of the members.
     """
     if members is None:
         return [WeightRecord.from_arrays(arrays)]
@@ -73,20 +73,20 @@ def split_records(arrays: Mapping[str, npt.NDArray[Any]], members: int | None) -
 
 
 def inference_config(model: PredictiveModel) -> dict[str, Any]:
-    """What `config.json` says of the way to the posterior: `inference`, and `members` of an ensemble."""
+    """Returns the entries of `config.json` about inference: `inference`, and `members` for an ensemble."""
     way = way_of(model)
     return {"inference": way, **({"members": len(members_of(model))} if way == "ensemble" else {})}
 
 
 def number_of_members(config: Mapping[str, Any], what: str) -> int | None:
-    """The number of members that `config.json` gives; None for a single model.
+    """Returns the number of members according to `config.json`, or None for a single model.
 
     Args:
-        config: The contents of the file.
-        what: It is, for messages.
+        config: Contents of the file.
+        what: Description of the file for messages.
 
     Raises:
-        ValueError: For an unknown way to a posterior, or a number of members that is out of range.
+        ValueError: For an unknown `inference`, or a number of members that is out of range.
     """
     way, members = config.get("inference", "variational"), config.get("members")
     if way not in WAYS:
@@ -101,7 +101,7 @@ def number_of_members(config: Mapping[str, Any], what: str) -> int | None:
 
 
 def check_way(model: PredictiveModel, config: Mapping[str, Any], what: str) -> None:
-    """Refuses a model that is not what its `config.json` says, with a ValueError. Older files say nothing."""
+    """Raises a ValueError if a model differs from `inference` in its `config.json`. Older files have no such entry."""
     said, found = config.get("inference", "variational"), way_of(model)
     if said != found:
         raise ValueError(f"{what} says inference {said!r}, but describes a network with inference {found!r}.")

@@ -1,4 +1,4 @@
-"""Recipes: one YAML file for each pretrained model, and the schemas that they are checked against."""
+"""Recipes: one YAML file per pretrained model, and their schemas."""
 
 from __future__ import annotations
 
@@ -38,29 +38,28 @@ _MAX_BYTES = 2**18
 
 
 def list_recipes() -> list[str]:
-    """The names of the registered recipes, sorted: those of the zoo and of plug-ins.
+    """Returns the names of all registered recipes, sorted, including those of plug-ins.
 
     Raises:
-        PluginError: When a plug-in fails to load.
+        PluginError: If a plug-in fails to load.
     """
     load_plugins()
     return sorted(RECIPES)
 
 
 def load_recipe(source: str | Path | dict[str, Any] | Recipe | FineTuneRecipe) -> Recipe | FineTuneRecipe:
-    """Reads and validates a recipe; one with the key `start_from` is that of a fine-tuning.
+    """Reads and validates a recipe. A recipe with the key `start_from` describes a fine-tuning.
 
     Args:
-        source: the name of a registered recipe, the path of a YAML file, a mapping, or a recipe, which is returned as
-            it is.
+        source: Name of a registered recipe, path of a YAML file, mapping, or recipe, which is returned unchanged.
 
     Returns:
         The validated recipe.
 
     Raises:
-        ValueError: for an unknown name, invalid YAML, an unknown or missing key (names the nearest) or a value out of
-            bounds.
-        PluginError: When a plug-in fails to load.
+        ValueError: For an unknown name, invalid YAML, an unknown or missing key (the message gives the nearest) or a
+            value out of bounds.
+        PluginError: If a plug-in fails to load.
     """
     load_plugins()
     if isinstance(source, Recipe | FineTuneRecipe):
@@ -82,17 +81,17 @@ def load_recipe(source: str | Path | dict[str, Any] | Recipe | FineTuneRecipe) -
 
 
 def change_recipe(recipe: AnyRecipe, changes: Mapping[str, Any]) -> AnyRecipe:
-    """A recipe with some values changed, and the changes recorded in its `overrides`.
+    """Returns a recipe with some values changed. The changes are recorded in its `overrides`.
 
     Args:
-        recipe: stays as it is.
-        changes: new values by dotted key, such as `{"optimizer.learning_rate": 1e-3}`.
+        recipe: Recipe to start from. It is not changed.
+        changes: New values by dotted key, such as `{"optimizer.learning_rate": 1e-3}`.
 
     Returns:
         The validated new recipe.
 
     Raises:
-        ValueError: for an unknown key or a value out of bounds.
+        ValueError: For an unknown key or a value out of bounds.
 
     Example:
         >>> from zoo.recipes import change_recipe, load_recipe
@@ -107,7 +106,9 @@ def change_recipe(recipe: AnyRecipe, changes: Mapping[str, Any]) -> AnyRecipe:
         for parent in parents:
             inner = place[parent] = {} if place.get(parent) is None else place[parent]
             if not isinstance(inner, dict):
-                raise ValueError(f"The recipe {recipe.name!r} has no key {key!r}: {parent!r} is {inner!r}, no mapping.")
+                raise ValueError(
+                    f"The recipe {recipe.name!r} has no key {key!r}: {parent!r} is {inner!r}, not a mapping."
+                )
             place = inner
         place[last] = value
     values["overrides"] = {**recipe.overrides, **changes}
@@ -115,16 +116,16 @@ def change_recipe(recipe: AnyRecipe, changes: Mapping[str, Any]) -> AnyRecipe:
 
 
 def parse_changes(changes: Sequence[str]) -> dict[str, Any]:
-    """Changes of a recipe as they are written on the command line.
+    """Parses changes to a recipe from the command line.
 
     Args:
-        changes: each `key=value`, the value in YAML, such as `"optimizer.learning_rate=1e-3"`.
+        changes: Strings `key=value` with the value in YAML, such as `"optimizer.learning_rate=1e-3"`.
 
     Returns:
         Values by dotted key, for `change_recipe`.
 
     Raises:
-        ValueError: for one without `=`, or a value that is not YAML.
+        ValueError: If a change has no `=`, or its value is not valid YAML.
     """
     parsed = {}
     for change in changes:
@@ -135,7 +136,7 @@ def parse_changes(changes: Sequence[str]) -> dict[str, Any]:
             parsed[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise ValueError(f"The value of the change {change!r} is not valid YAML: {error}") from None
-        # YAML 1.1 takes 1e-3, without a point, for a string.
+        # YAML 1.1 reads 1e-3, without a decimal point, as a string.
         if isinstance(parsed[key], str):
             with contextlib.suppress(ValueError):
                 parsed[key] = float(parsed[key])
@@ -143,7 +144,7 @@ def parse_changes(changes: Sequence[str]) -> dict[str, Any]:
 
 
 def recipe_text(recipe: Recipe | FineTuneRecipe) -> str:
-    """The recipe as YAML, every key spelled out."""
+    """Formats the recipe as YAML, with every key."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 

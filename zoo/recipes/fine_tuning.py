@@ -1,4 +1,4 @@
-"""The schema of recipes that start from a trained model: a fine-tuning, in one file."""
+"""Schema of recipes that start from a trained model: a fine-tuning in one file."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _Count = Annotated[int, Field(strict=True, ge=1, lt=2**32)]
 
 
 class StartFromRecipe(Strict):
-    """What a fine-tuning starts from, and how its posterior becomes the prior; see `zoo.fine_tune`.
+    """Source of a fine-tuning, and how its posterior becomes the prior; see `zoo.fine_tune`.
 
     Attributes:
-        model: The name of a pretrained model or the folder of an artifact; None for a model that had no name.
-        prior: `"posterior"`, `"default"`, or a name or config of a prior.
+        model: Name of a pretrained model or folder of an artifact, or None for a model without a name.
+        prior: `"posterior"`, `"default"`, or name or config of a prior.
         inflate: Factor of the standard deviations of the posterior, or `"auto"`.
         head_scale: Standard deviation of the prior of a new head, or `"auto"`.
         mix: Share of a broad component of the prior, or None.
-        freeze: The layers that are not trained.
-        head: `"new"` or `"keep"`: the last layer.
-        adapt_inputs: Whether images are resized and rescaled within the model.
+        freeze: Names of layers that are not trained.
+        head: `"new"` or `"keep"`, for the last layer.
+        adapt_inputs: Whether the model resizes and rescales images.
     """
 
     model: str | None
@@ -41,19 +41,19 @@ class StartFromRecipe(Strict):
 
 
 class FineTuneRecipe(Strict):
-    """A fine-tuning, from a trained model and the data to the published numbers.
+    """Recipe of a fine-tuning, from a trained model and data to the published numbers.
 
     Attributes:
-        name: The name of the model that it makes, `<architecture>.<tag>`.
-        start_from: The model to start from; see `StartFromRecipe`.
-        dataset: A registered dataset, whose training split is learned; None where the data are passed.
-        steps: Steps of the optimizer; None for 10 passes over the rows, but at least 300 steps.
-        batch_size: Rows in a step; None for 16 for up to 500 rows, 32 for up to 5,000, else 128.
-        learning_rate: That of Adam, at the start; it falls to 0 along a cosine.
+        name: Name of the resulting model, `<architecture>.<tag>`.
+        start_from: Model to start from; see `StartFromRecipe`.
+        dataset: Registered dataset, of which the training split is used, or None if the data are passed to `zoo.train`.
+        steps: Number of optimizer steps. None for 10 passes over the rows, but at least 300 steps.
+        batch_size: Rows per step. None for 16 for up to 500 rows, 32 for up to 5,000, else 128.
+        learning_rate: Initial learning rate of Adam. It decays to 0 along a cosine.
         seed: Determines the new head, the order of the rows, the noise and the folds.
-        evaluation: See `EvaluationRecipe`. There are no `spread_seeds`: one seed is trained.
-        notes: A sentence for the card.
-        overrides: What was changed for one run, by dotted key; see `change_recipe`.
+        evaluation: Settings of the evaluation, without `spread_seeds`: only one seed is trained.
+        notes: Note for the card.
+        overrides: Changes for one run, by dotted key; see `change_recipe`.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Where recipes are looked up: the zoo's own folder, and those that other packages register."""
+"""Registry of recipes: those in this folder, and those that other packages register."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from tfp_bnn.core.registry import Registry
 from zoo.core.names import check_name
 
 RECIPES: Registry[Path] = Registry("recipe")
-"""The YAML file of each recipe, by its name."""
+"""YAML file of each recipe, by name."""
 
 
 def register_recipes(source: Path | str | ModuleType) -> list[str]:
-    """Registers every YAML file of a folder as a recipe, all of them or none.
+    """Registers every YAML file of a folder as a recipe, either all or none.
 
-    The files are read and validated when a recipe is loaded, not before.
+    The files are only read and validated when a recipe is loaded.
 
     Args:
-        source: A folder, as a `Path`, or a package that holds the files: its dotted name or the module.
+        source: Folder as a `Path`, or package that contains the files, as a dotted name or module.
 
     Returns:
-        The names of the recipes: those of the files, without the ending.
+        The names of the recipes, which are the file names without the extension.
 
     Raises:
-        ValueError: When there is no such folder or no recipe in it, when a file is not named
-            `<architecture>.<tag>.yaml`, or when a name is taken.
+        ValueError: If there is no such folder or it has no recipes, if a file is not named `<architecture>.<tag>.yaml`,
+            or if a name is taken.
 
     Example:
         >>> from pathlib import Path
@@ -62,7 +62,9 @@ def _folder_of(package: str | ModuleType) -> Path:
     module = importlib.import_module(package) if isinstance(package, str) else package
     places = list(getattr(module, "__path__", []))
     if not places:
-        raise ValueError(f"{module.__name__!r} is a module, no package, so it cannot hold recipes. Pass their folder.")
+        raise ValueError(
+            f"{module.__name__!r} is a module, not a package, so it cannot contain recipes. Pass their folder."
+        )
     return Path(places[0])
 
 

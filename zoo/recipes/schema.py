@@ -1,4 +1,4 @@
-"""The schema of recipes: all that a training depends on, in one file."""
+"""Schema of recipes: everything that determines a training, in one file."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from zoo.datasets import check_dataset_name
 
 
 class OptimizerRecipe(Strict):
-    """How the ELBO is maximized.
+    """Optimizer settings of a recipe.
 
     Attributes:
-        name: of a Keras optimizer.
-        learning_rate: at the start.
-        decay: `"cosine"` to zero over the whole training, or None.
-        clipnorm: cap on the norm of each gradient, or None.
+        name: Name of a Keras optimizer.
+        learning_rate: Initial learning rate.
+        decay: `"cosine"` for decay to zero over the whole training, or None.
+        clipnorm: Maximum norm of each gradient, or None.
     """
 
     name: Literal["adam", "adamw", "nadam", "sgd"] = "adam"
@@ -29,13 +29,14 @@ class OptimizerRecipe(Strict):
 
 
 class AugmentationRecipe(Strict):
-    """How training images are changed at random, anew in each epoch; see `zoo.training.augmentation`.
+    """Random augmentation of training images, different in each epoch; see `zoo.training.augmentation`.
 
     Attributes:
-        shift: at most this many pixels along each axis, whole ones.
-        flip: whether half of the images are mirrored left to right.
-        crop: smallest side of a random window, as a fraction of the image, that is resized to the whole; 1 for none.
-        rotation: at most this many degrees either way.
+        shift: Maximum shift along each axis, in whole pixels.
+        flip: Whether to mirror images horizontally with probability 0.5.
+        crop: Minimum side of a random window that is resized to the whole image, as a fraction of the image. 1 for
+            none.
+        rotation: Maximum rotation in either direction, in degrees.
     """
 
     shift: Annotated[int, Field(strict=True, ge=0, le=1024)] = 0
@@ -45,14 +46,14 @@ class AugmentationRecipe(Strict):
 
 
 class EvaluationRecipe(Strict):
-    """How the published numbers are measured.
+    """Evaluation settings for the published numbers.
 
     Attributes:
-        num_samples: Monte Carlo samples of the weights.
-        seed: of the samples.
-        spread_seeds: further training seeds, over which the spread of the numbers is reported.
-        out_of_distribution: a dataset of the same input shape that the model was not trained for, or `"uniform"` for
-            uniform noise over the range of the training inputs.
+        num_samples: Number of Monte Carlo samples of the weights.
+        seed: Seed of the samples.
+        spread_seeds: Additional training seeds for the spread of the numbers.
+        out_of_distribution: Name of another dataset with the same input shape, or `"uniform"` for noise, uniform over
+            the range of the training inputs.
     """
 
     num_samples: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 50
@@ -62,31 +63,31 @@ class EvaluationRecipe(Strict):
 
 
 class Recipe(Strict):
-    """A training, from the data to the published numbers.
+    """Recipe of a training, from the data to the published numbers.
 
     Attributes:
-        name: of the model that it makes, `<architecture>.<tag>`.
-        architecture: a registered architecture.
-        dataset: A registered dataset; None where the data are passed to `zoo.train`.
-        model: arguments of the architecture; `input_shape` and `num_outputs` are those of the dataset.
-        inference: The way to the posterior: `"variational"`; `"map"`, the most probable weights; `"mc_dropout"`, for
-            which `model` has a `dropout`; or `"ensemble"`, of MAP estimates unless `model` has a `kernel_posterior`.
-        members: The number of members of an ensemble, 3 by default; None for the other ways.
-        standardize_inputs: whether each input column is standardized by its moments on the training split, within the
-            model.
-        standardize_targets: likewise for the targets of a regression.
-        augmentation: of the training images, or None.
-        optimizer: see `OptimizerRecipe`.
-        batch_size: examples in a step.
-        epochs: passes over the training split.
-        warmup: beta rises from 0 to `beta` over this fraction of the steps.
-        beta: final weight of the KL; 1 is the ELBO.
+        name: Name of the resulting model, `<architecture>.<tag>`.
+        architecture: Registered architecture.
+        dataset: Registered dataset, or None if the data are passed to `zoo.train`.
+        model: Arguments of the architecture. `input_shape` and `num_outputs` come from the dataset.
+        inference: Inference method: `"variational"`; `"map"`, the most probable weights; `"mc_dropout"`, which needs a
+            `dropout` in `model`; or `"ensemble"`, of MAP estimates unless `model` has a `kernel_posterior`.
+        members: Number of members of an ensemble, 3 by default. None for the other methods.
+        standardize_inputs: Whether the model standardizes each input column by its mean and variance on the training
+            split.
+        standardize_targets: Whether regression targets are standardized in the same way.
+        augmentation: Augmentation of the training images, or None.
+        optimizer: Optimizer settings.
+        batch_size: Examples per step.
+        epochs: Number of passes over the training split.
+        warmup: Fraction of the steps over which beta rises from 0 to `beta`.
+        beta: Final weight of the KL. 1 is the ELBO.
         calibration: `"temperature"` (classification) or `"scale"` (regression), fitted to the validation split after
             training, or None.
-        seed: of initial weights, shuffling, augmentation and noise.
-        evaluation: see `EvaluationRecipe`.
-        notes: a sentence for the card.
-        overrides: what was changed for one run, by dotted key; see `change_recipe`.
+        seed: Seed of initial weights, shuffling, augmentation and noise.
+        evaluation: Settings of the evaluation.
+        notes: Note for the card.
+        overrides: Changes for one run, by dotted key; see `change_recipe`.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""Training by a recipe, and fine-tuning: runs that survive being killed.
+"""Training from recipes and fine-tuning, as runs that can be killed and resumed.
 
-Names are imported when they are first used (PEP 562), so that the command line starts without TensorFlow.
+Names are imported on first use (PEP 562), so the command line starts without TensorFlow.
 """
 
 from __future__ import annotations

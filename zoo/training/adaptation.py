@@ -1,4 +1,4 @@
-"""What of a network has to change to learn other data: its config, as a pure function of the source's and the data."""
+"""Adapts the config of a trained network to new data: a pure function of the source's config and the data."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ def adapted_config(
     informed: bool,
     adapt_inputs: bool,
 ) -> ArchitectureConfig:
-    """The config of the source, changed for other data.
+    """Returns the config of the source, adapted to new data.
 
     Args:
-        built: How the source was built.
-        data: The dataset; None for arrays.
-        x: The inputs to train on, `(n, ...)`.
-        y: The targets, one for each.
-        head: `"new"` for a last layer that fits the targets, or `"keep"`.
-        kernel_prior: The prior of the kernels, as a name, a config or an object.
-        informed: Whether it is to be informed by the posterior of the source.
-        adapt_inputs: Whether images of another size or range are adapted within the model.
+        built: Architecture and config of the source.
+        data: Dataset, or None for arrays.
+        x: Training inputs of shape `(n, ...)`.
+        y: Targets, one per input.
+        head: `"new"` for a new last layer that fits the targets, or `"keep"`.
+        kernel_prior: Prior of the kernels, as a name, a config or an object.
+        informed: Whether that prior is informed by the posterior of the source.
+        adapt_inputs: Whether the model resizes and rescales images of a different size or range.
 
     Raises:
-        ValueError: For inputs that the source cannot take, and for another number of outputs with `head="keep"`.
+        ValueError: If the source cannot take the inputs, or if `head="keep"` and the data need a different number of
+            outputs.
     """
     old = built.config
     likelihood = LIKELIHOODS.get(old.likelihood)
@@ -56,7 +57,7 @@ def adapted_config(
     if head == "new":
         values["num_outputs"] = needed
         if not likelihood.has_probabilities:
-            # A new head is for other targets, maybe in other units.
+            # The targets of a new head may have other units.
             mean, variance = column_moments(y.reshape(len(y), -1))
             if old.target_mean is not None:
                 values["target_mean"], values["target_variance"] = mean, variance
@@ -67,14 +68,14 @@ def adapted_config(
 
 
 def _adapted_inputs(built: BuiltFrom, x: npt.NDArray[Any], adapt_inputs: bool) -> dict[str, Any]:
-    """What changes in the config for inputs of this shape and range."""
+    """Returns the changes of the config for inputs of this shape and range."""
     old, changes = built.config, {}
     shape, known = tuple(x.shape[1:]), tuple(old.input_shape)
     if shape != known:
         can = hasattr(old, "resize") and len(shape) == 3 and shape[-1] == known[-1]
         if not (can and adapt_inputs):
             hint = (
-                "Pass adapt_inputs=True to have images resized within the model"
+                "Pass adapt_inputs=True to let the model resize images"
                 if can
                 else f"The first layer of {built.name!r} takes no others: change the data"
             )
@@ -89,7 +90,7 @@ def _adapted_inputs(built: BuiltFrom, x: npt.NDArray[Any], adapt_inputs: bool) -
         elif not fits:
             raise ValueError(
                 f"The source takes pixels from 0 to {pixel_max:g}, but those of the data go up to {highest:g}. Pass "
-                "adapt_inputs=True to have them rescaled within the model, or rescale them."
+                "adapt_inputs=True to let the model rescale them, or rescale them yourself."
             )
     num_groups = getattr(old, "num_groups", None)
     if num_groups is not None and not np.isin(x[:, -1], np.arange(num_groups)).all():

@@ -1,7 +1,7 @@
-"""Random changes of training images that depend on (seed, epoch, index) and on nothing else.
+"""Random augmentation of training images that depends only on (seed, epoch, index).
 
-A generator inside a parallel `tf.data` map is neither reproducible nor free of repetitions; and a run that is resumed
-must see the images that it would have seen.
+A random generator inside a parallel `tf.data` map is not reproducible and may repeat itself. A resumed run must see
+exactly the images that an uninterrupted one would have seen.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ import tensorflow as tf
 
 from zoo.recipes.schema import AugmentationRecipe
 
-# One column of draws for each number that a transformation needs.
+# Random numbers per transformation.
 _NUM_DRAWS = 7
 
 
 def augmentation_draws(seed: int, epoch: tf.Tensor, num_examples: int) -> tf.Tensor:
-    """The random numbers of an epoch.
+    """Draws the random numbers of an epoch.
 
     Args:
-        seed: of the training.
-        epoch: counts from 0; integer scalar.
-        num_examples: in the training split.
+        seed: Training seed.
+        epoch: Integer scalar, counted from 0.
+        num_examples: Number of examples in the training split.
 
     Returns:
-        Uniform numbers in [0, 1), `(num_examples, 7)`, float32: row i is that of example i.
+        Uniform float32 numbers in [0, 1) of shape `(num_examples, 7)`. Row i belongs to example i.
     """
     return tf.random.stateless_uniform((num_examples, _NUM_DRAWS), (seed, epoch), alg="philox")
 
 
 def augment(images: tf.Tensor, draws: tf.Tensor, recipe: AugmentationRecipe) -> tf.Tensor:
-    """Crops, rotates, flips and shifts each image by its own draws, in one interpolation; what comes in is black.
+    """Crops, rotates, flips and shifts each image by its own draws, in one interpolation. Gaps are filled with black.
 
     Args:
-        images: `(batch, height, width, channels)`, any real dtype.
-        draws: rows of `augmentation_draws`, one for each image.
-        recipe: how much.
+        images: Images of shape `(batch, height, width, channels)` and any real dtype.
+        draws: Rows of `augmentation_draws`, one per image.
+        recipe: Limits of each transformation.
 
     Returns:
         Images of the same shape and dtype. Whole shifts and flips move pixels without changing them; crops and
@@ -48,8 +48,8 @@ def augment(images: tf.Tensor, draws: tf.Tensor, recipe: AugmentationRecipe) -> 
     mirror = tf.where(flip < 0.5, -1.0, 1.0) if recipe.flip else tf.ones_like(flip)
     angle = math.radians(recipe.rotation) * (2.0 * angle - 1.0)
     side = recipe.crop + (1.0 - recipe.crop) * crop
-    # About the centre, where pixel (x, y) of the result is looked up: rotation, mirror and zoom, then the offset of the
-    # window and the shift.
+    # Maps pixel (x, y) of the result to the input, relative to the centre: rotation, mirror and zoom, then the offset
+    # of the window and the shift.
     a, b = side * mirror * tf.cos(angle), -side * tf.sin(angle)
     c, d = side * mirror * tf.sin(angle), side * tf.cos(angle)
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
@@ -73,5 +73,5 @@ def augment(images: tf.Tensor, draws: tf.Tensor, recipe: AugmentationRecipe) -> 
 
 
 def _whole(draw: tf.Tensor, most: int) -> tf.Tensor:
-    """A whole number from -most to most, each equally likely."""
+    """Returns a whole number from -most to most, all equally likely."""
     return tf.floor(draw * (2 * most + 1)) - float(most)

@@ -1,4 +1,4 @@
-"""The batches of a run: each is a function of (epoch, step), so a run can be resumed at any of them."""
+"""Batches of a run. Each is a function of (epoch, step), so a run can be resumed at any step."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Batches(ABC):
     """The batches of a run, epoch by epoch.
 
     Attributes:
-        split: The rows that are trained on.
-        epochs: The number of epochs.
+        split: Training rows.
+        epochs: Number of epochs.
     """
 
     split: Split
@@ -31,28 +31,28 @@ class Batches(ABC):
 
     @abstractmethod
     def steps(self, epoch: int) -> int:
-        """The number of batches in an epoch, which counts from 0; at least 1."""
+        """Returns the number of batches in an epoch, at least 1. Epochs count from 0."""
 
     @abstractmethod
     def batch(self, epoch: int, step: int) -> Batch:
-        """The inputs and targets of a step; epoch and step count from 0."""
+        """Returns the inputs and targets of a step. Epoch and step count from 0."""
 
     def steps_before(self, epoch: int) -> int:
-        """The number of batches in all epochs before this one."""
+        """Returns the number of batches in all epochs before this one."""
         return sum(self.steps(earlier) for earlier in range(epoch))
 
 
 class ShuffledBatches(Batches):
-    """Passes over a split, each in an order of its own, with augmented images.
+    """Passes over a split, each in a different order, with augmented images.
 
-    The order depends on (seed, epoch), the augmentation of a row on (seed, epoch, row).
+    The order depends on (seed, epoch). The augmentation of a row depends on (seed, epoch, row).
 
     Args:
-        split: The rows; x of shape `(n, ...)`.
-        batch_size: Rows in a batch; the last batch of an epoch has what is left.
-        epochs: The number of passes.
+        split: Training rows, with x of shape `(n, ...)`.
+        batch_size: Rows per batch. The last batch of an epoch has the remaining rows.
+        epochs: Number of passes.
         seed: An integer >= 0.
-        augmentation: How images are changed, or None.
+        augmentation: Augmentation of the images, or None.
     """
 
     def __init__(
@@ -60,19 +60,19 @@ class ShuffledBatches(Batches):
     ) -> None:
         self.split, self.epochs = split, epochs
         self._batch_size, self._seed, self._augmentation = batch_size, seed, augmentation
-        # One tuple, replaced as a whole: Keras asks for batches in a thread of its own.
+        # One tuple, replaced as a whole: Keras requests batches from another thread.
         self._drawn: tuple[int, npt.NDArray[np.int64], tf.Tensor | None] | None = None
 
     def steps(self, epoch: int) -> int:
-        """The same in all epochs: n / batch_size, rounded up."""
+        """Returns n / batch_size, rounded up: the same in all epochs."""
         return -(-len(self.split) // self._batch_size)
 
     def steps_before(self, epoch: int) -> int:
-        """The number of batches in all epochs before this one."""
+        """Returns the number of batches in all epochs before this one."""
         return epoch * self.steps(0)
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """The inputs, augmented in their own dtype, and targets of a step."""
+        """Returns the inputs, augmented in their own dtype, and targets of a step."""
         order, draws = self._draw(epoch)
         rows = order[step * self._batch_size : (step + 1) * self._batch_size]
         x = self.split.x[rows]
@@ -92,12 +92,12 @@ class ShuffledBatches(Batches):
 
 
 class ListedBatches(Batches):
-    """A fixed number of steps over listed rows, in parts of (nearly) equal length, which count as epochs.
+    """A fixed number of steps over listed rows, divided into parts of nearly equal length that count as epochs.
 
     Args:
-        split: The rows; x of shape `(n, ...)`.
-        rows: Which rows are in each step, integers of shape `(steps, batch)`.
-        parts: At most how many epochs there are.
+        split: Training rows, with x of shape `(n, ...)`.
+        rows: Integer indices of the rows of each step, of shape `(steps, batch)`.
+        parts: Maximum number of epochs.
     """
 
     def __init__(self, split: Split, rows: npt.NDArray[np.int64], parts: int = 10) -> None:
@@ -107,25 +107,25 @@ class ListedBatches(Batches):
         self.epochs = -(-len(rows) // self._length)
 
     def steps(self, epoch: int) -> int:
-        """The same in all epochs but the last, which has what is left."""
+        """Returns the same number for all epochs except the last, which has the remaining steps."""
         return min(self._length, len(self._rows) - epoch * self._length)
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """The inputs and targets of a step."""
+        """Returns the inputs and targets of a step."""
         rows = self._rows[epoch * self._length + step]
         return self.split.x[rows], self.split.y[rows]
 
 
 class EpochsInARow(keras.utils.PyDataset):
-    """Epochs with equally many batches, as Keras takes them; a single epoch may begin at a later step.
+    """Epochs with the same number of batches, as a Keras dataset. A single epoch may start at a later step.
 
     Args:
         batches: All batches of the run.
-        first: The first of the epochs.
-        start: The first step of each; 0 where there is more than one.
+        first: Index of the first epoch.
+        start: First step of each epoch. Must be 0 if there is more than one epoch.
 
     Attributes:
-        epoch: The epoch that runs. Whoever runs `fit` sets it when an epoch begins.
+        epoch: Index of the current epoch. The caller of `fit` sets it when an epoch begins.
     """
 
     def __init__(self, batches: Batches, first: int, start: int) -> None:
@@ -135,24 +135,24 @@ class EpochsInARow(keras.utils.PyDataset):
 
     @property
     def num_batches(self) -> int:
-        """The number of batches in each of the epochs."""
+        """Number of batches in each epoch."""
         return self._batches.steps(self.epoch) - self._start
 
     def __getitem__(self, index: int) -> Batch:
-        """The batch of a step, counted from the first that is left."""
+        """Returns the batch of a step, counted from `start`."""
         return self._batches.batch(self.epoch, self._start + index)
 
 
 def equal_epochs(batches: Batches, epoch: int, step: int) -> Iterator[tuple[int, int, int]]:
-    """Divides what is left of a run into what `fit` can be given at once: Keras counts the batches of an epoch once.
+    """Divides the rest of a run into calls of `fit`, because Keras counts the batches of an epoch only once per call.
 
     Args:
         batches: All batches of the run.
-        epoch: The number of finished epochs.
-        step: The number of finished steps of the epoch that runs, less than it has.
+        epoch: Number of finished epochs.
+        step: Number of finished steps of the current epoch, less than its total.
 
     Yields:
-        The first epoch, its first step, and the epoch to stop before.
+        The first epoch, its first step, and the epoch to stop before, for each call.
     """
     while epoch < batches.epochs:
         end = epoch + 1

@@ -11,7 +11,7 @@ from zoo.datasets import DataMissingError, Dataset
 from zoo.evaluation.card_numbers import out_of_distribution_block
 from zoo.recipes import FineTuneRecipe, Recipe, recipe_text
 
-# What compares runs, of a training or a fine-tuning.
+# Hyperparameters by which TensorBoard compares runs.
 _DESCRIBED = (
     *("architecture", "start_from", "dataset", "model", "augmentation", "batch_size", "epochs", "steps"),
     *("learning_rate", "warmup", "beta", "seed"),
@@ -21,16 +21,16 @@ _DESCRIBED = (
 def board_of(
     recipe: Recipe | FineTuneRecipe, data: Dataset | None, folder: Path, tell: Callable[[str], None]
 ) -> BayesianTensorBoard:
-    """The callback that logs a run by a recipe to `<folder>/seed-<seed>`.
+    """Returns the callback that logs a run to `<folder>/seed-<seed>`.
 
-    It measures the first rows of the validation split, and the recipe's out-of-distribution data where they are at
-    hand, with the recipe's seed of evaluation. The hyperparameters are those of the recipe.
+    It evaluates the first rows of the validation split and, if available, the recipe's out-of-distribution data, with
+    the recipe's evaluation seed. The hyperparameters are those of the recipe.
 
     Args:
-        recipe: The recipe that is followed.
-        data: The dataset; None for rows without a validation split, of which only the training is logged.
-        folder: The folder of all logs.
-        tell: Takes messages for the user.
+        recipe: Recipe of the run.
+        data: Dataset, or None for rows without a validation split. Then only the training is logged.
+        folder: Parent folder of all logs.
+        tell: Function that receives messages for the user.
     """
     how = recipe.evaluation
     measured: dict[str, Any] = {}
@@ -39,7 +39,7 @@ def board_of(
         try:
             measured["ood_data"] = out_of_distribution_block(data, how.out_of_distribution, how.num_samples).x
         except DataMissingError as error:
-            tell(f"TensorBoard will show nothing out of distribution: {error}")
+            tell(f"TensorBoard will not show out-of-distribution scores: {error}")
     description = recipe.model_dump(mode="json")
     return BayesianTensorBoard(
         folder / f"seed-{recipe.seed}",

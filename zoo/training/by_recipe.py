@@ -1,4 +1,4 @@
-"""Training by a recipe: from the data to an artifact with its measured card."""
+"""Training from a recipe: from the data to an artifact with a measured card."""
 
 from __future__ import annotations
 
@@ -63,50 +63,52 @@ def train(
     tensorboard: str | os.PathLike[str] | None = None,
     tell: Callable[[str], None] = lambda message: None,
 ) -> TrainingRun:
-    """Trains a model by a recipe, calibrates and measures it, and saves it as an artifact.
+    """Trains a model from a recipe, calibrates and evaluates it, and saves it as an artifact.
 
-    The test split is read once, after training. The metrics of all training seeds give the spread; the first seed's
-    posterior is kept. The same recipe gives the same weights, bit for bit, on the same machine: TensorFlow's
-    deterministic operations are switched on meanwhile. The caller's random state stays as it is.
+    The test split is only read after training. The spread is computed over all training seeds, and the posterior of the
+    first seed is kept. The same recipe gives bit-for-bit identical weights on the same machine, because TensorFlow's
+    deterministic operations are enabled during training. The caller's random state is not changed.
 
     With `out`, the run keeps checkpoints and a log in the folder `<out>.training` until the artifact is written. A run
-    that was killed goes on with `resume=True` and ends with the same bits. SIGINT and SIGTERM end the run after the
-    step that is under way, with a checkpoint; after the last step of an epoch, its validation comes first.
+    that was killed can be continued with `resume=True`, and its result is bit-for-bit identical. SIGINT and SIGTERM end
+    the run after the current step, with a checkpoint. After the last step of an epoch, its validation runs first.
 
     Args:
-        recipe: A name of `zoo.list_recipes()`, a path, a mapping or a `Recipe`. One with the key `start_from` is that
-            of a fine-tuning, as `zoo.fine_tune` does it.
-        out: The folder of the artifact; None to save nothing.
-        data: What to train on in the place of the recipe's dataset: a `Dataset`; or arrays `(x, y)` or a
-            `tf.data.Dataset` of batches, as `zoo.training.user_data.dataset_from` takes them. The artifact then names
-            no dataset, so `verify` cannot measure it again.
-        validation_data: Where `data` are arrays or a pipeline, likewise; None sets the last 20 % of the rows aside.
-        test_data: Likewise; None for no test split, and then nothing is measured.
-        epochs: Replaces the recipe's; short for an override.
-        seed: Replaces the recipe's; short for an override.
-        seeds: How many training seeds give the spread, counted up from `seed`; short for an override.
-        overrides: Other changes of the recipe, such as `{"optimizer.learning_rate": 1e-3}`; recorded in the artifact.
-        measure: Whether to evaluate on the test split, which trains the recipe's `spread_seeds` too.
-        overwrite: Whether an artifact in `out`, or an unfinished run, may be replaced.
-        resume: Whether to go on with the unfinished run of `out`.
+        recipe: Name from `zoo.list_recipes()`, path, mapping or `Recipe`. A recipe with the key `start_from` is run as
+            a fine-tuning; see `zoo.fine_tune`.
+        out: Folder for the artifact, or None to save nothing.
+        data: Training data, instead of the recipe's dataset: a `Dataset`, arrays `(x, y)` or a `tf.data.Dataset` of
+            batches; see `zoo.training.user_data.dataset_from`. The artifact then names no dataset, so `verify` cannot
+            check its numbers.
+        validation_data: Validation data in the same form, if `data` is not a `Dataset`. If None, the last 20 % of the
+            rows are set aside.
+        test_data: Test data in the same form. If None, a model trained on such `data` is not evaluated.
+        epochs: Number of epochs, shorthand for an override.
+        seed: Training seed, shorthand for an override.
+        seeds: Number of training seeds for the spread, counted up from `seed`; shorthand for an override.
+        overrides: Other changes to the recipe, such as `{"optimizer.learning_rate": 1e-3}`. They are recorded in the
+            artifact.
+        measure: Whether to evaluate on the test split. This also trains the recipe's `spread_seeds`.
+        overwrite: Whether to replace an existing artifact in `out` or an unfinished run.
+        resume: Whether to continue the unfinished run of `out`.
         trust: Whether a recipe may start from the folder of an artifact; see `load_artifact`.
-        checkpoint_seconds: Time between checkpoints.
-        callbacks: As in `fit`, for every seed.
-        tensorboard: A folder for TensorBoard, in which each training seed has a log, `seed-<seed>`, as
-            `tfp_bnn.callbacks.BayesianTensorBoard` writes it; None for no log.
-        tell: Takes messages for the user, such as that a damaged checkpoint was passed over.
+        checkpoint_seconds: Seconds between checkpoints.
+        callbacks: Keras callbacks, used for every seed.
+        tensorboard: Folder for TensorBoard logs, one subfolder `seed-<seed>` per training seed, written by
+            `tfp_bnn.callbacks.BayesianTensorBoard`. None for no log.
+        tell: Function that receives messages for the user, such as that a damaged checkpoint was skipped.
 
     Returns:
-        A `TrainingRun`; of a fine-tuning a `FineTuning`.
+        A `TrainingRun`, or a `FineTuning` for a recipe with `start_from`.
 
     Raises:
-        ValueError: For an unknown recipe or key (names the nearest), a value out of bounds, data that do not fit, an
-            existing folder, an unfinished run without `resume`, or one that was another (names each field); all before
-            training starts.
-        DataMissingError: When the dataset is not on this machine.
-        TrainingInterrupted: When SIGINT or SIGTERM arrived.
-        NonFiniteError: When a number is NaN or infinite; nothing is saved then.
-        OSError: When a checkpoint cannot be written, or the log for TensorBoard cannot be opened.
+        ValueError: For an unknown recipe or key (the message gives the nearest), a value out of bounds, data that do
+            not fit, an existing folder, an unfinished run without `resume`, or a run with different settings (the
+            message names each field). All are raised before training starts.
+        DataMissingError: If the dataset is not on this machine.
+        TrainingInterrupted: On SIGINT or SIGTERM.
+        NonFiniteError: If a number is NaN or infinite. Nothing is saved then.
+        OSError: If a checkpoint cannot be written, or the log for TensorBoard cannot be opened.
     """
     recipe = load_recipe(recipe)
     changes = dict(overrides or {})
@@ -124,7 +126,7 @@ def train(
         tell("no test split was given: the model is not measured")
 
     def callbacks_of(recipe: Recipe) -> list[keras.callbacks.Callback]:
-        # The log comes last, so that it has what the others add to the numbers of an epoch.
+        # The log comes last, so it sees what the other callbacks add to the logs of an epoch.
         board = [] if tensorboard is None else [board_of(recipe, examples, Path(tensorboard), tell)]
         return [*callbacks, *board]
 
@@ -155,27 +157,27 @@ def train(
 
 
 def _examples(recipe: Recipe, data: Any, validation_data: Any, test_data: Any) -> tuple[Dataset, bool]:
-    """The data, and whether they are those of the recipe's name."""
+    """Returns the data, and whether they come from the recipe's named dataset."""
     if data is not None:
         likelihood = recipe.model.get("likelihood")
         task = None if likelihood is None else LIKELIHOODS.get(likelihood).task
         return dataset_from(data, validation_data, test_data, task), False
     if validation_data is not None or test_data is not None:
-        raise ValueError("`validation_data` and `test_data` go with `data`. Pass the training data too.")
+        raise ValueError("`validation_data` and `test_data` can only be used with `data`. Pass the training data too.")
     if recipe.dataset is None:
         raise ValueError(f"The recipe {recipe.name!r} names no dataset. Pass `data`, as in data=(x, y), or name one.")
     return load_dataset(recipe.dataset), True
 
 
 def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
-    """The compiled, untrained network of a recipe; its preprocessing is fitted to the training split.
+    """Builds the compiled, untrained network of a recipe. Its preprocessing is fitted to the training split.
 
     Args:
-        recipe: The recipe; that of a member where the recipe is for an ensemble.
-        data: What it is trained on.
+        recipe: Recipe; for an ensemble, that of one member.
+        data: Data to train on.
 
     Raises:
-        ValueError: For a recipe that contradicts itself, or does not fit the data.
+        ValueError: If the recipe contradicts itself or does not fit the data.
     """
     config = {
         "input_shape": data.input_shape,
@@ -210,7 +212,7 @@ def _fit(
     callbacks: Sequence[keras.callbacks.Callback],
     tell: Callable[[str], None],
 ) -> tuple[tfp_bnn.VariationalModel, Mapping[str, list[float]]]:
-    """Trains the network of one seed. Returns it with its history."""
+    """Trains the network of one seed and returns it with its history."""
     with default_seeds_from(recipe.seed):
         model = build(recipe, data)
     batches = ShuffledBatches(data.train, recipe.batch_size, recipe.epochs, recipe.seed, recipe.augmentation)
@@ -243,7 +245,7 @@ def _measure(
     data: Dataset,
     fit: Callable[[Recipe], tuple[ZooModel, Mapping[str, list[float]]]],
 ) -> dict[str, Any]:
-    """The numbers of the card, with their spread over the training seeds, which are trained for it."""
+    """Measures the numbers of the card, and trains the other seeds for their spread."""
     how, others = recipe.evaluation, {}
     for seed in dict.fromkeys(how.spread_seeds):
         if seed != recipe.seed:
@@ -261,7 +263,7 @@ def _short_overrides(first: int, epochs: int | None, seed: int | None, seeds: in
 
 
 def _fingerprint(recipe: Recipe, data: Dataset) -> dict[str, Any]:
-    """All that the bits of a run depend on, as far as a user can change it."""
+    """Returns everything under the user's control that determines the result of a run."""
     return {
         "recipe": recipe.model_dump(mode="json", exclude={"notes", "evaluation", "overrides"}),
         "num_classes": data.num_classes,

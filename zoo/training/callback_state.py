@@ -1,4 +1,4 @@
-"""What callbacks remember, so that a resumed run counts patience from where it was."""
+"""State of callbacks: a resumed run continues to count patience from where it was."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import numpy.typing as npt
 
 _SCALARS = (bool, int, float, str, type(None))
 _PREFIX = "callback"
-# Besides what every callback has: a threshold whose sign Keras turns once, at the first epoch that a callback sees.
+# Attributes of every callback, and a threshold whose sign Keras flips once, at the first epoch of a callback.
 _LEFT_OUT = ("params", "model", "min_delta")
 
 
 def callback_states(
     callbacks: Sequence[keras.callbacks.Callback], stopped: bool, arrays: dict[str, npt.NDArray[Any]]
 ) -> list[dict[str, Any]]:
-    """The public attributes of callbacks that are numbers, strings or lists of arrays.
+    """Collects the public attributes of callbacks that are numbers, strings or lists of arrays.
 
-    That is all that `EarlyStopping` and `ReduceLROnPlateau` remember: patience, best value, best weights.
+    That covers `EarlyStopping` and `ReduceLROnPlateau`: patience, best value, best weights.
 
     Args:
-        callbacks: of the run.
-        stopped: whether one of them stopped it.
-        arrays: lists of arrays are added here, by names that start with `callback`.
+        callbacks: Callbacks of the run.
+        stopped: Whether a callback stopped the run.
+        arrays: Mapping to which arrays are added, under names that start with `callback`.
 
     Returns:
-        First `{"stopped": ...}`, then the class and the attributes of each callback, JSON only.
+        First `{"stopped": ...}`, then class and attributes of each callback. JSON values only.
     """
     states: list[dict[str, Any]] = [{"stopped": bool(stopped)}]
     for index, callback in enumerate(callbacks):
@@ -49,15 +49,15 @@ def restore_callbacks(
     states: Sequence[Mapping[str, Any]],
     arrays: Mapping[str, npt.NDArray[Any]],
 ) -> bool:
-    """Gives callbacks back what they remembered; one that is new, or of another class, starts afresh.
+    """Restores the state of callbacks. A callback that is new, or of a different class, starts from scratch.
 
     Args:
-        callbacks: of the run.
-        states: of `callback_states`.
-        arrays: to which `callback_states` added.
+        callbacks: Callbacks of the run.
+        states: Result of `callback_states`.
+        arrays: Mapping to which `callback_states` added arrays.
 
     Returns:
-        Whether one of them had stopped the run.
+        Whether a callback had stopped the run.
     """
     for index, (callback, state) in enumerate(zip(callbacks, states[1:], strict=False)):
         if state["class"] != type(callback).__name__:
@@ -70,7 +70,7 @@ def restore_callbacks(
 
 
 def without_callbacks(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    """The arrays that `callback_states` did not add."""
+    """Returns the arrays that `callback_states` did not add."""
     return {name: array for name, array in arrays.items() if not name.startswith(f"{_PREFIX}/")}
 
 
@@ -81,7 +81,7 @@ def _remembered(callback: keras.callbacks.Callback) -> dict[str, Any]:
             continue
         if isinstance(value, np.generic):
             value = value.item()
-        # Keras gives a weight of shape () as a NumPy number.
+        # Keras returns a weight of shape () as a NumPy scalar.
         is_arrays = isinstance(value, list) and value and all(isinstance(v, np.ndarray | np.generic) for v in value)
         if isinstance(value, _SCALARS) or is_arrays:
             remembered[name] = value

@@ -1,13 +1,13 @@
-"""Checkpoints of a training run: generations in a folder, each whole or not there at all.
+"""Checkpoints of a training run: generations in a folder, each written completely or not at all.
 
-    lock                       held by the process that trains here
-    log.csv                    a row for each finished epoch
+    lock                       held by the process that is training here
+    log.csv                    one row per finished epoch
     generation-0000000392/     after 392 steps
         state.json             epoch, step, history, state of the callbacks, fingerprint
         state.safetensors      weights, optimizer, noise, means of the epoch
         manifest.json          length and SHA-256 of both
 
-A generation is written under another name, synced, and renamed.
+A generation is written under a temporary name, synced, and then renamed.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from zoo.hub import manifest as hub
 from zoo.hub.manifest import MANIFEST_NAME, describe_files, read_manifest, read_verified, write_atomically
 from zoo.hub.reading import parse_tensors
 
-# Of `state.json`; 1 had sums of logs where there are the states of the metrics now.
+# Version of `state.json`. Version 1 had sums of logs instead of metric states.
 SCHEMA_VERSION = 2
 _PREFIX, _WORKING = "generation-", ".writing-"
 
 
 class CheckpointError(ValueError):
-    """A run cannot be resumed from what is in its folder."""
+    """Raised if a run cannot be resumed from its folder."""
 
 
 @dataclass
 class Progress:
-    """Where a run stands.
+    """Progress of a run.
 
     Attributes:
-        epoch: finished epochs.
-        step: finished steps of the epoch that runs.
-        history: a list of a number for each finished epoch, by name.
-        best: epoch (counts from 0) and value of the lowest validation NLL so far, or None.
-        callbacks: state of the callbacks, JSON only.
+        epoch: Number of finished epochs.
+        step: Number of finished steps of the current epoch.
+        history: Lists by name, one number per finished epoch.
+        best: Epoch (counted from 0) and value of the lowest validation NLL so far, or None.
+        callbacks: State of the callbacks. JSON values only.
     """
 
     epoch: int = 0
@@ -61,12 +61,12 @@ class Progress:
 
 
 class Checkpoints:
-    """The generations of one run.
+    """Checkpoint generations of one run.
 
     Args:
-        folder: of the run; made when it is not there, and cleared of what a killed process left half-written.
-        fingerprint: all that the run depends on; a nested mapping of JSON values.
-        keep: how many generations stay.
+        folder: Folder of the run. Created if missing; partial files of a killed process are removed.
+        fingerprint: Nested mapping of JSON values with everything that determines the run.
+        keep: Number of generations to keep.
     """
 
     def __init__(self, folder: Path, fingerprint: Mapping[str, Any], keep: int = 3) -> None:
@@ -78,22 +78,22 @@ class Checkpoints:
             shutil.rmtree(unfinished)
 
     def generations(self) -> list[Path]:
-        """The folders of the generations, the newest last."""
+        """Returns the folders of the generations, newest last."""
         return sorted(self.folder.glob(f"{_PREFIX}*"))
 
     def save(self, steps: int, progress: Progress, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
-        """Writes a generation, then removes those that are too old, and damaged ones that `load` passed over.
+        """Writes a generation, then removes those that are too old and damaged ones that `load` skipped.
 
         Args:
-            steps: of the whole run.
-            progress: where the run stands.
-            arrays: What `training_state` and `metrics_state` give, and what callbacks remember.
+            steps: Number of finished steps of the whole run.
+            progress: Progress of the run.
+            arrays: Arrays of `training_state`, `metrics_state` and the callbacks, by name.
 
         Returns:
             Its folder.
 
         Raises:
-            OSError: when it cannot be written. The generations before are untouched then.
+            OSError: If it cannot be written. Earlier generations are not touched.
         """
         target = self.folder / f"{_PREFIX}{steps:010d}"
         try:
@@ -101,14 +101,14 @@ class Checkpoints:
             aside = working.with_name(f"{working.name}.old")
             try:
                 state = {"schema": SCHEMA_VERSION, "fingerprint": self._fingerprint, **asdict(progress)}
-                # Losses may be infinite or NaN in `history`; Python's own JSON keeps them and every other bit.
+                # Losses in `history` may be infinite or NaN; Python's JSON preserves them and every other bit.
                 _write(working / "state.json", json.dumps(state).encode())
                 _write(working / "state.safetensors", safetensors.numpy.save(_contiguous(arrays)))
                 manifest = {"schema": hub.SCHEMA_VERSION, "files": describe_files(working)}
                 _write(working / MANIFEST_NAME, json.dumps(manifest).encode())
                 _sync(working)
                 if target.exists():
-                    # Half removed it would look like a damaged one.
+                    # A partly removed generation would look damaged.
                     target.rename(aside)
                 working.rename(target)
                 _sync(self.folder)
@@ -119,30 +119,31 @@ class Checkpoints:
             raise OSError(
                 error.errno,
                 f"The checkpoint after {steps} steps could not be written to {str(self.folder)!r}: {error.strerror}. "
-                "Earlier checkpoints are intact. Make room there, or make it writable, and resume",
+                "Earlier checkpoints are intact. Free some space or make the folder writable, and resume",
             ) from error
         generations = self.generations()
-        # Later ones are damaged and were passed over: they must not count among those that stay.
+        # Later generations are damaged and were skipped, so they must not count towards `keep`.
         position = generations.index(target) + 1
         for old in [*generations[: max(0, position - self.keep)], *generations[position:]]:
             shutil.rmtree(old, ignore_errors=True)
         return target
 
     def load(self) -> tuple[Progress, dict[str, npt.NDArray[Any]], list[str]]:
-        """Reads the newest generation that is whole.
+        """Reads the newest intact generation.
 
         Returns:
-            Where the run stood, its arrays, and a message for each damaged generation that was passed over.
+            Progress, arrays by name, and a message for each damaged generation that was skipped.
 
         Raises:
-            CheckpointError: when there is none, none is whole, or the run was another one (names each field).
+            CheckpointError: If there is none, none is intact, or the run had different settings (the message names each
+                field).
         """
         messages: list[str] = []
         for folder in reversed(self.generations()):
             try:
                 state, arrays = _read(folder)
             except (ValueError, OSError) as error:
-                messages.append(f"the checkpoint {folder.name} is damaged and was passed over: {error}")
+                messages.append(f"the checkpoint {folder.name} is damaged and was skipped: {error}")
                 continue
             self._refuse_another_run(state.pop("fingerprint"))
             return Progress(**state), arrays, messages
@@ -156,11 +157,11 @@ class Checkpoints:
         )
 
     def remember(self, name: str, value: Any) -> None:
-        """Keeps what was found before the first step, JSON only, for `recall` when the run is resumed."""
+        """Stores a JSON value found before the first step, for `recall` in a resumed run."""
         write_atomically(self.folder / f"{name}.json", json.dumps({"fingerprint": self._fingerprint, "value": value}))
 
     def recall(self, name: str) -> Any:
-        """What `remember` kept of this very run; None when there is nothing, or it cannot be read."""
+        """Returns what `remember` stored for this run, or None if it is missing or cannot be read."""
         try:
             kept = json.loads((self.folder / f"{name}.json").read_text("utf-8"))
         except (OSError, ValueError):
@@ -176,19 +177,19 @@ class Checkpoints:
         ]
         if differences:
             raise CheckpointError(
-                f"The run in {str(self.folder)!r} was another one: {'; '.join(differences)}. Resume it with what it "
-                "was started with, or start again with --overwrite (overwrite=True)."
+                f"The run in {str(self.folder)!r} has different settings: {'; '.join(differences)}. Resume it with the "
+                "settings it was started with, or start again with --overwrite (overwrite=True)."
             )
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes from training in a folder, which is made when it is not there.
+    """Keeps other processes from training in a folder. Creates the folder if it does not exist.
 
-    The lock goes with the process, however it ends.
+    The lock is released when the process ends, however it ends.
 
     Raises:
-        CheckpointError: when another process trains there.
+        CheckpointError: If another process is training there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as file:
@@ -207,7 +208,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def describe_array(values: npt.NDArray[Any]) -> dict[str, Any]:
-    """Shape, dtype and SHA-256 of an array, for a fingerprint."""
+    """Returns shape, dtype and SHA-256 of an array, for a fingerprint."""
     digest = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
     return {"shape": list(values.shape), "dtype": str(values.dtype), "sha256": digest}
 

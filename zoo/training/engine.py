@@ -1,8 +1,8 @@
-"""A run under Keras' own `fit`: it can be killed after any step, and resumed with the same bits.
+"""Runs a training with Keras' own `fit`. It can be killed after any step and resumed without changing its result.
 
-Keras runs the steps, the validation and the callbacks. What a run adds is one `CallbackList`, which `fit` takes as it
-is: around what the callbacks do it looks for numbers that are not finite, writes checkpoints, and puts everything back
-when a run is resumed.
+Keras runs the steps, the validation and the callbacks. A run adds one `CallbackList`, which `fit` uses as it is. It
+wraps the callbacks: it checks for numbers that are not finite, writes checkpoints, and restores everything when a run
+is resumed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _VALIDATION_BATCH = 1000
 
 
 class NonFiniteError(ArithmeticError):
-    """A number of a training step is NaN or infinite. Names batch, layer and term."""
+    """Raised if a number of a training step is NaN or infinite. The message names batch, layer and term."""
 
 
 def run(
@@ -50,30 +50,30 @@ def run(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     tell: Callable[[str], None] = lambda message: None,
 ) -> Progress:
-    """Trains a model by `fit` from its first step, or from its newest checkpoint, to the last batch.
+    """Trains a model with `fit` from its first step, or from its newest checkpoint, to the last batch.
 
-    Batches are functions of (epoch, step), and all noise comes from counters that a checkpoint holds, so a run that was
-    killed and resumed ends with the same bits as one that was not.
+    Batches are functions of (epoch, step), and all noise comes from counters that checkpoints contain. A run that was
+    killed and resumed is therefore bit-for-bit identical to an uninterrupted one.
 
     Args:
-        model: Built and compiled, with the weights to start from.
-        batches: What is trained on.
-        validation: Rows on which the model is judged after each epoch, or None.
-        checkpoints: Where checkpoints go; None for none, and then signals are not handled either.
-        resume: Whether to go on from the newest checkpoint.
-        checkpoint_seconds: Time between checkpoints within an epoch. There is one at the end of the run in any case,
-            and when a signal arrives. After the last step of an epoch it is written once the epoch was validated.
-        callbacks: As in `fit`; their state is saved and restored.
-        tell: Takes messages for the user.
+        model: Built and compiled model with its initial weights.
+        batches: Training batches.
+        validation: Rows on which the model is evaluated after each epoch, or None.
+        checkpoints: Destination of checkpoints. If None, none are written, and signals are not handled.
+        resume: Whether to continue from the newest checkpoint.
+        checkpoint_seconds: Seconds between checkpoints within an epoch. One is always written at the end of the run and
+            when a signal arrives. After the last step of an epoch it is written after validation.
+        callbacks: Keras callbacks. Their state is saved and restored.
+        tell: Function that receives messages for the user.
 
     Returns:
-        Where the run ended, with its history.
+        The progress at the end of the run, with its history.
 
     Raises:
-        TrainingInterrupted: When SIGINT or SIGTERM arrived; the step was finished and a checkpoint written.
-        NonFiniteError: When a number is NaN or infinite; nothing was saved since.
-        CheckpointError: When there is nothing to resume.
-        OSError: When a checkpoint cannot be written.
+        TrainingInterrupted: On SIGINT or SIGTERM, after the current step and its checkpoint.
+        NonFiniteError: If a number is NaN or infinite. Nothing is saved after it.
+        CheckpointError: If there is nothing to resume.
+        OSError: If a checkpoint cannot be written.
     """
     for split in (batches.split, validation):
         if split is not None:
@@ -88,7 +88,7 @@ def run(
         between_steps.begin(resume)
         progress = between_steps.progress
         for first, start, end in equal_epochs(batches, progress.epoch, progress.step):
-            # A run that a callback had stopped may have been killed before its artifact was written.
+            # A run that a callback stopped may have been killed before its artifact was written.
             if not model.stop_training:
                 between_steps.fit(first, start, end, validation_data)
         between_steps.end()
@@ -96,9 +96,9 @@ def run(
 
 
 class _BetweenSteps(keras.callbacks.CallbackList):
-    """The callbacks of a run, and around them what saves and resumes it."""
+    """Wraps the callbacks of a run with saving and resuming."""
 
-    # For `tfp_bnn.models.fit_callbacks.with_row_check`.
+    # Read by `tfp_bnn.models.fit_callbacks.with_row_check`.
     counts_rows = True
 
     def __init__(
@@ -142,7 +142,7 @@ class _BetweenSteps(keras.callbacks.CallbackList):
         self._tell(f"resuming after epoch {self.progress.epoch}, step {self.progress.step}")
 
     def fit(self, first: int, start: int, end: int, validation_data: tf.data.Dataset | None) -> None:
-        """Runs epochs with equally many batches, of which the first may begin at a later step."""
+        """Runs epochs with the same number of batches. The first epoch may start at a later step."""
         self._start, self._epochs = start, EpochsInARow(self._batches, first, start)
         try:
             self.model.fit(
@@ -152,7 +152,7 @@ class _BetweenSteps(keras.callbacks.CallbackList):
                 validation_data=validation_data,
                 callbacks=self,
                 num_examples=len(self._batches.split),
-                # The batches have an order of their own.
+                # The batches are already shuffled.
                 shuffle=False,
                 verbose=0,
             )
@@ -168,13 +168,13 @@ class _BetweenSteps(keras.callbacks.CallbackList):
     # === Within `fit` ===
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Nothing: a run may take several calls of `fit`; see `begin`."""
+        """Does nothing, because a run may need several calls of `fit`; see `begin`."""
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Nothing; see `end`."""
+        """Does nothing; see `end`."""
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Has the batches of this epoch read, and its means go on where a resumed epoch was left."""
+        """Selects the batches of this epoch and, in a resumed epoch, restores its running means."""
         self._epochs.epoch = epoch
         if self._metrics:
             restore_metrics_state(self.model, self._metrics, *self._batches.batch(epoch, 0))
@@ -182,23 +182,23 @@ class _BetweenSteps(keras.callbacks.CallbackList):
         super().on_epoch_begin(epoch, logs)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Notes that a step begins; Keras counts from the first step that is left of a resumed epoch."""
+        """Notes that a step begins. In a resumed epoch, Keras counts from the first remaining step."""
         super().on_train_batch_begin(self._start + batch, logs)
         self._in_step = True
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Refuses weights that are not finite before any callback can save them, and saves after all callbacks."""
+        """Rejects weights that are not finite before a callback can save them, and saves after all callbacks."""
         if not has_finite_weights(self.model):
             raise self._non_finite("The gradients of a training step were NaN or infinite.")
         self._in_step = False
         self.progress.step += 1
         super().on_train_batch_end(self._start + batch, logs)
-        # After the last step of an epoch its validation comes first, so a resumed epoch always has a step left.
+        # After the last step of an epoch, validation runs first, so a resumed epoch always has a step left.
         if self.progress.step < self._batches.steps(self.progress.epoch):
             self._save_if_due()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Takes down the numbers of the epoch, tells the callbacks, and saves."""
+        """Records the logs of the epoch, calls the callbacks, and saves."""
         progress, numbers = self.progress, {name: float(value) for name, value in (logs or {}).items()}
         for name, value in numbers.items():
             progress.history.setdefault(name, []).append(value)

@@ -1,4 +1,4 @@
-"""Fine-tuning: what one data set taught, a posterior over the weights, as the prior for another."""
+"""Fine-tuning: the posterior learned from one dataset is the prior for another."""
 
 from __future__ import annotations
 
@@ -47,64 +47,66 @@ def fine_tune(
     tensorboard: str | os.PathLike[str] | None = None,
     tell: Callable[[str], None] = lambda message: None,
 ) -> FineTuning:
-    """Fine-tunes a model of the zoo on another data set, with its posterior as the prior.
+    """Fine-tunes a model of the zoo on another dataset, with its posterior as the prior.
 
-    Each weight of the body gets the prior N(mu, (inflate * sigma)^2), with mu and sigma those of the source's
-    posterior, and starts there. A new head, the last layer, has the prior N(0, head_scale^2). Training is a fixed
-    number of steps, without a validation split: all rows are trained on. The test split is read once, at the end, to
-    measure. The same arguments give the same weights, bit for bit, on the same machine: TensorFlow's deterministic
-    operations are switched on meanwhile. The caller's random state stays as it is.
+    Each weight of the body gets the prior N(mu, (inflate * sigma)^2), where mu and sigma are those of the source's
+    posterior. Training starts from that posterior. A new head (the last layer) has the prior N(0, head_scale^2).
+    Training runs for a fixed number of steps on all rows, without a validation split. The test split is only read at
+    the end, for evaluation. The same arguments give bit-for-bit identical weights on the same machine, because
+    TensorFlow's deterministic operations are enabled during training. The caller's random state is not changed.
 
-    With few rows and tens of thousands of weights, these steps do not reach the maximum of the ELBO, and should not:
-    there the posterior is as wide as the prior, and predicts little. The number of steps is a part of the method.
+    With few rows and tens of thousands of weights, these steps do not reach the maximum of the ELBO. They should not:
+    at the maximum the posterior is as wide as the prior and predicts little. The number of steps is part of the method.
 
-    Checkpoints, signals and `resume` are those of `zoo.train`, with a tenth of the steps in the place of an epoch. The
-    choice by cross-validation is kept with them. The artifact holds a `recipe.yaml` that `zoo.train` can run again.
+    Checkpoints, signals and `resume` work as in `zoo.train`, with a tenth of the steps as an epoch. The result of the
+    cross-validation is stored with the checkpoints. The artifact contains a `recipe.yaml` that `zoo.train` can run
+    again.
 
     Args:
-        model: A pretrained model's name, the folder of an artifact (with `trust`), or a model of the zoo. It stays as
-            it is.
-        dataset: A dataset or its name, whose training split is learned; or `(x, y)`, arrays, or a `tf.data.Dataset` of
-            batches of them, which are not measured.
-        prior: `"posterior"`, as above. `"default"`: the prior that the source was trained with, or any name, config
-            or object of `tfp_bnn.priors` but `informed`; only the start is the source's posterior then.
-        inflate: Factor, > 0; or `"auto"`, to choose it by cross-validation on the training rows, see
-            `tfp_bnn.transfer.choose_inflate`. 1 is Bayes' rule, for more data of the same task. Without effect at other
-            priors, where a number is refused.
-        head_scale: A number > 0, or `"auto"`, likewise; for a new head only.
-        mix: Share of a broad component N(0, 1) of the informed prior, in (0, 1); None for none.
+        model: Name of a pretrained model, folder of an artifact (with `trust`), or a model of the zoo. It is not
+            changed.
+        dataset: Dataset or its name, of which the training split is used. Or arrays `(x, y)` or a `tf.data.Dataset` of
+            batches, for which nothing is measured.
+        prior: `"posterior"`, as above. `"default"` is the prior that the source was trained with. Any name, config or
+            object of `tfp_bnn.priors` except `informed` is possible too. With these, training only starts from the
+            source's posterior.
+        inflate: Factor > 0, or `"auto"` to choose it by cross-validation on the training rows; see
+            `tfp_bnn.transfer.choose_inflate`. 1 is Bayes' rule, for more data of the same task. A number can only be
+            used with `prior="posterior"`.
+        head_scale: Number > 0, or `"auto"` to choose it in the same way. Only for a new head.
+        mix: Share of a broad component N(0, 1) in the informed prior, in (0, 1). None for no such component.
         freeze: Names of layers whose posterior is not trained.
-        head: `"new"`: the last layer starts from scratch, with as many outputs as the data need, and in a regression
-            with their mean and spread. `"keep"`: it is taken over like the others, for more data of the same task.
-        adapt_inputs: Whether images of another size are resized within the model to the size that the source knows,
-            where the architecture can, and other pixel ranges are rescaled; otherwise they are refused.
-        steps: Steps of the optimizer. Default: 10 passes over the rows, but at least 300 steps.
-        batch_size: Rows in a step. Default: 16 for up to 500 rows, 32 for up to 5,000, else 128.
-        learning_rate: That of Adam, at the start; it falls to 0 along a cosine.
+        head: `"new"`: the last layer starts from scratch, with as many outputs as the data need and, for regression,
+            their mean and spread. `"keep"`: it is copied like the other layers, for more data of the same task.
+        adapt_inputs: Whether the model resizes images to the input size of the source, if the architecture supports it,
+            and rescales other pixel ranges. If False, such inputs are an error.
+        steps: Number of optimizer steps. Default: 10 passes over the rows, but at least 300 steps.
+        batch_size: Rows per step. Default: 16 for up to 500 rows, 32 for up to 5,000, else 128.
+        learning_rate: Initial learning rate of Adam. It decays to 0 along a cosine.
         seed: Determines the new head, the order of the rows, the noise and the folds; 0 to 2**32 - 1.
-        measure: Whether to measure a dataset's test split.
-        out: The folder of the artifact; None to save nothing. The prior is saved with it.
-        overwrite: Whether an artifact in `out`, or an unfinished run, may be replaced.
+        measure: Whether to evaluate on the dataset's test split.
+        out: Folder for the artifact, or None to save nothing. The prior is saved too.
+        overwrite: Whether to replace an existing artifact in `out` or an unfinished run.
         trust: See `load_artifact`.
-        resume: Whether to go on with the unfinished run of `out`.
-        checkpoint_seconds: Time between checkpoints.
-        callbacks: As in `fit`.
-        tensorboard: A folder for a log, `seed-<seed>`, as `tfp_bnn.callbacks.BayesianTensorBoard` writes it, or None.
-            A dataset's validation split is watched.
-        tell: Takes messages for the user.
+        resume: Whether to continue the unfinished run of `out`.
+        checkpoint_seconds: Seconds between checkpoints.
+        callbacks: Keras callbacks.
+        tensorboard: Folder for a TensorBoard log `seed-<seed>`, written by `tfp_bnn.callbacks.BayesianTensorBoard`, or
+            None. The log includes scores on the dataset's validation split.
+        tell: Function that receives messages for the user.
 
     Returns:
         A `FineTuning`.
 
     Raises:
         ValueError: For an unknown model, dataset, prior, layer to freeze or head; a model that is not of the zoo;
-            inputs of another shape or range, or a task, that the source is not for (both are named); another number of
-            classes with `head="keep"`; a number out of range; an existing folder; an unfinished run without `resume`,
-            or one that was another. All before training starts.
-        DataMissingError: When the dataset is not on this machine.
-        TrainingInterrupted: When SIGINT or SIGTERM arrived.
-        NonFiniteError: When a number is NaN or infinite; nothing is saved then.
-        OSError: When a checkpoint cannot be written, or the log for TensorBoard cannot be opened.
+            inputs or a task that do not fit the source (the message names both); a different number of classes with
+            `head="keep"`; a number out of range; an existing folder; an unfinished run without `resume`; or a run with
+            different settings. All are raised before training starts.
+        DataMissingError: If the dataset is not on this machine.
+        TrainingInterrupted: On SIGINT or SIGTERM.
+        NonFiniteError: If a number is NaN or infinite. Nothing is saved then.
+        OSError: If a checkpoint cannot be written, or the log for TensorBoard cannot be opened.
 
     Example:
         >>> import zoo
@@ -122,21 +124,21 @@ def fine_tune(
 
 
 def fine_tune_by_recipe(recipe: FineTuneRecipe, data: Any, options: Options, trust: bool) -> FineTuning:
-    """Fine-tunes a model as a recipe says, which `zoo.train` does with such a recipe.
+    """Fine-tunes a model from a recipe with `start_from`, for `zoo.train`.
 
     Args:
-        recipe: What to start from, and how.
-        data: What to train on, as `dataset` in `fine_tune`; None for the dataset of the recipe.
-        options: Where to save, and so on.
+        recipe: Recipe of a fine-tuning.
+        data: Training data, as `dataset` in `fine_tune`, or None for the dataset of the recipe.
+        options: Options that do not affect the weights.
         trust: See `load_artifact`.
 
     Raises:
-        ValueError: As `fine_tune` does, and for a recipe without a model or a dataset.
+        ValueError: As in `fine_tune`, and for a recipe without a model or a dataset.
     """
     start = recipe.start_from
     if start.model is None:
         raise ValueError(
-            f"The recipe {recipe.name!r} starts from a model that had no name. Call zoo.fine_tune(model, ...), or set "
+            f"The recipe {recipe.name!r} starts from a model without a name. Call zoo.fine_tune(model, ...), or set "
             "start_from.model to a pretrained model's name or the folder of an artifact."
         )
     if data is None and recipe.dataset is None:
@@ -165,7 +167,7 @@ def _fine_tune(
     data, rows = examples_of(dataset)
     if data is not None:
         evaluation.check_task(source, data)
-    # All but the shape of the inputs and the range of the labels, which depend on the target.
+    # The shape of the inputs and the range of the labels depend on the target and are checked later.
     check_examples(rows.x, rows.y, source.likelihood, None, None)
     task = Task(
         source,

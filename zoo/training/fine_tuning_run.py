@@ -1,4 +1,4 @@
-"""The run of a fine-tuning: from a source, rows and settings to a model, its numbers and its artifact."""
+"""Runs a fine-tuning: from source, rows and settings to a model, its metrics and its artifact."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from zoo.training.fine_tuning_settings import POSTERIOR, Settings
 from zoo.training.results import TrainingRun
 from zoo.training.run_folder import RunFolder, describe_model, describe_splits
 
-# More rows than these are not needed to choose, and would take long.
+# More rows would take longer without changing the choice.
 _SELECTION_ROWS = 2000
 _SELECTION_STEPS = 400
 _GOLDEN_ROWS = 4
@@ -42,19 +42,19 @@ _CANDIDATES = "candidates"
 
 @dataclass(frozen=True)
 class FineTuning(TrainingRun):
-    """What `fine_tune` gives back. `zoo.save_artifact` takes it.
+    """Result of `fine_tune`. Can be passed to `zoo.save_artifact`.
 
     Attributes:
-        model: The fine-tuned model.
-        recipe: The recipe that was followed, with what was chosen.
-        history: For each name, a list of one number for each tenth of the steps.
-        metrics: What the card shows; empty when nothing was measured.
-        path: The folder of the artifact, or None.
-        about: What an artifact says of the data and of the source.
-        golden_inputs: A few inputs, whose predictions an artifact keeps.
-        inflate: Factor of the standard deviations of the source's posterior; None where that is not the prior.
-        head_scale: Standard deviation of the prior of the new head; None where there is none, or another prior.
-        candidates: What was tried to choose them, the best first; empty where nothing was to be chosen.
+        model: Fine-tuned model.
+        recipe: Recipe of the run, with the chosen values.
+        history: Lists by name, one number per tenth of the steps.
+        metrics: Numbers for the card. Empty if nothing was measured.
+        path: Folder of the artifact, or None.
+        about: Description of data and source for the artifact.
+        golden_inputs: A few inputs whose predictions are stored in the artifact.
+        inflate: Factor of the standard deviations of the source's posterior, or None if that is not the prior.
+        head_scale: Standard deviation of the prior of the new head, or None without a new head or with another prior.
+        candidates: Candidates of the cross-validation, best first. Empty if there was nothing to choose.
     """
 
     inflate: float | None = None
@@ -64,14 +64,14 @@ class FineTuning(TrainingRun):
 
 @dataclass(frozen=True)
 class Task:
-    """What is fine-tuned, and on what.
+    """Source and data of a fine-tuning.
 
     Attributes:
-        source: The model to start from.
-        source_name: Its name or folder; None for a model that was passed as an object.
-        data: The dataset; None where there are only rows.
-        rows: The rows to train on.
-        dataset_name: The name by which the dataset was asked for, or None.
+        source: Model to start from.
+        source_name: Name or folder of the source, or None if it was passed as an object.
+        data: Dataset, or None for rows only.
+        rows: Training rows.
+        dataset_name: Name under which the dataset was requested, or None.
     """
 
     source: Any
@@ -82,23 +82,23 @@ class Task:
 
     @property
     def built(self) -> BuiltFrom:
-        """How the source was built."""
+        """Architecture and config of the source."""
         return self.source.architecture
 
 
 @dataclass(frozen=True)
 class Options:
-    """The arguments of `fine_tune` that the weights do not depend on; see there.
+    """Arguments of `fine_tune` that do not affect the weights.
 
     Attributes:
-        measure: Whether to measure.
-        out: The folder of the artifact, or None.
-        overwrite: Whether `out` may be replaced.
-        resume: Whether to go on with an unfinished run.
-        checkpoint_seconds: Time between checkpoints.
-        callbacks: As in `fit`.
-        tensorboard: A folder, or None.
-        tell: Takes messages.
+        measure: Whether to evaluate on the test split.
+        out: Folder for the artifact, or None.
+        overwrite: Whether to replace `out` if it exists.
+        resume: Whether to continue an unfinished run.
+        checkpoint_seconds: Seconds between checkpoints.
+        callbacks: Keras callbacks.
+        tensorboard: Folder for a TensorBoard log, or None.
+        tell: Function that receives messages for the user.
     """
 
     measure: bool
@@ -114,25 +114,24 @@ class Options:
 def run_fine_tuning(
     task: Task, settings: Settings, options: Options, folder: RunFolder, of: FineTuneRecipe | None = None
 ) -> FineTuning:
-    """Chooses what is to be chosen, trains, measures and saves.
+    """Chooses values by cross-validation where needed, trains, evaluates and saves.
 
     Args:
-        task: What is fine-tuned.
+        task: Source and data.
         settings: Checked settings.
-        options: Where to save, and so on.
-        folder: The folder of the run.
-        of: The recipe that says so, whose name, notes, evaluation and overrides are taken over; None where there is
-            none.
+        options: Options that do not affect the weights.
+        folder: Folder of the run.
+        of: Recipe that was passed, whose name, notes, evaluation and overrides are copied, or None.
 
     Raises:
-        ValueError: For data, a prior or layers that do not fit; before anything is trained.
+        ValueError: If data, prior or layers do not fit. Raised before anything is trained.
     """
     config = _config_of_target(task, settings)
     recipe = _recipe(task, settings, config, of)
     new_layers = [task.source.variational_layers[-1].name] if settings.head == "new" else []
 
     def tuner(steps: int, **how: Any) -> Tuner:
-        # The seeds of the initializers of the new head.
+        # Seeds for the initializers of the new head.
         with default_seeds_from(settings.seed):
             target = ARCHITECTURES[task.built.name].build(config, settings.seed)
             size, rate, seed = settings.batch_size, settings.learning_rate, settings.seed
@@ -149,7 +148,7 @@ def run_fine_tuning(
             checkpoints = folder.checkpoints(settings.seed, _fingerprint(recipe, task))
             resume = checkpoints is not None and bool(checkpoints.generations())
             if checkpoints is not None and resume:
-                # Another run is refused before anything is chosen, or written, for it.
+                # Fails for a run with different settings before anything is chosen or written.
                 checkpoints.load()
             trial = lambda: tuner(min(steps, _SELECTION_STEPS))  # noqa: E731
             inflate, head_scale, candidates = _choice(
@@ -200,14 +199,14 @@ def _config_of_target(task: Task, settings: Settings) -> ArchitectureConfig:
     )
     if not settings.informed and isinstance(PRIORS.get(config.kernel_prior), Informed):
         raise ValueError(
-            f"With prior={settings.prior!r} the prior would be 'informed', but by nothing. Pass prior='posterior' to "
-            "have it informed by the posterior of the source, or name another one, such as 'normal'."
+            f"With prior={settings.prior!r} the prior would be 'informed' without a posterior. Pass prior='posterior' "
+            "to use the posterior of the source, or name another prior, such as 'normal'."
         )
     return config
 
 
 def _recipe(task: Task, settings: Settings, config: ArchitectureConfig, of: FineTuneRecipe | None) -> FineTuneRecipe:
-    """What is done, with every default spelled out."""
+    """Returns the recipe of the run, with every default written out."""
     tag = re.sub(r"[^a-z0-9]+", "_", (task.data.name if task.data else "rows").lower())
     return FineTuneRecipe(
         name=of.name if of else f"{task.built.name}.{tag}_tuned",
@@ -245,7 +244,7 @@ def _choice(
     checkpoints: Checkpoints | None,
     tell: Callable[[str], None],
 ) -> tuple[float | None, float | None, list[Candidate]]:
-    """The factor, the scale of the new head, and what was tried to choose them, now or before the run was resumed."""
+    """Returns the factor, the scale of the new head, and the candidates, tried now or before the run was resumed."""
     if not settings.informed:
         return None, None, []
     inflates, head_scales = settings.inflates, settings.head_scales
@@ -281,9 +280,9 @@ def _fingerprint(recipe: FineTuneRecipe, task: Task) -> dict[str, Any]:
 def _about(
     task: Task, recipe: FineTuneRecipe, inflate: float | None, head_scale: float | None, candidates: list[Candidate]
 ) -> dict[str, Any]:
-    """What the artifact says of the data and the source, for its card."""
+    """Returns the description of data and source for the artifact and its card."""
     about: dict[str, Any] = {} if task.data is None else task.data.about()
-    # Whoever looked for data in memory by their name would find nothing, or other rows.
+    # Data in memory have no name: looking it up would find nothing, or different rows.
     about["dataset"] = task.dataset_name
     start = recipe.start_from.model_dump(mode="json")
     about["fine_tuning"] = {

@@ -1,4 +1,4 @@
-"""What a fine-tuning is asked for, checked before anything is trained."""
+"""Settings of a fine-tuning, checked before anything is trained."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ _LARGE_BATCH = 128
 
 @dataclass(frozen=True)
 class Settings:
-    """The arguments of `fine_tune` that the weights depend on; see there.
+    """Arguments of `fine_tune` that determine the weights.
 
     Attributes:
-        prior: `"posterior"`, `"default"`, or a name, config or object of a prior.
-        inflate: A number, or `"auto"`.
-        head_scale: A number, or `"auto"`.
-        mix: A share, or None.
-        freeze: Names of layers.
+        prior: `"posterior"`, `"default"`, or name, config or object of a prior.
+        inflate: Number, or `"auto"`.
+        head_scale: Number, or `"auto"`.
+        mix: Share of the broad component, or None.
+        freeze: Names of layers that are not trained.
         head: `"new"` or `"keep"`.
-        adapt_inputs: Whether inputs are adapted within the model.
-        steps: Steps of the optimizer; None only before `checked`.
-        batch_size: Rows in a step; None only before `checked`.
-        learning_rate: That of Adam, at the start.
-        seed: A training seed.
+        adapt_inputs: Whether the model resizes and rescales its inputs.
+        steps: Number of optimizer steps. None only before `checked`.
+        batch_size: Rows per step. None only before `checked`.
+        learning_rate: Initial learning rate of Adam.
+        seed: Training seed.
     """
 
     prior: str | Mapping[str, Any] | Prior
@@ -67,22 +67,22 @@ class Settings:
 
     @property
     def inflates(self) -> Sequence[float]:
-        """The factors to choose from; one where it is given."""
+        """Factors to choose from: a single one if it was given."""
         return _candidates("inflate", self.inflate, INFLATES)
 
     @property
     def head_scales(self) -> Sequence[float]:
-        """The scales of the prior of a new head to choose from; one where it is given."""
+        """Scales for the prior of a new head to choose from: a single one if it was given."""
         return _candidates("head_scale", self.head_scale, HEAD_SCALES)
 
     def checked(self, num_rows: int) -> Settings:
-        """The same with numbers in the place of None, and a list of layers to freeze.
+        """Returns validated settings, with numbers instead of None and a list of layers to freeze.
 
         Args:
-            num_rows: The number of rows to train on.
+            num_rows: Number of training rows.
 
         Raises:
-            ValueError: For a number out of range, an unknown word, and for a setting that has no effect.
+            ValueError: For a number out of range, an unknown option, or a setting without effect.
         """
         _check_choice("head", self.head, get_args(Head))
         for name in ("inflates", "head_scales"):
@@ -116,7 +116,7 @@ class Settings:
         )
 
     def kernel_prior(self, built: BuiltFrom) -> Any:
-        """The prior of the kernels of the target, as a name, a config or an object."""
+        """Returns the prior of the kernels of the target, as a name, a config or an object."""
         if self.informed:
             return {"name": "informed", "mix": float(self.mix or 0.0)}
         is_default = isinstance(self.prior, str) and self.prior == DEFAULT
@@ -124,10 +124,10 @@ class Settings:
 
 
 def source_of(model: Any, trust: bool) -> Any:
-    """The model to start from, by its name, its folder or itself.
+    """Returns the model to start from, given as a name, a folder or the model itself.
 
     Raises:
-        ValueError: For an unknown name, a folder without `trust`, and for a model that is not of the zoo.
+        ValueError: For an unknown name, a folder without `trust`, or a model that is not of the zoo.
         TypeError: For a model without Bayesian layers.
     """
     if isinstance(model, str | os.PathLike):
@@ -144,14 +144,14 @@ def source_of(model: Any, trust: bool) -> Any:
 
 
 def examples_of(dataset: Any) -> tuple[Dataset | None, Split]:
-    """The dataset, None where there are only rows, and the rows to train on.
+    """Returns the dataset (None for rows only) and the training rows.
 
     Args:
-        dataset: A dataset, its name, a pair of arrays `(x, y)`, or a `tf.data.Dataset` of batches of them.
+        dataset: Dataset, its name, a pair of arrays `(x, y)`, or a `tf.data.Dataset` of such batches.
 
     Raises:
-        ValueError: For anything else, and for an unknown name.
-        DataMissingError: When the data are not on this machine.
+        ValueError: For anything else, or an unknown name.
+        DataMissingError: If the data are not on this machine.
     """
     if isinstance(dataset, str):
         dataset = load_dataset(dataset)

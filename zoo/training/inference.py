@@ -1,4 +1,4 @@
-"""What the `inference` of a recipe asks for: another posterior in the architecture, or several members."""
+"""Implements `inference` of a recipe: a different posterior in the architecture, or several members."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAX_SEED = 2**31
 
 
 def architecture_arguments(recipe: Recipe) -> dict[str, Any]:
-    """The arguments of the architecture of a recipe, with the posterior of its way to one.
+    """Returns the arguments of a recipe's architecture, with the posterior that its `inference` needs.
 
     Args:
         recipe: A validated recipe.
@@ -22,7 +22,7 @@ def architecture_arguments(recipe: Recipe) -> dict[str, Any]:
         `recipe.model`, with `kernel_posterior: delta` for point estimates.
 
     Raises:
-        ValueError: For arguments that contradict the way, or Monte Carlo dropout without dropout.
+        ValueError: For arguments that contradict `inference`, or Monte Carlo dropout without dropout.
     """
     arguments, way = dict(recipe.model), recipe.inference
     given, dropout = arguments.get("kernel_posterior"), arguments.get("dropout") or 0.0
@@ -42,13 +42,13 @@ def architecture_arguments(recipe: Recipe) -> dict[str, Any]:
 
 
 def member_recipes(recipe: Recipe) -> list[Recipe]:
-    """The recipe of each network that is trained for one posterior: itself, or those of the members of an ensemble.
+    """Returns the recipe of each network to train: the recipe itself, or one per member of an ensemble.
 
-    Members differ in their seed only: those of the training seed s are s * M to s * M + M - 1, so ensembles of
-    different training seeds have no member in common.
+    Members differ only in their seed. The members of training seed s have the seeds s * M to s * M + M - 1, so
+    ensembles with different training seeds share no member.
 
     Raises:
-        ValueError: For a training seed that is too large for that.
+        ValueError: If the training seed is too large for that.
     """
     if recipe.inference != "ensemble":
         return [recipe]
@@ -62,7 +62,7 @@ def member_recipes(recipe: Recipe) -> list[Recipe]:
 
 
 def joined_history(histories: list[Mapping[str, list[float]]]) -> Mapping[str, list[float]]:
-    """The history of a run: of one network as it is, of several with `member_<k>/` before each name."""
+    """Returns the history of a run: unchanged for one network, with the prefix `member_<k>/` for several."""
     if len(histories) == 1:
         return histories[0]
     return {f"member_{k}/{name}": values for k, history in enumerate(histories) for name, values in history.items()}

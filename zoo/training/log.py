@@ -1,4 +1,4 @@
-"""The log of a run: `log.csv`, a row for each finished epoch."""
+"""Log of a run: `log.csv`, with one row per finished epoch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zoo.hub.manifest import write_atomically
 
 
 def log_text(history: Mapping[str, Sequence[float]]) -> str:
-    """The history as CSV: `epoch` (counts from 1) and a column for each name; numbers to the last bit."""
+    """Formats the history as CSV: `epoch` (counted from 1) and one column per name, in full precision."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["epoch", *history])
@@ -23,12 +23,12 @@ def log_text(history: Mapping[str, Sequence[float]]) -> str:
 
 
 def write_log(folder: Path, history: Mapping[str, Sequence[float]]) -> None:
-    """Writes `log.csv` into a folder; a reader sees the old one or the new one. OSError when it cannot be written."""
+    """Writes `log.csv` atomically into a folder. OSError if it cannot be written."""
     try:
         write_atomically(folder / LOG_NAME, log_text(history))
     except OSError as error:
         raise OSError(
             error.errno,
-            f"The log could not be written to {str(folder)!r}: {error.strerror}. The checkpoints are those of before. "
-            "Make room there, or make it writable, and resume",
+            f"The log could not be written to {str(folder)!r}: {error.strerror}. The checkpoints are unchanged. "
+            "Free some space or make the folder writable, and resume",
         ) from error

@@ -1,4 +1,4 @@
-"""What a run gives back."""
+"""Result of a training run."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from zoo.training.log import log_text
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What `train` gives back. `zoo.save_artifact` takes it.
+    """Result of `train`. Can be passed to `zoo.save_artifact`.
 
     Attributes:
-        model: The trained model.
-        recipe: The recipe that was followed, overrides included.
-        history: For each name, a list of one number for each epoch.
-        metrics: What the card shows; empty when nothing was measured.
-        path: The folder of the artifact, or None.
-        about: What an artifact says of the data: `dataset` (None for data without a name), `task`, `class_names`,
-            `feature_names`.
-        golden_inputs: A few inputs, whose predictions an artifact keeps.
+        model: Trained model.
+        recipe: Recipe of the run, including overrides.
+        history: Lists by name, one number per epoch.
+        metrics: Numbers for the card. Empty if nothing was measured.
+        path: Folder of the artifact, or None.
+        about: Description of the data for the artifact: `dataset` (None for data without a name), `task`,
+            `class_names`, `feature_names`.
+        golden_inputs: A few inputs whose predictions are stored in the artifact.
     """
 
     model: ZooModel
@@ -39,5 +39,5 @@ class TrainingRun:
 
     @property
     def log(self) -> str:
-        """The history as CSV, a row for each epoch; empty where there is none."""
+        """History as CSV, one row per epoch, or an empty string."""
         return log_text(self.history) if self.history else ""

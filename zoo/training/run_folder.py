@@ -1,4 +1,4 @@
-"""The folder `<out>.training`, where a run keeps its checkpoints and its log until the artifact is written."""
+"""Folder `<out>.training`, which holds checkpoints and log until the artifact is written."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from zoo.training.checkpoints import CheckpointError, Checkpoints, describe_arra
 
 
 class RunFolder:
-    """Where a run is to be saved, and what is there already.
+    """Destination of a run, checked against what already exists there.
 
     Args:
-        out: The folder of the artifact; None to save nothing.
-        seed: The training seed.
-        overwrite: Whether an artifact in `out`, or an unfinished run, may be replaced.
-        resume: Whether to go on with the unfinished run of `out`.
+        out: Folder for the artifact, or None to save nothing.
+        seed: Training seed.
+        overwrite: Whether to replace an existing artifact in `out` or an unfinished run.
+        resume: Whether to continue the unfinished run of `out`.
 
     Attributes:
-        target: The folder of the artifact, or None.
+        target: Folder for the artifact, or None.
 
     Raises:
-        ValueError: For a folder that exists and may not be replaced.
-        CheckpointError: For an unfinished run without `resume`, or none with it.
+        ValueError: If the folder exists and must not be replaced.
+        CheckpointError: If there is an unfinished run without `resume`, or none with `resume`.
     """
 
     def __init__(self, out: str | os.PathLike[str] | None, seed: int, overwrite: bool, resume: bool) -> None:
@@ -48,13 +48,13 @@ class RunFolder:
 
     @contextlib.contextmanager
     def held(self, tell: Callable[[str], None]) -> Iterator[None]:
-        """Keeps the folder for a block that ends with the artifact; then there is nothing left to resume.
+        """Locks the folder for a block that ends by writing the artifact, then removes it.
 
         Args:
-            tell: Takes messages for the user.
+            tell: Function that receives messages for the user.
 
         Raises:
-            CheckpointError: When another process trains there.
+            CheckpointError: If another process is training there.
         """
         if self._folder is None:
             yield
@@ -69,17 +69,17 @@ class RunFolder:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def checkpoints(self, seed: int, fingerprint: Mapping[str, Any]) -> Checkpoints | None:
-        """The checkpoints of one training seed; None where nothing is saved.
+        """Returns the checkpoints of one training seed, or None if nothing is saved.
 
         Args:
-            seed: The training seed.
-            fingerprint: All that the run depends on.
+            seed: Training seed.
+            fingerprint: Everything that determines the run.
         """
         return None if self._folder is None else Checkpoints(self._folder / f"seed-{seed}", fingerprint)
 
 
 def describe_model(model: tfp_bnn.VariationalModel) -> str:
-    """The part of a fingerprint that says which weights a run started from: a SHA-256."""
+    """Returns a SHA-256 of the weights of a model, for the fingerprint of a run that starts from it."""
     digest = hashlib.sha256()
     for name, values in sorted(weight_distributions(model).items()):
         digest.update(f"{name} {values.shape} {values.dtype}".encode() + np.ascontiguousarray(values).tobytes())
@@ -87,7 +87,7 @@ def describe_model(model: tfp_bnn.VariationalModel) -> str:
 
 
 def describe_splits(**splits: Split | None) -> dict[str, Any]:
-    """The part of a fingerprint that says which rows there were, and in which precision."""
+    """Returns the part of a fingerprint that identifies the rows and the precision."""
     described = {
         name: {"x": describe_array(split.x), "y": describe_array(split.y)}
         for name, split in splits.items()
@@ -105,11 +105,12 @@ def _check_unfinished(folder: Path, seed: int, overwrite: bool, resume: bool) ->
         )
     if resume and str(seed) not in unfinished:
         raise CheckpointError(
-            f"The run in {str(folder)!r} was another one: its training seeds are {', '.join(unfinished)}, and this one "
-            f"has {seed}. Resume it with what it was started with, or start again with --overwrite (overwrite=True)."
+            f"The run in {str(folder)!r} has different settings: its training seeds are {', '.join(unfinished)}, "
+            f"and this one has {seed}. Resume it with the settings it was started with, or start again with "
+            "--overwrite (overwrite=True)."
         )
     if unfinished and not resume and not overwrite:
         raise CheckpointError(
-            f"{str(folder)!r} holds an unfinished run. Go on with it with --resume (resume=True), or start again with "
+            f"{str(folder)!r} holds an unfinished run. Continue it with --resume (resume=True), or start again with "
             "--overwrite (overwrite=True)."
         )

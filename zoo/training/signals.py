@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during a run: noted, and obeyed at the next moment at which the run can be saved."""
+"""Handles SIGINT and SIGTERM during a run: it ends at the next point where it can be saved."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from types import FrameType
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """A signal ended the run after a whole step; the checkpoint of that step is written.
+    """Raised when a signal ended the run after a complete step. The checkpoint of that step is written.
 
     Attributes:
-        signum: The number of the signal, `SIGINT` or `SIGTERM`.
+        signum: Number of the signal, `SIGINT` or `SIGTERM`.
     """
 
     def __init__(self, signum: int, message: str) -> None:
@@ -23,10 +23,10 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def signals_noted(active: bool) -> Iterator[list[int]]:
-    """Yields a list to which SIGINT and SIGTERM are added instead of ending the process; a second one ends it.
+    """Yields a list that records SIGINT and SIGTERM. They do not end the process until a second one arrives.
 
     Args:
-        active: Whether signals are noted at all. They never are outside of the main thread, where Python refuses it.
+        active: Whether to record signals. Has no effect outside the main thread, where Python does not allow it.
     """
     noted: list[int] = []
     if not active or threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""Data that a user brings along, in the place of a dataset's name: a `Dataset`, arrays or a `tf.data` pipeline."""
+"""Converts data passed by the user into a `Dataset`: arrays or a `tf.data` pipeline."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ import tensorflow as tf
 from zoo.datasets import Dataset, Split
 from zoo.datasets.base import Task
 
-# The share of the rows that are set aside for validation where none are given.
+# Share of the rows set aside for validation if no validation data are given.
 VALIDATION_FRACTION = 0.2
-# A pipeline is read into memory: 2 GiB for inputs and targets.
+# Maximum size of a pipeline, which is read into memory: 2 GiB for inputs and targets.
 MAX_BYTES = 2**31
 
 
 def dataset_from(data: Any, validation_data: Any = None, test_data: Any = None, task: Task | None = None) -> Dataset:
-    """Makes a dataset of what a user has.
+    """Converts data of the user into a dataset.
 
-    Without `validation_data` the last 20 % of the rows are for validation, rounded to the nearest row and at least one;
-    rows that are sorted should be shuffled first. Without `test_data` the validation rows are the test split too, and
-    no number that is measured on them should be published.
+    Without `validation_data`, the last 20 % of the rows are used for validation, rounded to the nearest row and at
+    least one. Shuffle sorted rows first. Without `test_data`, the validation rows also serve as the test split, and
+    numbers measured on them should not be published.
 
     Args:
-        data: A `Dataset`, which is returned as it is; or the rows to train on, a pair of arrays `(x, y)` or a
-            `tf.data.Dataset` of batches of them. A pipeline must have a known number of batches and at most 2 GiB.
-        validation_data: Likewise, or None.
-        test_data: Likewise, or None.
-        task: What the targets are for. None: integer targets are labels, all others those of a regression.
+        data: `Dataset`, which is returned unchanged, or training rows: a pair of arrays `(x, y)` or a `tf.data.Dataset`
+            of such batches. A pipeline must have a known number of batches and at most 2 GiB.
+        validation_data: Validation rows in the same form, or None.
+        test_data: Test rows in the same form, or None.
+        task: `"classification"` or `"regression"`. If None, integer targets are labels, and all others are regression
+            targets.
 
     Returns:
-        A dataset. Classes are named by their numbers. Targets of a regression have the shape `(n, outputs)`.
+        A dataset. Class names are the class numbers. Regression targets have shape `(n, outputs)`.
 
     Raises:
-        ValueError: For anything else, for rows that do not fit together, and for a pipeline that is too long.
+        ValueError: For other types, rows that do not fit together, or a pipeline that is too long.
     """
     if isinstance(data, Dataset):
         if validation_data is not None or test_data is not None:
@@ -76,15 +77,15 @@ def dataset_from(data: Any, validation_data: Any = None, test_data: Any = None, 
 
 
 def arrays_of_pipeline(dataset: tf.data.Dataset, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Reads a pipeline of batches `(x, y)` into memory, in its own order.
+    """Reads a pipeline of batches `(x, y)` into memory, in its order.
 
     Args:
-        dataset: The pipeline.
-        name: The name of the argument, for messages.
+        dataset: Pipeline to read.
+        name: Name of the argument, for messages.
 
     Raises:
-        ValueError: For elements that are no pairs, an unknown or infinite number of batches, none at all, and for more
-            than 2 GiB.
+        ValueError: For elements that are not pairs, an unknown or infinite number of batches, no batches, or more than
+            2 GiB.
     """
     spec = dataset.element_spec
     if not isinstance(spec, tuple) or len(spec) != 2 or not all(isinstance(part, tf.TensorSpec) for part in spec):
@@ -93,8 +94,8 @@ def arrays_of_pipeline(dataset: tf.data.Dataset, name: str) -> tuple[npt.NDArray
     if cardinality < 0:
         known = "infinite" if cardinality == tf.data.INFINITE_CARDINALITY else "unknown"
         raise ValueError(
-            f"`{name}` is a pipeline whose number of batches is {known}, but a run reads it into arrays, to give every "
-            "row its place. Take away `repeat`, state the number with tf.data.experimental.assert_cardinality(n) after "
+            f"`{name}` is a pipeline whose number of batches is {known}, but training reads it into arrays. "
+            "Remove `repeat`, set the number with tf.data.experimental.assert_cardinality(n) after "
             "a filter or a generator, or pass arrays (x, y)."
         )
     batches, size = [], 0

@@ -1,4 +1,4 @@
-"""Writes the `.keras` files and the artifact beside this script; run once, with commit 259b263 checked out.
+"""Writes the `.keras` files and the artifact next to this script. Run once, with commit 259b263 checked out.
 
     PYTHONPATH=<checkout of 259b263> python make.py
 

@@ -18,7 +18,7 @@ X = RNG.normal(size=(ROWS, 4)).astype(np.float32)
 
 
 class Passing(tfp_bnn.VariationalMixin, keras.Model):
-    """A sure network whose outputs are its inputs, so that a test chooses the outputs."""
+    """A network without noise whose outputs are its inputs, so a test chooses the outputs."""
 
     def call(self, inputs, training=None):
         return inputs

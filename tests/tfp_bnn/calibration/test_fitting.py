@@ -32,7 +32,7 @@ REGRESSION = ["learned", "known", "per_example"]
 
 
 class Passing(tfp_bnn.VariationalMixin, keras.Model):
-    """A sure network whose outputs are its inputs, so that a test chooses the outputs."""
+    """A network without noise whose outputs are its inputs, so a test chooses the outputs."""
 
     def call(self, inputs, training=None):
         return inputs
@@ -234,7 +234,7 @@ def test_training_and_evaluation_are_not_calibrated():
 @pytest.mark.statistical
 def test_the_temperature_of_sharpened_logits_is_found():
     # Labels from softmax(logits), predictions from 3 x logits. The Fisher information of 20,000 rows gives a standard
-    # error of 0.034, so that a deviation of 0.17 has a probability of 1e-6.
+    # error of 0.034, so a deviation of 0.17 has a probability of 1e-6.
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(20_000, 4)).astype(np.float32)
     y = np.argmax(logits + rng.gumbel(size=logits.shape), axis=1)

@@ -1,4 +1,4 @@
-"""Each finding comes from a model that was made to have it, is said once, and names place, numbers and mend."""
+"""Each finding comes from a model made to have it, is reported once, and names place, numbers and fix."""
 
 from __future__ import annotations
 

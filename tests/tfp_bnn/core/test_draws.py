@@ -1,4 +1,4 @@
-"""Draws: any sequence of functions gives a predictive, and all of them are used where there are few."""
+"""Draws: any sequence of functions gives a predictive, and all are used if there are few."""
 
 from __future__ import annotations
 

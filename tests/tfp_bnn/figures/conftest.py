@@ -1,4 +1,4 @@
-"""What every figure is held to."""
+"""Checks that every figure must pass."""
 
 from __future__ import annotations
 

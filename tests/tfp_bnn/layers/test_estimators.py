@@ -290,7 +290,7 @@ def outputs_of_steps(layer, inputs, num_steps, training, compiled):
 
 
 def assert_standard_normal_and_unrelated(steps, false_failure_rate):
-    """Kolmogorov-Smirnov over all steps, and Pearson's correlation, exact for normals, between each two of them.
+    """Kolmogorov-Smirnov over all steps, and Pearson's correlation, exact for normals, between each pair of steps.
 
     Correlated are the values and also their sizes, brought back to a normal, because a repeated draw under fresh signs
     shows in the sizes alone.

@@ -241,7 +241,7 @@ def test_initializers_set_the_posterior_means(cls):
     names = [name for name in parameters if name.endswith("_initializer")]
     if cls is HierarchicalDenseReparameterization:
         names = ["kernel_initializer", "bias_initializer"]
-    # An LSTM sets a part of its bias by itself.
+    # An LSTM sets part of its bias itself.
     options = {"unit_forget_bias": False} if cls is LSTMFlipout else {}
     values = {name: 1.0 + i for i, name in enumerate(names)}
     starts = {name: keras.initializers.Constant(value) for name, value in values.items()}
@@ -275,7 +275,7 @@ def test_kl_weight_adds_the_kl_to_the_losses(cls):
     layer(inputs_of(cls))
     assert len(layer.losses) == 1
     assert layer.losses[0].dtype == tf.float32
-    # The scales of a hierarchical layer are drawn, each time anew.
+    # The scales of a hierarchical layer are drawn again each time.
     spread = 0.1 if cls is HierarchicalDenseReparameterization else 1e-5
     np.testing.assert_allclose(layer.losses[0], 0.125 * layer.kl(), rtol=spread)
     without = make(cls)

@@ -269,7 +269,7 @@ def test_sequences_have_uncorrelated_draws_of_the_posterior_in_training(training
     assert_moments(draws, mean, variance)
     products = np.prod((draws - mean) / np.sqrt(variance), axis=1, dtype=np.float64)
     if training:
-        # Products of the two sequences are symmetric about 0, so that P(|t| > u) <= 2 exp(-u^2 / 2): 1e-6 for 3 units.
+        # Products of the two sequences are symmetric about 0, so P(|t| > u) <= 2 exp(-u^2 / 2): 1e-6 for 3 units.
         t = products.sum(axis=0) / np.sqrt((products**2).sum(axis=0))
         np.testing.assert_array_less(np.abs(t), np.sqrt(2 * np.log(2 * UNITS / 1e-6)))
     else:

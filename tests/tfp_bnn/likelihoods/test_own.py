@@ -51,7 +51,7 @@ class OwnOrdinal(ClassLikelihood):
 
 
 class JointNormal(Likelihood):
-    """Two targets that depend on one another: no `cdf`, so that quantiles are sampled."""
+    """Two dependent targets. There is no `cdf`, so quantiles are sampled."""
 
     def distribution(self, outputs, weights):
         return tfd.MultivariateNormalTriL(outputs, scale_tril=[[1.0, 0.0], [0.8, 0.6]])

@@ -19,7 +19,7 @@ from tfp_bnn import metrics
 Labels = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[Any]
 
-# === References: slow, by the definitions, none of them shares code with the functions ===
+# === References: slow, by the definitions, none shares code with the functions ===
 
 
 def accuracy(y: Labels, p: Probabilities) -> float:
@@ -38,7 +38,7 @@ def brier_score(y: Labels, p: Probabilities) -> float:
 
 
 def width_bins(values: npt.NDArray[Any], num_bins: int) -> Iterator[npt.NDArray[np.bool_]]:
-    """Rounds as a human would, so that edges hold to 6 digits."""
+    """Rounds edges to 6 digits, as a human would."""
     rounded = np.round(values.astype(np.float64), 6)
     for b in range(num_bins):
         low, high = round(b / num_bins, 6), round((b + 1) / num_bins, 6)
@@ -157,7 +157,7 @@ def on_bin_edges(dtype: type) -> tuple[Labels, Probabilities]:
 def cases() -> dict[str, tuple[Labels, Probabilities]]:
     labels, p = random_predictions()
     sure = np.eye(4)[np.random.default_rng(1).integers(4, size=40)]
-    # Eighths are exact, so that their ratios are rounded once, like the edges of bins.
+    # Eighths are exact, so their ratios are rounded once, like the edges of bins.
     few = np.round(p * 8) / 8
     return {
         "random": (labels, p),

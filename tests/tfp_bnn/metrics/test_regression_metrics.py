@@ -138,7 +138,7 @@ def test_crps_of_the_quantiles_of_a_normal_comes_near_its_closed_form() -> None:
 
 
 def test_a_fair_crps_does_not_depend_on_the_number_of_samples() -> None:
-    # The mean over all pairs of 6 samples, each pair scored by itself, is the score of the 6.
+    # The mean over all pairs of 6 samples, each pair scored separately, is the score of the 6.
     rng = np.random.default_rng(0)
     y, x = rng.normal(size=4), rng.normal(size=(6, 4))
     of_pairs = [metrics.crps(y, x[list(pair)]) for pair in itertools.combinations(range(6), 2)]

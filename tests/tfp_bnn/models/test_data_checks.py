@@ -1,4 +1,4 @@
-"""What is found out about the data before a model is trained on them."""
+"""Checks of the data before training."""
 
 from __future__ import annotations
 

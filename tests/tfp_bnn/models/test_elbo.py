@@ -33,7 +33,7 @@ def closed_form_kl(weight, prior_scale):
 
 @pytest.fixture(scope="module")
 def scaled():
-    """A beta that is not 1, so that one left out shows, and a network that is trained with it."""
+    """A beta other than 1, so a missing one shows, and a network trained with it."""
     beta = 0.3
     return beta, network(beta_schedule={"name": "constant", "beta": beta}, seed=0)
 
@@ -176,7 +176,7 @@ def test_regularizers_of_the_user_are_added():
     penalty = 0.1 * np.sum(np.asarray(layers[1].kernel) ** 2) + 0.2 * 3
     for logs in (last(model.fit(X, Y, verbose=0)), model.evaluate(X, Y, return_dict=True, verbose=0)):
         assert logs["loss"] - logs["nll"] - logs["kl"] / N == pytest.approx(penalty, rel=1e-4)
-        # The ELBO knows nothing of them.
+        # The ELBO does not include regularizers.
         assert logs["elbo"] == pytest.approx(-(logs["nll"] + logs["kl"] / N), rel=REL)
 
 

@@ -120,7 +120,7 @@ def test_callbacks_in_auto_mode_learn_which_way_terms_improve():
 @pytest.mark.slow
 def test_callbacks_in_auto_mode_follow_the_terms(tmp_path):
     model = frozen_network()
-    # The scale starts at 1e-6, so that the KL falls, and the ELBO rises, in every epoch.
+    # The scale starts at 1e-6, so the KL falls, and the ELBO rises, in every epoch.
     model.compile(keras.optimizers.Adam(0.5))
     stopping = [keras.callbacks.EarlyStopping(f"val_{term}", patience=1) for term in ("elbo", "kl", "loss")]
     plateau = keras.callbacks.ReduceLROnPlateau("val_elbo", patience=1)

@@ -4,7 +4,7 @@ y = X w + noise,  w ~ N(0, s^2) per weight, with X^T X = I and noise of a known 
 closed form, and given s the posterior of the weights is independent normal: the mean-field posterior is exact.
 
 The expectation of the ELBO over the weight draws needs no sampling: the log-likelihood is a polynomial of degree 2 in
-the noise, without products of two weights, so that the average over noise of all 1 and all -1 is exact. That over the
+the noise, without products of two weights, so the average over noise of all 1 and all -1 is exact. That over the
 draw of an inferred scale is a Gauss-Hermite quadrature. What is maximized is therefore deterministic.
 """
 

@@ -1,4 +1,4 @@
-"""The model classes: how they train, what they refuse, where their noise comes from."""
+"""The model classes: how they train, what they reject, where their noise comes from."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_nested_layers_are_found_once():
     model.num_examples = N
     logs = model.train_on_batch(X, Y, return_dict=True)
     assert logs["loss"] - logs["nll"] == pytest.approx(logs["kl"] / N, rel=1e-4)
-    # All of them take their noise from the outer model.
+    # All take their noise from the outer model.
     first, second = (model.posterior_predictive(X[:3], 2, seed=1).samples for _ in range(2))
     np.testing.assert_array_equal(first, second)
 

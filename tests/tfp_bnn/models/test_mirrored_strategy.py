@@ -195,7 +195,7 @@ def test_the_expected_terms_are_those_of_one_replica(two_replicas):
     degrees = 600
     low, high = scipy.stats.chi2.interval(1 - 1e-6, degrees)
     assert low < degrees * mean_square < high
-    # The estimate log q(w) - log p(w) of the KL to N(0, 4) at the very w of the outputs.
+    # The estimate log q(w) - log p(w) of the KL to N(0, 4) at the w of the outputs.
     assert logs["kl"] == pytest.approx(np.log(2.0) - mean_square / 2 + mean_square / 8, rel=1e-4)
     assert logs["elbo"] == pytest.approx(-logs["nll"] - logs["kl"] / degrees, rel=1e-5)
     assert logs["loss"] == pytest.approx(-logs["elbo"], rel=1e-5)

@@ -1,4 +1,4 @@
-"""A saved model is the model: loaded in a fresh process it predicts, and trains on as if it had not stopped."""
+"""A saved model is complete: loaded in a fresh process, it predicts and continues training without a difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training state is all there is: written down and put back, the next step has the same bits."""
+"""A training state is complete: after saving and restoring it, the next step is bit-for-bit identical."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ def images(*shape, rows=3):
 
 
 def randomized(model):
-    """All weights random, so that no moving mean is 0 and no bias is."""
+    """Sets all weights to random values, so no moving mean and no bias is 0."""
     rng = np.random.default_rng(1)
     for variable in model.weights:
         value = rng.normal(size=variable.shape) / np.sqrt(max(1, np.prod(variable.shape[:-1])))

@@ -35,7 +35,7 @@ def functional(units=2, prior="informed", posterior="mean_field_normal", **kwarg
 
 
 def scattered(model, seed=1):
-    """As if it had been trained: whatever learns gets values of its own."""
+    """Gives all learned parameters random values, as training would."""
     rng = np.random.default_rng(seed)
     arrays = weight_distributions(model)
     for name, value in arrays.items():

@@ -1,4 +1,4 @@
-"""A graph is built afresh: the same function, names, state and flags, with layers of its own."""
+"""A graph is rebuilt with the same function, names, state and flags, but with new layers."""
 
 from __future__ import annotations
 

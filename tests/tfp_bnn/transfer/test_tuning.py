@@ -226,7 +226,7 @@ def test_a_head_scale_needs_the_prior_informed(source):
 
 
 class Referee:
-    """In the place of a Tuner: writes down what it is given, and finds the settings as bad as it is told."""
+    """Stands in for a Tuner: records its arguments and returns given scores."""
 
     def __init__(self, badness, new_layers=("head",)):
         self.badness, self.new_layers, self.target = badness, new_layers, self

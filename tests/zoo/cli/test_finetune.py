@@ -1,4 +1,4 @@
-"""The verb `finetune`, run as a user runs it: what it does, prints and refuses, and how it ends."""
+"""The command `finetune`, run as a user runs it: what it does, prints and rejects, and how it ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUICK = ("--inflate", 10, "--head-scale", 1, "--steps", 3)
 
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model fine-tuned from Python, by names. Nobody may change it."""
+    """A model fine-tuned from Python, by names. Tests must not change it."""
     out = tmp_path_factory.mktemp("artifacts") / "tuned"
     zoo.fine_tune("mlp_flipout.iris", "iris", inflate=3.0, head_scale=2.0, freeze=["dense1"], steps=60, seed=5, out=out)
     return out
@@ -159,4 +159,4 @@ def test_the_help_names_every_option_with_its_default(tfp_bnn):
         "steps",
     ):
         assert re.search(rf"^ +--{option} ", text, re.MULTILINE), option
-    assert "uses the training split alone" in text
+    assert "Cross-validation (auto) only uses the training split" in text

@@ -1,4 +1,4 @@
-"""`tfp-bnn --plugin`: the models of other packages, trained, measured, used and verified as ours."""
+"""`tfp-bnn --plugin`: models of other packages are trained, measured, used and verified like ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb `train`, run as a user runs it: what it records, refuses and prints, and how it ends."""
+"""The command `train`, run as a user runs it: what it records, rejects and prints, and how it ends."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_t3_interrupted_then_refused_then_resumed_by_the_command_it_prints(
     assert code == expected
     assert output == ""
     # The step was the last of its epoch, which was validated too.
-    assert "interrupted after epoch 1, step 0 of 2; a checkpoint is written. To go on:" in errors
+    assert "interrupted after epoch 1, step 0 of 2; a checkpoint is written. To continue:" in errors
     program, *command = shlex.split(errors.strip().splitlines()[-1])
     assert program == "tfp-bnn"
     assert command == ["train", str(recipe), "--out", str(out), "--epochs", "3", "--resume"]

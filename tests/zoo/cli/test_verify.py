@@ -1,4 +1,4 @@
-"""The verb `verify`, run as a user runs it: what it prints, what it writes, and how it ends."""
+"""The command `verify`, run as a user runs it: what it prints, what it writes, and how it ends."""
 
 from __future__ import annotations
 

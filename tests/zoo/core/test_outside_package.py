@@ -1,4 +1,4 @@
-"""A package of somebody else, `tests/outside_package`, in Python; `cli/test_plugins.py` has the command line."""
+"""A third-party package, `tests/outside_package`, in Python; `cli/test_plugins.py` tests the command line."""
 
 from __future__ import annotations
 
@@ -214,5 +214,5 @@ def test_a_place_without_recipes_is_refused(tmp_path):
         zoo.register_recipes(tmp_path / "none")
     with pytest.raises(ValueError, match="is no folder with recipes"):
         zoo.register_recipes("tfp_bnn.priors")
-    with pytest.raises(ValueError, match=r"'zoo\.core\.names' is a module, no package"):
+    with pytest.raises(ValueError, match=r"'zoo\.core\.names' is a module, not a package"):
         zoo.register_recipes("zoo.core.names")

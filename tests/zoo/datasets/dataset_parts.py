@@ -1,4 +1,4 @@
-"""Datasets with one split of our own."""
+"""Datasets with one replaced split."""
 
 from __future__ import annotations
 

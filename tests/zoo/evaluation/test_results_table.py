@@ -57,7 +57,7 @@ def test_results_agree_with_the_card(name):
         if value is None:
             assert row[column] == ""
         else:
-            # Drawn anew where the prior has no closed form.
+            # Drawn again if the KL has no closed form.
             tolerance = 0.02 if column == "kl" else 1e-3
             assert float(row[column]) == pytest.approx(value, rel=tolerance, abs=1e-4), column
 

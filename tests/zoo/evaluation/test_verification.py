@@ -28,7 +28,7 @@ def statuses(checks, prefix=""):
 
 
 def tamper(rewrite, folder, *keys, by=1.0):
-    """Changes a number of metrics.json, and makes the manifest vouch for the new file."""
+    """Changes a number in metrics.json, and updates the manifest."""
     metrics = json.loads((folder / "metrics.json").read_text())
     part = metrics
     for key in keys[:-1]:

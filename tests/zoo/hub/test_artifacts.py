@@ -1,4 +1,4 @@
-"""Artifacts: what is written is what is read, and what was spoiled is refused before it is parsed."""
+"""Artifacts: what is written is what is read, and damaged files are rejected before they are parsed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every bundled model: there, whole, loadable, and as good as it must be."""
+"""Every bundled model is present, intact, loadable, and good enough."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_a_changed_recipe_survives_its_text(tmp_path):
         ({"optimizer.learning_rate": float("nan")}, "learning_rate"),
         ({"optimizer.learning_rate": -1.0}, "learning_rate"),
         ({"optimizer": 3}, "'optimizer' got 3"),
-        ({"epochs.more": 3}, "no key 'epochs.more': 'epochs' is 250, no mapping"),
+        ({"epochs.more": 3}, "no key 'epochs.more': 'epochs' is 250, not a mapping"),
         ({"augmentation.shear": 3}, "augmentation.shear"),
         ({"augmentation.rotation": 181.0}, "rotation"),
         ({"augmentation.crop": 0.0}, "crop"),

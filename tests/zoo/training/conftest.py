@@ -119,7 +119,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
-    """The dataset; nobody may change it."""
+    """The dataset. Tests must not change it."""
     return zoo.load_dataset("digits")
 
 
@@ -147,7 +147,7 @@ def five(digits: Dataset) -> Dataset:
 
 @pytest.fixture(scope="session")
 def source() -> tfp_bnn.VariationalModel:
-    """A pretrained model that nobody may change."""
+    """A pretrained model. Tests must not change it."""
     return zoo.load_model("mlp_flipout.digits")
 
 

@@ -49,7 +49,7 @@ class TestT7AnotherRun:
         before = contents(folder)
         with pytest.raises(CheckpointError) as caught:
             Checkpoints(folder, merged).load()
-        assert f"was another one: {says}. Resume it with" in str(caught.value)
+        assert f"has different settings: {says}. Resume it with" in str(caught.value)
         assert contents(folder) == before
 
     def test_what_is_missing_now(self, folder):

@@ -16,7 +16,7 @@ NEUTRAL = (0.75, 0.5, 1.0 - 2**-24, 0.5, 0.5, 0.5, 0.5)
 
 
 def images(*shape: int, dtype: type = np.uint8, seed: int = 0) -> np.ndarray:
-    """Without zeros, so that what came in is told from what was there."""
+    """Images without zeros, so filled gaps differ from original pixels."""
     return np.random.default_rng(seed).integers(1, 256, shape).astype(dtype)
 
 

@@ -123,7 +123,7 @@ def test_without_the_out_of_distribution_data_the_rest_is_logged(monkeypatch, tm
     monkeypatch.setattr(board, "out_of_distribution_block", missing)
     told = []
     zoo.train(RECIPE, measure=False, epochs=1, tensorboard=tmp_path, tell=told.append)
-    assert any("nothing out of distribution: fashion_mnist is not" in message for message in told)
+    assert any("out-of-distribution scores: fashion_mnist is not" in message for message in told)
     with pytest.raises(KeyError):
         scalars(tmp_path / "seed-0" / "validation", "out_of_distribution/predictive_entropy")
 

@@ -1,4 +1,4 @@
-"""What callbacks remember survives a resume: patience, best value and best weights go on from where they were."""
+"""The state of callbacks survives a resume: patience, best value and best weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: a generation is whole or passed over, whatever the process or the disk does meanwhile."""
+"""Checkpoints: a generation is intact or skipped, whatever the process or the disk does meanwhile."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_array_description_tells_arrays_apart():
 
 
 class Killed(BaseException):
-    """The process is dead: no handler may mend anything, because everything that it does fails again."""
+    """A killed process: no handler can repair anything, because everything it does fails again."""
 
 
 class KillAtOperation:
@@ -193,7 +193,7 @@ class TestT1KilledWithinSave:
                 else:
                     save(checkpoints, steps)
             loaded.append(steps_loaded(folder))
-            # No kill leaves a generation that would have to be passed over.
+            # No kill leaves a generation that must be skipped.
             assert Checkpoints(folder, FINGERPRINT).load()[2] == []
             # A new process has cleared what was half-written, and goes on saving.
             assert not list(folder.glob(".writing-*"))
@@ -284,7 +284,9 @@ class TestT5Disk:
 
         with monkeypatch.context() as patch:
             patch.setattr("zoo.training.checkpoints.tempfile.mkdtemp", refuse)
-            with pytest.raises(OSError, match=r"Read-only file system\. Earlier .* make it writable, and resume"):
+            with pytest.raises(
+                OSError, match=r"Read-only file system\. Earlier .* make the folder writable, and resume"
+            ):
                 save(checkpoints, 8)
         assert steps_loaded(folder) == 4
 
@@ -347,7 +349,7 @@ class TestT6Damaged:
         progress, arrays, (message,) = checkpoints.load()
         assert int(arrays["optimizer/0"]) == 4
         assert progress.epoch == 1
-        assert message.startswith("the checkpoint generation-0000000008 is damaged and was passed over: ")
+        assert message.startswith("the checkpoint generation-0000000008 is damaged and was skipped: ")
         assert len(message) > 80
 
     @pytest.mark.parametrize(

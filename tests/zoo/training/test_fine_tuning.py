@@ -16,7 +16,7 @@ KEEP = {"inflate": 2.0, "head": "keep", "steps": 5}
 
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory):
-    """A model fine-tuned by names on the whole of digits, with its result. Nobody may change the folder."""
+    """A model fine-tuned by names on all of digits, with its result. Tests must not change the folder."""
     options = {"inflate": 10.0, "head_scale": 0.5, "freeze": ["dense1"]}
     options |= {"steps": 20, "batch_size": 64, "learning_rate": 3e-3, "seed": 7}
     return zoo.fine_tune(MLP, "digits", **options, out=tmp_path_factory.mktemp("artifacts") / "tuned")

@@ -1,4 +1,4 @@
-"""What a fine-tuning leaves: its artifact, its card, and a recipe that does it again."""
+"""Results of a fine-tuning: its artifact, its card, and a recipe that repeats it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEEP = {"inflate": 2.0, "head": "keep", "steps": 5}
 
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory):
-    """A model fine-tuned by names on the whole of digits, with its result. Nobody may change the folder."""
+    """A model fine-tuned by names on all of digits, with its result. Tests must not change the folder."""
     options = {"inflate": 10.0, "head_scale": 0.5, "freeze": ["dense1"]}
     options |= {"steps": 20, "batch_size": 64, "learning_rate": 3e-3, "seed": 7}
     return zoo.fine_tune(MLP, "digits", **options, out=tmp_path_factory.mktemp("artifacts") / "tuned")
@@ -158,7 +158,7 @@ def test_a_fine_tuned_model_is_fine_tuned_again(artifact, few, tmp_path, untrain
     assert done.model.network.get_layer("dense1").trainable_variables
     # The data were arrays: there is no command that could do it again.
     assert "tfp-bnn finetune" not in read_artifact(done.path)["card"]
-    refused("the prior would be 'informed', but by nothing", done.model, few, prior="default")
+    refused("the prior would be 'informed' without a posterior", done.model, few, prior="default")
 
 
 def test_existing_folders_are_refused_before_training(source, few, tmp_path, untrained):

@@ -59,7 +59,7 @@ def test_settings_out_of_range_are_refused(source, few, tmp_path, untrained, opt
 @pytest.mark.parametrize(
     ("prior", "says"),
     [
-        ("informed", "the prior would be 'informed', but by nothing. Pass prior='posterior'"),
+        ("informed", "the prior would be 'informed' without a posterior. Pass prior='posterior'"),
         ({"name": "laplace", "scal": 1.0}, "Did you mean 'scale'?"),
         ({"name": "laplace", "scale": -1.0}, "must be a finite number larger than 0"),
         ("flat", "improper"),
@@ -177,7 +177,7 @@ def test_recipes_that_cannot_be_run_are_refused(few):
     recipe = {"name": "mlp_flipout.mine", "start_from": start}
     for change, says in (
         ({}, "The recipe 'mlp_flipout.mine' names no dataset"),
-        ({"start_from": {"model": None}}, "starts from a model that had no name"),
+        ({"start_from": {"model": None}}, "starts from a model without a name"),
         ({"start_from": {**start, "inflat": 1.0}}, "the key 'start_from.inflat' is unknown"),
         ({"start_from": {**start, "inflate": -1.0}}, "start_from.inflate"),
         ({"epochs": 3}, "Unknown key 'epochs'"),

@@ -1,4 +1,4 @@
-"""Every way to a posterior goes through the same functions: trained, judged, reported, saved, loaded, verified."""
+"""Every inference method uses the same functions: trained, evaluated, reported, saved, loaded, verified."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def point_artifact(tmp_path_factory):
 
 
 def goes_all_the_way(run, way, folder):
-    """Fails unless a run was measured, and its artifact can be loaded, judged, reported and verified."""
+    """Fails unless a run was measured, and its artifact can be loaded, evaluated, reported and verified."""
     assert way_of(run.model) == way
     number = {"map": 1, "ensemble": 3}.get(way, 10)
     assert run.metrics["num_samples"] == run.metrics["quick"]["num_samples"] == number

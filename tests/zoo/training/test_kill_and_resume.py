@@ -1,4 +1,4 @@
-"""T1, T2, T3: a run that is killed and resumed ends with the bits of one that was not.
+"""T1, T2, T3: a run that is killed and resumed is bit-for-bit identical to an uninterrupted one.
 
 `benchmarks/kill_and_resume.py` shows the same with many more kills.
 """
@@ -106,7 +106,7 @@ def go(
     checkpoint_seconds: float = 0.0,
     resume: bool = False,
 ) -> Ended:
-    """One process: a fresh model, which goes on from the checkpoints if asked."""
+    """One process: a fresh model, which continues from the checkpoints if requested."""
     data = zoo.load_dataset(RECIPE.dataset)
     told: list[str] = []
     with deterministic_operations(0):
@@ -190,7 +190,7 @@ class TestT2KilledAtEveryStep:
         newest.write_bytes(newest.read_bytes()[:-1])
         ended = go(folder, resume=True)
         damaged, resuming = ended.told
-        assert "generation-0000000005 is damaged and was passed over" in damaged
+        assert "generation-0000000005 is damaged and was skipped" in damaged
         assert resuming == "resuming after epoch 1, step 1"
         assert_same_bits(ended, uninterrupted)
 
@@ -279,7 +279,7 @@ def test_t3_sigterm_then_sigint_then_to_the_end(tmp_path):
         assert process.returncode == code, errors
         assert output == ""
         *_, said, printed = errors.strip().splitlines()
-        assert "a checkpoint is written. To go on:" in said
+        assert "a checkpoint is written. To continue:" in said
         assert "Traceback" not in errors
         assert newest_step(tmp_path / "stopped.training") > before
         assert not out.exists()

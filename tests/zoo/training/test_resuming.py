@@ -1,4 +1,4 @@
-"""Runs that are resumed, and resumes that are not of what was started."""
+"""Resumed runs, and attempts to resume a different run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from zoo.training.checkpoints import CheckpointError
 
 @pytest.fixture(scope="module")
 def killed(tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An unfinished run, killed after a step of the second epoch. Nobody may change it."""
+    """An unfinished run, killed after a step of the second epoch. Tests must not change it."""
     out = tmp_path_factory.mktemp("killed") / "out"
     with pytest.raises(tiny.Killed):
         zoo.train(tiny.recipe, out, checkpoint_seconds=0.0, callbacks=[tiny.At("on_train_batch_end", 5, tiny.die)])
@@ -52,7 +52,7 @@ class TestT7ResumedAsAnotherRun:
     )
     def test_is_refused_with_every_difference(self, tiny, unfinished, changes, differences):
         before = tiny.digests(unfinished.parent)
-        with pytest.raises(CheckpointError, match="was another one") as caught:
+        with pytest.raises(CheckpointError, match="has different settings") as caught:
             zoo.train(tiny.recipe, unfinished, resume=True, overrides=changes)
         for difference in differences:
             assert difference in str(caught.value)
@@ -72,7 +72,7 @@ class TestT7ResumedAsAnotherRun:
             (changed, "data.validation.x.sha256 was"),
         ):
             monkeypatch.setattr("zoo.training.by_recipe.load_dataset", lambda name, data=data: data)
-            with pytest.raises(CheckpointError, match="was another one") as caught:
+            with pytest.raises(CheckpointError, match="has different settings") as caught:
                 zoo.train(tiny.recipe, unfinished, resume=True)
             assert difference in str(caught.value)
         assert "train" not in str(caught.value).split("data.validation")[1]

@@ -78,7 +78,7 @@ def test_evaluation_is_of_the_posterior_predictive():
         ({"dataset": "iris", "split": "tets"}, "Did you mean 'test'"),
         ({"dataset": "diabetes"}, "for regression, but the model has the likelihood"),
         ({"dataset": "wine"}, r"shape \(36, 13\), but the model takes \('batch', 4\)"),
-        ({}, "Which dataset"),
+        ({}, "Pass `dataset`"),
     ],
 )
 def test_bad_evaluation(arguments, says):

@@ -1,4 +1,4 @@
-"""Data that a user passes: what becomes of them, what is refused, and what an artifact says of them."""
+"""Data passed by the user: how they are converted, what is rejected, and what an artifact records."""
 
 from __future__ import annotations
 
@@ -157,11 +157,11 @@ def test_a_measured_run_on_a_dataset_in_memory_names_no_dataset(tiny, tmp_path):
     assert loaded.class_names == ("setosa", "versicolor", "virginica")
     assert loaded.card["metrics"]["test"] == pytest.approx(run.metrics["test"])
     _, refusal = zoo.verify(folder)
-    assert "The card does not name a dataset, so that none of its numbers could be measured again" in refusal.message
+    assert "The card does not name a dataset, so none of its numbers can be measured again" in refusal.message
 
 
 def test_a_recipe_without_a_dataset_asks_for_data(tiny):
     with pytest.raises(ValueError, match=r"names no dataset\. Pass `data`"):
         zoo.train({**tiny.recipe, "dataset": None})
-    with pytest.raises(ValueError, match="go with `data`"):
+    with pytest.raises(ValueError, match="can only be used with `data`"):
         zoo.train(tiny.recipe, test_data=(X, Y))

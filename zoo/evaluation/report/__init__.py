@@ -1,6 +1,6 @@
 """Evaluation reports: a page, a CSV and figures that show how good a model is, and how well it knows it.
 
-Names are imported when they are first used (PEP 562), so that the command line starts without TensorFlow.
+Names are imported on first use (PEP 562), so the command line starts without TensorFlow.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a report says of a classifier. `regression` has the same functions."""
+"""Contents of a report on a classifier. `regression` has the same functions."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ UNCERTAINTIES = {"entropy": ("predictive entropy", "nats"), "mutual_information"
 
 
 def uncertainties(predictive: PosteriorPredictive) -> dict[str, npt.NDArray[Any]]:
-    """Scores of shape `(n,)`, by which out-of-distribution inputs may be told."""
+    """Returns scores of shape `(n,)` for the detection of out-of-distribution inputs."""
     return {"entropy": predictive.entropy(), "mutual_information": predictive.epistemic()}
 
 
 def further_scores(measured: Measured) -> dict[str, float]:
-    """Scores beyond those of `zoo.evaluate`."""
+    """Returns scores in addition to those of `zoo.evaluate`."""
     labels, p = measured.part.y, for_each_class(measured.predictive.mean())
     entropy = measured.predictive.entropy()
     return {
@@ -61,7 +61,7 @@ def further_scores(measured: Measured) -> dict[str, float]:
 
 
 def columns(measured: Measured) -> list[tuple[str, Sequence[Any]]]:
-    """Names and values of the columns of `predictions.csv`, a value for each example."""
+    """Returns names and values of the columns of `predictions.csv`, one value per example."""
     labels, p, names = measured.part.y, for_each_class(measured.predictive.mean()), _class_names(measured)
     best = p.argmax(axis=1)
     return [
@@ -78,7 +78,7 @@ def columns(measured: Measured) -> list[tuple[str, Sequence[Any]]]:
 
 
 def least_certain(measured: Measured) -> Table:
-    """The examples of highest predictive entropy."""
+    """Returns a table of the examples with the highest predictive entropy."""
     labels, p, names = measured.part.y, for_each_class(measured.predictive.mean()), _class_names(measured)
     rows = _least_certain_rows(measured, MOST_EXAMPLES)
     best = p.argmax(axis=1)
@@ -103,7 +103,7 @@ def least_certain(measured: Measured) -> Table:
 
 
 def images(measured: Measured) -> list[Image]:
-    """How well the probabilities fit, and whether uncertainty knows the errors."""
+    """Returns figures of calibration, and of how well uncertainty predicts errors."""
     labels, p = measured.part.y, for_each_class(measured.predictive.mean())
     scores = {label: uncertainties(measured.predictive)[name] for name, (label, _) in UNCERTAINTIES.items()}
     count, errors = len(labels), int(np.sum(p.argmax(axis=1) != labels))
@@ -132,7 +132,7 @@ def images(measured: Measured) -> list[Image]:
 
 
 def images_of_least_certain(measured: Measured) -> list[Image]:
-    """The least certain images beside their class probabilities; nothing for inputs that are no images."""
+    """Returns a figure of the least certain images with class probabilities, or nothing if inputs are not images."""
     shape = measured.data.input_shape
     if len(shape) != 3 or shape[-1] not in (1, 3):
         return []
@@ -147,7 +147,7 @@ def images_of_least_certain(measured: Measured) -> list[Image]:
                 names,
                 columns=3,
             ),
-            f"The {len(rows)} images of highest predictive entropy, each beside a bar for each class.",
+            f"The {len(rows)} images of highest predictive entropy, each with a bar per class.",
             "Above each image its index and its label. Bars: predictive probabilities; whiskers: the central 90 % of "
             "the draws of the weights. Long whiskers are epistemic uncertainty.",
         )
@@ -180,6 +180,6 @@ def _least_certain_rows(measured: Measured, most: int) -> npt.NDArray[np.intp]:
 
 
 def _class_names(measured: Measured) -> tuple[str, ...]:
-    """One for each output of the model, which may have others than the dataset."""
+    """Returns one name per output of the model, which may have other classes than the dataset."""
     names, outputs = measured.data.class_names or (), for_each_class(measured.predictive.mean()).shape[-1]
     return (*names[:outputs], *(f"class {index}" for index in range(len(names), outputs)))

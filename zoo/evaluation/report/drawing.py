@@ -1,4 +1,4 @@
-"""Figures as parts of a report."""
+"""Converts figures into parts of a report."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ _DPI = 120
 
 
 def image(file: str, figure: Figure, alt: str, caption: str) -> Image:
-    """A figure as an image for the page, and for a file beside it."""
+    """Converts a figure to an image for the page and for a separate file."""
     return Image(file, to_png(figure, _DPI), alt, caption)

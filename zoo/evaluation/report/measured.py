@@ -1,4 +1,4 @@
-"""What a report is about: predictions for a split of a dataset, and what was measured of them."""
+"""Predictions for a split of a dataset and their scores: the data of a report."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _MOST_FEATURES = 8
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A model, what it was asked and what it answered.
+    """A model, its inputs and its predictions.
 
     Attributes:
-        name: of the model.
-        model: the model.
-        data: the dataset.
-        split: the name of its split.
-        num_samples: The number of draws that were asked for.
-        seed: of the samples.
-        calibrated: whether the model's calibration is applied, if it has one.
-        predictive: the predictions for the split.
-        scores: those of `zoo.evaluate`.
-        outside_name: of the out-of-distribution data; None for none.
-        outside: the predictions for them.
-        kl: nats by layer.
+        name: Name of the model.
+        model: Model to report on.
+        data: Dataset.
+        split: Name of the split.
+        num_samples: Number of draws that were requested.
+        seed: Seed of the samples.
+        calibrated: Whether to apply the model's calibration, if it has one.
+        predictive: Predictions for the split.
+        scores: Scores of `zoo.evaluate`, by name.
+        outside_name: Name of the out-of-distribution data, or None.
+        outside: Predictions for the out-of-distribution data, or None.
+        kl: KL in nats, by layer.
     """
 
     name: str
@@ -57,12 +57,12 @@ class Measured:
 
     @property
     def part(self) -> Split:
-        """The inputs and targets of the split."""
+        """Inputs and targets of the split."""
         return self.data.split(self.split)
 
     @property
     def draws(self) -> str:
-        """In words, what the predictions are averaged over."""
+        """Describes what the predictions are averaged over."""
         way, number = way_of(self.model), self.predictive.num_samples
         if way == "ensemble":
             return f"{number} draws, all of an ensemble of {len(members_of(self.model))}"
@@ -73,7 +73,7 @@ class Measured:
 
     @property
     def calibration(self) -> str:
-        """In words, what was done to the predictions after training."""
+        """Describes the calibration of the predictions."""
         calibration = self.model.calibration
         if calibration is None:
             return "none"
@@ -81,11 +81,11 @@ class Measured:
         return f"{CALIBRATIONS.name_of(calibration)} {numbers}{'' if self.calibrated else ', not applied'}"
 
     def probabilities_of_draws(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Class probabilities of other inputs under each draw of the weights, `(S, m, classes)`."""
+        """Returns class probabilities of other inputs for each draw of the weights, of shape `(S, m, classes)`."""
         return for_each_class(_predict(self.model, x, self.num_samples, self.seed, self.calibrated).samples)
 
     def inputs_of(self, rows: npt.NDArray[np.intp]) -> dict[str, list[str]]:
-        """The input columns of some rows, as text by name; empty where inputs are no table, or have many columns."""
+        """Returns the input columns of some rows as text, by name. Empty if there is no table, or too many columns."""
         names = self.data.feature_names
         if names is None or len(names) > _MOST_FEATURES:
             return {}
@@ -103,7 +103,7 @@ def measure(
     calibrated: bool,
     out_of_distribution: str | None,
 ) -> Measured:
-    """Predicts and measures; the arguments and errors are those of `write_evaluation_report`."""
+    """Predicts and evaluates. Arguments and errors are those of `write_evaluation_report`."""
     part = data.split(split)
     check_task(model, data)
     outside = None

@@ -1,7 +1,7 @@
-"""One self-contained HTML page: sections of text, tables, figures and code. It knows nothing of networks.
+"""One self-contained HTML page: sections of text, tables, figures and code. Knows nothing about networks.
 
-Every text is escaped. Images are embedded, nothing is fetched (a content security policy forbids it), no script runs,
-and colours follow the reader's choice of light or dark.
+All text is escaped. Images are embedded, a content security policy forbids requests, no script runs, and colours follow
+the reader's light or dark theme.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from html import escape
 from string import Template
 
 _PNG_SIZE = slice(16, 24)
-# Pixels above which a figure takes the width of the page.
+# Figures wider than this, in pixels, take the full width of the page.
 _WIDE = 800
 
 _PAGE = Template("""\
@@ -66,14 +66,13 @@ $sections
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first cell of each row names it.
+    """A table whose rows are named by their first cell.
 
     Attributes:
-        caption: says what it shows, with units.
-        header: a name for each column, or nothing.
-        rows: cells, as text.
-        align: a letter for each column: `l` for text, `k` for text that is kept on one line, `s` for sentences, `r`
-            for numbers.
+        caption: Description of the contents, with units.
+        header: One name per column, or empty.
+        rows: Cells as text.
+        align: One letter per column: `l` for text, `k` for text kept on one line, `s` for sentences, `r` for numbers.
     """
 
     caption: str
@@ -87,10 +86,10 @@ class Image:
     """A figure.
 
     Attributes:
-        file: its name as a file beside the page.
-        png: the bytes of that file.
-        alt: says what is to be seen, for those who cannot see it.
-        caption: says how to read it.
+        file: Name of the separate image file.
+        png: Bytes of that file.
+        alt: Text description of the image.
+        caption: Explanation of how to read it.
     """
 
     file: str
@@ -110,11 +109,11 @@ class Section:
     """A part of the page, in this order: text, tables, images, code.
 
     Attributes:
-        title: its heading.
-        text: paragraphs.
-        tables: tables.
-        images: figures, side by side where there is room.
-        code: blocks of code.
+        title: Heading.
+        text: Paragraphs.
+        tables: Tables.
+        images: Figures, side by side where there is room.
+        code: Blocks of code.
     """
 
     title: str
@@ -128,9 +127,9 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> str:
     """A whole page.
 
     Args:
-        title: its heading and the name of the window.
-        lead: the sentence below it.
-        sections: the parts.
+        title: Heading and window title.
+        lead: The sentence below it.
+        sections: The parts.
 
     Returns:
         HTML 5.

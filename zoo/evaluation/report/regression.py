@@ -1,4 +1,4 @@
-"""What a report says of a regression. `classification` has the same functions."""
+"""Contents of a report on a regression model. `classification` has the same functions."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _MOST_PANELS = 6
 
 
 def uncertainties(predictive: PosteriorPredictive) -> dict[str, npt.NDArray[Any]]:
-    """Scores of shape `(n,)`, by which out-of-distribution inputs may be told."""
+    """Returns scores of shape `(n,)` for the detection of out-of-distribution inputs."""
     return {"epistemic_std": np.sqrt(predictive.epistemic().mean(axis=-1))}
 
 
 def further_scores(measured: Measured) -> dict[str, float]:
-    """Scores beyond those of `zoo.evaluate`."""
+    """Returns scores in addition to those of `zoo.evaluate`."""
     quantiles = measured.predictive.quantiles(_LEVELS)
     return {
         "interval_width_90": metrics.interval_width(quantiles[0], quantiles[-1]),
@@ -49,7 +49,7 @@ def further_scores(measured: Measured) -> dict[str, float]:
 
 
 def columns(measured: Measured) -> list[tuple[str, Sequence[Any]]]:
-    """Names and values of the columns of `predictions.csv`, a value for each example; those of each target together."""
+    """Returns names and values of the columns of `predictions.csv`, one value per example, grouped by target."""
     targets, predictive = measured.part.y, measured.predictive
     lower, upper = predictive.quantiles([0.05, 0.95])
     found: list[tuple[str, Sequence[Any]]] = [("index", range(len(targets)))]
@@ -72,7 +72,7 @@ def columns(measured: Measured) -> list[tuple[str, Sequence[Any]]]:
 
 
 def least_certain(measured: Measured) -> Table:
-    """The examples of highest predictive variance."""
+    """Returns a table of the examples with the highest predictive variance."""
     predictive, targets = measured.predictive, measured.part.y
     variance = (predictive.aleatoric() + predictive.epistemic()).mean(axis=1)
     rows = np.argsort(-variance, kind="stable")[:MOST_EXAMPLES]

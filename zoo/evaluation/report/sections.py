@@ -142,7 +142,7 @@ def reproduction(measured: Measured, command: str, versions: Mapping[str, str]) 
     return Section(
         "Reproduce",
         [
-            "This makes the page again, and the files beside it: predictions.csv with a row for each of the "
+            "This makes the page again, and the files next to it: predictions.csv with a row for each of the "
             f"{len(measured.part):,} examples, metrics.json with all numbers, and the figures.",
             f"Made with {made_with}.",
         ],

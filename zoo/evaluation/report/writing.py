@@ -42,8 +42,8 @@ class EvaluationReport:
     """A report that was written.
 
     Attributes:
-        path: of its page, `index.html`.
-        metrics: those of `zoo.evaluate`, by name.
+        path: Path of the page, `index.html`.
+        metrics: Scores of `zoo.evaluate`, by name.
     """
 
     path: Path
@@ -64,33 +64,33 @@ def write_evaluation_report(
     overwrite: bool = False,
     command: str | None = None,
 ) -> EvaluationReport:
-    """Measures a model on a split of a dataset and writes a report, whole or not at all.
+    """Evaluates a model on a split of a dataset and writes a report, completely or not at all.
 
-    The same model, arguments and versions give the same bytes: no date is written.
+    The same model, arguments and versions give identical bytes: no date is written.
 
     Args:
-        model: the model.
-        data: a dataset, or its name.
+        model: Model to report on.
+        data: Dataset or its name.
         split: `"train"`, `"validation"` or `"test"`.
-        folder: to make. One that is empty, or holds nothing but a report, may be there already.
-        name: of the model in the report; by default its own.
-        num_samples: Monte Carlo samples of the weights.
-        seed: of the samples.
-        calibrated: whether the model's calibration is applied, if it has one.
-        out_of_distribution: the name of a dataset of inputs of the same shape, of which the first 2,000 test rows are
-            compared with the split; `"uniform"` for noise, uniform over the range of the training inputs; None to
-            leave it out.
-        overwrite: whether a report that is there may be replaced.
-        command: the command line that makes the report, which it shows; by default the call of this function.
+        folder: Folder to create. It may exist if it is empty or contains only a report.
+        name: Name of the model in the report. Default: its own.
+        num_samples: Number of Monte Carlo samples of the weights.
+        seed: Seed of the samples.
+        calibrated: Whether to apply the model's calibration, if it has one.
+        out_of_distribution: Name of a dataset with the same input shape, of which the first 2,000 test rows are
+            compared with the split. `"uniform"` for noise, uniform over the range of the training inputs. None to leave
+            it out.
+        overwrite: Whether to replace an existing report.
+        command: Command line shown in the report as its origin. Default: the call of this function.
 
     Returns:
-        The path of the page, and the metrics of `zoo.evaluate` for the same samples.
+        Path of the page, and the scores of `zoo.evaluate` for the same samples.
 
     Raises:
-        ValueError: for a folder that may not be replaced, an unknown dataset or split (names the nearest), or data
-            that do not fit the model.
-        DataMissingError: when the data are not on this machine and cannot be had.
-        OSError: when the folder cannot be written; found out before anything is measured.
+        ValueError: For a folder that must not be replaced, an unknown dataset or split (the message gives the nearest),
+            or data that do not fit the model.
+        DataMissingError: If the data are not on this machine and cannot be obtained.
+        OSError: If the folder cannot be written; found out before anything is measured.
 
     Example:
         >>> import tempfile, zoo
@@ -125,7 +125,7 @@ def _check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
     if foreign is None:
         hint = "It is not an evaluation report; choose another folder"
     elif foreign:
-        hint = f"Beside an evaluation report it holds {', '.join(foreign)}; move that away, or choose another folder"
+        hint = f"Besides an evaluation report it contains {', '.join(foreign)}; move that, or choose another folder"
     elif not overwrite:
         hint = "Pass overwrite=True (on the command line: --overwrite) to replace it"
     else:

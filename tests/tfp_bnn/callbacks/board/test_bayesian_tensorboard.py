@@ -1,4 +1,4 @@
-"""What the log of a training holds, and that it equals what one computes oneself."""
+"""Contents of the log of a training, compared with direct computation."""
 
 from __future__ import annotations
 

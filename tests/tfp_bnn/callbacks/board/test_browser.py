@@ -1,4 +1,4 @@
-"""What a user sees: a real TensorBoard, opened in a headless Chromium.
+"""The log in a real TensorBoard, opened in a headless Chromium.
 
 The screenshots of the guide were made by this test: `SCREENSHOTS=docs python -m pytest tests/tfp_bnn/callbacks/
 test_browser.py`.
@@ -52,7 +52,7 @@ const leaves = all(document, []).filter(element => element.offsetParent && !elem
 return leaves.map(leaf => leaf.textContent.trim()).filter(text => text);
 """
 )
-# Images beside their tag: [tag, width of what was loaded].
+# Images with their tag: [tag, width of the loaded image].
 IMAGES = (
     DEEP
     + """

@@ -1,4 +1,4 @@
-"""A log never changes a training, never ends one, and fails, if it must, before it starts."""
+"""A log never changes a training and never ends one. If it fails, it fails before training starts."""
 
 from __future__ import annotations
 

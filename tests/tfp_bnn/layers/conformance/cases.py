@@ -23,14 +23,14 @@ ESTIMATORS = ("LocalReparameterization", "Reparameterization", "Flipout")
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """How a layer is made, and what it is fed.
+    """Constructor arguments and inputs of a layer.
 
     Args:
-        twin: the Keras layer.
-        arguments: of its constructor, without what makes it Bayesian.
-        shapes: of each input, without the batch axis.
-        numbers_of_ids: for each input the number of ids that it may hold, or None for real numbers.
-        is_linear: whether the outputs are linear in all Bayesian weights together.
+        twin: Keras layer.
+        arguments: Arguments of its constructor, except those for priors and posteriors.
+        shapes: Shape of each input, without the batch axis.
+        numbers_of_ids: Number of possible ids of each input, or None for real numbers.
+        is_linear: Whether the outputs are linear in all Bayesian weights together.
     """
 
     twin: type[keras.layers.Layer]
@@ -105,7 +105,7 @@ class Case:
 
         Args:
             role: `"prior"` or `"posterior"`.
-            spec: a name, a config or an object.
+            spec: Name, config or object.
         """
         return {name: spec for name in inspect.signature(self.layer).parameters if name.endswith(f"_{role}")}
 

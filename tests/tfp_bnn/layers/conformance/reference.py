@@ -22,7 +22,7 @@ Parameters = Mapping[str, Values]
 
 
 def randomize(layer: VariationalLayer, seed: int = 0) -> Parameters:
-    """Gives a built layer random parameters, so that no weight is like another, and returns them."""
+    """Gives a built layer random parameters, so no two weights are equal, and returns them."""
     rng = np.random.default_rng(seed)
     draws = {
         "loc": lambda shape: rng.normal(size=shape),
@@ -45,12 +45,12 @@ def randomize(layer: VariationalLayer, seed: int = 0) -> Parameters:
 
 
 def transform(layer: VariationalLayer, example: Any, weights: Values) -> np.ndarray:
-    """What the Keras twin computes for one example before its activation.
+    """Computes the output of the Keras twin for one example, before the activation.
 
     Args:
-        layer: gives the geometry.
-        example: what the layer is fed, without the batch axis.
-        weights: values by name; a bias that is absent is zero.
+        layer: Layer that defines the geometry.
+        example: Input of the layer, without the batch axis.
+        weights: Values by name. A missing bias is zero.
     """
     operation = operation_of(type(layer))
     if operation == "Embedding":

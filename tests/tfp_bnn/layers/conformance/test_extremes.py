@@ -33,7 +33,7 @@ def assert_finite_everywhere(case, inputs, extremes, **arguments):
             with tf.GradientTape() as tape:
                 outputs = tf.cast(layer(inputs, training=training), tf.float32)
                 kl = layer.kl()
-                # Away from 0, so that outputs of 0 have a gradient too.
+                # Away from 0, so outputs of 0 have a gradient too.
                 loss = tf.reduce_mean((outputs - 1) ** 2) + kl
             assert np.isfinite(outputs).all(), message
             assert np.isfinite(kl), message

@@ -25,7 +25,7 @@ PARAMETERS = [
 def gradients(request):
     """A case, and for each size of the batch 600 gradients of a loss with respect to all posterior means.
 
-    The loss is the mean over the batch of half the squared outputs, its examples all the same, so that all of the
+    The loss is the mean over the batch of half the squared outputs, its examples all the same, so all of the
     variance is that of the draws of the weights. The gradient is linear in the outputs.
     """
     case = request.param
@@ -60,9 +60,9 @@ def gradients(request):
 def test_the_variance_of_the_gradient_falls_like_one_over_batch_or_levels_off(gradients):
     """600 draws for each of four sizes of the batch; false-failure rate far below 1e-6 over all cases.
 
-    Flipout and local reparameterization: the draws of two examples are uncorrelated, so that the slope of the log
+    Flipout and local reparameterization: the draws of two examples are uncorrelated, so the slope of the log
     variance in the log batch is -1 exactly. No estimate of it has a standard error above 0.12 / (log(4) * sqrt(5)) =
-    0.04, for the kurtosis of a flipout gradient is 9 at the most: the bound of 0.25 is more than six of them.
+    0.04, for the kurtosis of a flipout gradient is 9 at the most: the bound of 0.25 is more than six standard errors.
     Reparameterization: the draw is common to the batch, whose size does not matter, here with the same draws exactly.
     """
     case, draws = gradients

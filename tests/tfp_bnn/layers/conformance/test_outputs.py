@@ -165,7 +165,7 @@ def test_outputs_are_normal(drawn):
 def test_draws_do_not_follow_from_each_other(drawn):
     """2,000 draws or more; false-failure rate 1e-6 over all cases, by Hoeffding's inequality.
 
-    Each deviation from the mean is symmetric about 0, so that the sign of the product of two in a row is a fair coin.
+    Each deviation from the mean is symmetric about 0, so the sign of the product of two in a row is a fair coin.
     """
     if not drawn.case.operation.is_linear:
         pytest.skip("the outputs of this case are not symmetric about their mean")

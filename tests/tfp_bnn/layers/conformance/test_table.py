@@ -1,4 +1,4 @@
-"""Which combinations exist, and that each of them is a case of this suite."""
+"""Which combinations exist, and that each is a case of this suite."""
 
 from __future__ import annotations
 
