@@ -75,7 +75,7 @@ def test_what_is_no_report_is_never_replaced(iris_model, tmp_path):
 
 def test_a_report_with_files_of_the_user_is_not_replaced(report, iris_model):
     (report / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"Beside an evaluation report it holds notes\.txt"):
+    with pytest.raises(ValueError, match=r"Besides an evaluation report it contains notes\.txt"):
         write(report, iris_model, overwrite=True)
     assert (report / "notes.txt").read_text() == "mine"
 
