@@ -43,6 +43,7 @@ def test_a_keras_file_predicts_and_goes_on_training_as_when_it_was_saved(old):
     np.testing.assert_allclose(logs["nll"][0], said["next_nll"], rtol=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["trained", "tuned"])
 def test_an_artifact_loads_and_all_its_numbers_are_confirmed(name, tmp_path):
     folder = shutil.copytree(FOLDER / name, tmp_path / name)

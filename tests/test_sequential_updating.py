@@ -104,6 +104,7 @@ def test_the_chain_of_one_network_is_what_update_does(benchmark):
                 np.testing.assert_allclose(value, expected[role], rtol=1e-4, atol=1e-6, err_msg=f"{name} {role}")
 
 
+@pytest.mark.slow
 def test_refitting_keeps_the_original_prior(benchmark):
     learner = benchmark.Learner(7, 0.1, 1e-2, 2)
     for seed in (0, 1):

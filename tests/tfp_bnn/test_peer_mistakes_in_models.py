@@ -107,6 +107,7 @@ def test_the_samples_of_a_list_do_not_share_their_noise(estimator, training):
         assert not np.isclose(one, other).all(axis=-1).any()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_does_not_replay_its_early_noise(tmp_path):
     def make():
         return stack(DenseFlipout(8), keras.layers.Dropout(0.5, seed=1), DenseFlipout(3))
@@ -137,6 +138,7 @@ def test_a_layer_of_a_plain_model_does_not_replay_its_early_noise(tmp_path):
 # === Keras ===
 
 
+@pytest.mark.slow
 def test_the_kl_can_be_read_after_fit_and_evaluate():
     layer = DenseFlipout(3)
     model = stack(layer, learning_rate=0.1, eagerly=False)
@@ -199,6 +201,7 @@ def test_metrics_of_a_plain_model_do_not_vanish_when_the_kl_is_added():
     assert logs["loss"] == pytest.approx(logs["cross_entropy"] + float(layer.kl()) / N, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_layers_do_not_fail_under_mixed_precision(estimator, policy, rng):

@@ -132,6 +132,7 @@ def test_the_parts_of_the_entropy_are_those_of_one_mixture(models, name):
     assert np.sign(np.mean(tempered.entropy() - raw.entropy())) == np.sign(models[name].calibration.temperature - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REGRESSION)
 def test_a_scale_widens_the_predictive_about_its_mean(models, name):
     model = models[name]
@@ -252,6 +253,7 @@ def test_the_temperature_of_sharpened_logits_is_found():
     assert calibrate(model, 3.0 * logits, y, num_samples=1) == found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("likelihood", [Categorical(), Bernoulli(), Normal(0.5), Normal("per_example")], ids=repr)
 def test_no_other_number_fits_better(likelihood):
     rng = np.random.default_rng(2)

@@ -38,6 +38,7 @@ def strength(model):
     return float(np.asarray(model.network.get_layer("logits").variational_weights["kernel"].mean)[0, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("monitor", ["nll", "brier", "ece"])
 def test_stops_after_patience_and_goes_back_to_the_best_weights(monitor, points):
     x, y = points
@@ -56,6 +57,7 @@ def test_stops_after_patience_and_goes_back_to_the_best_weights(monitor, points)
     assert min(history[f"val_mc_{monitor}"]) == history[f"val_mc_{monitor}"][1] == pytest.approx(score, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_last_weights_stay_where_the_best_are_not_wanted_and_small_gains_do_not_count(points):
     x, y = points
     model = make()
@@ -68,6 +70,7 @@ def test_the_last_weights_stay_where_the_best_are_not_wanted_and_small_gains_do_
     assert stopping.best_epoch == 1
 
 
+@pytest.mark.slow
 def test_the_best_weights_come_back_when_training_ends_by_itself(points):
     x, y = points
     model = make()
@@ -76,6 +79,7 @@ def test_the_best_weights_come_back_when_training_ends_by_itself(points):
     assert strength(model) == pytest.approx(3.0)
 
 
+@pytest.mark.slow
 def test_callbacks_after_it_see_the_score(points, tmp_path):
     x, y = points
     path = tmp_path / "log.csv"

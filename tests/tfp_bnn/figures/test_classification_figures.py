@@ -352,6 +352,7 @@ def test_kl_refuses():
 # === All ===
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["$a$ and $\\nonsense$", "_hidden", "a\nb\x00", "x" * 300])
 def test_odd_names_are_drawn_as_they_are(name):
     images = np.zeros((1, 3, 3, 1))

@@ -128,6 +128,7 @@ def test_every_way_refuses_bad_inputs(by_way, way):
 # === MAP ===
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_map_estimate_is_minus_the_log_posterior():
     point = map_estimate(network())
     point.compile("sgd")
@@ -142,6 +143,7 @@ def test_the_loss_of_a_map_estimate_is_minus_the_log_posterior():
     assert terms["nll"] == pytest.approx(-float(point.posterior_predictive(X).log_prob(LABELS).mean()), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_map_of_linear_regression_is_the_ridge_solution():
     """y ~ N(x w, s^2), w ~ N(0, t^2): w = (x'x + s^2 / t^2)^-1 x'y."""
     layer = DenseFlipout(1, use_bias=False, kernel_prior={"name": "normal", "scale": 0.5})
@@ -156,6 +158,7 @@ def test_map_of_linear_regression_is_the_ridge_solution():
     np.testing.assert_allclose(point.layers[0].variational_weights["kernel"].mean, ridge, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_map_estimate_starts_at_the_posterior_means_and_leaves_the_model_alone():
     model = network()
     model.num_examples = ROWS

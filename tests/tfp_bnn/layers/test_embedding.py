@@ -214,6 +214,7 @@ def network(**kwargs):
     return tfp_bnn.VariationalSequential(layers, seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run_eagerly", [True, False])
 def test_it_trains_in_a_bayesian_model(run_eagerly):
     model = network(embeddings_prior={"name": "normal", "empirical_bayes": True})
@@ -273,6 +274,7 @@ def test_unknown_ids_are_refused(wrong, unknown):
         compiled(tf.constant(ids))
 
 
+@pytest.mark.slow
 def test_unknown_ids_in_training_are_a_value_error():
     model = network()
     model.compile()

@@ -191,6 +191,7 @@ def test_a_spread_may_be_fixed_learned_or_shared_by_layers():
 # === Learning ===
 
 
+@pytest.mark.slow
 def test_a_training_step_reaches_every_parameter():
     layer = HierarchicalDenseReparameterization(UNITS, NUM_GROUPS)
     model = model_of(layer)
@@ -252,6 +253,7 @@ def test_works_in_a_model_of_two_inputs(group_input, dtype):
     np.testing.assert_allclose(plug_in, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_saved_models_and_weights_give_the_same(tmp_path):
     layer = make(bias_posterior="delta", group_prior={"name": "normal", "hyperprior": "half_cauchy"}, name="dense")
     model, inputs = model_of(layer), inputs_of()

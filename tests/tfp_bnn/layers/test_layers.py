@@ -283,6 +283,7 @@ def test_kl_weight_adds_the_kl_to_the_losses(cls):
     assert without.losses == []
 
 
+@pytest.mark.slow
 @for_some_layers
 def test_training_in_a_plain_model(cls):
     layer = make(cls, kl_weight=1e-3, kernel_prior=LEARNED, bias_prior=LEARNED, **BAYESIAN_BIAS)

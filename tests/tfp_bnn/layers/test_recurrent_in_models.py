@@ -65,6 +65,7 @@ def test_a_sample_of_the_predictive_is_one_function():
     assert len({sample.tobytes() for sample in samples}) == 4
 
 
+@pytest.mark.slow
 def test_its_distributions_are_stored_in_natural_units():
     model, other = network(), network()
     arrays = weight_distributions(model)

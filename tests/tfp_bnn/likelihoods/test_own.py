@@ -180,6 +180,7 @@ def test_uncertainty_follows_the_law_of_total_variance(each):
     assert np.isfinite(predictive.entropy()).all()
 
 
+@pytest.mark.slow
 def test_scores_and_their_standard_errors_have_the_same_names(each):
     predictive, y = each
     found, errors = score(predictive, y), standard_errors(predictive, y)

@@ -67,6 +67,7 @@ def mixed_precision() -> Iterator[None]:
     keras.mixed_precision.set_global_policy("float32")
 
 
+@pytest.mark.slow
 def test_evaluation_in_batches_gives_what_the_functions_give_at_once(examples: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = examples
     model = compiled(without_draws(), ALL_OF_ONE_DRAW)
@@ -81,6 +82,7 @@ def test_evaluation_in_batches_gives_what_the_functions_give_at_once(examples: t
     assert found["risk_at_coverage"] == pytest.approx(metrics.risk_at_coverage(y, p, u), abs=1e-2)
 
 
+@pytest.mark.slow
 def test_a_bayesian_model_trains_with_them(examples: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = examples
     model = compiled(network(tfp_bnn.layers.DenseFlipout(CLASSES)), FEW, steps_per_execution=2)
@@ -130,6 +132,7 @@ def test_a_single_logit(examples: tuple[np.ndarray, np.ndarray]) -> None:
         assert found[make().name] == pytest.approx(function(y, p), abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mixed_precision")
 def test_mixed_precision_keeps_the_state_in_float32(examples: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = examples
@@ -139,6 +142,7 @@ def test_mixed_precision_keeps_the_state_in_float32(examples: tuple[np.ndarray, 
     np.testing.assert_allclose(history["negative_log_likelihood"], history["nll"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_saved_model_has_its_metrics_again(examples: tuple[np.ndarray, np.ndarray], tmp_path: Any) -> None:
     x, y = examples
     model = compiled(without_draws(), FEW)
@@ -148,6 +152,7 @@ def test_a_saved_model_has_its_metrics_again(examples: tuple[np.ndarray, np.ndar
     assert again.evaluate(x, y, verbose=0, return_dict=True) == model.evaluate(x, y, verbose=0, return_dict=True)
 
 
+@pytest.mark.slow
 def test_callbacks_know_which_way_a_score_improves(examples: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = examples
     model = compiled(without_draws(), FEW)
@@ -194,6 +199,7 @@ def test_logits_of_a_plain_model_are_refused(examples: tuple[np.ndarray, np.ndar
         plain.fit(x, y, verbose=0)
 
 
+@pytest.mark.slow
 def test_training_that_fails_is_reported_by_the_model_and_not_by_its_metrics(
     examples: tuple[np.ndarray, np.ndarray],
 ) -> None:

@@ -38,6 +38,7 @@ def scaled():
     return beta, network(beta_schedule={"name": "constant", "beta": beta}, seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 48, N])
 def test_the_kl_is_divided_by_the_number_of_examples(scaled, batch_size):
     beta, model = scaled
@@ -69,6 +70,7 @@ def test_a_validation_split_is_not_counted(scaled):
     check_scaling(last(history), 1.0, 70, prefix="val_")
 
 
+@pytest.mark.slow
 def test_the_scale_survives_saving(scaled, tmp_path):
     beta, model = scaled
     model.fit(X, Y, verbose=0)
@@ -138,6 +140,7 @@ def test_layers_of_the_same_name_are_told_apart():
     assert float(model.kl()) == pytest.approx(float(sum(by_layer.values())), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer_class", [DenseFlipout, DenseReparameterization])
 def test_a_layer_used_twice_counts_once_and_shares_its_draw(layer_class):
     x = keras.Input((8,))

@@ -31,6 +31,7 @@ def frozen():
 # === Beta ===
 
 
+@pytest.mark.slow
 def test_a_warmup_shows_in_training_and_not_in_validation():
     model = frozen_network(beta_schedule={"name": "linear_warmup", "steps": 4, "initial": 0.2, "final": 1.0})
     assert math.isnan(model.beta)
@@ -152,6 +153,7 @@ def test_a_callback_list_is_taken(frozen):
     assert [callback.mode for callback in callbacks.callbacks if hasattr(callback, "monitor")] == ["max"]
 
 
+@pytest.mark.slow
 def test_validation_data_put_the_split_out_of_force():
     model = tfp_bnn.VariationalSequential([keras.Input((2,)), tfp_bnn.layers.DenseFlipout(3)], seed=0)
     model.compile("sgd")

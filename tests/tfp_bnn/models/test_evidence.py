@@ -161,6 +161,7 @@ def test_the_reference_is_the_evidence_of_the_dense_normal():
     assert around.argmax() == 1
 
 
+@pytest.mark.slow
 def test_empirical_bayes_finds_the_maximum_of_the_evidence():
     regression = Regression(empirical_bayes=True)
     elbo, path = regression.maximize()

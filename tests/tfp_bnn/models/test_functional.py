@@ -83,6 +83,7 @@ def test_metrics_of_regression_receive_means():
     assert logs["mae"] == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_regression_learns_its_scale():
     rng = np.random.default_rng(1)
     x = rng.uniform(-1, 1, (400, 1)).astype(np.float32)
@@ -159,6 +160,7 @@ def trained():
     return model
 
 
+@pytest.mark.slow
 def test_training_is_reproducible_and_blind_to_validation(trained, tmp_path):
     start = tmp_path / "start.weights.h5"
     trained.num_examples = N

@@ -230,6 +230,7 @@ class Net(tfp_bnn.VariationalMixin, keras.Model):
         return {**super().get_config(), "units": self.units}
 
 
+@pytest.mark.slow
 def test_a_subclass_is_saved_with_its_likelihood(tmp_path):
     model = Net(likelihood=NORMAL, beta_schedule=WARMUP, seed=4)
     model.compile(keras.optimizers.Adam(0.1), run_eagerly=True)

@@ -50,6 +50,7 @@ def test_training_and_prediction_take_the_structure_of_the_inputs(structure):
     assert model.plug_in_predictive(x).mean().shape == (N, 2)
 
 
+@pytest.mark.slow
 def test_a_pipeline_of_several_inputs_is_counted():
     model = two_inputs()
     model.compile("adam")

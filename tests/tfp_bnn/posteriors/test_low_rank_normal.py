@@ -108,6 +108,7 @@ def test_a_factor_that_is_much_larger_than_the_scale(scale, factor_scale, collin
     np.testing.assert_allclose(log_prob, expected, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 @pytest.mark.parametrize("through", ["perturbation", "distribution"])
 def test_draws_have_the_stated_mean_and_covariance(through, random_weight, draw_tensors, assert_moments):

@@ -114,6 +114,7 @@ def test_the_kl_agrees_with_numpy(prior, random_weight, draw_tensors, log_prior,
     assert abs(ours.mean() - reference.mean()) < scipy.stats.norm.isf(TAIL / 2) * error
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 @pytest.mark.parametrize("through", ["perturbation", "distribution"])
 def test_draws_have_a_normal_radius_and_a_uniform_direction(through, random_weight, draw_tensors):

@@ -64,6 +64,7 @@ def targets_for(model, rows=ROWS):
 # === Independent of how it is computed ===
 
 
+@pytest.mark.slow
 def test_the_batch_size_does_not_matter(each):
     whole = each.posterior_predictive(X, SAMPLES)
     for batch_size in (1, 7, ROWS, 10_000):
@@ -105,6 +106,7 @@ def test_the_size_of_what_was_not_kept_is_named(model):
         predictive.quantiles(0.5)
 
 
+@pytest.mark.slow
 def test_threads_agree(models):
     # Not compiled before: the threads race for that, too.
     model = network(seed=3)
@@ -152,6 +154,7 @@ def test_draws_are_known_by_seed_and_number(model):
     np.testing.assert_allclose(model.posterior_predictive(X[17:18], 5, seed=4).samples, few[:, 17:18], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_predictions_and_the_noise_of_the_model_are_apart(tmp_path):
     model = network(num_outputs=2)
     model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)

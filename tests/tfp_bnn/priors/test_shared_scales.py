@@ -119,6 +119,7 @@ def test_one_scale_is_trained_saved_and_loaded_as_one(make, prior, tmp_path):
     assert weight_distributions(loaded)["prior/all/scale"] != scale
 
 
+@pytest.mark.slow
 @for_each_model
 def test_the_kl_of_the_scale_is_one_term_of_its_own(make):
     model = fitted(make, INFERRED, epochs=1)

@@ -148,6 +148,7 @@ def test_a_network_is_rebuilt_whole_and_the_given_one_is_not_changed(tmp_path):
     assert_same(theirs, ours, x)
 
 
+@pytest.mark.slow
 def test_what_was_rebuilt_can_be_trained():
     ours = from_tfp(lenet(), likelihood="categorical")
     ours.compile("adam", metrics=["accuracy"])

@@ -73,6 +73,7 @@ def frozen():
     return Tuner(source, network(1, likelihood="normal"), freeze=["body"], steps=4, batch_size=8)
 
 
+@pytest.mark.slow
 def test_the_same_fit_ends_with_the_same_bits_whatever_was_trained_before(source, tuner):
     before = everything(source)
     keras.utils.set_random_seed(1)

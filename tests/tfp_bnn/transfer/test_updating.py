@@ -65,6 +65,7 @@ def before():
     return model
 
 
+@pytest.mark.slow
 def test_parts_one_after_the_other_approximate_all_at_once():
     """Against the exact mean-field posteriors, of which there is one for the parts and one for all data together.
 

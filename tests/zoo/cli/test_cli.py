@@ -80,6 +80,7 @@ def test_predict_regression(tmp_path):
     assert all(np.isfinite(float(row["mean"])) for row in rows)
 
 
+@pytest.mark.slow
 def test_predict_images_agrees_with_pixels(tmp_path):
     digits = zoo.load_dataset("digits").test
     paths = []

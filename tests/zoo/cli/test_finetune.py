@@ -23,6 +23,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_the_command_of_the_card_gives_the_same_bits(artifact, tmp_path, tfp_bnn):
     code, card, _ = tfp_bnn("show", artifact)
     assert code == 0
@@ -65,6 +66,7 @@ def test_the_other_verbs_take_the_artifact(artifact, tmp_path, tfp_bnn):
     assert output.startswith("input,prediction,mean_setosa,")
 
 
+@pytest.mark.slow
 def test_a_folder_is_fine_tuned_again_with_a_prior_in_yaml(artifact, tmp_path, tfp_bnn):
     out = tmp_path / "again"
     arguments = ("finetune", artifact, "--dataset", "iris", "--prior", "{name: laplace, scale: 1e-1}", "--steps", 2)
@@ -88,6 +90,7 @@ def test_a_folder_is_fine_tuned_again_with_a_prior_in_yaml(artifact, tmp_path, t
     assert json.loads(words[words.index("--prior") + 1]) == prior
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [

@@ -60,6 +60,7 @@ def during(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any], None]],
     return at_second_step
 
 
+@pytest.mark.slow
 def test_changes_are_recorded_in_the_artifact(recipe, tmp_path, tfp_bnn):
     out = tmp_path / "out"
     options = ["--epochs", 1, "--seed", 3, "--seeds", 2, "--set", "optimizer.learning_rate=1e-2", "--set", "beta=.5"]
@@ -91,6 +92,7 @@ def test_resume_without_a_folder_does_not_start_anew(recipe, tfp_bnn):
     assert "nothing to resume without a folder" in errors
 
 
+@pytest.mark.slow
 def test_seeds_count_from_the_seed_that_was_set():
     from zoo.training import train
 
@@ -123,6 +125,7 @@ def test_wrong_usage_ends_with_2_before_anything_is_written(recipe, tmp_path, tf
     assert sorted(path.name for path in tmp_path.iterdir()) == ["recipe.yaml"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signum", "expected"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_t3_interrupted_then_refused_then_resumed_by_the_command_it_prints(
     recipe, tmp_path, tfp_bnn, during, signum, expected
@@ -148,6 +151,7 @@ def test_t3_interrupted_then_refused_then_resumed_by_the_command_it_prints(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "recipe.yaml"]
 
 
+@pytest.mark.slow
 def test_t5_a_full_disk_ends_with_1_and_leaves_the_checkpoint_of_before(recipe, tmp_path, tfp_bnn, during, monkeypatch):
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -171,6 +175,7 @@ def test_t5_a_file_where_a_folder_should_be_ends_with_1(recipe, tmp_path, tfp_bn
     assert str(tmp_path / "file") in errors
 
 
+@pytest.mark.slow
 def test_t4_numbers_that_are_not_finite_end_with_1_and_name_the_place(recipe, tmp_path, tfp_bnn, during):
     during(lambda model: model.network.get_layer("logits").bias.assign([0.0, float("nan"), 0.0]))
     code, output, errors = tfp_bnn("train", recipe, "--out", tmp_path / "out")
@@ -200,6 +205,7 @@ def test_t15_odd_paths_c_locale_no_home_and_no_temporary_folder(tmp_path):
     assert "saved: " in done.stdout.decode(errors="surrogateescape")
 
 
+@pytest.mark.slow
 def test_tensorboard_has_a_log_of_the_training(tfp_bnn, recipe, tmp_path):
     code, _, _ = tfp_bnn("train", recipe, "--tensorboard", tmp_path / "log")
     assert code == 0

@@ -79,6 +79,7 @@ def test_its_normal_and_ours_are_told_apart_in_a_saved_model(outside, tmp_path):
     np.testing.assert_array_equal(loaded.posterior_predictive(x, num_samples=3, seed=1).mean(), expected)
 
 
+@pytest.mark.slow
 def test_its_likelihood_trains_a_model_that_goes_through_an_artifact(outside, tmp_path):
     likelihood = {"name": "outside_laplace", "scale": 0.5}
     model = zoo.create_model("outside_mlp", **{**ARGUMENTS, "num_outputs": 1}, likelihood=likelihood, seed=0)

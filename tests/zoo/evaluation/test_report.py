@@ -112,6 +112,7 @@ def test_page_is_valid_and_needs_nothing_beside_it(name, written):
     assert "prefers-color-scheme: dark" in style
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "figures"), KINDS.items())
 def test_page_shows_every_figure_and_each_is_a_file_too(name, figures, written):
     folder, _, _ = written(name)

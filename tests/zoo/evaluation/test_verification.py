@@ -100,6 +100,7 @@ def test_a_number_that_was_changed_fails(artifact, rewrite, keys):
     assert failed[0].card == pytest.approx(failed[0].measured + 1.0, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_tolerance_is_four_standard_errors(artifact, rewrite):
     error = by_quantity(verify(artifact))["quick/nll"].standard_error
     assert 1e-4 < error < 0.1

@@ -24,6 +24,7 @@ def spoil(layer: str, part: str, value: float) -> Callable[[keras.callbacks.Call
 
 
 class TestT4NonFinite:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("layer", "part", "term", "where"),
         [
@@ -53,6 +54,7 @@ class TestT4NonFinite:
         assert (progress.epoch, progress.step, messages) == (1, 1, [])
         assert all(np.isfinite(value).all() for name, value in arrays.items() if name.startswith("model/"))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("step", [2, 6])
     def test_gradients_that_are_not_finite_though_the_loss_is(self, tiny, folder, monkeypatch, step):
         """Also in the last step of an epoch, and of all, after which no loss is computed any more."""
@@ -81,6 +83,7 @@ class TestT4NonFinite:
         assert len(saver.saved) == step - 1 + epoch
         assert tiny.digests(folder) == seen[0]
 
+    @pytest.mark.slow
     def test_a_learning_rate_that_makes_it_blow_up(self, tiny, folder):
         optimizer = {"name": "sgd", "learning_rate": 10.0, "decay": None}
 
@@ -95,6 +98,7 @@ class TestT4NonFinite:
         assert all(np.isfinite(value).all() for name, value in arrays.items() if name.startswith("model/"))
         assert progress.epoch * 3 + progress.step >= 2
 
+    @pytest.mark.slow
     def test_a_bad_batch(self, tiny, folder):
         """A dataset refuses NaN; one that changes during training meets the check of the step."""
         data, before = zoo.load_dataset("iris"), []
@@ -107,6 +111,7 @@ class TestT4NonFinite:
             tiny.go(folder, [tiny.At("on_epoch_end", 1, damage), note], data=data)
         assert tiny.digests(folder) == before[0]
 
+    @pytest.mark.slow
     def test_weights_that_a_callback_made_infinite_are_not_saved(self, tiny, folder):
         before = []
 
@@ -118,11 +123,13 @@ class TestT4NonFinite:
             tiny.go(folder, [tiny.At("on_train_batch_end", 2, act)])
         assert tiny.digests(folder) == before[0]
 
+    @pytest.mark.slow
     def test_without_checkpoints_too(self, tiny):
         with pytest.raises(NonFiniteError, match="epoch 1, batch 2 of 3: The KL"):
             tiny.go(None, [tiny.At("on_train_batch_begin", 2, spoil("dense1", "prior", math.nan))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [40, 1000])
 def test_the_means_of_an_epoch_count_rows_where_the_last_batch_is_not_full(tiny, batch_size):
     seen: list[int] = []
@@ -139,6 +146,7 @@ def test_the_means_of_an_epoch_count_rows_where_the_last_batch_is_not_full(tiny,
     assert loss == pytest.approx(-elbo, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_constant_column_is_no_number_to_divide_by(tiny):
     data = zoo.load_dataset("iris")
     for split in (data.train, data.validation, data.test):

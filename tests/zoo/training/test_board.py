@@ -92,6 +92,7 @@ def test_the_log_changes_no_bit_of_the_training(logged, plain):
     assert run.history == plain.history
 
 
+@pytest.mark.slow
 def test_a_run_that_is_resumed_goes_on_in_its_log(plain, tmp_path):
     log, out = tmp_path / "log", tmp_path / "out"
     with pytest.raises(Stop):
@@ -116,6 +117,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_written(tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.slow
 def test_without_the_out_of_distribution_data_the_rest_is_logged(monkeypatch, tmp_path):
     def missing(*arguments):
         raise DataMissingError("fashion_mnist is not on this machine")

@@ -57,6 +57,7 @@ def test_the_body_gets_the_inflated_posterior_and_the_head_a_prior_of_its_own(ar
     assert artifact.metrics["test"]["accuracy"] > 0.15
 
 
+@pytest.mark.slow
 def test_the_source_stays_as_it_is(source, few):
     before = everything(source)
     done = zoo.fine_tune(source, few, **KEEP)
@@ -109,6 +110,7 @@ def test_a_new_head_has_as_many_outputs_as_the_labels_need(source, few, untraine
     assert done.model.output_shape == (None, classes)
 
 
+@pytest.mark.slow
 def test_images_of_another_size_are_resized_and_rescaled_within_the_model(digits):
     x, y = digits.train.x[:12], digits.train.y[:12]
     # As large as those of MNIST, with as many levels.
@@ -146,6 +148,7 @@ def test_a_regression_is_kept_with_its_units_or_gets_those_of_new_targets(untrai
     assert config.input_mean == source.architecture.config.input_mean
 
 
+@pytest.mark.slow
 def test_a_regression_learns_and_is_measured():
     done = zoo.fine_tune(DIABETES, zoo.load_dataset("diabetes"), **KEEP)
     assert done.metrics["test"]["rmse"] < 70

@@ -79,12 +79,14 @@ def test_the_card_tells_how_and_by_which_command(artifact):
     assert found["metrics"]["test"] == pytest.approx(artifact.metrics["test"])
 
 
+@pytest.mark.slow
 def test_the_artifact_verifies_and_evaluates(artifact):
     checks = verify(artifact.path, full=True)
     assert {check.status for check in checks} == {Status.PASSED}
     assert {check.quantity for check in checks} >= {"golden", "test/nll", "quick/nll", "kl/dense1", "validation/nll"}
 
 
+@pytest.mark.slow
 def test_settings_are_chosen_by_the_training_rows_alone_and_written_down(source, five, tmp_path, monkeypatch):
     monkeypatch.setattr("zoo.training.fine_tuning_settings.INFLATES", (1.0, 30.0))
     monkeypatch.setattr("zoo.training.fine_tuning_settings.HEAD_SCALES", (1.0, 2.0))
@@ -187,6 +189,7 @@ def test_a_failure_on_the_way_leaves_no_artifact(source, few, tmp_path, monkeypa
 # === The run ===
 
 
+@pytest.mark.slow
 def test_its_recipe_is_run_again_by_train_with_the_same_bits(artifact, tmp_path):
     path = artifact.path / "recipe.yaml"
     recipe = zoo.load_recipe(path)
@@ -201,6 +204,7 @@ def test_its_recipe_is_run_again_by_train_with_the_same_bits(artifact, tmp_path)
         assert (tmp_path / "again" / name).read_bytes() == (artifact.path / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_with_the_same_bits_and_without_choosing_again(tiny, source, few, tmp_path, monkeypatch):
     monkeypatch.setattr("zoo.training.fine_tuning_settings.INFLATES", (1.0, 30.0))
     options = {"head": "keep", "steps": 13, "checkpoint_seconds": 0.0, "tensorboard": tmp_path / "log"}

@@ -17,6 +17,7 @@ from zoo.training.signals import TrainingInterrupted
 
 
 class TestT5Disk:
+    @pytest.mark.slow
     def test_full(self, tiny, folder, monkeypatch):
         def fill(callback: keras.callbacks.Callback) -> None:
             def full(descriptor: int) -> None:
@@ -33,6 +34,7 @@ class TestT5Disk:
         _, history = tiny.go(folder, resume=True)
         assert [len(values) for values in history.values()] == [2] * len(history)
 
+    @pytest.mark.slow
     def test_no_room_for_the_log(self, tiny, folder, monkeypatch):
         """Of which no part may be left either."""
 
@@ -47,6 +49,7 @@ class TestT5Disk:
         # The epoch is saved after its log: the last checkpoint is that of the step before its last.
         assert Checkpoints(folder, {}).load()[0].step == 2
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("hook", ["on_train_batch_end", "on_epoch_end"])
     def test_folder_deleted_mid_run(self, tiny, folder, hook):
         with pytest.raises(OSError, match=r"could not be written to .*seed-0.*No such file"):
@@ -59,6 +62,7 @@ class TestT5Disk:
 
 
 class TestT3Signals:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("signum", "hook", "number", "after"),
         [
@@ -80,6 +84,7 @@ class TestT3Signals:
         progress, _, _ = Checkpoints(folder, {}).load()
         assert (progress.epoch, progress.step) == after
 
+    @pytest.mark.slow
     def test_a_signal_after_the_question_whether_there_was_one(self, tiny, folder, monkeypatch):
         """It ends the next step: what is said about the checkpoint is true at any moment."""
         import time
@@ -98,6 +103,7 @@ class TestT3Signals:
             tiny.go(folder, checkpoint_seconds=1e9)
         assert Checkpoints(folder, {}).load()[0].step == 2
 
+    @pytest.mark.slow
     def test_without_checkpoints_signals_are_left_alone(self, tiny, request):
         # A shell has its background jobs ignore SIGINT.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -168,6 +168,7 @@ class TestT2KilledAtEveryStep:
         assert {"epoch", "loss", "nll", "kl", "val_nll"} <= set(uninterrupted.log.splitlines()[0].split(","))
         assert len(uninterrupted.log.splitlines()) == 1 + RECIPE.epochs
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("moment", MOMENTS)
     def test_a_fresh_process_goes_on_with_the_same_bits(self, uninterrupted, photographs, tmp_path, moment):
         folder = Path(shutil.copytree(photographs / moment, tmp_path / "seed-0"))
@@ -175,6 +176,7 @@ class TestT2KilledAtEveryStep:
         assert ended.told == [MOMENTS[moment]]
         assert_same_bits(ended, uninterrupted)
 
+    @pytest.mark.slow
     def test_killed_again_and_again_with_few_checkpoints(self, uninterrupted, tmp_path):
         """Checkpoints at the start, after one step, and none until the end: what was lost is done again."""
         for steps, seconds in ((2, 0.0), (3, 1e9), (1, 1e9)):
@@ -184,6 +186,7 @@ class TestT2KilledAtEveryStep:
         assert ended.told == ["resuming after epoch 0, step 1"]
         assert_same_bits(ended, uninterrupted)
 
+    @pytest.mark.slow
     def test_t6_a_damaged_generation_is_passed_over_with_a_word(self, uninterrupted, photographs, tmp_path):
         folder = Path(shutil.copytree(photographs / "epoch 1 step 2", tmp_path / "seed-0"))
         newest = sorted(folder.glob("generation-*"))[-1] / "state.safetensors"

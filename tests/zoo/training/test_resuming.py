@@ -86,6 +86,7 @@ class TestT7ResumedAsAnotherRun:
         finally:
             keras.config.set_dtype_policy(before)
 
+    @pytest.mark.slow
     def test_notes_and_evaluation_may_change(self, tiny, unfinished):
         told: list[str] = []
         changes = {"notes": "better", "evaluation.num_samples": 3}
@@ -103,6 +104,7 @@ class TestUnfinishedRun:
             zoo.train(tiny.recipe, unfinished)
         assert tiny.digests(unfinished.parent) == before
 
+    @pytest.mark.slow
     def test_starts_again_with_overwrite(self, tiny, unfinished):
         told: list[str] = []
         ended = zoo.train(tiny.recipe, unfinished, overwrite=True, overrides={"epochs": 1}, tell=told.append)
@@ -139,6 +141,7 @@ class TestUnfinishedRun:
             zoo.train(tiny.recipe, unfinished, resume=True, callbacks=[note])
         assert seen == []
 
+    @pytest.mark.slow
     def test_the_folder_of_a_finished_run_is_gone_and_its_log_is_in_the_artifact(self, tiny, unfinished, tmp_path):
         ended = zoo.train(tiny.recipe, unfinished, resume=True)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
@@ -161,6 +164,7 @@ class TestUnfinishedRun:
         with pytest.raises(tiny.Killed):
             zoo.train(tiny.recipe, tmp_path / "out", callbacks=[tiny.At("on_train_begin", 1, second)])
 
+    @pytest.mark.slow
     def test_early_stopping_survives_a_resume(self, tiny, tmp_path):
         """It stops on the epoch on which it would have, with the weights of the epoch that was best."""
 

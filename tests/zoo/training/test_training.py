@@ -21,6 +21,7 @@ RECIPE = {
 }
 
 
+@pytest.mark.slow
 def test_same_recipe_same_weights():
     first, second = (zoo.train(RECIPE, measure=False) for _ in range(2))
     other = zoo.train(RECIPE, measure=False, seed=1)
@@ -32,6 +33,7 @@ def test_same_recipe_same_weights():
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_measured_is_saved_all_the_same(tmp_path):
     run = zoo.train({**RECIPE, "epochs": 1}, tmp_path / "model", measure=False)
     saved = zoo.load_artifact(run.path, trust=True)
@@ -39,6 +41,7 @@ def test_a_run_that_is_not_measured_is_saved_all_the_same(tmp_path):
         np.testing.assert_allclose(value, weight_distributions(saved)[name], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_schedule_and_preprocessing_follow_the_recipe():
     run = zoo.train({**RECIPE, "beta": 0.5}, measure=False)
     # 96 examples in batches of 40 are 3 steps an epoch; the warm-up is the first half of 6 steps.
@@ -51,6 +54,7 @@ def test_schedule_and_preprocessing_follow_the_recipe():
     np.testing.assert_allclose(config.input_variance, train.var(axis=0), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_regression_predicts_in_units_of_the_target():
     recipe = {**RECIPE, "name": "mlp_flipout.d", "dataset": "diabetes", "standardize_targets": True}
     run = zoo.train(recipe, measure=False)
@@ -62,6 +66,7 @@ def test_regression_predicts_in_units_of_the_target():
     assert set(measured) == {"rmse", "mae", "nll", "coverage_90", "aleatoric_std", "epistemic_std"}
 
 
+@pytest.mark.slow
 def test_evaluation_is_of_the_posterior_predictive():
     model, data = zoo.train(RECIPE, measure=False).model, zoo.load_dataset("iris")
     measured = zoo.evaluate(model, data, "validation", num_samples=7, seed=3)
@@ -98,11 +103,13 @@ def test_folder_that_is_no_artifact_is_refused_before_training(tmp_path):
         zoo.train({**RECIPE, "epochs": 100_000}, tmp_path, overwrite=True)
 
 
+@pytest.mark.slow
 def test_no_training_seed_counts_twice(tmp_path):
     recipe = {**RECIPE, "epochs": 1, "evaluation": {"num_samples": 2, "spread_seeds": [1, 2, 2]}}
     assert zoo.train(recipe, seed=1).metrics["training_seeds"] == [1, 2]
 
 
+@pytest.mark.slow
 def test_it_is_told_which_epoch_was_best():
     told = []
     run = zoo.train(RECIPE, measure=False, tell=told.append)
@@ -110,6 +117,7 @@ def test_it_is_told_which_epoch_was_best():
     assert told == [f"seed 0: lowest validation NLL {run.history['val_nll'][best]:.4f} in epoch {best + 1}"]
 
 
+@pytest.mark.slow
 def test_images_are_augmented_in_their_own_dtype_and_only_for_training():
     recipe = {
         **RECIPE,

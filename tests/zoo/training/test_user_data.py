@@ -116,6 +116,7 @@ def by_arrays(tiny):
     return run, told
 
 
+@pytest.mark.slow
 def test_arrays_and_their_pipeline_give_the_same_bits(by_arrays, tiny):
     run, told = by_arrays
     iris = zoo.load_dataset("iris")
@@ -147,6 +148,7 @@ def test_a_run_is_saved_with_what_is_known_of_it(by_arrays, tmp_path):
     assert "no numbers that could be measured again" in refusal.message
 
 
+@pytest.mark.slow
 def test_a_measured_run_on_a_dataset_in_memory_names_no_dataset(tiny, tmp_path):
     """Whoever looked for it by its name might find other rows."""
     run = zoo.train(tiny.recipe, data=zoo.load_dataset("iris"), epochs=1)

@@ -58,6 +58,7 @@ def test_training_with_and_without_all_callbacks_ends_with_the_same_bits(points,
 # === What it works with ===
 
 
+@pytest.mark.slow
 def test_works_with_several_steps_per_execution_and_without_validation_data(classifier, points, tmp_path, read_run):
     model = classifier(compile_arguments={"steps_per_execution": 2})
     fit(model, points, BayesianTensorBoard(tmp_path))
@@ -100,6 +101,7 @@ def test_rows_are_the_first_of_what_there_is(points):
     np.testing.assert_array_equal(several.x["b"], y[:3])
 
 
+@pytest.mark.slow
 def test_evaluate_logs_a_run_of_its_own(classifier, points, tmp_path, read_run):
     model = classifier()
     model.num_examples = 48
@@ -135,6 +137,7 @@ def test_logits_of_yes_or_no_are_understood(likelihood, points, tmp_path, read_r
     assert 0 <= validation.last("out_of_distribution/auroc/predictive_entropy") <= 1
 
 
+@pytest.mark.slow
 def test_a_model_of_dropout_alone_has_no_kl_to_show(points, tmp_path, read_run):
     x = keras.Input((2,))
     model = tfp_bnn.VariationalModel(x, keras.layers.Dense(2)(MCDropout(0.3)(x)), seed=0)
@@ -148,6 +151,7 @@ def test_a_model_of_dropout_alone_has_no_kl_to_show(points, tmp_path, read_run):
     assert np.isfinite(validation.last("predictive/nll"))
 
 
+@pytest.mark.slow
 def test_layers_of_the_same_name_have_tags_of_their_own(points, tmp_path, read_run):
     inner_input = keras.Input((2,))
     inner = keras.Model(inner_input, DenseFlipout(3, name="dense")(inner_input), name="inner")
@@ -198,6 +202,7 @@ def test_another_fit_of_the_same_model_follows_and_that_of_another_model_starts_
     assert train.repeated == []
 
 
+@pytest.mark.slow
 def test_the_last_epoch_has_its_figures_when_training_stops_early(classifier, points, tmp_path, read_run):
     class Stopper(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -222,6 +227,7 @@ def test_a_log_that_cannot_be_opened_fails_before_the_first_step(classifier, poi
         model.evaluate(*points, callbacks=[BayesianTensorBoard(file)], verbose=0)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_log_with_one_warning_and_not_the_training(classifier, points, tmp_path, monkeypatch):
     board = BayesianTensorBoard(tmp_path, every=1)
 
@@ -238,6 +244,7 @@ def test_a_full_disk_ends_the_log_with_one_warning_and_not_the_training(classifi
     assert len(history.epoch) == 4
 
 
+@pytest.mark.slow
 def test_a_figure_that_fails_is_left_out_with_one_warning(classifier, points, tmp_path, monkeypatch, read_run):
     def fail(terms):
         raise RuntimeError("no font")
@@ -251,6 +258,7 @@ def test_a_figure_that_fails_is_left_out_with_one_warning(classifier, points, tm
     assert "figures/kl_by_layer" not in train
 
 
+@pytest.mark.slow
 def test_nan_in_a_tensor_costs_its_histograms_and_one_warning_each(classifier, points, tmp_path, read_run):
     class Poison(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -342,6 +350,7 @@ def test_class_names_that_do_not_fit_are_refused(classifier, points, tmp_path):
             fit(classifier(), points, BayesianTensorBoard(tmp_path, points, class_names=names))
 
 
+@pytest.mark.slow
 def test_a_doctor_that_cannot_examine_warns_once(classifier, points, monkeypatch):
     def fail(model):
         raise RuntimeError("no pulse")
