@@ -25,6 +25,16 @@ def test_there_are_guides():
     assert {guide.stem for guide in GUIDES} >= {"layers", "hierarchical_groups"}
 
 
+@pytest.mark.parametrize("page", [*GUIDES, *DOCS.parent.glob("*.md")], ids=lambda page: page.stem)
+def test_every_row_of_a_table_is_one_line(page):
+    """A row that was wrapped is no row any more."""
+    rows = re.findall(
+        r"^\|[-| :]+\|\n(.*?)(?:\n\n|\n<!--|\Z)", page.read_text("utf-8").strip(), re.DOTALL | re.MULTILINE
+    )
+    broken = [row for table in rows for row in table.splitlines() if not re.fullmatch(r"\|.*\|", row)]
+    assert broken == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
 @pytest.mark.usefixtures("registrations_undone")
