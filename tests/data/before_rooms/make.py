@@ -7,6 +7,7 @@ They are what `tests/test_older_files.py` loads. They must not be written again 
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -79,10 +80,12 @@ def main() -> None:
         "calibration": "temperature",
         "evaluation": {"num_samples": 10, "seed": 0, "spread_seeds": [1]},
     }
+    # Relative paths, because an artifact stores the path of what it was fine-tuned from.
+    os.chdir(HERE)
     for folder in ("trained", "tuned"):
-        shutil.rmtree(HERE / folder, ignore_errors=True)
-    zoo.train(recipe, HERE / "trained")
-    zoo.fine_tune(HERE / "trained", "iris", inflate=2.0, head_scale=1.0, steps=20, out=HERE / "tuned", trust=True)
+        shutil.rmtree(folder, ignore_errors=True)
+    zoo.train(recipe, "trained")
+    zoo.fine_tune("trained", "iris", inflate=2.0, head_scale=1.0, steps=20, out="tuned", trust=True)
 
 
 if __name__ == "__main__":
