@@ -13,9 +13,12 @@ from typing import Any, Literal, TypeVar
 
 import keras
 import tensorflow as tf
+from keras.src.backend.common import global_state
 from tensorflow.python.eager import context as tf_context
 from tensorflow.python.framework import config as tf_config
 
+# Keras' own name of its list of variables that wait for their first value.
+_POSTPONED = "uninitialized_variables"
 _Metric = TypeVar("_Metric", bound=keras.metrics.Metric)
 
 # === Layers within layers ===
@@ -56,6 +59,22 @@ def unlocked(model: keras.Model) -> Iterator[None]:
     finally:
         if locked:
             model._lock_state()
+
+
+@contextlib.contextmanager
+def without_allocation() -> Iterator[None]:
+    """Lets models be built in a block with variables that have shapes and no values, and never get any.
+
+    `StatelessScope(initialize_variables=False)` only postpones: Keras lists the variables globally, and allocates them
+    when any later scope ends, also those of a model that was refused for its size.
+    """
+    listed = global_state.get_global_attribute(_POSTPONED, [], set_to_default=True)
+    before = len(listed)
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        del listed[before:]
 
 
 # === The graph of a model ===

@@ -9,8 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import keras
-
+from tfp_bnn.core.layer_tree import without_allocation
 from tfp_bnn.core.plugins import VARIABLE, load_plugins
 from tfp_bnn.core.registry import unknown_name_message
 from tfp_bnn.inference import Ensemble
@@ -196,7 +195,7 @@ def _check_number_of_weights(
             f"{str(folder)!r} holds {stored} weights, but its manifest says {entry.get('num_weights')}. "
             "Restore the folder."
         )
-    with keras.StatelessScope(initialize_variables=False):
+    with without_allocation():
         model = architecture.build(settings)
         shapes = [weight.shape for weight in [*model.trainable_variables, *model.network.non_trainable_weights]]
     needed = sum(math.prod(shape) for shape in shapes)

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -134,6 +135,20 @@ def test_l9_config_out_of_bounds(artifact, rewrite, change, says):
     rewrite("config.json", json.dumps(config).encode())
     with pytest.raises(ValueError, match=says):
         zoo.load_artifact(artifact, trust=True)
+
+
+def test_a_network_refused_for_its_size_is_never_allocated(artifact, rewrite, monkeypatch):
+    """Keras gives postponed variables their values when any later scope ends, so the next good load would pay."""
+    config = json.loads((artifact / "config.json").read_text())
+    config["config"]["hidden"] = [7]
+    rewrite("config.json", json.dumps(config).encode())
+    with pytest.raises(ValueError, match="describes a network of"):
+        zoo.load_artifact(artifact, trust=True)
+    allocated = []
+    monkeypatch.setattr(keras.Variable, "_deferred_initialize", allocated.append)
+    with keras.StatelessScope():
+        pass
+    assert allocated == []
 
 
 @pytest.mark.parametrize(
