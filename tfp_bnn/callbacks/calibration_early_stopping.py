@@ -7,7 +7,8 @@ from typing import Any
 import keras
 
 from tfp_bnn.callbacks.measuring import check_rows, measure, require_bayesian
-from tfp_bnn.callbacks.rows import Rows, check_count, take_rows
+from tfp_bnn.callbacks.rows import Rows, take_rows
+from tfp_bnn.core.arguments import require_integer
 
 _SCORES = ("nll", "ece", "brier")
 
@@ -68,17 +69,17 @@ class CalibrationEarlyStopping(keras.callbacks.EarlyStopping):
         super().__init__(
             f"val_mc_{monitor}",
             min_delta=min_delta,
-            patience=check_count("patience", patience),
+            patience=require_integer("patience", patience, 1),
             verbose=verbose,
             mode="min",
             restore_best_weights=restore_best_weights,
-            start_from_epoch=check_count("start_from_epoch", start_from_epoch, least=0),
+            start_from_epoch=require_integer("start_from_epoch", start_from_epoch, 0),
         )
         self._score = monitor
         self._data = validation_data
-        self._num_samples = check_count("num_samples", num_samples)
-        self._max_examples = check_count("max_examples", max_examples)
-        self._seed = check_count("seed", seed, least=0)
+        self._num_samples = require_integer("num_samples", num_samples, 1)
+        self._max_examples = require_integer("max_examples", max_examples, 1)
+        self._seed = require_integer("seed", seed, 0)
         self._rows: Rows | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:

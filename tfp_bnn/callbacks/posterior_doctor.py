@@ -20,8 +20,8 @@ from tfp_bnn.callbacks.measuring import (
     measure,
     require_bayesian,
 )
-from tfp_bnn.callbacks.rows import Rows, check_count, take_rows
-from tfp_bnn.core.arguments import require_positive
+from tfp_bnn.callbacks.rows import Rows, take_rows
+from tfp_bnn.core.arguments import require_integer, require_positive
 from tfp_bnn.variational.kl import named_layers
 
 # A layer that has learned something exceeds this in a few weights: the lowest pretrained posterior has 0.03.
@@ -118,11 +118,11 @@ class PosteriorDoctor(keras.callbacks.Callback):
         super().__init__()
         self.findings: list[Finding] = []
         self._data = validation_data
-        self._num_samples = check_count("num_samples", num_samples, least=2)
+        self._num_samples = require_integer("num_samples", num_samples, 2)
         self._tolerance = require_positive("PosteriorDoctor", "tolerance", tolerance)
-        self._patience = check_count("patience", patience)
-        self._max_examples = check_count("max_examples", max_examples)
-        self._seed = check_count("seed", seed, least=0)
+        self._patience = require_integer("patience", patience, 1)
+        self._max_examples = require_integer("max_examples", max_examples, 1)
+        self._seed = require_integer("seed", seed, 0)
         self._rows: Rows | None = None
         self._epochs_on_end: dict[tuple[str, str], int] = {}
         self._epoch = 0

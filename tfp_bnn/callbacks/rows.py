@@ -13,8 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfp_bnn.core.arguments import is_integer
-
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -76,13 +74,6 @@ def digest_of(arrays: list[Any]) -> str:
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
-
-
-def check_count(name: str, value: object, least: int = 1) -> int:
-    """Returns an integer argument that is at least `least`; ValueError otherwise."""
-    if not is_integer(value) or value < least:
-        raise ValueError(f"`{name}` must be an integer >= {least}, but got {value!r}.")
-    return int(value)
 
 
 def _batches(data: Any, name: str, targets: bool) -> Iterator[tuple[Any, Any]]:

@@ -16,6 +16,11 @@ def is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
+def is_positive(value: Any) -> TypeGuard[float]:
+    """Whether `value` is a finite real number larger than 0."""
+    return is_number(value) and 0 < value < math.inf
+
+
 def is_integer(value: Any) -> TypeGuard[int]:
     """Whether `value` is an integer."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
@@ -48,7 +53,7 @@ def require_positive(owner: str, name: str, value: object) -> float:
     Raises:
         ValueError: If the value is not a finite number larger than 0.
     """
-    if not is_number(value) or not 0 < value < math.inf:
+    if not is_positive(value):
         raise ValueError(f"`{name}` of {owner} must be a finite number larger than 0, but got {value!r}.")
     return float(value)
 

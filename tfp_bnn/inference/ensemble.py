@@ -7,9 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfp_bnn.core.arguments import is_integer
+from tfp_bnn.core.arguments import is_integer, require_integer
 from tfp_bnn.core.draws import FiniteDraws
-from tfp_bnn.models.predictive_model import PredictiveModel, checked_seed
+from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.variational_mixin import VariationalMixin
 
 
@@ -19,9 +19,9 @@ class Ensemble(PredictiveModel):
         p(y | x) = 1/M sum_k p(y | x, member k)
 
     Draw k is member k at its posterior mean. With `draws_per_member=R` the members are variational, or have dropout,
-    and draws k, k + M, k + 2 M, ... are R draws of member k. The number of draws is finite, so a predictive over all
-    draws has no Monte Carlo error. Each member keeps what its likelihood has learned, such as the noise of a
-    regression. The calibrations of the members are not used; the ensemble has its own.
+    and draws k, k + M, k + 2 M, ... are R draws of member k. At posterior means, a predictive over all members
+    has no Monte Carlo error. That of draws within members is not estimated. Each member keeps what its likelihood has
+    learned, such as the noise of a regression. The calibrations of the members are not used; the ensemble has its own.
 
     Args:
         members: Built models with the same input shape, output shape and likelihood.
@@ -31,7 +31,7 @@ class Ensemble(PredictiveModel):
     Raises:
         TypeError: If a member is not a model with `VariationalMixin`.
         ValueError: If there are no members, or one is not built or given twice, or members differ: the message names
-            them and says what differs. Also if `draws_per_member` is below 1 or above the number of draws of a member.
+            them and says what differs. Also if `draws_per_member` is below 1, or nothing is random in a member.
 
     References:
         Lakshminarayanan et al. 2017, Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles,
@@ -84,7 +84,7 @@ class Ensemble(PredictiveModel):
         Args:
             seed: Integer seed of the draws of members. It has no effect on posterior means.
         """
-        seed = checked_seed(seed)
+        require_integer("seed", seed)
         if self.draws_per_member is None:
             return self.plug_in_draws()
         of_members = [member.draws(seed) for member in self._members]

@@ -165,7 +165,7 @@ class Likelihood(Spec):
 
         Args:
             y: Targets of shape `(batch, targets)`, or `(batch,)` for one target.
-            outputs: Raw outputs of shape `(batch, channels)`.
+            outputs: Raw outputs of shape `(..., batch, channels)`.
 
         Raises:
             ValueError: If the shape of `y` does not fit.
@@ -198,7 +198,16 @@ class Likelihood(Spec):
         return array.reshape(len(array), number)
 
     def log_prob(self, y: tf.Tensor, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
-        """Log p(y | outputs), in nats, of shape `(batch,)`, float32."""
+        """Log p(y | outputs), in nats, float32.
+
+        Args:
+            y: Targets, `(batch,)` or `(batch, targets)`.
+            outputs: Raw outputs, `(..., batch, channels)`.
+            weights: Learned parameters of the likelihood, by role; see `distribution`.
+
+        Returns:
+            A tensor of shape `(..., batch)`: every leading axis of `outputs` sees the same targets.
+        """
         outputs = tf.cast(outputs, tf.float32)
         # Targets come first, because they are checked against the outputs.
         targets = self.targets(y, outputs)
@@ -229,7 +238,12 @@ class Likelihood(Spec):
         intervals cover at least as much as they claim. See `tfp_bnn.likelihoods.marginals` for how they are computed.
         For classes, these are quantiles of the probabilities over the draws of the weights, `(levels, batch, classes)`.
         """
-        return self._row_by_row(lambda marginals: marginals.quantiles(levels), outputs, weights, axis=1)
+        outputs = tf.cast(outputs, tf.float32)
+        parts = [
+            Marginals(self.distribution(outputs[:, start : start + _ROWS_AT_ONCE], weights)).quantiles(levels)
+            for start in range(0, outputs.shape[1], _ROWS_AT_ONCE)
+        ]
+        return np.concatenate(parts, axis=1)
 
     def entropy(self, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
         """Entropy of the predictive mixture, in nats: numbers `(batch, targets)`, classes and labels `(batch,)`.
@@ -347,17 +361,6 @@ class Likelihood(Spec):
                 f"The likelihood {self!r} gave a distribution of event shape {event}. Expected () for one target, or "
                 "(targets,)."
             )
-
-    def _row_by_row(
-        self, compute: Callable[[Marginals], np.ndarray], outputs: Any, weights: Weights, axis: int
-    ) -> np.ndarray:
-        """Evaluates a function of the marginals, a block of rows at a time."""
-        outputs = tf.cast(outputs, tf.float32)
-        parts = [
-            compute(Marginals(self.distribution(outputs[:, start : start + _ROWS_AT_ONCE], weights)))
-            for start in range(0, outputs.shape[1], _ROWS_AT_ONCE)
-        ]
-        return np.concatenate(parts, axis=axis)
 
 
 LIKELIHOODS: SpecRegistry[Likelihood] = SpecRegistry("likelihood")

@@ -66,10 +66,11 @@ class Categorical(ClassLikelihood):
         return tf.one_hot(checked(labels, in_range & whole, message), classes)
 
     def log_prob(self, y: tf.Tensor, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
-        """Log p(y | outputs), in nats, of shape `(batch,)`, float32; for soft labels its expectation."""
+        """Log p(y | outputs), in nats, of shape `(..., batch)`, float32; for soft labels its expectation."""
         # The cross-entropy also takes soft labels, and its gradient is one fused kernel.
         outputs = tf.cast(outputs, tf.float32)
-        return -tf.nn.softmax_cross_entropy_with_logits(self.targets(y, outputs), outputs)
+        labels = tf.broadcast_to(self.targets(y, outputs), tf.shape(outputs))
+        return -tf.nn.softmax_cross_entropy_with_logits(labels, outputs)
 
     def mean(self, outputs: tf.Tensor, weights: Weights | None = None) -> tf.Tensor:
         """Class probabilities, `(..., batch, classes)`, float32."""

@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_bnn.core.arguments import is_positive
 from tfp_bnn.likelihoods.base import LIKELIHOODS, Likelihood, Weights
-from tfp_bnn.likelihoods.targets import check_shape, is_positive, like_outputs
+from tfp_bnn.likelihoods.targets import check_shape, like_outputs
 
 _SCALE_FLOOR = 1e-6
 _HERMITE_NODES = 16

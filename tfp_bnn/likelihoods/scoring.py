@@ -76,13 +76,13 @@ def _score_numbers(likelihood: Any, predictive: Any, y: Any) -> dict[str, float]
 
 def _classes_without(likelihood: Any, outputs: Any, weights: Any, by_draw: Any, y: Any) -> Iterator[dict[str, float]]:
     samples = likelihood.mean(outputs, weights).numpy()
-    log_probs = None if y is None else _log_probs(likelihood, outputs, weights, by_draw, y)
+    log_probs = None if y is None else np.asarray(likelihood.log_prob(y, outputs, weights), np.float64)
     return _probabilities_without(likelihood, outputs, log_probs, y, samples, for_each_class(samples))
 
 
 def _labels_without(likelihood: Any, outputs: Any, weights: Any, by_draw: Any, y: Any) -> Iterator[dict[str, float]]:
     samples = likelihood.mean(outputs, weights).numpy()
-    log_probs = None if y is None else _log_probs(likelihood, outputs, weights, by_draw, y)
+    log_probs = None if y is None else np.asarray(likelihood.log_prob(y, outputs, weights), np.float64)
     return _probabilities_without(likelihood, outputs, log_probs, y, samples, for_each_class(_each_label(samples)))
 
 
@@ -113,10 +113,9 @@ def _numbers_without(likelihood: Any, outputs: Any, weights: Any, by_draw: Any, 
     for draw in range(len(outputs)):
         others = likelihood.outputs_without(outputs, weights, draw)
         if others is not None:
-            remaining = _weights_without(weights, by_draw, draw)
-            parts = _parts_of_numbers(likelihood, others, remaining, by_draw, y)
+            parts = _parts_of_numbers(likelihood, others, _weights_without(weights, by_draw, draw), y)
         else:
-            of_all = _parts_of_numbers(likelihood, outputs, weights, by_draw, y) if of_all is None else of_all
+            of_all = _parts_of_numbers(likelihood, outputs, weights, y) if of_all is None else of_all
             parts = {name: np.delete(values, draw, axis=0) for name, values in of_all.items()}
         means = parts["mean"]
         scores = {"epistemic_std": float(np.sqrt(means.var(axis=0).mean()))}
@@ -132,30 +131,15 @@ def _numbers_without(likelihood: Any, outputs: Any, weights: Any, by_draw: Any, 
         yield scores
 
 
-def _parts_of_numbers(
-    likelihood: Any, outputs: Any, weights: Any, by_draw: Any, y: Any
-) -> dict[str, npt.NDArray[np.float64]]:
+def _parts_of_numbers(likelihood: Any, outputs: Any, weights: Any, y: Any) -> dict[str, npt.NDArray[np.float64]]:
     """What each draw says, with the draws on the first axis, float64."""
     parts = {"mean": likelihood.mean(outputs, weights)}
     if y is not None:
         parts["below"], parts["at_most"] = likelihood.levels(outputs, weights, y)
-        parts["log_prob"] = _log_probs(likelihood, outputs, weights, by_draw, y)
-        # Of one draw alone, the aleatoric variance is its own.
-        parts["variance"] = np.stack(
-            [likelihood.aleatoric(o[None], _weights_of(weights, by_draw, k)) for k, o in enumerate(outputs)]
-        )
+        parts["log_prob"] = likelihood.log_prob(y, outputs, weights)
+        # Each draw as a mixture of its own: the average over the new first axis is that of one component.
+        parts["variance"] = likelihood.aleatoric(outputs[np.newaxis], weights)
     return {name: np.asarray(values, np.float64) for name, values in parts.items()}
-
-
-def _log_probs(likelihood: Any, outputs: Any, weights: Any, by_draw: Any, y: Any) -> npt.NDArray[np.float64]:
-    """Log p(y | outputs) under each draw, `(S, n)`."""
-    of_draws = (likelihood.log_prob(y, o, _weights_of(weights, by_draw, k)) for k, o in enumerate(outputs))
-    return np.stack([np.asarray(of_draw, np.float64) for of_draw in of_draws])
-
-
-def _weights_of(weights: Any, by_draw: Any, draw: int) -> dict[str, Any]:
-    """The weights under one draw: those that differ between draws have the shape `(S, 1, *own)`."""
-    return {role: value[draw, 0] if role in by_draw else value for role, value in weights.items()}
 
 
 def _weights_without(weights: Any, by_draw: Any, draw: int) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +11,6 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from tfp_bnn.core.arguments import is_number
 from tfp_bnn.likelihoods.marginals import Marginals
 
 
@@ -32,8 +30,7 @@ _COUNTS = _Support("whole numbers >= 0", lambda y, floor: (floor(y) == y) & (y >
 
 def checked(targets: tf.Tensor, condition: tf.Tensor, message: str | tf.Tensor) -> tf.Tensor:
     """The targets, after asserting a condition; a compiled step cannot raise a ValueError."""
-    check = tf.debugging.Assert(condition, [message])
-    with tf.control_dependencies([] if check is None else [check]):
+    with tf.control_dependencies([tf.debugging.Assert(condition, [message])]):
         return tf.identity(targets)
 
 
@@ -116,8 +113,3 @@ def probe_weights(add_weights: Callable[..., Mapping[str, Any]]) -> Mapping[str,
         return tf.convert_to_tensor(keras.initializers.get(initializer)(shape, dtype="float32"))
 
     return add_weights(initial_value)
-
-
-def is_positive(value: object) -> bool:
-    """Whether `value` is a finite number larger than 0."""
-    return is_number(value) and 0 < value < math.inf

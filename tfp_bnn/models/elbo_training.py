@@ -110,7 +110,8 @@ class ElboTraining:
         self._check_examples(x, y)
         forget_calibration(self)
         renew_step(self, "train", x, y)
-        return super().train_on_batch(x, y, *args, **kwargs)  # type: ignore[misc]
+        with invalid_arguments_as_value_errors():
+            return super().train_on_batch(x, y, *args, **kwargs)  # type: ignore[misc]
 
     def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Evaluates one batch as `keras.Model.test_on_batch` does.
@@ -121,7 +122,8 @@ class ElboTraining:
         check_setup(self)
         self._check_examples(x, y)
         renew_step(self, "test", x, y)
-        return super().test_on_batch(x, y, *args, **kwargs)  # type: ignore[misc]
+        with invalid_arguments_as_value_errors():
+            return super().test_on_batch(x, y, *args, **kwargs)  # type: ignore[misc]
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step on one batch, under one draw that the outputs and the KL share."""

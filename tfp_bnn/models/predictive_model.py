@@ -7,7 +7,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfp_bnn.core.arguments import is_integer
 from tfp_bnn.core.checks import invalid_arguments_as_value_errors
 from tfp_bnn.core.draws import Draws
 from tfp_bnn.likelihoods import Likelihood
@@ -95,7 +94,7 @@ class PredictiveModel:
             ValueError: If inputs are empty, have the wrong shape or NaN, if `num_samples` or `batch_size` is below 1,
                 or if the seed is not an integer.
         """
-        draws = self.draws(checked_seed(seed))
+        draws = self.draws(seed)
         self._check_inputs(x)
         with invalid_arguments_as_value_errors():
             return PosteriorPredictive.from_draws(
@@ -134,10 +133,3 @@ class PredictiveModel:
     def _check_examples(self, x: Any, y: Any) -> None:
         """Raises a ValueError for inputs and targets that do not fit the model."""
         raise NotImplementedError
-
-
-def checked_seed(seed: Any) -> int:
-    """Returns the seed. Raises a ValueError for anything but an integer."""
-    if not is_integer(seed):
-        raise ValueError(f"`seed` must be an integer, but got {seed!r}. Equal seeds give equal draws.")
-    return int(seed)

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_bnn.core.arguments import is_integer
+from tfp_bnn.core.arguments import is_integer, require_integer
 from tfp_bnn.core.layer_tree import sublayers
 from tfp_bnn.core.noise import Noise, NoiseStreams, NoNoise, in_noise_scope, noise_scope, number_of
 from tfp_bnn.layers.base import VariationalLayer
@@ -20,7 +20,7 @@ from tfp_bnn.layers.stochastic import StochasticLayer
 from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
 from tfp_bnn.models.data_checks import check_examples, check_inputs, check_one_tensor
 from tfp_bnn.models.elbo_training import ElboTraining
-from tfp_bnn.models.predictive_model import PredictiveModel, checked_seed
+from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.saving import SEED_GENERATORS, load_seed_generators, save_seed_generators
 from tfp_bnn.models.summary import print_bayesian_summary
 from tfp_bnn.predictive.calibrators import Calibration
@@ -188,7 +188,7 @@ class VariationalMixin(PredictiveModel, ElboTraining):
             ValueError: If the seed is not an integer.
         """
         random = any(layer.is_random for layer in self.stochastic_layers)
-        return SeededDraws(self, checked_seed(seed), num_draws=None if random else 1)
+        return SeededDraws(self, require_integer("seed", seed), num_draws=None if random else 1)
 
     def plug_in_draws(self) -> PlugInDraws:
         """The one draw in which every weight is its posterior mean and every mask its expectation."""

@@ -112,8 +112,10 @@ def draw_outputs(
     weights = learned
     x = keras.tree.map_structure(np.asarray, x)
     number = len(keras.tree.flatten(x)[0])
+    if not number:
+        raise ValueError("`x` is empty. Expected at least one row.")
     shape: tuple[int, ...] = ()
-    kept: list[np.ndarray] = []
+    kept: np.ndarray | None = None
     moments: dict[str, list[np.ndarray]] = {name: [] for name in MOMENTS}
     for start in range(0, number, batch_size):
         rows = slice(start, start + batch_size)
@@ -123,12 +125,14 @@ def draw_outputs(
         if calibration is not None:
             outputs, weights = calibration.apply(outputs, learned, likelihood)
         if num_bytes(shape) <= max_bytes:
-            kept.append(outputs)
+            # Not a list of parts to join: the limit is that of all memory, and both would take twice as much.
+            kept = np.empty(shape, np.float32) if kept is None else kept
+            kept[:, rows] = outputs
             continue
         for name, values in moments.items():
             values.append(moment(name, likelihood, outputs, weights))
-    if kept:
-        return DrawnOutputs(weights, np.concatenate(kept, axis=1), {}, shape, weights_by_draw, exhaustive)
+    if kept is not None:
+        return DrawnOutputs(weights, kept, {}, shape, weights_by_draw, exhaustive)
     joined = {name: np.concatenate(values) for name, values in moments.items()}
     return DrawnOutputs(weights, None, joined, shape, weights_by_draw, exhaustive)
 

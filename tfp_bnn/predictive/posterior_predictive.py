@@ -28,7 +28,7 @@ class PosteriorPredictive:
         moments: Arrays `mean`, `entropy`, `aleatoric` and `epistemic` by name, if `outputs` is None.
         shape: Shape of the outputs, `(S, n, outputs)`.
         weights_by_draw: Roles of the weights that differ between draws; these have the shape `(S, 1, *own)`.
-        exhaustive: Whether these are all the draws there are. There is no Monte Carlo error then.
+        exhaustive: Whether these are all the draws there are. No Monte Carlo error is estimated then.
     """
 
     def __init__(
@@ -78,7 +78,8 @@ class PosteriorPredictive:
             A `PosteriorPredictive` of n predictions.
 
         Raises:
-            ValueError: If `num_samples` or `batch_size` is below 1, or the calibration does not fit the likelihood.
+            ValueError: If `x` is empty, `num_samples` or `batch_size` is below 1, or the calibration does not fit the
+                likelihood.
 
         Example:
             >>> import numpy as np, tfp_bnn
@@ -271,11 +272,8 @@ class PosteriorPredictive:
             ValueError: If targets have a wrong shape or range, or the draws did not fit into memory.
         """
         targets = self._checked_targets(y)
-        by_draw = [
-            self.likelihood.log_prob(targets, outputs, self._weights_of_draw(index))
-            for index, outputs in enumerate(self._required_outputs("log_prob"))
-        ]
-        return (tf.reduce_logsumexp(tf.stack(by_draw), axis=0) - np.log(self.num_samples)).numpy().astype(np.float32)
+        by_draw = self.likelihood.log_prob(targets, self._required_outputs("log_prob"), self._weights)
+        return (tf.reduce_logsumexp(by_draw, axis=0) - np.log(self.num_samples)).numpy().astype(np.float32)
 
     def calibrated_by(self, calibration: Calibration) -> PosteriorPredictive:
         """These predictions with a calibration applied. The network is not run again.
@@ -294,11 +292,6 @@ class PosteriorPredictive:
         return PosteriorPredictive(
             self.likelihood, weights, outputs, {}, self._shape, self._weights_by_draw, self.exhaustive
         )
-
-    def _weights_of_draw(self, index: int) -> dict[str, Any]:
-        return {
-            role: value[index, 0] if role in self._weights_by_draw else value for role, value in self._weights.items()
-        }
 
     def scores_without_each_draw(self, y: Any = None) -> list[dict[str, float]]:
         """The scores of the mixture with each draw left out in turn; see `standard_errors`.

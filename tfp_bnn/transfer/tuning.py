@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfp_bnn.core.arguments import is_integer, require_positive
+from tfp_bnn.core.arguments import require_integer, require_positive
 from tfp_bnn.core.registry import unknown_name_message
 from tfp_bnn.models.training_state import restore_training_state, training_state
 from tfp_bnn.models.variational_mixin import VariationalMixin
@@ -77,9 +77,7 @@ class Tuner:
     def __post_init__(self) -> None:
         """Checks the arguments, freezes layers and compiles the target."""
         for name, least in (("steps", 1), ("batch_size", 1), ("seed", 0), ("steps_per_execution", 1)):
-            value = getattr(self, name)
-            if not is_integer(value) or value < least:
-                raise ValueError(f"`{name}` must be an integer >= {least}, but got {value!r}.")
+            require_integer(name, getattr(self, name), least)
         require_positive("a Tuner", "learning_rate", self.learning_rate)
         # A single name would be a sequence of letters.
         self.new_layers, self.freeze = (
@@ -217,8 +215,7 @@ def choose_inflate(
         ValueError: If there are fewer than 2 rows or folds, or no candidates, or a factor or scale is not positive.
     """
     _check_rows(x, y, 2)
-    if not is_integer(folds) or folds < 2:
-        raise ValueError(f"`folds` must be an integer >= 2, but got {folds!r}.")
+    require_integer("folds", folds, 2)
     for name, values in (("inflates", inflates), ("head_scales", head_scales)):
         if not len(values):
             raise ValueError(f"`{name}` is empty. Expected at least one number to try.")

@@ -124,5 +124,7 @@ def test_bad_draws_are_refused():
         FiniteDraws([])
     with pytest.raises(ValueError, match="Got 1 functions but 2 sets of likelihood weights"):
         FiniteDraws([scaled(1.0)], [{}, {}])
+    with pytest.raises(ValueError, match="`x` is empty"):
+        tfp_bnn.PosteriorPredictive.from_draws(FiniteDraws([scaled(1.0)]), X[:0], Normal())
     with pytest.raises(ValueError, match="`num_samples` must be an integer >= 1, but got 0"):
         tfp_bnn.PosteriorPredictive.from_draws(FiniteDraws([scaled(1.0)]), X, Categorical(), num_samples=0)

@@ -197,6 +197,13 @@ def test_scores_and_their_standard_errors_have_the_same_names(each):
     assert without[0]["coverage_90"] == pytest.approx(by_hand["coverage_90"], abs=0.02)
 
 
+def test_the_log_probability_of_all_draws_is_that_of_each(each):
+    predictive, y = each
+    likelihood, outputs, weights = predictive.likelihood, predictive._outputs, predictive._weights
+    by_draw = [likelihood.log_prob(y, draw, weights) for draw in outputs]
+    np.testing.assert_allclose(likelihood.log_prob(y, outputs, weights), by_draw, rtol=1e-6)
+
+
 # === Targets and shapes ===
 
 

@@ -188,3 +188,14 @@ def test_a_step_that_diverges_is_not_applied():
     with pytest.raises(ValueError, match=r"of a training step is NaN or infinite"):
         model.fit(np.ones((8, 2), "float32"), np.zeros(8, int), batch_size=4, epochs=9, verbose=0)
     assert all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in model.trainable_weights)
+
+
+def test_a_step_on_one_batch_that_diverges_is_not_applied():
+    model = tfp_bnn.VariationalSequential([keras.Input((2,)), tfp_bnn.layers.DenseFlipout(3)], seed=0)
+    model.compile(keras.optimizers.SGD(1e30))
+    model.num_examples = 8
+    batch = np.ones((8, 2), "float32"), np.zeros(8, int)
+    model.train_on_batch(*batch)
+    with pytest.raises(ValueError, match=r"of a training step is NaN or infinite"):
+        model.train_on_batch(*batch)
+    assert all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in model.trainable_weights)

@@ -11,7 +11,8 @@ import keras
 
 from tfp_bnn.callbacks.board.tags import EVALUATION, ROOT, TRAIN, VALIDATION
 from tfp_bnn.callbacks.measuring import check_rows, require_bayesian
-from tfp_bnn.callbacks.rows import Rows, check_count, take_rows
+from tfp_bnn.callbacks.rows import Rows, take_rows
+from tfp_bnn.core.arguments import require_integer
 from tfp_bnn.models.variational_mixin import VariationalMixin
 
 if TYPE_CHECKING:
@@ -86,10 +87,10 @@ class BayesianTensorBoard(keras.callbacks.Callback):
         _recorder_class()
         self._log_dir = os.fspath(log_dir)
         self._data = {"validation_data": validation_data, "ood_data": ood_data}
-        self._num_samples = check_count("num_samples", num_samples)
-        self._every = check_count("every", every)
-        self._max_examples = check_count("max_examples", max_examples)
-        self._seed = check_count("seed", seed, least=0)
+        self._num_samples = require_integer("num_samples", num_samples, 1)
+        self._every = require_integer("every", every, 1)
+        self._max_examples = require_integer("max_examples", max_examples, 1)
+        self._seed = require_integer("seed", seed, 0)
         self._class_names = None if class_names is None else [str(name) for name in class_names]
         self._recipe = recipe
         self._hparams = dict(hparams or {})
