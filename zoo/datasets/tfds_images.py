@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,8 @@ def load_tfds_images(name: str) -> Dataset:
     """
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder(name)
+    # tensorflow-datasets reads the variable once, when it is imported.
+    builder = tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR") or None)
     if not builder.is_prepared():
         raise DataMissingError(
             f"The dataset {name!r} is not prepared: expected it in {str(builder.data_dir)!r}. Set TFDS_DATA_DIR to the "

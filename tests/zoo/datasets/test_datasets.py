@@ -6,7 +6,6 @@ A dataset that contradicts itself is refused. The tests of MNIST and Fashion-MNI
 from __future__ import annotations
 
 import cmath
-import functools
 import hashlib
 import math
 from collections import Counter
@@ -216,9 +215,9 @@ def test_prepared_splits_share_no_image_by_chance(prepared: Dataset) -> None:
 def test_data_that_are_not_here_are_named_with_the_way_to_get_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import tensorflow_datasets as tfds
+    import tensorflow_datasets  # noqa: F401  reads the variable now, and never again
 
-    monkeypatch.setattr(tfds, "builder", functools.partial(tfds.builder, data_dir=tmp_path))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     with pytest.raises(
         DataMissingError, match=r"'mnist' is not prepared: .*TFDS_DATA_DIR.*load\(\"mnist\"\)"
     ) as caught:
@@ -247,6 +246,6 @@ def test_sets_that_are_no_image_classification_are_refused(
     import tensorflow_datasets as tfds
 
     info = SimpleNamespace(features=features, splits=dict.fromkeys(splits))
-    monkeypatch.setattr(tfds, "builder", lambda name: SimpleNamespace(is_prepared=lambda: True, info=info))
+    monkeypatch.setattr(tfds, "builder", lambda name, data_dir: SimpleNamespace(is_prepared=lambda: True, info=info))
     with pytest.raises(ValueError, match=message):
         load_dataset("cifar10")
