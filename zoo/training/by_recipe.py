@@ -143,11 +143,15 @@ def train(
     with deterministic_operations(recipe.seed), default_seeds_from(recipe.seed):
         # A recipe that does not fit its data is refused before anything is written.
         build(recipe, examples)
+        how = recipe.evaluation
+        outside = None
+        if measure:
+            outside = evaluation.out_of_distribution_block(examples, how.out_of_distribution, how.num_samples)
         if tensorboard is not None:
             Path(tensorboard).mkdir(parents=True, exist_ok=True)
         with folder.held(tell):
             model, history = fit(recipe)
-            metrics = _measure(model, recipe, examples, fit) if measure else {}
+            metrics = {} if outside is None else _measure(model, recipe, examples, outside, fit)
             about = {**examples.about(), "dataset": examples.name if named else None}
             golden = examples.test.x[:_GOLDEN_ROWS]
             done = TrainingRun(model, recipe, history, metrics, folder.target, about, golden)
@@ -243,6 +247,7 @@ def _measure(
     model: ZooModel,
     recipe: Recipe,
     data: Dataset,
+    outside: evaluation.Block,
     fit: Callable[[Recipe], tuple[ZooModel, Mapping[str, list[float]]]],
 ) -> dict[str, Any]:
     """Measures the numbers of the card, and trains the other seeds for their spread."""
@@ -251,7 +256,7 @@ def _measure(
         if seed != recipe.seed:
             other, _ = fit(recipe.model_copy(update={"seed": seed}))
             others[seed] = evaluation.evaluate(other, data, num_samples=how.num_samples, seed=how.seed)
-    return evaluation.with_spread(evaluation.measure(model, data, how), recipe.seed, others)
+    return evaluation.with_spread(evaluation.measure(model, data, how, outside), recipe.seed, others)
 
 
 def _short_overrides(first: int, epochs: int | None, seed: int | None, seeds: int | None) -> dict[str, Any]:

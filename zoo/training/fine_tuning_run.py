@@ -143,6 +143,9 @@ def run_fine_tuning(
         tuned: Any = final.target
         x, y = task.rows.x, task.rows.y
         check_examples(x, y, tuned.likelihood, tuned.input_shape, tuned.output_shape[-1])
+        how, outside = recipe.evaluation, None
+        if task.data is not None and options.measure:
+            outside = evaluation.out_of_distribution_block(task.data, how.out_of_distribution, how.num_samples)
         board = [] if options.tensorboard is None else [_board(recipe, task, Path(options.tensorboard), options.tell)]
         with folder.held(options.tell):
             checkpoints = folder.checkpoints(settings.seed, _fingerprint(recipe, task))
@@ -165,8 +168,8 @@ def run_fine_tuning(
                 tell=options.tell,
             )
             metrics: dict[str, Any] = {}
-            if task.data is not None and options.measure:
-                numbers = evaluation.measure(tuned, task.data, recipe.evaluation)
+            if task.data is not None and outside is not None:
+                numbers = evaluation.measure(tuned, task.data, how, outside)
                 metrics = evaluation.with_spread(numbers, settings.seed, {})
             done = FineTuning(
                 model=tuned,
