@@ -15,6 +15,7 @@ from tfp_bnn.core.layer_tree import deterministic_operations
 from tfp_bnn.core.randomness import default_seeds_from
 from tfp_bnn.inference import Ensemble
 from tfp_bnn.likelihoods import LIKELIHOODS
+from tfp_bnn.predictive.calibrators import CALIBRATIONS, check_fits
 from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import column_moments
 from zoo.datasets import Dataset, load_dataset
@@ -191,6 +192,8 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
         config.setdefault("likelihood", {"name": "normal", "initial_scale": float(data.train.y.std())})
     likelihood = LIKELIHOODS.get(config.get("likelihood", ARCHITECTURES[recipe.architecture].default_likelihood))
     config.setdefault("num_outputs", likelihood.num_outputs_for(data.train.y, data.num_classes))
+    if recipe.calibration is not None:
+        check_fits(CALIBRATIONS.get(recipe.calibration), likelihood)
     if recipe.standardize_inputs:
         config["input_mean"], config["input_variance"] = column_moments(data.train.x)
     if recipe.standardize_targets:

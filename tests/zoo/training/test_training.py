@@ -124,6 +124,19 @@ def test_bad_out_of_distribution_data_are_refused_before_training(name, says, tm
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"calibration": "scale"}, "does not fit the likelihood Categorical.*Use the calibration 'temperature'"),
+        ({"calibration": "temperature", "dataset": "diabetes"}, "does not fit the likelihood Normal.*'scale'"),
+    ],
+)
+def test_a_calibration_that_does_not_fit_is_refused_before_training(changes, says, tmp_path):
+    with pytest.raises(ValueError, match=says):
+        zoo.train({**RECIPE, **changes}, tmp_path / "model", measure=False)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_no_training_seed_counts_twice(tmp_path):
     recipe = {**RECIPE, "epochs": 1, "evaluation": {"num_samples": 2, "spread_seeds": [1, 2, 2]}}
