@@ -12,14 +12,7 @@ import tfp_bnn
 import zoo
 from zoo.datasets import DataMissingError
 
-MLP, LENET, DIABETES = "mlp_flipout.digits", "lenet5_flipout.digits", "mlp_flipout.diabetes"
-QUICK = {"inflate": 10.0, "head_scale": 0.5, "steps": 5}
-KEEP = {"inflate": 2.0, "head": "keep", "steps": 5}
-
-
-def refused(says, *arguments, error=ValueError, **options):
-    with pytest.raises(error, match=re.escape(says)):
-        zoo.fine_tune(*arguments, **{**options})
+from .fine_tuning_parts import DIABETES, KEEP, LENET, MLP, QUICK, refused
 
 
 @pytest.mark.parametrize(

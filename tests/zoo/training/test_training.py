@@ -10,16 +10,9 @@ from tfp_bnn import metrics
 from tfp_bnn.models.weight_record import weight_distributions
 from zoo.datasets import DataMissingError
 
-RECIPE = {
-    "name": "mlp_flipout.tiny",
-    "architecture": "mlp_flipout",
-    "dataset": "iris",
-    "model": {"hidden": [8]},
-    "standardize_inputs": True,
-    "batch_size": 40,
-    "epochs": 2,
-    "warmup": 0.5,
-}
+from ..recipe_parts import RECIPE as BASE
+
+RECIPE = {**BASE, "warmup": 0.5}
 
 
 @pytest.mark.slow
