@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -234,9 +235,12 @@ def _fit(
         callbacks=callbacks,
         tell=tell,
     )
-    if progress.best is not None:
-        epoch = int(progress.best["epoch"]) + 1
-        tell(f"seed {recipe.seed}: lowest validation NLL {progress.best['val_nll']:.4f} in epoch {epoch}")
+    of_epochs = enumerate(progress.history.get("val_nll", []), start=1)
+    values = [(nll, epoch) for epoch, nll in of_epochs if math.isfinite(nll)]
+    if values:
+        # The first epoch of those with the same value.
+        nll, epoch = min(values)
+        tell(f"seed {recipe.seed}: lowest validation NLL {nll:.4f} in epoch {epoch}")
     return model, progress.history
 
 
