@@ -28,8 +28,9 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
+from zoo.core.files import write_atomically
 from zoo.hub import manifest as hub
-from zoo.hub.manifest import MANIFEST_NAME, describe_files, read_manifest, read_verified, write_atomically
+from zoo.hub.manifest import MANIFEST_NAME, describe_files, read_manifest, read_verified
 from zoo.hub.reading import parse_tensors
 
 # Version of `state.json`. Version 1 had sums of logs instead of metric states, version 2 also the best epoch, which
