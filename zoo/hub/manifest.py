@@ -36,10 +36,9 @@ def saved_models_folder() -> Path:
 
 def bundled_models() -> dict[str, dict[str, Any]]:
     """Returns the manifest entries of the bundled models by name, sorted."""
-    path = _BUNDLED
-    if not path.is_file():
+    if not _BUNDLED.is_file():
         return {}
-    return dict(sorted(json.loads(path.read_text("utf-8"))["models"].items()))
+    return dict(sorted(json.loads(_BUNDLED.read_text("utf-8"))["models"].items()))
 
 
 def locate(name_or_path: str | os.PathLike[str]) -> tuple[Path, Any]:
@@ -215,9 +214,8 @@ def write_package_manifest() -> Path:
         entry = json.loads(path.read_text("utf-8"))
         read_verified(path.parent, entry)
         models[path.parent.name] = entry
-    target = _BUNDLED
-    write_atomically(target, to_json({"schema": SCHEMA_VERSION, "models": models}))
-    return target
+    write_atomically(_BUNDLED, to_json({"schema": SCHEMA_VERSION, "models": models}))
+    return _BUNDLED
 
 
 if __name__ == "__main__":

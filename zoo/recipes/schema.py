@@ -11,6 +11,9 @@ from zoo.core.names import check_name
 from zoo.core.validation import Strict
 from zoo.datasets import check_dataset_name
 
+MOST_MEMBERS = 100
+"""Most members of an ensemble, in a recipe and in an artifact."""
+
 RecipeName = Annotated[str, AfterValidator(check_name)]
 DatasetName = Annotated[str, AfterValidator(check_dataset_name)]
 
@@ -98,7 +101,7 @@ class Recipe(Strict):
     dataset: DatasetName | None = None
     model: dict[str, Any] = Field(default_factory=dict)
     inference: Literal["variational", "map", "mc_dropout", "ensemble"] = "variational"
-    members: Annotated[int, Field(strict=True, ge=1, le=100)] | None = None
+    members: Annotated[int, Field(strict=True, ge=1, le=MOST_MEMBERS)] | None = None
     standardize_inputs: bool = False
     standardize_targets: bool = False
     augmentation: AugmentationRecipe | None = None

@@ -21,7 +21,7 @@ from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import column_moments
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation import card_numbers as evaluation
-from zoo.hub.artifacts import save_artifact
+from zoo.hub.artifacts import GOLDEN_ROWS, save_artifact
 from zoo.hub.catalog import create_model
 from zoo.hub.members import ZooModel
 from zoo.recipes import FineTuneRecipe, Recipe, change_recipe, load_recipe
@@ -42,7 +42,6 @@ _OPTIMIZERS = {
     "nadam": keras.optimizers.Nadam,
     "sgd": keras.optimizers.SGD,
 }
-_GOLDEN_ROWS = 4
 
 
 def train(
@@ -155,7 +154,7 @@ def train(
             model, history = fit(recipe)
             metrics = {} if outside is None else _measure(model, recipe, examples, outside, fit)
             about = {**examples.about(), "dataset": examples.name if named else None}
-            golden = examples.test.x[:_GOLDEN_ROWS]
+            golden = examples.test.x[:GOLDEN_ROWS]
             done = TrainingRun(model, recipe, history, metrics, folder.target, about, golden)
             if folder.target is not None:
                 save_artifact(done, folder.target, overwrite=overwrite)

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import ArchitectureConfig, BuiltFrom
 from zoo.datasets import Dataset, Split
 from zoo.evaluation import card_numbers as evaluation
-from zoo.hub.artifacts import save_artifact
+from zoo.hub.artifacts import GOLDEN_ROWS, save_artifact
 from zoo.hub.manifest import bundled_models
 from zoo.recipes import EvaluationRecipe, FineTuneRecipe, StartFromRecipe
 from zoo.training.adaptation import adapted_config
@@ -36,7 +37,6 @@ from zoo.training.run_folder import RunFolder, describe_model, describe_splits
 # More rows would take longer without changing the choice.
 _SELECTION_ROWS = 2000
 _SELECTION_STEPS = 400
-_GOLDEN_ROWS = 4
 _CANDIDATES = "candidates"
 
 
@@ -153,7 +153,7 @@ def run_fine_tuning(
             if checkpoints is not None and resume:
                 # Fails for a run with different settings before anything is chosen or written.
                 checkpoints.load()
-            trial = lambda: tuner(min(steps, _SELECTION_STEPS))  # noqa: E731
+            trial = partial(tuner, min(steps, _SELECTION_STEPS))
             inflate, head_scale, candidates = _choice(
                 trial, task.rows, settings, bool(new_layers), checkpoints, options.tell
             )
@@ -178,7 +178,7 @@ def run_fine_tuning(
                 metrics=metrics,
                 path=folder.target,
                 about=_about(task, recipe, inflate, head_scale, candidates),
-                golden_inputs=(x if task.data is None else task.data.test.x)[:_GOLDEN_ROWS],
+                golden_inputs=(x if task.data is None else task.data.test.x)[:GOLDEN_ROWS],
                 inflate=inflate,
                 head_scale=head_scale,
                 candidates=candidates,
