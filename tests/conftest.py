@@ -19,8 +19,8 @@ import pytest
 collect_ignore = ["outside_package"]
 OUTSIDE_PACKAGE = Path(__file__).parent / "outside_package"
 
-# One thread per operation, set before TensorFlow is imported: the models of the tests are small, and pytest uses one
-# process per core.
+# One thread per operation, set before TensorFlow is imported: the models of the tests are small, and several processes
+# of pytest share the cores.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 # Tests above this many seconds that are not marked `slow` are listed at the end of a run.

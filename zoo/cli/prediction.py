@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ import typer
 
 from zoo.cli.models import TrustOption
 from zoo.cli.progress import working
+from zoo.core.files import write_atomically
 
 if TYPE_CHECKING:
     from tfp_bnn import PosteriorPredictive
@@ -43,17 +45,12 @@ def predict(
     with working(f"predicting {len(x)} inputs, {num_samples} samples"):
         predictive = open_model(name, trust).posterior_predictive(x, num_samples=num_samples, seed=seed)
     classes = config["data"].get("class_names")
-    rows = _rows(labels, predictive, classes)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(_rows(labels, predictive, classes))
     if out is None:
-        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
-        return
-    temporary = out.with_name(f".{out.name}.part")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(rows)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+        sys.stdout.write(text.getvalue())
+    else:
+        write_atomically(out, text.getvalue())
 
 
 def _rows(labels: list[str], predictive: PosteriorPredictive, classes: list[str] | None) -> list[list[Any]]:

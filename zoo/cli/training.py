@@ -252,20 +252,13 @@ def _prior(text: str) -> Any:
     """Parses a prior from the command line: a name, or a mapping in YAML."""
     import yaml
 
+    from zoo.recipes.yaml_numbers import with_numbers
+
     try:
-        value = yaml.safe_load(text)
+        return with_numbers(yaml.safe_load(text))
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"--prior {text!r} is not valid YAML: {reason}") from None
-    return {key: _number_or_self(part) for key, part in value.items()} if isinstance(value, dict) else value
-
-
-def _number_or_self(value: Any) -> Any:
-    # YAML 1.1 reads 1e-3, without a decimal point, as a string.
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
 
 
 def _print_table(metrics: dict[str, float]) -> None:

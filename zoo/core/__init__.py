@@ -1,1 +1,4 @@
-"""Common basis of the zoo: names, schemas, files, lazy imports. Imports nothing heavy."""
+"""Common basis of the zoo: names, validation by schemas, files, lazy imports.
+
+Only `validation` imports TensorFlow: it takes its messages from `tfp_bnn`.
+"""

@@ -1,4 +1,4 @@
-"""Atomic writing of folders: completely or not at all."""
+"""Atomic writing of files and folders: completely or not at all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a text file atomically: a reader sees either the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, "utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -39,10 +39,10 @@ def validate(schema: type[M], values: Mapping[str, Any], what: str) -> M:
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        raise ValueError(f"{what}: " + "; ".join(_sentence(detail, schema) for detail in error.errors())) from None
+        raise ValueError(f"{what}: " + "; ".join(_sentence(detail) for detail in error.errors())) from None
 
 
-def _sentence(detail: Any, schema: type[BaseModel]) -> str:
+def _sentence(detail: Any) -> str:
     key = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "missing":
         return f"the key {key!r} is missing. Add it"

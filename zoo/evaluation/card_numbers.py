@@ -142,16 +142,21 @@ def out_of_distribution_block(data: Dataset, other: str, num_samples: int) -> Bl
             f"Out-of-distribution data: {other!r} has inputs of shape {outside.input_shape}, but the training data "
             f"{data.name!r} have inputs of shape {data.input_shape}. Choose a dataset of that shape, or {UNIFORM!r}."
         )
-    return Block(outside.test.x[:num_examples], None, num_samples)
+    # A copy, so that the rest of the dataset is not kept in memory.
+    return Block(outside.test.x[:num_examples].copy(), None, num_samples)
 
 
-def measure(model: PredictiveModel, data: Dataset, how: EvaluationRecipe) -> dict[str, Any]:
+def measure(
+    model: PredictiveModel, data: Dataset, how: EvaluationRecipe, outside: Block | None = None
+) -> dict[str, Any]:
     """Measures all numbers of a card for one posterior.
 
     Args:
         model: Trained model, calibrated if needed.
         data: Dataset that the model was trained on.
         how: Number of samples, seed and out-of-distribution data.
+        outside: Result of `out_of_distribution_block`, or None to load these data here. A training loads them before
+            its first step, so that bad ones cost no training.
 
     Returns:
         Contents of `metrics.json`: `num_samples`, `seed`, `split`, `num_examples` and `test`, the
@@ -176,7 +181,8 @@ def measure(model: PredictiveModel, data: Dataset, how: EvaluationRecipe) -> dic
         "num_samples": num_samples["quick"],
         "seed": how.seed,
     }
-    outside = out_of_distribution_block(data, how.out_of_distribution, how.num_samples)
+    if outside is None:
+        outside = out_of_distribution_block(data, how.out_of_distribution, how.num_samples)
     return {
         "num_samples": num_samples["test"],
         "seed": how.seed,

@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.hub.manifest import write_atomically
+from zoo.core.files import write_atomically
 from zoo.hub.reading import read_artifact
 
 if TYPE_CHECKING:

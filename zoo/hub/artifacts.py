@@ -45,6 +45,7 @@ from zoo.hub.members import (
 from zoo.recipes import FineTuneRecipe, Recipe, recipe_text
 
 LOG_NAME = "log.csv"
+GOLDEN_ROWS = 4
 GOLDEN_SAMPLES = 16
 GOLDEN_SEED = 0
 _OWN_PACKAGE = __name__.partition(".")[0]
@@ -184,7 +185,7 @@ def _write_files(
     if (package := ARCHITECTURES.package_of(built.name)) != _OWN_PACKAGE:
         config["package"] = package
     if golden_inputs is None:
-        golden_inputs = built.config.some_inputs(4)
+        golden_inputs = built.config.some_inputs(GOLDEN_ROWS)
     golden = np.asarray(golden_inputs, np.float32)
     mean = model.posterior_predictive(golden, num_samples=GOLDEN_SAMPLES, seed=GOLDEN_SEED).mean()
     (folder / "config.json").write_text(to_json(config), "utf-8")

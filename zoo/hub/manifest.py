@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from zoo.core.files import write_atomically
 from zoo.core.names import check_name
 
 SCHEMA_VERSION = 1
@@ -35,10 +36,9 @@ def saved_models_folder() -> Path:
 
 def bundled_models() -> dict[str, dict[str, Any]]:
     """Returns the manifest entries of the bundled models by name, sorted."""
-    path = _BUNDLED
-    if not path.is_file():
+    if not _BUNDLED.is_file():
         return {}
-    return dict(sorted(json.loads(path.read_text("utf-8"))["models"].items()))
+    return dict(sorted(json.loads(_BUNDLED.read_text("utf-8"))["models"].items()))
 
 
 def locate(name_or_path: str | os.PathLike[str]) -> tuple[Path, Any]:
@@ -198,16 +198,6 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a value")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file atomically: a reader sees either the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, "utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def to_json(value: Any) -> str:
     """Serializes a value to JSON: indented, in the given order, without NaN."""
     return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
@@ -224,9 +214,8 @@ def write_package_manifest() -> Path:
         entry = json.loads(path.read_text("utf-8"))
         read_verified(path.parent, entry)
         models[path.parent.name] = entry
-    target = _BUNDLED
-    write_atomically(target, to_json({"schema": SCHEMA_VERSION, "models": models}))
-    return target
+    write_atomically(_BUNDLED, to_json({"schema": SCHEMA_VERSION, "models": models}))
+    return _BUNDLED
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ import tfp_bnn
 from tfp_bnn.inference import WAYS, Ensemble, members_of, way_of
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.weight_record import WeightRecord, count_weights
+from zoo.recipes.schema import MOST_MEMBERS
 
 ZooModel = tfp_bnn.VariationalModel | Ensemble
 """Type of the models in artifacts."""
 
-MOST_MEMBERS = 100
 _PREFIX = "member_"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from zoo.core.validation import validate
 from zoo.recipes.fine_tuning import FineTuneRecipe, StartFromRecipe
 from zoo.recipes.registered import RECIPES, register_recipes
 from zoo.recipes.schema import AugmentationRecipe, EvaluationRecipe, OptimizerRecipe, Recipe
+from zoo.recipes.yaml_numbers import with_numbers
 
 __all__ = [
     "RECIPES",
@@ -133,13 +133,9 @@ def parse_changes(changes: Sequence[str]) -> dict[str, Any]:
         if not sign or not key:
             raise ValueError(f"Got the change {change!r}; KEY=VALUE was expected, as in optimizer.learning_rate=1e-3.")
         try:
-            parsed[key] = yaml.safe_load(value)
+            parsed[key] = with_numbers(yaml.safe_load(value))
         except yaml.YAMLError as error:
             raise ValueError(f"The value of the change {change!r} is not valid YAML: {error}") from None
-        # YAML 1.1 reads 1e-3, without a decimal point, as a string.
-        if isinstance(parsed[key], str):
-            with contextlib.suppress(ValueError):
-                parsed[key] = float(parsed[key])
     return parsed
 
 

@@ -7,10 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from zoo.architectures.base import Spec
-from zoo.core.names import check_name
 from zoo.core.validation import Strict
-from zoo.datasets import check_dataset_name
-from zoo.recipes.schema import EvaluationRecipe
+from zoo.recipes.schema import DatasetName, EvaluationRecipe, RecipeName
 
 _Positive = Annotated[float, Field(strict=True, gt=0)]
 _Count = Annotated[int, Field(strict=True, ge=1, lt=2**32)]
@@ -56,9 +54,9 @@ class FineTuneRecipe(Strict):
         overrides: Changes for one run, by dotted key; see `change_recipe`.
     """
 
-    name: str
+    name: RecipeName
     start_from: StartFromRecipe
-    dataset: str | None = None
+    dataset: DatasetName | None = None
     steps: _Count | None = None
     batch_size: _Count | None = None
     learning_rate: _Positive = 4e-3
@@ -66,16 +64,6 @@ class FineTuneRecipe(Strict):
     evaluation: EvaluationRecipe = EvaluationRecipe(spread_seeds=())
     notes: str = ""
     overrides: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("name")
-    @classmethod
-    def _well_formed(cls, value: str) -> str:
-        return check_name(value)
-
-    @field_validator("dataset")
-    @classmethod
-    def _known_dataset(cls, value: str | None) -> str | None:
-        return None if value is None else check_dataset_name(value)
 
     @field_validator("evaluation", mode="before")
     @classmethod

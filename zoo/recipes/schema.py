@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from zoo.architectures import ARCHITECTURES
 from zoo.core.names import check_name
 from zoo.core.validation import Strict
 from zoo.datasets import check_dataset_name
+
+MOST_MEMBERS = 100
+"""Most members of an ensemble, in a recipe and in an artifact."""
+
+RecipeName = Annotated[str, AfterValidator(check_name)]
+DatasetName = Annotated[str, AfterValidator(check_dataset_name)]
 
 
 class OptimizerRecipe(Strict):
@@ -90,12 +96,12 @@ class Recipe(Strict):
         overrides: Changes for one run, by dotted key; see `change_recipe`.
     """
 
-    name: str
+    name: RecipeName
     architecture: str
-    dataset: str | None = None
+    dataset: DatasetName | None = None
     model: dict[str, Any] = Field(default_factory=dict)
     inference: Literal["variational", "map", "mc_dropout", "ensemble"] = "variational"
-    members: Annotated[int, Field(strict=True, ge=1, le=100)] | None = None
+    members: Annotated[int, Field(strict=True, ge=1, le=MOST_MEMBERS)] | None = None
     standardize_inputs: bool = False
     standardize_targets: bool = False
     augmentation: AugmentationRecipe | None = None
@@ -110,20 +116,10 @@ class Recipe(Strict):
     notes: str = ""
     overrides: dict[str, Any] = Field(default_factory=dict)
 
-    @field_validator("name")
-    @classmethod
-    def _well_formed(cls, value: str) -> str:
-        return check_name(value)
-
     @field_validator("architecture")
     @classmethod
     def _known_architecture(cls, value: str) -> str:
         return ARCHITECTURES[value].name
-
-    @field_validator("dataset")
-    @classmethod
-    def _known_dataset(cls, value: str | None) -> str | None:
-        return None if value is None else check_dataset_name(value)
 
     @model_validator(mode="before")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,11 +16,12 @@ from tfp_bnn.core.layer_tree import deterministic_operations
 from tfp_bnn.core.randomness import default_seeds_from
 from tfp_bnn.inference import Ensemble
 from tfp_bnn.likelihoods import LIKELIHOODS
+from tfp_bnn.predictive.calibrators import CALIBRATIONS, check_fits
 from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import column_moments
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation import card_numbers as evaluation
-from zoo.hub.artifacts import save_artifact
+from zoo.hub.artifacts import GOLDEN_ROWS, save_artifact
 from zoo.hub.catalog import create_model
 from zoo.hub.members import ZooModel
 from zoo.recipes import FineTuneRecipe, Recipe, change_recipe, load_recipe
@@ -40,7 +42,6 @@ _OPTIMIZERS = {
     "nadam": keras.optimizers.Nadam,
     "sgd": keras.optimizers.SGD,
 }
-_GOLDEN_ROWS = 4
 
 
 def train(
@@ -143,13 +144,17 @@ def train(
     with deterministic_operations(recipe.seed), default_seeds_from(recipe.seed):
         # A recipe that does not fit its data is refused before anything is written.
         build(recipe, examples)
+        how = recipe.evaluation
+        outside = None
+        if measure:
+            outside = evaluation.out_of_distribution_block(examples, how.out_of_distribution, how.num_samples)
         if tensorboard is not None:
             Path(tensorboard).mkdir(parents=True, exist_ok=True)
         with folder.held(tell):
             model, history = fit(recipe)
-            metrics = _measure(model, recipe, examples, fit) if measure else {}
+            metrics = {} if outside is None else _measure(model, recipe, examples, outside, fit)
             about = {**examples.about(), "dataset": examples.name if named else None}
-            golden = examples.test.x[:_GOLDEN_ROWS]
+            golden = examples.test.x[:GOLDEN_ROWS]
             done = TrainingRun(model, recipe, history, metrics, folder.target, about, golden)
             if folder.target is not None:
                 save_artifact(done, folder.target, overwrite=overwrite)
@@ -187,6 +192,8 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
         config.setdefault("likelihood", {"name": "normal", "initial_scale": float(data.train.y.std())})
     likelihood = LIKELIHOODS.get(config.get("likelihood", ARCHITECTURES[recipe.architecture].default_likelihood))
     config.setdefault("num_outputs", likelihood.num_outputs_for(data.train.y, data.num_classes))
+    if recipe.calibration is not None:
+        check_fits(CALIBRATIONS.get(recipe.calibration), likelihood)
     if recipe.standardize_inputs:
         config["input_mean"], config["input_variance"] = column_moments(data.train.x)
     if recipe.standardize_targets:
@@ -227,9 +234,12 @@ def _fit(
         callbacks=callbacks,
         tell=tell,
     )
-    if progress.best is not None:
-        epoch = int(progress.best["epoch"]) + 1
-        tell(f"seed {recipe.seed}: lowest validation NLL {progress.best['val_nll']:.4f} in epoch {epoch}")
+    of_epochs = enumerate(progress.history.get("val_nll", []), start=1)
+    values = [(nll, epoch) for epoch, nll in of_epochs if math.isfinite(nll)]
+    if values:
+        # The first epoch of those with the same value.
+        nll, epoch = min(values)
+        tell(f"seed {recipe.seed}: lowest validation NLL {nll:.4f} in epoch {epoch}")
     return model, progress.history
 
 
@@ -243,6 +253,7 @@ def _measure(
     model: ZooModel,
     recipe: Recipe,
     data: Dataset,
+    outside: evaluation.Block,
     fit: Callable[[Recipe], tuple[ZooModel, Mapping[str, list[float]]]],
 ) -> dict[str, Any]:
     """Measures the numbers of the card, and trains the other seeds for their spread."""
@@ -251,7 +262,7 @@ def _measure(
         if seed != recipe.seed:
             other, _ = fit(recipe.model_copy(update={"seed": seed}))
             others[seed] = evaluation.evaluate(other, data, num_samples=how.num_samples, seed=how.seed)
-    return evaluation.with_spread(evaluation.measure(model, data, how), recipe.seed, others)
+    return evaluation.with_spread(evaluation.measure(model, data, how, outside), recipe.seed, others)
 
 
 def _short_overrides(first: int, epochs: int | None, seed: int | None, seeds: int | None) -> dict[str, Any]:

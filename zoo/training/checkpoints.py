@@ -28,12 +28,14 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
+from zoo.core.files import write_atomically
 from zoo.hub import manifest as hub
-from zoo.hub.manifest import MANIFEST_NAME, describe_files, read_manifest, read_verified, write_atomically
+from zoo.hub.manifest import MANIFEST_NAME, describe_files, read_manifest, read_verified
 from zoo.hub.reading import parse_tensors
 
-# Version of `state.json`. Version 1 had sums of logs instead of metric states.
-SCHEMA_VERSION = 2
+# Version of `state.json`. Version 1 had sums of logs instead of metric states, version 2 also the best epoch, which
+# `history` tells too.
+SCHEMA_VERSION = 3
 _PREFIX, _WORKING = "generation-", ".writing-"
 
 
@@ -49,14 +51,12 @@ class Progress:
         epoch: Number of finished epochs.
         step: Number of finished steps of the current epoch.
         history: Lists by name, one number per finished epoch.
-        best: Epoch (counted from 0) and value of the lowest validation NLL so far, or None.
         callbacks: State of the callbacks. JSON values only.
     """
 
     epoch: int = 0
     step: int = 0
     history: dict[str, list[float]] = field(default_factory=dict)
-    best: dict[str, float] | None = None
     callbacks: list[dict[str, Any]] = field(default_factory=list)
 
 

@@ -7,7 +7,6 @@ is resumed.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -202,9 +201,6 @@ class _BetweenSteps(keras.callbacks.CallbackList):
         progress, numbers = self.progress, {name: float(value) for name, value in (logs or {}).items()}
         for name, value in numbers.items():
             progress.history.setdefault(name, []).append(value)
-        nll = numbers.get("val_nll", math.nan)
-        if math.isfinite(nll) and (progress.best is None or nll < progress.best["val_nll"]):
-            progress.best = {"epoch": epoch, "val_nll": nll}
         super().on_epoch_end(epoch, numbers)
         progress.epoch, progress.step, self._start = epoch + 1, 0, 0
         if self._checkpoints is not None:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import ArchitectureConfig, BuiltFrom
 from zoo.datasets import Dataset, Split
 from zoo.evaluation import card_numbers as evaluation
-from zoo.hub.artifacts import save_artifact
+from zoo.hub.artifacts import GOLDEN_ROWS, save_artifact
 from zoo.hub.manifest import bundled_models
 from zoo.recipes import EvaluationRecipe, FineTuneRecipe, StartFromRecipe
 from zoo.training.adaptation import adapted_config
@@ -36,7 +37,6 @@ from zoo.training.run_folder import RunFolder, describe_model, describe_splits
 # More rows would take longer without changing the choice.
 _SELECTION_ROWS = 2000
 _SELECTION_STEPS = 400
-_GOLDEN_ROWS = 4
 _CANDIDATES = "candidates"
 
 
@@ -143,6 +143,9 @@ def run_fine_tuning(
         tuned: Any = final.target
         x, y = task.rows.x, task.rows.y
         check_examples(x, y, tuned.likelihood, tuned.input_shape, tuned.output_shape[-1])
+        how, outside = recipe.evaluation, None
+        if task.data is not None and options.measure:
+            outside = evaluation.out_of_distribution_block(task.data, how.out_of_distribution, how.num_samples)
         board = [] if options.tensorboard is None else [_board(recipe, task, Path(options.tensorboard), options.tell)]
         with folder.held(options.tell):
             checkpoints = folder.checkpoints(settings.seed, _fingerprint(recipe, task))
@@ -150,7 +153,7 @@ def run_fine_tuning(
             if checkpoints is not None and resume:
                 # Fails for a run with different settings before anything is chosen or written.
                 checkpoints.load()
-            trial = lambda: tuner(min(steps, _SELECTION_STEPS))  # noqa: E731
+            trial = partial(tuner, min(steps, _SELECTION_STEPS))
             inflate, head_scale, candidates = _choice(
                 trial, task.rows, settings, bool(new_layers), checkpoints, options.tell
             )
@@ -165,8 +168,8 @@ def run_fine_tuning(
                 tell=options.tell,
             )
             metrics: dict[str, Any] = {}
-            if task.data is not None and options.measure:
-                numbers = evaluation.measure(tuned, task.data, recipe.evaluation)
+            if task.data is not None and outside is not None:
+                numbers = evaluation.measure(tuned, task.data, how, outside)
                 metrics = evaluation.with_spread(numbers, settings.seed, {})
             done = FineTuning(
                 model=tuned,
@@ -175,7 +178,7 @@ def run_fine_tuning(
                 metrics=metrics,
                 path=folder.target,
                 about=_about(task, recipe, inflate, head_scale, candidates),
-                golden_inputs=(x if task.data is None else task.data.test.x)[:_GOLDEN_ROWS],
+                golden_inputs=(x if task.data is None else task.data.test.x)[:GOLDEN_ROWS],
                 inflate=inflate,
                 head_scale=head_scale,
                 candidates=candidates,

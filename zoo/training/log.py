@@ -7,8 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from zoo.core.files import write_atomically
 from zoo.hub.artifacts import LOG_NAME
-from zoo.hub.manifest import write_atomically
 
 
 def log_text(history: Mapping[str, Sequence[float]]) -> str:

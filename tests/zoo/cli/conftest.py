@@ -6,8 +6,9 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from typer.testing import CliRunner
 
-from zoo.cli import main
+from zoo.cli import app, main
 
 
 @pytest.fixture
@@ -25,3 +26,15 @@ def tfp_bnn(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         return int(caught.value.code or 0), output.out, output.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[..., str]:
+    """A function that runs a command, which must succeed, and returns what it prints."""
+
+    def invoke(*arguments: object) -> str:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    return invoke

@@ -11,20 +11,13 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 import zoo
-from zoo.cli import app, main
+from zoo.cli import main
 from zoo.datasets.input_files import read_inputs
 
 
-def run(*arguments: object) -> str:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def test_list_and_show_as_text_and_json():
+def test_list_and_show_as_text_and_json(run):
     assert "lenet5_flipout.digits" in run("list")
     names = [entry["name"] for entry in json.loads(run("list", "lenet5*", "--json"))]
     assert names == [f"lenet5_flipout.{tag}" for tag in ("digits", "fashion_mnist", "mnist")]
@@ -40,21 +33,21 @@ def test_list_does_not_import_tensorflow():
         assert f"'{heavy}'" not in modules
 
 
-def test_evaluate_measures_the_card():
+def test_evaluate_measures_the_card(run):
     measured = json.loads(run("evaluate", "mlp_flipout.iris", "--json"))
     card = json.loads(run("show", "mlp_flipout.iris", "--json"))["metrics"]["test"]
     assert {name: measured[name] for name in card} == pytest.approx(card, rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.slow
-def test_train_writes_an_artifact_that_evaluates(tmp_path):
+def test_train_writes_an_artifact_that_evaluates(tmp_path, run):
     out = tmp_path / "made"
     text = run("train", "mlp_flipout.iris", "--out", out, "--epochs", 2, "--json")
     assert json.loads(text)["path"] == str(out)
     assert "accuracy" in run("evaluate", out, "--trust")
 
 
-def test_predict_csv_with_header(tmp_path):
+def test_predict_csv_with_header(tmp_path, run):
     x = zoo.load_dataset("iris").test.x[:5]
     path, out = tmp_path / "flowers.csv", tmp_path / "out.csv"
     path.write_text("a,b,c,d\n" + "\n".join(",".join(map(str, row)) for row in x))
@@ -73,7 +66,7 @@ def test_predict_csv_with_header(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["flowers.csv", "out.csv"]
 
 
-def test_predict_regression(tmp_path):
+def test_predict_regression(tmp_path, run):
     np.save(tmp_path / "x.npy", zoo.load_dataset("diabetes").test.x[:3])
     rows = list(csv.DictReader(io.StringIO(run("predict", "mlp_flipout.diabetes", tmp_path / "x.npy"))))
     assert list(rows[0]) == ["input", "mean", "entropy", "aleatoric", "epistemic"]
@@ -81,7 +74,7 @@ def test_predict_regression(tmp_path):
 
 
 @pytest.mark.slow
-def test_predict_images_agrees_with_pixels(tmp_path):
+def test_predict_images_agrees_with_pixels(tmp_path, run):
     digits = zoo.load_dataset("digits").test
     paths = []
     for index in range(4):
@@ -95,14 +88,14 @@ def test_predict_images_agrees_with_pixels(tmp_path):
     assert [row["input"] for row in rows] == [path.name for path in paths]
 
 
-def test_doctor_is_fine():
+def test_doctor_is_fine(run):
     report = json.loads(run("doctor", "--json"))
     assert report["problems"] == []
     assert set(report["models"].values()) == {"verified"}
 
 
 @pytest.mark.slow
-def test_demo_does_the_main_job(tmp_path):
+def test_demo_does_the_main_job(tmp_path, run):
     out = tmp_path / "figure.png"
     text = run("demo", "--epochs", 1, "--num-samples", 5, "--out", out)
     assert "least certain test images" in text

@@ -8,19 +8,12 @@ import shutil
 import sys
 
 import pytest
-from typer.testing import CliRunner
 
-from zoo.cli import app, main
-
-
-def run(*arguments: object) -> str:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
+from zoo.cli import main
 
 
 @pytest.mark.slow
-def test_report_has_the_numbers_that_are_printed(tmp_path):
+def test_report_has_the_numbers_that_are_printed(tmp_path, run):
     asked = ("evaluate", "mlp_flipout.iris", "--num-samples", 5, "--seed", 2)
     folder = tmp_path / "a report"
     text = run(*asked, "--report", folder)
@@ -37,7 +30,7 @@ def test_report_has_the_numbers_that_are_printed(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_on_the_page_makes_the_page_again(tiny_artifact, tmp_path):
+def test_the_command_on_the_page_makes_the_page_again(tiny_artifact, tmp_path, run):
     folder = tmp_path / "report"
     run("evaluate", tiny_artifact, "--trust", "--split", "validation", "--num-samples", 3, "--report", folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -23,16 +23,9 @@ from zoo.hub.cards import posterior_statistics
 from zoo.hub.manifest import to_json
 from zoo.training.by_recipe import build
 
-RECIPE = {
-    "name": "mlp_flipout.tiny",
-    "architecture": "mlp_flipout",
-    "dataset": "iris",
-    "model": {"hidden": [8]},
-    "standardize_inputs": True,
-    "batch_size": 40,
-    "epochs": 2,
-    "evaluation": {"num_samples": 6, "seed": 3},
-}
+from ..recipe_parts import RECIPE as BASE
+
+RECIPE = {**BASE, "evaluation": {"num_samples": 6, "seed": 3}}
 REGRESSION = {**RECIPE, "dataset": "diabetes", "standardize_targets": True}
 
 

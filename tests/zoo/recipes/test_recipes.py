@@ -139,6 +139,8 @@ def test_changes_of_the_command_line():
             "calibration=temperature",
             "beta=.5",
             "optimizer.clipnorm=1.0",
+            "model.kernel_prior={name: laplace, scale: 1e-1}",
+            "model.rates=[1e-2, relu]",
         ]
     ) == {
         "epochs": 3,
@@ -150,6 +152,8 @@ def test_changes_of_the_command_line():
         "calibration": "temperature",
         "beta": 0.5,
         "optimizer.clipnorm": 1.0,
+        "model.kernel_prior": {"name": "laplace", "scale": 0.1},
+        "model.rates": [0.01, "relu"],
     }
     assert parse_changes([]) == {}
 

@@ -20,6 +20,7 @@ from zoo.training.batches import ShuffledBatches
 from zoo.training.by_recipe import build
 from zoo.training.checkpoints import Checkpoints, Progress
 from zoo.training.engine import run
+from zoo.training.fine_tuning_run import FineTuning
 
 
 class Killed(BaseException):
@@ -149,6 +150,15 @@ def five(digits: Dataset) -> Dataset:
 def source() -> tfp_bnn.VariationalModel:
     """A pretrained model. Tests must not change it."""
     return zoo.load_model("mlp_flipout.digits")
+
+
+@pytest.fixture(scope="session")
+def fine_tuned(tmp_path_factory: pytest.TempPathFactory) -> FineTuning:
+    """A model fine-tuned by names on all of digits, with its result. Tests must not change it or its folder."""
+    options: dict[str, Any] = {"inflate": 10.0, "head_scale": 0.5, "freeze": ["dense1"]}
+    options |= {"steps": 20, "batch_size": 64, "learning_rate": 3e-3, "seed": 7}
+    out = tmp_path_factory.mktemp("artifacts") / "tuned"
+    return zoo.fine_tune("mlp_flipout.digits", "digits", **options, out=out)
 
 
 @pytest.fixture

@@ -35,7 +35,6 @@ def progress_of(steps: int) -> Progress:
         epoch=steps // 4,
         step=steps % 4,
         history={"loss": [1e-300, float("nan"), -float("inf"), 0.1 + 0.2]},
-        best={"epoch": 0, "val_nll": 0.3},
         callbacks=[{"stopped": False}],
     )
 
@@ -357,10 +356,11 @@ class TestT6Damaged:
         [
             ([], "another release"),
             ({"schema": 99}, "another release"),
-            ({"schema": 2, "epoch": 3}, "has the keys"),
-            ({"schema": 2, "fingerprint": {}, "epochs": 3}, "has the keys"),
-            # With sums of logs, as the release before wrote it.
+            ({"schema": 3, "epoch": 3}, "has the keys"),
+            ({"schema": 3, "fingerprint": {}, "epochs": 3}, "has the keys"),
+            # With sums of logs, and with the best epoch next to the history, as releases before wrote it.
             ({"schema": 1, "fingerprint": {}, "epoch": 3}, "another release"),
+            ({"schema": 2, "fingerprint": {}, "epoch": 3, "best": None}, "another release"),
         ],
     )
     def test_a_state_that_its_manifest_vouches_for_but_that_is_none(self, folder, state, says):

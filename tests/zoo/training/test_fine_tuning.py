@@ -9,36 +9,16 @@ import tfp_bnn
 import zoo
 from tfp_bnn.models.weight_record import weight_distributions
 
-MLP, LENET, DIABETES = "mlp_flipout.digits", "lenet5_flipout.digits", "mlp_flipout.diabetes"
-QUICK = {"inflate": 10.0, "head_scale": 0.5, "steps": 5}
-KEEP = {"inflate": 2.0, "head": "keep", "steps": 5}
-
-
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory):
-    """A model fine-tuned by names on all of digits, with its result. Tests must not change the folder."""
-    options = {"inflate": 10.0, "head_scale": 0.5, "freeze": ["dense1"]}
-    options |= {"steps": 20, "batch_size": 64, "learning_rate": 3e-3, "seed": 7}
-    return zoo.fine_tune(MLP, "digits", **options, out=tmp_path_factory.mktemp("artifacts") / "tuned")
-
-
-def assert_same_arrays(first, second):
-    assert first.keys() == second.keys()
-    for name, value in first.items():
-        np.testing.assert_array_equal(value, second[name], err_msg=name)
-
-
-def prior_specs(model):
-    return {weight.prior_spec for layer in model.variational_layers for weight in layer.variational_weights.values()}
+from .fine_tuning_parts import DIABETES, KEEP, LENET, MLP, QUICK, prior_specs
 
 
 def everything(model):
     return [np.array(variable.numpy()) for variable in [*model.variables, *model.noise_variables.values()]]
 
 
-def test_the_body_gets_the_inflated_posterior_and_the_head_a_prior_of_its_own(artifact):
+def test_the_body_gets_the_inflated_posterior_and_the_head_a_prior_of_its_own(fine_tuned):
     known = weight_distributions(zoo.load_model(MLP))
-    found = weight_distributions(artifact.model)
+    found = weight_distributions(fine_tuned.model)
     for layer in ("dense1", "dense2"):
         np.testing.assert_array_equal(found[f"{layer}/kernel/prior_loc"], known[f"{layer}/kernel/loc"])
         np.testing.assert_allclose(
@@ -46,15 +26,15 @@ def test_the_body_gets_the_inflated_posterior_and_the_head_a_prior_of_its_own(ar
         )
     np.testing.assert_array_equal(found["logits/kernel/prior_loc"], np.zeros((64, 10)))
     np.testing.assert_array_equal(found["logits/kernel/prior_scale"], np.full((64, 10), 0.5, np.float32))
-    assert {spec.mix for spec in prior_specs(artifact.model)} == {0.0}
+    assert {spec.mix for spec in prior_specs(fine_tuned.model)} == {0.0}
     # Frozen, against learned.
     np.testing.assert_array_equal(found["dense1/kernel/loc"], known["dense1/kernel/loc"])
     np.testing.assert_array_equal(found["dense1/bias"], known["dense1/bias"])
     np.testing.assert_allclose(found["dense1/kernel/scale"], known["dense1/kernel/scale"], rtol=1e-6)
     assert (found["dense2/kernel/loc"] != known["dense2/kernel/loc"]).mean() > 0.9
-    assert (artifact.inflate, artifact.head_scale, artifact.candidates) == (10.0, 0.5, [])
-    assert artifact.model.num_examples == 1149
-    assert artifact.metrics["test"]["accuracy"] > 0.15
+    assert (fine_tuned.inflate, fine_tuned.head_scale, fine_tuned.candidates) == (10.0, 0.5, [])
+    assert fine_tuned.model.num_examples == 1149
+    assert fine_tuned.metrics["test"]["accuracy"] > 0.15
 
 
 @pytest.mark.slow

@@ -16,22 +16,7 @@ from tfp_bnn.transfer import Tuner
 from zoo.evaluation.verification import Status, verify
 from zoo.hub.reading import read_artifact
 
-MLP, LENET, DIABETES = "mlp_flipout.digits", "lenet5_flipout.digits", "mlp_flipout.diabetes"
-QUICK = {"inflate": 10.0, "head_scale": 0.5, "steps": 5}
-KEEP = {"inflate": 2.0, "head": "keep", "steps": 5}
-
-
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory):
-    """A model fine-tuned by names on all of digits, with its result. Tests must not change the folder."""
-    options = {"inflate": 10.0, "head_scale": 0.5, "freeze": ["dense1"]}
-    options |= {"steps": 20, "batch_size": 64, "learning_rate": 3e-3, "seed": 7}
-    return zoo.fine_tune(MLP, "digits", **options, out=tmp_path_factory.mktemp("artifacts") / "tuned")
-
-
-def refused(says, *arguments, error=ValueError, **options):
-    with pytest.raises(error, match=re.escape(says)):
-        zoo.fine_tune(*arguments, **{**options})
+from .fine_tuning_parts import KEEP, MLP, QUICK, prior_specs, refused
 
 
 def assert_same_arrays(first, second):
@@ -40,29 +25,21 @@ def assert_same_arrays(first, second):
         np.testing.assert_array_equal(value, second[name], err_msg=name)
 
 
-def prior_specs(model):
-    return {weight.prior_spec for layer in model.variational_layers for weight in layer.variational_weights.values()}
-
-
-def everything(model):
-    return [np.array(variable.numpy()) for variable in [*model.variables, *model.noise_variables.values()]]
-
-
-def test_the_artifact_is_the_model_with_its_prior(artifact, digits):
-    loaded = zoo.load_artifact(artifact.path, trust=True)
+def test_the_artifact_is_the_model_with_its_prior(fine_tuned, digits):
+    loaded = zoo.load_artifact(fine_tuned.path, trust=True)
     assert_same_arrays(
-        {name: value for name, value in weight_distributions(artifact.model).items() if "/prior_" in name},
+        {name: value for name, value in weight_distributions(fine_tuned.model).items() if "/prior_" in name},
         {name: value for name, value in weight_distributions(loaded).items() if "/prior_" in name},
     )
     x = digits.test.x[:50]
-    predictions = [model.posterior_predictive(x, num_samples=10, seed=1).mean() for model in (artifact.model, loaded)]
+    predictions = [model.posterior_predictive(x, num_samples=10, seed=1).mean() for model in (fine_tuned.model, loaded)]
     np.testing.assert_allclose(*predictions, rtol=1e-6, atol=1e-6)
-    assert float(loaded.kl()) == pytest.approx(float(artifact.model.kl()), rel=0.01)
+    assert float(loaded.kl()) == pytest.approx(float(fine_tuned.model.kl()), rel=0.01)
     assert loaded.num_examples == 1149
 
 
-def test_the_card_tells_how_and_by_which_command(artifact):
-    found = read_artifact(artifact.path)
+def test_the_card_tells_how_and_by_which_command(fine_tuned):
+    found = read_artifact(fine_tuned.path)
     card = " ".join(found["card"].split())
     assert "- prior of the kernels: `{'name': 'informed', 'mix': 0.0}`" in card
     assert (
@@ -76,12 +53,12 @@ def test_the_card_tells_how_and_by_which_command(artifact):
     )
     # Nothing that a reader could take for a prior's scale that was learned.
     assert "learned `" not in card
-    assert found["metrics"]["test"] == pytest.approx(artifact.metrics["test"])
+    assert found["metrics"]["test"] == pytest.approx(fine_tuned.metrics["test"])
 
 
 @pytest.mark.slow
-def test_the_artifact_verifies_and_evaluates(artifact):
-    checks = verify(artifact.path, full=True)
+def test_the_artifact_verifies_and_evaluates(fine_tuned):
+    checks = verify(fine_tuned.path, full=True)
     assert {check.status for check in checks} == {Status.PASSED}
     assert {check.quantity for check in checks} >= {"golden", "test/nll", "quick/nll", "kl/dense1", "validation/nll"}
 
@@ -145,18 +122,18 @@ def test_arrays_are_saved_without_numbers_and_a_mixture_with_its_share(source, f
     assert "and that of the new head is N(0, 0.5^2). A share of 0.1 of each prior is N(0, 1) instead." in found["card"]
 
 
-def test_a_fine_tuned_model_is_fine_tuned_again(artifact, few, tmp_path, untrained):
+def test_a_fine_tuned_model_is_fine_tuned_again(fine_tuned, few, tmp_path, untrained):
     with pytest.raises(ValueError, match="trust=True"):
-        zoo.fine_tune(artifact.path, few, **KEEP)
-    done = zoo.fine_tune(artifact.path, few, trust=True, out=tmp_path / "again", **KEEP)
-    known, found = weight_distributions(artifact.model), weight_distributions(done.model)
+        zoo.fine_tune(fine_tuned.path, few, **KEEP)
+    done = zoo.fine_tune(fine_tuned.path, few, trust=True, out=tmp_path / "again", **KEEP)
+    known, found = weight_distributions(fine_tuned.model), weight_distributions(done.model)
     for layer in ("dense1", "dense2", "logits"):
         np.testing.assert_array_equal(found[f"{layer}/kernel/prior_loc"], known[f"{layer}/kernel/loc"])
         np.testing.assert_allclose(
             found[f"{layer}/kernel/prior_scale"], 2.0 * known[f"{layer}/kernel/scale"], rtol=1e-5
         )
     # The layer that was frozen may learn again.
-    assert not artifact.model.network.get_layer("dense1").trainable_variables
+    assert not fine_tuned.model.network.get_layer("dense1").trainable_variables
     assert done.model.network.get_layer("dense1").trainable_variables
     # The data were arrays: there is no command that could do it again.
     assert "tfp-bnn finetune" not in read_artifact(done.path)["card"]
@@ -190,18 +167,18 @@ def test_a_failure_on_the_way_leaves_no_artifact(source, few, tmp_path, monkeypa
 
 
 @pytest.mark.slow
-def test_its_recipe_is_run_again_by_train_with_the_same_bits(artifact, tmp_path):
-    path = artifact.path / "recipe.yaml"
+def test_its_recipe_is_run_again_by_train_with_the_same_bits(fine_tuned, tmp_path):
+    path = fine_tuned.path / "recipe.yaml"
     recipe = zoo.load_recipe(path)
-    assert recipe == artifact.recipe
+    assert recipe == fine_tuned.recipe
     assert (recipe.start_from.model, recipe.dataset, recipe.steps, recipe.start_from.inflate) == (MLP, "digits", 20, 10)
-    assert "`tfp-bnn train recipe.yaml` runs it" in (artifact.path / "README.md").read_text("utf-8")
+    assert "`tfp-bnn train recipe.yaml` runs it" in (fine_tuned.path / "README.md").read_text("utf-8")
     again = zoo.train(path, tmp_path / "again")
-    assert_same_arrays(weight_distributions(again.model), weight_distributions(artifact.model))
-    assert again.metrics == artifact.metrics
-    assert repr(again.history) == repr(artifact.history)
+    assert_same_arrays(weight_distributions(again.model), weight_distributions(fine_tuned.model))
+    assert again.metrics == fine_tuned.metrics
+    assert repr(again.history) == repr(fine_tuned.history)
     for name in ("weights.safetensors", "metrics.json", "recipe.yaml", "log.csv"):
-        assert (tmp_path / "again" / name).read_bytes() == (artifact.path / name).read_bytes(), name
+        assert (tmp_path / "again" / name).read_bytes() == (fine_tuned.path / name).read_bytes(), name
 
 
 @pytest.mark.slow
@@ -230,11 +207,11 @@ def test_a_run_is_resumed_with_the_same_bits_and_without_choosing_again(tiny, so
     assert (tmp_path / "log" / "seed-0" / "train").is_dir()
 
 
-def test_a_run_is_saved_later_with_what_is_known_of_it(artifact, tmp_path):
-    folder = zoo.save_artifact(artifact, tmp_path / "later", name=artifact.path.name)
-    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in artifact.path.iterdir())
+def test_a_run_is_saved_later_with_what_is_known_of_it(fine_tuned, tmp_path):
+    folder = zoo.save_artifact(fine_tuned, tmp_path / "later", name=fine_tuned.path.name)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in fine_tuned.path.iterdir())
     for path in folder.iterdir():
-        assert path.read_bytes() == (artifact.path / path.name).read_bytes(), path.name
+        assert path.read_bytes() == (fine_tuned.path / path.name).read_bytes(), path.name
     loaded = zoo.load_artifact(folder, trust=True)
     assert loaded.class_names == tuple("0123456789")
     assert loaded.card["config"]["data"]["fine_tuning"]["source"] == MLP

@@ -12,14 +12,7 @@ import tfp_bnn
 import zoo
 from zoo.datasets import DataMissingError
 
-MLP, LENET, DIABETES = "mlp_flipout.digits", "lenet5_flipout.digits", "mlp_flipout.diabetes"
-QUICK = {"inflate": 10.0, "head_scale": 0.5, "steps": 5}
-KEEP = {"inflate": 2.0, "head": "keep", "steps": 5}
-
-
-def refused(says, *arguments, error=ValueError, **options):
-    with pytest.raises(error, match=re.escape(says)):
-        zoo.fine_tune(*arguments, **{**options})
+from .fine_tuning_parts import DIABETES, KEEP, LENET, MLP, QUICK, refused
 
 
 @pytest.mark.parametrize(
@@ -170,6 +163,15 @@ def test_groups_that_the_source_does_not_know_are_refused():
     x = rows.x[:4].copy()
     x[2, -1] = 18
     refused("knows the groups 0 to 17", "hierarchical_mlp.rotated_moons", (x, rows.y[:4]), **KEEP)
+
+
+def test_bad_out_of_distribution_data_are_refused(tmp_path, untrained):
+    start = {"model": MLP, "inflate": 10.0, "head_scale": 0.5}
+    recipe = {"name": "mlp_flipout.mine", "start_from": start, "dataset": "digits"}
+    with pytest.raises(ValueError, match=r"'iris' has inputs of shape \(4,\), but the training data 'digits' have"):
+        zoo.train({**recipe, "evaluation": {"num_samples": 2, "out_of_distribution": "iris"}}, tmp_path / "out")
+    assert untrained == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_recipes_that_cannot_be_run_are_refused(few):

@@ -92,6 +92,9 @@ class TestT7ResumedAsAnotherRun:
         changes = {"notes": "better", "evaluation.num_samples": 3}
         ended = zoo.train(tiny.recipe, unfinished, resume=True, overrides=changes, tell=told.append)
         assert told[0] == "resuming after epoch 1, step 1"
+        # Of the epochs before and after the kill.
+        best = int(np.argmin(ended.history["val_nll"]))
+        assert f"lowest validation NLL {ended.history['val_nll'][best]:.4f} in epoch {best + 1}" in told[1]
         assert ended.metrics["num_samples"] == 3
         assert zoo.load_recipe(unfinished / "recipe.yaml").notes == "better"
         assert not unfinished.with_name("out.training").exists()

@@ -8,17 +8,11 @@ import pytest
 import zoo
 from tfp_bnn import metrics
 from tfp_bnn.models.weight_record import weight_distributions
+from zoo.datasets import DataMissingError
 
-RECIPE = {
-    "name": "mlp_flipout.tiny",
-    "architecture": "mlp_flipout",
-    "dataset": "iris",
-    "model": {"hidden": [8]},
-    "standardize_inputs": True,
-    "batch_size": 40,
-    "epochs": 2,
-    "warmup": 0.5,
-}
+from ..recipe_parts import RECIPE as BASE
+
+RECIPE = {**BASE, "warmup": 0.5}
 
 
 @pytest.mark.slow
@@ -35,7 +29,8 @@ def test_same_recipe_same_weights():
 
 @pytest.mark.slow
 def test_a_run_that_is_not_measured_is_saved_all_the_same(tmp_path):
-    run = zoo.train({**RECIPE, "epochs": 1}, tmp_path / "model", measure=False)
+    recipe = {**RECIPE, "epochs": 1, "evaluation": {"out_of_distribution": "wine"}}
+    run = zoo.train(recipe, tmp_path / "model", measure=False)
     saved = zoo.load_artifact(run.path, trust=True)
     for name, value in weight_distributions(run.model).items():
         np.testing.assert_allclose(value, weight_distributions(saved)[name], rtol=1e-5)
@@ -101,6 +96,38 @@ def test_folder_that_is_no_artifact_is_refused_before_training(tmp_path):
     (tmp_path / "thesis.txt").write_text("words")
     with pytest.raises(ValueError, match="not an artifact"):
         zoo.train({**RECIPE, "epochs": 100_000}, tmp_path, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("wine", r"'wine' has inputs of shape \(13,\), but the training data 'iris' have"),
+        ("wien", "Did you mean 'wine'"),
+        ("not_here", "is not prepared"),
+    ],
+)
+def test_bad_out_of_distribution_data_are_refused_before_training(name, says, tmp_path, registrations_undone):
+    @zoo.register_dataset("not_here")
+    def missing():
+        raise DataMissingError("The dataset 'not_here' is not prepared.")
+
+    recipe = {**RECIPE, "evaluation": {"num_samples": 2, "spread_seeds": [], "out_of_distribution": name}}
+    with pytest.raises((ValueError, DataMissingError), match=says):
+        zoo.train(recipe, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"calibration": "scale"}, "does not fit the likelihood Categorical.*Use the calibration 'temperature'"),
+        ({"calibration": "temperature", "dataset": "diabetes"}, "does not fit the likelihood Normal.*'scale'"),
+    ],
+)
+def test_a_calibration_that_does_not_fit_is_refused_before_training(changes, says, tmp_path):
+    with pytest.raises(ValueError, match=says):
+        zoo.train({**RECIPE, **changes}, tmp_path / "model", measure=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
