@@ -140,6 +140,23 @@ def better(direction: Literal["up", "down"]) -> Callable[[type[_Metric]], type[_
     return set_direction
 
 
+# === Training ===
+
+
+def build_state_of_training(model: keras.Model, batch: Any) -> None:
+    """Creates the variables of the optimizer and of the metrics of a compiled model, unless they exist.
+
+    Keras has this for its other backends. With TensorFlow, and without a distribution strategy, it leaves it to the
+    first step, which is then traced twice: TensorFlow drops a trace that created variables.
+
+    Args:
+        model: Compiled model, whose layers are built.
+        batch: `(x, y)` or `(x, y, sample_weight)`: anything with the shapes and dtypes of a batch.
+    """
+    if model._distribute_strategy is None:
+        model._symbolic_build(data_batch=batch)
+
+
 # === Data ===
 
 

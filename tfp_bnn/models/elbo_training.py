@@ -15,7 +15,13 @@ from tfp_bnn.core.checks import assert_finite, invalid_arguments_as_value_errors
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.models.data_checks import check_one_tensor, count_examples, is_arrays
 from tfp_bnn.models.fit_callbacks import tell_direction, with_row_check
-from tfp_bnn.models.preparation import check_setup, forget_calibration, renew_step, set_num_examples
+from tfp_bnn.models.preparation import (
+    build_before_tracing,
+    check_setup,
+    forget_calibration,
+    renew_step,
+    set_num_examples,
+)
 from tfp_bnn.variational.elbo import mean_over_rows, training_loss
 from tfp_bnn.variational.schedules import Schedule
 
@@ -73,6 +79,7 @@ class ElboTraining:
         del arguments["self"]
         forget_calibration(self)
         renew_step(self, "train", x, y)
+        build_before_tracing(self, x, y, arguments.get("sample_weight"))
         with invalid_arguments_as_value_errors():
             return super().fit(**arguments)  # type: ignore[misc]
 
@@ -110,6 +117,7 @@ class ElboTraining:
         self._check_examples(x, y)
         forget_calibration(self)
         renew_step(self, "train", x, y)
+        build_before_tracing(self, x, y, args[0] if args else kwargs.get("sample_weight"))
         with invalid_arguments_as_value_errors():
             return super().train_on_batch(x, y, *args, **kwargs)  # type: ignore[misc]
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from tfp_bnn.models.data_checks import shape_of_targets
+import keras
+import tensorflow as tf
+
+from tfp_bnn.core.layer_tree import build_state_of_training
+from tfp_bnn.models.data_checks import is_arrays, shape_of_targets
 
 
 def renew_step(model: Any, mode: str, x: Any, y: Any) -> None:
@@ -14,6 +18,22 @@ def renew_step(model: Any, mode: str, x: Any, y: Any) -> None:
     if getattr(model, f"_{mode}_targets", shape) != shape:
         setattr(model, f"{mode}_function", None)
     setattr(model, f"_{mode}_targets", shape)
+
+
+def build_before_tracing(model: Any, x: Any, y: Any, sample_weight: Any) -> None:
+    """Creates the variables of optimizer and metrics, where the data tell their shapes, so that Keras traces once."""
+    if not (model.built and model.compiled) or model.run_eagerly or model.optimizer.built:
+        return
+    if is_arrays(x):
+        batch = (x, y) if sample_weight is None else (x, y, sample_weight)
+    else:
+        batch = getattr(x, "element_spec", None)
+    if not isinstance(batch, tuple) or not 2 <= len(batch) <= 3:
+        return
+    leaves = keras.tree.flatten(batch)
+    if all(isinstance(leaf, tf.TensorSpec) or is_arrays(leaf) for leaf in leaves):
+        specs = [tf.TensorSpec((None, *leaf.shape[1:]), leaf.dtype) for leaf in leaves]
+        build_state_of_training(model, keras.tree.pack_sequence_as(batch, specs))
 
 
 def forget_calibration(model: Any) -> None:
