@@ -24,10 +24,9 @@ def build_before_tracing(model: Any, x: Any, y: Any, sample_weight: Any) -> None
     """Creates the variables of optimizer and metrics, where the data tell their shapes, so that Keras traces once."""
     if not (model.built and model.compiled) or model.run_eagerly or model.optimizer.built:
         return
+    batch = getattr(x, "element_spec", None)
     if is_arrays(x):
         batch = (x, y) if sample_weight is None else (x, y, sample_weight)
-    else:
-        batch = getattr(x, "element_spec", None)
     if not isinstance(batch, tuple) or not 2 <= len(batch) <= 3:
         return
     leaves = keras.tree.flatten(batch)
