@@ -19,10 +19,10 @@ help: ## List the targets
 demo: $(VENV)/.runtime ## Load and evaluate a pretrained posterior, plot its least certain predictions, train it again
 	$(VENV)/bin/tfp-bnn demo
 
-test: $(VENV)/.dev ## Run the tests and doctests, except slow ones (PYTEST_ARGS="-n 3 --dist worksteal")
-	$(VENV)/bin/python -m pytest -m "not slow" $(PYTEST_ARGS)
+test: $(VENV)/.dev ## Run the quick tests and doctests (PYTEST_ARGS="-n 3 --dist worksteal")
+	$(VENV)/bin/python -m pytest -m "not slow and not thorough" $(PYTEST_ARGS)
 
-test-all: $(VENV)/.dev ## Run all tests and doctests, including slow ones
+test-all: $(VENV)/.dev ## Run all tests and doctests, including slow and thorough ones
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 planted-faults: $(VENV)/.dev ## Plant known faults in a copy of the code, and check that their tests catch them

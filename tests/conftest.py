@@ -23,13 +23,14 @@ OUTSIDE_PACKAGE = Path(__file__).parent / "outside_package"
 # of pytest share the cores.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
-# Tests above this many seconds that are not marked `slow` are listed at the end of a run.
+# Tests above this many seconds that are not marked with one of these are listed at the end of a run.
 PATIENCE = 5.0
+NOT_QUICK = {"slow", "thorough"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the slow tests first, so that a run ends with quick ones on all workers."""
-    items.sort(key=lambda item: "slow" not in item.keywords)
+    items.sort(key=lambda item: NOT_QUICK.isdisjoint(item.keywords))
 
 
 def pytest_collection_finish() -> None:
@@ -52,10 +53,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     found = [
         (report.duration, report.nodeid)
         for report in reports
-        if getattr(report, "when", "") == "call" and report.duration > PATIENCE and "slow" not in report.keywords
+        if getattr(report, "when", "") == "call"
+        and report.duration > PATIENCE
+        and NOT_QUICK.isdisjoint(report.keywords)
     ]
     if found:
-        terminalreporter.section(f"more than {PATIENCE:g} s, but not marked as slow")
+        terminalreporter.section(f"more than {PATIENCE:g} s, but not marked as slow or thorough")
         for seconds, name in sorted(found, reverse=True):
             terminalreporter.line(f"{seconds:6.1f} s  {name}")
 

@@ -23,7 +23,7 @@ def benchmark():
     return module
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_prints_a_table_of_the_three_approaches(benchmark, capsys):
     code = benchmark.main(["--seeds", "1", "--first-seed", "100", "--steps", "4", "--num-samples", "2"])
     rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("|")]

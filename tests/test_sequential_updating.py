@@ -80,7 +80,7 @@ def test_permuted_tasks_have_one_order_of_pixels_each_and_the_first_the_original
     assert len({tuple(order) for order in orders}) == 5
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_chain_of_one_network_is_what_update_does(benchmark):
     parts = [flat(images(seed, 40)) for seed in range(3)]
     learner = benchmark.Learner(7, 0.1, 1e-2, 3)
@@ -104,7 +104,7 @@ def test_the_chain_of_one_network_is_what_update_does(benchmark):
                 np.testing.assert_allclose(value, expected[role], rtol=1e-4, atol=1e-6, err_msg=f"{name} {role}")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_refitting_keeps_the_original_prior(benchmark):
     learner = benchmark.Learner(7, 0.1, 1e-2, 2)
     for seed in (0, 1):
@@ -134,7 +134,7 @@ def test_a_score_is_the_mean_over_tasks_and_counts_what_goes_to_the_last_classes
     assert of_one_task.accuracy == pytest.approx(0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.usefixtures("tiny_mnist")
 def test_prints_a_row_for_each_method(benchmark, report, capsys):
     assert benchmark.main(["--quick", "--experiments", "class-split MNIST", "--inflate", "1", "3"]) == 0

@@ -129,7 +129,7 @@ np.savez(sys.argv[1] + "/found.npz", *found)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_fresh_process_finds_embedding_dropout_and_lstm_as_they_were(tmp_path):
     x = keras.Input((STEPS,), dtype="int32")
     h = MCDropout(0.3, noise_shape=(None, 1, None))(EmbeddingReparameterization(9, 4, mask_zero=True)(x))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.thorough
 
 # What is drawn for a flipout layer with a Bayesian bias and an inferred, shared prior scale.
 NAMES = {"kernel", "bias", "input_signs", "output_signs", "prior_scale"}

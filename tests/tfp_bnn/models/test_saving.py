@@ -291,7 +291,7 @@ def with_dropout(kind, rate=0.5):
     return tfp_bnn.VariationalModel(x, outputs, likelihood="normal", seed=1)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["functional", "sequential"])
 def test_training_goes_on_bit_by_bit_with_dropout(kind, tmp_path):
     keras.utils.set_random_seed(0)

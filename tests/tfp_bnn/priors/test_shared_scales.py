@@ -86,11 +86,11 @@ def scale_variables(model):
 @pytest.mark.parametrize(
     ("make", "prior"),
     [
-        pytest.param(subclass, INFERRED, id="subclass-inferred"),
+        pytest.param(functional, INFERRED, id="functional-inferred"),
         *(
             pytest.param(make, prior, id=f"{make.__name__}-{scale}", marks=pytest.mark.slow)
             for make, prior, scale in [
-                (functional, INFERRED, "inferred"),
+                (subclass, INFERRED, "inferred"),
                 (functional, LEARNED, "learned"),
                 (sequential, LEARNED, "learned"),
                 (sequential_without_input, INFERRED, "inferred"),
@@ -157,7 +157,7 @@ def test_without_sharing_each_weight_has_its_own_scale_and_term():
     assert "hidden/kernel/prior_scale_spread" in weight_distributions(model)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_scale_counts_as_no_weight_and_is_put_back(tmp_path):
     model = fitted(functional, INFERRED)
     assert count_weights(model) == 4 * 5 + 5 + 5 * 2 + 2
@@ -178,7 +178,7 @@ def state_scale(model, state):
     return np.float32(1e-3) + np.exp(raw)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_clone_has_a_scale_of_its_own():
     model = fitted(functional, INFERRED)
     clone = keras.models.clone_model(model)
@@ -187,7 +187,7 @@ def test_a_clone_has_a_scale_of_its_own():
     assert weight_distributions(clone)["prior/all/scale"] == 1.0
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_weights_are_loaded_into_a_subclass_that_was_built_by_a_call(tmp_path):
     model = fitted(subclass, INFERRED)
     model.save_weights(tmp_path / "x.weights.h5")

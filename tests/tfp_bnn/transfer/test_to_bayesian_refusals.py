@@ -196,7 +196,7 @@ def test_mobilenet_converts_and_matches():
     np.testing.assert_allclose(plug_in(model, x), net(x), atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_mobilenet_trains_a_step_saves_and_loads(tmp_path):
     options = {"weights": None, "input_shape": (32, 32, 3), "classes": 10, "alpha": 0.35}
     model = to_bayesian(keras.applications.MobileNetV2(**options), seed=0)

@@ -29,7 +29,7 @@ def test_report_has_the_numbers_that_are_printed(tmp_path, run):
     assert measured == json.loads(run(*asked, "--json"))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_command_on_the_page_makes_the_page_again(tiny_artifact, tmp_path, run):
     folder = tmp_path / "report"
     run("evaluate", tiny_artifact, "--trust", "--split", "validation", "--num-samples", 3, "--report", folder)

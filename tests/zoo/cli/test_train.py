@@ -92,7 +92,7 @@ def test_resume_without_a_folder_does_not_start_anew(recipe, tfp_bnn):
     assert "nothing to resume without a folder" in errors
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_seeds_count_from_the_seed_that_was_set():
     from zoo.training import train
 
@@ -187,7 +187,7 @@ def test_t4_numbers_that_are_not_finite_end_with_1_and_name_the_place(recipe, tm
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_t15_odd_paths_c_locale_no_home_and_no_temporary_folder(tmp_path):
     folder = tmp_path / "with spaces and ünïcödé 雪"
     folder.mkdir()

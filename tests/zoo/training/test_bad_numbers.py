@@ -83,7 +83,7 @@ class TestT4NonFinite:
         assert len(saver.saved) == step - 1 + epoch
         assert tiny.digests(folder) == seen[0]
 
-    @pytest.mark.slow
+    @pytest.mark.thorough
     def test_a_learning_rate_that_makes_it_blow_up(self, tiny, folder):
         optimizer = {"name": "sgd", "learning_rate": 10.0, "decay": None}
 
@@ -123,13 +123,13 @@ class TestT4NonFinite:
             tiny.go(folder, [tiny.At("on_train_batch_end", 2, act)])
         assert tiny.digests(folder) == before[0]
 
-    @pytest.mark.slow
+    @pytest.mark.thorough
     def test_without_checkpoints_too(self, tiny):
         with pytest.raises(NonFiniteError, match="epoch 1, batch 2 of 3: The KL"):
             tiny.go(None, [tiny.At("on_train_batch_begin", 2, spoil("dense1", "prior", math.nan))])
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("batch_size", [40, 1000])
 def test_the_means_of_an_epoch_count_rows_where_the_last_batch_is_not_full(tiny, batch_size):
     seen: list[int] = []

@@ -70,6 +70,7 @@ def logged(tmp_path_factory):
     return zoo.train(RECIPE, measure=True, tensorboard=folder), folder
 
 
+@pytest.mark.slow
 def test_each_training_seed_has_a_log(logged):
     _, folder = logged
     assert sorted(path.name for path in folder.iterdir()) == ["seed-0", "seed-1"]
@@ -77,6 +78,7 @@ def test_each_training_seed_has_a_log(logged):
         assert set(scalars(folder / f"seed-{seed}" / "train", "elbo/elbo")) == {1, 2, 3}
 
 
+@pytest.mark.slow
 def test_the_numbers_of_validation_are_those_of_evaluate_on_the_same_samples(logged):
     run, folder = logged
     measured = zoo.evaluate(run.model, "iris", "validation", num_samples=10, seed=5)
@@ -85,6 +87,7 @@ def test_the_numbers_of_validation_are_those_of_evaluate_on_the_same_samples(log
         assert scalars(folder / "seed-0" / "validation", tag)[3] == pytest.approx(measured[name], rel=1e-5), name
 
 
+@pytest.mark.slow
 def test_the_log_changes_no_bit_of_the_training(logged, plain):
     run, _ = logged
     for name, value in weight_distributions(plain.model).items():

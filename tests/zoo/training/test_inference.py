@@ -126,7 +126,7 @@ def test_every_way_is_trained_judged_reported_saved_loaded_and_verified(runs, wa
     goes_all_the_way(runs(way), way, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("way", ["map", "mc_dropout", "ensemble"])
 def test_so_is_every_way_for_a_convolutional_network(way, tmp_path):
     goes_all_the_way(zoo.train(recipe_of(way, LENET), tmp_path / "out"), way, tmp_path)

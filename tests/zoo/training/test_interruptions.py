@@ -34,7 +34,7 @@ class TestT5Disk:
         _, history = tiny.go(folder, resume=True)
         assert [len(values) for values in history.values()] == [2] * len(history)
 
-    @pytest.mark.slow
+    @pytest.mark.thorough
     def test_no_room_for_the_log(self, tiny, folder, monkeypatch):
         """Of which no part may be left either."""
 
@@ -103,7 +103,7 @@ class TestT3Signals:
             tiny.go(folder, checkpoint_seconds=1e9)
         assert Checkpoints(folder, {}).load()[0].step == 2
 
-    @pytest.mark.slow
+    @pytest.mark.thorough
     def test_without_checkpoints_signals_are_left_alone(self, tiny, request):
         # A shell has its background jobs ignore SIGINT.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)

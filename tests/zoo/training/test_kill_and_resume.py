@@ -176,7 +176,7 @@ class TestT2KilledAtEveryStep:
         assert ended.told == [MOMENTS[moment]]
         assert_same_bits(ended, uninterrupted)
 
-    @pytest.mark.slow
+    @pytest.mark.thorough
     def test_killed_again_and_again_with_few_checkpoints(self, uninterrupted, tmp_path):
         """Checkpoints at the start, after one step, and none until the end: what was lost is done again."""
         for steps, seconds in ((2, 0.0), (3, 1e9), (1, 1e9)):
@@ -224,7 +224,7 @@ def newest_step(folder: Path) -> int:
     return max((int(path.name[-10:]) for path in folder.glob("seed-*/generation-*")), default=-1)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_t1_sigkill_at_random_points_of_a_real_process(tmp_path):
     """Three kills, at steps drawn with the seed 0; the moment within the step is the operating system's."""
     out = tmp_path / "killed"
@@ -248,7 +248,7 @@ def test_t1_sigkill_at_random_points_of_a_real_process(tmp_path):
     assert files(out) == files(tmp_path / "uninterrupted")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_t3_sigterm_then_sigint_then_to_the_end(tmp_path):
     """The commands are those that the interrupted process prints."""
     recipe = zoo.load_recipe(

@@ -116,7 +116,7 @@ def by_arrays(tiny):
     return run, told
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_arrays_and_their_pipeline_give_the_same_bits(by_arrays, tiny):
     run, told = by_arrays
     iris = zoo.load_dataset("iris")

@@ -120,7 +120,7 @@ def test_evaluate_logs_a_run_of_its_own(classifier, points, tmp_path, read_run):
     assert read_run(tmp_path, "evaluation").repeated == []
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("likelihood", ["bernoulli", "several labels"])
 def test_logits_of_yes_or_no_are_understood(likelihood, points, tmp_path, read_run):
     x, y = points
@@ -137,7 +137,7 @@ def test_logits_of_yes_or_no_are_understood(likelihood, points, tmp_path, read_r
     assert 0 <= validation.last("out_of_distribution/auroc/predictive_entropy") <= 1
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_model_of_dropout_alone_has_no_kl_to_show(points, tmp_path, read_run):
     x = keras.Input((2,))
     model = tfp_bnn.VariationalModel(x, keras.layers.Dense(2)(MCDropout(0.3)(x)), seed=0)
@@ -151,7 +151,7 @@ def test_a_model_of_dropout_alone_has_no_kl_to_show(points, tmp_path, read_run):
     assert np.isfinite(validation.last("predictive/nll"))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_layers_of_the_same_name_have_tags_of_their_own(points, tmp_path, read_run):
     inner_input = keras.Input((2,))
     inner = keras.Model(inner_input, DenseFlipout(3, name="dense")(inner_input), name="inner")
@@ -188,7 +188,7 @@ def test_a_resumed_run_goes_on_and_replaces_what_is_done_again(classifier, point
     assert {"about/recipe", "custom_scalars__config__", "_hparams_/session_start_info"} <= set(root.values)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_another_fit_of_the_same_model_follows_and_that_of_another_model_starts_anew(
     classifier, points, tmp_path, read_run
 ):
@@ -258,7 +258,7 @@ def test_a_figure_that_fails_is_left_out_with_one_warning(classifier, points, tm
     assert "figures/kl_by_layer" not in train
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_nan_in_a_tensor_costs_its_histograms_and_one_warning_each(classifier, points, tmp_path, read_run):
     class Poison(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -321,7 +321,7 @@ def test_models_and_arguments_that_do_not_fit_are_refused_before_the_first_step(
     assert list(Path(tmp_path).iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["sequential", "subclass"])
 def test_a_model_that_is_built_by_its_first_batch_is_described_then(kind, points, tmp_path, read_run):
     class Net(tfp_bnn.VariationalMixin, keras.Model):
