@@ -33,10 +33,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: NOT_QUICK.isdisjoint(item.keywords))
 
 
-def pytest_collection_finish() -> None:
+# The state of each generator that belongs to a test module, as it was after the import.
+_GENERATORS: dict[np.random.Generator, Any] = {}
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Takes what was imported out of the sight of the garbage collector, which would search it again and again."""
+    for module in {getattr(item, "module", None) for item in session.items}:
+        for value in vars(module).values() if module else ():
+            if isinstance(value, np.random.Generator):
+                _GENERATORS[value] = value.bit_generator.state
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _randomness_starts_alike() -> None:
+    """What a test draws without a seed of its own does not depend on the tests before it, which differ by worker."""
+    for generator, state in _GENERATORS.items():
+        generator.bit_generator.state = state
+    if "keras" in sys.modules:
+        import keras
+
+        keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -10,6 +10,8 @@ import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
 GUIDES = sorted(DOCS.glob("*.md"))
+# Their examples take ten seconds or more.
+LONG = {"inference", "informed_priors", "tensorboard"}
 
 
 def blocks(guide: Path, language: str) -> list[str]:
@@ -35,8 +37,13 @@ def test_every_row_of_a_table_is_one_line(page):
     assert broken == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
+@pytest.mark.parametrize(
+    "guide",
+    [
+        pytest.param(guide, id=guide.stem, marks=[pytest.mark.slow, pytest.mark.thorough][guide.stem in LONG])
+        for guide in GUIDES
+    ],
+)
 @pytest.mark.usefixtures("registrations_undone")
 def test_examples_run_and_print_what_is_shown(guide, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -213,7 +213,7 @@ def test_a_measured_number_that_is_not_finite_fails(artifact, monkeypatch):
     assert "nan" in check.message
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_regression_is_verified_too(tmp_path):
     recipe = zoo.load_recipe(
         {

@@ -47,6 +47,18 @@ def test_bundled_files_are_small():
     assert sum(sizes) < 60 * 2**20
 
 
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow, pytest.mark.thorough]["mnist" in name]) for name in NAMES]
+)
+def test_the_card_is_reproduced(name):
+    checks = zoo.verify(name)
+    assert [check for check in checks if check.status is Status.FAILED] == []
+    missing = [check.message for check in checks if check.status is Status.NOT_MEASURED]
+    if missing:
+        pytest.skip(missing[0])
+    assert len(checks) > 4
+
+
 @pytest.mark.parametrize("name", NAMES)
 class TestEveryModel:
     def test_loads_and_reproduces_its_golden_output(self, name):
@@ -55,15 +67,6 @@ class TestEveryModel:
             golden["inputs"], num_samples=artifacts.GOLDEN_SAMPLES, seed=artifacts.GOLDEN_SEED
         )
         np.testing.assert_allclose(predictive.mean(), golden["mean"], rtol=1e-4, atol=1e-4)
-
-    @pytest.mark.slow
-    def test_card_is_reproduced(self, name):
-        checks = zoo.verify(name)
-        assert [check for check in checks if check.status is Status.FAILED] == []
-        missing = [check.message for check in checks if check.status is Status.NOT_MEASURED]
-        if missing:
-            pytest.skip(missing[0])
-        assert len(checks) > 4
 
     def test_is_as_good_as_it_must_be(self, name):
         test = read_artifact(name)["metrics"]["test"]

@@ -63,7 +63,7 @@ def test_the_artifact_verifies_and_evaluates(fine_tuned):
     assert {check.quantity for check in checks} >= {"golden", "test/nll", "quick/nll", "kl/dense1", "validation/nll"}
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_settings_are_chosen_by_the_training_rows_alone_and_written_down(source, five, tmp_path, monkeypatch):
     monkeypatch.setattr("zoo.training.fine_tuning_settings.INFLATES", (1.0, 30.0))
     monkeypatch.setattr("zoo.training.fine_tuning_settings.HEAD_SCALES", (1.0, 2.0))

@@ -174,7 +174,7 @@ def test_ensembles_of_other_seeds_share_no_member():
         member_recipes(recipe_of("ensemble", seed=10**9))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_an_ensemble_that_was_killed_is_resumed_to_the_same_bits(runs, tmp_path):
     """Stopped within the second member."""
     import keras

@@ -107,7 +107,7 @@ class TestUnfinishedRun:
             zoo.train(tiny.recipe, unfinished)
         assert tiny.digests(unfinished.parent) == before
 
-    @pytest.mark.slow
+    @pytest.mark.thorough
     def test_starts_again_with_overwrite(self, tiny, unfinished):
         told: list[str] = []
         ended = zoo.train(tiny.recipe, unfinished, overwrite=True, overrides={"epochs": 1}, tell=told.append)
@@ -167,7 +167,7 @@ class TestUnfinishedRun:
         with pytest.raises(tiny.Killed):
             zoo.train(tiny.recipe, tmp_path / "out", callbacks=[tiny.At("on_train_begin", 1, second)])
 
-    @pytest.mark.slow
+    @pytest.mark.thorough
     def test_early_stopping_survives_a_resume(self, tiny, tmp_path):
         """It stops on the epoch on which it would have, with the weights of the epoch that was best."""
 

@@ -58,7 +58,7 @@ def test_training_with_and_without_all_callbacks_ends_with_the_same_bits(points,
 # === What it works with ===
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_works_with_several_steps_per_execution_and_without_validation_data(classifier, points, tmp_path, read_run):
     model = classifier(compile_arguments={"steps_per_execution": 2})
     fit(model, points, BayesianTensorBoard(tmp_path))
@@ -202,7 +202,7 @@ def test_another_fit_of_the_same_model_follows_and_that_of_another_model_starts_
     assert train.repeated == []
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_last_epoch_has_its_figures_when_training_stops_early(classifier, points, tmp_path, read_run):
     class Stopper(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -244,7 +244,7 @@ def test_a_full_disk_ends_the_log_with_one_warning_and_not_the_training(classifi
     assert len(history.epoch) == 4
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_figure_that_fails_is_left_out_with_one_warning(classifier, points, tmp_path, monkeypatch, read_run):
     def fail(terms):
         raise RuntimeError("no font")
