@@ -37,6 +37,7 @@ from tfp_bnn import (  # noqa: E402
 )
 from tfp_bnn.calibration import calibrate  # noqa: E402
 from tfp_bnn.core import plugins as _plugins  # noqa: E402, F401
+from tfp_bnn.core.expected_inputs import ExpectedInputs, UnlikelyInputsWarning  # noqa: E402
 from tfp_bnn.models import VariationalMixin, VariationalModel, VariationalSequential  # noqa: E402
 from tfp_bnn.predictive import PosteriorPredictive  # noqa: E402
 from tfp_bnn.priors import hyperpriors  # noqa: E402
@@ -53,7 +54,9 @@ sys.modules[f"{__name__}.hyperpriors"] = hyperpriors
 sys.modules[f"{__name__}.schedules"] = schedules
 
 __all__ = [
+    "ExpectedInputs",
     "PosteriorPredictive",
+    "UnlikelyInputsWarning",
     "VariationalMixin",
     "VariationalModel",
     "VariationalSequential",

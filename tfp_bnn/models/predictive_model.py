@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from tfp_bnn.core.checks import invalid_arguments_as_value_errors
 from tfp_bnn.core.draws import Draws
+from tfp_bnn.core.expected_inputs import ExpectedInputs, UnlikelyInputsWarning
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.predictive.calibrators import CALIBRATIONS, Calibration, check_fits
 from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive
@@ -22,10 +24,13 @@ class PredictiveModel:
     Attributes:
         name: Name of the model.
         likelihood: Distribution of a target given the raw outputs.
+        inputs_expected: What the inputs of training looked like, or None. Predictions for inputs that are far from it
+            warn with `UnlikelyInputsWarning`. It is not saved in `.keras` files; models of the zoo have it.
     """
 
     name: str
     likelihood: Likelihood
+    inputs_expected: ExpectedInputs | None = None
     _calibration: Calibration | None = None
 
     def draws(self, seed: int = 0) -> Draws:
@@ -96,6 +101,7 @@ class PredictiveModel:
         """
         draws = self.draws(seed)
         self._check_inputs(x)
+        self._warn_of_unlikely(x)
         with invalid_arguments_as_value_errors():
             return PosteriorPredictive.from_draws(
                 draws,
@@ -121,9 +127,21 @@ class PredictiveModel:
         """
         draws = self.plug_in_draws()
         self._check_inputs(x)
+        self._warn_of_unlikely(x)
         with invalid_arguments_as_value_errors():
             return PosteriorPredictive.from_draws(
                 draws, x, self.likelihood, draws.num_draws or 1, batch_size=batch_size
+            )
+
+    def _warn_of_unlikely(self, x: Any) -> None:
+        """Warns of inputs that are far from those of training."""
+        complaint = None if self.inputs_expected is None else self.inputs_expected.complaint(x)
+        if complaint is not None:
+            warnings.warn(
+                f"The inputs of {self.name!r} are not like those that it was trained on: {complaint}. Its predictions "
+                "may be wrong and confident.",
+                UnlikelyInputsWarning,
+                stacklevel=3,
             )
 
     def _check_inputs(self, x: Any) -> None:

@@ -11,7 +11,8 @@ import importlib.util
 import os
 import pkgutil
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, Any
 
 import typer
 
@@ -53,6 +54,7 @@ def main() -> None:
     """Runs the command line. Errors in usage or input are printed as one line on stderr."""
     # Silences the start-up messages of TensorFlow, which reads this variable on import.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.showwarning = _show_warning
     try:
         app()
     except ValueError as error:
@@ -63,6 +65,12 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Prints a warning for users on one line, without the place in the code; others are for developers."""
+    if issubclass(category, UserWarning):
+        print(f"tfp-bnn: warning: {message}", file=sys.stderr)
 
 
 def _check_module(name: str) -> None:

@@ -33,7 +33,8 @@ def predict(
 ) -> None:
     """Predict with uncertainty: a CSV with mean, entropy, aleatoric and epistemic part for each input.
 
-    A CSV file has one row per input and one column per feature, with or without a header. An NPY file contains an array
+    A CSV file has one row per input and one column per feature, with or without a header. If the header has the model's
+    names of the columns, they may stand in any order. An NPY file contains an array
     of shape (n, ...). Images are converted to the size and pixel range of the model.
     """
     from zoo.datasets.input_files import read_inputs
@@ -41,7 +42,12 @@ def predict(
     from zoo.hub.reading import read_artifact
 
     config = read_artifact(name)["config"]
-    labels, x = read_inputs(files, tuple(config["config"]["input_shape"]), config["config"].get("pixel_max") or 255.0)
+    labels, x = read_inputs(
+        files,
+        tuple(config["config"]["input_shape"]),
+        config["config"].get("pixel_max") or 255.0,
+        config["data"].get("feature_names"),
+    )
     with working(f"predicting {len(x)} inputs, {num_samples} samples"):
         predictive = open_model(name, trust).posterior_predictive(x, num_samples=num_samples, seed=seed)
     classes = config["data"].get("class_names")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import train_test_split
 
+from tfp_bnn.core.expected_inputs import ExpectedInputs
 from tfp_bnn.core.registry import Registry, unknown_name_message
 from zoo.core.names import check_plain_name
 
@@ -110,6 +111,7 @@ class Dataset:
             "task": self.task,
             "class_names": self.class_names,
             "feature_names": self.feature_names,
+            "inputs": ExpectedInputs.of(self.train.x, self.feature_names).get_config(),
         }
 
     def _check_names(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def read_inputs(
-    files: list[Path], input_shape: tuple[int, ...], pixel_max: float
+    files: list[Path], input_shape: tuple[int, ...], pixel_max: float, feature_names: Sequence[str] | None = None
 ) -> tuple[list[str], npt.NDArray[np.float32]]:
     """Reads inputs for a model.
 
@@ -21,6 +22,8 @@ def read_inputs(
         files: One `.csv` or `.npy` file, or any number of images.
         input_shape: Shape of one input of the model.
         pixel_max: Maximum of the model's raw pixels, which start at 0.
+        feature_names: Names of the model's columns. A CSV file whose header has one of them is read by name: its
+            columns may stand in any order, and others are left out.
 
     Returns:
         A label per input (row number or file name), and the inputs, float32, of shape `(n, *input_shape)`.
@@ -38,7 +41,7 @@ def read_inputs(
         raise ValueError(
             f"Expected one .csv or .npy file, or images ({', '.join(_IMAGES)}), but got {', '.join(map(str, files))}."
         )
-    x = _read_csv(files[0]) if kinds == {".csv"} else _read_npy(files[0])
+    x = _read_csv(files[0], feature_names) if kinds == {".csv"} else _read_npy(files[0])
     flat_or_without_channels = ((int(np.prod(input_shape)),), input_shape[:-1] if input_shape[-1] == 1 else None)
     if x.shape[1:] in flat_or_without_channels and x.ndim > 1:
         x = x.reshape(len(x), *input_shape)
@@ -50,14 +53,15 @@ def read_inputs(
     return [str(row) for row in range(len(x))], x
 
 
-def _read_csv(path: Path) -> npt.NDArray[np.float32]:
+def _read_csv(path: Path, feature_names: Sequence[str] | None) -> npt.NDArray[np.float32]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.reader(file) if row]
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{str(path)!r} cannot be read as CSV: {error}") from None
     if rows and not _is_number(rows[0][0]):
-        rows = rows[1:]
+        header, *rows = rows
+        rows = _selected(path, header, rows, feature_names or ())
     if not rows:
         raise ValueError(f"{str(path)!r} has no rows of numbers.")
     for number, row in enumerate(rows):
@@ -66,6 +70,21 @@ def _read_csv(path: Path) -> npt.NDArray[np.float32]:
                 f"{str(path)!r}: row {number} is {row!r}; expected {len(rows[0])} numbers, as in the first row."
             )
     return np.asarray(rows, np.float32)
+
+
+def _selected(path: Path, header: list[str], rows: list[list[str]], names: Sequence[str]) -> list[list[str]]:
+    """Returns the columns with these names, in this order; all columns if the header has none of them."""
+    found = [name.strip() for name in header]
+    if not set(found) & set(names):
+        return rows
+    missing = [name for name in names if found.count(name) != 1]
+    if missing:
+        raise ValueError(
+            f"{str(path)!r} has the columns {', '.join(map(repr, found))}; the model needs {missing[0]!r} exactly "
+            "once. Add the column, or remove the header to pass the columns by position."
+        )
+    columns = [found.index(name) for name in names]
+    return [[row[column] for column in columns] if len(row) == len(header) else row for row in rows]
 
 
 def _read_npy(path: Path) -> npt.NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 import tfp_bnn
+from tfp_bnn.core.expected_inputs import any_inputs
 from tfp_bnn.models import PredictiveModel
 from tfp_bnn.predictive import score
 from zoo.datasets import Dataset, load_dataset
@@ -94,7 +96,11 @@ class Block:
 
     def predict(self, model: PredictiveModel, seed: int) -> tfp_bnn.PosteriorPredictive:
         """Returns the predictive of a model for these inputs."""
-        return model.posterior_predictive(self.x, num_samples=self.num_samples, seed=seed, calibrated=self.calibrated)
+        # Those without targets are inputs that the model was not trained for.
+        with any_inputs() if self.y is None else contextlib.nullcontext():
+            return model.posterior_predictive(
+                self.x, num_samples=self.num_samples, seed=seed, calibrated=self.calibrated
+            )
 
 
 def labelled_blocks(model: PredictiveModel, data: Dataset, num_samples: int) -> dict[str, Block]:

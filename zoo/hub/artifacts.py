@@ -24,6 +24,7 @@ import numpy.typing as npt
 import safetensors.numpy
 
 from tfp_bnn.calibration import CALIBRATIONS
+from tfp_bnn.core.expected_inputs import any_inputs
 from tfp_bnn.inference import Ensemble, members_of
 from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import BuiltFrom
@@ -104,7 +105,8 @@ def save_artifact(
         name: Name of the model on the card. Default: that of the recipe, or of the folder.
         recipe: Recipe of the training.
         metrics: Measured numbers, as in `TrainingRun.metrics`.
-        data: Description of the data: `dataset`, `task`, `class_names`, `feature_names`.
+        data: Description of the data: `dataset`, `task`, `class_names`, `feature_names`, and `inputs`, the config of a
+            `tfp_bnn.ExpectedInputs`. Default for the last: `model.inputs_expected`.
         golden_inputs: A few raw inputs. Default: four from `some_inputs` of the config, usually uniform noise.
         log: Log of the training as CSV, one row per epoch.
         overwrite: Whether to replace an existing artifact.
@@ -171,6 +173,8 @@ def _write_files(
     log: str | None,
 ) -> None:
     records = records_of(model)
+    if model.inputs_expected is not None:
+        data = {"inputs": model.inputs_expected.get_config(), **data}
     config = {
         "schema": SCHEMA_VERSION,
         "name": name,
@@ -187,7 +191,8 @@ def _write_files(
     if golden_inputs is None:
         golden_inputs = built.config.some_inputs(GOLDEN_ROWS)
     golden = np.asarray(golden_inputs, np.float32)
-    mean = model.posterior_predictive(golden, num_samples=GOLDEN_SAMPLES, seed=GOLDEN_SEED).mean()
+    with any_inputs():
+        mean = model.posterior_predictive(golden, num_samples=GOLDEN_SAMPLES, seed=GOLDEN_SEED).mean()
     (folder / "config.json").write_text(to_json(config), "utf-8")
     (folder / "metrics.json").write_text(to_json(metrics), "utf-8")
     (folder / "recipe.yaml").write_text(recipe_text(recipe) if recipe else "", "utf-8")

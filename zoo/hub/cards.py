@@ -12,6 +12,8 @@ import yaml
 
 from tfp_bnn.models.weight_record import Role, WeightRecord
 
+_MOST_COLUMNS = 20
+
 
 def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: str, *records: WeightRecord) -> str:
     """Returns the card of an artifact as Markdown.
@@ -33,6 +35,8 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: st
         + f" N = {config['num_examples']} training examples.\n",
     ]
     calibration = config.get("calibration")
+    if data.get("inputs"):
+        parts += ["## Inputs\n", _inputs_section(config["config"]["input_shape"], data["inputs"])]
     if metrics:
         parts += ["## Measured\n", _metrics_section(metrics, config)]
     if "out_of_distribution" in metrics:
@@ -113,6 +117,28 @@ def _draws(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         "mc_dropout": f"with {number} Monte Carlo samples of the dropout masks (seed {seed})",
         "ensemble": f"averaged over all {number} members",
     }[config.get("inference", "variational")]
+
+
+def _inputs_section(shape: Sequence[int], inputs: Mapping[str, Any]) -> str:
+    of_table = len(shape) == 1
+    moments = "mean ± standard deviation" + ("" if of_table else " of the images' means")
+    names = inputs.get("names") or [str(index) for index in range(shape[-1])]
+    shown = range(min(len(names), _MOST_COLUMNS))
+    rows = [
+        [
+            names[index],
+            f"{inputs['low'][index]:.4g} to {inputs['high'][index]:.4g}",
+            f"{inputs['mean'][index]:.4g} ± {inputs['std'][index]:.2g}",
+        ]
+        for index in shown
+    ]
+    more = len(names) - len(rows)
+    return (
+        f"Raw inputs of shape {tuple(shape)}, as in the training data:\n\n"
+        + _table(["column" if of_table else "channel", "range", moments], rows)
+        + (f"\nAnd {more} more columns, in `config.json`.\n" if more else "")
+        + "\nPredictions for inputs that are far from these come with a warning.\n"
+    )
 
 
 def _metrics_section(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:

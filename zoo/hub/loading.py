@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from tfp_bnn.core.expected_inputs import ExpectedInputs
 from tfp_bnn.core.layer_tree import without_allocation
 from tfp_bnn.core.plugins import VARIABLE, load_plugins
 from tfp_bnn.core.registry import unknown_name_message
@@ -49,6 +50,8 @@ def load_artifact(path: str | os.PathLike[str], trust: bool = False) -> ZooModel
     Returns:
         The model, ready to predict on raw inputs. `model.card` is a mapping with the `config`, `metrics` and card
         `text` of the artifact. `model.class_names` is a tuple with one name per class, or None.
+        `model.inputs_expected` describes the training inputs; predictions for inputs far from them warn with
+        `tfp_bnn.UnlikelyInputsWarning`.
 
     Raises:
         ValueError: Without `trust`, or if a file is missing, changed or malformed.
@@ -138,6 +141,7 @@ def _load(folder: Path, entry: Any) -> ZooModel:
     check_way(model, config, f"{folder / 'config.json'}")
     _set_calibration(model, config.get("calibration"), f"{folder / 'config.json'}")
     _tell_of_card(model, config, files, folder)
+    model.inputs_expected = _inputs_expected(config, settings.input_shape, f"{folder / 'config.json'}")
     return model
 
 
@@ -166,6 +170,21 @@ def _tell_of_card(model: Any, config: Mapping[str, Any], files: Mapping[str, byt
     names = data.get("class_names") if isinstance(data, dict) else None
     model.card = card
     model.class_names = tuple(map(str, names)) if isinstance(names, list) else None
+
+
+def _inputs_expected(config: Mapping[str, Any], input_shape: tuple[int, ...], what: str) -> ExpectedInputs | None:
+    """Returns what an artifact says about the inputs; artifacts of earlier versions say nothing."""
+    data = config.get("data")
+    described = data.get("inputs") if isinstance(data, dict) else None
+    if described is None:
+        return None
+    try:
+        expected = ExpectedInputs.from_config(described)
+        if len(expected.low) != input_shape[-1]:
+            raise ValueError(f"Expected inputs: {len(expected.low)} columns, but the model takes {input_shape}.")
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
+    return expected
 
 
 def _set_calibration(model: ZooModel, value: Any, what: str) -> None:

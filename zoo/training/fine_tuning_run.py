@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfp_bnn.core.expected_inputs import ExpectedInputs
 from tfp_bnn.core.layer_tree import deterministic_operations
 from tfp_bnn.core.randomness import default_seeds_from
 from tfp_bnn.models.data_checks import check_examples
@@ -186,6 +187,7 @@ def run_fine_tuning(
             if folder.target is not None:
                 name = None if of is not None else folder.target.name
                 save_artifact(done, folder.target, name=name, overwrite=options.overwrite)
+    tuned.inputs_expected = ExpectedInputs.from_config(done.about["inputs"])
     return done
 
 
@@ -285,6 +287,7 @@ def _about(
 ) -> dict[str, Any]:
     """Returns the description of data and source for the artifact and its card."""
     about: dict[str, Any] = {} if task.data is None else task.data.about()
+    about.setdefault("inputs", ExpectedInputs.of(task.rows.x).get_config())
     # Data in memory have no name: looking it up would find nothing, or different rows.
     about["dataset"] = task.dataset_name
     start = recipe.start_from.model_dump(mode="json")

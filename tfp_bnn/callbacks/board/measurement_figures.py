@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from tfp_bnn import figures
 from tfp_bnn.callbacks.measuring import Measurement
+from tfp_bnn.core.expected_inputs import any_inputs
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.predictive import for_each_class
 
@@ -57,7 +58,8 @@ def measurement_figures(
         if not isinstance(x, Mapping | list | tuple) and np.shape(x)[1:] == (2,):
 
             def predict(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-                return for_each_class(model.posterior_predictive(points, num_samples=num_samples, seed=seed).samples)
+                with any_inputs():
+                    return for_each_class(model.posterior_predictive(points, num_samples, seed).samples)
 
             found["decision_surface"] = partial(figures.decision_surface, predict, x, labels, names)
     elif inside.has_numbers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from tfp_bnn.inference import members_of, way_of
 from tfp_bnn.models import PredictiveModel
 from tfp_bnn.predictive import for_each_class, score
 from zoo.datasets import Dataset, Split
-from zoo.evaluation.card_numbers import check_task, kl_draws, out_of_distribution_block
+from zoo.evaluation.card_numbers import Block, check_task, kl_draws, out_of_distribution_block
 
 # Of the tables and figures of the least certain examples.
 MOST_EXAMPLES = 10
@@ -82,7 +82,8 @@ class Measured:
 
     def probabilities_of_draws(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Returns class probabilities of other inputs for each draw of the weights, of shape `(S, m, classes)`."""
-        return for_each_class(_predict(self.model, x, self.num_samples, self.seed, self.calibrated).samples)
+        predictive = Block(x, None, self.num_samples, self.calibrated).predict(self.model, self.seed)
+        return for_each_class(predictive.samples)
 
     def inputs_of(self, rows: npt.NDArray[np.intp]) -> dict[str, list[str]]:
         """Returns the input columns of some rows as text, by name. Empty if there is no table, or too many columns."""
@@ -108,9 +109,9 @@ def measure(
     check_task(model, data)
     outside = None
     if out_of_distribution is not None:
-        inputs = out_of_distribution_block(data, out_of_distribution, num_samples).x
-        outside = _predict(model, inputs, num_samples, seed, calibrated)
-    predictive = _predict(model, part.x, num_samples, seed, calibrated)
+        block = out_of_distribution_block(data, out_of_distribution, num_samples)
+        outside = replace(block, calibrated=calibrated).predict(model, seed)
+    predictive = Block(part.x, part.y, num_samples, calibrated).predict(model, seed)
     return Measured(
         name=name,
         model=model,
@@ -125,9 +126,3 @@ def measure(
         outside=outside,
         kl={layer: float(draws.mean()) for layer, draws in kl_draws(model).items()},
     )
-
-
-def _predict(
-    model: PredictiveModel, x: npt.NDArray[Any], num_samples: int, seed: int, calibrated: bool
-) -> tfp_bnn.PosteriorPredictive:
-    return model.posterior_predictive(x, num_samples=num_samples, seed=seed, calibrated=calibrated)

@@ -1,0 +1,56 @@
+"""Writes what the bundled artifacts say about their data, and their cards, again: `python -m zoo.hub.renewal`.
+
+Cards and descriptions are made from other files and from the datasets. After a change to either, this brings the
+bundled artifacts up to date. Weights, metrics, recipes and golden outputs stay as they are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zoo.core.files import write_atomically
+from zoo.datasets import load_dataset
+from zoo.hub.cards import model_card
+from zoo.hub.manifest import (
+    MANIFEST_NAME,
+    bundled_models,
+    describe_files,
+    read_manifest,
+    saved_models_folder,
+    to_json,
+    write_package_manifest,
+)
+from zoo.hub.members import number_of_members, split_records
+from zoo.hub.reading import parse_tensors, read_artifact
+
+
+def renew(name: str) -> Path:
+    """Renews the description of the data and the card of a bundled artifact.
+
+    Args:
+        name: Name of a bundled model, whose dataset is on this machine.
+
+    Returns:
+        Its folder.
+
+    Raises:
+        DataMissingError: If the dataset is not on this machine.
+        ValueError: If a file is missing, changed or malformed.
+    """
+    folder, artifact = saved_models_folder() / name, read_artifact(name)
+    config = artifact["config"]
+    config["data"] = {**config["data"], **load_dataset(config["data"]["dataset"]).about()}
+    arrays = parse_tensors((folder / "weights.safetensors").read_bytes(), name)
+    records = split_records(arrays, number_of_members(config, name))
+    recipe = (folder / "recipe.yaml").read_text("utf-8")
+    write_atomically(folder / "config.json", to_json(config))
+    write_atomically(folder / "README.md", model_card(config, artifact["metrics"], recipe, *records))
+    manifest = {**read_manifest(folder), "files": describe_files(folder)}
+    write_atomically(folder / MANIFEST_NAME, to_json(manifest))
+    return folder
+
+
+if __name__ == "__main__":
+    for _name in bundled_models():
+        print(renew(_name))
+    print(write_package_manifest())
