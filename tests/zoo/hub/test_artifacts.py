@@ -51,7 +51,7 @@ def test_calibration_is_kept(tiny_artifact, tmp_path):
     assert model.calibration is None
     assert json.loads((tiny_artifact / "config.json").read_text())["calibration"] is None
     model.calibration = tfp_bnn.calibration.Temperature(1.75)
-    folder = zoo.save_artifact(model, tmp_path / "calibrated")
+    folder = zoo.save_artifact(model, tmp_path / "calibrated", golden_inputs=X)
     stored = json.loads((folder / "config.json").read_text())["calibration"]
     assert stored == {"name": "temperature", "temperature": 1.75}
     again = zoo.load_artifact(folder, trust=True)
