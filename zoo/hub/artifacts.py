@@ -174,7 +174,7 @@ def _write_files(
 ) -> None:
     records = records_of(model)
     if model.inputs_expected is not None:
-        data = {"inputs": model.inputs_expected.get_config(), **data}
+        data.setdefault("inputs", model.inputs_expected.get_config())
     config = {
         "schema": SCHEMA_VERSION,
         "name": name,
