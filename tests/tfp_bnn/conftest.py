@@ -107,6 +107,7 @@ _LOG_PRIORS: Mapping[str, Callable[..., np.ndarray]] = {
     "cauchy": scipy.stats.cauchy.logpdf,
     "student_t": lambda z, df=3.0: scipy.stats.t.logpdf(z, df),
     "horseshoe": _log_horseshoe,
+    "tfp_distribution": scipy.stats.logistic.logpdf,
     "scale_mixture": _log_mixture,
 }
 

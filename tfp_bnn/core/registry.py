@@ -187,6 +187,10 @@ S = TypeVar("S", bound=Spec)
 class SpecRegistry(Registry[type[S]]):
     """A registry of `Spec` classes, which users pass as a name, a config or an object, like Keras initializers."""
 
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self._conversions: dict[type, Callable[[Any], S]] = {}
+
     def register(self, name: str, origin: Origin | None = None) -> Callable[[type[S]], type[S]]:
         """Returns a decorator that registers a class under `name`, and with Keras for saved models.
 
@@ -213,6 +217,19 @@ class SpecRegistry(Registry[type[S]]):
                 )
             keras.saving.register_keras_serializable(package=package, name=cls.__name__)(cls)
             return add(cls)
+
+        return decorate
+
+    def converts(self, foreign: type) -> Callable[[Callable[[Any], S]], Callable[[Any], S]]:
+        """Returns a decorator for a function that makes a spec from an object of another library.
+
+        Args:
+            foreign: Class of the objects that `get` then takes too.
+        """
+
+        def decorate(convert: Callable[[Any], S]) -> Callable[[Any], S]:
+            self._conversions[foreign] = convert
+            return convert
 
         return decorate
 
@@ -251,6 +268,9 @@ class SpecRegistry(Registry[type[S]]):
             return self._construct(arguments.pop("name"), arguments)
         if type(found) in self._things.values():
             return found
+        for foreign, convert in self._conversions.items():
+            if isinstance(found, foreign):
+                return convert(found)
         raise TypeError(
             f"Cannot make a {self.kind} from {found!r}. Expected a name ({', '.join(self)}), a mapping with the "
             f"key 'name', or a registered {self.kind} object.{self._why_not(found)}"

@@ -153,13 +153,13 @@ class ScaledPrior(Prior):
                 f"Got empirical_bayes=True and hyperprior={hyperprior!r} for {owner}. The first learns one value of "
                 "the scale, the second infers a distribution over it: remove one."
             )
-        if self.is_learned and self.scale <= _SCALE_FLOOR:
+        if self.learns_scale and self.scale <= _SCALE_FLOOR:
             raise ValueError(f"A learned `scale` must start above {_SCALE_FLOOR}, but got {scale!r}.")
         if shared is not None and not (isinstance(shared, str) and _SHARED_NAME.fullmatch(shared)):
             raise ValueError(
                 f"`shared` of {owner} must be a name of letters, digits and '_.-', or None, but got {shared!r}."
             )
-        if shared is not None and not self.is_learned:
+        if shared is not None and not self.learns_scale:
             raise ValueError(
                 f"Got shared={shared!r} for {owner}, whose scale is fixed: there is nothing to share. Add "
                 "empirical_bayes=True or a hyperprior, or remove `shared`."
@@ -177,9 +177,14 @@ class ScaledPrior(Prior):
         }
 
     @property
-    def is_learned(self) -> bool:
+    def learns_scale(self) -> bool:
         """Whether the scale is learned or inferred."""
         return self.empirical_bayes or self.hyperprior is not None
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether training moves the prior; here, whether the scale is learned or inferred."""
+        return self.learns_scale
 
     def with_scale(self, shape: Sequence[int], scale: tf.Tensor) -> tfd.Distribution:
         """Builds the prior of a weight tensor for a given scale.
@@ -206,13 +211,22 @@ class ScaledPrior(Prior):
         Returns:
             A float32 distribution with event shape `shape`. Its `log_prob` is in nats.
         """
-        return self.with_scale(shape, self._scale(weights, noise) if weights else tf.constant(self.scale, tf.float32))
+        return self.with_scale(shape, self.scale_given(weights, noise))
+
+    def scale_given(self, weights: Mapping[str, tf.Tensor], noise: tf.Tensor | float = 0.0) -> tf.Tensor:
+        """Returns the scale, a float32 scalar: the fixed one, the learned one, or a draw of the inferred one.
+
+        Args:
+            weights: Variables from `add_weights`.
+            noise: Standard normal scalar that draws an inferred scale. 0 gives its median.
+        """
+        return self._scale(weights, noise) if self.learns_scale and weights else tf.constant(self.scale, tf.float32)
 
     def add_weights(
         self, add_weight: Callable[..., keras.Variable], name: str, shape: Sequence[int]
     ) -> dict[str, keras.Variable]:
         """Creates the float32 scalars of a learned or inferred scale; none for a fixed one. See `Prior.add_weights`."""
-        if not self.is_learned:
+        if not self.learns_scale:
             return {}
 
         def scalar(role: str, value: float) -> keras.Variable:
@@ -250,7 +264,7 @@ class ScaledPrior(Prior):
             Float32 arrays of shape `()`: `"scale"`, the median of an inferred one, and with a hyperprior
             `"scale_spread"`, the standard deviation of u = log(s - 0.001). Empty for a fixed scale.
         """
-        if not weights:
+        if not (self.learns_scale and weights):
             return {}
         values = {"scale": self._scale(weights).numpy()}
         return values if self.hyperprior is None else {**values, "scale_spread": self._spread(weights).numpy()}
@@ -265,7 +279,7 @@ class ScaledPrior(Prior):
         Raises:
             ValueError: If a value is missing or out of range. Nothing is changed then.
         """
-        if not weights:
+        if not (self.learns_scale and weights):
             return
         scale = _required(values, "scale")
         if not _SCALE_FLOOR < scale <= _FLOAT32_MAX:

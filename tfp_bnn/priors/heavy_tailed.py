@@ -11,55 +11,42 @@ from tensorflow_probability import distributions as tfd
 from tfp_bnn.core.arguments import require_positive
 from tfp_bnn.priors.base import PRIORS, ScaledPrior
 from tfp_bnn.priors.hyperpriors import Hyperprior
+from tfp_bnn.priors.located import LocatedPrior
 
 
 @PRIORS.register("laplace")
-class Laplace(ScaledPrior):
-    """Laplace prior, w ~ Laplace(0, scale), independent per weight. With a `delta` posterior it is the lasso.
+class Laplace(LocatedPrior):
+    """Laplace prior, w ~ Laplace(loc, scale), independent per weight; `loc` is 0 by default.
+
+    With a `delta` posterior it is the lasso.
 
     The KL of a normal posterior is estimated with the layer's own weight draw.
 
-    Args are those of `ScaledPrior`; `scale` is the mean of |w|.
+    Args are those of `LocatedPrior`; `scale` is the mean of |w - loc|.
     """
 
-    def with_scale(self, shape: Sequence[int], scale: tf.Tensor) -> tfd.Distribution:
-        """Builds the prior of a weight tensor for a given scale.
-
-        Args:
-            shape: Shape of the weight tensor.
-            scale: Float32 scalar, > 0, the mean of |w|.
-
-        Returns:
-            A float32 distribution with event shape `shape`. Its `log_prob` is in nats.
-        """
-        return tfd.Independent(tfd.Laplace(tf.zeros(shape), scale), reinterpreted_batch_ndims=len(shape))
+    def located(self, shape: Sequence[int], loc: tf.Tensor, scale: tf.Tensor) -> tfd.Distribution:
+        """Builds the prior of a weight tensor for a given centre and scale; see `LocatedPrior.located`."""
+        return tfd.Independent(tfd.Laplace(loc, scale), reinterpreted_batch_ndims=len(shape))
 
 
 @PRIORS.register("cauchy")
-class Cauchy(ScaledPrior):
-    """Cauchy prior, w ~ Cauchy(0, scale), independent per weight.
+class Cauchy(LocatedPrior):
+    """Cauchy prior, w ~ Cauchy(loc, scale), independent per weight; `loc` is 0 by default.
 
     The KL is estimated with the layer's own weight draw.
 
-    Args are those of `ScaledPrior`; `scale` is the median of |w|.
+    Args are those of `LocatedPrior`; `scale` is the median of |w - loc|.
     """
 
-    def with_scale(self, shape: Sequence[int], scale: tf.Tensor) -> tfd.Distribution:
-        """Builds the prior of a weight tensor for a given scale.
-
-        Args:
-            shape: Shape of the weight tensor.
-            scale: Float32 scalar, > 0, the median of |w|.
-
-        Returns:
-            A float32 distribution with event shape `shape`. Its `log_prob` is in nats.
-        """
-        return tfd.Independent(tfd.Cauchy(tf.zeros(shape), scale), reinterpreted_batch_ndims=len(shape))
+    def located(self, shape: Sequence[int], loc: tf.Tensor, scale: tf.Tensor) -> tfd.Distribution:
+        """Builds the prior of a weight tensor for a given centre and scale; see `LocatedPrior.located`."""
+        return tfd.Independent(tfd.Cauchy(loc, scale), reinterpreted_batch_ndims=len(shape))
 
 
 @PRIORS.register("student_t")
-class StudentT(ScaledPrior):
-    """Student t prior, w ~ StudentT(df, 0, scale), independent per weight.
+class StudentT(LocatedPrior):
+    """Student t prior, w ~ StudentT(df, loc, scale), independent per weight; `loc` is 0 by default.
 
     It lies between the Cauchy (df = 1) and the normal (df -> infinity).
 
@@ -71,6 +58,8 @@ class StudentT(ScaledPrior):
         empirical_bayes: See `ScaledPrior`.
         hyperprior: See `ScaledPrior`.
         shared: See `ScaledPrior`.
+        loc: See `LocatedPrior`.
+        learn_loc: See `LocatedPrior`.
     """
 
     def __init__(
@@ -80,25 +69,19 @@ class StudentT(ScaledPrior):
         empirical_bayes: bool = False,
         hyperprior: str | Mapping[str, Any] | Hyperprior | None = None,
         shared: str | None = None,
+        loc: float = 0.0,
+        learn_loc: bool = False,
     ) -> None:
-        super().__init__(scale, empirical_bayes, hyperprior, shared)
+        super().__init__(scale, empirical_bayes, hyperprior, shared, loc, learn_loc)
         self.df = require_positive("the prior 'student_t'", "df", df)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor, JSON-serializable."""
         return {"df": self.df, **super().get_config()}
 
-    def with_scale(self, shape: Sequence[int], scale: tf.Tensor) -> tfd.Distribution:
-        """Builds the prior of a weight tensor for a given scale.
-
-        Args:
-            shape: Shape of the weight tensor.
-            scale: Float32 scalar, > 0.
-
-        Returns:
-            A float32 distribution with event shape `shape`. Its `log_prob` is in nats.
-        """
-        return tfd.Independent(tfd.StudentT(self.df, tf.zeros(shape), scale), reinterpreted_batch_ndims=len(shape))
+    def located(self, shape: Sequence[int], loc: tf.Tensor, scale: tf.Tensor) -> tfd.Distribution:
+        """Builds the prior of a weight tensor for a given centre and scale; see `LocatedPrior.located`."""
+        return tfd.Independent(tfd.StudentT(self.df, loc, scale), reinterpreted_batch_ndims=len(shape))
 
 
 @PRIORS.register("horseshoe")

@@ -12,28 +12,22 @@ from tensorflow_probability import distributions as tfd
 from tfp_bnn.core.arguments import is_number, require_positive
 from tfp_bnn.priors.base import PRIORS, ScaledPrior
 from tfp_bnn.priors.hyperpriors import Hyperprior
+from tfp_bnn.priors.located import LocatedPrior
 
 
 @PRIORS.register("normal")
-class Normal(ScaledPrior):
-    """Normal prior, w ~ N(0, scale^2), independent per weight.
+class Normal(LocatedPrior):
+    """Normal prior, w ~ N(loc, scale^2), independent per weight; `loc` is 0 by default.
 
-    The KL has a closed form. A learned scale has its optimum at scale^2 = mean(loc^2 + posterior_scale^2).
+    The KL has a closed form. A learned scale has its optimum at scale^2 = mean((posterior_loc - loc)^2 +
+    posterior_scale^2), a learned `loc` at the mean of the posterior means.
 
-    Args are those of `ScaledPrior`; `scale` is the standard deviation.
+    Args are those of `LocatedPrior`; `scale` is the standard deviation.
     """
 
-    def with_scale(self, shape: Sequence[int], scale: tf.Tensor) -> tfd.Distribution:
-        """Builds the prior of a weight tensor for a given scale.
-
-        Args:
-            shape: Shape of the weight tensor.
-            scale: Float32 scalar, > 0, the standard deviation.
-
-        Returns:
-            A float32 distribution with event shape `shape`. Its `log_prob` is in nats.
-        """
-        return tfd.Independent(tfd.Normal(tf.zeros(shape), scale), reinterpreted_batch_ndims=len(shape))
+    def located(self, shape: Sequence[int], loc: tf.Tensor, scale: tf.Tensor) -> tfd.Distribution:
+        """Builds the prior of a weight tensor for a given centre and scale; see `LocatedPrior.located`."""
+        return tfd.Independent(tfd.Normal(loc, scale), reinterpreted_batch_ndims=len(shape))
 
 
 @PRIORS.register("scale_mixture")

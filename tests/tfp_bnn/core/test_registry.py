@@ -25,7 +25,10 @@ def test_a_spec_comes_from_a_name_a_mapping_a_config_or_an_object():
     assert PRIORS.get("normal") == Normal() != expected
     assert Normal() != ScaleMixture()
     assert len({Normal(0.3), Normal(0.3), Normal(0.4), ScaleMixture()}) == 3
-    assert repr(expected) == "Normal(scale=0.3, empirical_bayes=False, hyperprior=None, shared=None)"
+    assert (
+        repr(expected)
+        == "Normal(scale=0.3, empirical_bayes=False, hyperprior=None, shared=None, loc=0.0, learn_loc=False)"
+    )
 
 
 def test_a_mapping_is_left_as_it_is():

@@ -52,6 +52,10 @@ LOG_PRIORS = {
     "cauchy": ({"scale": 0.6}, lambda w: scipy.stats.cauchy.logpdf(w, 0, 0.6)),
     "student_t": ({"df": 2.5, "scale": 0.6}, lambda w: scipy.stats.t.logpdf(w, 2.5, 0, 0.6)),
     "horseshoe": ({"scale": 0.4}, lambda w: log_horseshoe(w, 0.4)),
+    "tfp_distribution": (
+        {"family": "Gumbel", "parameters": {"loc": 0.1, "scale": 0.8}},
+        lambda w: scipy.stats.gumbel_r.logpdf(w, 0.1, 0.8),
+    ),
     "informed": ({"initial_scale": 0.7}, lambda w: scipy.stats.norm.logpdf(w, 0, 0.7)),
 }
 
