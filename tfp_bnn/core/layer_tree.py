@@ -170,10 +170,15 @@ def _of_weights(weight: str) -> tuple[str, ...]:
     return tuple(f"{weight}_{kind}" for kind in ("initializer", "regularizer", "constraint"))
 
 
+def outermost_call() -> Any:
+    """An object that stands for the outermost of the calls of layers that are under way, or None; new for each call."""
+    return global_state.get_global_attribute("current_call_ctx")
+
+
 def model_in_call() -> keras.Model | None:
     """The model whose `__call__` is the outermost of the calls of layers that are under way, or None."""
-    context = global_state.get_global_attribute("current_call_ctx")
-    entry = None if context is None else context.entry_layer
+    call = outermost_call()
+    entry = None if call is None else call.entry_layer
     return entry if isinstance(entry, keras.Model) else None
 
 

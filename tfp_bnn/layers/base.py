@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.core.arguments import is_number
-from tfp_bnn.core.layer_tree import model_in_call
+from tfp_bnn.core.layer_tree import model_in_call, outermost_call
 from tfp_bnn.core.noise import NoiseSource, in_noise_scope
 from tfp_bnn.layers.estimators import PLAIN_DRAW, Estimator, check_combination
 from tfp_bnn.layers.operations import LinearOperation
@@ -101,6 +101,7 @@ class VariationalLayer(StochasticLayer):
                 raise ValueError(f"Got {prefix}_posterior={specs[weight][0]!r} with {reason}. Remove one of them.")
         self.kl_weight = None if kl_weight is None else float(kl_weight)
         self._specs = specs
+        self._call_with_kl: Callable[[], Any] = lambda: None
         self._variational_weights: dict[str, VariationalWeight] = {}
 
     @property
@@ -159,9 +160,15 @@ class VariationalLayer(StochasticLayer):
         return estimator(self.operation, inputs, self._variational_weights["kernel"], bias, noise)
 
     def add_kl_loss(self, noise: NoiseSource) -> None:
-        """Adds `kl_weight * kl` to the losses if there is a `kl_weight`; for use in `call`."""
-        if self.kl_weight is not None:
-            self.add_loss(self.kl_weight * self._kl(noise))
+        """Adds `kl_weight * kl` to the losses if there is a `kl_weight`; for use in `call`.
+
+        Once per call of a model, however often the model uses the layer, as at each step of `TimeDistributed`.
+        """
+        call = outermost_call()
+        if self.kl_weight is None or (call is not None and self._call_with_kl() is call):
+            return
+        self._call_with_kl = (lambda: None) if call is None else weakref.ref(call)
+        self.add_loss(self.kl_weight * self._kl(noise))
 
     def kl(self) -> tf.Tensor:
         """KL(posterior || prior) of the layer in nats, summed over its Bayesian weights and not scaled; float32 scalar.

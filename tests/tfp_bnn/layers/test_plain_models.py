@@ -17,7 +17,7 @@ X, Y = np.ones((4, 3), np.float32), np.ones((4, 1), np.float32)
 def plain(**kwargs):
     layers = [keras.Input((3,)), DenseFlipout(2, name="hidden", **kwargs), DenseFlipout(1, **kwargs)]
     model = keras.Sequential(layers, name="net")
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", run_eagerly=True)
     return model
 
 
@@ -40,6 +40,17 @@ def test_a_weight_of_the_kl_is_no_reason_to_warn(kl_weight):
         plain(kl_weight=kl_weight).fit(X, Y, verbose=0)
 
 
+def test_the_kl_of_a_layer_counts_once_however_often_it_is_used():
+    x, layer = keras.Input((4, 3)), DenseFlipout(3, kl_weight=0.5)
+    wrapped = DenseFlipout(3, kl_weight=0.25)
+    model = keras.Model(x, keras.layers.TimeDistributed(wrapped)(layer(layer(x))))
+    for _ in range(2):
+        model(np.ones((2, 4, 3), np.float32))
+        assert len(model.losses) == 2
+        expected = 0.5 * float(layer.kl()) + 0.25 * float(wrapped.kl())
+        assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-6)
+
+
 def test_only_training_warns():
     model = plain()
     with warnings.catch_warnings():
@@ -48,5 +59,5 @@ def test_only_training_warns():
         model.evaluate(X, Y, verbose=0)
         DenseFlipout(2)(X, training=True)
         bayesian = tfp_bnn.VariationalSequential([keras.Input((3,)), DenseFlipout(1)], likelihood="normal")
-        bayesian.compile("sgd")
+        bayesian.compile("sgd", run_eagerly=True)
         bayesian.fit(X, Y, verbose=0)
