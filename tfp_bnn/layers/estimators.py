@@ -154,7 +154,8 @@ class LocalReparameterization(Estimator):
     For a dense layer on inputs of rank 2 this is the exact distribution, and examples are independent. If several
     positions share a kernel (convolutions, dense layers on rank 3 or more), every output has its exact marginal
     distribution, but the outputs at two positions are drawn independently although the shared kernel would correlate
-    them. The joint distribution is then approximate.
+    them. The joint distribution is then approximate. So it is for a layer that is used several times in one forward
+    pass: each use draws its outputs.
     """
 
     name = "local reparameterization"
