@@ -40,8 +40,8 @@ def sublayers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
 
 
 def has_sublayers(layer: keras.layers.Layer) -> bool:
-    """Whether a layer contains other layers, which then own its weights."""
-    return bool(layer._layers)
+    """Whether a layer contains other layers with weights, which then own those of the layer."""
+    return any(inner.weights for inner in layer._layers)
 
 
 def seed_generators(layer: keras.layers.Layer) -> list[keras.random.SeedGenerator]:
@@ -115,6 +115,71 @@ def maker_of(tensor: keras.KerasTensor) -> tuple[keras.Operation, list[keras.Ker
     """The operation that made a symbolic tensor, and the tensors it was called with."""
     operation, node_index, _ = tensor._keras_history
     return operation, list(operation._inbound_nodes[node_index].input_tensors)
+
+
+# === Layers of Keras that ours are made from ===
+
+
+def prepare_attention(layer: keras.layers.MultiHeadAttention, rank: int) -> None:
+    """Makes a `MultiHeadAttention` ready to attend, as its `build` does after creating its projections.
+
+    Args:
+        layer: Layer with projections of its own.
+        rank: Rank of the projected queries, `(batch, positions..., heads, key_dim)`.
+    """
+    layer._build_attention(rank)
+    layer.activity_regularizer = layer._activity_regularizer
+
+
+def attend(
+    layer: keras.layers.MultiHeadAttention,
+    projected: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
+    mask: tf.Tensor | None,
+    training: bool,
+    return_scores: bool,
+) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Dot-product attention over projected queries, keys and values, with the dropout and axes of the layer.
+
+    Keras documents this method for subclasses. Its `call` cannot be reused: it projects with layers of its own.
+
+    Returns:
+        The outputs of all heads, and the scores if asked for.
+    """
+    return layer._compute_attention(*projected, mask, training, return_scores)
+
+
+def pair_mask(layer: keras.layers.MultiHeadAttention, *args: Any, **kwargs: Any) -> tf.Tensor | None:
+    """The mask of queries and keys that follows from all masks, and from the window of the layer."""
+    return layer._compute_attention_mask(*args, **kwargs)
+
+
+def attention_settings(layer: keras.layers.MultiHeadAttention) -> dict[str, Any]:
+    """The constructor arguments of a `MultiHeadAttention` that no public attribute has, as objects."""
+    names = ("output_shape", "use_gate", *_of_weights("kernel"), *_of_weights("bias"))
+    return {name: getattr(layer, f"_{name}") for name in names}
+
+
+def projections_of(layer: keras.layers.MultiHeadAttention) -> dict[str, keras.layers.EinsumDense]:
+    """The projections of a built `MultiHeadAttention` of Keras, by name. That of the gate is not public."""
+    names = ("query", "key", "value", "gate", "output")
+    found = {name: getattr(layer, f"_{name}_dense", None) for name in names}
+    return {name: projection for name, projection in found.items() if projection is not None}
+
+
+def _of_weights(weight: str) -> tuple[str, ...]:
+    return tuple(f"{weight}_{kind}" for kind in ("initializer", "regularizer", "constraint"))
+
+
+def outermost_call() -> Any:
+    """An object that stands for the outermost of the calls of layers that are under way, or None; new for each call."""
+    return global_state.get_global_attribute("current_call_ctx")
+
+
+def model_in_call() -> keras.Model | None:
+    """The model whose `__call__` is the outermost of the calls of layers that are under way, or None."""
+    call = outermost_call()
+    entry = None if call is None else call.entry_layer
+    return entry if isinstance(entry, keras.Model) else None
 
 
 # === Metrics ===

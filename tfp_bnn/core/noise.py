@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import keras
@@ -135,7 +137,13 @@ class NoiseStreams:
     keys = ("training_noise", "evaluation_noise")
 
 
-_scope: contextvars.ContextVar[Mapping[int, NoiseSource] | None] = contextvars.ContextVar("tfp_bnn_noise", default=None)
+@dataclass(frozen=True)
+class _Scope:
+    noise_of_layer: Mapping[int, NoiseSource]
+    uses: Counter[int] = field(default_factory=Counter)
+
+
+_scope: contextvars.ContextVar[_Scope | None] = contextvars.ContextVar("tfp_bnn_noise", default=None)
 
 
 @contextlib.contextmanager
@@ -148,7 +156,7 @@ def noise_scope(noise_of_layer: Mapping[int, NoiseSource]) -> Iterator[None]:
     Args:
         noise_of_layer: Noise of each layer, by `id(layer)`.
     """
-    token = _scope.set(noise_of_layer)
+    token = _scope.set(_Scope(noise_of_layer))
     try:
         yield
     finally:
@@ -163,7 +171,20 @@ def in_noise_scope() -> bool:
 def scoped_noise(layer: object) -> NoiseSource | None:
     """Returns the noise of `layer` in the open `noise_scope`, or None."""
     scope = _scope.get()
-    return None if scope is None else scope.get(id(layer))
+    return None if scope is None else scope.noise_of_layer.get(id(layer))
+
+
+def name_of_use(name: str, thing: object) -> str:
+    """Returns a name of noise that differs between the uses of a thing in the open `noise_scope`: `name`, `name#2`, ...
+
+    For noise that belongs to a use of a weight and not to its draw. Outside a scope each call has noise of its own.
+    """
+    scope = _scope.get()
+    if scope is None:
+        return name
+    scope.uses[id(thing)] += 1
+    number = scope.uses[id(thing)]
+    return name if number == 1 else f"{name}#{number}"
 
 
 def layer_key(layer: keras.Layer) -> int:

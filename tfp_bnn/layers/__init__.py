@@ -1,5 +1,8 @@
 """Bayesian layers for Keras 3."""
 
+from tfp_bnn.layers.attention import (
+    MultiHeadAttentionFlipout,
+)
 from tfp_bnn.layers.base import (
     VariationalLayer,
 )
@@ -37,20 +40,35 @@ from tfp_bnn.layers.depthwise_convolution import (
 from tfp_bnn.layers.dropout import (
     MCDropout,
 )
+from tfp_bnn.layers.einsum_dense import (
+    EinsumDenseFlipout,
+    EinsumDenseReparameterization,
+)
 from tfp_bnn.layers.embedding import (
     EmbeddingReparameterization,
+)
+from tfp_bnn.layers.filter_response_normalization import (
+    FilterResponseNormalization,
+    FilterResponseNormalizationReparameterization,
 )
 from tfp_bnn.layers.hierarchical import (
     HierarchicalDenseReparameterization,
 )
+from tfp_bnn.layers.normalization import (
+    GroupNormalizationReparameterization,
+    LayerNormalizationReparameterization,
+)
 from tfp_bnn.layers.recurrent import (
+    GRUFlipout,
     LSTMFlipout,
 )
 from tfp_bnn.layers.stochastic import (
     StochasticLayer,
 )
 from tfp_bnn.layers.transposed_convolution import (
+    Conv1DTransposeFlipout,
     Conv2DTransposeFlipout,
+    Convolution1DTransposeFlipout,
     Convolution2DTransposeFlipout,
 )
 
@@ -58,6 +76,7 @@ __all__ = [
     "Conv1DFlipout",
     "Conv1DLocalReparameterization",
     "Conv1DReparameterization",
+    "Conv1DTransposeFlipout",
     "Conv2DFlipout",
     "Conv2DLocalReparameterization",
     "Conv2DReparameterization",
@@ -68,6 +87,7 @@ __all__ = [
     "Convolution1DFlipout",
     "Convolution1DLocalReparameterization",
     "Convolution1DReparameterization",
+    "Convolution1DTransposeFlipout",
     "Convolution2DFlipout",
     "Convolution2DLocalReparameterization",
     "Convolution2DReparameterization",
@@ -80,10 +100,18 @@ __all__ = [
     "DenseReparameterization",
     "DepthwiseConv2DFlipout",
     "DepthwiseConvolution2DFlipout",
+    "EinsumDenseFlipout",
+    "EinsumDenseReparameterization",
     "EmbeddingReparameterization",
+    "FilterResponseNormalization",
+    "FilterResponseNormalizationReparameterization",
+    "GRUFlipout",
+    "GroupNormalizationReparameterization",
     "HierarchicalDenseReparameterization",
     "LSTMFlipout",
+    "LayerNormalizationReparameterization",
     "MCDropout",
+    "MultiHeadAttentionFlipout",
     "SeparableConv2DFlipout",
     "SeparableConvolution2DFlipout",
     "StochasticLayer",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import warnings
+import weakref
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -12,7 +14,8 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.core.arguments import is_number
-from tfp_bnn.core.noise import NoiseSource
+from tfp_bnn.core.layer_tree import model_in_call, outermost_call
+from tfp_bnn.core.noise import NoiseSource, in_noise_scope
 from tfp_bnn.layers.estimators import PLAIN_DRAW, Estimator, check_combination
 from tfp_bnn.layers.operations import LinearOperation
 from tfp_bnn.layers.stochastic import StochasticLayer
@@ -20,6 +23,8 @@ from tfp_bnn.layers.variational_weight import VariationalWeight
 from tfp_bnn.posteriors import POSTERIORS, Posterior
 from tfp_bnn.priors import PRIORS, Prior
 
+# The models that were warned of.
+_warned: weakref.WeakSet[keras.Model] = weakref.WeakSet()
 _NOT_FOR_DISTRIBUTIONS = ("lora_rank", "lora_alpha", "quantization_config")
 
 
@@ -43,8 +48,8 @@ class VariationalLayer(StochasticLayer):
         seed: Integer seed of the layer's noise outside a `VariationalModel`, which provides its own. Default: None,
             drawn from Keras' global seed.
         kl_weight: Weight of the KL, only for a plain `keras.Model`: the layer adds `kl_weight * kl` to the losses, and
-            1 / N gives the ELBO per example. Must be None, the default, in a `VariationalModel`, which scales the KL
-            itself.
+            1 / N gives the ELBO per example. Without it, a plain model that is trained warns once. Must be None, the
+            default, in a `VariationalModel`, which scales the KL itself.
 
     Raises:
         ValueError: For an unknown name, a value out of range, or `lora_rank`.
@@ -90,10 +95,13 @@ class VariationalLayer(StochasticLayer):
                 "is 1 / N."
             )
         super().__init__(*args, **kwargs)
-        if "bias" in specs and "bias" in self.optional_weights and not self.use_bias:
-            raise ValueError(f"Got bias_posterior={specs['bias'][0]!r} with use_bias=False. Remove one of them.")
+        for weight, reason in self._absent_weights().items():
+            if weight in specs and weight in self.optional_weights:
+                prefix = self.bayesian_weights[weight]
+                raise ValueError(f"Got {prefix}_posterior={specs[weight][0]!r} with {reason}. Remove one of them.")
         self.kl_weight = None if kl_weight is None else float(kl_weight)
         self._specs = specs
+        self._call_with_kl: Callable[[], Any] = lambda: None
         self._variational_weights: dict[str, VariationalWeight] = {}
 
     @property
@@ -152,9 +160,15 @@ class VariationalLayer(StochasticLayer):
         return estimator(self.operation, inputs, self._variational_weights["kernel"], bias, noise)
 
     def add_kl_loss(self, noise: NoiseSource) -> None:
-        """Adds `kl_weight * kl` to the losses if there is a `kl_weight`; for use in `call`."""
-        if self.kl_weight is not None:
-            self.add_loss(self.kl_weight * self._kl(noise))
+        """Adds `kl_weight * kl` to the losses if there is a `kl_weight`; for use in `call`.
+
+        Once per call of a model, however often the model uses the layer, as at each step of `TimeDistributed`.
+        """
+        call = outermost_call()
+        if self.kl_weight is None or (call is not None and self._call_with_kl() is call):
+            return
+        self._call_with_kl = (lambda: None) if call is None else weakref.ref(call)
+        self.add_loss(self.kl_weight * self._kl(noise))
 
     def kl(self) -> tf.Tensor:
         """KL(posterior || prior) of the layer in nats, summed over its Bayesian weights and not scaled; float32 scalar.
@@ -206,6 +220,15 @@ class VariationalLayer(StochasticLayer):
         """Not supported: raises NotImplementedError."""
         raise NotImplementedError(f"{type(self).__name__} cannot be quantized: its kernel is a distribution.")
 
+    def _noise(self, training: bool) -> NoiseSource:
+        if training and self.kl_weight is None and not in_noise_scope():
+            _warn_of_training_without_kl(self)
+        return super()._noise(training)
+
+    def _absent_weights(self) -> dict[str, str]:
+        """The optional weights that the layer does not have, each with the argument that leaves it out."""
+        return {} if getattr(self, "use_bias", True) else {"bias": "use_bias=False"}
+
     def _kl(self, noise: NoiseSource) -> tf.Tensor:
         return tf.add_n([*self._kl_terms(noise).values()])
 
@@ -221,6 +244,21 @@ class VariationalLayer(StochasticLayer):
                 f"`{attribute}` of the layer {self.name!r} exists only once the layer is built. Call the layer, or "
                 "`build(input_shape)`, first."
             )
+
+
+def _warn_of_training_without_kl(layer: VariationalLayer) -> None:
+    """Warns, once per model, when a compiled model that opens no `noise_scope` trains a layer without its KL."""
+    model = model_in_call()
+    if model is None or not model.compiled or model in _warned:
+        return
+    _warned.add(model)
+    warnings.warn(
+        f"The model {model.name!r} ({type(model).__name__}) trains the Bayesian layer {layer.name!r} without its KL: "
+        "the prior has no effect, and the posterior shrinks to a point. Use a VariationalModel or a "
+        "VariationalSequential, or pass kl_weight=1 / N to each Bayesian layer, N the number of training examples. If "
+        "your own training step adds the KL, pass kl_weight=0.",
+        stacklevel=2,
+    )
 
 
 def _distribution_property(weight: str, prefix: str, role: str) -> property:
@@ -242,13 +280,14 @@ def _give_signature(cls: type[VariationalLayer]) -> None:
         base for base in cls.__mro__ if issubclass(base, keras.layers.Layer) and not issubclass(base, StochasticLayer)
     )
     of_twin = inspect.signature(twin.__init__).parameters.values()
-    parameters = [p for p in of_twin if not p.name.startswith(("lora", "quantization")) and p.kind is not p.VAR_KEYWORD]
     own: dict[str, Any] = {}
     for weight, prefix in cls.bayesian_weights.items():
         optional = weight in cls.optional_weights
         own[f"{prefix}_prior"] = None if optional else "normal"
         own[f"{prefix}_posterior"] = None if optional else "mean_field_normal"
     own |= {"seed": None, "kl_weight": None}
+    left_out = ("lora", "quantization", "gptq", *own)
+    parameters = [p for p in of_twin if not p.name.startswith(left_out) and p.kind is not p.VAR_KEYWORD]
     parameters += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=own[name]) for name in own]
     parameters.append(inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD))
 

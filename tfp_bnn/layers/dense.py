@@ -111,7 +111,8 @@ class DenseLocalReparameterization(_VariationalDense):
     each example and unit. Costs two matrix multiplications; requires the posterior `mean_field_normal`. On inputs of
     rank 2 this is the exact distribution, and no other estimator here has a smaller gradient variance. On inputs of
     higher rank every output has its exact marginal distribution, but the outputs at two positions of one example are
-    drawn independently although a shared kernel would correlate them. The joint distribution is then approximate.
+    drawn independently although a shared kernel would correlate them. The joint distribution is then approximate. So
+    it is for the outputs of a layer that is used several times.
 
     `kl()` is KL(q || prior) in nats, summed over the weights and not scaled. A `VariationalModel` divides it by N.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfp_bnn.core.noise import NoiseSource
+from tfp_bnn.core.noise import NoiseSource, name_of_use
 from tfp_bnn.layers.operations import LinearOperation
 from tfp_bnn.layers.variational_weight import VariationalWeight
 from tfp_bnn.posteriors import Posterior
@@ -135,12 +135,13 @@ class Flipout(Estimator):
         # A layer with two kernels draws the signs of each separately.
         of_kernel = "" if kernel.name == "kernel" else f"{kernel.name}_"
         outputs = operation(inputs, kernel.mean)
-        input_signs = tf.cast(noise.signs(f"{of_kernel}input_signs", operation.sign_shape(inputs)), inputs.dtype)
+        of_inputs, of_outputs = operation.sign_shapes(inputs, outputs)
+        input_signs = tf.cast(noise.signs(f"{of_kernel}input_signs", of_inputs), inputs.dtype)
         perturbation = operation(inputs * input_signs, kernel.perturbation(noise))
         if isinstance(bias, VariationalWeight):
             perturbation += operation.along_channels(bias.perturbation(noise), perturbation)
             bias = bias.mean
-        output_signs = tf.cast(noise.signs(f"{of_kernel}output_signs", operation.sign_shape(outputs)), outputs.dtype)
+        output_signs = tf.cast(noise.signs(f"{of_kernel}output_signs", of_outputs), outputs.dtype)
         outputs += perturbation * output_signs
         return outputs if bias is None else outputs + operation.along_channels(bias, outputs)
 
@@ -153,7 +154,8 @@ class LocalReparameterization(Estimator):
     For a dense layer on inputs of rank 2 this is the exact distribution, and examples are independent. If several
     positions share a kernel (convolutions, dense layers on rank 3 or more), every output has its exact marginal
     distribution, but the outputs at two positions are drawn independently although the shared kernel would correlate
-    them. The joint distribution is then approximate.
+    them. The joint distribution is then approximate. So it is for a layer that is used several times in one forward
+    pass: each use draws its outputs.
     """
 
     name = "local reparameterization"
@@ -183,5 +185,5 @@ class LocalReparameterization(Estimator):
         # Inputs that are all 0 give outputs with zero variance, where the square root has no gradient.
         positive = variance > 0
         scale = tf.where(positive, tf.sqrt(tf.where(positive, variance, 1.0)), 0.0)
-        outputs += tf.cast(scale * noise.normal("outputs", tf.shape(scale)), outputs.dtype)
+        outputs += tf.cast(scale * noise.normal(name_of_use("outputs", kernel), tf.shape(scale)), outputs.dtype)
         return outputs if bias is None else outputs + operation.along_channels(bias, outputs)

@@ -34,6 +34,10 @@ class LinearOperation:
         shape[self.channel_axis] = tensor.shape[self.channel_axis]
         return shape
 
+    def sign_shapes(self, inputs: tf.Tensor, outputs: tf.Tensor) -> tuple[list[Any], list[Any]]:
+        """Returns the shapes of the signs that flipout multiplies inputs and outputs by."""
+        return self.sign_shape(inputs), self.sign_shape(outputs)
+
 
 class MatMul(LinearOperation):
     """`inputs @ kernel` over the last axis: the operation of `keras.layers.Dense`."""
@@ -130,3 +134,70 @@ class TransposedConvolution(Convolution):
         return keras.ops.conv_transpose(
             inputs, tf.cast(kernel, inputs.dtype), output_padding=self.output_padding, **self._arguments()
         )
+
+
+class Einsum(LinearOperation):
+    """`einsum(equation, inputs, kernel)`: the operation of `keras.layers.EinsumDense`.
+
+    Flipout draws the signs of an example along the axes that the inputs share with the kernel, and along those that the
+    outputs share with it: each weight is then multiplied by one sign of each kind. Along all other axes, the positions,
+    the kernel is the same.
+
+    Args:
+        equation: Equation in the form of `keras.layers.EinsumDense`, such as `"abc,cd->abd"` or `"...x,xy->...y"`. The
+            first axis of the inputs is that of the examples.
+    """
+
+    def __init__(self, equation: str) -> None:
+        self.equation = equation
+
+    def __call__(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """Computes the product, in the dtype of the inputs."""
+        return keras.ops.einsum(self.equation, inputs, tf.cast(kernel, inputs.dtype))
+
+    def along_channels(self, vector: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+        """Casts a bias to the dtype of `like`. Keras gives it a shape that broadcasts."""
+        return tf.cast(vector, like.dtype)
+
+    def sign_shapes(self, inputs: tf.Tensor, outputs: tf.Tensor) -> tuple[list[Any], list[Any]]:
+        """Returns the shapes of one sign per example and axis of the kernel."""
+        of_inputs, of_kernel, of_outputs = self.axes(len(inputs.shape))
+        return _sign_shape(inputs, of_inputs, of_kernel), _sign_shape(outputs, of_outputs, of_kernel)
+
+    def axes(self, input_rank: int) -> tuple[str, str, str]:
+        """Returns a letter for each axis of inputs, kernel and outputs; axes under the dots are dots.
+
+        Args:
+            input_rank: Rank of the inputs.
+        """
+        of_inputs, rest = self.equation.split(",")
+        of_kernel, of_outputs = rest.split("->")
+        dots = "." * (input_rank - len(of_inputs.replace("...", "")))
+        return of_inputs.replace("...", dots), of_kernel, of_outputs.replace("...", dots)
+
+
+def _sign_shape(tensor: tf.Tensor, axes: str, of_kernel: str) -> list[Any]:
+    sizes = tensor.shape[1:]
+    return [tf.shape(tensor)[0], *(n if axis in of_kernel else 1 for n, axis in zip(sizes, axes[1:], strict=True))]
+
+
+class Scaling(LinearOperation):
+    """Product with a gain along some axes: the last step of a normalization.
+
+    Args:
+        axes: Axes of the inputs that have a gain, in ascending order; may be negative.
+    """
+
+    def __init__(self, axes: Sequence[int]) -> None:
+        self.axes = tuple(axes)
+
+    def __call__(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """Multiplies the inputs by the gain, in their dtype."""
+        return inputs * self.along_channels(kernel, inputs)
+
+    def along_channels(self, vector: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+        """Reshapes a tensor of the sizes of the axes to broadcast against `like`, and casts it to the dtype of it."""
+        shape = [1] * len(like.shape)
+        for axis in self.axes:
+            shape[axis] = like.shape[axis]
+        return tf.reshape(tf.cast(vector, like.dtype), shape)

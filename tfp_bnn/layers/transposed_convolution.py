@@ -1,4 +1,4 @@
-"""Bayesian transposed convolution."""
+"""Bayesian transposed convolutions."""
 
 from __future__ import annotations
 
@@ -9,8 +9,45 @@ from tfp_bnn.layers.estimators import Flipout
 from tfp_bnn.layers.operations import LinearOperation, TransposedConvolution
 
 
+class _VariationalTransposedConvolution(VariationalLayer):
+    """A transposed Keras convolution with a distribution over its kernel."""
+
+    @property
+    def operation(self) -> LinearOperation:
+        """The transposed convolution, with the layer's strides, padding and dilation."""
+        return TransposedConvolution(
+            self.strides, self.padding, self.dilation_rate, self.data_format, self.output_padding
+        )
+
+
 @keras.saving.register_keras_serializable(package="tfp_bnn")
-class Convolution2DTransposeFlipout(VariationalLayer, keras.layers.Conv2DTranspose):
+class Convolution1DTransposeFlipout(_VariationalTransposedConvolution, keras.layers.Conv1DTranspose):
+    """One-dimensional transposed Bayesian convolution, trained with flipout, for decoders of sequences.
+
+    Alias: `Conv1DTransposeFlipout`.
+
+    kernel ~ q(kernel);   outputs = activation(transposed_convolution(inputs, kernel) + bias)
+
+    Estimator, cost, KL, args, dtypes and randomness are those of `Convolution2DTransposeFlipout`.
+
+    Input shape: `(batch, steps, channels)`, or channels first.
+    Output shape: `(batch, new_steps, filters)`, or channels first.
+
+    Example:
+        >>> import numpy as np, tfp_bnn
+        >>> layer = tfp_bnn.layers.Convolution1DTransposeFlipout(4, 3, strides=2, padding="same", seed=0)
+        >>> layer(np.ones((2, 8, 3), "float32"), training=True).shape
+        TensorShape([2, 16, 4])
+
+    References:
+        Wen et al. 2018, https://arxiv.org/abs/1803.04386
+    """
+
+    estimator = Flipout()
+
+
+@keras.saving.register_keras_serializable(package="tfp_bnn")
+class Convolution2DTransposeFlipout(_VariationalTransposedConvolution, keras.layers.Conv2DTranspose):
     """Two-dimensional transposed Bayesian convolution, trained with flipout, for decoders and segmentation.
 
     Alias: `Conv2DTransposeFlipout`.
@@ -45,12 +82,6 @@ class Convolution2DTransposeFlipout(VariationalLayer, keras.layers.Conv2DTranspo
 
     estimator = Flipout()
 
-    @property
-    def operation(self) -> LinearOperation:
-        """The transposed convolution, with the layer's strides, padding and dilation."""
-        return TransposedConvolution(
-            self.strides, self.padding, self.dilation_rate, self.data_format, self.output_padding
-        )
 
-
+Conv1DTransposeFlipout = Convolution1DTransposeFlipout
 Conv2DTransposeFlipout = Convolution2DTransposeFlipout

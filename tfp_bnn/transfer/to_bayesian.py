@@ -8,7 +8,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfp_bnn import layers as bayesian
 from tfp_bnn.core.arguments import require_positive
 from tfp_bnn.core.registry import unknown_name_message
 from tfp_bnn.layers.base import VariationalLayer
@@ -19,24 +18,9 @@ from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.posteriors.base import FLOAT32_EPS
 from tfp_bnn.priors import PRIORS, Informed, Prior
 from tfp_bnn.transfer.output_activation import find_output_activation
-from tfp_bnn.transfer.rebuilding import check_graph, copy_state, graph_ends, operations, rebuild
+from tfp_bnn.transfer.rebuilding import check_graph, copy_state, graph_ends, is_graph, operations, rebuild
+from tfp_bnn.transfer.twins import TWINS, WRAPPERS, inner_layers, rewrap, values_of, why_no_twin
 from tfp_bnn.variational.schedules import Schedule
-
-# By exact class: a subclass may compute something else.
-TWINS: Mapping[type[keras.layers.Layer], type[VariationalLayer]] = {
-    keras.layers.Dense: bayesian.DenseFlipout,
-    keras.layers.Conv1D: bayesian.Convolution1DFlipout,
-    keras.layers.Conv2D: bayesian.Convolution2DFlipout,
-    keras.layers.Conv3D: bayesian.Convolution3DFlipout,
-    keras.layers.Conv2DTranspose: bayesian.Convolution2DTransposeFlipout,
-    keras.layers.DepthwiseConv2D: bayesian.DepthwiseConvolution2DFlipout,
-    keras.layers.SeparableConv2D: bayesian.SeparableConvolution2DFlipout,
-    keras.layers.LSTM: bayesian.LSTMFlipout,
-    keras.layers.Embedding: bayesian.EmbeddingReparameterization,
-}
-"""The Bayesian twin of each Keras layer that has one."""
-
-_NO_TWIN_ARGUMENTS = ("dropout", "recurrent_dropout", "lora_rank")
 
 
 def to_bayesian(
@@ -50,6 +34,8 @@ def to_bayesian(
     beta_schedule: str | Mapping[str, Any] | Schedule = "constant",
     num_examples: int | None = None,
     seed: int | None = None,
+    strict: bool = False,
+    verbose: bool = True,
 ) -> VariationalModel:
     """Converts a trained deterministic model to a Bayesian one with MOPED priors and posteriors.
 
@@ -70,9 +56,10 @@ def to_bayesian(
     layer that becomes Bayesian has a frozen posterior. A weight that becomes Bayesian loses its regularizer, which the
     prior replaces. Biases stay deterministic. The given model is not changed and shares nothing with the result.
 
-    `Dense`, `Conv1D`, `Conv2D`, `Conv3D`, `Conv2DTranspose`, `DepthwiseConv2D`, `SeparableConv2D` and `LSTM` (without
-    dropout) become flipout layers, and `Embedding` becomes `EmbeddingReparameterization`. Layers within wrappers, such
-    as `TimeDistributed`, and subclasses of these layers are copied unchanged.
+    `Dense`, `EinsumDense`, `Conv1D`, `Conv2D`, `Conv3D`, `Conv1DTranspose`, `Conv2DTranspose`, `DepthwiseConv2D`,
+    `SeparableConv2D`, `MultiHeadAttention`, `LSTM` and `GRU` (without dropout) become flipout layers, and `Embedding`,
+    `LayerNormalization` and `GroupNormalization` the reparameterization layers of the same names; so do those within
+    `TimeDistributed` and `Bidirectional`. All others, and subclasses of these layers, are copied unchanged.
 
     Args:
         keras_model: Built Functional or Sequential Keras 3 model with one output. Variational parameters are float32
@@ -91,6 +78,9 @@ def to_bayesian(
         beta_schedule: As in `VariationalModel`.
         num_examples: As in `VariationalModel`.
         seed: As in `VariationalModel`.
+        strict: Whether to refuse a model with a layer that has weights and would stay deterministic, unless `layers`
+            leaves it out. Default: False.
+        verbose: Whether to print which layers become Bayesian and which stay deterministic. Default: True.
 
     Returns:
         An uncompiled `VariationalModel` with the same name, for Sequential models too.
@@ -98,13 +88,15 @@ def to_bayesian(
     Raises:
         TypeError: If the model is not a Keras 3 model, or the posterior has no KL to the prior.
         ValueError: If the model is subclassed, unbuilt, already Bayesian or has several outputs; a layer is unknown or
-            has no Bayesian twin, or no layer has one; the likelihood does not match the outputs; weights are not
-            finite; or an argument is out of range.
+            has no Bayesian twin, or no layer has one; a layer would stay deterministic under `strict`; the likelihood
+            does not match the outputs; weights are not finite; or an argument is out of range.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn
         >>> net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax", name="head")])
         >>> model = tfp_bnn.transfer.to_bayesian(net, delta=0.05)
+        12 of 15 weights become Bayesian, in the layers head (Dense).
+        Layers with weights that stay deterministic: none.
         >>> x = np.ones((2, 4), "float32")
         >>> np.abs(model.plug_in_predictive(x).mean() - net.predict(x, verbose=0)).max() < 1e-6
         np.True_
@@ -128,24 +120,33 @@ def to_bayesian(
     fitted = end.fitting(likelihood)
     _check_outputs(fitted, keras_model)
     chosen = _choose(keras_model, layers)
+    left = _left(keras_model, chosen)
+    if strict and layers is None and left:
+        raise ValueError(
+            f"With strict=True every layer with weights must become Bayesian, but these of {keras_model.name!r} would "
+            f"stay deterministic: {', '.join(left)}. Replace them, name the layers to convert in `layers`, or leave "
+            "`strict` out."
+        )
+    ids = {id(layer) for layer in chosen.values()}
     to_logits = end.is_part_of(fitted)
     if to_logits:
         end.check_removable()
 
     def replace(operation: keras.Operation) -> keras.layers.Layer | None:
         without_activation = to_logits and operation is end.operation
-        if id(operation) in chosen:
-            return _twin(operation, spec, without_activation)
+        if id(operation) in ids:
+            return rewrap(operation, lambda layer: _twin(layer, spec, without_activation))
         return end.without_activation() if without_activation else None
 
     rebuilt = rebuild(keras_model, replace)
     for operation, layer in rebuilt.replaced:
-        if isinstance(layer, VariationalLayer):
-            _set_weights(operation, layer, delta, scale_floor)
+        if id(operation) in ids:
+            for source, twin in zip(inner_layers(operation), inner_layers(layer), strict=True):
+                _set_weights(source, twin, delta, scale_floor)
         elif isinstance(operation, type(layer)):
             copy_state(operation, layer)
     inputs, outputs = graph_ends(rebuilt.model)
-    return VariationalModel(
+    model = VariationalModel(
         inputs,
         outputs,
         name=keras_model.name,
@@ -154,6 +155,9 @@ def to_bayesian(
         num_examples=num_examples,
         seed=seed,
     )
+    if verbose:
+        print(_report(keras_model, model, chosen))
+    return model
 
 
 def _prior(prior: Any) -> Prior:
@@ -174,55 +178,47 @@ def _check_outputs(found: Likelihood, model: keras.Model) -> None:
         raise ValueError(f"The likelihood does not fit the outputs of the model {model.name!r}: {error}") from error
 
 
-def _choose(model: keras.Model, names: Sequence[str] | str | None) -> set[int]:
-    """Returns the ids of the layers to make Bayesian."""
-    first_path: dict[int, tuple[str, keras.layers.Layer]] = {}
-    for path, operation in operations(model):
-        if isinstance(operation, keras.layers.Layer):
-            first_path.setdefault(id(operation), (path, operation))
-    by_path = dict(first_path.values())
-    possible = [layer for layer in by_path.values() if _has_twin(layer)]
+def _choose(model: keras.Model, names: Sequence[str] | str | None) -> dict[str, keras.layers.Layer]:
+    """Returns the layers to make Bayesian by their paths."""
+    by_path = _layers_by_path(model)
+    possible = {path: layer for path, layer in by_path.items() if why_no_twin(layer) is None}
     if not possible:
         raise ValueError(
             f"No layer of the model {model.name!r} has a Bayesian twin: nothing would be Bayesian. Its layers: "
             f"{', '.join(f'{path} ({type(layer).__name__})' for path, layer in by_path.items())}. {_supported()}"
         )
     if names is None:
-        return {id(layer) for layer in possible}
+        return possible
     if isinstance(names, str):
         if names != "last":
             raise ValueError(f"`layers` must be a list of names, 'last' or None, but got {names!r}. Use [{names!r}].")
-        return {id(possible[-1])}
+        return dict([list(possible.items())[-1]])
     if not names:
         raise ValueError("`layers` is empty: nothing would be Bayesian. Pass None for all layers.")
-    chosen = [_named(name, by_path) for name in names]
-    for layer in chosen:
-        if not _has_twin(layer):
-            raise ValueError(f"The layer {layer.name!r} ({type(layer).__name__}) has no Bayesian twin. {_supported()}")
-    return {id(layer) for layer in chosen}
+    chosen = {path: by_path[path] for path in (_path_of(name, by_path) for name in names)}
+    for layer in chosen.values():
+        reason = why_no_twin(layer)
+        if reason is not None:
+            raise ValueError(
+                f"The layer {layer.name!r} ({type(layer).__name__}) has no Bayesian twin{reason}. {_supported()}"
+            )
+    return chosen
 
 
-def _named(name: Any, by_path: Mapping[str, keras.layers.Layer]) -> keras.layers.Layer:
+def _path_of(name: Any, by_path: Mapping[str, keras.layers.Layer]) -> str:
     if name in by_path:
-        return by_path[name]
+        return name
     paths = [path for path, layer in by_path.items() if layer.name == name]
     if len(paths) > 1:
         raise ValueError(f"Several layers are named {name!r}. Give the path of the one that is meant: {paths}.")
     if not paths:
         raise ValueError(unknown_name_message("layer", name, {*by_path, *(layer.name for layer in by_path.values())}))
-    return by_path[paths[0]]
-
-
-def _has_twin(layer: keras.Operation) -> bool:
-    if type(layer) not in TWINS or layer.quantization_mode is not None:
-        return False
-    config = layer.get_config()
-    return not any(config.get(name) for name in _NO_TWIN_ARGUMENTS)
+    return paths[0]
 
 
 def _supported() -> str:
-    names = ", ".join(cls.__name__ for cls in TWINS)
-    return f"These layers have one, unless they use dropout, LoRA or quantization: {names}."
+    names = ", ".join(cls.__name__ for cls in (*TWINS, *WRAPPERS))
+    return f"These layers have one, unless they use dropout (LSTM, GRU), LoRA or quantization: {names}."
 
 
 def _twin(layer: keras.layers.Layer, prior: Prior, without_activation: bool) -> VariationalLayer:
@@ -230,18 +226,20 @@ def _twin(layer: keras.layers.Layer, prior: Prior, without_activation: bool) -> 
     config = {**layer.get_config(), "seed": None}
     if without_activation:
         config["activation"] = None
-    kept = ("bias_regularizer", "activity_regularizer")
+    kept = ("bias_regularizer", "beta_regularizer", "tau_regularizer", "activity_regularizer")
     config |= {key: None for key in config if key.endswith("_regularizer") and key not in kept}
     for weight, prefix in cls.bayesian_weights.items():
         if weight not in cls.optional_weights:
             config[f"{prefix}_prior"] = prior
+    if config.get("use_gate"):
+        config |= {"gate_prior": prior, "gate_posterior": "mean_field_normal"}
     return cls(**config)
 
 
 def _set_weights(layer: keras.layers.Layer, twin: VariationalLayer, delta: float, scale_floor: float) -> None:
-    owner = layer.cell if isinstance(layer, keras.layers.LSTM) else layer
+    values = values_of(layer, twin)
     for name, weight in twin.variational_weights.items():
-        value = np.asarray(getattr(owner, name), np.float32)
+        value = values.pop(name).astype(np.float32)
         scale = np.maximum(delta * np.abs(value), scale_floor)
         posterior = {**weight.posterior_parameters(), "loc": value, "scale": scale}
         prior = weight.prior_parameters()
@@ -251,6 +249,35 @@ def _set_weights(layer: keras.layers.Layer, twin: VariationalLayer, delta: float
             weight.assign(posterior, prior)
         except ValueError as error:
             raise ValueError(f"The {name} of the layer {layer.name!r} cannot be a posterior mean: {error}") from error
-    for name in twin.optional_weights:
-        if getattr(owner, name, None) is not None:
-            getattr(twin, name).assign(getattr(owner, name))
+    for name, value in values.items():
+        getattr(twin, name).assign(value)
+    twin.trainable = layer.trainable
+
+
+def _report(source: keras.Model, model: VariationalModel, chosen: Mapping[str, keras.layers.Layer]) -> str:
+    count = sum(weight.size for layer in model.variational_layers for weight in layer.variational_weights.values())
+    bayesian = ", ".join(f"{path} ({type(layer).__name__})" for path, layer in chosen.items())
+    left = ", ".join(_left(source, chosen)) or "none"
+    return (
+        f"{count:,} of {source.count_params():,} weights become Bayesian, in the layers {bayesian}.\n"
+        f"Layers with weights that stay deterministic: {left}."
+    )
+
+
+def _left(model: keras.Model, chosen: Mapping[str, keras.layers.Layer]) -> list[str]:
+    """The layers with weights that are not chosen, each with the reason."""
+    ids = {id(layer) for layer in chosen.values()}
+    return [
+        f"{path} ({type(layer).__name__}{why_no_twin(layer) or ''})"
+        for path, layer in _layers_by_path(model).items()
+        if id(layer) not in ids and layer.weights and not is_graph(layer)
+    ]
+
+
+def _layers_by_path(model: keras.Model) -> dict[str, keras.layers.Layer]:
+    """The layers of a graph by the first of their paths."""
+    first: dict[int, tuple[str, keras.layers.Layer]] = {}
+    for path, operation in operations(model):
+        if isinstance(operation, keras.layers.Layer):
+            first.setdefault(id(operation), (path, operation))
+    return dict(first.values())

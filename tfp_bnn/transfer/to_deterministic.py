@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import numpy as np
 
 from tfp_bnn.core.layer_tree import sublayers
-from tfp_bnn.layers import HierarchicalDenseReparameterization, LSTMFlipout, MCDropout
+from tfp_bnn.layers import MCDropout
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.stochastic import StochasticLayer
 from tfp_bnn.models.functional import VariationalModel, VariationalSequential
 from tfp_bnn.transfer.rebuilding import check_graph, graph_ends, rebuild
+from tfp_bnn.transfer.twins import assign_means, inner_layers, keras_class, rewrap
 
 _OURS = ("seed", "kl_weight")
 
@@ -40,8 +40,8 @@ def to_deterministic(model: keras.Model, probabilities: bool = False) -> keras.M
     Raises:
         TypeError: If the model is not a Keras 3 model.
         ValueError: If the model is subclassed or unbuilt; a random layer has no Keras twin, such as
-            `HierarchicalDenseReparameterization`, whose scales are random too, or is within a wrapper; or
-            `probabilities` is set for a model that is not a classifier.
+            `HierarchicalDenseReparameterization`, whose scales are random too, or is within a wrapper other than
+            `TimeDistributed` and `Bidirectional`; or `probabilities` is set for a model that is not a classifier.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn
@@ -81,8 +81,8 @@ def _twin(layer: keras.Operation) -> keras.layers.Layer | None:
     if isinstance(layer, MCDropout):
         noise_shape, policy = layer.noise_shape, layer.dtype_policy
         return keras.layers.Dropout(layer.rate, noise_shape, name=layer.name, dtype=policy)
-    if _has_twin(layer):
-        return _keras_class(type(layer))(**_keras_config(layer))
+    if all(_has_twin(inner) for inner in inner_layers(layer)):
+        return rewrap(layer, _keras_twin)
     random = [found for found in _with_sublayers(layer) if isinstance(found, StochasticLayer)]
     if random:
         names = ", ".join(f"{found.name!r} ({type(found).__name__})" for found in random)
@@ -94,14 +94,12 @@ def _twin(layer: keras.Operation) -> keras.layers.Layer | None:
 def _has_twin(layer: keras.Operation) -> bool:
     # A subclass of a user may compute something else.
     ours = isinstance(layer, VariationalLayer) and type(layer).__module__.startswith("tfp_bnn.")
-    return ours and not isinstance(layer, HierarchicalDenseReparameterization)
+    return ours and keras_class(type(layer)) is not None
 
 
-def _keras_class(cls: type[VariationalLayer]) -> type[keras.layers.Layer]:
-    if issubclass(cls, LSTMFlipout):
-        # Its own base is the more general RNN.
-        return keras.layers.LSTM
-    return next(base for base in cls.__mro__ if base.__module__.startswith("keras."))
+def _keras_twin(layer: VariationalLayer) -> keras.layers.Layer:
+    cls: Any = keras_class(type(layer))
+    return cls(**_keras_config(layer))
 
 
 def _keras_config(layer: VariationalLayer) -> dict[str, Any]:
@@ -110,14 +108,9 @@ def _keras_config(layer: VariationalLayer) -> dict[str, Any]:
 
 
 def _set_weights(layer: keras.Operation, twin: keras.layers.Layer) -> None:
-    if not isinstance(layer, VariationalLayer):
-        return
-    owner = twin.cell if isinstance(twin, keras.layers.LSTM) else twin
-    for name in layer.bayesian_weights:
-        bayesian = layer.variational_weights.get(name)
-        value = getattr(layer, name, None) if bayesian is None else bayesian.mean
-        if value is not None:
-            getattr(owner, name).assign(np.asarray(value))
+    for ours, theirs in zip(inner_layers(layer), inner_layers(twin), strict=True):
+        if isinstance(ours, VariationalLayer):
+            assign_means(theirs, ours)
 
 
 def _with_sublayers(operation: keras.Operation) -> list[keras.layers.Layer]:

@@ -24,8 +24,11 @@ from tfp_bnn.layers import (
     DenseFlipout,
     DenseLocalReparameterization,
     DenseReparameterization,
+    FilterResponseNormalizationReparameterization,
+    GRUFlipout,
     HierarchicalDenseReparameterization,
     LSTMFlipout,
+    MultiHeadAttentionFlipout,
 )
 
 from .conformance.cases import LAYERS, OPERATIONS, Case, operation_of
@@ -38,6 +41,13 @@ WITH_OPTIONAL_BIAS = [cls for cls in LAYERS if "bias" in cls.optional_weights]
 WITH_A_KERNEL = [cls for cls in LAYERS if list(cls.bayesian_weights) == ["kernel", "bias"]]
 # The others have arguments of their own: see their tests.
 LIKE_THEIR_TWIN = [cls for cls in LAYERS if cls is not HierarchicalDenseReparameterization]
+# They hold weights that their twins have in inner layers, or as one: their own tests compare them.
+WITH_WEIGHTS_LIKE_THEIR_TWIN = [cls for cls in LIKE_THEIR_TWIN if cls not in (GRUFlipout, MultiHeadAttentionFlipout)]
+# Weights that are always deterministic.
+DETERMINISTIC = {
+    FilterResponseNormalizationReparameterization: {"tau"},
+    MultiHeadAttentionFlipout: {f"{name}_bias" for name in ("query", "key", "value", "gate", "output")},
+}
 for_each_layer = pytest.mark.parametrize("cls", LAYERS)
 # Where the estimator is all that differs, or that matters least.
 for_some_layers = pytest.mark.parametrize("cls", [DenseFlipout, Convolution2DReparameterization])
@@ -57,7 +67,7 @@ def case_of(cls):
 
 def make(cls, built=False, **kwargs):
     """A layer with its own defaults; with `built=True` its variables too."""
-    layer = cls(**case_of(cls).operation.arguments, **kwargs)
+    layer = cls(**{**case_of(cls).operation.arguments, **kwargs})
     if built:
         layer.build(case_of(cls).input_shape)
     return layer
@@ -69,6 +79,11 @@ def inputs_of(cls, batch=2):
 
 def twin_of(cls, **kwargs):
     return OPERATIONS[operation_of(cls)].twin(**case_of(cls).operation.arguments, **kwargs)
+
+
+def without_bias(cls):
+    """The argument that leaves the bias out."""
+    return {"bias_axes": None} if operation_of(cls) == "EinsumDense" else {"use_bias": False}
 
 
 # === Names and arguments ===
@@ -86,7 +101,7 @@ def test_short_names_are_aliases():
 @for_each_layer
 def test_layers_are_documented_keras_layers(cls):
     assert isinstance(make(cls), keras.layers.Layer)
-    if cls is not LSTMFlipout:
+    if cls not in (LSTMFlipout, GRUFlipout):
         assert isinstance(make(cls), OPERATIONS[operation_of(cls)].twin)
     assert re.search(r"^    \w+ ~ [pq]\(\w+\)", cls.__doc__, flags=re.MULTILINE)
     for part in ("outputs", "KL", "Example:", "References:", "https://"):
@@ -99,7 +114,7 @@ def test_the_arguments_are_those_of_the_keras_twin_and_our_own_by_keyword(cls):
         name: parameter
         for name, parameter in inspect.signature(OPERATIONS[operation_of(cls)].twin).parameters.items()
         # What makes no sense with distributions; and dropout's seed, which is ours.
-        if not name.startswith(("lora", "quantization", "use_cudnn", "seed"))
+        if not name.startswith(("lora", "quantization", "gptq", "use_cudnn", "seed"))
     }
     ours = inspect.signature(cls).parameters
     own = [f"{prefix}_{role}" for prefix in cls.bayesian_weights.values() for role in ("prior", "posterior")]
@@ -165,14 +180,13 @@ def test_convolution_output_shape_is_that_of_the_twin(cls):
     assert len(combinations) == 96
 
 
-@pytest.mark.parametrize("cls", LIKE_THEIR_TWIN)
+@pytest.mark.parametrize("cls", WITH_WEIGHTS_LIKE_THEIR_TWIN)
 def test_weights_have_the_shapes_of_the_twin(cls):
     layer, twin = make(cls, built=True), twin_of(cls)
     twin.build(case_of(cls).input_shape)
     shapes = {variable.name: tuple(variable.shape) for variable in twin.trainable_variables}
     ours = {name: weight.shape for name, weight in layer.variational_weights.items()}
-    if "bias" in shapes:
-        ours["bias"] = tuple(layer.bias.shape)
+    ours |= {name: tuple(getattr(layer, name).shape) for name in shapes if name not in ours}
     assert ours == shapes
     for weight in layer.variational_weights.values():
         assert weight.posterior.event_shape == weight.prior.event_shape == weight.shape
@@ -203,24 +217,30 @@ def test_variables_have_names_and_shapes(cls):
             f"{name}_untransformed_scale": weight.shape,
             f"{name}_prior_untransformed_scale": (),
         }
-    assert {variable.name: tuple(variable.shape) for variable in layer.trainable_variables} == expected
+    found = {variable.name: tuple(variable.shape) for variable in layer.trainable_variables}
+    plain = {name: found.pop(name) for name in DETERMINISTIC.get(cls, ())}
+    assert found == expected
     assert layer.non_trainable_variables == []
     of_weights = [variable for weight in layer.variational_weights.values() for variable in weight.variables]
-    assert {id(variable) for variable in of_weights} == {id(variable) for variable in layer.trainable_variables}
+    bayesian = [variable for variable in layer.trainable_variables if variable.name not in plain]
+    assert {id(variable) for variable in of_weights} == {id(variable) for variable in bayesian}
 
 
 @pytest.mark.parametrize("cls", WITH_OPTIONAL_BIAS)
 def test_a_deterministic_bias_is_a_plain_weight(cls):
     layer = make(cls, built=True)
-    kernels = [name for name in cls.bayesian_weights if name != "bias"]
+    kernels = [name for name in cls.bayesian_weights if name not in cls.optional_weights]
     names = {variable.name for variable in layer.trainable_variables}
-    assert names == {"bias", *(f"{name}_{part}" for name in kernels for part in ("loc", "untransformed_scale"))}
+    assert names == {
+        *cls.optional_weights,
+        *(f"{name}_{part}" for name in kernels for part in ("loc", "untransformed_scale")),
+    }
     assert layer.bias_posterior is None
     assert layer.bias_prior is None
     assert list(layer.variational_weights) == kernels
     config = layer.get_config()
     assert config["bias_posterior"] is config["bias_prior"] is None
-    assert make(cls, built=True, use_bias=False).bias is None
+    assert make(cls, built=True, **without_bias(cls)).bias is None
 
 
 @pytest.mark.parametrize("cls", WITH_A_KERNEL)
@@ -235,7 +255,7 @@ def test_distributions_follow_the_variables(cls):
     assert layer.bias_posterior.event_shape == layer.bias_prior.event_shape == layer.bias.shape
 
 
-@for_each_layer
+@pytest.mark.parametrize("cls", [cls for cls in LAYERS if cls is not MultiHeadAttentionFlipout])
 def test_initializers_set_the_posterior_means(cls):
     parameters = inspect.signature(cls).parameters
     names = [name for name in parameters if name.endswith("_initializer")]
@@ -250,8 +270,9 @@ def test_initializers_set_the_posterior_means(cls):
     prefixes = {"depthwise": "kernel", **{prefix: weight for weight, prefix in cls.bayesian_weights.items()}}
     assert len(values) >= 1
     for name, value in values.items():
-        posterior = layer.variational_weights[prefixes[name.removesuffix("_initializer")]].posterior
-        np.testing.assert_array_equal(posterior.mean(), value)
+        prefix = name.removesuffix("_initializer")
+        weight = layer.variational_weights.get(prefixes.get(prefix, ""))
+        np.testing.assert_array_equal(getattr(layer, prefix) if weight is None else weight.mean, value)
 
 
 @pytest.mark.parametrize("cls", WITH_A_KERNEL)
@@ -351,7 +372,7 @@ def test_a_deterministic_bias_has_a_gradient(cls):
 
 @pytest.mark.parametrize("cls", WITH_A_KERNEL)
 def test_gradients_equal_those_of_the_formula(cls, injected_noise, randomize):
-    layer = make(cls, built=True, use_bias=False)
+    layer = make(cls, built=True, **without_bias(cls))
     randomize(layer)
     with noise_scope({id(layer): injected_noise}), tf.GradientTape() as tape:
         likelihood = tf.reduce_sum(layer(inputs_of(cls), training=False) ** 2)

@@ -9,7 +9,8 @@ import pytest
 import tfp_bnn
 from tfp_bnn import layers as ours
 from tfp_bnn.core.noise import NoNoise
-from tfp_bnn.transfer.to_bayesian import TWINS, to_bayesian
+from tfp_bnn.transfer.to_bayesian import to_bayesian
+from tfp_bnn.transfer.twins import TWINS
 
 from .deterministic import L, images, mlp, nested_models, plug_in, randomized, stack
 
@@ -93,13 +94,19 @@ def test_the_function_at_the_posterior_mean_is_the_given_one(name):
 
 def test_every_twin_is_the_flipout_layer_where_there_is_one():
     found = {cls: twin.__name__ for cls, twin in TWINS.items()}
-    assert found.pop(L.Embedding) == "EmbeddingReparameterization"
-    assert all(name.endswith("Flipout") for name in found.values())
+    by_name = {cls.__name__: found.pop(cls) for cls in list(found) if not found[cls].endswith("Flipout")}
+    assert set(by_name) == {
+        "Embedding",
+        "LayerNormalization",
+        "GroupNormalization",
+        "FilterResponseNormalization",
+    }
+    assert all(twin == f"{name}Reparameterization" for name, twin in by_name.items())
     flipout = {name for name in ours.__all__ if name.endswith("Flipout") and not name.startswith(("Conv1", "Conv2"))}
     assert set(found.values()) >= {name for name in flipout if "olution" in name}
     for cls, twin in TWINS.items():
-        # LSTMFlipout holds the weights of its cell itself.
-        assert issubclass(twin, cls) or cls is L.LSTM
+        # They hold the weights of their cell themselves.
+        assert issubclass(twin, cls) or cls in (L.LSTM, L.GRU)
 
 
 @pytest.mark.parametrize("name", CASES)

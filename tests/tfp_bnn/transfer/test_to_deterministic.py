@@ -168,8 +168,12 @@ def test_random_layers_without_a_twin_are_refused_by_name():
 
     with pytest.raises(ValueError, match=r"'own' \(OwnDense\)"):
         to_deterministic(keras.Sequential([keras.Input((4,)), OwnDense(2, name="own")]))
-    wrapper = L.TimeDistributed(ours.DenseFlipout(2, name="inside"), name="wrapper")
-    with pytest.raises(ValueError, match=r"'inside' \(DenseFlipout\) within 'wrapper' \(TimeDistributed\)"):
+
+    class OwnWrapper(L.TimeDistributed):
+        pass
+
+    wrapper = OwnWrapper(ours.DenseFlipout(2, name="inside"), name="wrapper")
+    with pytest.raises(ValueError, match=r"'inside' \(DenseFlipout\) within 'wrapper' \(OwnWrapper\)"):
         to_deterministic(keras.Sequential([keras.Input((3, 4)), wrapper]))
 
 

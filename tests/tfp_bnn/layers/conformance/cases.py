@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import tfp_bnn
-from tfp_bnn.layers import VariationalLayer
+from tfp_bnn.layers import FilterResponseNormalization, VariationalLayer
 from tfp_bnn.posteriors import POSTERIORS
 
 # All cases of a test together fail by chance with this probability.
@@ -58,8 +58,27 @@ OPERATIONS = {
     "Convolution2DTranspose": Operation(
         keras.layers.Conv2DTranspose, {"filters": 3, "kernel_size": 2, "strides": 2}, ((2, 2, 2),)
     ),
+    "Convolution1DTranspose": Operation(
+        keras.layers.Conv1DTranspose, {"filters": 3, "kernel_size": 2, "strides": 2}, ((3, 2),)
+    ),
+    # Axes of inputs and outputs in different orders.
+    "EinsumDense": Operation(
+        keras.layers.EinsumDense,
+        {"equation": "abc,cde->abed", "output_shape": (2, 2, 3), "bias_axes": "ed"},
+        ((2, 4),),
+    ),
+    "MultiHeadAttention": Operation(
+        keras.layers.MultiHeadAttention,
+        {"num_heads": 2, "key_dim": 2, "value_dim": 3, "use_gate": True},
+        ((3, 4),),
+        is_linear=False,
+    ),
     "Embedding": Operation(keras.layers.Embedding, {"input_dim": 5, "output_dim": 3}, ((2,),), numbers_of_ids=(5,)),
     "LSTM": Operation(keras.layers.LSTM, {"units": 2}, ((2, 2),), is_linear=False),
+    "GRU": Operation(keras.layers.GRU, {"units": 2}, ((2, 2),), is_linear=False),
+    "LayerNormalization": Operation(keras.layers.LayerNormalization, {}, ((2, 3),)),
+    "GroupNormalization": Operation(keras.layers.GroupNormalization, {"groups": 2}, ((3, 4),)),
+    "FilterResponseNormalization": Operation(FilterResponseNormalization, {}, ((3, 2),), is_linear=False),
     "HierarchicalDense": Operation(
         keras.layers.Dense, {"units": 3, "num_groups": 2}, ((4,), ()), numbers_of_ids=(None, 2)
     ),

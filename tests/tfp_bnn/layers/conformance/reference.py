@@ -34,10 +34,11 @@ def randomize(layer: VariationalLayer, seed: int = 0) -> Parameters:
         present = weight.parameters()
         weight.assign_parameters({role: draws[role](v.shape) if role in draws else v for role, v in present.items()})
         parameters[name] = {role: v.astype(np.float64) for role, v in weight.parameters().items() if role in draws}
-    bias = getattr(layer, "bias", None)
-    if bias is not None and "bias" not in parameters:
-        bias.assign(rng.normal(size=bias.shape))
-        parameters["bias"] = {"loc": np.asarray(bias, np.float64)}
+    bayesian = {id(variable) for weight in layer.variational_weights.values() for variable in weight.variables}
+    for variable in layer.weights:
+        if id(variable) not in bayesian:
+            variable.assign(rng.normal(size=variable.shape))
+            parameters[variable.name] = {"loc": np.asarray(variable, np.float64)}
     return parameters
 
 
@@ -62,8 +63,17 @@ def transform(layer: VariationalLayer, example: Any, weights: Values) -> np.ndar
     inputs = np.asarray(example, np.float64)
     if operation == "Dense":
         return inputs @ weights["kernel"] + weights.get("bias", 0.0)
+    if operation == "EinsumDense":
+        return np.einsum("bc,cde->bed", inputs, weights["kernel"]) + weights.get("bias", 0.0)
+    if operation == "MultiHeadAttention":
+        return _attention(inputs, weights)
     if operation == "LSTM":
         return _lstm(inputs, **weights)
+    if operation == "GRU":
+        return _gru(inputs, **weights)
+    if operation.endswith("Normalization"):
+        outputs = _normalize(operation, layer, inputs) * weights["gamma"] + weights.get("beta", 0.0)
+        return np.maximum(outputs, weights["tau"]) if "tau" in weights else outputs
     if layer.data_format == "channels_first":
         inputs = np.moveaxis(inputs, 0, -1)
     geometry = {"strides": layer.strides, "padding": layer.padding, "dilation": layer.dilation_rate}
@@ -72,7 +82,7 @@ def transform(layer: VariationalLayer, example: Any, weights: Values) -> np.ndar
     elif operation == "SeparableConvolution2D":
         between = _convolve_depthwise(inputs, weights["depthwise_kernel"], **geometry)
         outputs = between @ weights["pointwise_kernel"][0, 0]
-    elif operation == "Convolution2DTranspose":
+    elif operation.endswith("Transpose"):
         outputs = _convolve_transposed(inputs, weights["kernel"], **geometry, output_padding=layer.output_padding)
     else:
         outputs = _convolve(inputs, weights["kernel"], **geometry, groups=layer.groups)
@@ -130,15 +140,16 @@ def _convolve_transposed(
     output_padding: Sequence[int] | None,
 ) -> np.ndarray:
     """The transpose of the convolution that takes the outputs' shape to that of the inputs."""
-    extents = [(taps - 1) * d + 1 for taps, d in zip(kernel.shape[:2], dilation, strict=True)]
-    more = (None, None) if output_padding is None else output_padding
-    sizes = list(map(_transposed_size, inputs.shape[:2], extents, strides, [padding] * 2, more))
+    rank = kernel.ndim - 2
+    extents = [(taps - 1) * d + 1 for taps, d in zip(kernel.shape[:rank], dilation, strict=True)]
+    more = (None,) * rank if output_padding is None else output_padding
+    sizes = list(map(_transposed_size, inputs.shape[:rank], extents, strides, [padding] * rank, more))
     pads = [_size_and_pad(*geometry, padding)[1] for geometry in zip(sizes, extents, strides, strict=True)]
-    padded = np.zeros((*(size + sum(pad) for size, pad in zip(sizes, pads, strict=True)), kernel.shape[2]))
-    for offset in itertools.product(*map(range, kernel.shape[:2])):
+    padded = np.zeros((*(size + sum(pad) for size, pad in zip(sizes, pads, strict=True)), kernel.shape[rank]))
+    for offset in itertools.product(*map(range, kernel.shape[:rank])):
         window = tuple(
             slice(tap * d, tap * d + (size - 1) * stride + 1, stride)
-            for tap, d, size, stride in zip(offset, dilation, inputs.shape[:2], strides, strict=True)
+            for tap, d, size, stride in zip(offset, dilation, inputs.shape[:rank], strides, strict=True)
         )
         padded[window] += inputs @ kernel[offset].T
     return padded[tuple(slice(before, before + size) for (before, _), size in zip(pads, sizes, strict=True))]
@@ -154,6 +165,47 @@ def _lstm(
         c = scipy.special.expit(f) * c + scipy.special.expit(i) * np.tanh(g)
         h = scipy.special.expit(o) * np.tanh(c)
     return h
+
+
+def _gru(
+    sequence: np.ndarray,
+    kernel: np.ndarray,
+    recurrent_kernel: np.ndarray,
+    bias: np.ndarray | float = 0.0,
+    recurrent_bias: np.ndarray | float = 0.0,
+) -> np.ndarray:
+    """The last state of `keras.layers.GRU` with `reset_after`; its gates are ordered update, reset, candidate."""
+    h = np.zeros(recurrent_kernel.shape[0])
+    for inputs in sequence:
+        of_inputs = np.split(inputs @ kernel + bias, 3)
+        of_state = np.split(h @ recurrent_kernel + recurrent_bias, 3)
+        z, r = (scipy.special.expit(of_inputs[i] + of_state[i]) for i in range(2))
+        h = z * h + (1 - z) * np.tanh(of_inputs[2] + r * of_state[2])
+    return h
+
+
+def _attention(inputs: np.ndarray, weights: Values) -> np.ndarray:
+    """Self-attention over positions `(positions, channels)`, with the gate."""
+
+    def project(name: str) -> np.ndarray:
+        return np.einsum("ta,anh->tnh", inputs, weights[f"{name}_kernel"]) + weights[f"{name}_bias"]
+
+    query, key, value, gate = map(project, ("query", "key", "value", "gate"))
+    scores = np.einsum("tnh,snh->nts", query, key) / np.sqrt(query.shape[-1])
+    heads = np.einsum("nts,snh->tnh", scipy.special.softmax(scores, axis=-1), value) * scipy.special.expit(gate)
+    return np.einsum("tnh,nho->to", heads, weights["output_kernel"]) + weights["output_bias"]
+
+
+def _normalize(operation: str, layer: VariationalLayer, inputs: np.ndarray) -> np.ndarray:
+    """One example of shape `(positions, channels)`, normalized."""
+    if operation == "FilterResponseNormalization":
+        return inputs / np.sqrt((inputs**2).mean(axis=0) + layer.epsilon)
+    groups = inputs[..., None]
+    axes = 1 if operation == "LayerNormalization" else (0, 2)
+    if operation == "GroupNormalization":
+        groups = inputs.reshape(len(inputs), layer.groups, -1)
+    mean, variance = groups.mean(axis=axes, keepdims=True), groups.var(axis=axes, keepdims=True)
+    return ((groups - mean) / np.sqrt(variance + layer.epsilon)).reshape(inputs.shape)
 
 
 def _transposed_size(size: int, extent: int, stride: int, padding: str, more: int | None) -> int:
@@ -219,24 +271,31 @@ def expected_outputs(
 
 def signs_on(layer: VariationalLayer, name: str, n: int, noise: Values) -> np.ndarray | float:
     """The sign of flipout on each perturbation of a weight for the example n: s_i r_j; 1 with other estimators."""
-    if layer.estimator.name != "flipout":
+    if layer.estimator.name != "flipout" or name not in layer.variational_weights:
         return 1.0
-    if name == "bias":
-        return _signs("output", _kernel_before_the_bias(layer), n, noise)
+    if name.endswith("bias"):
+        signs = _signs("output", _kernel_before_the_bias(layer, name), n, noise)
+        return signs.reshape(layer.variational_weights[name].shape)
     s, r = (_signs(side, name, n, noise) for side in ("input", "output"))
     operation = operation_of(type(layer))
     if operation == "DepthwiseConvolution2D" or name == "depthwise_kernel":
         return s[:, None] * r.reshape(len(s), -1)
-    if operation == "Convolution2DTranspose":
+    if operation.endswith("Transpose"):
         return np.outer(r, s)
+    if operation == "EinsumDense":
+        return np.einsum("c,ed->cde", s, r.reshape(2, 3))
+    if operation == "MultiHeadAttention":
+        return np.outer(s, r).reshape(layer.variational_weights[name].shape)
     # With groups a kernel sees only the input channels of its group.
     groups = getattr(layer, "groups", 1)
     blocks = [np.outer(a, b) for a, b in zip(np.split(s, groups), np.split(r, groups), strict=True)]
     return np.concatenate(blocks, axis=1)
 
 
-def _kernel_before_the_bias(layer: VariationalLayer) -> str:
-    return "pointwise_kernel" if operation_of(type(layer)) == "SeparableConvolution2D" else "kernel"
+def _kernel_before_the_bias(layer: VariationalLayer, name: str) -> str:
+    if operation_of(type(layer)) == "SeparableConvolution2D":
+        return "pointwise_kernel"
+    return name.removesuffix("bias") + "kernel"
 
 
 def _signs(side: str, weight: str, n: int, noise: Values) -> np.ndarray:

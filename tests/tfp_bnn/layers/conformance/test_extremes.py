@@ -55,7 +55,9 @@ def test_everything_stays_finite_at_extreme_parameters_and_inputs_of_zeros(case)
 
 
 # The product of two kernels of scale 100 is more than float16 holds.
-@pytest.mark.parametrize("case", [case for case in LAYER_CASES if "Separable" not in str(case)], ids=str)
+@pytest.mark.parametrize(
+    "case", [case for case in LAYER_CASES if not str(case).startswith(("Separable", "MultiHead"))], ids=str
+)
 def test_everything_stays_finite_at_extreme_scales_in_half_precision(case):
     assert_finite_everywhere(case, case.inputs(), [(-100.0, 0.0), (100.0, 0.0)], dtype="mixed_float16")
 

@@ -19,10 +19,12 @@ from .cases import LAYER_CASES, LAYERS, Case, for_each_layer, operation_of
 
 # What the base class of all layers refuses is asked in full of this one.
 DENSE = Case(DenseFlipout, "mean_field_normal")
-WITH_GROUPS = [case for case in LAYER_CASES if "groups" in inspect.signature(case.layer).parameters]
+WITH_GROUPS = [case for case in LAYER_CASES if {"groups", "filters"} <= {*inspect.signature(case.layer).parameters}]
 # An embedding takes ids of any shape.
 WITH_CHANNELS = [case for case in LAYER_CASES if operation_of(case.layer) != "Embedding"]
 WITH_OPTIONAL_BIAS = [case for case in LAYER_CASES if "bias" in case.layer.optional_weights]
+SIZES = ("units", "filters", "kernel_size", "num_groups", "num_heads", "key_dim", "value_dim")
+WITH_SIZES = [case for case in WITH_CHANNELS if set(SIZES) & set(case.operation.arguments)]
 
 
 def of_the_first_weight(case, role):
@@ -101,15 +103,15 @@ def test_every_layer_refuses_what_its_base_class_refuses(case):
 def test_a_bias_cannot_be_bayesian_and_absent_or_deterministic_and_have_a_prior(case):
     with pytest.raises(ValueError, match="Got bias_prior='normal' without a `bias_posterior`"):
         case.make(bias_posterior=None, bias_prior="normal")
-    with pytest.raises(ValueError, match="with use_bias=False"):
-        case.make(use_bias=False)
+    without = {"bias_axes": None} if operation_of(case.layer) == "EinsumDense" else {"use_bias": False}
+    ((name, value),) = without.items()
+    with pytest.raises(ValueError, match=f"with {name}={value}"):
+        case.make(**without)
 
 
-@pytest.mark.parametrize("case", WITH_CHANNELS, ids=str)
+@pytest.mark.parametrize("case", WITH_SIZES, ids=str)
 def test_a_size_that_is_not_positive_is_refused_by_name(case):
-    sizes = [name for name in ("units", "filters", "kernel_size", "num_groups") if name in case.operation.arguments]
-    assert len(sizes) >= 1
-    for name in sizes:
+    for name in set(SIZES) & set(case.operation.arguments):
         with pytest.raises(ValueError, match=rf"{name}.*-1"):
             case.make(**{name: -1})
 

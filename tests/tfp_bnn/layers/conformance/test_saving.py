@@ -15,7 +15,7 @@ from .reference import randomize
 
 LEARNED = {"name": "normal", "scale": 0.5, "empirical_bayes": True}
 # Arguments of Keras' own that its configs leave out: values to start from, and what our layers refuse.
-NOT_CONFIGURATION = ("weights", "lora_rank", "lora_alpha", "quantization_config")
+NOT_CONFIGURATION = ("weights", "flash_attention", "lora_rank", "lora_alpha", "quantization_config")
 
 
 @for_each_case
