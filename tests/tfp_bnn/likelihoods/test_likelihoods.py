@@ -15,6 +15,8 @@ import tensorflow as tf
 from tfp_bnn.likelihoods import LIKELIHOODS, Bernoulli, Categorical, Likelihood, Normal
 
 NUM_EXAMPLES = 7
+# Values of arguments without a default.
+REQUIRED = {"ordinal": {"num_classes": 4}}
 
 
 def random_outputs(*shape, seed=0, scale=2.0):
@@ -30,7 +32,7 @@ def softplus(x):
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_every_likelihood_has_a_docstring_and_a_config(name, check_spec):
-    check_spec(LIKELIHOODS, name)
+    check_spec(LIKELIHOODS, name, **REQUIRED.get(name, {}))
 
 
 @pytest.mark.parametrize("scale", ["learned", "per_example", 0.5])
