@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,6 +49,15 @@ def test_there_are_likelihoods():
     ours = [name for name in LIKELIHOODS if LIKELIHOODS.package_of(name) == "tfp_bnn"]
     assert [_snake_case(LIKELIHOODS[name].__name__) for name in ours] == ours
     assert {LIKELIHOODS[name].task for name in LIKELIHOODS} == {"classification", "regression"}
+
+
+def test_the_guide_lists_every_likelihood_with_its_calibration():
+    guide = (Path(__file__).parents[3] / "docs" / "likelihoods.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (\w*) ?\|$", guide, re.MULTILINE))
+    ours = {
+        name: LIKELIHOODS[name].calibrator or "" for name in LIKELIHOODS if LIKELIHOODS.package_of(name) == "tfp_bnn"
+    }
+    assert rows == {name: LIKELIHOODS[name].calibrator or "" for name in ours}
 
 
 @pytest.mark.parametrize("name", ["categorical", "bernoulli"])

@@ -34,7 +34,7 @@ PER_EXAMPLE = [
     ({"name": "mixture_normal", "num_components": 2}, Y),
     ("multivariate_normal", TWO),
 ]
-LEARNED = [("laplace", Y), ({"name": "student_t", "df": "learned"}, TWO)]
+LEARNED = [("laplace", Y), ({"name": "student_t", "df": "learned"}, Y)]
 
 
 def recipe_of(likelihood, **changes):
