@@ -11,6 +11,7 @@ import tensorflow as tf
 import tfp_bnn
 from tfp_bnn.likelihoods import LIKELIHOODS
 from tfp_bnn.predictive import PosteriorPredictive, score, standard_errors
+from tfp_bnn.predictive.calibrators import CALIBRATIONS
 
 ROWS = 2000
 OURS = [name for name in LIKELIHOODS if LIKELIHOODS.package_of(name) == "tfp_bnn"]
@@ -136,6 +137,27 @@ def test_scores_and_their_standard_errors_have_the_same_names(case):
     assert np.isfinite([*found.values(), *errors.values()]).all()
 
 
+@pytest.mark.slow
+def test_a_scale_widens_the_predictive_about_its_mean(case):
+    if case.likelihood.calibrator != "scale":
+        pytest.skip("Another calibration, or none.")
+    raw, y = case.predictive(rows=20)
+    wide = raw.calibrated_by(CALIBRATIONS.get({"name": "scale", "scale": 2.0}))
+    np.testing.assert_allclose(wide.mean(), raw.mean(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(wide.aleatoric(), 4.0 * raw.aleatoric(), rtol=1e-4)
+    np.testing.assert_allclose(wide.epistemic(), 4.0 * raw.epistemic(), rtol=1e-3)
+    stretched = raw.mean() + 2.0 * (raw.quantiles(0.9) - raw.mean())
+    np.testing.assert_allclose(wide.quantiles(0.9), stretched, rtol=2e-3, atol=2e-3)
+    # Without a draw, the others are spread about their own mean.
+    outputs = raw._outputs[1:]
+    others = PosteriorPredictive(case.likelihood, case.weights, outputs, {}, outputs.shape)
+    by_hand = score(others.calibrated_by(CALIBRATIONS.get({"name": "scale", "scale": 2.0})), y)
+    without = wide.scores_without_each_draw(y)[0]
+    for name in ("rmse", "nll", "aleatoric_std", "epistemic_std"):
+        assert without[name] == pytest.approx(by_hand[name], rel=1e-3), name
+
+
+@pytest.mark.slow
 @pytest.mark.statistical
 def test_intervals_cover_what_those_of_the_true_distribution_cover_and_the_pit_is_uniform(case):
     # Of 2,000 targets, 3 points are 4.5 standard errors: by chance 8e-6, and the seed is fixed. The Kolmogorov-Smirnov
