@@ -33,8 +33,9 @@ def calibrate(model: PredictiveModel, x: Any, y: Any, num_samples: int = 50, see
         seed: Integer seed of the draws.
 
     Returns:
-        A `Temperature` for the likelihoods 'categorical' and 'bernoulli', a `Scale` for 'normal'. Warns if the data do
-        not determine it and it ends up at the end of its range.
+        A `Temperature` for the likelihoods 'categorical' and 'bernoulli', a `Scale` for 'normal', 'laplace',
+        'student_t' and 'multivariate_normal'. Warns if the data do not determine it and it ends up at the end of its
+        range.
 
     Raises:
         ValueError: If the likelihood has no calibrator; if the data are empty, have the wrong shape, NaN, or labels out

@@ -10,7 +10,27 @@ docs/likelihoods.md.
 from tfp_bnn.likelihoods.base import LIKELIHOODS, Likelihood
 from tfp_bnn.likelihoods.bernoulli import Bernoulli
 from tfp_bnn.likelihoods.categorical import Categorical
+from tfp_bnn.likelihoods.counts import NegativeBinomial, Poisson
 from tfp_bnn.likelihoods.discrete import ClassLikelihood
+from tfp_bnn.likelihoods.laplace import Laplace
+from tfp_bnn.likelihoods.mixture_normal import MixtureNormal
+from tfp_bnn.likelihoods.multivariate_normal import MultivariateNormal
 from tfp_bnn.likelihoods.normal import Normal
+from tfp_bnn.likelihoods.ordinal import Ordinal
+from tfp_bnn.likelihoods.student_t import StudentT
 
-__all__ = ["LIKELIHOODS", "Bernoulli", "Categorical", "ClassLikelihood", "Likelihood", "Normal"]
+__all__ = [
+    "LIKELIHOODS",
+    "Bernoulli",
+    "Categorical",
+    "ClassLikelihood",
+    "Laplace",
+    "Likelihood",
+    "MixtureNormal",
+    "MultivariateNormal",
+    "NegativeBinomial",
+    "Normal",
+    "Ordinal",
+    "Poisson",
+    "StudentT",
+]

@@ -38,10 +38,10 @@ class Likelihood(Spec):
     A subclass defines `distribution`, and `get_config` if its constructor has arguments. Everything else has a default
     derived from the distribution. Register the class before a model uses it::
 
-        @tfp_bnn.likelihoods.LIKELIHOODS.register("poisson")
-        class Poisson(tfp_bnn.likelihoods.Likelihood):
+        @tfp_bnn.likelihoods.LIKELIHOODS.register("geometric")
+        class Geometric(tfp_bnn.likelihoods.Likelihood):
             def distribution(self, outputs, weights):
-                return tfd.Independent(tfd.Poisson(log_rate=outputs), reinterpreted_batch_ndims=1)
+                return tfd.Independent(tfd.Geometric(logits=outputs), reinterpreted_batch_ndims=1)
 
     The targets of this base class are real or whole numbers; those of `ClassLikelihood` are classes. The uncertainty
     about numbers is decomposed by the law of total variance, Var[y] = E[Var[y | w]] + Var[E[y | w]], and that about
@@ -51,12 +51,14 @@ class Likelihood(Spec):
     Attributes:
         task: `"regression"` for numbers, `"classification"` for classes and labels.
         calibrator: Name of the calibration that `tfp_bnn.calibrate` fits; None if there is none.
+        why_no_calibrator: The reason why there is none, as the end of a sentence in an error message.
         output_activation: Name of the Keras activation that turns the outputs into `mean`, such as `"softmax"`. It is
             not part of the network. None if there is none.
     """
 
     task: Literal["classification", "regression"] = "regression"
     calibrator: str | None = None
+    why_no_calibrator: str = "it does not say how a number would widen its distribution"
     output_activation: str | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -107,6 +109,33 @@ class Likelihood(Spec):
         By default this is the likelihood itself.
         """
         return self
+
+    def in_target_units(self, outputs: Any, mean: Sequence[float], scale: Sequence[float]) -> Any:
+        """The raw outputs that describe the targets mean + scale * z, given those that describe z.
+
+        A network can work with standardized targets that way. By default, one output per target is taken for its
+        location, and scaled and shifted; a learned scale is in units of the target already.
+
+        Args:
+            outputs: Raw outputs `(..., channels)`: an array or tensor, or a symbolic tensor of Keras.
+            mean: One number for each target.
+            scale: One number > 0 for each target.
+
+        Raises:
+            ValueError: If the targets have no unit, or the likelihood does not say which outputs have.
+        """
+        if self.has_probabilities:
+            raise ValueError(
+                f"The targets of the likelihood {self!r} are classes, which cannot be standardized. Leave out "
+                "`standardize_targets`."
+            )
+        if outputs.shape[-1] != len(mean):
+            raise ValueError(
+                f"The likelihood {self!r} has {outputs.shape[-1]} outputs for {len(mean)} target(s), and does not say "
+                "which of them have the unit of a target, so the targets cannot be standardized. Leave out "
+                "`standardize_targets`, or override `in_target_units`."
+            )
+        return outputs * np.asarray(scale, np.float32) + np.asarray(mean, np.float32)
 
     # === Shapes ===
 

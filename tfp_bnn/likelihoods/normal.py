@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.core.arguments import is_positive
 from tfp_bnn.likelihoods.base import LIKELIHOODS, Likelihood, Weights
+from tfp_bnn.likelihoods.noise_scale import locations_and_scales_in_target_units
 from tfp_bnn.likelihoods.targets import check_shape, like_outputs
 
 _SCALE_FLOOR = 1e-6
@@ -88,6 +89,12 @@ class Normal(Likelihood):
     def rescaled(self, scale: float) -> Normal:
         """This likelihood, with a learned scale that starts at `scale`; other scales do not change."""
         return Normal("learned", initial_scale=scale) if self.scale == "learned" else self
+
+    def in_target_units(self, outputs: Any, mean: Sequence[float], scale: Sequence[float]) -> Any:
+        """The outputs that describe mean + scale * z, with the scale of each example, given those that describe z."""
+        if self.scale != "per_example":
+            return super().in_target_units(outputs, mean, scale)
+        return locations_and_scales_in_target_units(outputs, mean, scale)
 
     def targets(self, y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         """Targets of shape `(batch, targets)`, float32."""

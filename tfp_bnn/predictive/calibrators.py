@@ -75,7 +75,7 @@ class Temperature(Calibration):
 
 @CALIBRATIONS.register("scale")
 class Scale(Calibration):
-    """y = m + scale (y_raw - m), with m the predictive mean and y_raw ~ the raw mixture, for the likelihood 'normal'.
+    """y = m + scale (y_raw - m), with m the predictive mean and y_raw ~ the raw mixture, for likelihoods of numbers.
 
     The mean of each draw moves to m + scale (mean_s - m), and its noise is multiplied by `scale`. The predictive mean
     does not change. The predictive standard deviation and the distance of every quantile from the mean are multiplied
@@ -130,9 +130,9 @@ def calibration_for(likelihood: Likelihood) -> Callable[..., Calibration]:
     """The calibration class that a likelihood names. Raises a ValueError if it names none."""
     if likelihood.calibrator is None:
         raise ValueError(
-            f"There is no calibration for the likelihood {likelihood!r}: it does not say how a number would widen its "
-            f"distribution. Known: {', '.join(CALIBRATIONS)}. Let the likelihood learn its own dispersion "
-            "(`add_weights`), or set its `calibrator` to the name of a calibration that fits."
+            f"There is no calibration for the likelihood {likelihood!r}: {likelihood.why_no_calibrator}. Known: "
+            f"{', '.join(CALIBRATIONS)}. Let the likelihood learn its own dispersion (`add_weights`), or set its "
+            "`calibrator` to the name of a calibration that fits."
         )
     return CALIBRATIONS[likelihood.calibrator]
 

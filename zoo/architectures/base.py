@@ -65,8 +65,9 @@ class ArchitectureConfig(Strict):
         dropout: Rate of an `MCDropout` after the activation of each hidden layer; 0 for none.
         input_mean: subtracted from each input column; None for no standardization.
         input_variance: of each input column.
-        target_mean: added to the outputs, in units of the target; None for no standardization.
-        target_variance: of each target; its root multiplies the outputs.
+        target_mean: of each target, in its units; None for no standardization. The network then works with standardized
+            targets, and its last layer turns the outputs into units of the targets.
+        target_variance: of each target.
     """
 
     estimator: ClassVar[Estimator] = Flipout()
@@ -108,15 +109,25 @@ class ArchitectureConfig(Strict):
         size = int(np.prod(self.input_shape, dtype=np.int64))
         if size > _MAX_INPUTS:
             raise ValueError(f"input_shape={self.input_shape} has {size} values; at most {_MAX_INPUTS} were expected")
-        for name, length in (("input", self.input_shape[-1]), ("target", self.num_outputs)):
+        for name in ("input", "target"):
             mean, variance = getattr(self, f"{name}_mean"), getattr(self, f"{name}_variance")
             if (mean is None) != (variance is None):
                 raise ValueError(f"{name}_mean and {name}_variance go together, but only one was given")
-            if mean is not None and (len(mean) != length or len(variance) != length):
+            if mean is None:
+                continue
+            length = self.input_shape[-1] if name == "input" else self._num_scalable_targets()
+            if len(mean) != length or len(variance) != length:
                 raise ValueError(f"{name}_mean and {name}_variance must have {length} values, one for each column")
         for prior in self.priors:
             self._check_distributions(prior)
         return self
+
+    def _num_scalable_targets(self) -> int:
+        """The number of targets. Raises a ValueError if the likelihood has targets without a unit."""
+        likelihood = LIKELIHOODS.get(self.likelihood)
+        number = likelihood.num_targets(self.num_outputs)
+        likelihood.in_target_units(np.zeros((1, self.num_outputs), np.float32), [0.0] * number, [1.0] * number)
+        return number
 
     def _check_distributions(self, prior: Spec) -> None:
         posterior = POSTERIORS.get(self.kernel_posterior)
@@ -135,6 +146,11 @@ class ArchitectureConfig(Strict):
     def priors(self) -> tuple[Spec, ...]:
         """The priors of all weights."""
         return (self.kernel_prior,)
+
+    @property
+    def target_scale(self) -> tuple[float, ...]:
+        """The standard deviations of the targets; empty for no standardization."""
+        return tuple(np.sqrt(self.target_variance or ()).tolist())
 
     def some_inputs(self, num_rows: int) -> npt.NDArray[np.float64]:
         """Returns fixed raw inputs for the network: uniform noise between 0 and 1.
@@ -197,15 +213,21 @@ class Architecture:
             x = layer(x)
         outputs = self.body(config, x)
         if config.target_mean is not None:
-            layer = keras.layers.Normalization(
-                mean=config.target_mean, variance=config.target_variance, invert=True, name="in_target_units"
-            )
-            outputs = layer(outputs)
+            outputs = _in_target_units(config, outputs)
         model = tfp_bnn.VariationalModel(
             inputs, outputs, name=self.name, likelihood=config.likelihood, beta_schedule=beta_schedule, seed=seed
         )
         model.architecture = BuiltFrom(self.name, config)
         return model
+
+
+def _in_target_units(config: ArchitectureConfig, outputs: keras.KerasTensor) -> keras.KerasTensor:
+    mean, variance = config.target_mean or (), config.target_variance
+    if len(mean) == config.num_outputs:
+        # Every output is a location: one layer of Keras.
+        name = "in_target_units"
+        return keras.layers.Normalization(mean=mean, variance=variance, invert=True, name=name)(outputs)
+    return LIKELIHOODS.get(config.likelihood).in_target_units(outputs, mean, config.target_scale)
 
 
 @dataclass(frozen=True)

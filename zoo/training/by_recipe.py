@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 import tfp_bnn
 from tfp_bnn.calibration import calibrate
@@ -191,7 +192,11 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
         **architecture_arguments(recipe),
     }
     if data.num_classes is None:
-        config.setdefault("likelihood", {"name": "normal", "initial_scale": float(data.train.y.std())})
+        told = config.setdefault("likelihood", {"name": "normal", "initial_scale": float(data.train.y.std())})
+        if isinstance(told, str) or "initial_scale" not in told:
+            # A learned scale starts where the targets are, whatever their unit.
+            scale = math.sqrt(np.mean(column_moments(data.train.y)[1]))
+            config["likelihood"] = LIKELIHOODS.get(told).rescaled(scale)
     likelihood = LIKELIHOODS.get(config.get("likelihood", ARCHITECTURES[recipe.architecture].default_likelihood))
     config.setdefault("num_outputs", likelihood.num_outputs_for(data.train.y, data.num_classes))
     if recipe.calibration is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ import tensorflow as tf
 from tfp_bnn.likelihoods import LIKELIHOODS, Bernoulli, Categorical, Likelihood, Normal
 
 NUM_EXAMPLES = 7
+# Values of arguments without a default.
+REQUIRED = {"ordinal": {"num_classes": 4}}
 
 
 def random_outputs(*shape, seed=0, scale=2.0):
@@ -30,7 +33,7 @@ def softplus(x):
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_every_likelihood_has_a_docstring_and_a_config(name, check_spec):
-    check_spec(LIKELIHOODS, name)
+    check_spec(LIKELIHOODS, name, **REQUIRED.get(name, {}))
 
 
 @pytest.mark.parametrize("scale", ["learned", "per_example", 0.5])
@@ -46,6 +49,13 @@ def test_there_are_likelihoods():
     ours = [name for name in LIKELIHOODS if LIKELIHOODS.package_of(name) == "tfp_bnn"]
     assert [_snake_case(LIKELIHOODS[name].__name__) for name in ours] == ours
     assert {LIKELIHOODS[name].task for name in LIKELIHOODS} == {"classification", "regression"}
+
+
+def test_the_guide_lists_every_likelihood_with_its_calibration():
+    guide = (Path(__file__).parents[3] / "docs" / "likelihoods.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (\w*) ?\|$", guide, re.MULTILINE))
+    ours = [name for name in LIKELIHOODS if LIKELIHOODS.package_of(name) == "tfp_bnn"]
+    assert rows == {name: LIKELIHOODS[name].calibrator or "" for name in ours}
 
 
 @pytest.mark.parametrize("name", ["categorical", "bernoulli"])

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tfp_bnn import likelihoods
+
 ROOT = Path(__file__).resolve().parents[3]
-LIKELIHOODS = {"Bernoulli", "Categorical", "ClassLikelihood", "Discrete", "Likelihood", "Normal"}
+# Priors have these names too.
+OF_PRIORS_TOO = {"Laplace", "Normal", "StudentT"}
+LIKELIHOODS = {"Discrete", *likelihoods.__all__} - {"LIKELIHOODS"}
 # A dataset says itself whether it has classes, and checks its own targets.
 ALLOWED = {"zoo/datasets/base.py"}
 
@@ -28,7 +32,7 @@ def branches(tree: ast.AST) -> Iterator[str]:
         ):
             names = {leaf.id for leaf in ast.walk(node.args[1]) if isinstance(leaf, ast.Name)}
             names |= {leaf.attr for leaf in ast.walk(node.args[1]) if isinstance(leaf, ast.Attribute)}
-            about_likelihoods = "likelihood" in ast.unparse(node.args[0]).lower() or "Normal" not in names
+            about_likelihoods = "likelihood" in ast.unparse(node.args[0]).lower() or not names & OF_PRIORS_TOO
             if names & LIKELIHOODS and about_likelihoods:
                 yield f"{node.lineno}: {ast.unparse(node)}"
 
