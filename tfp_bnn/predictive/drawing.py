@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import require_integer
-from tfp_bnn.core.batches import inputs_of, num_rows, rows_of
+from tfp_bnn.core.batches import as_arrays, inputs_of, is_stream, num_rows, rows_of
 from tfp_bnn.core.draws import Draws, Function
 from tfp_bnn.core.noise import Noise, NoNoise
 from tfp_bnn.likelihoods import Likelihood
@@ -125,12 +125,22 @@ def draw_outputs(
     # The entropy of a mixture of numbers takes longer than the network.
     eager = [name for name in MOMENTS if name != "entropy" or likelihood.has_probabilities]
     moments: dict[str, list[np.ndarray]] = {name: [] for name in eager}
+    total = None if is_stream(x) else num_rows(as_arrays(x))
+    kept: np.ndarray | None = None
     waiting: list[np.ndarray] = []
     number, size, weights = 0, 0, learned
     for outputs, weights in parts():
-        number, size = number + outputs.shape[1], size + outputs.nbytes
+        rows = slice(number, number + outputs.shape[1])
+        number = rows.stop
+        shape = (num_samples, total or 0, *outputs.shape[2:])
+        if total is not None and num_bytes(shape) <= max_bytes:
+            kept = np.empty(shape, np.float32) if kept is None else kept
+            kept[:, rows] = outputs
+            continue
         waiting.append(outputs)
-        while waiting and size > max_bytes:
+        # The parts of a stream take twice their memory when they are joined.
+        size += 2 * outputs.nbytes
+        while waiting and (total is not None or size > max_bytes):
             part = waiting.pop(0)
             for name, values in moments.items():
                 values.append(moment(name, likelihood, part, weights))
@@ -139,7 +149,9 @@ def draw_outputs(
     shape = (num_samples, number, *outputs.shape[2:])
     joined = {name: np.concatenate(values) for name, values in moments.items() if values}
     if waiting:
-        return DrawnOutputs(weights, _joined(waiting, shape), {}, shape, weights_by_draw, exhaustive, None)
+        kept = np.concatenate(waiting, axis=1)
+    if kept is not None:
+        return DrawnOutputs(weights, kept, {}, shape, weights_by_draw, exhaustive, None)
     return DrawnOutputs(weights, None, joined, shape, weights_by_draw, exhaustive, moment_again)
 
 
@@ -237,18 +249,6 @@ def _outputs_of(functions: Sequence[Function], x: Any, batch_size: int, max_byte
                 outputs[index] = np.asarray(function(inputs), np.float32)
             yield outputs
             start += len(first)
-
-
-def _joined(parts: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """The outputs of all rows. Parts are freed one by one, because all of them and the result take twice the memory."""
-    if len(parts) == 1:
-        return parts[0]
-    joined, start = np.empty(shape, np.float32), 0
-    while parts:
-        part = parts.pop(0)
-        joined[:, start : start + part.shape[1]] = part
-        start += part.shape[1]
-    return joined
 
 
 def _moment_again(
