@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.optimize
 
+from tfp_bnn.core.batches import read_examples
 from tfp_bnn.predictive.calibrators import HIGHEST, LOWEST, Calibration, calibration_for
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _GRID_POINTS = 11
 
 
-def calibrate(model: PredictiveModel, x: Any, y: Any, num_samples: int = 50, seed: int = 0) -> Calibration:
+def calibrate(model: PredictiveModel, x: Any, y: Any = None, num_samples: int = 50, seed: int = 0) -> Calibration:
     """Fits the calibration of a trained model, and sets `model.calibration`.
 
     Minimizes the negative log-likelihood of the Monte Carlo predictive, in nats. The search starts on a grid, because
@@ -27,8 +28,9 @@ def calibrate(model: PredictiveModel, x: Any, y: Any, num_samples: int = 50, see
 
     Args:
         model: A trained model, or an ensemble.
-        x: Array of validation inputs, `(n, ...)`, used neither to train nor to test the model.
-        y: Targets of the inputs, as for training.
+        x: Validation inputs, used neither to train nor to test the model, in every form that `fit` takes. Batches of a
+            `tf.data.Dataset`, a `PyDataset` or a generator are read into memory.
+        y: Targets of the inputs, as for training. Those of batches are in them.
         num_samples: S, the number of weight draws.
         seed: Integer seed of the draws.
 
@@ -53,6 +55,7 @@ def calibrate(model: PredictiveModel, x: Any, y: Any, num_samples: int = 50, see
         True
     """
     cls = calibration_for(model.likelihood)
+    x, y = read_examples(x, y)
     model._check_examples(x, y)
     raw = model.posterior_predictive(x, num_samples, seed, calibrated=False)
 

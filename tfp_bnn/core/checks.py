@@ -40,10 +40,15 @@ def assert_finite(data: Any, what: str) -> list[Any]:
             tf.reduce_all(tf.math.is_finite(tensor)),
             [f"The {what} of a batch have NaN or infinite values. Remove these rows, or fill in the missing values."],
         )
-        for tensor in map(tf.convert_to_tensor, keras.tree.flatten(data))
+        for tensor in map(_values, keras.tree.flatten(data))
         if tensor.dtype.is_floating
     ]
     return [check for check in checks if check is not None]
+
+
+def _values(tensor: Any) -> tf.Tensor:
+    """The values of a tensor; those of a sparse one that are stored."""
+    return tensor.values if isinstance(tensor, tf.SparseTensor) else tf.convert_to_tensor(tensor)
 
 
 def assert_terms_finite(nll: tf.Tensor, kl: tf.Tensor) -> list[Any]:

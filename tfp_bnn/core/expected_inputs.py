@@ -21,6 +21,7 @@ _FAR = 5.0
 # Inputs whose values span less than this share of the range were rescaled.
 _SQUEEZED = 0.07
 _NAMES_SHOWN = 3
+_MOST_ROWS = 10_000
 
 
 class UnlikelyInputsWarning(UserWarning):
@@ -109,13 +110,14 @@ class ExpectedInputs:
         """The attributes as lists, for JSON."""
         return {key: None if value is None else list(value) for key, value in asdict(self).items()}
 
-    def complaint(self, x: Any) -> str | None:
+    def complaint(self, x: Any, names: Sequence[str] | None = None) -> str | None:
         """Says how inputs differ from those of training, in a sentence with both numbers; None if they do not.
 
         Args:
-            x: Array of shape `(n, columns)` or `(n, ..., channels)`, n > 0; a table with `columns` may be a data frame.
+            x: Array of shape `(n, columns)` or `(n, ..., channels)`, n > 0. Of many rows, some are judged.
+            names: Names of the columns, as those of a data frame; None if they have none.
         """
-        if self.names is not None and (found := _column_names(x)) is not None and found != self.names:
+        if self.names is not None and names is not None and (found := tuple(map(str, names))) != self.names:
             same = ", in another order" if sorted(found) == sorted(self.names) else ""
             return (
                 f"the columns are {_some(found)}, but the model was trained on {_some(self.names)}{same}. Select them "
@@ -124,6 +126,7 @@ class ExpectedInputs:
         array = np.asarray(x)
         if array.ndim < 2 or array.shape[-1] != len(self.low) or not np.issubdtype(array.dtype, np.number):
             return None
+        array = array[:: -(-len(array) // _MOST_ROWS)]
         low, high, of_examples = _described(array)
         return (
             self._squeezed(low, high, array)
@@ -192,11 +195,6 @@ def _described(x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any],
 def _rounded(values: Any) -> tuple[float, ...]:
     """Six digits, which the comparison does not need but a card can show."""
     return tuple(float(f"{value:.6g}") for value in np.asarray(values, np.float64))
-
-
-def _column_names(x: Any) -> tuple[str, ...] | None:
-    columns = getattr(x, "columns", None)
-    return None if columns is None else tuple(map(str, columns))
 
 
 def _some(names: Sequence[str]) -> str:

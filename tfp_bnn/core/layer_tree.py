@@ -230,6 +230,12 @@ def sources(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
     return list(dataset._inputs())
 
 
+def setting_of(dataset: tf.data.Dataset, name: str) -> int | None:
+    """An argument of a transformation, such as `count` of `take`; None unless it is one number. None is public."""
+    value = tf.get_static_value(getattr(dataset, f"_{name}"))
+    return None if value is None or value.size != 1 else int(value.item())
+
+
 def mask_of(tensor: Any) -> Any:
     """The mask that Keras gave a tensor, or None; the accessor is not public."""
     return getattr(tensor, "_keras_mask", None)

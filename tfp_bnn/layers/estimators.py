@@ -178,7 +178,7 @@ class LocalReparameterization(Estimator):
             return PLAIN_DRAW(operation, inputs, kernel, bias, noise)
         outputs = operation(inputs, kernel.mean)
         # Squares overflow and underflow in half precision.
-        variance = operation(tf.cast(inputs, tf.float32) ** 2, kernel.variance)
+        variance = operation(_squares(tf.cast(inputs, tf.float32)), kernel.variance)
         if isinstance(bias, VariationalWeight):
             variance += operation.along_channels(bias.variance, variance)
             bias = bias.mean
@@ -187,3 +187,8 @@ class LocalReparameterization(Estimator):
         scale = tf.where(positive, tf.sqrt(tf.where(positive, variance, 1.0)), 0.0)
         outputs += tf.cast(scale * noise.normal(name_of_use("outputs", kernel), tf.shape(scale)), outputs.dtype)
         return outputs if bias is None else outputs + operation.along_channels(bias, outputs)
+
+
+def _squares(inputs: tf.Tensor) -> tf.Tensor:
+    """The squares of inputs, which can be sparse."""
+    return inputs.with_values(inputs.values**2) if isinstance(inputs, tf.SparseTensor) else inputs**2

@@ -1,72 +1,27 @@
-"""Checks of the data before training: how many examples there are, and whether they are valid."""
+"""Checks of the data before training and prediction."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
 import numpy as np
+import scipy.sparse
 import tensorflow as tf
 
+from tfp_bnn.core.batches import EXPECTED, as_arrays, is_stream, num_rows
 from tfp_bnn.core.checks import check_finite
-from tfp_bnn.core.layer_tree import sources
 from tfp_bnn.likelihoods import Likelihood
-
-# Transformations that keep the rows of a batched pipeline, by the class name that tf.data gives them.
-_ROW_KEEPING = ("Prefetch", "Map", "ParallelMap", "Shuffle", "Cache", "Options", "AssertCardinality", "Model")
-
-
-def count_examples(x: Any, validation_split: float = 0.0) -> int | None:
-    """The number N of distinct training examples in the data passed to `fit`, or None if it cannot be known.
-
-    Args:
-        x: Array, structure of arrays, `tf.data.Dataset` of batches, or anything else that Keras accepts.
-        validation_split: Fraction of the rows of arrays that Keras sets aside.
-
-    Returns:
-        N, or None for generators and for pipelines with a filter, a repetition or anything else that hides the number.
-        The number of batches times the batch size is never returned, because it is a guess: `batch(128)` over 1,000
-        rows reads as 1,024.
-    """
-    if isinstance(x, tf.data.Dataset):
-        return _count_rows_of_batches(x)
-    rows = _rows(x)
-    return None if rows is None else math.floor(rows * (1.0 - validation_split))
-
-
-def _count_rows_of_batches(dataset: tf.data.Dataset) -> int | None:
-    while not _is(dataset, "Batch", "ParallelBatch"):
-        if not _is(dataset, *_ROW_KEEPING):
-            return None
-        (dataset,) = sources(dataset)
-    (rows,) = sources(dataset)
-    if _repeats(rows):
-        return None
-    cardinality = int(rows.cardinality())
-    return cardinality if cardinality >= 0 else None
-
-
-def _repeats(dataset: tf.data.Dataset) -> bool:
-    return _is(dataset, "Repeat") or any(_repeats(source) for source in sources(dataset))
-
-
-def _is(dataset: tf.data.Dataset, *transformations: str) -> bool:
-    return type(dataset).__name__.lstrip("_") in {f"{transformation}Dataset" for transformation in transformations}
 
 
 def is_arrays(x: Any) -> bool:
-    """Whether `x` is an array or a structure of arrays, rather than a pipeline or a generator."""
-    return _rows(x) is not None
-
-
-def _rows(x: Any) -> int | None:
-    if isinstance(x, tf.data.Dataset | keras.utils.PyDataset) or x is None:
-        return None
+    """Whether `x` is an array or a structure of arrays, rather than a stream or the description of a batch."""
+    if x is None or is_stream(x):
+        return False
     leaves = keras.tree.flatten(x)
-    if not leaves or not all(hasattr(leaf, "shape") and len(leaf.shape) for leaf in leaves):
-        return None
-    return int(leaves[0].shape[0])
+    return bool(leaves) and all(
+        hasattr(leaf, "shape") and len(leaf.shape) and not isinstance(leaf, tf.TypeSpec) for leaf in leaves
+    )
 
 
 def check_inputs(x: Any, input_shape: tuple[int | None, ...] | None, name: str = "x") -> None:
@@ -78,22 +33,24 @@ def check_inputs(x: Any, input_shape: tuple[int | None, ...] | None, name: str =
         name: Name of the array in messages.
 
     Raises:
-        ValueError: If an array is empty, has the wrong shape, or contains NaN or infinite values.
+        ValueError: If `x` is not made of arrays, or an array is empty, has the wrong shape, or contains NaN or infinite
+            values.
     """
-    leaves = [np.asarray(leaf) for leaf in keras.tree.flatten(x)]
-    for leaf in leaves:
-        if leaf.ndim == 0:
-            raise ValueError(
-                f"`{name}` is a number, or a list of numbers. Expected an array with the batch axis first."
-            )
-        if leaf.shape[0] == 0:
-            raise ValueError(f"`{name}` is empty: it has the shape {leaf.shape}. Expected at least one example.")
-        check_finite(leaf, name)
-    lengths = [len(leaf) for leaf in leaves]
+    if is_stream(x):
+        raise ValueError(f"`{name}` is a {type(x).__name__}; a single batch of arrays was expected here.")
+    leaves = keras.tree.flatten(as_arrays(x, name))
+    shapes = [tuple(leaf.shape) for leaf in leaves]
+    for leaf, shape in zip(leaves, shapes, strict=True):
+        if not shape:
+            raise ValueError(f"`{name}` is a single value, {leaf!r}. {EXPECTED}")
+        if shape[0] == 0:
+            raise ValueError(f"`{name}` is empty: it has the shape {shape}. Expected at least one example.")
+        check_finite(_values(leaf), name)
+    lengths = [shape[0] for shape in shapes]
     if len(set(lengths)) > 1:
         raise ValueError(f"The inputs in `{name}` have {lengths} rows. Expected the same number in each.")
     if len(leaves) == 1 and input_shape is not None:
-        shape = leaves[0].shape
+        shape = shapes[0]
         fits = len(shape) == len(input_shape) and all(
             want in (None, got) for want, got in zip(input_shape, shape, strict=True)
         )
@@ -102,6 +59,15 @@ def check_inputs(x: Any, input_shape: tuple[int | None, ...] | None, name: str =
                 f"`{name}` has the shape {shape}, but the model takes {('batch', *input_shape[1:])}. Reshape or resize "
                 "the data, add the batch axis if it is missing, or build the model for this shape."
             )
+
+
+def _values(array: Any) -> np.ndarray:
+    """The values of an array; those of a sparse one that are stored."""
+    if isinstance(array, tf.SparseTensor):
+        return np.asarray(array.values)
+    if isinstance(array, tf.RaggedTensor):
+        return np.asarray(array.flat_values)
+    return array.data if scipy.sparse.issparse(array) else np.asarray(array)
 
 
 def check_examples(
@@ -126,8 +92,8 @@ def check_examples(
             "`y` is missing: a Bayesian model is trained on pairs of inputs and targets. Pass `y`, or a dataset of "
             "(x, y)."
         )
-    targets = np.asarray(y)
-    rows = _rows(x)
+    targets = np.asarray(as_arrays(y, "y"))
+    rows = num_rows(as_arrays(x))
     if targets.shape[:1] != (rows,):
         raise ValueError(
             f"`x` has {rows} rows, but `y` has the shape {targets.shape}. Expected one target for each row."

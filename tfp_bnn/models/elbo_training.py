@@ -11,9 +11,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_bnn.core.batches import as_arrays
 from tfp_bnn.core.checks import assert_finite, invalid_arguments_as_value_errors
 from tfp_bnn.likelihoods import Likelihood
-from tfp_bnn.models.data_checks import check_one_tensor, count_examples, is_arrays
+from tfp_bnn.models.data_checks import check_one_tensor, is_arrays
+from tfp_bnn.models.example_count import count_examples, repeats
 from tfp_bnn.models.fit_callbacks import tell_direction, with_row_check
 from tfp_bnn.models.preparation import (
     build_before_tracing,
@@ -48,10 +50,11 @@ class ElboTraining:
         An existing calibration belongs to the old posterior. It is set to None, with a warning.
 
         Args:
-            x: As in Keras.
+            x: As in Keras, and nested lists and pandas frames with nullable columns.
             y: As in Keras.
             *args: As in Keras.
-            num_examples: N, if it cannot be counted: for generators and for pipelines with a filter or a repetition.
+            num_examples: N, if it cannot be counted: for generators and for pipelines with a filter; see
+                `tfp_bnn.models.example_count`.
             **kwargs: As in Keras.
 
         Returns:
@@ -63,18 +66,24 @@ class ElboTraining:
         """
         arguments = inspect.signature(keras.Model.fit).bind(self, x, y, *args, **kwargs).arguments
         check_setup(self)
+        for name in ("x", "y", "sample_weight"):
+            arguments[name] = as_arrays(arguments.get(name), name)
+        x, y = arguments["x"], arguments["y"]
         if is_arrays(x):
             self._check_examples(x, y)
         validation_data = arguments.get("validation_data")
-        if isinstance(validation_data, list | tuple) and is_arrays(validation_data[0]):
-            self._check_examples(*[*validation_data, None][:2])
+        if isinstance(validation_data, list | tuple):
+            validation_data = tuple(as_arrays(part, "validation_data") for part in validation_data)
+            arguments["validation_data"] = validation_data
+            if is_arrays(validation_data[0]):
+                self._check_examples(*[*validation_data, None][:2])
         # As in Keras, explicit validation data override the split.
         split = arguments.get("validation_split") or 0.0 if validation_data is None else 0.0
         counted = count_examples(x, split)
         set_num_examples(self, counted, num_examples)
         callbacks = arguments.get("callbacks")
         tell_direction(callbacks)
-        if not is_arrays(x) and arguments.get("steps_per_epoch") is None:
+        if not is_arrays(x) and not repeats(x) and arguments.get("steps_per_epoch") is None:
             arguments["callbacks"] = with_row_check(callbacks)
         del arguments["self"]
         forget_calibration(self)
@@ -94,6 +103,7 @@ class ElboTraining:
                 was compiled with a loss or has a layer with `kl_weight`.
         """
         check_setup(self)
+        x, y = as_arrays(x), as_arrays(y, "y")
         if is_arrays(x):
             self._check_examples(x, y)
         renew_step(self, "test", x, y)
@@ -106,6 +116,10 @@ class ElboTraining:
         with invalid_arguments_as_value_errors():
             return super().evaluate(x, y, *args, **kwargs)  # type: ignore[misc]
 
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """The raw outputs as `keras.Model.predict` gives them, under one weight draw for each batch."""
+        return super().predict(as_arrays(x), *args, **kwargs)  # type: ignore[misc]
+
     def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains on one batch as `keras.Model.train_on_batch` does. Set `model.num_examples` to N first.
 
@@ -114,6 +128,7 @@ class ElboTraining:
         """
         check_setup(self)
         set_num_examples(self, None, self.num_examples)
+        x, y = as_arrays(x), as_arrays(y, "y")
         self._check_examples(x, y)
         forget_calibration(self)
         renew_step(self, "train", x, y)
@@ -128,6 +143,7 @@ class ElboTraining:
             ValueError: If the data are not valid or the model has a loss, as in `evaluate`.
         """
         check_setup(self)
+        x, y = as_arrays(x), as_arrays(y, "y")
         self._check_examples(x, y)
         renew_step(self, "test", x, y)
         with invalid_arguments_as_value_errors():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
+from tfp_bnn.core.batches import batches_of, checked_inputs
 from tfp_bnn.core.checks import invalid_arguments_as_value_errors
 from tfp_bnn.core.draws import Draws
 from tfp_bnn.core.expected_inputs import ExpectedInputs, UnlikelyInputsWarning
@@ -83,13 +84,16 @@ class PredictiveModel:
         not depend on `batch_size`.
 
         Args:
-            x: Array of inputs, `(n, ...)`; a list, tuple or dict of arrays if the model has several inputs.
+            x: Inputs, in every form that `fit` takes: an array `(n, ...)`, or a list, tuple or dict of arrays if the
+                model has several inputs; pandas frames, nested lists and sparse matrices; or a `tf.data.Dataset`, a
+                `keras.utils.PyDataset` or a generator of batches, whose targets are ignored.
             num_samples: S, the number of draws. If there are fewer, as in an ensemble or a point estimate, all are
                 used; the `num_samples` of the result is their number.
             seed: Integer. Equal seeds give equal draws.
             batch_size: Number of rows per forward pass.
             max_bytes: Memory limit for the raw outputs of all draws, S x n x outputs x 4 bytes. Above it, only the
-                moments are kept, and only the draws of one batch are in memory.
+                moments are kept, and the outputs of a few rows are in memory: at most half the limit, or 64 MiB if that
+                is more, or one row. The entropy of numbers then runs the draws again when it is first asked for.
             calibrated: Whether to apply `model.calibration`, if there is one.
 
         Returns:
@@ -100,8 +104,7 @@ class PredictiveModel:
                 or if the seed is not an integer.
         """
         draws = self.draws(seed)
-        self._check_inputs(x)
-        self._warn_of_unlikely(x)
+        x = checked_inputs(x, self._check_of_inputs(x))
         with invalid_arguments_as_value_errors():
             return PosteriorPredictive.from_draws(
                 draws,
@@ -119,30 +122,83 @@ class PredictiveModel:
         Never calibrated: `model.calibration` was fitted to the Monte Carlo predictive.
 
         Args:
-            x: Array of inputs, `(n, ...)`.
+            x: Inputs, as in `posterior_predictive`.
             batch_size: Number of rows per forward pass.
 
         Returns:
             A `PosteriorPredictive` of one draw; for an ensemble, of one draw per member.
         """
         draws = self.plug_in_draws()
-        self._check_inputs(x)
-        self._warn_of_unlikely(x)
+        x = checked_inputs(x, self._check_of_inputs(x))
         with invalid_arguments_as_value_errors():
             return PosteriorPredictive.from_draws(
                 draws, x, self.likelihood, draws.num_draws or 1, batch_size=batch_size
             )
 
-    def _warn_of_unlikely(self, x: Any) -> None:
-        """Warns of inputs that are far from those of training."""
-        complaint = None if self.inputs_expected is None else self.inputs_expected.complaint(x)
-        if complaint is not None:
-            warnings.warn(
-                f"The inputs of {self.name!r} are not like those that it was trained on: {complaint}. Its predictions "
-                "may be wrong and confident.",
-                UnlikelyInputsWarning,
-                stacklevel=3,
-            )
+    def stream_predictive(
+        self,
+        x: Any,
+        y: Any = None,
+        num_samples: int = 100,
+        seed: int = 0,
+        batch_size: int = 512,
+        calibrated: bool = True,
+    ) -> Iterator[tuple[PosteriorPredictive, Any]]:
+        """The predictive distributions of one batch after another, for data that do not fit into memory.
+
+        Every batch sees the same draws, so these are the predictions of `posterior_predictive` for these rows.
+
+        Args:
+            x: Inputs, as in `posterior_predictive`. A `tf.data.Dataset`, a `PyDataset` or a generator is read one batch
+                at a time, as the predictions are taken.
+            y: Targets of arrays, or None. Those of a stream are in its batches.
+            num_samples: As in `posterior_predictive`.
+            seed: As in `posterior_predictive`.
+            batch_size: Number of rows per forward pass, and of rows per batch of arrays.
+            calibrated: As in `posterior_predictive`.
+
+        Yields:
+            A `PosteriorPredictive` of each batch, and its targets, or None if there are none.
+            `tfp_bnn.predictive.score` takes these pairs.
+
+        Raises:
+            ValueError: As in `posterior_predictive`; for a batch that does not fit, when it is read.
+
+        Example:
+            >>> import keras, tensorflow as tf, tfp_bnn
+            >>> model = tfp_bnn.VariationalSequential([keras.Input((2,)), tfp_bnn.layers.DenseFlipout(3)], seed=0)
+            >>> dataset = tf.data.Dataset.from_tensor_slices(tf.zeros((10, 2))).batch(4)
+            >>> [len(predictive) for predictive, _ in model.stream_predictive(dataset, num_samples=5)]
+            [4, 4, 2]
+        """
+        calibration = self.calibration if calibrated else None
+        draws = self.draws(seed)
+        check = self._check_of_inputs(x)
+        for inputs, targets, _ in batches_of(x, y, batch_size):
+            check(inputs)
+            with invalid_arguments_as_value_errors():
+                predictive = PosteriorPredictive.from_draws(
+                    draws, inputs, self.likelihood, num_samples, batch_size=batch_size, calibration=calibration
+                )
+            yield predictive, targets
+
+    def _check_of_inputs(self, x: Any) -> Callable[[Any], None]:
+        """A function that refuses arrays of inputs that do not fit, and warns of those that are unlike training."""
+        names = getattr(x, "columns", None)
+
+        def check(arrays: Any) -> None:
+            self._check_inputs(arrays)
+            expected = self.inputs_expected
+            complaint = None if expected is None else expected.complaint(arrays, names)
+            if complaint is not None:
+                warnings.warn(
+                    f"The inputs of {self.name!r} are not like those that it was trained on: {complaint}. Its "
+                    "predictions may be wrong and confident.",
+                    UnlikelyInputsWarning,
+                    stacklevel=4,
+                )
+
+        return check
 
     def _check_inputs(self, x: Any) -> None:
         """Raises a ValueError for inputs that do not fit the model."""

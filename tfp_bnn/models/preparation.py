@@ -11,6 +11,9 @@ import tensorflow as tf
 from tfp_bnn.core.layer_tree import build_state_of_training
 from tfp_bnn.models.data_checks import is_arrays, shape_of_targets
 
+NEGATIVE_ELBO = "negative_elbo"
+"""The loss of a variational model, by name. It is not compiled: the model computes it itself."""
+
 
 def renew_step(model: Any, mode: str, x: Any, y: Any) -> None:
     """Retraces the step for targets of another form: Keras would trace it for targets of any form."""
@@ -50,8 +53,8 @@ def forget_calibration(model: Any) -> None:
 def check_setup(model: Any) -> None:
     """Refuses a model that was compiled with a loss, or has a layer with `kl_weight`."""
     refuse_kl_weights(model)
-    loss = getattr(model, "loss", None)
-    if loss is not None:
+    loss = model.loss
+    if loss != NEGATIVE_ELBO:
         raise ValueError(
             f"The model was compiled with loss={loss!r}, but its loss is the negative ELBO of its likelihood, "
             f"{model.likelihood!r}. Compile without `loss`, as in model.compile('adam', metrics=['accuracy'])."
@@ -83,6 +86,6 @@ def set_num_examples(model: Any, counted: int | None, given: int | None) -> None
         raise ValueError(
             "N, the number of training examples, cannot be counted in these data, and the ELBO divides the KL by "
             "it. Pass it, as in model.fit(data, num_examples=60000). (Arrays are counted, and `tf.data` pipelines "
-            "of maps, shuffles and one batch; a generator, a filter or a repetition hides the number.)"
+            "without filters; a generator hides the number, and a PyDataset can declare it as `num_examples`.)"
         )
     model.num_examples = number

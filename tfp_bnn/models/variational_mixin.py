@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -21,6 +22,7 @@ from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
 from tfp_bnn.models.data_checks import check_examples, check_inputs, check_one_tensor
 from tfp_bnn.models.elbo_training import ElboTraining
 from tfp_bnn.models.predictive_model import PredictiveModel
+from tfp_bnn.models.preparation import NEGATIVE_ELBO
 from tfp_bnn.models.saving import SEED_GENERATORS, load_seed_generators, save_seed_generators
 from tfp_bnn.models.summary import print_bayesian_summary
 from tfp_bnn.predictive.calibrators import Calibration
@@ -112,6 +114,18 @@ class VariationalMixin(PredictiveModel, ElboTraining):
                 "training set."
             )
         self._num_examples.assign(float(value))
+
+    @property
+    def loss(self) -> Any:
+        """What is minimized, `"negative_elbo"`; or what `compile` was given, which `fit` refuses.
+
+        It is not None, because Keras' wrappers for scikit-learn only take models that have a loss.
+        """
+        return NEGATIVE_ELBO if self._given_loss is None else self._given_loss
+
+    @loss.setter
+    def loss(self, value: Any) -> None:
+        self._given_loss = value
 
     @property
     def beta(self) -> float:
@@ -207,6 +221,19 @@ class VariationalMixin(PredictiveModel, ElboTraining):
         print_bayesian_summary(self, kwargs.get("print_fn"))
 
     # === Saving ===
+
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Saves the model as `keras.Model.save` does, in the `.keras` format.
+
+        Raises:
+            ValueError: For a file in the older HDF5 format, which cannot hold the posterior and could not be loaded.
+        """
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(
+                f"The HDF5 format of {filepath} cannot hold a Bayesian model. Use '{Path(filepath).stem}.keras', "
+                f"or its weights alone with model.save_weights('{Path(filepath).stem}.weights.h5')."
+            )
+        super().save(filepath, *args, **kwargs)  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """The config of the network, the likelihood, the schedule, the seed and the calibration."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import require_integer
+from tfp_bnn.core.batches import as_arrays, inputs_of, is_stream, num_rows, rows_of
 from tfp_bnn.core.draws import Draws, Function
 from tfp_bnn.core.noise import Noise, NoNoise
 from tfp_bnn.likelihoods import Likelihood
@@ -20,6 +20,8 @@ from tfp_bnn.predictive.calibrators import Calibration
 _PREDICTION = 2
 # The entropy of a mixture of S normals takes S x S numbers per row.
 _NUMBERS_AT_ONCE = 2**22
+# Rows are never cut so small that the outputs of all draws take less than this.
+_WORKING_BYTES = 2**26
 MOMENTS = ("mean", "entropy", "aleatoric", "epistemic")
 
 
@@ -78,10 +80,12 @@ class DrawnOutputs:
     Attributes:
         weights: Weights of the likelihood, by role.
         outputs: Raw outputs, `(S, n, channels)`, float32; None if they did not fit into memory.
-        moments: Arrays `mean`, `entropy`, `aleatoric` and `epistemic` by name, if `outputs` is None.
+        moments: Arrays `mean`, `aleatoric` and `epistemic` by name, if `outputs` is None; for classes and labels also
+            `entropy`.
         shape: Shape of the outputs.
         weights_by_draw: Roles of the weights that differ between draws, which have the shape `(S, 1, *own)`.
         exhaustive: Whether these are all the draws there are.
+        moment_again: Computes another moment by running the draws again; None if `outputs` is not.
     """
 
     weights: dict[str, Any]
@@ -90,6 +94,7 @@ class DrawnOutputs:
     shape: tuple[int, ...]
     weights_by_draw: frozenset[str]
     exhaustive: bool
+    moment_again: Callable[[str], np.ndarray] | None
 
 
 def draw_outputs(
@@ -101,7 +106,7 @@ def draw_outputs(
     max_bytes: int,
     calibration: Calibration | None,
 ) -> DrawnOutputs:
-    """Runs the functions of the draws on inputs, one batch at a time; see `PosteriorPredictive.from_draws`."""
+    """Runs the functions of the draws on inputs, a few rows at a time; see `PosteriorPredictive.from_draws`."""
     require_integer("num_samples", num_samples, 1)
     require_integer("batch_size", batch_size, 1)
     exhaustive = draws.num_draws is not None and draws.num_draws <= num_samples
@@ -109,36 +114,49 @@ def draw_outputs(
         num_samples = min(num_samples, draws.num_draws)
     functions = [draws(index) for index in range(num_samples)]
     learned, weights_by_draw = _weights_of(draws, num_samples)
-    weights = learned
-    x = keras.tree.map_structure(np.asarray, x)
-    number = len(keras.tree.flatten(x)[0])
-    if not number:
-        raise ValueError("`x` is empty. Expected at least one row.")
-    shape: tuple[int, ...] = ()
+
+    def parts() -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+        for outputs in _outputs_of(functions, x, batch_size, max_bytes):
+            yield (outputs, learned) if calibration is None else calibration.apply(outputs, learned, likelihood)
+
+    def moment_again(name: str) -> np.ndarray:
+        return _moment_again(name, x, parts(), likelihood, joined["mean"])
+
+    # The entropy of a mixture of numbers takes longer than the network.
+    eager = [name for name in MOMENTS if name != "entropy" or likelihood.has_probabilities]
+    moments: dict[str, list[np.ndarray]] = {name: [] for name in eager}
+    total = None if is_stream(x) else num_rows(as_arrays(x))
     kept: np.ndarray | None = None
-    moments: dict[str, list[np.ndarray]] = {name: [] for name in MOMENTS}
-    for start in range(0, number, batch_size):
-        rows = slice(start, start + batch_size)
-        batch = keras.tree.map_structure(lambda array, rows=rows: tf.convert_to_tensor(array[rows]), x)
-        outputs = np.stack([np.asarray(function(batch), np.float32) for function in functions])
-        shape = (num_samples, number, *outputs.shape[2:])
-        if calibration is not None:
-            outputs, weights = calibration.apply(outputs, learned, likelihood)
-        if num_bytes(shape) <= max_bytes:
-            # Not a list of parts to join: the limit is that of all memory, and both would take twice as much.
+    waiting: list[np.ndarray] = []
+    number, size, weights = 0, 0, learned
+    for outputs, weights in parts():
+        rows = slice(number, number + outputs.shape[1])
+        number = rows.stop
+        shape = (num_samples, total or 0, *outputs.shape[2:])
+        if total is not None and num_bytes(shape) <= max_bytes:
             kept = np.empty(shape, np.float32) if kept is None else kept
             kept[:, rows] = outputs
             continue
-        for name, values in moments.items():
-            values.append(moment(name, likelihood, outputs, weights))
+        waiting.append(outputs)
+        # The parts of a stream take twice their memory when they are joined.
+        size += 2 * outputs.nbytes
+        while waiting and (total is not None or size > max_bytes):
+            part = waiting.pop(0)
+            for name, values in moments.items():
+                values.append(moment(name, likelihood, part, weights))
+    if not number:
+        raise ValueError("`x` is empty. Expected at least one row.")
+    shape = (num_samples, number, *outputs.shape[2:])
+    joined = {name: np.concatenate(values) for name, values in moments.items() if values}
+    if waiting:
+        kept = np.concatenate(waiting, axis=1)
     if kept is not None:
-        return DrawnOutputs(weights, kept, {}, shape, weights_by_draw, exhaustive)
-    joined = {name: np.concatenate(values) for name, values in moments.items()}
-    return DrawnOutputs(weights, None, joined, shape, weights_by_draw, exhaustive)
+        return DrawnOutputs(weights, kept, {}, shape, weights_by_draw, exhaustive, None)
+    return DrawnOutputs(weights, None, joined, shape, weights_by_draw, exhaustive, moment_again)
 
 
 def moment(name: str, likelihood: Likelihood, outputs: np.ndarray, weights: Mapping[str, Any]) -> np.ndarray:
-    """A moment of the mixture, a few rows at a time: the entropy of a mixture takes S x S numbers per row.
+    """A moment of the mixture, a few rows at a time: the entropy of a mixture can take S x S numbers per row.
 
     Args:
         name: One of `MOMENTS`.
@@ -150,7 +168,9 @@ def moment(name: str, likelihood: Likelihood, outputs: np.ndarray, weights: Mapp
         An array of shape `(n, ...)`, float32.
     """
     parts = []
-    rows_at_once = max(1, _NUMBERS_AT_ONCE // outputs.shape[0] ** 2)
+    samples, channels = outputs.shape[0], int(np.prod(outputs.shape[2:]))
+    numbers_per_row = samples * max(channels, samples if name == "entropy" else 1)
+    rows_at_once = max(1, _NUMBERS_AT_ONCE // numbers_per_row)
     for start in range(0, outputs.shape[1], rows_at_once):
         rows = tf.convert_to_tensor(outputs[:, start : start + rows_at_once])
         if name == "mean":
@@ -207,3 +227,51 @@ def _weights_of(draws: Draws, num_samples: int) -> tuple[dict[str, Any], frozens
             weights[role] = np.stack(values)[:, None]
             differing.add(role)
     return weights, frozenset(differing)
+
+
+def _outputs_of(functions: Sequence[Function], x: Any, batch_size: int, max_bytes: int) -> Iterator[np.ndarray]:
+    """The raw outputs of all draws, `(S, rows, channels)`, float32, for a few rows at a time."""
+    most_bytes = max(_WORKING_BYTES, max_bytes // 2)
+    at_once = batch_size
+    for batch in inputs_of(x):
+        start, number = 0, num_rows(batch)
+        while start < number:
+            inputs = rows_of(batch, slice(start, start + at_once))
+            first = np.asarray(functions[0](inputs), np.float32)
+            # How many outputs a row has is known only now.
+            most_rows = max(1, most_bytes // (len(functions) * max(1, first[0].nbytes)))
+            if len(first) > most_rows:
+                at_once = most_rows
+                continue
+            outputs = np.empty((len(functions), *first.shape), np.float32)
+            outputs[0] = first
+            for index, function in enumerate(functions[1:], start=1):
+                outputs[index] = np.asarray(function(inputs), np.float32)
+            yield outputs
+            start += len(first)
+
+
+def _moment_again(
+    name: str, x: Any, parts: Iterable[tuple[np.ndarray, Mapping[str, Any]]], likelihood: Likelihood, mean: np.ndarray
+) -> np.ndarray:
+    """A moment from new passes through the network, whose means must be those of the first."""
+    if isinstance(x, Iterator):
+        raise ValueError(
+            f"`{name}` needs the inputs once more, because the draws did not fit into `max_bytes`, but a "
+            f"{type(x).__name__} can be read only once. Pass arrays or a tf.data.Dataset, raise `max_bytes`, or use "
+            "`stream_predictive`."
+        )
+    found, means = zip(
+        *(
+            (moment(name, likelihood, part, weights), moment("mean", likelihood, part, weights))
+            for part, weights in parts
+        ),
+        strict=True,
+    )
+    again = np.concatenate(means)
+    if again.shape != mean.shape or not np.allclose(again, mean, rtol=1e-3, atol=1e-4 * float(np.abs(mean).max())):
+        raise ValueError(
+            f"`{name}` needs the inputs once more, because the draws did not fit into `max_bytes`, but their "
+            "predictions are different now: the model was changed, or the inputs come in another order. Predict again."
+        )
+    return np.concatenate(found)

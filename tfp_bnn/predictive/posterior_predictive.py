@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,11 @@ class PosteriorPredictive:
         likelihood: Distribution of a target given the outputs.
         weights: Learned parameters of the likelihood by role, and those added by a calibration.
         outputs: Raw outputs of shape `(S, n, outputs)`, or None if they did not fit into memory.
-        moments: Arrays `mean`, `entropy`, `aleatoric` and `epistemic` by name, if `outputs` is None.
+        moments: Arrays by name, such as `mean`, if `outputs` is None.
         shape: Shape of the outputs, `(S, n, outputs)`.
         weights_by_draw: Roles of the weights that differ between draws; these have the shape `(S, 1, *own)`.
         exhaustive: Whether these are all the draws there are. No Monte Carlo error is estimated then.
+        moment_again: Function that computes a moment that `moments` lacks, by its name, if `outputs` is None.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class PosteriorPredictive:
         shape: tuple[int, ...],
         weights_by_draw: frozenset[str] = frozenset(),
         exhaustive: bool = False,
+        moment_again: Callable[[str], np.ndarray] | None = None,
     ) -> None:
         self.likelihood = likelihood
         self.exhaustive = exhaustive
@@ -48,6 +50,7 @@ class PosteriorPredictive:
         self._moments = dict(moments)
         self._shape = shape
         self._weights_by_draw = weights_by_draw
+        self._moment_again = moment_again
 
     @classmethod
     def from_draws(
@@ -65,13 +68,15 @@ class PosteriorPredictive:
 
         Args:
             draws: Draws of the function; see `tfp_bnn.core.draws.Draws`. Wrap a list of functions in `FiniteDraws`.
-            x: Array of inputs, `(n, ...)`; a list, tuple or dict of arrays if the functions take several.
+            x: Inputs: an array `(n, ...)`, a list, tuple or dict of arrays if the functions take several, or a stream
+                of batches; see `tfp_bnn.core.batches`.
             likelihood: Distribution of a target given the raw outputs.
             num_samples: Number of draws. If there are fewer, all are used; the `num_samples` of the result is their
                 number.
             batch_size: Number of rows per call of a function.
             max_bytes: Memory limit for the raw outputs of all draws, S x n x outputs x 4 bytes. Above it, only the
-                moments are kept, and only the draws of one batch are in memory.
+                moments are kept, and the outputs of a few rows are in memory: at most half the limit, or 64 MiB if that
+                is more, or one row. The entropy of numbers then runs the draws again when it is first asked for.
             calibration: Calibration of the predictions, or None.
 
         Returns:
@@ -101,6 +106,7 @@ class PosteriorPredictive:
             drawn.shape,
             weights_by_draw=drawn.weights_by_draw,
             exhaustive=drawn.exhaustive,
+            moment_again=drawn.moment_again,
         )
 
     @property
@@ -318,7 +324,10 @@ class PosteriorPredictive:
 
     def _moment(self, name: str) -> np.ndarray:
         if name not in self._moments:
-            self._moments[name] = moment(name, self.likelihood, self._required_outputs(name), self._weights)
+            if self._moment_again is not None:
+                self._moments[name] = self._moment_again(name)
+            else:
+                self._moments[name] = moment(name, self.likelihood, self._required_outputs(name), self._weights)
         return self._moments[name]
 
     def _required_outputs(self, what: str) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 import tfp_bnn
+from tfp_bnn.core.batches import is_stream
 from tfp_bnn.core.expected_inputs import any_inputs
 from tfp_bnn.models import PredictiveModel
 from tfp_bnn.predictive import score
@@ -30,7 +31,7 @@ _KL_DRAWS = 50
 
 def evaluate(
     model: str | PredictiveModel,
-    dataset: str | Dataset | None = None,
+    dataset: Any = None,
     split: str = "test",
     num_samples: int = 50,
     seed: int = 0,
@@ -40,8 +41,10 @@ def evaluate(
 
     Args:
         model: Name of a pretrained model, or a model.
-        dataset: Dataset or its name. Default: the dataset that the pretrained model was trained on.
-        split: `"train"`, `"validation"` or `"test"`.
+        dataset: Dataset or its name; or data of your own, as a pair `(x, y)` of arrays, lists or pandas frames, or as a
+            `tf.data.Dataset`, a `PyDataset` or a generator of batches `(x, y)`, which is read one batch at a time.
+            Default: the dataset that the pretrained model was trained on.
+        split: `"train"`, `"validation"` or `"test"`. It has no effect on data of your own.
         num_samples: Number of Monte Carlo samples of the weights.
         seed: Seed of the samples.
         calibrated: Whether to apply the model's calibration, if it has one.
@@ -63,6 +66,9 @@ def evaluate(
         model = load_model(model)
     if dataset is None:
         raise ValueError("Pass `dataset`. It can only be left out for a pretrained model that is given by its name.")
+    if is_stream(dataset) or isinstance(dataset, tuple | list):
+        x, y = (dataset, None) if is_stream(dataset) else dataset
+        return score(model.stream_predictive(x, y, num_samples, seed, calibrated=calibrated))
     data = load_dataset(dataset) if isinstance(dataset, str) else dataset
     part = data.split(split)
     check_task(model, data)

@@ -10,7 +10,6 @@ from typing import Any, get_args
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from tfp_bnn.core.arguments import is_integer, is_number, require_positive
 from tfp_bnn.core.registry import unknown_name_message
@@ -21,7 +20,7 @@ from zoo.architectures.base import BuiltFrom
 from zoo.datasets import Dataset, Split, load_dataset
 from zoo.hub.loading import open_model
 from zoo.training.adaptation import Head
-from zoo.training.user_data import arrays_of_pipeline
+from zoo.training.user_data import read_rows
 
 DEFAULT, POSTERIOR, AUTO = "default", "posterior", "auto"
 
@@ -147,7 +146,8 @@ def examples_of(dataset: Any) -> tuple[Dataset | None, Split]:
     """Returns the dataset (None for rows only) and the training rows.
 
     Args:
-        dataset: Dataset, its name, a pair of arrays `(x, y)`, or a `tf.data.Dataset` of such batches.
+        dataset: Dataset, its name, a pair `(x, y)` of arrays, nested lists or pandas frames, or a `tf.data.Dataset`, a
+            `PyDataset` or a generator of such batches.
 
     Raises:
         ValueError: For anything else, or an unknown name.
@@ -157,14 +157,13 @@ def examples_of(dataset: Any) -> tuple[Dataset | None, Split]:
         dataset = load_dataset(dataset)
     if isinstance(dataset, Dataset):
         return dataset, dataset.train
-    if isinstance(dataset, tf.data.Dataset):
-        return None, Split(*arrays_of_pipeline(dataset, "dataset"))
-    if not isinstance(dataset, tuple | list) or len(dataset) != 2:
+    rows = read_rows(dataset, "dataset")
+    if rows is None:
         raise ValueError(
-            "Expected a dataset, its name, a pair of arrays (x, y) or a tf.data.Dataset of batches, but got "
-            f"{type(dataset).__name__}."
+            "Expected a dataset, its name, a pair of arrays (x, y), or a tf.data.Dataset, a PyDataset or a generator "
+            f"of batches of them, but got {type(dataset).__name__}."
         )
-    x, y = (np.asarray(part) for part in dataset)
+    x, y = rows
     if not np.issubdtype(x.dtype, np.number):
         raise ValueError(f"`x` holds {x.dtype} values; numbers were expected.")
     return None, Split(x, y)

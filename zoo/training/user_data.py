@@ -1,4 +1,4 @@
-"""Converts data passed by the user into a `Dataset`: arrays or a `tf.data` pipeline."""
+"""Converts data passed by the user into a `Dataset`: arrays, or batches of a pipeline or a generator."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse
 import tensorflow as tf
 
+from tfp_bnn.core.batches import is_stream, read_examples
 from zoo.datasets import Dataset, Split
 from zoo.datasets.base import Task
 
 # Share of the rows set aside for validation if no validation data are given.
 VALIDATION_FRACTION = 0.2
-# Maximum size of a pipeline, which is read into memory: 2 GiB for inputs and targets.
+# Maximum size of the batches of a pipeline or a generator, which are read into memory: 2 GiB for inputs and targets.
 MAX_BYTES = 2**31
 
 
@@ -25,8 +27,8 @@ def dataset_from(data: Any, validation_data: Any = None, test_data: Any = None, 
     numbers measured on them should not be published.
 
     Args:
-        data: `Dataset`, which is returned unchanged, or training rows: a pair of arrays `(x, y)` or a `tf.data.Dataset`
-            of such batches. A pipeline must have a known number of batches and at most 2 GiB.
+        data: `Dataset`, which is returned unchanged, or training rows: a pair `(x, y)` of arrays, nested lists or
+            pandas frames, or a `tf.data.Dataset`, a `PyDataset` or a generator of such batches, of at most 2 GiB.
         validation_data: Validation rows in the same form, or None.
         test_data: Test rows in the same form, or None.
         task: `"classification"` or `"regression"`. If None, integer targets are labels, and all others are regression
@@ -76,52 +78,39 @@ def dataset_from(data: Any, validation_data: Any = None, test_data: Any = None, 
     )
 
 
-def arrays_of_pipeline(dataset: tf.data.Dataset, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Reads a pipeline of batches `(x, y)` into memory, in its order.
+def read_rows(data: Any, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
+    """Reads a pair `(x, y)`, or batches of such pairs, into dense arrays; returns None for anything else.
 
     Args:
-        dataset: Pipeline to read.
+        data: Pair of arrays, nested lists or pandas frames; or a `tf.data.Dataset`, a `PyDataset` or a generator.
         name: Name of the argument, for messages.
 
     Raises:
-        ValueError: For elements that are not pairs, an unknown or infinite number of batches, no batches, or more than
-            2 GiB.
+        ValueError: For values that are not numbers, sparse inputs, an infinite pipeline, batches without targets, no
+            batches, or more than 2 GiB.
     """
-    spec = dataset.element_spec
-    if not isinstance(spec, tuple) or len(spec) != 2 or not all(isinstance(part, tf.TensorSpec) for part in spec):
-        raise ValueError(f"`{name}` has elements like {spec}. Expected a pipeline of batches (x, y), one tensor each.")
-    cardinality = int(dataset.cardinality())
-    if cardinality < 0:
-        known = "infinite" if cardinality == tf.data.INFINITE_CARDINALITY else "unknown"
+    if is_stream(data):
+        x, y = read_examples(data, max_bytes=MAX_BYTES)
+    elif isinstance(data, tuple | list) and len(data) == 2:
+        x, y = read_examples(*data)
+    else:
+        return None
+    if scipy.sparse.issparse(x) or isinstance(x, tf.SparseTensor):
         raise ValueError(
-            f"`{name}` is a pipeline whose number of batches is {known}, but training reads it into arrays. "
-            "Remove `repeat`, set the number with tf.data.experimental.assert_cardinality(n) after "
-            "a filter or a generator, or pass arrays (x, y)."
+            f"`{name}` has sparse inputs of shape {tuple(x.shape)}, but the architectures of the zoo take dense "
+            "arrays. Convert them, as in x.toarray(), or train a model of your own with keras.Input(..., sparse=True)."
         )
-    batches, size = [], 0
-    for batch in dataset.as_numpy_iterator():
-        size += sum(part.nbytes for part in batch)
-        if size > MAX_BYTES:
-            raise ValueError(
-                f"`{name}` has more than {MAX_BYTES / 2**30:g} GiB, which a run would read into memory. Take fewer "
-                "rows, smaller inputs or a narrower dtype, such as uint8 for pixels."
-            )
-        batches.append(batch)
-    if not batches or any(part.ndim == 0 for part in batches[0]):
-        raise ValueError(f"`{name}` has no batches of rows. Expected a pipeline of at least one; see `batch`.")
-    x, y = zip(*batches, strict=True)
-    return np.concatenate(x), np.concatenate(y)
+    return np.asarray(x), np.asarray(y)
 
 
 def _arrays(data: Any, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    if isinstance(data, tf.data.Dataset):
-        return arrays_of_pipeline(data, name)
-    if not isinstance(data, tuple | list) or len(data) != 2:
+    rows = read_rows(data, name)
+    if rows is None:
         raise ValueError(
-            f"`{name}` is a {type(data).__name__}. Expected a pair of arrays (x, y), a tf.data.Dataset of batches of "
-            "them, or, for `data`, a zoo Dataset."
+            f"`{name}` is a {type(data).__name__}. Expected a pair of arrays (x, y), a tf.data.Dataset, a PyDataset or "
+            "a generator of batches of them, or, for `data`, a zoo Dataset."
         )
-    x, y = (np.asarray(part) for part in data)
+    x, y = rows
     if x.ndim < 2 or y.ndim < 1 or len(x) != len(y):
         raise ValueError(
             f"`{name}` has x of shape {x.shape} and y of shape {y.shape}. Expected x of shape (rows, ...), with at "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfp_bnn
 from tfp_bnn.calibration import Scale, Temperature
@@ -83,3 +84,30 @@ def test_training_takes_the_calibration_back():
     with pytest.warns(UserWarning, match=r"temperature=3.0"):
         model.train_on_batch(X, y)
     assert model.calibration is None
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, y):
+        super().__init__()
+        self._y = y
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        rows = slice(16 * index, 16 * index + 16)
+        return X[rows], self._y[rows]
+
+
+def test_validation_data_come_in_any_form_that_fit_takes():
+    model = network("categorical")
+    y = model.posterior_predictive(X, 1).sample(1)[0]
+    expected = tfp_bnn.calibrate(model, X, y, num_samples=3)
+    assert tfp_bnn.calibrate(model, Batches(y), num_samples=3) == expected
+    assert tfp_bnn.calibrate(model, (batch for batch in Batches(y)), num_samples=3) == expected
+    assert tfp_bnn.calibrate(model, tf.data.Dataset.from_tensor_slices((X, y)).batch(16), num_samples=3) == expected
+    assert tfp_bnn.calibrate(model, X.tolist(), y.tolist(), num_samples=3) == expected
+    with pytest.raises(ValueError, match="batches without targets"):
+        tfp_bnn.calibrate(model, tf.data.Dataset.from_tensor_slices(X).batch(16))
+    with pytest.raises(ValueError, match="`y` is missing"):
+        tfp_bnn.calibrate(model, X)

@@ -9,6 +9,7 @@ import scipy.optimize
 import scipy.special
 import scipy.stats
 import tensorflow as tf
+from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.likelihoods import Bernoulli, Categorical, Normal
 
@@ -145,3 +146,33 @@ def test_quantiles_of_discrete_likelihoods_are_those_of_the_probabilities(likeli
     quantiles = likelihood.quantiles(tf.constant(outputs), {}, LEVELS)
     assert quantiles.shape == (len(LEVELS), NUM_EXAMPLES, 3)
     np.testing.assert_allclose(quantiles, np.quantile(likelihood.mean(outputs), LEVELS, axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.7, 5.0])
+@pytest.mark.parametrize(
+    ("draws", "scale_spread", "tolerance"), [(129, 0.0, 0.005), (1000, 0.0, 0.005), (1000, 0.7, 0.03)]
+)
+def test_the_entropy_of_many_normals_is_near_an_integral(draws, scale_spread, tolerance, spread):
+    rng = np.random.default_rng(draws)
+    loc = rng.normal(scale=spread, size=(draws, 2, 1)).astype(np.float32)
+    raw_scale = rng.normal(scale=scale_spread, size=loc.shape).astype(np.float32)
+    found = Normal("per_example").entropy(np.concatenate([loc, raw_scale], axis=-1), {}).numpy()
+    sigma = 1e-6 + np.logaddexp(0.0, raw_scale)
+    for row in range(2):
+        y = np.linspace(loc[:, row].min() - 20.0, loc[:, row].max() + 20.0, 4_001)
+        density = scipy.stats.norm.pdf(y[:, None], loc[:, row, 0], sigma[:, row, 0]).mean(axis=1)
+        expected = scipy.integrate.trapezoid(-scipy.special.xlogy(density, density), y)
+        np.testing.assert_allclose(found[row, 0], expected, atol=tolerance)
+
+
+def test_the_entropy_of_many_normals_costs_no_square(monkeypatch):
+    evaluated = []
+    log_prob = tfd.Normal.log_prob
+
+    def counted(self, value):
+        evaluated.append(int(np.prod(np.broadcast_shapes(value.shape, self.batch_shape))))
+        return log_prob(self, value)
+
+    monkeypatch.setattr(tfd.Normal, "log_prob", counted)
+    Normal(1.0).entropy(random_outputs(5000, 1, 1), {})
+    assert sum(evaluated) == 1024 * 5000

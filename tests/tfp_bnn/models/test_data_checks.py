@@ -2,126 +2,19 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tfp_bnn.core.checks import assert_finite, invalid_arguments_as_value_errors
 from tfp_bnn.likelihoods import LIKELIHOODS
-from tfp_bnn.models.data_checks import check_examples, check_inputs, count_examples, is_arrays
-
-ROWS = np.zeros((1000, 3), np.float32)
-
-
-class Batches(keras.utils.PyDataset):
-    def __len__(self):
-        return 10
-
-    def __getitem__(self, index):
-        return ROWS[:100], ROWS[:100, 0]
-
-
-def rows(number=1000):
-    return tf.data.Dataset.from_tensor_slices((ROWS[:number], ROWS[:number, 0]))
+from tfp_bnn.models.data_checks import check_examples, check_inputs
 
 
 def with_nan(*index):
     array = np.zeros((5, 3), np.float32)
     array[index] = np.nan
     return array
-
-
-# === Counting ===
-
-
-@pytest.mark.parametrize("x", [ROWS, tf.constant(ROWS), [ROWS, ROWS], {"a": ROWS, "b": ROWS[:, 0]}, (ROWS, ROWS)])
-def test_arrays_are_counted_by_their_first_axis(x):
-    assert count_examples(x) == 1000
-    assert is_arrays(x)
-
-
-@pytest.mark.parametrize(("number", "split"), [(1000, 0.2), (7, 0.5), (10, 0.3), (11, 1 / 3), (1000, 0.001)])
-def test_a_validation_split_counts_what_keras_keeps(number, split):
-    # What Keras trains on, asked of Keras itself.
-    from keras.src.trainers.data_adapters.array_slicing import train_validation_split
-
-    (kept,), _ = train_validation_split((ROWS[:number],), split)
-    assert count_examples(ROWS[:number], split) == len(kept)
-
-
-KNOWN = {
-    "batch": lambda: rows().batch(128),
-    "parallel batch": lambda: rows().batch(128, num_parallel_calls=2),
-    "drop remainder": lambda: rows().batch(128, drop_remainder=True),
-    "map": lambda: rows().map(lambda x, y: (x, y)).batch(128),
-    "parallel map after": lambda: rows().batch(128).map(lambda x, y: (x, y), num_parallel_calls=2),
-    "shuffle": lambda: rows().shuffle(1000, seed=0).batch(128),
-    "shuffle the batches": lambda: rows().batch(128).shuffle(8, seed=0),
-    "prefetch": lambda: rows().batch(128).prefetch(tf.data.AUTOTUNE),
-    "cache": lambda: rows().cache().batch(128).cache(),
-    "options": lambda: rows().batch(128).with_options(tf.data.Options()),
-    "enumerate and zip": lambda: tf.data.Dataset.zip(rows(), tf.data.Dataset.range(1000)).enumerate().batch(128),
-    "concatenate": lambda: rows(400).concatenate(rows(600)).batch(128),
-    "take of more": lambda: rows(1000).take(5000).batch(128),
-    "the lot": lambda: rows().cache().shuffle(9).map(lambda x, y: (x, y)).batch(128).cache().shuffle(8).prefetch(2),
-    "asserted before the batch": lambda: (
-        rows(900).concatenate(rows(200)).filter(lambda x, y: True).apply(tf.data.experimental.assert_cardinality(1000))
-    ).batch(128),
-}
-
-
-@pytest.mark.parametrize("pipeline", KNOWN.values(), ids=KNOWN.keys())
-def test_pipelines_that_keep_their_rows_are_counted(pipeline):
-    # 1,000 and not 1,024, which is batches x batch size.
-    assert count_examples(pipeline()) == 1000
-    assert not is_arrays(pipeline())
-
-
-def test_part_of_a_pipeline_is_counted():
-    assert count_examples(rows().take(130).batch(64)) == 130
-    assert count_examples(rows().skip(130).batch(64)) == 870
-    assert count_examples(rows().shard(2, 0).batch(64)) == 500
-    assert count_examples(rows(0).batch(64)) == 0
-
-
-def generator():
-    yield ROWS[:10], ROWS[:10, 0]
-
-
-UNKNOWN = {
-    "filter": lambda: rows().filter(lambda x, y: True).batch(128),
-    "repeat": lambda: rows().repeat(3).batch(128),
-    "repeat without end": lambda: rows().repeat().batch(128),
-    "repeat the batches": lambda: rows().batch(128).repeat(2),
-    "repeat hidden by take": lambda: rows(10).repeat().take(1000).batch(128),
-    "repeat in one branch": lambda: rows(10).concatenate(rows(10).repeat(2)).batch(128),
-    "unbatch": lambda: rows().batch(128).unbatch(),
-    "unbatch and batch": lambda: rows().batch(128).unbatch().batch(64),
-    "flat map": lambda: rows().flat_map(lambda x, y: rows(2)).batch(128),
-    "interleave": lambda: rows().interleave(lambda x, y: rows(2)).batch(128),
-    "from generator": lambda: tf.data.Dataset.from_generator(
-        generator, output_signature=(tf.TensorSpec((None, 3)), tf.TensorSpec((None,)))
-    ),
-    "slices that are batches": lambda: tf.data.Dataset.from_tensor_slices(
-        (ROWS.reshape(10, 100, 3), np.zeros((10, 100)))
-    ),
-    "one tensor": lambda: tf.data.Dataset.from_tensors((ROWS, ROWS[:, 0])),
-    "take of batches": lambda: rows().batch(128).take(2),
-    "rebatch": lambda: rows().batch(128).rebatch(100),
-    "zip of batches": lambda: tf.data.Dataset.zip(rows().batch(128), rows().batch(128)),
-    "generator": generator,
-    "PyDataset": Batches,
-    "None": lambda: None,
-    "list of numbers": lambda: [1.0, 2.0],
-    "empty list": lambda: [],
-}
-
-
-@pytest.mark.parametrize("data", UNKNOWN.values(), ids=UNKNOWN.keys())
-def test_what_hides_its_number_is_not_guessed(data):
-    assert count_examples(data()) is None
-    assert not is_arrays(data())
 
 
 # === Inputs ===

@@ -39,8 +39,6 @@ def test_what_cannot_be_counted_needs_num_examples(frozen):
     unknown = {
         "filter": pipeline().unbatch().filter(lambda x, y: True).batch(48),
         "generator": generator_pipeline(),
-        "repeat": pipeline().repeat(2),
-        "unbatch": pipeline().unbatch().batch(48),
         "PyDataset": Pairs(),
         "Python generator": ((X, Y) for _ in range(3)),
     }
@@ -48,14 +46,20 @@ def test_what_cannot_be_counted_needs_num_examples(frozen):
         with pytest.raises(ValueError, match=r"N, the number of training examples.*num_examples=60000"):
             frozen.fit(data, verbose=0)
         if name != "Python generator":
-            check_scaling(
-                last(frozen.fit(data, num_examples=200 if name == "repeat" else N, verbose=0)), 1.0, frozen.num_examples
-            )
+            check_scaling(last(frozen.fit(data, num_examples=N, verbose=0)), 1.0, N)
 
 
-def test_endless_data_are_scaled_by_what_is_given(frozen):
+@pytest.mark.filterwarnings(RAN_OUT)
+@pytest.mark.parametrize("repeated", [pipeline().repeat(2), pipeline().unbatch().repeat(2).batch(48)])
+def test_repeated_examples_count_once_and_nothing_is_said_of_the_longer_epoch(frozen, repeated):
+    # Warnings are errors in these tests.
+    check_scaling(last(frozen.fit(repeated, verbose=0)), 1.0, N)
+    assert frozen.rows_seen == 2 * N
+
+
+def test_endless_data_are_scaled_by_what_is_repeated(frozen):
     # No comparison with the rows of an epoch: its length is at will.
-    history = frozen.fit(pipeline().repeat(), num_examples=N, steps_per_epoch=2, epochs=2, verbose=0)
+    history = frozen.fit(pipeline().repeat(), steps_per_epoch=2, epochs=2, verbose=0)
     check_scaling(last(history), 1.0, N)
 
 

@@ -135,3 +135,26 @@ def test_what_cannot_be_a_prior_is_refused(before):
         update(keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]), PARTS[0], TARGETS[0])
     with pytest.raises(ValueError, match="Targets of shape"):
         update(before, PARTS[0], np.zeros((60, 2)))
+
+
+@pytest.mark.slow
+def test_parts_come_in_any_form_that_fit_takes():
+    class Part(keras.utils.PyDataset):
+        num_examples = 50
+
+        def __init__(self):
+            super().__init__()
+
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            return PARTS[1], TARGETS[1]
+
+    model = linear(num_examples=60)
+    pipeline = tf.data.Dataset.from_tensor_slices((PARTS[1], TARGETS[1])).batch(50)
+    forms = [(PARTS[1], TARGETS[1]), (PARTS[1].tolist(), TARGETS[1].tolist()), (pipeline,), (Part(),)]
+    posteriors = [posterior(update(model, *form, shuffle=False, batch_size=None, verbose=0)) for form in forms]
+    for found in posteriors[2:]:
+        np.testing.assert_allclose(found, posteriors[2], rtol=1e-5)
+    np.testing.assert_allclose(posteriors[0], posteriors[1], rtol=1e-5)

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import zoo
 from tfp_bnn.models.weight_record import WeightRecord
@@ -154,3 +155,13 @@ def test_kl_is_drawn_anew_only_where_it_has_no_closed_form():
     )
     assert all(np.ptp(draws) == 0 for draws in kl_draws(closed).values())
     assert all(np.ptp(draws) > 0 for draws in kl_draws(drawn).values())
+
+
+@pytest.mark.slow
+def test_data_of_the_user_are_evaluated_as_arrays_and_as_streams(trained):
+    model, data = trained
+    test = data.test
+    expected = evaluate(model, data, num_samples=4)
+    batches = tf.data.Dataset.from_tensor_slices((test.x, test.y)).batch(8)
+    for own in ((test.x, test.y), (test.x.tolist(), test.y.tolist()), batches, (batch for batch in batches)):
+        assert evaluate(model, own, num_samples=4) == pytest.approx(expected, rel=1e-5)

@@ -149,7 +149,7 @@ def test_labels_that_a_kept_head_has_no_output_for_are_refused(source, few, five
         (lambda x, y: (x, 10**6 * y), "num_outputs"),
         (
             lambda x, y: x,
-            "Expected a dataset, its name, a pair of arrays (x, y) or a tf.data.Dataset of batches, but got ndarray",
+            "a PyDataset or a generator of batches of them, but got ndarray",
         ),
     ],
 )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+import keras
 import numpy as np
 import pytest
+import scipy.sparse
 import tensorflow as tf
 
 import zoo
@@ -48,6 +50,33 @@ def test_a_pipeline_gives_the_rows_in_its_order():
         np.testing.assert_array_equal(split.y, expected.y)
 
 
+class Batches(keras.utils.PyDataset):
+    def __init__(self):
+        super().__init__()
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return X[7 * index : 7 * index + 7], Y[7 * index : 7 * index + 7]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: pipeline().filter(lambda x, y: True),
+        lambda: (batch for batch in pipeline()),
+        Batches,
+        lambda: (X.tolist(), Y.tolist()),
+    ],
+    ids=["filter", "generator", "PyDataset", "nested lists"],
+)
+def test_batches_of_every_kind_and_lists_give_the_same_rows(make):
+    read = dataset_from(make())
+    np.testing.assert_array_equal(np.concatenate([read.train.x, read.validation.x]).astype(np.float32), X)
+    np.testing.assert_array_equal(np.concatenate([read.train.y, read.validation.y]), Y)
+
+
 def test_the_targets_or_the_likelihood_tell_the_task():
     assert dataset_from((X, Y > 0)).class_names == ("0", "1")
     assert dataset_from((X, Y[:, None])).train.y.shape == (16,)
@@ -87,11 +116,12 @@ def test_what_nothing_can_be_trained_on_is_refused(data, says):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: pipeline().repeat(), "a pipeline whose number of batches is infinite"),
-        (lambda: pipeline().filter(lambda x, y: True), "a pipeline whose number of batches is unknown"),
-        (lambda: tf.data.Dataset.from_tensor_slices(X).batch(7), "Expected a pipeline of batches (x, y)"),
-        (lambda: tf.data.Dataset.from_tensor_slices((X[:, 0], Y)), "has no batches of rows"),
-        (lambda: pipeline().take(0), "has no batches of rows"),
+        (lambda: pipeline().repeat(), "is infinite"),
+        (lambda: tf.data.Dataset.from_tensor_slices(X).batch(7), "batches without targets. Expected batches (x, y)"),
+        (lambda: tf.data.Dataset.from_tensor_slices((X[:, 0], Y)), "single rows or numbers. Expected batches"),
+        (lambda: pipeline().take(0), "has no batches"),
+        (lambda: ((X, Y, Y, Y) for _ in range(2)), "found"),
+        (lambda: (scipy.sparse.csr_array(X), Y), "`data` has sparse inputs of shape (20, 4)"),
     ],
 )
 def test_pipelines_that_cannot_be_read_are_refused(make, says):
@@ -101,7 +131,7 @@ def test_pipelines_that_cannot_be_read_are_refused(make, says):
 
 def test_a_pipeline_beyond_the_cap_is_refused_while_it_is_read(monkeypatch):
     monkeypatch.setattr(user_data, "MAX_BYTES", 2 * (7 * 4 * 4 + 7 * 8))
-    with pytest.raises(ValueError, match="which a run would read into memory"):
+    with pytest.raises(ValueError, match="which would be read into memory"):
         dataset_from(pipeline())
 
 
