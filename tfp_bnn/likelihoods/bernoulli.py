@@ -55,8 +55,14 @@ class Bernoulli(Discrete):
 
     def training_metrics(self, num_outputs: int) -> list[Any]:
         """Accuracy; for several labels, the share of labels predicted correctly."""
-        # For several columns, Keras takes "accuracy" to mean that of the argmax.
-        return ["accuracy"] if num_outputs == 1 else [keras.metrics.BinaryAccuracy(name="accuracy")]
+        return [self.keras_metric("accuracy", num_outputs)]
+
+    def keras_metric(self, given: Any, num_outputs: int) -> Any:
+        """`"accuracy"` is the share of correct labels."""
+        # For several columns, Keras takes it to mean that of the argmax.
+        if num_outputs > 1 and isinstance(given, str) and given.lower() in ("accuracy", "acc"):
+            return keras.metrics.BinaryAccuracy(name=given)
+        return given
 
     def targets(self, y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         """Labels of shape `(batch, outputs)`, float32."""

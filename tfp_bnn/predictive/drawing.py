@@ -150,7 +150,7 @@ def moment(name: str, likelihood: Likelihood, outputs: np.ndarray, weights: Mapp
         An array of shape `(n, ...)`, float32.
     """
     parts = []
-    rows_at_once = max(1, _NUMBERS_AT_ONCE // outputs.shape[0] ** 2)
+    rows_at_once = max(1, _NUMBERS_AT_ONCE // (outputs.shape[0] ** 2 * int(np.prod(outputs.shape[2:-1]))))
     for start in range(0, outputs.shape[1], rows_at_once):
         rows = tf.convert_to_tensor(outputs[:, start : start + rows_at_once])
         if name == "mean":

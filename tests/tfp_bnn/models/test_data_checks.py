@@ -166,7 +166,7 @@ def test_values_that_are_not_finite_are_counted_and_located(value, dtype):
 
 
 def check(x, y, likelihood="categorical", num_outputs=3):
-    check_examples(x, y, LIKELIHOODS.get(likelihood), (None, 3), num_outputs)
+    check_examples(x, y, LIKELIHOODS.get(likelihood), (None, 3), (num_outputs,))
 
 
 @pytest.mark.parametrize(
