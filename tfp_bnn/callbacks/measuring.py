@@ -77,7 +77,9 @@ class Measurement:
         y, observed = predictive.likelihood.observed_rows(
             np.asarray(self.rows.y), predictive.positions, predictive.num_outputs
         )
-        complete = np.ones(len(y), bool) if observed is None else observed.reshape(len(y), -1).all(axis=1)
+        complete = np.ones(len(y), bool)
+        if observed is not None:
+            complete &= observed.reshape(len(y), -1).all(axis=1)
         return predictive.likelihood.target_array(y, predictive.num_outputs), complete
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -158,7 +158,7 @@ class Examples(Spec):
             return terms
         return tf.reduce_sum(terms, axis=list(range(1 + draws, 1 + draws + len(positions))))
 
-    def check_examples(self, y: np.ndarray, output_shape: Shape) -> None:
+    def check_examples(self, y: np.ndarray, output_shape: Sequence[Any]) -> None:
         """Refuses targets that cannot have come from this likelihood, before the first step.
 
         Args:
