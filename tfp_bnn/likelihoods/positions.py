@@ -77,11 +77,11 @@ def fold_weights(sample_weight: Any, positions: Shape, num_targets: int) -> tupl
     last = tuple(weight.shape[1 + count :])
     if _equal(tuple(weight.shape[1 : 1 + count]), positions) and last in ((), (1,), (num_targets,)):
         return None, tf.reshape(weight, [-1, *[size for size in last if size != 1]])
-    allowed = [("batch",), ("batch", *positions), ("batch", *positions, num_targets)]
+    allowed = dict.fromkeys([("batch",), ("batch", *positions), ("batch", *positions, num_targets)])
     raise ValueError(
-        f"`sample_weight` of shape {tuple(weight.shape)} does not fit outputs with the positions {tuple(positions)} "
-        f"and {num_targets} target(s) at each: expected a weight for each example, position or target, of shape "
-        f"{' or '.join(str(shape) for shape in dict.fromkeys(allowed))}."
+        f"`sample_weight` of shape {tuple(weight.shape)} does not fit targets of shape "
+        f"{('batch', *positions, num_targets)}: expected a weight for each example, position or target, of shape "
+        f"{' or '.join(map(str, allowed))}."
     )
 
 

@@ -131,7 +131,7 @@ def test_a_weight_for_each_target_needs_no_positions():
 
 @pytest.mark.parametrize("shape", [(EXAMPLES, HEIGHT), (EXAMPLES, WIDTH, HEIGHT), (EXAMPLES, *POSITIONS, 3)])
 def test_weights_of_another_shape_are_refused_with_both_shapes(shape):
-    message = re.escape(f"`sample_weight` of shape {shape} does not fit outputs with the positions (2, 3)")
+    message = re.escape(f"`sample_weight` of shape {shape} does not fit targets of shape ('batch', 2, 3, 4)")
     with pytest.raises(ValueError, match=message):
         Normal(1.0).log_likelihood(NUMBERS, OUTPUTS[0], {}, np.ones(shape))
 

@@ -156,7 +156,7 @@ def test_positions_that_keras_masked_do_not_count():
         (
             CLASSES,
             np.ones((N, 4)),
-            r"`sample_weight` of shape \((16|None), 4\) does not fit outputs",
+            r"`sample_weight` of shape \((16|None), 4\) does not fit targets of shape",
         ),
     ],
 )
