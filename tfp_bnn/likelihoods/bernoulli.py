@@ -13,7 +13,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.likelihoods.base import LIKELIHOODS, TargetKind, Weights
 from tfp_bnn.likelihoods.discrete import Discrete
-from tfp_bnn.likelihoods.targets import check_shape, checked, like_outputs
+from tfp_bnn.likelihoods.targets import MARKED_ADVICE, check_shape, checked, like_outputs
 
 
 @LIKELIHOODS.register("bernoulli")
@@ -81,7 +81,7 @@ class Bernoulli(Discrete):
             raise ValueError(
                 "Labels out of range: the likelihood 'bernoulli' expects values in [0, 1], but got values from "
                 f"{y.min()} to {y.max()}. Encode the two classes as 0 and 1, or use likelihood='categorical' for more "
-                "than two."
+                f"than two. {MARKED_ADVICE}"
             )
 
     def _entropy(self, probabilities: tf.Tensor) -> tf.Tensor:

@@ -14,6 +14,10 @@ from tfp_bnn.core.checks import check_finite
 from tfp_bnn.core.layer_tree import sources
 from tfp_bnn.likelihoods import Likelihood
 
+_NOT_FINITE = (
+    "Remove these rows, or, if NaN marks missing targets, say so to the likelihood, as in likelihood={'name': "
+    "'normal', 'missing': 'nan'}."
+)
 # Transformations that keep the rows of a batched pipeline, by the class name that tf.data gives them.
 _ROW_KEEPING = ("Prefetch", "Map", "ParallelMap", "Shuffle", "Cache", "Options", "AssertCardinality", "Model")
 
@@ -139,7 +143,7 @@ def check_examples(
         )
     if not (np.issubdtype(targets.dtype, np.number) or targets.dtype == bool):
         raise ValueError(f"`y` holds {targets.dtype} values; numbers were expected. Encode the classes as 0, 1, 2, ...")
-    check_finite(likelihood.without_missing(targets), "y")
+    check_finite(likelihood.without_missing(targets), "y", _NOT_FINITE)
     if output_shape is not None:
         likelihood.check_examples(targets, output_shape)
 
