@@ -21,10 +21,10 @@ _GRID_POINTS = 11
 def calibrate(model: PredictiveModel, x: Any, y: Any = None, num_samples: int = 50, seed: int = 0) -> Calibration:
     """Fits the calibration of a trained model, and sets `model.calibration`.
 
-    Minimizes the negative log-likelihood of the Monte Carlo predictive, in nats. The search starts on a grid, because
-    that of a mixture can have several minima, and takes about 25 evaluations. The network is run once, and any
-    calibration the model already has is ignored. Memory: a few copies of the raw outputs, `num_samples` x n x outputs
-    float32 numbers.
+    Minimizes the negative log-likelihood of the Monte Carlo predictive, in nats; that of each position on its own, if
+    there are positions, such as pixels. The search starts on a grid, because that of a mixture can have several minima,
+    and takes about 25 evaluations. The network is run once, and any calibration the model already has is ignored.
+    Memory: a few copies of the raw outputs, `num_samples` x n x outputs float32 numbers.
 
     Args:
         model: A trained model, or an ensemble.
@@ -60,7 +60,7 @@ def calibrate(model: PredictiveModel, x: Any, y: Any = None, num_samples: int = 
     raw = model.posterior_predictive(x, num_samples, seed, calibrated=False)
 
     def nll(value: float) -> float:
-        return -float(raw.calibrated_by(cls(value)).log_prob(y).mean(dtype=np.float64))
+        return -float(raw.calibrated_by(cls(value)).log_prob(y, by_position=True).mean(dtype=np.float64))
 
     grid = np.geomspace(LOWEST, HIGHEST, _GRID_POINTS).tolist()
     heights = [nll(value) for value in grid]

@@ -66,25 +66,57 @@ class Measurement:
         """The Monte Carlo standard errors of the scores, by a jackknife over the draws; none of a single draw."""
         return standard_errors(self.predictive, self.rows.y)
 
+    @property
+    def has_positions(self) -> bool:
+        """Whether an example has several rows, such as pixels or time steps."""
+        return bool(self.predictive.positions)
+
+    @cached_property
+    def _rows(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """The targets as rows, and which rows have all of theirs."""
+        predictive = self.predictive
+        y, observed = predictive.likelihood.observed_rows(
+            np.asarray(self.rows.y), predictive.positions, predictive.num_outputs
+        )
+        complete = np.ones(len(y), bool)
+        if observed is not None:
+            complete &= observed.reshape(len(y), -1).all(axis=1)
+        return predictive.likelihood.target_array(y, predictive.num_outputs), complete
+
+    @property
+    def has_all_targets(self) -> bool:
+        """Whether no target is missing."""
+        return bool(self._rows[1].all())
+
+    def of_rows(self, values: npt.NDArray[Any], axis: int = 0) -> npt.NDArray[Any]:
+        """Predictions with the examples on `axis` and positions after it, as one row for each of `targets`."""
+        after = axis + 1 + len(self.predictive.positions)
+        rows = values.reshape(*values.shape[:axis], -1, *values.shape[after:])
+        return rows.compress(self._rows[1], axis=axis)
+
     @cached_property
     def targets(self) -> npt.NDArray[Any]:
-        """Classes: integers `(n,)`; of soft labels the most probable class. Else in the shape of the means."""
-        y = self.predictive.likelihood.target_array(self.rows.y, self.predictive.num_outputs)
+        """Classes: integers `(rows,)`; of soft labels the most probable class. Else `(rows, targets)`.
+
+        A row is an example, or a position of one. Rows with a missing target are left out.
+        """
+        y, complete = self._rows
+        y = y[complete]
         return np.rint(y.reshape(-1)).astype(np.int64) if self.has_classes else y
 
     @cached_property
     def probabilities(self) -> npt.NDArray[np.float32]:
-        """Probabilities averaged over the draws, of shape `(n, classes)`; two classes for one logit."""
-        return for_each_class(self.predictive.mean())
+        """Probabilities averaged over the draws, of shape `(rows, classes)`; two classes for one logit."""
+        return for_each_class(self.of_rows(self.predictive.mean()))
 
     @cached_property
     def sample_probabilities(self) -> npt.NDArray[np.float32]:
-        """Probabilities under each draw, of shape `(S, n, classes)`; two classes for one logit."""
-        return for_each_class(self.predictive.samples)
+        """Probabilities under each draw, of shape `(S, rows, classes)`; two classes for one logit."""
+        return for_each_class(self.of_rows(self.predictive.samples, axis=1))
 
     @cached_property
-    def uncertainties(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Of each row, higher where less certain: `predictive_entropy` and `mutual_information`, or `epistemic_std`."""
+    def uncertainties_at_positions(self) -> dict[str, npt.NDArray[np.float64]]:
+        """`uncertainties` of shape `(n, *positions)`."""
         if self.has_numbers:
             return {"epistemic_std": np.sqrt(self.predictive.epistemic().sum(axis=-1, dtype=np.float64))}
         entropy, information = self.predictive.entropy(), self.predictive.epistemic()
@@ -92,6 +124,15 @@ class Measurement:
             "predictive_entropy": entropy.astype(np.float64),
             "mutual_information": information.astype(np.float64),
         }
+
+    @cached_property
+    def uncertainties(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Of each example: `predictive_entropy` and `mutual_information`, or `epistemic_std`.
+
+        Higher where less certain. If there are positions, the mean over those of the example.
+        """
+        at_positions = self.uncertainties_at_positions
+        return {name: values.mean(axis=tuple(range(1, values.ndim))) for name, values in at_positions.items()}
 
 
 def measure(model: VariationalMixin, rows: Rows, num_samples: int, seed: int) -> Measurement:
@@ -124,7 +165,7 @@ def check_rows(model: VariationalMixin, rows: Rows, name: str) -> None:
         if rows.y is None:
             check_inputs(rows.x, shape, name)
         else:
-            check_examples(rows.x, rows.y, model.likelihood, shape, outputs[0].shape[-1] if outputs else None)
+            check_examples(rows.x, rows.y, model.likelihood, shape, outputs[0].shape[1:] if outputs else None)
     except ValueError as error:
         raise ValueError(f"`{name}` of the callback cannot be measured: {error}") from error
 

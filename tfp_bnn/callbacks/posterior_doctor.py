@@ -203,9 +203,11 @@ class PosteriorDoctor(keras.callbacks.Callback):
         nll, kl, beta = (float(logs.get(name, math.nan)) for name in ("nll", "kl", "beta"))
         model = self.model
         outputs = getattr(model, "outputs", None)
-        constant = model.likelihood.chance_nll(outputs[0].shape[-1]) if outputs else None
+        shape = outputs[0].shape[1:] if outputs else (None,)
+        constant = None if None in shape else model.likelihood.chance_nll(shape[-1])
         if constant is None or not model.num_examples:
             return
+        constant *= math.prod(shape[:-1])
         term = beta * kl / model.num_examples
         if term > _DOMINANCE * nll and nll > _UNFITTED * constant:
             yield (

@@ -12,7 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 
-def check_finite(array: np.ndarray, name: str) -> None:
+def check_finite(
+    array: np.ndarray, name: str, advice: str = "Remove these rows, or fill in the missing values."
+) -> None:
     """Refuses NaN and infinite values in a floating-point array. The ValueError counts them and shows the first."""
     if not np.issubdtype(array.dtype, np.floating):
         return
@@ -21,7 +23,7 @@ def check_finite(array: np.ndarray, name: str) -> None:
         index = tuple(int(i) for i in np.argwhere(bad)[0])
         raise ValueError(
             f"`{name}` has {int(bad.sum())} values that are NaN or infinite, of {array.size}; the first is "
-            f"{array[index]} at index {index}. Remove these rows, or fill in the missing values."
+            f"{array[index]} at index {index}. {advice}"
         )
 
 

@@ -205,6 +205,26 @@ def better(direction: Literal["up", "down"]) -> Callable[[type[_Metric]], type[_
     return set_direction
 
 
+def replace_metrics(model: keras.Model, replace: Callable[[Any, bool], Any]) -> None:
+    """Replaces metrics that were given to `compile`, before their first use; later it does nothing.
+
+    Keras turns a name such as "accuracy" into a metric by the shape of the first batch, and there is no other place to
+    choose: a model that overrides `compile` is not compiled when it is loaded.
+
+    Args:
+        model: Model, compiled or not.
+        replace: Function that returns a metric for what was given, a name or a metric, and for whether it is weighted.
+    """
+    compiled = model._compile_metrics
+    if compiled is None or compiled.built:
+        return
+    for name, weighted in (("_user_metrics", False), ("_user_weighted_metrics", True)):
+        given = getattr(compiled, name)
+        if given:
+            replaced = keras.tree.map_structure(lambda metric, weighted=weighted: replace(metric, weighted), given)
+            setattr(compiled, name, replaced)
+
+
 # === Training ===
 
 
@@ -234,6 +254,11 @@ def setting_of(dataset: tf.data.Dataset, name: str) -> int | None:
     """An argument of a transformation, such as `count` of `take`; None unless it is one number. None is public."""
     value = tf.get_static_value(getattr(dataset, f"_{name}"))
     return None if value is None or value.size != 1 else int(value.item())
+
+
+def set_mask(tensor: Any, mask: Any) -> None:
+    """Gives a tensor a mask, which Keras metrics that are means apply; there is no public way to do so."""
+    tensor._keras_mask = mask
 
 
 def mask_of(tensor: Any) -> Any:

@@ -13,9 +13,11 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_bnn.core.registry import Spec, SpecRegistry
+from tfp_bnn.core.registry import SpecRegistry
 from tfp_bnn.likelihoods import scoring
+from tfp_bnn.likelihoods.examples import Examples
 from tfp_bnn.likelihoods.marginals import Marginals
+from tfp_bnn.likelihoods.positions import AXIS_OF_ROWS, mean_over_positions, over_positions
 from tfp_bnn.likelihoods.targets import (
     check_shape,
     check_support,
@@ -32,7 +34,7 @@ _ROWS_AT_ONCE = 1024
 _MOST_OUTPUTS_PER_TARGET = 8
 
 
-class Likelihood(Spec):
+class Likelihood(Examples):
     """p(y | outputs): how a target is distributed, given the raw outputs of a network.
 
     A subclass defines `distribution`, and `get_config` if its constructor has arguments. Everything else has a default
@@ -47,6 +49,15 @@ class Likelihood(Spec):
     about numbers is decomposed by the law of total variance, Var[y] = E[Var[y | w]] + Var[E[y | w]], and that about
     classes by the entropy of the prediction. `outputs` has the shape `(..., batch, channels)`; a leading axis of Monte
     Carlo samples is allowed. Arrays of predictions have the targets on the last axis, even a single one.
+
+    Outputs of a network with positions, such as pixels or time steps, `(batch, *positions, channels)`, need nothing
+    else: to `distribution`, `log_prob` and `targets` each position is a row. The methods for all draws take `(S, batch,
+    *positions, channels)`, and their results have the positions after the batch. `log_likelihood` is the sum over the
+    positions of an example.
+
+    Args:
+        missing: What marks a missing target: `"nan"`, or a number such as -1; None if all targets are there. A
+            constructor with other arguments can pass it on, and `get_config` add that of this class.
 
     Attributes:
         task: `"regression"` for numbers, `"classification"` for classes and labels.
@@ -72,6 +83,10 @@ class Likelihood(Spec):
                 return mean(self, outputs)
 
             cls.mean = with_weights  # type: ignore[method-assign]
+        if mean is not None:
+            cls.mean = mean_over_positions(cls.mean)  # type: ignore[method-assign]
+        for name in AXIS_OF_ROWS.keys() & cls.__dict__.keys():
+            setattr(cls, name, over_positions(cls.__dict__[name], name))
 
     # === What a likelihood defines ===
 
@@ -246,6 +261,7 @@ class Likelihood(Spec):
 
     # === One prediction for each draw of the weights ===
 
+    @mean_over_positions
     def mean(self, outputs: tf.Tensor, weights: Weights | None = None) -> tf.Tensor:
         """The predictions that metrics receive: means `(..., batch, targets)` or probabilities `(..., batch, classes)`.
 
@@ -260,6 +276,7 @@ class Likelihood(Spec):
 
     # === The predictive: the equal mixture over the first axis of `outputs`, (S, batch, channels) ===
 
+    @over_positions
     def quantiles(self, outputs: tf.Tensor, weights: Weights, levels: Sequence[float]) -> np.ndarray:
         """Quantiles of the predictive mixture, noise included, `(levels, batch, targets)`, in units of the target.
 
@@ -274,6 +291,7 @@ class Likelihood(Spec):
         ]
         return np.concatenate(parts, axis=1)
 
+    @over_positions
     def entropy(self, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
         """Entropy of the predictive mixture, in nats: numbers `(batch, targets)`, classes and labels `(batch,)`.
 
@@ -281,6 +299,7 @@ class Likelihood(Spec):
         """
         return Marginals(self.distribution(tf.cast(outputs, tf.float32), weights)).entropy()
 
+    @over_positions
     def aleatoric(self, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
         """The uncertainty that knowing the weights would not remove.
 
@@ -290,6 +309,7 @@ class Likelihood(Spec):
         variance = Marginals(self.distribution(tf.cast(outputs, tf.float32), weights)).variance()
         return tf.reduce_mean(variance, axis=0)
 
+    @over_positions
     def epistemic(self, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
         """The uncertainty that comes from not knowing the weights.
 
@@ -298,6 +318,7 @@ class Likelihood(Spec):
         """
         return tf.math.reduce_variance(self.mean(outputs, weights), axis=0)
 
+    @over_positions
     def sample(self, outputs: tf.Tensor, weights: Weights, num_draws: int, seed: int) -> np.ndarray:
         """Draws targets from the mixture; draw k comes from component k modulo S in every row.
 
@@ -309,14 +330,22 @@ class Likelihood(Spec):
         drawn = Marginals(distribution).sample(each, seed).numpy()
         return drawn.reshape(-1, *drawn.shape[2:])[:num_draws]
 
+    @over_positions
     def levels(self, outputs: tf.Tensor, weights: Weights, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """P(Y < y) and P(Y <= y) under each component, both `(S, batch, targets)`; they differ where P(Y = y) > 0.
+
+        They are NaN for missing targets.
 
         Raises:
             ValueError: For classes and labels, which have no order.
         """
+        rows, observed = self.observed_rows(y, (), outputs.shape[-1])
         marginals = Marginals(self.distribution(tf.cast(outputs, tf.float32), weights))
-        return marginals.levels(self.target_array(y, outputs.shape[-1]))
+        below, at_most = marginals.levels(self.target_array(rows, outputs.shape[-1]))
+        if observed is None:
+            return below, at_most
+        there = observed.reshape(len(observed), -1)
+        return np.where(there, below, np.nan), np.where(there, at_most, np.nan)
 
     # === Scores ===
 
@@ -353,6 +382,10 @@ class Likelihood(Spec):
     def training_metrics(self, num_outputs: int) -> list[Any]:
         """The Keras metrics to compile a model with."""
         return ["mae"]
+
+    def keras_metric(self, given: Any, num_outputs: int) -> Any:
+        """The Keras metric for what was given to `compile`; by default unchanged, and Keras chooses by shape."""
+        return given
 
     # === Internals ===
 

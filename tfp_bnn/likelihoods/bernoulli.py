@@ -13,7 +13,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.likelihoods.base import LIKELIHOODS, TargetKind, Weights
 from tfp_bnn.likelihoods.discrete import Discrete
-from tfp_bnn.likelihoods.targets import check_shape, checked, like_outputs
+from tfp_bnn.likelihoods.targets import MARKED_ADVICE, check_shape, checked, like_outputs
 
 
 @LIKELIHOODS.register("bernoulli")
@@ -55,8 +55,14 @@ class Bernoulli(Discrete):
 
     def training_metrics(self, num_outputs: int) -> list[Any]:
         """Accuracy; for several labels, the share of labels predicted correctly."""
-        # For several columns, Keras takes "accuracy" to mean that of the argmax.
-        return ["accuracy"] if num_outputs == 1 else [keras.metrics.BinaryAccuracy(name="accuracy")]
+        return [self.keras_metric("accuracy", num_outputs)]
+
+    def keras_metric(self, given: Any, num_outputs: int) -> Any:
+        """`"accuracy"` is the share of correct labels."""
+        # For several columns, Keras takes it to mean that of the argmax.
+        if num_outputs > 1 and isinstance(given, str) and given.lower() in ("accuracy", "acc"):
+            return keras.metrics.BinaryAccuracy(name=given)
+        return given
 
     def targets(self, y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         """Labels of shape `(batch, outputs)`, float32."""
@@ -75,7 +81,7 @@ class Bernoulli(Discrete):
             raise ValueError(
                 "Labels out of range: the likelihood 'bernoulli' expects values in [0, 1], but got values from "
                 f"{y.min()} to {y.max()}. Encode the two classes as 0 and 1, or use likelihood='categorical' for more "
-                "than two."
+                f"than two. {MARKED_ADVICE}"
             )
 
     def _entropy(self, probabilities: tf.Tensor) -> tf.Tensor:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfp_bnn.likelihoods.base import Likelihood, Weights
-from tfp_bnn.likelihoods.targets import check_rank_is_known, checked
+from tfp_bnn.likelihoods.targets import MARKED_ADVICE, check_rank_is_known, checked
 
 
 class Discrete(Likelihood):
@@ -130,7 +130,7 @@ class ClassLikelihood(Discrete):
             raise ValueError(
                 f"Labels out of range: expected integers from 0 to {classes - 1}, because {reason}, but "
                 f"{int(wrong.sum())} of {wrong.size} labels are not; the first is {y.reshape(-1)[row]} in row {row}. "
-                "Number the classes from 0, or build the model with more outputs."
+                f"Number the classes from 0, or build the model with more outputs. {MARKED_ADVICE}"
             )
 
     def _shape_message(self, shape: Sequence[int | None], classes: int) -> str:

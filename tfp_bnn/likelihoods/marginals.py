@@ -44,10 +44,7 @@ class Marginals:
     def __init__(self, distribution: tfd.Distribution) -> None:
         self._whole = distribution
         self._has_scalar_events = distribution.event_shape.rank == 0
-        each = distribution
-        while isinstance(each, tfd.Independent):
-            each = each.distribution
-        self._each: Any = each if each.event_shape.rank == 0 else None
+        self._each: Any = each_target(distribution)
 
     def mean(self) -> tf.Tensor:
         """Means of shape `(..., targets)`, float32; from sampled targets if there is no closed form."""
@@ -254,6 +251,13 @@ class Marginals:
 
     def _with_targets(self, values: tf.Tensor) -> tf.Tensor:
         return values[..., None] if self._has_scalar_events else values
+
+
+def each_target(distribution: tfd.Distribution) -> tfd.Distribution | None:
+    """The distributions of the targets one by one; None if they are not independent."""
+    while isinstance(distribution, tfd.Independent):
+        distribution = distribution.distribution
+    return distribution if distribution.event_shape.rank == 0 else None
 
 
 def _solve(cdf: Callable[[tf.Tensor], tf.Tensor], level: float, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:

@@ -42,11 +42,15 @@ class Normal(Likelihood):
             the weights), or `"per_example"` (the network has two outputs for each target, `[means, untransformed
             scales]`, scale = 1e-6 + softplus(.)).
         initial_scale: Initial value of a learned scale, in units of the target.
+        missing: What marks a missing target: `"nan"`, a number, or None if all targets are there.
     """
 
     calibrator = "scale"
 
-    def __init__(self, scale: float | str = "learned", initial_scale: float = 1.0) -> None:
+    def __init__(
+        self, scale: float | str = "learned", initial_scale: float = 1.0, missing: float | str | None = None
+    ) -> None:
+        super().__init__(missing)
         if scale not in ("learned", "per_example") and not is_positive(scale):
             raise ValueError(
                 "`scale` of the likelihood 'normal' must be a number > 0, 'learned' or 'per_example', but got "
@@ -61,7 +65,7 @@ class Normal(Likelihood):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"scale": self.scale, "initial_scale": self.initial_scale}
+        return {"scale": self.scale, "initial_scale": self.initial_scale, **super().get_config()}
 
     def add_weights(self, add_weight: Callable[..., keras.Variable]) -> dict[str, keras.Variable]:
         """Creates `log_scale`, a float32 scalar, if the scale is learned."""
@@ -95,7 +99,7 @@ class Normal(Likelihood):
 
     def rescaled(self, scale: float) -> Normal:
         """This likelihood, with a learned scale that starts at `scale`; other scales do not change."""
-        return Normal("learned", initial_scale=scale) if self.scale == "learned" else self
+        return Normal("learned", scale, self.missing) if self.scale == "learned" else self
 
     def in_target_units(self, outputs: Any, mean: Sequence[float], scale: Sequence[float]) -> Any:
         """The outputs that describe mean + scale * z, with the scale of each example, given those that describe z."""

@@ -28,6 +28,9 @@ _WHOLE = _Support("whole numbers", lambda y, floor: floor(y) == y)
 _COUNTS = _Support("whole numbers >= 0", lambda y, floor: (floor(y) == y) & (y >= 0))
 
 
+MARKED_ADVICE = "If a number marks missing targets, give it to the likelihood as `missing`."
+
+
 def checked(targets: tf.Tensor, condition: tf.Tensor, message: str | tf.Tensor) -> tf.Tensor:
     """The targets, after asserting a condition; a compiled step cannot raise a ValueError."""
     with tf.control_dependencies([tf.debugging.Assert(condition, [message])]):

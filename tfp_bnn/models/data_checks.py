@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,6 +13,11 @@ import tensorflow as tf
 from tfp_bnn.core.batches import EXPECTED, as_arrays, is_stream, num_rows
 from tfp_bnn.core.checks import check_finite
 from tfp_bnn.likelihoods import Likelihood
+
+_NOT_FINITE = (
+    "Remove these rows, or, if NaN marks missing targets, say so to the likelihood, as in likelihood={'name': "
+    "'normal', 'missing': 'nan'}."
+)
 
 
 def is_arrays(x: Any) -> bool:
@@ -71,7 +77,11 @@ def _values(array: Any) -> np.ndarray:
 
 
 def check_examples(
-    x: Any, y: Any, likelihood: Likelihood, input_shape: tuple[int | None, ...] | None, num_outputs: int | None
+    x: Any,
+    y: Any,
+    likelihood: Likelihood,
+    input_shape: tuple[int | None, ...] | None,
+    output_shape: Sequence[int | None] | None,
 ) -> None:
     """Refuses arrays of examples that are not valid for training or evaluation.
 
@@ -80,7 +90,7 @@ def check_examples(
         y: Array of targets.
         likelihood: Likelihood of the model, which knows the range of the targets.
         input_shape: Input shape of the model, batch axis first; None if unknown.
-        num_outputs: Size of the last axis of the outputs; None if unknown.
+        output_shape: Shape of the outputs of one example, `(*positions, channels)`; None if unknown.
 
     Raises:
         ValueError: If an array is empty, has the wrong shape, or contains NaN or infinite values; if labels are out of
@@ -100,9 +110,9 @@ def check_examples(
         )
     if not (np.issubdtype(targets.dtype, np.number) or targets.dtype == bool):
         raise ValueError(f"`y` holds {targets.dtype} values; numbers were expected. Encode the classes as 0, 1, 2, ...")
-    check_finite(targets, "y")
-    if num_outputs is not None:
-        likelihood.check_targets(targets, num_outputs)
+    check_finite(likelihood.without_missing(targets), "y", _NOT_FINITE)
+    if output_shape is not None:
+        likelihood.check_examples(targets, output_shape)
 
 
 def shape_of_targets(x: Any, y: Any) -> str:

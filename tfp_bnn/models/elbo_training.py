@@ -17,6 +17,7 @@ from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.models.data_checks import check_one_tensor, is_arrays
 from tfp_bnn.models.example_count import count_examples, repeats
 from tfp_bnn.models.fit_callbacks import tell_direction, with_row_check
+from tfp_bnn.models.likelihood_checks import check_class_weight, choose_metrics
 from tfp_bnn.models.preparation import (
     build_before_tracing,
     check_setup,
@@ -85,6 +86,7 @@ class ElboTraining:
         tell_direction(callbacks)
         if not is_arrays(x) and not repeats(x) and arguments.get("steps_per_epoch") is None:
             arguments["callbacks"] = with_row_check(callbacks)
+        check_class_weight(self, y, arguments.get("class_weight"))
         del arguments["self"]
         forget_calibration(self)
         renew_step(self, "train", x, y)
@@ -130,6 +132,7 @@ class ElboTraining:
         set_num_examples(self, None, self.num_examples)
         x, y = as_arrays(x), as_arrays(y, "y")
         self._check_examples(x, y)
+        check_class_weight(self, y, kwargs.get("class_weight"))
         forget_calibration(self)
         renew_step(self, "train", x, y)
         build_before_tracing(self, x, y, args[0] if args else kwargs.get("sample_weight"))
@@ -169,10 +172,9 @@ class ElboTraining:
                 "Targets are missing: a Bayesian model is trained and evaluated on pairs. Pass `y`, or a dataset of "
                 "(x, y)."
             )
-        with tf.control_dependencies([*assert_finite(x, "inputs"), *assert_finite(y, "targets")]):
-            log_prob = self.likelihood.log_prob(y, y_pred, self.likelihood_weights)
-        if sample_weight is not None:
-            log_prob *= tf.cast(tf.reshape(sample_weight, tf.shape(log_prob)), log_prob.dtype)
+        known = self.likelihood.without_missing(y)
+        with tf.control_dependencies([*assert_finite(x, "inputs"), *assert_finite(known, "targets")]):
+            log_prob = self.likelihood.log_likelihood(y, y_pred, self.likelihood_weights, sample_weight)
         nll = -mean_over_rows(log_prob)
         kl = self.kl()
         beta = tf.constant(1.0)
@@ -192,6 +194,7 @@ class ElboTraining:
         return loss / tf.distribute.get_strategy().num_replicas_in_sync
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """Updates the metrics with probabilities or means."""
-        means = self.likelihood.mean(y_pred, self.likelihood_weights)
-        return super().compute_metrics(x, y, means, sample_weight)  # type: ignore[misc]
+        """Updates the metrics with probabilities or means, one row for each position."""
+        rows = self.likelihood.metric_rows(y, y_pred, self.likelihood_weights, sample_weight)
+        choose_metrics(self, y_pred.shape[-1])
+        return super().compute_metrics(x, *rows)  # type: ignore[misc]

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from tfp_bnn.models.data_checks import check_one_tensor, several_outputs_message
+from tfp_bnn.models.likelihood_checks import warn_of_probabilities
 from tfp_bnn.models.preparation import refuse_kl_weights
 from tfp_bnn.models.summary import print_bayesian_summary
 from tfp_bnn.models.variational_mixin import VariationalMixin
@@ -28,6 +29,7 @@ class _Network(VariationalMixin, keras.Model):
         if self.outputs is not None and len(self.outputs) != 1:
             raise ValueError(several_outputs_message(len(self.outputs)))
         refuse_kl_weights(self)
+        warn_of_probabilities(network, self.likelihood)
         self._bind_shared_priors()
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:

@@ -43,8 +43,11 @@ class VariationalMixin(PredictiveModel, ElboTraining):
     validation. `fit` and `evaluate` report `loss`, `nll`, `kl`, `elbo` and `beta` in addition to the metrics of
     `compile`, which receive probabilities or means, never logits. Compile without a loss.
 
-    `sample_weight` multiplies the log-likelihood of an example, and `class_weight` that of a class. N still counts
-    rows.
+    `sample_weight` multiplies the log-likelihood of an example, position or target, and `class_weight` that of a class.
+    N still counts examples.
+
+    The outputs may have positions, such as pixels or time steps: `(batch, *positions, channels)`. The NLL of an example
+    is the sum over its positions, N counts examples and not positions, and metrics receive one row for each position.
 
     `model(x)`, `predict` and `evaluate` take one draw of the weights for each batch. For predictions use
     `posterior_predictive`.
@@ -300,5 +303,5 @@ class VariationalMixin(PredictiveModel, ElboTraining):
 
     def _check_examples(self, x: Any, y: Any) -> None:
         outputs = getattr(self, "outputs", None)
-        num_outputs = outputs[0].shape[-1] if outputs else None
-        check_examples(x, y, self.likelihood, self._known_input_shape(), num_outputs)
+        output_shape = outputs[0].shape[1:] if outputs else None
+        check_examples(x, y, self.likelihood, self._known_input_shape(), output_shape)

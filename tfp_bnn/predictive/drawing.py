@@ -169,8 +169,8 @@ def moment(name: str, likelihood: Likelihood, outputs: np.ndarray, weights: Mapp
     """
     parts = []
     samples, channels = outputs.shape[0], int(np.prod(outputs.shape[2:]))
-    numbers_per_row = samples * max(channels, samples if name == "entropy" else 1)
-    rows_at_once = max(1, _NUMBERS_AT_ONCE // numbers_per_row)
+    pairs = samples * int(np.prod(outputs.shape[2:-1])) if name == "entropy" else 1
+    rows_at_once = max(1, _NUMBERS_AT_ONCE // (samples * max(channels, pairs)))
     for start in range(0, outputs.shape[1], rows_at_once):
         rows = tf.convert_to_tensor(outputs[:, start : start + rows_at_once])
         if name == "mean":

@@ -19,14 +19,17 @@ from tfp_bnn.predictive.drawing import draw_outputs, moment, num_bytes
 class PosteriorPredictive:
     """Predictions for n inputs, each a mixture over S draws of the weights.
 
+    If the outputs have positions, such as pixels or time steps, every array of predictions has them after the axis of
+    the n inputs: `(n, *positions, classes)` where `(n, classes)` is written.
+
     Probabilities are averaged, never logits. Arrays are float32; entropies and log-probabilities are in nats.
 
     Args:
         likelihood: Distribution of a target given the outputs.
         weights: Learned parameters of the likelihood by role, and those added by a calibration.
-        outputs: Raw outputs of shape `(S, n, outputs)`, or None if they did not fit into memory.
+        outputs: Raw outputs of shape `(S, n, *positions, outputs)`, or None if they did not fit into memory.
         moments: Arrays by name, such as `mean`, if `outputs` is None.
-        shape: Shape of the outputs, `(S, n, outputs)`.
+        shape: Shape of the outputs, `(S, n, *positions, outputs)`.
         weights_by_draw: Roles of the weights that differ between draws; these have the shape `(S, 1, *own)`.
         exhaustive: Whether these are all the draws there are. No Monte Carlo error is estimated then.
         moment_again: Function that computes a moment that `moments` lacks, by its name, if `outputs` is None.
@@ -118,6 +121,11 @@ class PosteriorPredictive:
     def num_outputs(self) -> int:
         """The number of raw outputs of the network: the size of their last axis."""
         return self._shape[-1]
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The sizes of the axes between the inputs and the outputs, such as height and width; usually empty."""
+        return self._shape[2:-1]
 
     @property
     def target_kind(self) -> str:
@@ -233,7 +241,7 @@ class PosteriorPredictive:
             seed: Integer seed of u.
 
         Returns:
-            An array of shape `(n, targets)`, float64.
+            An array of shape `(n, targets)`, float64; NaN where a target is missing.
 
         Raises:
             ValueError: If the targets are classes or labels, which have no order, or do not fit, or if the draws did
@@ -251,13 +259,13 @@ class PosteriorPredictive:
         return np.clip(below + u * (at_most - below), 0.0, 1.0)
 
     def distribution(self) -> tfd.Distribution:
-        """The predictive as a mixture of S equally likely components, with batch shape `(n,)`.
+        """The predictive as a mixture of S equally likely components, with batch shape `(n, *positions)`.
 
         Raises:
             ValueError: If the draws did not fit into memory.
         """
-        outputs = tf.convert_to_tensor(np.moveaxis(self._required_outputs("distribution"), 0, 1))
-        # The draws are on the second axis here.
+        outputs = tf.convert_to_tensor(np.moveaxis(self._required_outputs("distribution"), 0, -2))
+        # The draws are on the last axis but one here.
         weights = {
             role: np.swapaxes(value, 0, 1) if role in self._weights_by_draw else value
             for role, value in self._weights.items()
@@ -265,20 +273,23 @@ class PosteriorPredictive:
         components = self.likelihood.distribution(outputs, weights)
         return tfd.MixtureSameFamily(tfd.Categorical(logits=tf.zeros(self.num_samples)), components)
 
-    def log_prob(self, y: Any) -> np.ndarray:
+    def log_prob(self, y: Any, by_position: bool = False) -> np.ndarray:
         """Log p(y | x, data) of each example, in nats, of shape `(n,)`.
 
         This is the log of the likelihood averaged over the draws. The predictive NLL is its negative mean over
-        examples.
+        examples. All targets of an example are one event: the likelihood of a draw is the product over its positions
+        and targets. Missing targets are left out of it.
 
         Args:
             y: Targets, as for training.
+            by_position: Whether each position is an event of its own: the shape is then `(n, *positions)`.
 
         Raises:
             ValueError: If targets have a wrong shape or range, or the draws did not fit into memory.
         """
         targets = self._checked_targets(y)
-        by_draw = self.likelihood.log_prob(targets, self._required_outputs("log_prob"), self._weights)
+        outputs = self._required_outputs("log_prob")
+        by_draw = self.likelihood.log_likelihood(targets, outputs, self._weights, draws=True, by_position=by_position)
         return (tf.reduce_logsumexp(by_draw, axis=0) - np.log(self.num_samples)).numpy().astype(np.float32)
 
     def calibrated_by(self, calibration: Calibration) -> PosteriorPredictive:
@@ -319,7 +330,7 @@ class PosteriorPredictive:
                 f"The targets have the shape {targets.shape}, but there are {len(self)} predictions. Expected one "
                 "target for each."
             )
-        self.likelihood.check_targets(targets, self._shape[-1])
+        self.likelihood.check_examples(targets, self._shape[2:])
         return targets
 
     def _moment(self, name: str) -> np.ndarray:

@@ -76,7 +76,7 @@ def run(
     """
     for split in (batches.split, validation):
         if split is not None:
-            check_examples(split.x, split.y, model.likelihood, model.input_shape, model.output_shape[-1])
+            check_examples(split.x, split.y, model.likelihood, model.input_shape, model.output_shape[1:])
     model.num_examples = len(batches.split)
     model.stop_training = False
     validation_data = None

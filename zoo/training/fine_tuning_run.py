@@ -143,7 +143,7 @@ def run_fine_tuning(
         final = tuner(steps, steps_per_execution=1)
         tuned: Any = final.target
         x, y = task.rows.x, task.rows.y
-        check_examples(x, y, tuned.likelihood, tuned.input_shape, tuned.output_shape[-1])
+        check_examples(x, y, tuned.likelihood, tuned.input_shape, tuned.output_shape[1:])
         how, outside = recipe.evaluation, None
         if task.data is not None and options.measure:
             outside = evaluation.out_of_distribution_block(task.data, how.out_of_distribution, how.num_samples)

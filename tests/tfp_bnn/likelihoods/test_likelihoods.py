@@ -66,8 +66,8 @@ def test_discrete_likelihoods_learn_nothing(name, add_weight):
     likelihood.assign_parameters({}, {})
 
 
-def test_arguments_of_a_likelihood_without_any_are_refused():
-    with pytest.raises(ValueError, match="The likelihood 'categorical' takes no arguments, but got 'scale'"):
+def test_unknown_names_and_arguments_are_refused():
+    with pytest.raises(ValueError, match="Unknown argument of the likelihood 'categorical': 'scale'"):
         LIKELIHOODS.get({"name": "categorical", "scale": 1.0})
     with pytest.raises(ValueError, match="Did you mean 'bernoulli'"):
         LIKELIHOODS.get("bernouli")

@@ -58,8 +58,8 @@ def test_values_that_are_not_finite_are_counted_and_located(value, dtype):
 # === Examples ===
 
 
-def check(x, y, likelihood="categorical", num_outputs=3):
-    check_examples(x, y, LIKELIHOODS.get(likelihood), (None, 3), num_outputs)
+def check(x, y, likelihood="categorical", output_shape=(3,)):
+    check_examples(x, y, LIKELIHOODS.get(likelihood), (None, 3), output_shape)
 
 
 @pytest.mark.parametrize(
@@ -100,15 +100,15 @@ def test_unsound_examples_are_refused(x, y, message):
 
 
 def test_targets_of_regression_have_the_shape_of_the_outputs():
-    check(np.zeros((5, 3)), np.zeros(5), "normal", num_outputs=1)
+    check(np.zeros((5, 3)), np.zeros(5), "normal", output_shape=(1,))
     with pytest.raises(ValueError, match=r"expected the shape \(batch, 3\)"):
-        check(np.zeros((5, 3)), np.zeros(5), "normal", num_outputs=3)
+        check(np.zeros((5, 3)), np.zeros(5), "normal", output_shape=(3,))
 
 
 def test_targets_of_an_unbuilt_model_are_checked_for_finiteness_only():
-    check(np.zeros((5, 3)), np.array([7, 8, 9, 10, 11]), num_outputs=None)
+    check(np.zeros((5, 3)), np.array([7, 8, 9, 10, 11]), output_shape=None)
     with pytest.raises(ValueError, match="`y` has 1 values"):
-        check(np.zeros((5, 3)), with_nan(0, 0)[:, 0], num_outputs=None)
+        check(np.zeros((5, 3)), with_nan(0, 0)[:, 0], output_shape=None)
 
 
 # === Within a step ===

@@ -46,16 +46,19 @@ def measurement_figures(
     """
     found: dict[str, Callable[[], Figure]] = {}
     if inside.has_classes:
-        labels, probabilities, uncertainties = inside.targets, inside.probabilities, inside.uncertainties
+        labels, probabilities = inside.targets, inside.probabilities
         names = class_names or [str(index) for index in range(probabilities.shape[-1])]
-        by_title = {_TITLES[name][0]: values for name, values in uncertainties.items()}
+        by_title = {
+            _TITLES[name][0]: inside.of_rows(values) for name, values in inside.uncertainties_at_positions.items()
+        }
         found["reliability_diagram"] = partial(figures.reliability_diagram, labels, probabilities)
         found["confidence_histogram"] = partial(figures.confidence_histogram, labels, probabilities)
         found["risk_coverage"] = partial(figures.risk_coverage, labels, probabilities, by_title)
         x = inside.rows.x
-        if _are_images(x):
+        one_by_one = inside.has_all_targets and not inside.has_positions
+        if one_by_one and _are_images(x):
             found["least_certain"] = partial(_least_certain, inside, names)
-        if not isinstance(x, Mapping | list | tuple) and np.shape(x)[1:] == (2,):
+        if one_by_one and not isinstance(x, Mapping | list | tuple) and np.shape(x)[1:] == (2,):
 
             def predict(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
                 with any_inputs():
@@ -85,9 +88,10 @@ def _least_certain(inside: Measurement, names: Sequence[str]) -> Figure:
 
 
 def _regression_predictions(inside: Measurement) -> Figure:
-    lower, upper = inside.predictive.quantiles([0.05, 0.95])
-    return figures.regression_predictions(inside.targets, inside.predictive.mean(), lower, upper)
+    lower, upper = inside.of_rows(inside.predictive.quantiles([0.05, 0.95]), axis=1)
+    return figures.regression_predictions(inside.targets, inside.of_rows(inside.predictive.mean()), lower, upper)
 
 
 def _quantile_calibration(inside: Measurement) -> Figure:
-    return figures.quantile_calibration(inside.targets, inside.predictive.quantiles(list(_LEVELS)), _LEVELS)
+    quantiles = inside.of_rows(inside.predictive.quantiles(list(_LEVELS)), axis=1)
+    return figures.quantile_calibration(inside.targets, quantiles, _LEVELS)
