@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
+from tfp_bnn.core.checks import require
 from tfp_bnn.likelihoods.marginals import Marginals
 
 
@@ -28,9 +29,9 @@ _WHOLE = _Support("whole numbers", lambda y, floor: floor(y) == y)
 _COUNTS = _Support("whole numbers >= 0", lambda y, floor: (floor(y) == y) & (y >= 0))
 
 
-def checked(targets: tf.Tensor, condition: tf.Tensor, message: str | tf.Tensor) -> tf.Tensor:
-    """The targets, after asserting a condition; a compiled step cannot raise a ValueError."""
-    with tf.control_dependencies([tf.debugging.Assert(condition, [message])]):
+def checked(targets: tf.Tensor, condition: tf.Tensor, *message: str | tf.Tensor) -> tf.Tensor:
+    """The targets, which require a condition; see `core.checks.require` for the parts of the message."""
+    with tf.control_dependencies(require(condition, *message)):
         return tf.identity(targets)
 
 

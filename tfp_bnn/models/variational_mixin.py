@@ -15,6 +15,7 @@ import tensorflow as tf
 from tfp_bnn.core.arguments import is_integer, require_integer
 from tfp_bnn.core.layer_tree import sublayers
 from tfp_bnn.core.noise import Noise, NoiseStreams, NoNoise, in_noise_scope, noise_scope, number_of
+from tfp_bnn.core.step_guard import StepGuard
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.stochastic import StochasticLayer
 from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
@@ -94,6 +95,7 @@ class VariationalMixin(PredictiveModel, ElboTraining):
         if num_examples is not None:
             self.num_examples = num_examples
         self._trackers = {name: keras.metrics.Mean(name=name) for name in ("nll", "kl", "elbo", "beta")}
+        self._step_guard = StepGuard()
         self._shared_priors: dict[str, SharedPrior] = {}
 
     # === What the model knows ===
