@@ -91,11 +91,12 @@ class PredictiveModel:
             A `PosteriorPredictive` of n predictions.
 
         Raises:
-            ValueError: If inputs are empty, have the wrong shape or NaN, if `num_samples` or `batch_size` is below 1,
-                or if the seed is not an integer.
+            ValueError: If weights of the model are NaN or infinite, if inputs are empty, have the wrong shape or NaN,
+                if `num_samples` or `batch_size` is below 1, or if the seed is not an integer.
         """
         draws = self.draws(seed)
         self._check_inputs(x)
+        self._check_weights()
         with invalid_arguments_as_value_errors():
             return PosteriorPredictive.from_draws(
                 draws,
@@ -121,6 +122,7 @@ class PredictiveModel:
         """
         draws = self.plug_in_draws()
         self._check_inputs(x)
+        self._check_weights()
         with invalid_arguments_as_value_errors():
             return PosteriorPredictive.from_draws(
                 draws, x, self.likelihood, draws.num_draws or 1, batch_size=batch_size
@@ -132,4 +134,8 @@ class PredictiveModel:
 
     def _check_examples(self, x: Any, y: Any) -> None:
         """Raises a ValueError for inputs and targets that do not fit the model."""
+        raise NotImplementedError
+
+    def _check_weights(self) -> None:
+        """Raises a ValueError for weights that are NaN or infinite."""
         raise NotImplementedError
