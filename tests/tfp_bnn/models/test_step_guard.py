@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import tfp_bnn
-from tfp_bnn.core.checks import invalid_arguments_as_value_errors
+from tfp_bnn.core.checks import invalid_arguments_as_value_errors, require
 from tfp_bnn.layers import DenseFlipout, EmbeddingReparameterization, HierarchicalDenseReparameterization
 
 from .networks import N, X, Y, pipeline
@@ -28,6 +28,18 @@ class InfiniteGradient(keras.layers.Layer):
 
     def call(self, inputs):
         return inputs + tf.sqrt(tf.abs(tf.convert_to_tensor(self.root)))
+
+
+class WithinAFunction(keras.layers.Layer):
+    """Checks tensors that the step itself cannot use."""
+
+    def call(self, inputs):
+        @tf.function
+        def check(x):
+            with tf.control_dependencies(require(tf.reduce_all(x < 100.0), "Too large is", tf.reduce_max(x), "in it.")):
+                return tf.identity(x)
+
+        return check(inputs)
 
 
 def make(*layers, how=None, **kwargs):
@@ -159,6 +171,15 @@ def test_a_step_that_nobody_watches_asserts():
     with pytest.raises(ValueError, match="The gradients of a training step"), invalid_arguments_as_value_errors():
         step((tf.constant(X), tf.constant(Y)))
     assert int(model.optimizer.iterations) == 0
+
+
+def test_a_check_within_another_function_is_an_assertion():
+    model = make(WithinAFunction())
+    model.train_on_batch(X, Y)
+    before = state(model)
+    with pytest.raises(ValueError, match=r"^Too large is 200 in it\.$"):
+        model.train_on_batch(np.full_like(X, 200.0), Y)
+    assert_unchanged(model, before)
 
 
 def test_the_guard_is_no_weight_and_in_no_file():
