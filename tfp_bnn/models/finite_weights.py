@@ -42,8 +42,9 @@ def refuse_non_finite_weights(model: Any, consequence: str) -> None:
 
 
 def _weights_by_owner(model: Any) -> Iterator[tuple[str, list[keras.Variable]]]:
-    # N and beta are NaN until they are known.
-    seen = {id(variable) for variable in (model._num_examples, model._beta)}
+    # N and beta are NaN until they are known; a model within the model has its own.
+    models = [part for part in (model, *sublayers(model)) if hasattr(part, "beta_schedule")]
+    seen = {id(variable) for part in models for variable in (part._num_examples, part._beta)}
 
     def new(variables: Iterable[keras.Variable]) -> list[keras.Variable]:
         found = [v for v in variables if id(v) not in seen and keras.backend.is_float_dtype(v.dtype)]
