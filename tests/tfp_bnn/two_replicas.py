@@ -149,7 +149,7 @@ def _refused(strategy: Any) -> dict[str, Any]:
         message = str(error)
     return {
         "message": message,
-        "iterations": int(model.optimizer.iterations),
+        "iterations": int(_value(model.optimizer.iterations)),
         "copies": [_copies(variable) for variable in model.trainable_variables],
     }
 
