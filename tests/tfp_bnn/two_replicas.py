@@ -44,6 +44,7 @@ def main(path: Path) -> None:
     keras.utils.set_random_seed(0)
     found = {
         "trained": _trained(strategy, path.with_suffix(".keras")),
+        "refused": _refused(strategy),
         "drawn": _drawn(strategy),
         "masks": _masks(strategy),
         "steps": {kind: _step_of_the_kl(strategy, prior) for kind, prior in KINDS.items()},
@@ -129,6 +130,28 @@ def _trained(strategy: Any, path: Path) -> dict[str, Any]:
         "num_examples": loaded.num_examples,
     }
     return found
+
+
+def _refused(strategy: Any) -> dict[str, Any]:
+    """Two batches, the second with NaN for the second replica only."""
+    import keras
+    import tensorflow as tf
+
+    from tfp_bnn.layers import DenseFlipout
+
+    model = _model(strategy, [keras.Input((4,)), DenseFlipout(2)], learning_rate=0.1, eagerly=False)
+    x = X[:8].copy()
+    x[7] = np.nan
+    message = ""
+    try:
+        model.fit(tf.data.Dataset.from_tensor_slices((x, Y[:8])).batch(4), epochs=2, verbose=0)
+    except ValueError as error:
+        message = str(error)
+    return {
+        "message": message,
+        "iterations": int(_value(model.optimizer.iterations)),
+        "copies": [_copies(variable) for variable in model.trainable_variables],
+    }
 
 
 def _drawn(strategy: Any) -> list[tuple[int, str, np.ndarray]]:

@@ -110,6 +110,10 @@ class Ensemble(PredictiveModel):
     def _check_examples(self, x: Any, y: Any) -> None:
         self._members[0]._check_examples(x, y)
 
+    def _check_weights(self) -> None:
+        for member in self._members:
+            member._check_weights()
+
 
 def ensemble(
     models: Sequence[VariationalMixin], draws_per_member: int | None = None, name: str = "ensemble"

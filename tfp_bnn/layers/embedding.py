@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_bnn.core.checks import require
 from tfp_bnn.core.noise import NoiseSource
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.estimators import Estimator, Reparameterization
@@ -42,8 +43,8 @@ class EmbeddingReparameterization(VariationalLayer, keras.layers.Embedding):
 
     Raises:
         ValueError: On call, if an id is not in the vocabulary. Inside a compiled function the error is an
-            `InvalidArgumentError` with the same text, which `fit` and `evaluate` turn into a ValueError. XLA does not
-            support assertions: it uses the nearest id.
+            `InvalidArgumentError` with the same text, which `fit` and `evaluate` turn into a ValueError, under
+            XLA as well. Other calls that XLA compiles cannot raise an error, and use the nearest id.
 
     Input shape: any, `(batch, ...)`, of integer ids. Other numbers are cast to int32, as in Keras.
     Output shape: that of the inputs followed by `output_dim`, in the compute dtype; variational parameters, the draw
@@ -111,8 +112,9 @@ class EmbeddingReparameterization(VariationalLayer, keras.layers.Embedding):
     def transform(self, estimator: Estimator, inputs: tf.Tensor, noise: NoiseSource) -> tf.Tensor:
         """Looks up the vectors of the ids under one draw of the table."""
         ids = inputs if inputs.dtype in (tf.int32, tf.int64) else tf.cast(inputs, tf.int32)
-        with tf.control_dependencies(self._assert_known(ids)):
-            ids = tf.identity(ids)
+        with tf.control_dependencies(self._require_known(ids)):
+            # A step that is refused for an id ends too, and a lookup must find something.
+            ids = tf.clip_by_value(ids, 0, self.input_dim - 1)
         return estimator(self.operation, ids, self.variational_weights["embeddings"], None, noise)
 
     def compute_output_spec(self, inputs: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
@@ -120,18 +122,14 @@ class EmbeddingReparameterization(VariationalLayer, keras.layers.Embedding):
         # The twin's method has no `training` argument.
         return super().compute_output_spec(inputs)
 
-    def _assert_known(self, ids: tf.Tensor) -> list[Any]:
+    def _require_known(self, ids: tf.Tensor) -> list[Any]:
         """Refuses ids without a row: a lookup would read -1 as the last one. Returns the operations to depend on."""
         lowest, highest = tf.reduce_min(ids), tf.reduce_max(ids)
         too_high = highest >= self.input_dim
-        unknown = tf.where(too_high, highest, lowest)
-        known = tf.logical_not(tf.logical_or(too_high, lowest < 0))
-        message = (
+        return require(
+            tf.logical_not(tf.logical_or(too_high, lowest < 0)),
+            "The id",
+            tf.where(too_high, highest, lowest),
             f"is not in the vocabulary of the layer {self.name}, which has input_dim={self.input_dim} ids, 0 to "
-            f"{self.input_dim - 1}. Raise input_dim, or reserve an id for unknown entries."
+            f"{self.input_dim - 1}. Raise input_dim, or reserve an id for unknown entries.",
         )
-        if tf.executing_eagerly():
-            if not known:
-                raise ValueError(f"The id {int(unknown)} {message}")
-            return []
-        return [tf.debugging.Assert(known, ["The id", unknown, message])]

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import is_integer
+from tfp_bnn.core.checks import require
 from tfp_bnn.core.noise import NoiseSource
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.estimators import Estimator, Reparameterization, check_combination
@@ -63,8 +64,8 @@ class HierarchicalDenseReparameterization(VariationalLayer, keras.layers.Dense):
         ValueError: For `num_groups` below 1, for inputs of a different shape, and for group ids in a floating-point
             type that cannot represent all of them: half precision does so up to 256 (bfloat16) or 2,048 (float16). On
             call, for a group id that is not a whole number from 0 to `num_groups - 1`. Inside a compiled function the
-            last is an `InvalidArgumentError` with the same text, which `fit` and `evaluate` turn into a ValueError. XLA
-            does not support assertions: the outputs are then NaN.
+            last is an `InvalidArgumentError` with the same text, which `fit` and `evaluate` turn into a ValueError,
+            under XLA as well. Other calls that XLA compiles cannot raise an error: their outputs are NaN.
         TypeError: For a combination of posterior and prior that does not exist.
 
     Input shape: `[x, group_id]`, x of shape `(batch, inputs)`, group ids of shape `(batch,)` or `(batch, 1)`, integers
@@ -205,22 +206,20 @@ class HierarchicalDenseReparameterization(VariationalLayer, keras.layers.Dense):
         if ids.dtype.is_integer:
             ids = tf.cast(ids, tf.int64)
         known = (ids >= 0) & (ids < tf.cast(self.num_groups, ids.dtype)) & (tf.math.floormod(ids, 1) == 0)
-        with tf.control_dependencies(self._assert_known(ids, known)):
+        with tf.control_dependencies(self._require_known(ids, known)):
             return tf.cast(tf.where(known, ids, tf.zeros_like(ids)), tf.int32), known
 
-    def _assert_known(self, ids: tf.Tensor, known: tf.Tensor) -> list[Any]:
+    def _require_known(self, ids: tf.Tensor, known: tf.Tensor) -> list[Any]:
         """Refuses unknown groups. Returns the operations to depend on."""
         # If all are known, it is the padding.
         unknown = tf.gather(tf.pad(ids, [[0, 1]]), tf.argmin(tf.pad(tf.cast(known, tf.int32), [[0, 1]])))
-        message = (
+        return require(
+            tf.reduce_all(known),
+            "The group id",
+            unknown,
             f"is unknown to the layer {self.name}, which has num_groups={self.num_groups} groups, 0 to "
-            f"{self.num_groups - 1}. A new group needs its own weights: raise num_groups, and train with its data."
+            f"{self.num_groups - 1}. A new group needs its own weights: raise num_groups, and train with its data.",
         )
-        if tf.executing_eagerly():
-            if not tf.reduce_all(known):
-                raise ValueError(f"The group id {unknown.numpy():g} {message}")
-            return []
-        return [tf.debugging.Assert(tf.reduce_all(known), ["The group id", unknown, message])]
 
 
 def _input_spec(width: int | None) -> list[keras.InputSpec]:

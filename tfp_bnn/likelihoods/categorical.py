@@ -55,15 +55,17 @@ class Categorical(ClassLikelihood):
             raise ValueError(self._shape_message(tuple(y.shape), classes))
         y = tf.convert_to_tensor(y)
         labels = tf.cast(y, tf.int32)
-        message = tf.strings.format(
+        parts = (
             f"Labels out of range: expected integers from 0 to {classes - 1}, because the model has {classes} outputs, "
-            "but a batch has labels from {} to {}. Number the classes from 0, or build the model with more "
-            "outputs.",
-            (tf.reduce_min(labels), tf.reduce_max(labels)),
+            "but a batch has labels from",
+            tf.reduce_min(labels),
+            "to",
+            tf.reduce_max(labels),
+            "in it. Number the classes from 0, or build the model with more outputs.",
         )
         whole = tf.reduce_all(tf.cast(labels, y.dtype) == y)
         in_range = tf.reduce_all((labels >= 0) & (labels < classes))
-        return tf.one_hot(checked(labels, in_range & whole, message), classes)
+        return tf.one_hot(checked(labels, in_range & whole, *parts), classes)
 
     def log_prob(self, y: tf.Tensor, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
         """Log p(y | outputs), in nats, of shape `(..., batch)`, float32; for soft labels its expectation."""

@@ -106,7 +106,9 @@ class ClassLikelihood(Discrete):
         labels = tf.cast(y, tf.int32)
         fits = (labels >= 0) & (labels < classes) & (tf.cast(labels, y.dtype) == y)
         message = f"Labels out of range: expected integers from 0 to {classes - 1}, but a batch has others."
-        return tf.cast(checked(labels, tf.reduce_all(fits), message), self._probe(outputs.shape[-1]).dtype)
+        # The log-density of a label that does not exist could fail before the step is refused.
+        labels = checked(tf.where(fits, labels, 0), tf.reduce_all(fits), message)
+        return tf.cast(labels, self._probe(outputs.shape[-1]).dtype)
 
     def check_targets(self, y: np.ndarray, num_outputs: int) -> None:
         """Refuses labels that are not integers from 0 to the number of classes - 1."""

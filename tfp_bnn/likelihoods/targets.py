@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
+from tfp_bnn.core.checks import require
 from tfp_bnn.likelihoods.marginals import Marginals
 
 
@@ -31,9 +32,9 @@ _COUNTS = _Support("whole numbers >= 0", lambda y, floor: (floor(y) == y) & (y >
 MARKED_ADVICE = "If a number marks missing targets, give it to the likelihood as `missing`."
 
 
-def checked(targets: tf.Tensor, condition: tf.Tensor, message: str | tf.Tensor) -> tf.Tensor:
-    """The targets, after asserting a condition; a compiled step cannot raise a ValueError."""
-    with tf.control_dependencies([tf.debugging.Assert(condition, [message])]):
+def checked(targets: tf.Tensor, condition: tf.Tensor, *message: str | tf.Tensor) -> tf.Tensor:
+    """The targets, which require a condition; see `core.checks.require` for the parts of the message."""
+    with tf.control_dependencies(require(condition, *message)):
         return tf.identity(targets)
 
 

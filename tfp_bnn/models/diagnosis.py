@@ -10,8 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_bnn.core.layer_tree import calls_in_order, has_sublayers, sublayers
+from tfp_bnn.core.layer_tree import calls_in_order
 from tfp_bnn.core.noise import Noise, noise_scope
+from tfp_bnn.models.finite_weights import non_finite_weights
 from tfp_bnn.models.variational_mixin import VariationalMixin
 
 _SEED = (0, 0)
@@ -31,11 +32,9 @@ def non_finite_layer(model: VariationalMixin, x: Any) -> str | None:
     Returns:
         A phrase such as `"the weights of the layer 'conv1'"`, or None if everything is finite.
     """
-    for layer in sublayers(model):
-        if not all(_finite(variable) for variable in _own_weights(layer)):
-            return f"the weights of the layer {layer.name!r}"
-    if not all(_finite(variable) for variable in model.likelihood_weights.values()):
-        return f"the learned parameters of the likelihood {model.likelihood!r}"
+    found = non_finite_weights(model)
+    if found:
+        return found
     with _undisturbed(model):
         for name, kl in model.kl_by_layer().items():
             if not _finite(kl):
@@ -75,10 +74,6 @@ def _non_finite_outputs(model: Any, x: Any) -> str | None:
         if not _finite(outputs):
             return f"the outputs of the layer {name!r}"
     return None
-
-
-def _own_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
-    return [] if has_sublayers(layer) else list(layer.weights)
 
 
 def _finite(value: Any) -> bool:

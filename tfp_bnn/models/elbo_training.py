@@ -12,7 +12,8 @@ import keras
 import tensorflow as tf
 
 from tfp_bnn.core.batches import as_arrays
-from tfp_bnn.core.checks import assert_finite, invalid_arguments_as_value_errors
+from tfp_bnn.core.checks import assert_finite, assert_gradients_finite, invalid_arguments_as_value_errors
+from tfp_bnn.core.step_guard import StepGuard
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.models.data_checks import check_one_tensor, is_arrays
 from tfp_bnn.models.example_count import count_examples, repeats
@@ -38,6 +39,12 @@ class ElboTraining:
     _num_examples: keras.Variable
     _beta: keras.Variable
     _trackers: dict[str, keras.metrics.Mean]
+    _step_guard: StepGuard
+    optimizer: Any
+    trainable_weights: list[keras.Variable]
+    non_trainable_weights: list[keras.Variable]
+    train_function: Any
+    test_function: Any
     num_examples: Any
     kl: Callable[[], tf.Tensor]
     _draw: Callable[..., AbstractContextManager[None]]
@@ -152,15 +159,64 @@ class ElboTraining:
         with invalid_arguments_as_value_errors():
             return super().test_on_batch(x, y, *args, **kwargs)  # type: ignore[misc]
 
+    def make_train_function(self, force: bool = False) -> Any:
+        """Compiles the training step as Keras does. The result raises a ValueError for a step that was refused."""
+        made = self.train_function
+        super().make_train_function(force)  # type: ignore[misc]
+        if self.train_function is not made:
+            self.train_function = self._step_guard.watch(self.train_function)
+        return self.train_function
+
+    def make_test_function(self, force: bool = False) -> Any:
+        """Compiles the step of `evaluate` as Keras does. The result raises a ValueError for a batch it refused."""
+        made = self.test_function
+        super().make_test_function(force)  # type: ignore[misc]
+        if self.test_function is not made:
+            self.test_function = self._step_guard.watch(self.test_function)
+        return self.test_function
+
     def train_step(self, data: Any) -> dict[str, Any]:
-        """One step on one batch, under one draw that the outputs and the KL share."""
-        with self._draw(training=True):
-            return super().train_step(data)  # type: ignore[misc]
+        """One step on one batch, under one draw that the outputs and the KL share.
+
+        The step of Keras, except that a batch is refused if inputs, targets, terms of the ELBO or gradients are not
+        finite. All weights then stay as they were, including the statistics of normalization layers.
+        """
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        before = self._step_guard.values_of(self.non_trainable_weights)
+        with self._draw(training=True), self._step_guard.collect() as checks:
+            with tf.GradientTape() as tape:
+                y_pred = self(x, training=True)  # type: ignore[operator]
+                loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
+                scaled = self.optimizer.scale_loss(loss)
+            weights = self.trainable_weights
+            if not weights:
+                warnings.warn("The model does not have any trainable weights.", stacklevel=2)
+            gradients = tape.gradient(scaled, weights)
+            assertions: list[Any] = []
+            # With a scaled loss, gradients overflow now and then: the optimizer leaves these out and scales less.
+            if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+                assertions = assert_gradients_finite(gradients)
+        # Keras lists the metric of the loss first. A distribution strategy sums losses, but averages metrics.
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        (loss_metric, *_) = self.metrics  # type: ignore[attr-defined]
+        loss_metric.update_state(loss * replicas, sample_weight=tf.shape(keras.tree.flatten(x)[0])[0])
+        if weights and not self.optimizer.built:
+            # Not within the branch that applies the gradients.
+            self.optimizer.build(weights)
+        with tf.control_dependencies(assertions):
+            self._step_guard.decide(checks, self._apply_gradients, gradients, before)
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def _apply_gradients(self, *gradients: Any) -> None:
+        if gradients:
+            self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """One batch of `evaluate`, under one draw that the outputs and the KL share."""
-        with self._draw(training=False):
-            return super().test_step(data)  # type: ignore[misc]
+        with self._draw(training=False), self._step_guard.collect() as checks:
+            logs = super().test_step(data)  # type: ignore[misc]
+        self._step_guard.decide(checks)
+        return logs
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
@@ -179,7 +235,7 @@ class ElboTraining:
         kl = self.kl()
         beta = tf.constant(1.0)
         if training:
-            beta = self.beta_schedule(self.optimizer.iterations)  # type: ignore[attr-defined]
+            beta = self.beta_schedule(self.optimizer.iterations)
             self._beta.assign(beta)
         kl_per_example = kl / tf.convert_to_tensor(self._num_examples)
         values = {"nll": nll, "kl": kl, "elbo": -(nll + kl_per_example), "beta": beta}

@@ -100,10 +100,11 @@ class PredictiveModel:
             A `PosteriorPredictive` of n predictions.
 
         Raises:
-            ValueError: If inputs are empty, have the wrong shape or NaN, if `num_samples` or `batch_size` is below 1,
-                or if the seed is not an integer.
+            ValueError: If weights of the model are NaN or infinite, if inputs are empty, have the wrong shape or NaN,
+                if `num_samples` or `batch_size` is below 1, or if the seed is not an integer.
         """
         draws = self.draws(seed)
+        self._check_weights()
         x = checked_inputs(x, self._check_of_inputs(x))
         with invalid_arguments_as_value_errors():
             return PosteriorPredictive.from_draws(
@@ -129,6 +130,7 @@ class PredictiveModel:
             A `PosteriorPredictive` of one draw; for an ensemble, of one draw per member.
         """
         draws = self.plug_in_draws()
+        self._check_weights()
         x = checked_inputs(x, self._check_of_inputs(x))
         with invalid_arguments_as_value_errors():
             return PosteriorPredictive.from_draws(
@@ -173,6 +175,7 @@ class PredictiveModel:
         """
         calibration = self.calibration if calibrated else None
         draws = self.draws(seed)
+        self._check_weights()
         check = self._check_of_inputs(x)
         for inputs, targets, _ in batches_of(x, y, batch_size):
             check(inputs)
@@ -206,4 +209,8 @@ class PredictiveModel:
 
     def _check_examples(self, x: Any, y: Any) -> None:
         """Raises a ValueError for inputs and targets that do not fit the model."""
+        raise NotImplementedError
+
+    def _check_weights(self) -> None:
+        """Raises a ValueError for weights that are NaN or infinite."""
         raise NotImplementedError

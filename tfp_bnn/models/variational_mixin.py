@@ -16,11 +16,13 @@ import tensorflow as tf
 from tfp_bnn.core.arguments import is_integer, require_integer
 from tfp_bnn.core.layer_tree import sublayers
 from tfp_bnn.core.noise import Noise, NoiseStreams, NoNoise, in_noise_scope, noise_scope, number_of
+from tfp_bnn.core.step_guard import StepGuard
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.stochastic import StochasticLayer
 from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
 from tfp_bnn.models.data_checks import check_examples, check_inputs, check_one_tensor
 from tfp_bnn.models.elbo_training import ElboTraining
+from tfp_bnn.models.finite_weights import refuse_non_finite_weights
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.preparation import NEGATIVE_ELBO
 from tfp_bnn.models.saving import SEED_GENERATORS, load_seed_generators, save_seed_generators
@@ -30,6 +32,8 @@ from tfp_bnn.predictive.drawing import PlugInDraws, SeededDraws
 from tfp_bnn.priors.shared_scales import SharedPrior, bind_shared_priors
 from tfp_bnn.variational.kl import kl_by_layer
 from tfp_bnn.variational.schedules import SCHEDULES, Schedule
+
+_NOT_SAVED = "It is not saved."
 
 
 class VariationalMixin(PredictiveModel, ElboTraining):
@@ -99,6 +103,7 @@ class VariationalMixin(PredictiveModel, ElboTraining):
         if num_examples is not None:
             self.num_examples = num_examples
         self._trackers = {name: keras.metrics.Mean(name=name) for name in ("nll", "kl", "elbo", "beta")}
+        self._step_guard = StepGuard()
         self._shared_priors: dict[str, SharedPrior] = {}
 
     # === What the model knows ===
@@ -254,8 +259,28 @@ class VariationalMixin(PredictiveModel, ElboTraining):
         super().build_from_config(config)  # type: ignore[misc]
         self._bind_shared_priors()
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Saves the model as Keras does.
+
+        Raises:
+            ValueError: If weights are NaN or infinite. A file that exists is not touched then.
+        """
+        refuse_non_finite_weights(self, _NOT_SAVED)
+        super().save(*args, **kwargs)  # type: ignore[misc]
+
+    def save_weights(self, *args: Any, **kwargs: Any) -> None:
+        """Saves the weights as Keras does.
+
+        Raises:
+            ValueError: As for `save`.
+        """
+        refuse_non_finite_weights(self, _NOT_SAVED)
+        super().save_weights(*args, **kwargs)  # type: ignore[misc]
+
     def save_own_variables(self, store: Any) -> None:
         """Saves N, beta, the parameters of the likelihood, the state of the noise and that of all seed generators."""
+        # `keras.saving.save_model` comes here directly; its file is then incomplete, and cannot be loaded.
+        refuse_non_finite_weights(self, _NOT_SAVED)
         super().save_own_variables(store)  # type: ignore[misc]
         self._noise_streams.save(store)
         save_seed_generators(self, store)
@@ -305,3 +330,6 @@ class VariationalMixin(PredictiveModel, ElboTraining):
         outputs = getattr(self, "outputs", None)
         output_shape = outputs[0].shape[1:] if outputs else None
         check_examples(x, y, self.likelihood, self._known_input_shape(), output_shape)
+
+    def _check_weights(self) -> None:
+        refuse_non_finite_weights(self, "It cannot predict.")

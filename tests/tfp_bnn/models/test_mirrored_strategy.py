@@ -60,6 +60,15 @@ def test_fit_and_evaluate_see_every_row(trained):
     assert [message for message in trained["warnings"] if "`shuffle=True` was passed" not in message] == []
 
 
+def test_a_batch_that_is_bad_for_one_replica_is_refused_in_both(two_replicas):
+    found = two_replicas["refused"]
+    assert found["message"].startswith("The inputs of a batch have NaN or infinite values")
+    assert found["iterations"] == 1
+    for first, second in found["copies"]:
+        assert np.isfinite(first).all()
+        np.testing.assert_array_equal(first, second)
+
+
 def test_the_loss_has_the_kl_and_the_regularizers_once(trained):
     assert trained["history"]["beta"] == pytest.approx([0.3] * 3)
     assert trained["beta"] == pytest.approx(0.3)

@@ -27,12 +27,12 @@ def test_one_compiled_training_step_on_a_dataset_moves_every_parameter(case):
     assert_a_step_moves_every_parameter(case, run_eagerly=False)
 
 
-def assert_a_step_moves_every_parameter(case, run_eagerly):
+def assert_a_step_moves_every_parameter(case, **how):
     keras.utils.set_random_seed(0)
     learned = case.of_all_weights("prior", {"name": "normal", "empirical_bayes": True})
     layer = case.make(**learned)
     model = case.model(layer)
-    model.compile(keras.optimizers.Adam(0.01), run_eagerly=run_eagerly)
+    model.compile(keras.optimizers.Adam(0.01), **how)
     inputs = case.inputs(batch=4)
     targets = np.ones((4, *model.output_shape[1:]), np.float32)
     dataset = tf.data.Dataset.from_tensor_slices((tuple(inputs) if isinstance(inputs, list) else inputs, targets))
