@@ -18,12 +18,12 @@ from tfp_bnn.likelihoods import scoring
 from tfp_bnn.likelihoods.examples import Examples
 from tfp_bnn.likelihoods.marginals import Marginals
 from tfp_bnn.likelihoods.positions import AXIS_OF_ROWS, mean_over_positions, over_positions
+from tfp_bnn.likelihoods.probing import check_distribution, probed
 from tfp_bnn.likelihoods.targets import (
     check_shape,
     check_support,
     checked_support,
     like_outputs,
-    probe_weights,
 )
 
 Weights = Mapping[str, Any]
@@ -256,7 +256,7 @@ class Likelihood(Examples):
         # Targets come first, because they are checked against the outputs.
         targets = self.targets(y, outputs)
         distribution = self.distribution(outputs, weights)
-        self._check_shapes(distribution, outputs.shape[:-1], outputs.shape[-1])
+        check_distribution(self, distribution, outputs.shape[:-1], outputs.shape[-1])
         return tf.cast(distribution.log_prob(targets), tf.float32)
 
     # === One prediction for each draw of the weights ===
@@ -390,39 +390,7 @@ class Likelihood(Examples):
     # === Internals ===
 
     def _probe(self, num_outputs: int) -> tfd.Distribution:
-        """The distribution for dummy outputs of this size, with its shapes checked with and without a sample axis."""
-        with tf.init_scope():
-            weights = probe_weights(self.add_weights)
-            for shape in ((2, 3), (3,)):
-                try:
-                    distribution = self.distribution(tf.ones((*shape, num_outputs)), weights)
-                except (ValueError, TypeError, IndexError, tf.errors.OpError) as error:
-                    raise ValueError(
-                        f"The likelihood {self!r} cannot take outputs of shape {('batch', num_outputs)}: {error} "
-                        "Build the model with another number of outputs, or change `distribution`."
-                    ) from error
-                self._check_shapes(distribution, tf.TensorShape(shape), num_outputs)
-        return distribution
-
-    def _check_shapes(self, distribution: Any, expected: tf.TensorShape, num_outputs: int) -> None:
-        if not isinstance(distribution, tfd.Distribution):
-            raise ValueError(
-                f"`distribution` of the likelihood {self!r} gave a {type(distribution).__name__}. Expected a "
-                "distribution of tensorflow_probability."
-            )
-        found, event = distribution.batch_shape, distribution.event_shape
-        if found.rank != expected.rank or not found.is_compatible_with(expected):
-            raise ValueError(
-                f"The likelihood {self!r} gave a distribution of batch shape {tuple(found)} for outputs of shape "
-                f"{(*expected, num_outputs)}. Expected the batch shape {tuple(expected)}: one distribution for each "
-                "example. For several independent targets wrap it in tfd.Independent(..., "
-                "reinterpreted_batch_ndims=1); for one target take a channel, as in outputs[..., 0]."
-            )
-        if event.rank not in (0, 1) or not event.is_fully_defined():
-            raise ValueError(
-                f"The likelihood {self!r} gave a distribution of event shape {event}. Expected () for one target, or "
-                "(targets,)."
-            )
+        return probed(self, num_outputs)
 
 
 LIKELIHOODS: SpecRegistry[Likelihood] = SpecRegistry("likelihood")

@@ -71,6 +71,7 @@ class NegativeBinomial(Counts):
     Args:
         dispersion: A number > 0, `"learned"` (one value for all examples, fitted with the weights) or `"per_example"`.
         initial_dispersion: Initial value of a learned dispersion.
+        missing: See `Likelihood`.
 
     References:
         Hilbe 2011, Negative Binomial Regression, https://doi.org/10.1017/CBO9780511973420, as NB2
@@ -78,7 +79,10 @@ class NegativeBinomial(Counts):
 
     why_no_calibrator = "no number widens a distribution of counts that may not be negative"
 
-    def __init__(self, dispersion: float | str = "learned", initial_dispersion: float = 1.0) -> None:
+    def __init__(
+        self, dispersion: float | str = "learned", initial_dispersion: float = 1.0, missing: float | str | None = None
+    ) -> None:
+        super().__init__(missing)
         if dispersion not in ("learned", "per_example") and not is_positive(dispersion):
             raise ValueError(
                 "`dispersion` of the likelihood 'negative_binomial' must be a number > 0, 'learned' or 'per_example', "
@@ -94,7 +98,7 @@ class NegativeBinomial(Counts):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"dispersion": self.dispersion, "initial_dispersion": self.initial_dispersion}
+        return {"dispersion": self.dispersion, "initial_dispersion": self.initial_dispersion, **super().get_config()}
 
     def add_weights(self, add_weight: Callable[..., keras.Variable]) -> dict[str, keras.Variable]:
         """Creates `log_dispersion`, a float32 scalar, if the dispersion is learned."""

@@ -44,6 +44,7 @@ class _EachTarget(Likelihood):
     """The marginal distributions of another likelihood, as if its targets were independent."""
 
     def __init__(self, joint: DependentTargets) -> None:
+        super().__init__(joint.missing)
         self._joint = joint
 
     def add_weights(self, add_weight: Callable[..., keras.Variable]) -> dict[str, keras.Variable]:

@@ -33,6 +33,7 @@ class MixtureNormal(DependentTargets):
 
     Args:
         num_components: K, an integer >= 1.
+        missing: See `Likelihood`.
 
     References:
         Bishop 1994, Mixture Density Networks, https://publications.aston.ac.uk/id/eprint/373/
@@ -40,12 +41,13 @@ class MixtureNormal(DependentTargets):
 
     why_no_calibrator = "its components already have their own weights and scales, and one number does not fit them all"
 
-    def __init__(self, num_components: int = 5) -> None:
+    def __init__(self, num_components: int = 5, missing: float | str | None = None) -> None:
+        super().__init__(missing)
         self.num_components = require_integer("num_components", num_components, 1)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"num_components": self.num_components}
+        return {"num_components": self.num_components, **super().get_config()}
 
     def distribution(self, outputs: tf.Tensor, weights: Weights) -> tfd.Distribution:
         """Batch shape `(..., batch)`, event shape `(targets,)`."""

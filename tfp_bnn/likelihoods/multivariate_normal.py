@@ -35,6 +35,7 @@ class MultivariateNormal(DependentTargets, Widened):
         scale_tril: `"per_example"` or `"learned"`.
         num_targets: d, needed for `"learned"`; otherwise it follows from the number of outputs.
         initial_scale: Initial value of a learned s, in units of the targets; C starts at 0.
+        missing: See `Likelihood`.
 
     References:
         Williams 1996, Using Neural Networks to Model Conditional Multivariate Densities,
@@ -42,8 +43,13 @@ class MultivariateNormal(DependentTargets, Widened):
     """
 
     def __init__(
-        self, scale_tril: str = "per_example", num_targets: int | None = None, initial_scale: float = 1.0
+        self,
+        scale_tril: str = "per_example",
+        num_targets: int | None = None,
+        initial_scale: float = 1.0,
+        missing: float | str | None = None,
     ) -> None:
+        super().__init__(missing)
         if scale_tril not in ("per_example", "learned"):
             raise ValueError(f"`scale_tril` of {_OWNER} must be 'per_example' or 'learned', but got {scale_tril!r}.")
         if scale_tril == "learned" and num_targets is None:
@@ -61,6 +67,7 @@ class MultivariateNormal(DependentTargets, Widened):
             "scale_tril": self.scale_tril,
             "num_targets": self._num_targets,
             "initial_scale": self.initial_scale,
+            **super().get_config(),
         }
 
     def add_weights(self, add_weight: Callable[..., keras.Variable]) -> dict[str, keras.Variable]:
@@ -112,7 +119,7 @@ class MultivariateNormal(DependentTargets, Widened):
         """This likelihood, with a learned covariance that starts at scale^2 I; others do not change."""
         if self.scale_tril != "learned":
             return self
-        return MultivariateNormal(self.scale_tril, self._num_targets, initial_scale=scale)
+        return MultivariateNormal(self.scale_tril, self._num_targets, scale, self.missing)
 
     def in_target_units(self, outputs: Any, mean: Sequence[float], scale: Sequence[float]) -> Any:
         """The outputs that describe mean + scale * z, given those that describe z."""

@@ -66,9 +66,13 @@ class LocationScale(Widened):
         scale: A number > 0 (known noise, in units of the target), `"learned"` (one scale for all examples, fitted with
             the weights), or `"per_example"` (scale = 1e-6 + softplus(.) of an output of the network).
         initial_scale: Initial value of a learned scale, in units of the target.
+        missing: See `Likelihood`.
     """
 
-    def __init__(self, scale: float | str = "learned", initial_scale: float = 1.0) -> None:
+    def __init__(
+        self, scale: float | str = "learned", initial_scale: float = 1.0, missing: float | str | None = None
+    ) -> None:
+        super().__init__(missing)
         if scale not in ("learned", "per_example") and not is_positive(scale):
             raise ValueError(
                 f"`scale` of {self._described()} must be a number > 0, 'learned' or 'per_example', but got {scale!r}."
@@ -78,7 +82,7 @@ class LocationScale(Widened):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"scale": self.scale, "initial_scale": self.initial_scale}
+        return {"scale": self.scale, "initial_scale": self.initial_scale, **super().get_config()}
 
     def add_weights(self, add_weight: Callable[..., keras.Variable]) -> dict[str, keras.Variable]:
         """Creates `log_scale`, a float32 scalar, if the scale is learned."""

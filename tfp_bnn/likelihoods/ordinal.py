@@ -31,6 +31,7 @@ class Ordinal(ClassLikelihood):
 
     Args:
         num_classes: K, an integer >= 2.
+        missing: See `Likelihood`.
 
     References:
         McCullagh 1980, Regression Models for Ordinal Data, https://doi.org/10.1111/j.2517-6161.1980.tb01109.x
@@ -38,12 +39,13 @@ class Ordinal(ClassLikelihood):
 
     why_no_calibrator = "dividing its output by a temperature would shift the classes, whose cutpoints are learned"
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, missing: float | str | None = None) -> None:
+        super().__init__(missing)
         self._num_classes = require_integer("num_classes", num_classes, 2)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"num_classes": self._num_classes}
+        return {"num_classes": self._num_classes, **super().get_config()}
 
     def add_weights(self, add_weight: Callable[..., keras.Variable]) -> dict[str, keras.Variable]:
         """Creates `raw_cutpoints`, `(K - 1,)`, float32: the first cutpoint and the logarithms of the gaps."""

@@ -35,6 +35,7 @@ class StudentT(LocationScale):
             `"per_example"` the outputs are `[locations, untransformed scales]`, scale = 1e-6 + softplus(.).
         initial_scale: Initial value of a learned scale, in units of the target.
         initial_df: Initial value of learned degrees of freedom, a number > 2.
+        missing: See `Likelihood`.
 
     References:
         Lange, Little & Taylor 1989, Robust Statistical Modeling Using the t Distribution,
@@ -47,8 +48,9 @@ class StudentT(LocationScale):
         scale: float | str = "learned",
         initial_scale: float = 1.0,
         initial_df: float = 5.0,
+        missing: float | str | None = None,
     ) -> None:
-        super().__init__(scale, initial_scale)
+        super().__init__(scale, initial_scale, missing)
         for name, value in (("df", df), ("initial_df", initial_df)):
             if not (is_number(value) and _LEAST_DF < value < math.inf) and (name, value) != ("df", "learned"):
                 choice = " or 'learned'" if name == "df" else ""

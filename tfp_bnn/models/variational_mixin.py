@@ -234,13 +234,15 @@ class VariationalMixin(PredictiveModel, ElboTraining):
         """Saves the model as `keras.Model.save` does, in the `.keras` format.
 
         Raises:
-            ValueError: For a file in the older HDF5 format, which cannot hold the posterior and could not be loaded.
+            ValueError: For a file in the older HDF5 format, which cannot hold the posterior and could not be loaded; or
+                if weights are NaN or infinite. A file that exists is not touched then.
         """
         if str(filepath).endswith((".h5", ".hdf5")):
             raise ValueError(
                 f"The HDF5 format of {filepath} cannot hold a Bayesian model. Use '{Path(filepath).stem}.keras', "
                 f"or its weights alone with model.save_weights('{Path(filepath).stem}.weights.h5')."
             )
+        refuse_non_finite_weights(self, _NOT_SAVED)
         super().save(filepath, *args, **kwargs)  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
@@ -258,15 +260,6 @@ class VariationalMixin(PredictiveModel, ElboTraining):
         """Creates the weights that a file has values for, including those of shared priors."""
         super().build_from_config(config)  # type: ignore[misc]
         self._bind_shared_priors()
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """Saves the model as Keras does.
-
-        Raises:
-            ValueError: If weights are NaN or infinite. A file that exists is not touched then.
-        """
-        refuse_non_finite_weights(self, _NOT_SAVED)
-        super().save(*args, **kwargs)  # type: ignore[misc]
 
     def save_weights(self, *args: Any, **kwargs: Any) -> None:
         """Saves the weights as Keras does.

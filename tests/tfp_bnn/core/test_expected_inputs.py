@@ -60,7 +60,9 @@ def test_inputs_that_cannot_be_right_are_described_with_both_numbers(expected, x
 
 def test_columns_of_other_names_are_described():
     says = OF_TABLE.complaint(TABLE, NAMES[::-1])
-    assert says.startswith("the columns are 'width', 'length', but the model was trained on 'length', 'width', in another")
+    assert says.startswith(
+        "the columns are 'width', 'length', but the model was trained on 'length', 'width', in another"
+    )
     assert "trained on 'length', 'width'. Select them by name" in OF_TABLE.complaint(TABLE, ("a", "b"))
 
 
