@@ -237,7 +237,7 @@ def sample_noise(posterior: str, parameters: Parameters, rng: np.random.Generato
     noise = {}
     for name, p in parameters.items():
         noise[name] = rng.normal(size=p["loc"].shape)
-        if posterior == "low_rank_normal":
+        if "factor" in p:
             noise[f"{name}_factor"] = rng.normal(size=p["factor"].shape[-1])
         if posterior == "radial":
             noise[f"{name}_radius"] = rng.normal()
