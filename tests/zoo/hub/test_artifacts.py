@@ -195,3 +195,12 @@ def test_failed_save_leaves_nothing_behind(artifact, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         zoo.save_artifact(model, tmp_path / "new" / "x")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_model_whose_weights_are_not_finite_is_not_written(tmp_path):
+    model = zoo.create_model("mlp_flipout", input_shape=(4,), num_outputs=3, hidden=(2,))
+    bias = model.network.get_layer("logits").bias
+    bias.assign(np.full(bias.shape, np.nan))
+    with pytest.raises(ValueError, match="NaN or infinite are the weights of the layer 'logits'"):
+        zoo.save_artifact(model, tmp_path / "spoiled")
+    assert list(tmp_path.iterdir()) == []
