@@ -92,7 +92,7 @@ def main() -> None:
     wide = tfp_bnn.VariationalModel(inputs, DenseFlipout(arguments.classes)(inputs), seed=0)
     seconds, grown = measured(lambda: wide.posterior_predictive(x[:256, :8], num_samples).mean())
     print(
-        f"64 rows of {arguments.classes} classes, {num_samples} draws: {seconds:.1f} s, peak memory + {grown:.0f} MiB"
+        f"256 rows of {arguments.classes} classes, {num_samples} draws: {seconds:.1f} s, peak memory + {grown:.0f} MiB"
     )
 
 

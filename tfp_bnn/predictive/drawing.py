@@ -231,7 +231,8 @@ def _weights_of(draws: Draws, num_samples: int) -> tuple[dict[str, Any], frozens
 
 def _outputs_of(functions: Sequence[Function], x: Any, batch_size: int, max_bytes: int) -> Iterator[np.ndarray]:
     """The raw outputs of all draws, `(S, rows, channels)`, float32, for a few rows at a time."""
-    most_bytes = max(_WORKING_BYTES, max_bytes // 2)
+    # A part is made while the one before it is still in memory.
+    most_bytes = max(_WORKING_BYTES, max_bytes // 4)
     at_once = batch_size
     for batch in inputs_of(x):
         start, number = 0, num_rows(batch)

@@ -62,7 +62,7 @@ def test_a_model_has_a_loss_and_still_refuses_one():
 
 # keras-tuner loads the weights of the best model into one whose optimizer has no variables yet, as for any model.
 @pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
-@pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.slow
 def test_keras_tuner_searches_variational_models(tmp_path):
     keras_tuner = pytest.importorskip("keras_tuner")
