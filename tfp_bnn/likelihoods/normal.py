@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -12,12 +10,10 @@ import scipy.special
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_bnn.core.arguments import is_positive
-from tfp_bnn.likelihoods.base import LIKELIHOODS, Likelihood, Weights
-from tfp_bnn.likelihoods.noise_scale import locations_and_scales_in_target_units
+from tfp_bnn.likelihoods.base import LIKELIHOODS, Weights
+from tfp_bnn.likelihoods.noise_scale import LocationScale
 from tfp_bnn.likelihoods.targets import check_shape, like_outputs
 
-_SCALE_FLOOR = 1e-6
 _HERMITE_NODES = 16
 # Quadrature around each of S draws costs 16 S x S densities, the lattice 1,024 x S.
 _MOST_DRAWS_BY_QUADRATURE = 128
@@ -26,7 +22,7 @@ _GOLDEN_RATIO = (math.sqrt(5.0) - 1.0) / 2.0
 
 
 @LIKELIHOODS.register("normal")
-class Normal(Likelihood):
+class Normal(LocationScale):
     """y ~ N(mean, scale^2), independent per output given the weights.
 
     Targets have the shape `(batch,)` for one output, or `(batch, outputs)`. Uncertainty is decomposed by the law of
@@ -45,76 +41,9 @@ class Normal(Likelihood):
         missing: What marks a missing target: `"nan"`, a number, or None if all targets are there.
     """
 
-    calibrator = "scale"
-
-    def __init__(
-        self, scale: float | str = "learned", initial_scale: float = 1.0, missing: float | str | None = None
-    ) -> None:
-        super().__init__(missing)
-        if scale not in ("learned", "per_example") and not is_positive(scale):
-            raise ValueError(
-                "`scale` of the likelihood 'normal' must be a number > 0, 'learned' or 'per_example', but got "
-                f"{scale!r}."
-            )
-        if not is_positive(initial_scale):
-            raise ValueError(
-                f"`initial_scale` of the likelihood 'normal' must be a finite number > 0, but got {initial_scale!r}."
-            )
-        self.scale = scale if isinstance(scale, str) else float(scale)
-        self.initial_scale = float(initial_scale)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {"scale": self.scale, "initial_scale": self.initial_scale, **super().get_config()}
-
-    def add_weights(self, add_weight: Callable[..., keras.Variable]) -> dict[str, keras.Variable]:
-        """Creates `log_scale`, a float32 scalar, if the scale is learned."""
-        if self.scale != "learned":
-            return {}
-        start = keras.initializers.Constant(math.log(self.initial_scale))
-        return {"log_scale": add_weight(name="likelihood_log_scale", shape=(), initializer=start)}
-
-    def distribution(self, outputs: tf.Tensor, weights: Weights) -> tfd.Distribution:
-        """Batch shape `(..., batch)`, event shape `(targets,)`."""
-        return tfd.Independent(tfd.Normal(*self._parameters(outputs, weights)), reinterpreted_batch_ndims=1)
-
-    def num_targets(self, num_outputs: int) -> int:
-        """One target per output, or one per two outputs with scale='per_example'."""
-        if self.scale != "per_example":
-            return num_outputs
-        if num_outputs % 2:
-            raise ValueError(
-                "The likelihood 'normal' with scale='per_example' needs two outputs for each target, [means, "
-                f"untransformed scales], but the model has {num_outputs}. Build it with an even number of outputs."
-            )
-        return num_outputs // 2
-
-    def num_outputs_for(self, y: np.ndarray, num_classes: int | None = None) -> int:
-        """One output per target, or two with scale='per_example'."""
-        return y.reshape(len(y), -1).shape[1] * (2 if self.scale == "per_example" else 1)
-
-    def check_outputs(self, num_outputs: int) -> None:
-        """Refuses an odd number of outputs with scale='per_example'."""
-        self.num_targets(num_outputs)
-
-    def rescaled(self, scale: float) -> Normal:
-        """This likelihood, with a learned scale that starts at `scale`; other scales do not change."""
-        return Normal("learned", scale, self.missing) if self.scale == "learned" else self
-
-    def in_target_units(self, outputs: Any, mean: Sequence[float], scale: Sequence[float]) -> Any:
-        """The outputs that describe mean + scale * z, with the scale of each example, given those that describe z."""
-        if self.scale != "per_example":
-            return super().in_target_units(outputs, mean, scale)
-        return locations_and_scales_in_target_units(outputs, mean, scale)
-
     def targets(self, y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         """Targets of shape `(batch, targets)`, float32."""
         return like_outputs(y, self.num_targets(outputs.shape[-1]))
-
-    def mean(self, outputs: tf.Tensor, weights: Weights | None = None) -> tf.Tensor:
-        """Means in units of the target, `(..., batch, targets)`, float32."""
-        outputs = tf.cast(outputs, tf.float32)
-        return outputs[..., : self.num_targets(outputs.shape[-1])]
 
     def check_targets(self, y: np.ndarray, num_outputs: int) -> None:
         """Refuses targets of another shape."""
@@ -142,41 +71,12 @@ class Normal(Likelihood):
         """Var[mean] over the weight draws, squared units of the target, of shape `(batch, targets)`."""
         return tf.math.reduce_variance(self.mean(outputs), axis=0)
 
-    def outputs_without(self, outputs: np.ndarray, weights: Weights, draw: int) -> np.ndarray | None:
-        """The outputs without one draw; None unless a calibration spread them about the mean of all draws."""
-        widening = weights.get("widening")
-        if widening is None:
-            return None
-        targets = self.num_targets(outputs.shape[-1])
-        others = np.delete(outputs, draw, axis=0)
-        means, center = others[..., :targets], outputs[..., :targets].mean(axis=0, dtype=np.float64)
-        # They were spread about a center that would be different without this draw.
-        shift = (1.0 / widening - 1.0) * (means.mean(axis=0, dtype=np.float64) - center)
-        return np.concatenate([means + shift, others[..., targets:]], axis=-1).astype(np.float32)
-
-    def parameters(self, weights: Weights) -> dict[str, np.ndarray]:
-        """The learned `scale`, in units of the target; empty if none is learned."""
-        return {"scale": np.exp(np.asarray(weights["log_scale"]))} if weights else {}
-
-    def assign_parameters(self, weights: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
-        """Sets the learned scale. Raises a ValueError unless it is finite and > 0."""
-        if weights:
-            scale = float(values["scale"])
-            if not is_positive(scale):
-                raise ValueError(f"The learned scale of the likelihood must be finite and > 0, but got {scale}.")
-            weights["log_scale"].assign(math.log(scale))
+    def _noise(self, loc: tf.Tensor, scale: tf.Tensor, weights: Weights) -> tfd.Distribution:
+        return tfd.Normal(loc, scale)
 
     def _parameters(self, outputs: tf.Tensor, weights: Weights) -> tuple[tf.Tensor, tf.Tensor]:
-        loc = self.mean(outputs)
-        if self.scale == "per_example":
-            scale = _SCALE_FLOOR + tf.nn.softplus(outputs[..., loc.shape[-1] :])
-        elif self.scale == "learned":
-            # Adds an axis for the targets: scales that differ between draws already have those of samples and rows.
-            scale = tf.exp(tf.convert_to_tensor(weights["log_scale"]))[..., tf.newaxis]
-        else:
-            scale = tf.constant(self.scale, tf.float32)
-        # Only in a calibrated predictive, never in training.
-        return loc, scale * weights["widening"] if "widening" in weights else scale
+        normal = self.distribution(outputs, weights).distribution
+        return normal.loc, normal.scale
 
 
 def _entropy_at_lattice(loc: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:

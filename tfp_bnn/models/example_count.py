@@ -69,7 +69,8 @@ def _batch_sizes(dataset: tf.data.Dataset) -> _Sizes | None:
         return None if rows is None or not size else _cut(rows, size)
     if _is(dataset, *_KEEPING, "Repeat"):
         kept = _batch_sizes(sources(dataset)[0])
-        return _declared_sizes(dataset) if kept is None else kept
+        # A map can make a batch from anything, such as the numbers of rows that other batches have too.
+        return _declared_sizes(dataset) if kept is None and not _is(dataset, "Map", "ParallelMap") else kept
     if _is(dataset, "Take", "Skip", "Shard"):
         return _part_of_batches(dataset)
     if _is(dataset, "Rebatch"):

@@ -58,6 +58,7 @@ class _Gathered:
             for name, values in _what_scores_need(predictive, y).items():
                 parts.setdefault(name, []).append(values)
             self.likelihood, self.num_outputs = predictive.likelihood, predictive.num_outputs
+            self.positions = predictive.positions
         if not parts:
             raise ValueError("The stream of predictions is empty. Expected at least one batch.")
         self._values = {name: np.concatenate(values) for name, values in parts.items()}

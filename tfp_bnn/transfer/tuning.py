@@ -123,9 +123,10 @@ class Tuner:
         _check_rows(x, y, 1)
         self.begin(inflate, head_scale)
         model: Any = self.target
-        rows = tf.data.Dataset.from_tensor_slices(self.rows_of_steps(len(x)))
+        rows = tf.constant(self.rows_of_steps(len(x)))
         examples = [tf.convert_to_tensor(part) for part in (x, y)]
-        batches = rows.map(lambda chosen: tuple(tf.gather(part, chosen) for part in examples))
+        steps = tf.data.Dataset.range(len(rows))
+        batches = steps.map(lambda step: tuple(tf.gather(part, rows[step]) for part in examples))
         history = model.fit(
             batches, epochs=1, steps_per_epoch=self.steps, num_examples=len(x), shuffle=False, verbose=0
         )

@@ -219,3 +219,24 @@ def test_a_model_is_trained_judged_calibrated_saved_and_loaded(name, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.likelihood == model.likelihood
     np.testing.assert_array_equal(loaded.posterior_predictive(x, num_samples=3).mean(), predictive.mean())
+
+
+# === XLA, as on a GPU ===
+
+
+def test_no_form_is_forgotten():
+    assert len(OURS) == 10
+    assert len(EVERY_FORM) == 19
+
+
+@pytest.mark.thorough
+def test_a_step_compiled_by_xla_is_finite_and_moves_every_weight(case):
+    _, y = case.predictive(draws=1, rows=8)
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    layers = [keras.Input((4,)), tfp_bnn.layers.DenseReparameterization(case.num_outputs)]
+    model = tfp_bnn.VariationalSequential(layers, likelihood=case.likelihood, seed=0)
+    model.compile(keras.optimizers.Adam(0.01), jit_compile=True)
+    before = [np.asarray(variable) for variable in model.trainable_variables]
+    assert np.isfinite(model.fit(x, y, batch_size=8, verbose=0).history["loss"]).all()
+    for variable, old in zip(model.trainable_variables, before, strict=True):
+        assert (np.asarray(variable) != old).any(), variable.path

@@ -121,7 +121,7 @@ def test_the_posterior_so_far_is_the_prior(before):
 
 
 def test_the_number_of_examples_of_the_data_before_is_not_that_of_the_part(before):
-    part = tf.data.Dataset.from_tensor_slices((PARTS[0], TARGETS[0])).repeat(2).batch(10)
+    part = tf.data.Dataset.from_tensor_slices((PARTS[0], TARGETS[0])).filter(lambda *_: True).batch(10)
     with pytest.raises(ValueError, match="N, the number of training examples, cannot be counted"):
         update(before, part, verbose=0)
 

@@ -154,6 +154,8 @@ def test_objects_and_numbers_of_numpy_are_taken():
         "empirical_bayes": False,
         "hyperprior": {"name": "half_normal", "scale": 2.0},
         "shared": None,
+        "loc": 0.0,
+        "learn_loc": False,
     }
     assert model.output_shape == (None, 2)
 
