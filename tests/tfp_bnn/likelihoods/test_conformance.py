@@ -197,6 +197,7 @@ def test_moments_are_those_of_drawn_targets(case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OURS)
+@pytest.mark.filterwarnings("ignore:The calibration that fits these 40 examples")
 def test_a_model_is_trained_judged_calibrated_saved_and_loaded(name, tmp_path):
     case = Case(name, FORMS.get(name, [{}])[0])
     _, y = case.predictive(rows=40)

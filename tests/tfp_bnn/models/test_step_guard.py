@@ -14,7 +14,7 @@ from tfp_bnn.layers import DenseFlipout, EmbeddingReparameterization, Hierarchic
 from .networks import N, X, Y, pipeline
 
 XLA = pytest.param({"jit_compile": True}, id="xla")
-SLOW_XLA = pytest.param({"jit_compile": True}, id="xla", marks=pytest.mark.slow)
+SLOW_XLA = pytest.param({"jit_compile": True}, id="xla", marks=pytest.mark.thorough)
 GRAPH = pytest.param({}, id="graph")
 EAGER = pytest.param({"run_eagerly": True}, id="eager")
 
@@ -139,7 +139,7 @@ def test_a_scaled_loss_may_overflow_because_its_optimizer_leaves_such_steps_out(
         np.testing.assert_array_equal(variable, same)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_unknown_ids_and_groups_are_refused_under_xla():
     ids = keras.Input((2,), dtype="int32")
     words = keras.layers.Flatten()(EmbeddingReparameterization(5, 3, name="words")(ids))

@@ -53,7 +53,7 @@ def test_the_outputs_are_those_of_the_network_in_units_of_the_target(likelihood,
     np.testing.assert_allclose(end(outputs), expected, rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(("likelihood", "y"), [*PER_EXAMPLE, *LEARNED])
 def test_a_recipe_with_standardized_targets_is_trained_measured_saved_and_loaded(likelihood, y, tmp_path):
     run = zoo.train(recipe_of(likelihood), tmp_path / "model", data=(X, y), test_data=(X, y))
