@@ -55,7 +55,7 @@ def _randomness_starts_alike() -> None:
         generator.bit_generator.state = state
     # Keras takes its default seeds from `random`. Seeding TensorFlow would empty its caches of kernels.
     random.seed(0)
-    np.random.seed(0)  # noqa: NPY002
+    np.random.seed(0)
 
 
 @pytest.fixture(autouse=True, scope="module")
