@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import random
 import subprocess
 import sys
 import textwrap
@@ -52,10 +53,9 @@ def _randomness_starts_alike() -> None:
     """What a test draws without a seed of its own does not depend on the tests before it, which differ by worker."""
     for generator, state in _GENERATORS.items():
         generator.bit_generator.state = state
-    if "keras" in sys.modules:
-        import keras
-
-        keras.utils.set_random_seed(0)
+    # Keras takes its default seeds from `random`. Seeding TensorFlow would empty its caches of kernels.
+    random.seed(0)
+    np.random.seed(0)
 
 
 @pytest.fixture(autouse=True, scope="module")
