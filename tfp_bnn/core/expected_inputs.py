@@ -97,7 +97,8 @@ class ExpectedInputs:
             ValueError: If the config is not one that `get_config` returns.
         """
         if not isinstance(config, Mapping) or not set(config) <= {"low", "high", "mean", "std", "names"}:
-            raise ValueError("Expected inputs: Expected 'low', 'high', 'mean', 'std', 'names' alone.")
+            found = sorted(map(str, config)) if isinstance(config, Mapping) else type(config).__name__
+            raise ValueError(f"Expected inputs: got {found!s:.200}. Expected 'low', 'high', 'mean', 'std' and 'names'.")
         if not all(isinstance(config.get(key), list | tuple) for key in ("low", "high", "mean", "std")):
             raise ValueError("Expected inputs: 'low', 'high', 'mean' and 'std' must be lists of numbers.")
         names = config.get("names")

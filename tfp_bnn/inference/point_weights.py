@@ -47,7 +47,7 @@ def with_point_weights(model: VariationalMixin) -> Any:
     """
     for layer in model.variational_layers:
         for weight in layer.variational_weights.values():
-            if weight.prior_spec.is_learned:
+            if weight.prior_spec.learns_scale:
                 raise ValueError(
                     f"The prior of {layer.name}/{weight.name}, {weight.prior_spec!r}, learns its scale. A point "
                     "estimate of weights and scale together has no optimum: the density grows without bound as all "

@@ -1,4 +1,4 @@
-"""Refuses models whose weights are not finite. Their predictions can look fine: ReLU turns NaN into 0."""
+"""Refuses models whose weights are not finite. Their predictions can look fine: ReLU can turn NaN into 0."""
 
 from __future__ import annotations
 

@@ -40,6 +40,11 @@ class Prior(Spec):
         """Whether training moves the prior, by a scale that is learned or inferred."""
         return False
 
+    @property
+    def learns_scale(self) -> bool:
+        """Whether the scale is learned or inferred. Then points have no most probable value."""
+        return self.is_learned
+
     def add_weights(
         self, add_weight: Callable[..., keras.Variable], name: str, shape: Sequence[int]
     ) -> dict[str, keras.Variable]:

@@ -96,10 +96,8 @@ class LocatedPrior(ScaledPrior):
         Returns:
             A float32 distribution with event shape `shape`. Its `log_prob` is in nats.
         """
-        if "loc" not in weights:
-            return super().distribution(shape, weights, noise)
-        loc = tf.fill(shape, tf.convert_to_tensor(weights["loc"]))
-        return self.located(shape, loc, self.scale_given(weights, noise))
+        loc = tf.convert_to_tensor(weights.get("loc", np.float32(self.loc)))
+        return self.located(shape, tf.fill(shape, loc), self.scale_given(weights, noise))
 
     def add_weights(
         self, add_weight: Callable[..., keras.Variable], name: str, shape: Sequence[int]

@@ -135,7 +135,7 @@ class ArchitectureConfig(Strict):
             check_combination(self.estimator, "kernel", posterior, PRIORS.get(prior))
         except TypeError as error:
             raise ValueError(str(error)) from None
-        if PRIORS.get(prior).is_learned and not posterior.has_spread:
+        if PRIORS.get(prior).learns_scale and not posterior.has_spread:
             raise ValueError(
                 f"the prior {prior!r} learns its scale, but kernel_posterior={self.kernel_posterior!r} is a point. "
                 "Weights and scale together have no most probable value: fix the scale (empirical_bayes: false, no "

@@ -34,8 +34,8 @@ def predict(
     """Predict with uncertainty: a CSV with mean, entropy, aleatoric and epistemic part for each input.
 
     A CSV file has one row per input and one column per feature, with or without a header. If the header has the model's
-    names of the columns, they may stand in any order. An NPY file contains an array
-    of shape (n, ...). Images are converted to the size and pixel range of the model.
+    names of the columns, they may stand in any order. An NPY file contains an array of shape (n, ...). Images are
+    converted to the size and pixel range of the model.
     """
     from zoo.datasets.input_files import read_inputs
     from zoo.hub.loading import open_model

@@ -100,3 +100,15 @@ def test_a_learned_centre_is_trained_recorded_saved_and_loaded(tmp_path):
 def test_bad_arguments_are_refused(name, arguments, message):
     with pytest.raises(ValueError, match=message):
         PRIORS.get({"name": name, **arguments})
+
+
+@pytest.mark.parametrize("learned", [{"learn_loc": True}, {"learn_loc": True, "empirical_bayes": True}])
+def test_points_take_a_learned_centre_but_no_learned_scale(learned):
+    layer = DenseReparameterization(2, kernel_prior={"name": "normal", "scale": 0.5, **learned})
+    model = tfp_bnn.VariationalSequential([keras.Input((4,)), layer], seed=0)
+    if "empirical_bayes" in learned:
+        with pytest.raises(ValueError, match="learns its scale"):
+            tfp_bnn.inference.map_estimate(model)
+    else:
+        point = tfp_bnn.inference.map_estimate(model)
+        assert "kernel_prior_loc" in [variable.name for variable in point.trainable_variables]
