@@ -96,7 +96,9 @@ class LocatedPrior(ScaledPrior):
         Returns:
             A float32 distribution with event shape `shape`. Its `log_prob` is in nats.
         """
-        loc = tf.convert_to_tensor(weights.get("loc", np.float32(self.loc)))
+        if "loc" not in weights:
+            return super().distribution(shape, weights, noise)  # by `with_scale`, which a subclass may have replaced
+        loc = tf.convert_to_tensor(weights["loc"])
         return self.located(shape, tf.fill(shape, loc), self.scale_given(weights, noise))
 
     def add_weights(
