@@ -28,7 +28,10 @@ def build_before_tracing(model: Any, x: Any, y: Any, sample_weight: Any) -> None
     if not (model.built and model.compiled) or model.run_eagerly or model.optimizer.built:
         return
     batch = getattr(x, "element_spec", None)
-    if is_arrays(x):
+    if isinstance(x, keras.utils.PyDataset):
+        # Keras looks at its first batches as well.
+        batch = x[0]
+    elif is_arrays(x):
         batch = (x, y) if sample_weight is None else (x, y, sample_weight)
     if not isinstance(batch, tuple) or not 2 <= len(batch) <= 3:
         return

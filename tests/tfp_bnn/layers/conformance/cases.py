@@ -180,7 +180,7 @@ LAYER_CASES = [case for case in CASES if case.posterior == "mean_field_normal"]
 
 
 def each_with_the_default(priors: Iterable[str], posteriors: Iterable[str]) -> list[Any]:
-    """Every pair of a prior and a posterior, as parameters of tests that take long; slow where neither is the default.
+    """Every pair of a prior and a posterior; those without a default are thorough.
 
     Priors and posteriors meet in a draw of the weight alone: a fault of one shows with the default of the other.
     """
@@ -188,7 +188,7 @@ def each_with_the_default(priors: Iterable[str], posteriors: Iterable[str]) -> l
         pytest.param(
             prior,
             posterior,
-            marks=() if prior == "normal" or posterior == "mean_field_normal" else pytest.mark.slow,
+            marks=() if prior == "normal" or posterior == "mean_field_normal" else pytest.mark.thorough,
             id=f"{prior}-{posterior}",
         )
         for prior in priors
@@ -196,21 +196,25 @@ def each_with_the_default(priors: Iterable[str], posteriors: Iterable[str]) -> l
     ]
 
 
-def mostly_slow(cases: Iterable[Case]) -> list[Any]:
-    """The same cases, as parameters of tests that take long; those that no new code path takes are marked as slow.
+def by_cost(cases: Iterable[Case]) -> list[Any]:
+    """The same cases, as parameters of tests that take long; all but a few are marked as slow or thorough.
 
     Every layer draws its weights through one class, whatever the posterior: a fault of a layer shows with the posterior
-    that they all take, and a fault of a posterior shows in a dense layer. Convolutions of one and three dimensions run
-    through the code of two.
+    that they all take, and a fault of a posterior shows in a dense layer. Those are the slow cases. The others, which
+    no code path of their own takes, are thorough, as are convolutions of one and three dimensions, which run through
+    the code of two.
     """
-    return [case if _is_representative(case) else pytest.param(case, marks=pytest.mark.slow) for case in cases]
+    return [pytest.param(case, marks=_marks(case)) for case in cases]
 
 
-def _is_representative(case: Case) -> bool:
+def _marks(case: Case) -> Any:
     operation = operation_of(case.layer)
-    return operation == "Dense" or (case in LAYER_CASES and operation not in ("Convolution1D", "Convolution3D"))
+    if operation == "Dense" or (operation in ("Convolution2D", "Embedding") and case in LAYER_CASES):
+        return ()
+    has_code_of_its_own = case in LAYER_CASES and operation not in ("Convolution1D", "Convolution3D")
+    return pytest.mark.slow if has_code_of_its_own else pytest.mark.thorough
 
 
 for_each_case = pytest.mark.parametrize("case", CASES, ids=str)
-for_each_costly_case = pytest.mark.parametrize("case", mostly_slow(CASES), ids=str)
+for_each_costly_case = pytest.mark.parametrize("case", by_cost(CASES), ids=str)
 for_each_layer = pytest.mark.parametrize("case", LAYER_CASES, ids=str)

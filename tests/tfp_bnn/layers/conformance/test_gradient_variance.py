@@ -8,20 +8,16 @@ import tensorflow as tf
 
 from tfp_bnn.core.noise import Noise, noise_scope
 
-from .cases import LAYER_CASES, operation_of
+from .cases import LAYER_CASES, by_cost
 from .reference import randomize
 
 BATCHES = (1, 4, 16, 64)
 NUM_DRAWS = 600
 # Of layers that are linear in their weights. Elsewhere the noise that flipout shares leaves a floor.
 LINEAR = [case for case in LAYER_CASES if case.operation.is_linear]
-# Each takes a second, and the estimators are the same for all: the dense layers are enough for every day.
-PARAMETERS = [
-    case if operation_of(case.layer) == "Dense" else pytest.param(case, marks=pytest.mark.slow) for case in LINEAR
-]
 
 
-@pytest.fixture(scope="module", params=PARAMETERS, ids=str)
+@pytest.fixture(scope="module", params=by_cost(LINEAR), ids=str)
 def gradients(request):
     """A case, and for each size of the batch 600 gradients of a loss with respect to all posterior means.
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfp_bnn.core.noise import Noise, noise_scope
 from tfp_bnn.layers import VariationalLayer
 
-from .cases import CASES, FALSE_FAILURE_RATE, Case, for_each_case, mostly_slow
+from .cases import CASES, FALSE_FAILURE_RATE, Case, by_cost, for_each_case
 from .reference import (
     Parameters,
     examples_of,
@@ -105,7 +105,7 @@ class Drawn:
     evaluation: np.ndarray
 
 
-@pytest.fixture(scope="module", params=mostly_slow(case for case in CASES if case.posterior != "delta"), ids=str)
+@pytest.fixture(scope="module", params=by_cost(case for case in CASES if case.posterior != "delta"), ids=str)
 def drawn(request, draw_outputs) -> Drawn:
     """2,000 draws in each mode, or 4,000 where the outputs are not normal; made once for all tests of a case."""
     case = request.param

@@ -17,7 +17,7 @@ EPS = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
 LOCAL = [case for case in LAYER_CASES if case.estimator == "local reparameterization"]
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.thorough)])
 @for_each_costly_case
 def test_half_precision_agrees_with_float32(case, policy, injected_noise):
     """To 4 units in the last place of the largest output, with the same noise."""
