@@ -236,6 +236,7 @@ def test_the_plug_in_prediction_is_that_without_dropout():
 
 
 @pytest.mark.parametrize("run_eagerly", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_it_trains_beside_bayesian_layers(run_eagerly):
     x = keras.Input((8,))
     h = MCDropout(0.2)(DenseFlipout(16, activation="relu")(x))

@@ -100,6 +100,7 @@ def each(request):
 
 
 @pytest.mark.statistical
+@pytest.mark.slow
 def test_the_90_percent_interval_of_a_gamma_covers_90_percent():
     # Of 2,000 targets, 3 points are 4.5 standard errors: by chance 8e-6; the seed is fixed.
     predictive, y = predictive_of(OwnGamma(), 2)

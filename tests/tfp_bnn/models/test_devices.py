@@ -22,6 +22,7 @@ class Gpu:
     device_type = "GPU"
 
 
+@pytest.mark.slow
 def test_the_example_of_the_readme_trains_where_a_gpu_is_seen():
     real = tf.config.list_physical_devices
     inputs = keras.Input((4,))

@@ -37,6 +37,7 @@ def highest(y_true, y_pred):
 @pytest.mark.parametrize(
     "kind", [functional, *(pytest.param(kind, marks=pytest.mark.slow) for kind in (sequential, Net))]
 )
+@pytest.mark.slow
 def test_every_kind_of_model_trains(kind):
     model = kind(likelihood="categorical", seed=0)
     model.compile(keras.optimizers.Adam(0.1), metrics=["accuracy", lowest, highest])

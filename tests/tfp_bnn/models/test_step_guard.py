@@ -162,6 +162,7 @@ def test_unknown_ids_and_groups_are_refused_under_xla():
         assert_unchanged(model, before)
 
 
+@pytest.mark.slow
 def test_a_step_that_nobody_watches_asserts():
     """That of a loop of one's own, where no host asks for a failure, would otherwise stop to train in silence."""
     model = make(InfiniteGradient())

@@ -98,6 +98,7 @@ def scale_variables(model):
         ),
     ],
 )
+@pytest.mark.slow
 def test_one_scale_is_trained_saved_and_loaded_as_one(make, prior, tmp_path):
     model = fitted(make, prior)
     assert list(model.shared_priors) == ["all"]

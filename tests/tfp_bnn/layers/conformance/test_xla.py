@@ -32,6 +32,7 @@ def test_no_case_is_forgotten():
 @pytest.mark.parametrize(
     "prior", [prior if prior == "horseshoe" else pytest.param(prior, marks=pytest.mark.thorough) for prior in PRIORS]
 )
+@pytest.mark.slow
 def test_a_step_of_every_prior(prior):
     improper = PRIORS[prior].improper
     layer = DenseReparameterization(
@@ -45,6 +46,7 @@ def test_a_step_of_every_prior(prior):
 
 
 # Those of the other likelihoods are in `tests/tfp_bnn/likelihoods/test_conformance.py`.
+@pytest.mark.slow
 def test_a_step_of_a_classifier():
     model = tfp_bnn.VariationalSequential([keras.Input((4,)), DenseReparameterization(4)], seed=0)
     assert_a_step_of_xla_moves_the_weights(model, np.arange(8) % 4)
