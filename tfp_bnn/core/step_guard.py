@@ -101,22 +101,26 @@ class StepGuard:
             return
         replica = tf.distribute.get_replica_context()
         replicas = replica.num_replicas_in_sync
-        table = checks.table()[:, tf.newaxis]
+        gathered: tuple[tf.Tensor, ...] = ()
         if replicas > 1:
-            table = replica.all_gather(table, axis=1)
-        rows = tf.reshape(table, [-1, 3])
-        holds = rows[:, 0] > 0
+            table = replica.all_gather(checks.table()[:, tf.newaxis], axis=1)
+            gathered = (tf.reshape(table, [-1, 3]),)
+            holds = gathered[0][:, 0] > 0
+        else:
+            holds = tf.stack([check.holds for check in checks])
         sound = tf.reduce_all(holds) & tf.equal(tf.convert_to_tensor(self._failure)[0], 0)
         numbers = [self._number_of(check.message) for check in checks for _ in range(replicas)]
 
-        def refuse(holds: tf.Tensor, rows: tf.Tensor, *values: tf.Tensor) -> None:
+        def refuse(holds: tf.Tensor, *known: tf.Tensor) -> None:
+            # On one replica the table is made here: it costs more than the checks, and only this branch needs it.
+            rows = known[0] if gathered else checks.table()
             # The first row that does not hold. If all do, an earlier step was refused.
             first = tf.reduce_min(tf.where(holds, len(numbers) - 1, tf.range(len(numbers))))
             number = tf.gather(tf.constant(numbers, tf.float64), [first])
             earlier = tf.convert_to_tensor(self._failure)
             failure = tf.concat([number, tf.gather(rows, first)[1:]], axis=0)
             self._failure.assign(tf.where(earlier[0] > 0, earlier, failure))
-            for (variable, _), value in zip(before, values, strict=True):
+            for (variable, _), value in zip(before, known[len(gathered) :], strict=True):
                 variable.assign(value)
 
         def branch(strategy: Any, sound: Any, arguments: Any, known: Any) -> None:
@@ -128,7 +132,7 @@ class StepGuard:
             tf.cond(sound, lambda: run(apply, arguments), lambda: run(refuse, known))
 
         # An optimizer merges the replicas, which it cannot do from a branch within one of them.
-        known = (holds, rows, *(value for _, value in before))
+        known = (holds, *gathered, *(value for _, value in before))
         replica.merge_call(branch, args=(sound, tuple(arguments), known))
 
     def _number_of(self, message: str) -> int:
