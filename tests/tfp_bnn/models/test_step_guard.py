@@ -13,7 +13,7 @@ from tfp_bnn.layers import DenseFlipout, EmbeddingReparameterization, Hierarchic
 
 from .networks import N, X, Y, pipeline
 
-XLA = pytest.param({"jit_compile": True}, id="xla")
+XLA = pytest.param({"jit_compile": True}, id="xla", marks=pytest.mark.slow)
 SLOW_XLA = pytest.param({"jit_compile": True}, id="xla", marks=pytest.mark.thorough)
 GRAPH = pytest.param({}, id="graph")
 EAGER = pytest.param({"run_eagerly": True}, id="eager")
