@@ -48,7 +48,7 @@ def twin_of(layer):
     return twin
 
 
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_without_noise_it_is_the_keras_twin(variant, masked):
     layer, _ = make(**VARIANTS[variant])

@@ -76,7 +76,7 @@ def test_outputs_are_exact_under_known_noise(training, use_bias, width, injected
     ],
     ids=["int8", "uint8", "int64", "float32", "float64", "column", "half", "list"],
 )
-@pytest.mark.parametrize("together", [list, tuple])
+@pytest.mark.parametrize("together", [list, pytest.param(tuple, marks=pytest.mark.slow)])
 def test_group_ids_come_in_many_forms(together, groups):
     layer, (x, _) = make(), inputs_of()
     expected = under(NoNoise(), layer, [x, GROUPS])

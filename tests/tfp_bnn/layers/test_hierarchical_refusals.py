@@ -35,6 +35,7 @@ def test_an_unknown_group_is_refused(group, text):
 @pytest.mark.parametrize(
     "group", [4, *(pytest.param(group, marks=pytest.mark.slow) for group, _ in UNKNOWN if group != 4)]
 )
+@pytest.mark.slow
 def test_a_compiled_call_refuses_an_unknown_group_and_xla_makes_it_nan(group):
     layer = make(name="dense")
     groups, x = np.array([0, group, 3]), np.zeros((3, 2), "float32")

@@ -156,6 +156,7 @@ def test_the_density_of_a_mixture_is_a_weighted_sum(targets):
     assert predictive.entropy().shape == (ROWS, 1)
 
 
+@pytest.mark.slow
 def test_the_density_of_a_multivariate_normal_has_the_covariance_of_its_factor():
     likelihood = MultivariateNormal()
     outputs = RNG.normal(size=(ROWS, 9)).astype(np.float32)

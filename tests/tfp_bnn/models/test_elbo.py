@@ -53,6 +53,7 @@ def test_the_kl_is_divided_by_the_number_of_examples(scaled, batch_size):
     assert logs["kl"] == pytest.approx(float(model.kl()), rel=REL)
 
 
+@pytest.mark.slow
 def test_another_number_of_examples_is_honoured_by_a_compiled_model(scaled):
     beta, model = scaled
     for number in (10, N, 50):

@@ -35,6 +35,7 @@ class Pairs(keras.utils.PyDataset):
 
 
 @pytest.mark.filterwarnings("ignore:Your `PyDataset` class should call", RAN_OUT)
+@pytest.mark.slow
 def test_what_cannot_be_counted_needs_num_examples(frozen):
     unknown = {
         "filter": pipeline().unbatch().filter(lambda x, y: True).batch(48),

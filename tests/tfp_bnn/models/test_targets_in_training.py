@@ -122,6 +122,7 @@ def test_the_accuracy_of_several_labels_is_that_of_the_labels(name, compiled):
     assert logs[name][0] == logs["binary_accuracy"][0] == pytest.approx(correct.mean(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_loaded_model_measures_the_same_accuracy(tmp_path):
     model = network(3, "bernoulli", metrics=["accuracy"], run_eagerly=False)
     expected = model.fit(X, LABELS, verbose=0).history["accuracy"][0]

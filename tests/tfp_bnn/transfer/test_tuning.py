@@ -93,6 +93,7 @@ def test_the_same_fit_ends_with_the_same_bits_whatever_was_trained_before(source
     assert_same_bits(before, everything(source))
 
 
+@pytest.mark.slow
 def test_the_body_is_informed_and_the_head_has_the_scale_asked_for(source, tuner):
     known = weight_distributions(source)
     for inflate, head_scale in ((2.0, 0.3), (7.0, 3.0)):
@@ -121,6 +122,7 @@ def test_the_start_is_the_posterior_of_the_source_and_the_head_of_the_target(sou
             np.testing.assert_allclose(value, weight_distributions(source)[name], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_frozen_layers_keep_their_posterior_while_others_learn(frozen):
     frozen.fit(X, TARGETS, 5.0)
     known, found = weight_distributions(frozen.source), weight_distributions(frozen.target)

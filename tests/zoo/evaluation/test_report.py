@@ -133,6 +133,7 @@ def test_page_shows_every_figure_and_each_is_a_file_too(name, figures, written):
 
 
 @pytest.mark.parametrize("name", KINDS)
+@pytest.mark.slow
 def test_page_says_what_was_measured_and_how_to_do_it_again(name, written):
     folder, model, report = written(name)
     page, rows, _ = load(folder)

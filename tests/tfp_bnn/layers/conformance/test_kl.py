@@ -16,7 +16,7 @@ from tfp_bnn.layers import DenseReparameterization
 from tfp_bnn.posteriors import POSTERIORS
 from tfp_bnn.priors import PRIORS
 
-from .cases import CASES, FALSE_FAILURE_RATE, Case, each_with_the_default, for_each_case
+from .cases import CASES, FALSE_FAILURE_RATE, Case, each_with_the_default, for_each_costly_case
 from .reference import perturbations, randomize, sample_noise
 
 NUM_DRAWS = 2000
@@ -153,7 +153,7 @@ def test_a_kl_without_closed_form_reuses_the_draw_of_the_step(case, injected_noi
     np.testing.assert_allclose(kl, expected, rtol=1e-4)
 
 
-@for_each_case
+@for_each_costly_case
 def test_kl_to_a_normal_prior_is_the_closed_form_summed_over_all_weights(case):
     layer = case.build(**case.of_all_weights("prior", {"name": "normal", "scale": 0.7}))
     parameters = randomize(layer)

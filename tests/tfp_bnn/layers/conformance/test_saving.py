@@ -10,7 +10,7 @@ import numpy as np
 from tfp_bnn.posteriors import POSTERIORS
 from tfp_bnn.priors import PRIORS
 
-from .cases import for_each_case, for_each_costly_case
+from .cases import for_each_costly_case
 from .reference import randomize
 
 LEARNED = {"name": "normal", "scale": 0.5, "empirical_bayes": True}
@@ -18,7 +18,7 @@ LEARNED = {"name": "normal", "scale": 0.5, "empirical_bayes": True}
 NOT_CONFIGURATION = ("weights", "flash_attention", "lora_rank", "lora_alpha", "quantization_config")
 
 
-@for_each_case
+@for_each_costly_case
 def test_config_round_trip(case):
     posterior = {"name": case.posterior, **({} if case.posterior == "delta" else {"initial_scale": 0.01})}
     prior = {"name": "scale_mixture", "scale_1": 0.7}
