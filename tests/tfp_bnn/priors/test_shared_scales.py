@@ -88,7 +88,7 @@ def scale_variables(model):
     [
         pytest.param(functional, INFERRED, id="functional-inferred"),
         *(
-            pytest.param(make, prior, id=f"{make.__name__}-{scale}", marks=pytest.mark.slow)
+            pytest.param(make, prior, id=f"{make.__name__}-{scale}", marks=pytest.mark.thorough)
             for make, prior, scale in [
                 (subclass, INFERRED, "inferred"),
                 (functional, LEARNED, "learned"),

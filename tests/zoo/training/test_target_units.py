@@ -102,7 +102,7 @@ def test_targets_without_a_unit_are_refused(likelihood, y, message):
     ("likelihood", "y"),
     [
         ("poisson", RNG.poisson(np.exp(1.0 + 0.5 * X[:, 0]))),
-        ("negative_binomial", RNG.poisson(np.exp(1.0 + 0.5 * X[:, 0]))),
+        pytest.param("negative_binomial", RNG.poisson(np.exp(1.0 + 0.5 * X[:, 0])), marks=pytest.mark.thorough),
         ({"name": "ordinal", "num_classes": 4}, np.clip(np.round(X[:, 0] + 1.5), 0, 3).astype(int)),
     ],
 )

@@ -9,8 +9,13 @@ import tensorflow as tf
 
 from .cases import LAYER_CASES, for_each_costly_case, operation_of
 
-# Tracing a training step takes a second or two: one case of each operation.
+# Tracing a training step takes a second or two: one case of each operation, and every day those that are not compiled
+# by the same code as another.
 TRACED = {operation_of(case.layer): case for case in LAYER_CASES}
+COST = {
+    "Dense": (),
+    **dict.fromkeys(["Convolution2D", "LSTM", "MultiHeadAttention", "LayerNormalization"], pytest.mark.slow),
+}
 
 
 @for_each_costly_case
@@ -20,7 +25,7 @@ def test_one_eager_training_step_on_a_dataset_moves_every_parameter(case):
 
 @pytest.mark.parametrize(
     "case",
-    [case if name == "Dense" else pytest.param(case, marks=pytest.mark.slow) for name, case in TRACED.items()],
+    [pytest.param(case, marks=COST.get(name, pytest.mark.thorough)) for name, case in TRACED.items()],
     ids=str,
 )
 def test_one_compiled_training_step_on_a_dataset_moves_every_parameter(case):
