@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_bnn.core.arguments import require_integer
 from tfp_bnn.core.batches import as_arrays
 from tfp_bnn.core.checks import assert_finite, assert_gradients_finite, invalid_arguments_as_value_errors
 from tfp_bnn.core.step_guard import StepGuard
@@ -26,6 +27,7 @@ from tfp_bnn.models.preparation import (
     renew_step,
     set_num_examples,
 )
+from tfp_bnn.models.step_count import StepCount
 from tfp_bnn.variational.elbo import mean_over_rows, training_loss
 from tfp_bnn.variational.schedules import Schedule
 
@@ -40,7 +42,7 @@ class ElboTraining:
     _beta: keras.Variable
     _trackers: dict[str, keras.metrics.Mean]
     _step_guard: StepGuard
-    optimizer: Any
+    _step_count: StepCount
     trainable_weights: list[keras.Variable]
     non_trainable_weights: list[keras.Variable]
     train_function: Any
@@ -49,6 +51,31 @@ class ElboTraining:
     kl: Callable[[], tf.Tensor]
     _draw: Callable[..., AbstractContextManager[None]]
     _check_examples: Callable[[Any, Any], None]
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer that `compile` was given. A new one goes on where the schedule of beta was."""
+        if "optimizer" not in vars(self):
+            raise AttributeError("The model is not compiled, and has no optimizer. Call `compile` first.")
+        return vars(self)["optimizer"]
+
+    @optimizer.setter
+    def optimizer(self, value: Any) -> None:
+        self._step_count.replace(vars(self).get("optimizer"), value)
+        # Under its own name, because Keras saves what it finds under the names of attributes.
+        vars(self)["optimizer"] = value
+
+    @property
+    def num_steps(self) -> int:
+        """The number of training steps so far, by any optimizer, which the schedule of beta counts.
+
+        Saved with the model. Set it to 0 to start a warm-up of beta again.
+        """
+        return self._step_count.total(vars(self).get("optimizer"))
+
+    @num_steps.setter
+    def num_steps(self, value: int) -> None:
+        self._step_count.set_total(require_integer("num_steps", value, 0), vars(self).get("optimizer"))
 
     def fit(
         self, x: Any = None, y: Any = None, *args: Any, num_examples: int | None = None, **kwargs: Any
@@ -162,6 +189,7 @@ class ElboTraining:
     def make_train_function(self, force: bool = False) -> Any:
         """Compiles the training step as Keras does. The result raises a ValueError for a step that was refused."""
         made = self.train_function
+        self._step_count.settle(vars(self).get("optimizer"))
         super().make_train_function(force)  # type: ignore[misc]
         if self.train_function is not made:
             self.train_function = self._step_guard.watch(self.train_function)
@@ -235,7 +263,7 @@ class ElboTraining:
         kl = self.kl()
         beta = tf.constant(1.0)
         if training:
-            beta = self.beta_schedule(self.optimizer.iterations)
+            beta = self.beta_schedule(self._step_count(self.optimizer))
             self._beta.assign(beta)
         kl_per_example = kl / tf.convert_to_tensor(self._num_examples)
         values = {"nll": nll, "kl": kl, "elbo": -(nll + kl_per_example), "beta": beta}

@@ -26,6 +26,7 @@ from tfp_bnn.models.finite_weights import refuse_non_finite_weights
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.preparation import NEGATIVE_ELBO
 from tfp_bnn.models.saving import SEED_GENERATORS, load_seed_generators, save_seed_generators
+from tfp_bnn.models.step_count import StepCount
 from tfp_bnn.models.summary import print_bayesian_summary
 from tfp_bnn.predictive.calibrators import Calibration
 from tfp_bnn.predictive.drawing import PlugInDraws, SeededDraws
@@ -62,7 +63,9 @@ class VariationalMixin(PredictiveModel, ElboTraining):
 
     Args:
         likelihood: Distribution of the targets: a name, a config or an object of `tfp_bnn.likelihoods`.
-        beta_schedule: Schedule of beta by optimizer iteration: a name, a config or an object of `tfp_bnn.schedules`.
+        beta_schedule: Schedule of beta by training step: a name, a config or an object of `tfp_bnn.schedules`. It
+            counts the steps of the model, `num_steps`, which neither `compile` nor `tfp_bnn.transfer.update` resets; set
+            `num_steps = 0` to start a warm-up again.
         num_examples: N, for data whose number of examples cannot be counted. `fit` counts arrays and simple `tf.data`
             pipelines itself, and the count wins.
         seed: Integer that determines all noise of training and evaluation; None draws one from Keras' global seed.
@@ -104,6 +107,7 @@ class VariationalMixin(PredictiveModel, ElboTraining):
             self.num_examples = num_examples
         self._trackers = {name: keras.metrics.Mean(name=name) for name in ("nll", "kl", "elbo", "beta")}
         self._step_guard = StepGuard()
+        self._step_count = StepCount()
         self._shared_priors: dict[str, SharedPrior] = {}
 
     # === What the model knows ===
@@ -271,18 +275,20 @@ class VariationalMixin(PredictiveModel, ElboTraining):
         super().save_weights(*args, **kwargs)  # type: ignore[misc]
 
     def save_own_variables(self, store: Any) -> None:
-        """Saves N, beta, the parameters of the likelihood, the state of the noise and that of all seed generators."""
+        """Saves N, beta, the parameters of the likelihood, the number of steps and the state of all noise."""
         # `keras.saving.save_model` comes here directly; its file is then incomplete, and cannot be loaded.
         refuse_non_finite_weights(self, _NOT_SAVED)
         super().save_own_variables(store)  # type: ignore[misc]
         self._noise_streams.save(store)
+        self._step_count.save(store, vars(self).get("optimizer"))
         save_seed_generators(self, store)
 
     def load_own_variables(self, store: Any) -> None:
         """Loads what `save_own_variables` saved."""
         self._noise_streams.load(store)
+        self._step_count.load(store)
         load_seed_generators(self, store)
-        own = {*NoiseStreams.keys, SEED_GENERATORS}
+        own = {*NoiseStreams.keys, StepCount.key, SEED_GENERATORS}
         super().load_own_variables({key: store[key] for key in store.keys() if key not in own})  # type: ignore[misc]
 
     # === Internals ===
