@@ -1,6 +1,6 @@
 """The evidence lower bound (ELBO), its relatives and its schedules: what a variational model maximizes."""
 
-from tfp_bnn.variational.objectives import OBJECTIVES, Elbo, ImportanceWeighted, Objective, PacM
+from tfp_bnn.variational.objectives import OBJECTIVES, Elbo, ImportanceWeighted, Objective, PacM, StepTerms
 from tfp_bnn.variational.schedules import SCHEDULES, Constant, LinearWarmup, Schedule
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "Objective",
     "PacM",
     "Schedule",
+    "StepTerms",
 ]

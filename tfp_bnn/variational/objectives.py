@@ -39,7 +39,7 @@ class Objective(Spec):
     """What training minimizes, as a function of the draws of a step. Abstract."""
 
     weighs_draws = False
-    """Whether log q(w) - log p(w) of each draw is needed."""
+    """Whether each draw needs its log q(w) - log p(w), and the log-likelihood of all N examples in one batch."""
 
     def __call__(self, step: StepTerms) -> list[tf.Tensor]:
         """Returns scalars whose sum is the loss without regularizers, in nats per example."""
@@ -77,8 +77,8 @@ class PacM(Objective):
 
     It is not a bound of the evidence log p(D): minus the loss is at least the ELBO, by Jensen's inequality, and can
     exceed log p(D). What the paper bounds is the negative log-likelihood of new data, with a high probability and up to
-    terms that do not depend on q. The minimum is not the Bayesian posterior but a wider distribution, which predicts
-    better where the model is misspecified. With K = 1 it is the ELBO.
+    terms that do not depend on q. The minimum is not the Bayesian posterior, and can predict better where the model is
+    misspecified. With K = 1 it is the ELBO.
 
     References:
         Morningstar, Alemi & Dillon 2022, https://arxiv.org/abs/2010.09629
