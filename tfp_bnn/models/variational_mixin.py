@@ -73,7 +73,7 @@ class VariationalMixin(PredictiveModel, ElboTraining):
             counts the steps of the model, `num_steps`, which neither `compile` nor `tfp_bnn.transfer.update` resets;
             set `num_steps = 0` to start a warm-up again.
         objective: What training minimizes: `"elbo"`, `"pac_m"` or `"importance_weighted"`, or a config or an object of
-            `tfp_bnn.variational`. See the classes there for what each is a bound of.
+            `tfp_bnn.objectives`. See the classes there for what each is a bound of.
         num_draws: Number of independent draws of all weights and masks in each training step, K >= 1. Default: 1.
         num_examples: N, for data whose number of examples cannot be counted. `fit` counts arrays and simple `tf.data`
             pipelines itself, and the count wins.

@@ -75,10 +75,10 @@ class PacM(Objective):
     The data term is the negative log-likelihood of the predictive from K draws, with which the model is used, and not
     that of a single draw. Additive over examples, so batches give unbiased gradients, and every layer is allowed.
 
-    It is not a bound of the evidence log p(D): minus the loss is at least the ELBO, by Jensen's inequality, and can
-    exceed log p(D). What the paper bounds is the negative log-likelihood of new data, with a high probability and up to
-    terms that do not depend on q. The minimum is not the Bayesian posterior, and can predict better where the model is
-    misspecified. With K = 1 it is the ELBO.
+    It is not a bound of the evidence: minus the loss is at least the ELBO per example, by Jensen's inequality, and can
+    exceed log p(D) / N. The guarantees of the paper, of the PAC kind, are about the log-likelihood of new data. The
+    minimum is not the Bayesian posterior, and can predict better where the model is misspecified. With K = 1 it is the
+    ELBO. A `sample_weight` is a power of the likelihood under each draw.
 
     References:
         Morningstar, Alemi & Dillon 2022, https://arxiv.org/abs/2010.09629

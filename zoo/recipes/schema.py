@@ -89,7 +89,7 @@ class Recipe(Strict):
         epochs: Number of passes over the training split.
         warmup: Fraction of the steps over which beta rises from 0 to `beta`.
         beta: Final weight of the KL. 1 is the ELBO.
-        objective: `"elbo"`, `"pac_m"` or `"importance_weighted"`; see `tfp_bnn.variational`.
+        objective: `"elbo"`, `"pac_m"` or `"importance_weighted"`; see `tfp_bnn.objectives`.
         num_draws: Number of independent draws of all weights and masks in each training step.
         calibration: `"temperature"` (classification) or `"scale"` (regression), fitted to the validation split after
             training, or None.

@@ -8,10 +8,10 @@ import pytest
 import scipy.special
 import scipy.stats
 import tensorflow as tf
+from tfp_bnn.objectives import OBJECTIVES
 
 import tfp_bnn
 from tfp_bnn.layers import DenseFlipout, DenseLocalReparameterization, DenseReparameterization
-from tfp_bnn.variational import OBJECTIVES
 
 # y = X w + noise of scale 0.5, and w ~ N(0, 1): the evidence is that of a normal.
 N, NOISE = 5, 0.5
