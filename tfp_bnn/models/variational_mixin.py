@@ -301,8 +301,8 @@ class VariationalMixin(PredictiveModel, ElboTraining):
 
     def load_own_variables(self, store: Any) -> None:
         """Loads what `save_own_variables` saved."""
-        self._noise_streams.load(store)
         self._step_count.load(store)
+        self._noise_streams.load(store)
         load_seed_generators(self, store)
         own = {*NoiseStreams.keys, StepCount.key, SEED_GENERATORS}
         super().load_own_variables({key: store[key] for key in store.keys() if key not in own})  # type: ignore[misc]
