@@ -41,7 +41,7 @@ from tfp_bnn.core.expected_inputs import ExpectedInputs, UnlikelyInputsWarning  
 from tfp_bnn.models import VariationalMixin, VariationalModel, VariationalSequential  # noqa: E402
 from tfp_bnn.predictive import PosteriorPredictive  # noqa: E402
 from tfp_bnn.priors import hyperpriors  # noqa: E402
-from tfp_bnn.variational import schedules  # noqa: E402
+from tfp_bnn.variational import objectives, schedules  # noqa: E402
 
 try:
     __version__ = version("tfp_bnn")
@@ -49,8 +49,9 @@ except PackageNotFoundError:
     # A checkout on the path that was never installed.
     __version__ = "0+unknown"
 
-# These two are public as `tfp_bnn.hyperpriors` and `tfp_bnn.schedules`, also to `import`.
+# These are public as `tfp_bnn.hyperpriors`, `tfp_bnn.objectives` and `tfp_bnn.schedules`, also to `import`.
 sys.modules[f"{__name__}.hyperpriors"] = hyperpriors
+sys.modules[f"{__name__}.objectives"] = objectives
 sys.modules[f"{__name__}.schedules"] = schedules
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "layers",
     "likelihoods",
     "metrics",
+    "objectives",
     "posteriors",
     "predictive",
     "priors",

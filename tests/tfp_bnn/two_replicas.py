@@ -48,7 +48,8 @@ def main(path: Path) -> None:
         "drawn": _drawn(strategy),
         "masks": _masks(strategy),
         "steps": {kind: _step_of_the_kl(strategy, prior) for kind, prior in KINDS.items()},
-        "without noise": [_without_noise(strategy), _without_noise(None)],
+        "without noise": [_without_noise(strategy), _without_noise(None), _without_noise(strategy, num_draws=2)],
+        "parts of the data": _parts_of_the_data(strategy),
         "many steps": _many_steps(strategy),
     }
     path.write_bytes(pickle.dumps(found))
@@ -279,7 +280,7 @@ def _step_of_the_kl(strategy: Any, prior: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _without_noise(strategy: Any) -> dict[str, Any]:
+def _without_noise(strategy: Any, **kwargs: Any) -> dict[str, Any]:
     """Training of a network of points, which leaves no difference between two replicas and one but rounding."""
     import keras
 
@@ -292,10 +293,26 @@ def _without_noise(strategy: Any) -> dict[str, Any]:
         kernel_prior={"name": "normal", "scale": 0.5},
         kernel_regularizer=keras.regularizers.L2(0.1),
     )
-    model = _model(strategy, layers, learning_rate=0.1, eagerly=True)
+    model = _model(strategy, layers, learning_rate=0.1, eagerly=True, **kwargs)
     # Batches of 8, 8 and 3 rows.
     history = model.fit(X[:19], Y[:19], batch_size=8, epochs=2, shuffle=False, verbose=0).history
     return {"history": history, "rows_seen": model.rows_seen, "weights": model.get_weights()}
+
+
+def _parts_of_the_data(strategy: Any) -> str:
+    """What an objective that needs all the data says to replicas that have a part each."""
+    import keras
+
+    from tfp_bnn.layers import DenseReparameterization
+
+    layers = [keras.Input((4,)), DenseReparameterization(2)]
+    model = _model(strategy, layers, 0.1, eagerly=True, objective="importance_weighted", num_draws=2)
+    try:
+        # An even number: Keras cannot build a model from a first batch that the replicas share unevenly.
+        model.fit(X[:32], Y[:32], batch_size=32, verbose=0)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _many_steps(strategy: Any) -> dict[str, list[float]]:

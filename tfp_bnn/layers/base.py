@@ -188,6 +188,14 @@ class VariationalLayer(StochasticLayer):
         self._require_built("kl_terms")
         return self._kl_terms(self._noise(training=False))
 
+    def log_ratio(self) -> tf.Tensor:
+        """The log-ratio log q(w) - log p(w) of the draw of a training step, in nats; float32 scalar.
+
+        Summed over the weights. For posteriors that are independent per weight, and prior scales that are not inferred.
+        """
+        noise = self._noise(training=False)
+        return tf.add_n([weight.log_ratio(noise) for weight in self._variational_weights.values()])
+
     @property
     def variational_weights(self) -> Mapping[str, VariationalWeight]:
         """The Bayesian weights by name (`"kernel"`, `"bias"`); empty before the layer is built."""

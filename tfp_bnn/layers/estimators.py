@@ -27,6 +27,9 @@ class Estimator:
 
     name = ""
 
+    shares_draw = False
+    """Whether all examples of a batch see the same draw of the weights."""
+
     def takes(self, posterior: Posterior) -> bool:
         """Whether the estimator is correct for a posterior."""
         raise NotImplementedError
@@ -76,6 +79,7 @@ class Reparameterization(Estimator):
     """One draw of the weights, w = g(noise), shared by the whole batch (Kingma & Welling 2014). Costs one operation."""
 
     name = "reparameterization"
+    shares_draw = True
 
     def takes(self, posterior: Posterior) -> bool:
         """Always True: any posterior can be drawn from."""

@@ -121,6 +121,17 @@ class VariationalWeight:
             # The joint log q(w) of many weights, recomputed from w, loses its precision in float32.
             return -posterior.entropy() - prior.log_prob(draw)
 
+    def log_ratio(self, noise: NoiseSource) -> tf.Tensor:
+        """The log-ratio log q(w) - log p(w) in nats at the draw that the layer makes from `noise`, float32 scalar.
+
+        Its mean over draws is the KL. Only for posteriors that are independent per weight, and for points, which have
+        no density: theirs is -log p(w).
+        """
+        if not self.posterior_spec.has_spread:
+            return self.kl(noise)
+        draw = self.sample(noise)
+        return self.posterior.log_prob(draw) - self.prior.log_prob(draw)
+
     def hyper_kl(self, noise: NoiseSource) -> tf.Tensor | None:
         """KL(q(s) || p(s)) in nats of a prior scale s inferred for this weight alone, float32 scalar, or None."""
         if self.prior_spec.hyperprior is None or self.prior_spec.shared is not None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tfp_bnn.core.arguments import require_integer
 from tfp_bnn.core.batches import as_arrays
 from tfp_bnn.core.checks import assert_finite, assert_gradients_finite, invalid_arguments_as_value_errors
 from tfp_bnn.core.step_guard import StepGuard
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.models.data_checks import check_one_tensor, is_arrays
+from tfp_bnn.models.draws_of_step import DrawsOfStep, OneDraw, mean_over_draws, mean_prediction
 from tfp_bnn.models.example_count import count_examples, repeats
 from tfp_bnn.models.fit_callbacks import tell_direction, with_row_check
 from tfp_bnn.models.likelihood_checks import check_class_weight, choose_metrics
@@ -26,7 +28,9 @@ from tfp_bnn.models.preparation import (
     renew_step,
     set_num_examples,
 )
+from tfp_bnn.models.step_count import StepCount
 from tfp_bnn.variational.elbo import mean_over_rows, training_loss
+from tfp_bnn.variational.objectives import OBJECTIVES, Objective, StepTerms
 from tfp_bnn.variational.schedules import Schedule
 
 
@@ -40,7 +44,7 @@ class ElboTraining:
     _beta: keras.Variable
     _trackers: dict[str, keras.metrics.Mean]
     _step_guard: StepGuard
-    optimizer: Any
+    _step_count: StepCount
     trainable_weights: list[keras.Variable]
     non_trainable_weights: list[keras.Variable]
     train_function: Any
@@ -49,6 +53,52 @@ class ElboTraining:
     kl: Callable[[], tf.Tensor]
     _draw: Callable[..., AbstractContextManager[None]]
     _check_examples: Callable[[Any, Any], None]
+
+    @property
+    def objective(self) -> Objective:
+        """What training minimizes. Can be changed at any time: a name, a config or an object."""
+        return self._objective
+
+    @objective.setter
+    def objective(self, value: str | Mapping[str, Any] | Objective) -> None:
+        self._objective = OBJECTIVES.get(value)
+        # The step that was traced has the former one.
+        self.train_function = None
+
+    @property
+    def num_draws(self) -> int:
+        """The number of draws of all weights and masks in each training step. Can be changed at any time."""
+        return self._num_draws
+
+    @num_draws.setter
+    def num_draws(self, value: int) -> None:
+        self._num_draws = require_integer("num_draws", value, 1)
+        self.train_function = None
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer that `compile` was given. A new one goes on where the schedule of beta was."""
+        if "optimizer" not in vars(self):
+            raise AttributeError("The model is not compiled, and has no optimizer. Call `compile` first.")
+        return vars(self)["optimizer"]
+
+    @optimizer.setter
+    def optimizer(self, value: Any) -> None:
+        self._step_count.replace(vars(self).get("optimizer"), value)
+        # Under its own name, because Keras saves what it finds under the names of attributes.
+        vars(self)["optimizer"] = value
+
+    @property
+    def num_steps(self) -> int:
+        """The number of training steps so far, by any optimizer, which the schedule of beta counts.
+
+        Saved with the model. Set it to 0 to start a warm-up of beta again.
+        """
+        return self._step_count.total(vars(self).get("optimizer"))
+
+    @num_steps.setter
+    def num_steps(self, value: int) -> None:
+        self._step_count.set_total(require_integer("num_steps", value, 0), vars(self).get("optimizer"))
 
     def fit(
         self, x: Any = None, y: Any = None, *args: Any, num_examples: int | None = None, **kwargs: Any
@@ -162,6 +212,7 @@ class ElboTraining:
     def make_train_function(self, force: bool = False) -> Any:
         """Compiles the training step as Keras does. The result raises a ValueError for a step that was refused."""
         made = self.train_function
+        self._step_count.settle(vars(self).get("optimizer"))
         super().make_train_function(force)  # type: ignore[misc]
         if self.train_function is not made:
             self.train_function = self._step_guard.watch(self.train_function)
@@ -176,7 +227,7 @@ class ElboTraining:
         return self.test_function
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """One step on one batch, under one draw that the outputs and the KL share.
+        """One step on one batch, under `num_draws` draws, each of which the outputs and the KL share.
 
         The step of Keras, except that a batch is refused if inputs, targets, terms of the ELBO or gradients are not
         finite. All weights then stay as they were, including the statistics of normalization layers.
@@ -186,6 +237,8 @@ class ElboTraining:
         with self._draw(training=True), self._step_guard.collect() as checks:
             with tf.GradientTape() as tape:
                 y_pred = self(x, training=True)  # type: ignore[operator]
+                if self.num_draws > 1:
+                    y_pred = self._with_more_draws(x, y_pred)
                 loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
                 scaled = self.optimizer.scale_loss(loss)
             weights = self.trainable_weights
@@ -207,6 +260,24 @@ class ElboTraining:
             self._step_guard.decide(checks, self._apply_gradients, gradients, before)
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
+    def _with_more_draws(self, x: Any, outputs: Any) -> DrawsOfStep:
+        draws = DrawsOfStep([self._one_draw(outputs, training=True)])
+        for _ in range(self.num_draws - 1):
+            with self._draw(training=True):
+                draws.append(self._one_draw(self(x, training=True), training=True))  # type: ignore[operator]
+        return draws
+
+    def _one_draw(self, outputs: Any, training: bool) -> OneDraw:
+        """The outputs under the draw that is open, with its terms of the loss."""
+        check_one_tensor(outputs)
+        ratio = None
+        if training and self.objective.weighs_draws:
+            layers = self.variational_layers  # type: ignore[attr-defined]
+            ratio = tf.add_n([tf.constant(0.0), *(layer.log_ratio() for layer in layers)])
+        # Keras forgets the losses of a call at the next one.
+        losses = [tf.cast(tf.reduce_sum(loss), tf.float32) for loss in self.losses]  # type: ignore[attr-defined]
+        return OneDraw(outputs, self.kl(), ratio, losses)
+
     def _apply_gradients(self, *gradients: Any) -> None:
         if gradients:
             self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
@@ -221,8 +292,11 @@ class ElboTraining:
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> tf.Tensor:
-        """The loss in nats per example, nll + beta * kl / N + regularizers; beta is 1 unless training."""
-        check_one_tensor(y_pred)
+        """The loss in nats per example: nll + beta * kl / N + regularizers, unless another objective is trained.
+
+        beta is 1 unless training. `y_pred` are the raw outputs, or a `DrawsOfStep` if the step has several draws.
+        """
+        draws = y_pred if isinstance(y_pred, DrawsOfStep) else [self._one_draw(y_pred, training)]
         if y is None:
             raise ValueError(
                 "Targets are missing: a Bayesian model is trained and evaluated on pairs. Pass `y`, or a dataset of "
@@ -230,27 +304,37 @@ class ElboTraining:
             )
         known = self.likelihood.without_missing(y)
         with tf.control_dependencies([*assert_finite(x, "inputs"), *assert_finite(known, "targets")]):
-            log_prob = self.likelihood.log_likelihood(y, y_pred, self.likelihood_weights, sample_weight)
-        nll = -mean_over_rows(log_prob)
-        kl = self.kl()
+            log_prob = [
+                self.likelihood.log_likelihood(y, draw.outputs, self.likelihood_weights, sample_weight)
+                for draw in draws
+            ]
+        nll = -mean_over_rows(mean_over_draws(log_prob))
+        kl = mean_over_draws([draw.kl for draw in draws])
         beta = tf.constant(1.0)
         if training:
-            beta = self.beta_schedule(self.optimizer.iterations)
+            beta = self.beta_schedule(self._step_count(self.optimizer))
             self._beta.assign(beta)
-        kl_per_example = kl / tf.convert_to_tensor(self._num_examples)
+        num_examples = tf.convert_to_tensor(self._num_examples)
+        kl_per_example = kl / num_examples
         values = {"nll": nll, "kl": kl, "elbo": -(nll + kl_per_example), "beta": beta}
         for name, value in values.items():
-            self._trackers[name].update_state(value, sample_weight=tf.shape(log_prob)[0])
-        regularizers = [tf.cast(tf.reduce_sum(loss), tf.float32) for loss in self.losses]  # type: ignore[attr-defined]
+            self._trackers[name].update_state(value, sample_weight=tf.shape(log_prob[0])[0])
+        regularizers = [mean_over_draws(of_one) for of_one in zip(*(draw.regularizers for draw in draws), strict=True)]
         if training:
-            loss = training_loss(nll, beta * kl_per_example, kl, regularizers, [log_prob])
+            ratios = [draw.log_ratio for draw in draws if draw.log_ratio is not None]
+            step = StepTerms(log_prob, ratios, nll, beta * kl_per_example, beta, num_examples)
+            loss = training_loss([*self.objective(step), *regularizers], nll, kl, log_prob)
         else:
             loss = tf.add_n([nll, kl_per_example, *regularizers])
         # The gradients of the replicas of a distribution strategy are summed.
         return loss / tf.distribute.get_strategy().num_replicas_in_sync
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """Updates the metrics with probabilities or means, one row for each position."""
-        rows = self.likelihood.metric_rows(y, y_pred, self.likelihood_weights, sample_weight)
-        choose_metrics(self, y_pred.shape[-1])
-        return super().compute_metrics(x, *rows)  # type: ignore[misc]
+        """Updates the metrics with probabilities or means, one row for each position; their mean over several draws."""
+        of_draws = [draw.outputs for draw in y_pred] if isinstance(y_pred, DrawsOfStep) else [y_pred]
+        rows, predictions, weights = zip(
+            *(self.likelihood.metric_rows(y, out, self.likelihood_weights, sample_weight) for out in of_draws),
+            strict=True,
+        )
+        choose_metrics(self, of_draws[0].shape[-1])
+        return super().compute_metrics(x, rows[0], mean_prediction(predictions), weights[0])  # type: ignore[misc]

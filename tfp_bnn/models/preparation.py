@@ -54,8 +54,9 @@ def forget_calibration(model: Any) -> None:
 
 
 def check_setup(model: Any) -> None:
-    """Refuses a model that was compiled with a loss, or has a layer with `kl_weight`."""
+    """Refuses a model that was compiled with a loss, or has a layer with `kl_weight` or not for its objective."""
     refuse_kl_weights(model)
+    model.objective.check(model.variational_layers)
     loss = model.loss
     if loss != NEGATIVE_ELBO:
         raise ValueError(

@@ -26,11 +26,13 @@ from tfp_bnn.models.finite_weights import refuse_non_finite_weights
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.preparation import NEGATIVE_ELBO
 from tfp_bnn.models.saving import SEED_GENERATORS, load_seed_generators, save_seed_generators
+from tfp_bnn.models.step_count import StepCount
 from tfp_bnn.models.summary import print_bayesian_summary
 from tfp_bnn.predictive.calibrators import Calibration
 from tfp_bnn.predictive.drawing import PlugInDraws, SeededDraws
 from tfp_bnn.priors.shared_scales import SharedPrior, bind_shared_priors
 from tfp_bnn.variational.kl import kl_by_layer
+from tfp_bnn.variational.objectives import OBJECTIVES, Objective
 from tfp_bnn.variational.schedules import SCHEDULES, Schedule
 
 _NOT_SAVED = "It is not saved."
@@ -41,11 +43,11 @@ class VariationalMixin(PredictiveModel, ElboTraining):
 
         loss = nll + beta * kl / N + regularizers of the user
 
-    `nll` is the expected negative log-likelihood under one weight draw, in nats per example; `kl` is KL(posterior ||
-    prior) of all Bayesian layers, in nats, summed over weights; N is the number of training examples; `beta` is the
-    annealing weight. `elbo = -(nll + kl / N)`, in nats per example, is always at beta = 1, as are all losses in
-    validation. `fit` and `evaluate` report `loss`, `nll`, `kl`, `elbo` and `beta` in addition to the metrics of
-    `compile`, which receive probabilities or means, never logits. Compile without a loss.
+    `nll` is the expected negative log-likelihood, estimated with `num_draws` draws of the weights, in nats per example;
+    `kl` is KL(posterior || prior) of all Bayesian layers, in nats, summed over weights; N is the number of training
+    examples; `beta` is the annealing weight. `elbo = -(nll + kl / N)`, in nats per example, is always at beta = 1, as
+    are all losses in validation. `fit` and `evaluate` report `loss`, `nll`, `kl`, `elbo` and `beta` in addition to the
+    metrics of `compile`, which receive probabilities or means, never logits. Compile without a loss.
 
     `sample_weight` multiplies the log-likelihood of an example, position or target, and `class_weight` that of a class.
     N still counts examples.
@@ -53,8 +55,13 @@ class VariationalMixin(PredictiveModel, ElboTraining):
     The outputs may have positions, such as pixels or time steps: `(batch, *positions, channels)`. The NLL of an example
     is the sum over its positions, N counts examples and not positions, and metrics receive one row for each position.
 
-    `model(x)`, `predict` and `evaluate` take one draw of the weights for each batch. For predictions use
-    `posterior_predictive`.
+    `model(x)`, `predict`, `evaluate` and validation take one draw of the weights for each batch, whatever `num_draws`
+    is. For predictions use `posterior_predictive`.
+
+    With `num_draws=K`, a training step makes K forward passes with independent weights and masks, and takes K times as
+    long. `nll` and `kl` are means over the draws, also where the KL has no closed form. Metrics receive the mean of the
+    K predictions. Statistics of normalization layers move K times, once with each pass. Another `objective` changes
+    `loss` in training only: `nll`, `kl`, `elbo` and all losses of evaluation are still those of the ELBO.
 
     Noise is counter-based, from (seed, call, layer, replica), with one stream for training and another for evaluation.
     N, beta, the state of the noise and that of the seed generators of all layers, such as dropout, are saved with the
@@ -62,7 +69,12 @@ class VariationalMixin(PredictiveModel, ElboTraining):
 
     Args:
         likelihood: Distribution of the targets: a name, a config or an object of `tfp_bnn.likelihoods`.
-        beta_schedule: Schedule of beta by optimizer iteration: a name, a config or an object of `tfp_bnn.schedules`.
+        beta_schedule: Schedule of beta by training step: a name, a config or an object of `tfp_bnn.schedules`. It
+            counts the steps of the model, `num_steps`, which neither `compile` nor `tfp_bnn.transfer.update` resets;
+            set `num_steps = 0` to start a warm-up again.
+        objective: What training minimizes: `"elbo"`, `"pac_m"` or `"importance_weighted"`, or a config or an object of
+            `tfp_bnn.objectives`. See the classes there for what each is a bound of.
+        num_draws: Number of independent draws of all weights and masks in each training step, K >= 1. Default: 1.
         num_examples: N, for data whose number of examples cannot be counted. `fit` counts arrays and simple `tf.data`
             pipelines itself, and the count wins.
         seed: Integer that determines all noise of training and evaluation; None draws one from Keras' global seed.
@@ -82,6 +94,8 @@ class VariationalMixin(PredictiveModel, ElboTraining):
         *args: Any,
         likelihood: str | Mapping[str, Any] | Likelihood = "categorical",
         beta_schedule: str | Mapping[str, Any] | Schedule = "constant",
+        objective: str | Mapping[str, Any] | Objective = "elbo",
+        num_draws: int = 1,
         num_examples: int | None = None,
         seed: int | None = None,
         calibration: str | Mapping[str, Any] | Calibration | None = None,
@@ -89,11 +103,14 @@ class VariationalMixin(PredictiveModel, ElboTraining):
     ) -> None:
         likelihood = LIKELIHOODS.get(likelihood)
         beta_schedule = SCHEDULES.get(beta_schedule)
+        objective = OBJECTIVES.get(objective)
+        num_draws = require_integer("num_draws", num_draws, 1)
         noise_streams = NoiseStreams(seed)
         super().__init__(*args, **kwargs)
         self.likelihood = likelihood
         self.calibration = calibration
         self.beta_schedule = beta_schedule
+        self.objective, self.num_draws = objective, num_draws
         self.seed = None if seed is None else int(seed)
         self._noise_streams = noise_streams
         self.likelihood_weights = self.likelihood.add_weights(self._add_float32_weight)
@@ -104,6 +121,7 @@ class VariationalMixin(PredictiveModel, ElboTraining):
             self.num_examples = num_examples
         self._trackers = {name: keras.metrics.Mean(name=name) for name in ("nll", "kl", "elbo", "beta")}
         self._step_guard = StepGuard()
+        self._step_count = StepCount()
         self._shared_priors: dict[str, SharedPrior] = {}
 
     # === What the model knows ===
@@ -246,11 +264,13 @@ class VariationalMixin(PredictiveModel, ElboTraining):
         super().save(filepath, *args, **kwargs)  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
-        """The config of the network, the likelihood, the schedule, the seed and the calibration."""
+        """The config of the network, the likelihood, the schedule, the objective, the seed and the calibration."""
         return {
             **super().get_config(),  # type: ignore[misc]
             "likelihood": keras.saving.serialize_keras_object(self.likelihood),
             "beta_schedule": keras.saving.serialize_keras_object(self.beta_schedule),
+            "objective": keras.saving.serialize_keras_object(self.objective),
+            "num_draws": self.num_draws,
             "num_examples": self._declared_num_examples,
             "seed": self.seed,
             "calibration": keras.saving.serialize_keras_object(self.calibration),
@@ -271,18 +291,20 @@ class VariationalMixin(PredictiveModel, ElboTraining):
         super().save_weights(*args, **kwargs)  # type: ignore[misc]
 
     def save_own_variables(self, store: Any) -> None:
-        """Saves N, beta, the parameters of the likelihood, the state of the noise and that of all seed generators."""
+        """Saves N, beta, the parameters of the likelihood, the number of steps and the state of all noise."""
         # `keras.saving.save_model` comes here directly; its file is then incomplete, and cannot be loaded.
         refuse_non_finite_weights(self, _NOT_SAVED)
         super().save_own_variables(store)  # type: ignore[misc]
         self._noise_streams.save(store)
+        self._step_count.save(store, vars(self).get("optimizer"))
         save_seed_generators(self, store)
 
     def load_own_variables(self, store: Any) -> None:
         """Loads what `save_own_variables` saved."""
+        self._step_count.load(store)
         self._noise_streams.load(store)
         load_seed_generators(self, store)
-        own = {*NoiseStreams.keys, SEED_GENERATORS}
+        own = {*NoiseStreams.keys, StepCount.key, SEED_GENERATORS}
         super().load_own_variables({key: store[key] for key in store.keys() if key not in own})  # type: ignore[misc]
 
     # === Internals ===

@@ -26,8 +26,10 @@ def informed_prior(
 
     Every Bayesian weight with posterior mean mu and standard deviation sigma gets the prior N(mu, (inflate * sigma)^2)
     and starts at the posterior. Everything else is copied: deterministic weights such as biases, the likelihood, the
-    schedule of beta, the seed. The prior is part of the copy and saved with it. The copy has no calibration, because
-    that belongs to the old posterior, and no `num_examples` from the constructor, because that belongs to the old data.
+    schedule of beta, the seed. The schedule goes on where it was: a warm-up that is over does not start again, unless
+    `num_steps = 0` is set on the copy. The prior is part of the copy and saved with it. The copy has no calibration,
+    because that belongs to the old posterior, and no `num_examples` from the constructor, because that belongs to the
+    old data.
 
     `inflate=1` is Bayes' rule, for data of the same task that arrive in parts. If the task changes, this prior is too
     tight: a mean-field posterior is narrower than the true one, and does not know how far away another task is.
@@ -75,6 +77,7 @@ def informed_prior(
     if not copy.built:
         copy.build(model.input_shape)  # type: ignore[attr-defined]
     transfer_posterior(model, copy, inflate)
+    copy.num_steps = model.num_steps
     return copy
 
 

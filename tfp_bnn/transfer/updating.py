@@ -23,7 +23,8 @@ def update(
 
     p(w | D1, D2) is proportional to p(D2 | w) p(w | D1). With the variational posterior q1 instead of p(w | D1),
     fitting D2 alone approximates fitting D1 and D2 together, and D1 need not be kept. Whatever q1 does not represent is
-    lost, such as correlations between weights. N is the number of examples of the part.
+    lost, such as correlations between weights. N is the number of examples of the part. The schedule of beta goes on
+    where it was, at its final value once the warm-up is over.
 
     Args:
         model: Model trained on the parts so far. It is not changed.

@@ -24,20 +24,17 @@ def mean_over_rows(log_prob: tf.Tensor) -> tf.Tensor:
     return mean + (share - 1.0) * (mean - tf.stop_gradient(mean))
 
 
-def training_loss(
-    nll: tf.Tensor, weighted_kl: tf.Tensor, kl: tf.Tensor, regularizers: Sequence[tf.Tensor], checks: Sequence[Any]
-) -> tf.Tensor:
-    """The loss of a training step, nll + beta * kl / N + regularizers, computed once all checks have passed.
+def training_loss(terms: Sequence[tf.Tensor], nll: tf.Tensor, kl: tf.Tensor, checks: Sequence[Any]) -> tf.Tensor:
+    """The loss of a training step, the sum of its terms, computed once all checks have passed.
 
     Args:
+        terms: Terms of the objective and losses of regularizers, in nats per example.
         nll: Negative log-likelihood of the batch, in nats per example.
-        weighted_kl: beta * kl / N, in nats per example.
         kl: Unscaled KL, in nats.
-        regularizers: Regularization losses added by the user.
         checks: Further operations that must have passed.
     """
     # The gradients themselves do not depend on the checks. A factor that exists only once all checks have passed keeps
     # them from being applied earlier.
     with tf.control_dependencies([*checks, *assert_terms_finite(nll, kl)]):
         checked = tf.identity(tf.constant(1.0))
-    return checked * tf.add_n([nll, weighted_kl, *regularizers])
+    return checked * tf.add_n([*terms])

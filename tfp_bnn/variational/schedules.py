@@ -12,10 +12,10 @@ from tfp_bnn.core.registry import Spec, SpecRegistry
 
 
 class Schedule(Spec):
-    """Schedule of beta as a function of the optimizer's iteration. Abstract."""
+    """Schedule of beta as a function of the number of training steps of a model. Abstract."""
 
     def __call__(self, iteration: tf.Tensor) -> tf.Tensor:
-        """Returns beta at an iteration, counted from 0, as a float32 scalar."""
+        """Returns beta at a step of the model, counted from 0, as a float32 scalar."""
         raise NotImplementedError
 
 
@@ -44,15 +44,16 @@ class Constant(Schedule):
 
 @SCHEDULES.register("linear_warmup")
 class LinearWarmup(Schedule):
-    """Linear increase from `initial` to `final` over the first `steps` iterations, then `final`.
+    """Linear increase from `initial` to `final` over the first `steps` training steps, then `final`.
 
     A warm-up lets the network fit the data before the prior prunes it (Sønderby et al. 2016,
     https://arxiv.org/abs/1602.02282).
 
     Args:
-        steps: Length of the warm-up in optimizer iterations, >= 1.
-        initial: beta at iteration 0, >= 0.
-        final: beta from iteration `steps` on, >= 0.
+        steps: Length of the warm-up in training steps, >= 1. A second `compile` or a new optimizer does not start it
+            again; `model.num_steps = 0` does.
+        initial: beta at step 0, >= 0.
+        final: beta from step `steps` on, >= 0.
     """
 
     def __init__(self, steps: int = 1000, initial: float = 0.0, final: float = 1.0) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from tfp_bnn.variational import OBJECTIVES
 from zoo.architectures import ARCHITECTURES
 from zoo.core.names import check_name
 from zoo.core.validation import Strict
@@ -88,6 +89,8 @@ class Recipe(Strict):
         epochs: Number of passes over the training split.
         warmup: Fraction of the steps over which beta rises from 0 to `beta`.
         beta: Final weight of the KL. 1 is the ELBO.
+        objective: `"elbo"`, `"pac_m"` or `"importance_weighted"`; see `tfp_bnn.objectives`.
+        num_draws: Number of independent draws of all weights and masks in each training step.
         calibration: `"temperature"` (classification) or `"scale"` (regression), fitted to the validation split after
             training, or None.
         seed: Seed of initial weights, shuffling, augmentation and noise.
@@ -110,6 +113,8 @@ class Recipe(Strict):
     epochs: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 100
     warmup: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.2
     beta: Annotated[float, Field(strict=True, ge=0, le=10)] = 1.0
+    objective: str = "elbo"
+    num_draws: Annotated[int, Field(strict=True, ge=1, le=1000)] = 1
     calibration: Literal["temperature", "scale"] | None = None
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
     evaluation: EvaluationRecipe = EvaluationRecipe()
@@ -120,6 +125,12 @@ class Recipe(Strict):
     @classmethod
     def _known_architecture(cls, value: str) -> str:
         return ARCHITECTURES[value].name
+
+    @field_validator("objective")
+    @classmethod
+    def _known_objective(cls, value: str) -> str:
+        OBJECTIVES.get(value)
+        return value
 
     @model_validator(mode="before")
     @classmethod

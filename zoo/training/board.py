@@ -14,7 +14,7 @@ from zoo.recipes import FineTuneRecipe, Recipe, recipe_text
 # Hyperparameters by which TensorBoard compares runs.
 _DESCRIBED = (
     *("architecture", "start_from", "dataset", "model", "augmentation", "batch_size", "epochs", "steps"),
-    *("learning_rate", "warmup", "beta", "seed"),
+    *("learning_rate", "warmup", "beta", "objective", "num_draws", "seed"),
 )
 
 

@@ -210,6 +210,13 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
     if recipe.warmup > 0:
         schedule = {"name": "linear_warmup", "steps": max(1, round(recipe.warmup * steps)), "final": recipe.beta}
     model = create_model(recipe.architecture, seed=recipe.seed, beta_schedule=schedule, **config)
+    model.objective, model.num_draws = recipe.objective, recipe.num_draws
+    model.objective.check(model.variational_layers)
+    if model.objective.weighs_draws and recipe.batch_size < len(data.train):
+        raise ValueError(
+            f"The objective {recipe.objective!r} needs all {len(data.train)} examples in each batch, but the recipe "
+            f"{recipe.name!r} has batch_size: {recipe.batch_size}. Raise it, or use the objective 'elbo' or 'pac_m'."
+        )
     rate: Any = recipe.optimizer.learning_rate
     if recipe.optimizer.decay == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, steps)
@@ -282,8 +289,11 @@ def _short_overrides(first: int, epochs: int | None, seed: int | None, seeds: in
 
 def _fingerprint(recipe: Recipe, data: Dataset) -> dict[str, Any]:
     """Returns everything under the user's control that determines the result of a run."""
+    # Checkpoints that exist do not know these.
+    fields = type(recipe).model_fields
+    unset = {name for name in ("objective", "num_draws") if getattr(recipe, name) == fields[name].default}
     return {
-        "recipe": recipe.model_dump(mode="json", exclude={"notes", "evaluation", "overrides"}),
+        "recipe": recipe.model_dump(mode="json", exclude={"notes", "evaluation", "overrides", *unset}),
         "num_classes": data.num_classes,
         **describe_splits(train=data.train, validation=data.validation),
     }

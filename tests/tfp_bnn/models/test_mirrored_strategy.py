@@ -184,13 +184,18 @@ def test_a_prior_that_layers_share_is_one_and_counts_once(two_replicas, trained)
 
 
 def test_without_noise_two_replicas_train_like_one(two_replicas):
-    two, one = two_replicas["without noise"]
-    assert two["rows_seen"] == one["rows_seen"] == 19
-    assert set(two["history"]) == set(one["history"]) > {"loss", "nll", "kl", "elbo", "beta"}
-    for name, values in one["history"].items():
-        np.testing.assert_allclose(two["history"][name], values, rtol=1e-5, err_msg=name)
-    for first, second in zip(two["weights"], one["weights"], strict=True):
-        np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-6)
+    two, one, with_two_draws = two_replicas["without noise"]
+    for found in (two, with_two_draws):
+        assert found["rows_seen"] == one["rows_seen"] == 19
+        assert set(found["history"]) == set(one["history"]) > {"loss", "nll", "kl", "elbo", "beta"}
+        for name, values in one["history"].items():
+            np.testing.assert_allclose(found["history"][name], values, rtol=1e-5, err_msg=name)
+        for first, second in zip(found["weights"], one["weights"], strict=True):
+            np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-6)
+
+
+def test_the_importance_weighted_bound_refuses_replicas_that_have_a_part_of_the_data_each(two_replicas):
+    assert "needs all N examples in each batch, on one device" in two_replicas["parts of the data"]
 
 
 @pytest.mark.statistical

@@ -72,7 +72,13 @@ def test_the_arrays_are_copies_in_their_own_dtypes(trained):
     step(trained)
     assert_same(state, kept)
     assert {value.dtype.name for value in state.values()} >= {"float32"}
-    assert {name.split("/")[0] for name in state} == {"model", "optimizer", "training_noise", "evaluation_noise"}
+    assert {name.split("/")[0] for name in state} == {
+        "model",
+        "optimizer",
+        "training_noise",
+        "evaluation_noise",
+        "steps_before",
+    }
     # Of each trained weight Adam has two moments; iterations and N and beta are there too.
     trained_weights = len(trained.trainable_variables)
     assert sum(name.startswith("optimizer/") for name in state) >= 2 * trained_weights + 1

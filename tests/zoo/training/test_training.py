@@ -9,6 +9,7 @@ import zoo
 from tfp_bnn import metrics
 from tfp_bnn.models.weight_record import weight_distributions
 from zoo.datasets import DataMissingError
+from zoo.training.by_recipe import _fingerprint, build
 
 from ..recipe_parts import RECIPE as BASE
 
@@ -162,3 +163,32 @@ def test_images_are_augmented_in_their_own_dtype_and_only_for_training():
     assert nothing.history == plain.history
     assert shifted.history["nll"] != plain.history["nll"]
     assert shifted.history["beta"] == plain.history["beta"]
+
+
+@pytest.mark.slow
+def test_objective_and_draws_follow_the_recipe_and_old_checkpoints_stay_those_of_their_run():
+    plain, several = zoo.load_recipe(RECIPE), zoo.load_recipe({**RECIPE, "objective": "pac_m", "num_draws": 3})
+    data = zoo.load_dataset("iris")
+    model = build(several, data)
+    assert (model.objective.get_config(), type(model.objective).__name__, model.num_draws) == ({}, "PacM", 3)
+    batches = -(-len(data.train) // several.batch_size)
+    before = int(model.noise_variables["training_noise"][1])
+    model.fit(data.train.x, data.train.y, batch_size=several.batch_size, verbose=0)
+    assert int(model.noise_variables["training_noise"][1]) - before == 3 * batches
+    assert "num_draws" not in _fingerprint(plain, data)["recipe"]
+    assert _fingerprint(several, data)["recipe"].items() >= {"objective": "pac_m", "num_draws": 3}.items()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"objective": "iwae"}, "Unknown objective 'iwae'"),
+        ({"num_draws": 0}, "num_draws"),
+        ({"objective": "importance_weighted"}, "layers have none: .*flipout estimator"),
+        ({"objective": "importance_weighted", "inference": "map"}, r"needs all 96 examples .* batch_size: 40"),
+    ],
+)
+def test_an_objective_that_does_not_fit_is_refused_before_anything_is_written(changes, says, tmp_path):
+    with pytest.raises(ValueError, match=says):
+        zoo.train({**RECIPE, **changes}, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
