@@ -15,7 +15,7 @@ from tfp_bnn.core.batches import as_arrays
 from tfp_bnn.core.checks import assert_finite, assert_gradients_finite, invalid_arguments_as_value_errors
 from tfp_bnn.core.step_guard import StepGuard
 from tfp_bnn.likelihoods import Likelihood
-from tfp_bnn.models.data_checks import check_one_tensor, is_arrays
+from tfp_bnn.models.data_checks import check_outputs, is_arrays
 from tfp_bnn.models.example_count import count_examples, repeats
 from tfp_bnn.models.fit_callbacks import tell_direction, with_row_check
 from tfp_bnn.models.likelihood_checks import check_class_weight, choose_metrics
@@ -70,7 +70,7 @@ class ElboTraining:
 
         Raises:
             ValueError: If N is not known; if the data are empty, have the wrong input shape, NaN or labels out of
-                range; or if the model was compiled with a loss, has several outputs or a layer with `kl_weight`.
+                range; or if the model was compiled with a loss, or has a layer with `kl_weight`.
         """
         arguments = inspect.signature(keras.Model.fit).bind(self, x, y, *args, **kwargs).arguments
         check_setup(self)
@@ -222,7 +222,7 @@ class ElboTraining:
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> tf.Tensor:
         """The loss in nats per example, nll + beta * kl / N + regularizers; beta is 1 unless training."""
-        check_one_tensor(y_pred)
+        check_outputs(y_pred, self.likelihood)
         if y is None:
             raise ValueError(
                 "Targets are missing: a Bayesian model is trained and evaluated on pairs. Pass `y`, or a dataset of "
@@ -252,5 +252,5 @@ class ElboTraining:
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Updates the metrics with probabilities or means, one row for each position."""
         rows = self.likelihood.metric_rows(y, y_pred, self.likelihood_weights, sample_weight)
-        choose_metrics(self, y_pred.shape[-1])
+        choose_metrics(self, y_pred)
         return super().compute_metrics(x, *rows)  # type: ignore[misc]
