@@ -113,8 +113,8 @@ def check_examples(
 
 
 def _checked_targets(y: Any, likelihood: Likelihood, rows: int, name: str) -> np.ndarray:
-    if isinstance(y, dict | list | tuple):
-        raise ValueError(f"`{name}` is a {type(y).__name__}. Expected one array of targets.")
+    if isinstance(y, dict):
+        raise ValueError(f"`{name}` is a dict. Expected one array of targets.")
     targets = np.asarray(y)
     if targets.shape[:1] != (rows,):
         raise ValueError(
