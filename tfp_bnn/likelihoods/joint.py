@@ -52,7 +52,6 @@ class Joint(Likelihood):
 
     # What is made for one of the two tasks cannot take it.
     task = "joint"  # type: ignore[assignment]
-    why_no_calibrator = "a calibration is one number for one output, and it has several"
 
     def __init__(self, heads: _Values, weights: _Values | None = None) -> None:
         super().__init__()
@@ -62,10 +61,7 @@ class Joint(Likelihood):
         for name in named:
             if not isinstance(name, str) or not name or "/" in name or "." in name:
                 raise ValueError(f"The name of a head must be a text without '/' and '.', but got {name!r}.")
-        self.heads = {name: LIKELIHOODS.get(head) for name, head in named.items()}
-        for name, head in self.heads.items():
-            if head.heads:
-                raise ValueError(f"The head {name!r} is a joint likelihood itself. List all heads in one.")
+        self.heads = {name: _of_one_output(name, head) for name, head in named.items()}
         given = {} if weights is None else self.by_head(weights, "`weights` of the likelihood 'joint'", partly=True)
         for name, weight in given.items():
             if not is_positive(weight):
@@ -291,6 +287,15 @@ class Joint(Likelihood):
 @LIKELIHOODS.converts(tuple)
 def _joint_of(heads: _Values) -> Joint:
     return Joint(heads)
+
+
+def _of_one_output(name: str, head: Any) -> Likelihood:
+    # A structure is not followed any deeper.
+    is_spec = not isinstance(head, Mapping | list | tuple) or not {"name", "class_name"}.isdisjoint(head)
+    likelihood = LIKELIHOODS.get(head) if is_spec else None
+    if likelihood is None or likelihood.heads:
+        raise ValueError(f"The head {name!r} is a joint likelihood itself. List all heads in one.")
+    return likelihood
 
 
 def named_after_outputs(likelihood: Likelihood, names: Sequence[str]) -> Likelihood:

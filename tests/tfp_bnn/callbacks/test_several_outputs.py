@@ -74,7 +74,5 @@ def test_targets_in_a_list_of_outputs_are_not_rows():
 
 
 def test_callbacks_refuse_targets_without_a_head(model):
-    with pytest.raises(
-        ValueError, match=r"`validation_data` of the callback cannot be .* missing \['value'\]"
-    ):
+    with pytest.raises(ValueError, match=r"`validation_data` of the callback cannot be .* missing \['value'\]"):
         model.fit(X, Y, verbose=0, callbacks=[PosteriorDoctor((X, {"class": Y["class"]}))])

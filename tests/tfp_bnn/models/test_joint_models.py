@@ -273,7 +273,7 @@ def test_what_one_head_only_can_have_is_refused():
     model = compiled(network())
     with pytest.raises(ValueError, match="`class_weight` is for a single output"):
         model.fit(X, Y, class_weight={0: 1.0, 1: 2.0}, verbose=0)
-    with pytest.raises(ValueError, match="There is no calibration for the likelihood Joint"):
+    with pytest.raises(ValueError, match=r"There is no calibration of several outputs, \['class', 'value'\]"):
         tfp_bnn.calibrate(model, X, Y)
     model.compile("adam", metrics={"klass": ["accuracy"]})
     with pytest.raises(ValueError, match=r"The metrics: .* unexpected \['klass'\]"):

@@ -162,7 +162,7 @@ def test_what_does_not_fit_is_refused(predictive):
         PosteriorPredictive.from_draws(draws, X, LIKELIHOOD)
     with pytest.raises(ValueError, match=r"has no heads\. Use PosteriorPredictive"):
         JointPredictive.from_draws(draws, X, Normal())
-    with pytest.raises(ValueError, match="There is no calibration"):
+    with pytest.raises(ValueError, match="There is no calibration of several outputs"):
         JointPredictive.from_draws(draws, X, LIKELIHOOD, calibration=Temperature(2.0))
     with pytest.raises(ValueError, match=r"`y`: .* missing \['value'\]"):
         predictive.log_prob({"class": Y["class"]})
