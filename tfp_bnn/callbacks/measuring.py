@@ -20,9 +20,9 @@ from tfp_bnn import metrics
 from tfp_bnn.callbacks.rows import Rows, digest_of
 from tfp_bnn.core.expected_inputs import any_inputs
 from tfp_bnn.core.noise import Noise, noise_scope
-from tfp_bnn.models.data_checks import check_examples, check_inputs
+from tfp_bnn.models.data_checks import check_examples, check_inputs, example_shape
 from tfp_bnn.models.variational_mixin import VariationalMixin
-from tfp_bnn.predictive import PosteriorPredictive, for_each_class, score, standard_errors
+from tfp_bnn.predictive import for_each_class, score, standard_errors
 from tfp_bnn.variational.kl import named_layers
 
 _KL_SEED = (0, 0)
@@ -39,12 +39,24 @@ class Measurement:
     """Predictions for some rows under Monte Carlo draws of the weights, with derived quantities.
 
     Attributes:
-        predictive: Posterior predictive of the rows.
+        predictive: Posterior predictive of the rows; for several outputs, a `JointPredictive`.
         rows: Rows that were predicted.
     """
 
-    predictive: PosteriorPredictive
+    predictive: Any
     rows: Rows
+
+    @cached_property
+    def heads(self) -> dict[str, Measurement]:
+        """The measurements of several outputs by name; of a single one, this one under an empty name.
+
+        All but `scores`, their errors and `uncertainties` is for a single output.
+        """
+        likelihood = self.predictive.likelihood
+        if not likelihood.heads:
+            return {"": self}
+        y = {} if self.rows.y is None else likelihood.by_head(self.rows.y, "`y`")
+        return {name: Measurement(of_head, Rows(self.rows.x, y.get(name))) for name, of_head in self.predictive.items()}
 
     @property
     def has_classes(self) -> bool:
@@ -129,8 +141,12 @@ class Measurement:
     def uncertainties(self) -> dict[str, npt.NDArray[np.float64]]:
         """Of each example: `predictive_entropy` and `mutual_information`, or `epistemic_std`.
 
-        Higher where less certain. If there are positions, the mean over those of the example.
+        Higher where less certain. If there are positions, the mean over those of the example. Those of several outputs
+        begin with their names, as in `class/mutual_information`.
         """
+        if "" not in self.heads:
+            by_head = {name: head.uncertainties for name, head in self.heads.items()}
+            return {f"{name}/{key}": values for name, of_head in by_head.items() for key, values in of_head.items()}
         at_positions = self.uncertainties_at_positions
         return {name: values.mean(axis=tuple(range(1, values.ndim))) for name, values in at_positions.items()}
 
@@ -160,12 +176,12 @@ def measure(model: VariationalMixin, rows: Rows, num_samples: int, seed: int) ->
 
 def check_rows(model: VariationalMixin, rows: Rows, name: str) -> None:
     """Refuses rows on which a model cannot be measured. The ValueError names the argument."""
-    shape, outputs = model._known_input_shape(), getattr(model, "outputs", None)
+    shape = model._known_input_shape()
     try:
         if rows.y is None:
             check_inputs(rows.x, shape, name)
         else:
-            check_examples(rows.x, rows.y, model.likelihood, shape, outputs[0].shape[1:] if outputs else None)
+            check_examples(rows.x, rows.y, model.likelihood, shape, example_shape(model))
     except ValueError as error:
         raise ValueError(f"`{name}` of the callback cannot be measured: {error}") from error
 

@@ -22,6 +22,7 @@ from tfp_bnn.callbacks.measuring import (
 )
 from tfp_bnn.callbacks.rows import Rows, take_rows
 from tfp_bnn.core.arguments import require_integer, require_positive
+from tfp_bnn.models.data_checks import example_shape
 from tfp_bnn.variational.kl import named_layers
 
 # A layer that has learned something exceeds this in a few weights: the lowest pretrained posterior has 0.03.
@@ -202,12 +203,12 @@ class PosteriorDoctor(keras.callbacks.Callback):
     def _examine_loss(self, logs: Mapping[str, Any]) -> Iterator[_Symptom]:
         nll, kl, beta = (float(logs.get(name, math.nan)) for name in ("nll", "kl", "beta"))
         model = self.model
-        outputs = getattr(model, "outputs", None)
-        shape = outputs[0].shape[1:] if outputs else (None,)
-        constant = None if None in shape else model.likelihood.chance_nll(shape[-1])
+        shape = example_shape(model)
+        if shape is None or None in keras.tree.flatten(shape):
+            return
+        constant = model.likelihood.chance_nll_of_example(shape)
         if constant is None or not model.num_examples:
             return
-        constant *= math.prod(shape[:-1])
         term = beta * kl / model.num_examples
         if term > _DOMINANCE * nll and nll > _UNFITTED * constant:
             yield (

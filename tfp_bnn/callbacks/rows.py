@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 
@@ -20,11 +19,11 @@ class Rows:
 
     Attributes:
         x: Inputs of shape `(n, ...)`, or a structure of these for a model with several inputs.
-        y: Targets, one row per example, or None.
+        y: Targets, one row per example, or a structure of these for a model with several outputs; or None.
     """
 
     x: Any
-    y: npt.NDArray[Any] | None
+    y: Any
 
     def __len__(self) -> int:
         return len(keras.tree.flatten(self.x)[0])
@@ -32,7 +31,7 @@ class Rows:
     @cached_property
     def digest(self) -> str:
         """Fingerprint of all values."""
-        return digest_of([*keras.tree.flatten(self.x), *([] if self.y is None else [self.y])])
+        return digest_of([*keras.tree.flatten(self.x), *([] if self.y is None else keras.tree.flatten(self.y))])
 
 
 def take_rows(data: Any, count: int, name: str, targets: bool = True) -> Rows:
@@ -53,10 +52,14 @@ def take_rows(data: Any, count: int, name: str, targets: bool = True) -> Rows:
     """
     batches, rows, found = [], 0, _batches(data, name, targets)
     for x, y in found:
-        x = keras.tree.map_structure(lambda leaf, left=count - rows: np.asarray(leaf)[:left], x)
-        y = None if y is None else np.asarray(y)[: count - rows]
-        batches.append((x, y))
-        rows += len(keras.tree.flatten(x)[0])
+        number = len(keras.tree.flatten(x)[0])
+        batch = (x, y if y is None or _is_structure(y, number) else np.asarray(y))
+        batches.append(
+            keras.tree.map_structure(
+                lambda leaf, left=count - rows: None if leaf is None else np.asarray(leaf)[:left], batch
+            )
+        )
+        rows += number
         if rows >= count:
             break
     if rows == 0:
@@ -64,7 +67,7 @@ def take_rows(data: Any, count: int, name: str, targets: bool = True) -> Rows:
     xs = keras.tree.map_structure(lambda *leaves: np.concatenate(leaves), *[x for x, _ in batches])
     if not targets:
         return Rows(xs, None)
-    return Rows(xs, np.concatenate([y for _, y in batches]))
+    return Rows(xs, keras.tree.map_structure(lambda *leaves: np.concatenate(leaves), *[y for _, y in batches]))
 
 
 def digest_of(arrays: list[Any]) -> str:
@@ -74,6 +77,12 @@ def digest_of(arrays: list[Any]) -> str:
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def _is_structure(y: Any, number: int) -> bool:
+    """Whether targets of so many rows are several arrays, rather than one or a list of rows."""
+    is_list = isinstance(y, list | tuple) and all(np.shape(part)[:1] == (number,) for part in y)
+    return isinstance(y, Mapping) or (is_list and all(hasattr(part, "shape") for part in y))
 
 
 def _batches(data: Any, name: str, targets: bool) -> Iterator[tuple[Any, Any]]:

@@ -213,7 +213,8 @@ def replace_metrics(model: keras.Model, replace: Callable[[Any, bool], Any]) -> 
 
     Args:
         model: Model, compiled or not.
-        replace: Function that returns a metric for what was given, a name or a metric, and for whether it is weighted.
+        replace: Function that returns the metrics for those given, in their structure, and for whether they are
+            weighted.
     """
     compiled = model._compile_metrics
     if compiled is None or compiled.built:
@@ -221,8 +222,7 @@ def replace_metrics(model: keras.Model, replace: Callable[[Any, bool], Any]) -> 
     for name, weighted in (("_user_metrics", False), ("_user_weighted_metrics", True)):
         given = getattr(compiled, name)
         if given:
-            replaced = keras.tree.map_structure(lambda metric, weighted=weighted: replace(metric, weighted), given)
-            setattr(compiled, name, replaced)
+            setattr(compiled, name, replace(given, weighted))
 
 
 # === Training ===

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import keras
@@ -245,13 +245,13 @@ class SpecRegistry(Registry[type[S]]):
         for keras_name in [key for key, known in known_to_keras.items() if known is cls]:
             del known_to_keras[keras_name]
 
-    def get(self, identifier: str | Mapping[str, Any] | S) -> S:
+    def get(self, identifier: str | Mapping[str, Any] | Sequence[Any] | S) -> S:
         """Returns the object that `identifier` describes.
 
         Args:
             identifier: A registered name (`"normal"`), a mapping of that name and arguments (`{"name": "normal",
                 "scale": 0.3}`), a config from `keras.saving.serialize_keras_object`, or an object, which is returned as
-                it is.
+                it is. Others are what `converts` was told of.
 
         Raises:
             ValueError: If a name or argument is unknown (the message gives the nearest), an argument is missing, or a

@@ -12,6 +12,7 @@ from tfp_bnn.likelihoods.bernoulli import Bernoulli
 from tfp_bnn.likelihoods.categorical import Categorical
 from tfp_bnn.likelihoods.counts import NegativeBinomial, Poisson
 from tfp_bnn.likelihoods.discrete import ClassLikelihood
+from tfp_bnn.likelihoods.joint import Joint
 from tfp_bnn.likelihoods.laplace import Laplace
 from tfp_bnn.likelihoods.mixture_normal import MixtureNormal
 from tfp_bnn.likelihoods.multivariate_normal import MultivariateNormal
@@ -24,6 +25,7 @@ __all__ = [
     "Bernoulli",
     "Categorical",
     "ClassLikelihood",
+    "Joint",
     "Laplace",
     "Likelihood",
     "MixtureNormal",

@@ -27,7 +27,7 @@ from tfp_bnn.likelihoods.targets import (
 )
 
 Weights = Mapping[str, Any]
-TargetKind = Literal["class", "labels", "number"]
+TargetKind = Literal["class", "labels", "number", "heads"]
 
 # Rows of a mixture that are processed at once.
 _ROWS_AT_ONCE = 1024

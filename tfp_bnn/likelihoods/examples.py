@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -36,14 +37,19 @@ class Examples(Spec):
         missing: What marks a missing target: `"nan"`, or a number such as -1. The default, None, means that all targets
             are there. A missing target contributes 0 to the log-likelihood, and metrics and scores skip it. A class
             given as a one-hot row is missing if the whole row is.
+
+    Attributes:
+        heads: The likelihoods of the outputs by name, for a network with several; empty for a single output.
     """
 
+    heads: Mapping[str, Any] = MappingProxyType({})
     missing: float | str | None = None
     distribution: Callable[..., tfd.Distribution]
     log_prob: Callable[..., tf.Tensor]
     mean: Callable[..., tf.Tensor]
     targets: Callable[..., tf.Tensor]
     check_targets: Callable[..., None]
+    chance_nll: Callable[..., float | None]
     num_targets: Callable[..., int]
     target_kind: Callable[..., Any]
     _probe: Callable[..., tfd.Distribution]
@@ -59,6 +65,25 @@ class Examples(Spec):
         """The arguments of the constructor; `missing` only if it is set."""
         return {} if self.missing is None else {"missing": self.missing}
 
+    # === Heads ===
+
+    def by_head(self, values: Any, what: str, partly: bool = False) -> dict[str, Any]:
+        """What belongs to each output, such as its targets, by the name of the head.
+
+        Args:
+            values: Values for the outputs, in the structure of the outputs.
+            what: What the values are, for messages.
+            partly: Whether heads may be left out.
+
+        Returns:
+            For a single output, its values under an empty name.
+        """
+        return {"": values}
+
+    def weights_by_head(self, weights: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+        """The learned parameters of the likelihood of each output, by the name of the head."""
+        return {"": weights}
+
     # === Missing targets ===
 
     def is_missing(self, y: Any) -> Any:
@@ -66,6 +91,10 @@ class Examples(Spec):
         values = y if isinstance(y, np.ndarray) else tf.cast(y, tf.float32)
         # Only NaN differs from itself.
         return values != values if self.missing == "nan" else values == self.missing
+
+    def has_targets(self, y: np.ndarray) -> bool:
+        """Whether a target is left that is not missing."""
+        return self.missing is None or not np.all(self.is_missing(y))
 
     def without_missing(self, y: Any) -> Any:
         """`y` with 0 in place of missing targets, for a check that the others are finite."""
@@ -117,6 +146,7 @@ class Examples(Spec):
         *,
         draws: bool = False,
         by_position: bool = False,
+        may_be_empty: bool = False,
     ) -> tf.Tensor:
         """Log p(y | outputs) of each example in nats, float32: the sum over its positions and targets, not their mean.
 
@@ -130,6 +160,7 @@ class Examples(Spec):
             sample_weight: Factors of the terms: `(batch,)`, `(batch, *positions)` or `(batch, *positions, targets)`.
             draws: Whether `outputs` has an axis of draws before the others.
             by_position: Whether to return the terms of the positions instead of their sum.
+            may_be_empty: Whether all targets may be missing: those of one head among several.
 
         Returns:
             A tensor `(batch,)`; `(S, batch)` with `draws`; followed by the positions with `by_position`.
@@ -139,7 +170,7 @@ class Examples(Spec):
         """
         _, *positions, channels = outputs.shape[draws:]
         example_weight, row_weight = fold_weights(sample_weight, positions, self.num_targets(channels))
-        rows, observed = self._observed_rows(y, outputs, positions)
+        rows, observed = self._observed_rows(y, outputs, positions, may_be_empty)
         factors = [factor for factor in (observed, row_weight) if factor is not None]
         of_targets = any(factor.shape.rank == 2 for factor in factors)
         log_prob = self._log_prob_of_each if of_targets else self.log_prob
@@ -158,7 +189,7 @@ class Examples(Spec):
             return terms
         return tf.reduce_sum(terms, axis=list(range(1 + draws, 1 + draws + len(positions))))
 
-    def check_examples(self, y: np.ndarray, output_shape: Sequence[Any]) -> None:
+    def check_examples(self, y: Any, output_shape: Any) -> None:
         """Refuses targets that cannot have come from this likelihood, before the first step.
 
         Args:
@@ -182,8 +213,8 @@ class Examples(Spec):
             ) from error
 
     def metric_rows(
-        self, y: Any, outputs: tf.Tensor, weights: Mapping[str, Any], sample_weight: Any
-    ) -> tuple[Any, tf.Tensor, Any]:
+        self, y: Any, outputs: Any, weights: Mapping[str, Any], sample_weight: Any, may_be_empty: bool = False
+    ) -> tuple[Any, Any, Any]:
         """What Keras metrics receive: targets, probabilities or means, and weights, with a row for each position.
 
         Missing targets are masked, as Keras masks padding. If one of several targets can be missing or has a weight of
@@ -194,11 +225,12 @@ class Examples(Spec):
             outputs: Raw outputs, `(batch, *positions, channels)`.
             weights: Learned parameters of the likelihood, by role.
             sample_weight: Weights, as in `log_likelihood`.
+            may_be_empty: As in `log_likelihood`.
         """
         _, *positions, channels = outputs.shape
         means = self.mean(fold_outputs(outputs), weights)
         example_weight, weight = fold_weights(sample_weight, positions, self.num_targets(channels))
-        rows, observed = self._observed_rows(y, outputs, positions)
+        rows, observed = self._observed_rows(y, outputs, positions, may_be_empty)
         if example_weight is not None:
             at_each = tf.reshape(example_weight, [-1, *[1] * len(positions)])
             weight = tf.reshape(tf.broadcast_to(at_each, tf.shape(outputs)[:-1]), [-1])
@@ -213,9 +245,21 @@ class Examples(Spec):
             weight = counted if weight is None else counted * weight
         return rows, means, weight
 
+    def chance_nll_of_example(self, output_shape: Any) -> float | None:
+        """The NLL of giving all answers the same probability at all positions, in nats; None if there is no such.
+
+        Args:
+            output_shape: Shape of the outputs of one example, `(*positions, channels)`, with known sizes.
+        """
+        *positions, channels = output_shape
+        at_each = self.chance_nll(channels)
+        return None if at_each is None else at_each * math.prod(positions)
+
     # === Internals ===
 
-    def _observed_rows(self, y: Any, outputs: tf.Tensor, positions: Shape) -> tuple[Any, tf.Tensor | None]:
+    def _observed_rows(
+        self, y: Any, outputs: tf.Tensor, positions: Shape, may_be_empty: bool
+    ) -> tuple[Any, tf.Tensor | None]:
         """`observed_rows` within a step; positions that Keras has masked are missing too."""
         rows, channels = fold_targets(y, positions), outputs.shape[-1]
         mask = mask_of(outputs)
@@ -234,9 +278,13 @@ class Examples(Spec):
                 alike = tf.reduce_all(observed == together)
                 together = checked(together, alike, _JOINT.format(self))
             observed = together
-        observed = checked(observed, tf.reduce_any(observed), _NONE_LEFT.format("a batch", self.missing))
         # Any observed number is in the support, whatever the likelihood.
         filler = tf.reduce_max(tf.where(observed, rows, rows.dtype.min))
+        if may_be_empty:
+            # Of numbers, counts, labels and classes alike, 1 is one.
+            filler = tf.where(tf.reduce_any(observed), filler, tf.ones_like(filler))
+        else:
+            observed = checked(observed, tf.reduce_any(observed), _NONE_LEFT.format("a batch", self.missing))
         rows = tf.where(observed, rows, tf.one_hot(0, rows.shape[-1], dtype=rows.dtype) if one_hot else filler)
         return rows, observed[:, 0] if observed.shape[1:] == (1,) else observed
 

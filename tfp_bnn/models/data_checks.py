@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
 from typing import Any
 
 import keras
@@ -81,16 +81,17 @@ def check_examples(
     y: Any,
     likelihood: Likelihood,
     input_shape: tuple[int | None, ...] | None,
-    output_shape: Sequence[int | None] | None,
+    output_shape: Any,
 ) -> None:
     """Refuses arrays of examples that are not valid for training or evaluation.
 
     Args:
         x: Inputs, an array or a structure of arrays.
-        y: Array of targets.
+        y: Array of targets, or a structure of arrays for several outputs.
         likelihood: Likelihood of the model, which knows the range of the targets.
         input_shape: Input shape of the model, batch axis first; None if unknown.
-        output_shape: Shape of the outputs of one example, `(*positions, channels)`; None if unknown.
+        output_shape: Shape of the outputs of one example, `(*positions, channels)`, as by `example_shape`; None if
+            unknown.
 
     Raises:
         ValueError: If an array is empty, has the wrong shape, or contains NaN or infinite values; if labels are out of
@@ -102,44 +103,74 @@ def check_examples(
             "`y` is missing: a Bayesian model is trained on pairs of inputs and targets. Pass `y`, or a dataset of "
             "(x, y)."
         )
-    targets = np.asarray(as_arrays(y, "y"))
     rows = num_rows(as_arrays(x))
+    targets = {
+        head: _checked_targets(of_head, likelihood.heads.get(head, likelihood), rows, f"y[{head!r}]" if head else "y")
+        for head, of_head in likelihood.by_head(as_arrays(y, "y"), "`y`").items()
+    }
+    if output_shape is not None:
+        likelihood.check_examples(targets if likelihood.heads else targets[""], output_shape)
+
+
+def _checked_targets(y: Any, likelihood: Likelihood, rows: int, name: str) -> np.ndarray:
+    if isinstance(y, dict):
+        raise ValueError(f"`{name}` is a dict. Expected one array of targets.")
+    targets = np.asarray(y)
     if targets.shape[:1] != (rows,):
         raise ValueError(
-            f"`x` has {rows} rows, but `y` has the shape {targets.shape}. Expected one target for each row."
+            f"`x` has {rows} rows, but `{name}` has the shape {targets.shape}. Expected one target for each row."
         )
     if not (np.issubdtype(targets.dtype, np.number) or targets.dtype == bool):
-        raise ValueError(f"`y` holds {targets.dtype} values; numbers were expected. Encode the classes as 0, 1, 2, ...")
-    check_finite(likelihood.without_missing(targets), "y", _NOT_FINITE)
-    if output_shape is not None:
-        likelihood.check_examples(targets, output_shape)
+        raise ValueError(
+            f"`{name}` holds {targets.dtype} values; numbers were expected. Encode the classes as 0, 1, 2, ..."
+        )
+    check_finite(likelihood.without_missing(targets), name, _NOT_FINITE)
+    return targets
 
 
 def shape_of_targets(x: Any, y: Any) -> str:
-    """The shape of one example's targets, as a string, because Keras does not track strings."""
+    """The shapes of one example's targets, as a string, because Keras does not track strings."""
     if isinstance(x, tf.data.Dataset):
         spec = x.element_spec
         y = spec[1] if isinstance(spec, tuple) and len(spec) > 1 else None
-    shape = tf.TensorShape(getattr(y, "shape", None))
-    return str(shape[1:]) if shape.rank else str(shape)
+    shapes = [tf.TensorShape(getattr(of_output, "shape", None)) for of_output in keras.tree.flatten(y)]
+    return ", ".join(str(shape[1:]) if shape.rank else str(shape) for shape in shapes)
 
 
-def check_one_tensor(outputs: Any) -> None:
-    """Refuses outputs that are not a single tensor. The ValueError says how many there are."""
+def example_shape(model: Any) -> Any:
+    """Shape of the outputs of one example, `(*positions, channels)`; by head for several outputs; None if unknown."""
+    outputs = getattr(model, "outputs", None)
+    if not outputs:
+        return None
+    if not model.likelihood.heads:
+        return outputs[0].shape[1:]
+    by_head = model.likelihood.by_head(model.output, "The outputs of the model")
+    return {name: tensor.shape[1:] for name, tensor in by_head.items()}
+
+
+def check_outputs(outputs: Any, likelihood: Likelihood) -> None:
+    """Refuses outputs whose structure is not that of the likelihood. The ValueError shows both."""
+    if likelihood.heads:
+        for name, output in likelihood.by_head(outputs, "The outputs of the model").items():
+            if isinstance(output, list | tuple | dict):
+                raise ValueError(f"The output {name!r} is a {type(output).__name__}. Expected one tensor.")
+        return
     if not isinstance(outputs, list | tuple | dict):
         return
     number = len(keras.tree.flatten(outputs))
     if number != 1:
-        raise ValueError(several_outputs_message(number))
+        raise ValueError(_several_outputs_message(outputs, number))
     raise ValueError(
         f"The output of the model is a tensor in a {type(outputs).__name__}, but a likelihood describes the tensor "
         "itself. Give the tensor alone as the output."
     )
 
 
-def several_outputs_message(number: int) -> str:
-    """The error message for a model with several outputs."""
+def _several_outputs_message(outputs: Any, number: int) -> str:
+    names = list(outputs) if isinstance(outputs, dict) else ["class", "value"]
+    likelihoods = itertools.cycle(("'categorical'", "'normal'"))
+    example = ", ".join(f"{name!r}: {likelihood}" for name, likelihood in zip(names, likelihoods, strict=False))
     return (
-        f"The model has {number} outputs, but one likelihood describes one output. Concatenate them into one, or train "
-        "one model for each output."
+        f"The model has {number} outputs, but one likelihood describes one output. Give a likelihood for each, as in "
+        f"likelihood={{{example}}} for a dict of outputs, or a list of likelihoods for a list of outputs."
     )

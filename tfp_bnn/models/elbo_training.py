@@ -16,7 +16,7 @@ from tfp_bnn.core.batches import as_arrays
 from tfp_bnn.core.checks import assert_finite, assert_gradients_finite, invalid_arguments_as_value_errors
 from tfp_bnn.core.step_guard import StepGuard
 from tfp_bnn.likelihoods import Likelihood
-from tfp_bnn.models.data_checks import check_one_tensor, is_arrays
+from tfp_bnn.models.data_checks import check_outputs, is_arrays
 from tfp_bnn.models.draws_of_step import DrawsOfStep, OneDraw, mean_over_draws, mean_prediction
 from tfp_bnn.models.example_count import count_examples, repeats
 from tfp_bnn.models.fit_callbacks import tell_direction, with_row_check
@@ -120,7 +120,7 @@ class ElboTraining:
 
         Raises:
             ValueError: If N is not known; if the data are empty, have the wrong input shape, NaN or labels out of
-                range; or if the model was compiled with a loss, has several outputs or a layer with `kl_weight`.
+                range; or if the model was compiled with a loss, or has a layer with `kl_weight`.
         """
         arguments = inspect.signature(keras.Model.fit).bind(self, x, y, *args, **kwargs).arguments
         check_setup(self)
@@ -269,7 +269,7 @@ class ElboTraining:
 
     def _one_draw(self, outputs: Any, training: bool) -> OneDraw:
         """The outputs under the draw that is open, with its terms of the loss."""
-        check_one_tensor(outputs)
+        check_outputs(outputs, self.likelihood)
         ratio = None
         if training and self.objective.weighs_draws:
             layers = self.variational_layers  # type: ignore[attr-defined]
@@ -336,5 +336,5 @@ class ElboTraining:
             *(self.likelihood.metric_rows(y, out, self.likelihood_weights, sample_weight) for out in of_draws),
             strict=True,
         )
-        choose_metrics(self, of_draws[0].shape[-1])
+        choose_metrics(self, of_draws[0])
         return super().compute_metrics(x, rows[0], mean_prediction(predictions), weights[0])  # type: ignore[misc]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
-from tfp_bnn.models.data_checks import check_one_tensor, several_outputs_message
+from tfp_bnn.core.layer_tree import graph_of
+from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
+from tfp_bnn.likelihoods.joint import named_after_outputs
+from tfp_bnn.models.data_checks import check_outputs
 from tfp_bnn.models.likelihood_checks import warn_of_probabilities
 from tfp_bnn.models.preparation import refuse_kl_weights
 from tfp_bnn.models.summary import print_bayesian_summary
@@ -26,8 +29,8 @@ class _Network(VariationalMixin, keras.Model):
         super().__init__(**kwargs)
         self.network = network
         self.built = bool(network.built)
-        if self.outputs is not None and len(self.outputs) != 1:
-            raise ValueError(several_outputs_message(len(self.outputs)))
+        if self.outputs is not None and (len(self.outputs) != 1 or self.likelihood.heads):
+            check_outputs(self.output, self.likelihood)
         refuse_kl_weights(self)
         warn_of_probabilities(network, self.likelihood)
         self._bind_shared_priors()
@@ -65,14 +68,21 @@ class _Network(VariationalMixin, keras.Model):
         return self.network.outputs if self.network.built else None
 
     @property
+    def output(self) -> Any:
+        """The symbolic outputs in the structure that calls return; None before the network is built."""
+        return graph_of(self.network).output if self.network.built else None
+
+    @property
     def input_shape(self) -> Any:
         """Shape of the inputs, batch axis first."""
         return self.network.input_shape
 
     @property
     def output_shape(self) -> Any:
-        """Shape of the outputs, batch axis first."""
-        return self.network.output_shape
+        """Shape of the outputs, batch axis first; for several outputs, in their structure."""
+        if not self.likelihood.heads:
+            return self.network.output_shape
+        return keras.tree.map_structure(lambda tensor: tensor.shape, self.output)
 
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
@@ -85,9 +95,10 @@ class VariationalModel(_Network):
 
     Args:
         inputs: As in `keras.Model`.
-        outputs: As in `keras.Model`; one tensor.
+        outputs: As in `keras.Model`: one tensor, or a dict or list of tensors for a likelihood with as many heads.
         name: Name of the model.
-        **kwargs: Arguments of `VariationalMixin`.
+        likelihood: As in `VariationalMixin`.
+        **kwargs: Other arguments of `VariationalMixin`.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn
@@ -102,10 +113,21 @@ class VariationalModel(_Network):
         (2, 3)
     """
 
-    def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        inputs: Any,
+        outputs: Any,
+        name: str | None = None,
+        likelihood: str | Mapping[str, Any] | Likelihood | Sequence[Any] = "categorical",
+        **kwargs: Any,
+    ) -> None:
+        likelihood = LIKELIHOODS.get(likelihood)
         if not isinstance(outputs, list | tuple):
-            check_one_tensor(outputs)
-        super().__init__(keras.Model(inputs, outputs, name=name), name=name, **kwargs)
+            check_outputs(outputs, likelihood)
+        network = keras.Model(inputs, outputs, name=name)
+        if isinstance(outputs, list | tuple):
+            likelihood = named_after_outputs(likelihood, network.output_names)
+        super().__init__(network, name=name, likelihood=likelihood, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """The config of the network, plus that of `VariationalMixin`."""

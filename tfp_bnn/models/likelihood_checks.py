@@ -13,22 +13,37 @@ from tfp_bnn.likelihoods import Likelihood
 _PROBABILITIES = ("softmax", "sigmoid")
 
 
-def choose_metrics(model: Any, num_outputs: int) -> None:
+def choose_metrics(model: Any, outputs: Any) -> None:
     """Lets the likelihood choose the metrics behind the names given to `compile`, before their first use.
 
     Raises:
-        ValueError: If a metric would count missing targets.
+        ValueError: If a metric would count missing targets, or metrics are for other outputs.
     """
+    likelihood = model.likelihood
+    of_heads = likelihood.by_head(outputs, "The outputs of the model")
 
     def choose(given: Any, weighted: bool) -> Any:
-        if model.likelihood.missing is not None and not weighted and not _applies_masks(given):
-            raise ValueError(
-                f"The metric {given!r} cannot skip missing targets, because it does not apply masks. Pass it to "
-                "`compile` as one of `weighted_metrics`: missing targets have the weight 0 there."
+        chosen = {
+            name: keras.tree.map_structure(
+                lambda metric, name=name: _chosen(
+                    metric, weighted, likelihood.heads.get(name, likelihood), of_heads[name].shape[-1]
+                ),
+                of_head,
             )
-        return model.likelihood.keras_metric(given, num_outputs)
+            for name, of_head in likelihood.by_head(given, "The metrics", partly=True).items()
+        }
+        return chosen if likelihood.heads else chosen[""]
 
     replace_metrics(model, choose)
+
+
+def _chosen(given: Any, weighted: bool, likelihood: Likelihood, num_outputs: int) -> Any:
+    if likelihood.missing is not None and not weighted and not _applies_masks(given):
+        raise ValueError(
+            f"The metric {given!r} cannot skip missing targets, because it does not apply masks. Pass it to "
+            "`compile` as one of `weighted_metrics`: missing targets have the weight 0 there."
+        )
+    return likelihood.keras_metric(given, num_outputs)
 
 
 def _applies_masks(given: Any) -> bool:
@@ -46,6 +61,11 @@ def check_class_weight(model: Any, y: Any, class_weight: Any) -> None:
     """
     if class_weight is None:
         return
+    if model.likelihood.heads:
+        raise ValueError(
+            f"`class_weight` is for a single output, but the likelihood has the heads {list(model.likelihood.heads)}. "
+            "Pass weights for each as `sample_weight`, such as np.array([1.0, 10.0])[y['class']] for the head 'class'."
+        )
     outputs = getattr(model, "outputs", None)
     columns = y.shape[-1] if len(getattr(y, "shape", ())) > 1 else 1
     channels = outputs[0].shape[-1] if outputs else columns
@@ -71,9 +91,17 @@ def check_class_weight(model: Any, y: Any, class_weight: Any) -> None:
 
 def warn_of_probabilities(network: keras.Model, likelihood: Likelihood) -> None:
     """Warns if a network ends in a softmax or sigmoid, and the likelihood takes logits and would apply another."""
-    if likelihood.output_activation is None or not network.built or not network.outputs:
+    if not network.built or not network.outputs:
         return
-    operation, _ = maker_of(network.outputs[0])
+    outputs = graph_of(network).output if likelihood.heads else network.outputs[0]
+    for name, output in likelihood.by_head(outputs, "The outputs of the model").items():
+        _warn_of_probabilities(output, likelihood.heads.get(name, likelihood))
+
+
+def _warn_of_probabilities(output: keras.KerasTensor, likelihood: Likelihood) -> None:
+    if likelihood.output_activation is None:
+        return
+    operation, _ = maker_of(output)
     while isinstance(operation, keras.Model) and graph_of(operation).outputs:
         operation, _ = maker_of(graph_of(operation).outputs[0])
     activation = getattr(getattr(operation, "activation", None), "__name__", type(operation).__name__.lower())
@@ -82,5 +110,5 @@ def warn_of_probabilities(network: keras.Model, likelihood: Likelihood) -> None:
             f"The network ends in the {activation} of {operation.name!r}, but the likelihood {likelihood!r} takes "
             f"logits and applies the {likelihood.output_activation} itself: no probability can come near 1. Remove the "
             "activation from the last layer.",
-            stacklevel=4,
+            stacklevel=5,
         )

@@ -14,6 +14,7 @@ from tfp_bnn.core.draws import Draws
 from tfp_bnn.core.expected_inputs import ExpectedInputs, UnlikelyInputsWarning
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.predictive.calibrators import CALIBRATIONS, Calibration, check_fits
+from tfp_bnn.predictive.joint_predictive import predictive_from_draws
 from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive
 
 
@@ -97,7 +98,8 @@ class PredictiveModel:
             calibrated: Whether to apply `model.calibration`, if there is one.
 
         Returns:
-            A `PosteriorPredictive` of n predictions.
+            A `PosteriorPredictive` of n predictions; for several outputs a `JointPredictive`, which holds one for
+            each.
 
         Raises:
             ValueError: If weights of the model are NaN or infinite, if inputs are empty, have the wrong shape or NaN,
@@ -107,7 +109,7 @@ class PredictiveModel:
         self._check_weights()
         x = checked_inputs(x, self._check_of_inputs(x))
         with invalid_arguments_as_value_errors():
-            return PosteriorPredictive.from_draws(
+            return predictive_from_draws(
                 draws,
                 x,
                 self.likelihood,
@@ -127,15 +129,13 @@ class PredictiveModel:
             batch_size: Number of rows per forward pass.
 
         Returns:
-            A `PosteriorPredictive` of one draw; for an ensemble, of one draw per member.
+            As `posterior_predictive`, of one draw; for an ensemble, of one draw per member.
         """
         draws = self.plug_in_draws()
         self._check_weights()
         x = checked_inputs(x, self._check_of_inputs(x))
         with invalid_arguments_as_value_errors():
-            return PosteriorPredictive.from_draws(
-                draws, x, self.likelihood, draws.num_draws or 1, batch_size=batch_size
-            )
+            return predictive_from_draws(draws, x, self.likelihood, draws.num_draws or 1, batch_size=batch_size)
 
     def stream_predictive(
         self,
@@ -160,7 +160,7 @@ class PredictiveModel:
             calibrated: As in `posterior_predictive`.
 
         Yields:
-            A `PosteriorPredictive` of each batch, and its targets, or None if there are none.
+            The predictive of each batch, as `posterior_predictive`, and its targets, or None if there are none.
             `tfp_bnn.predictive.score` takes these pairs.
 
         Raises:
@@ -180,7 +180,7 @@ class PredictiveModel:
         for inputs, targets, _ in batches_of(x, y, batch_size):
             check(inputs)
             with invalid_arguments_as_value_errors():
-                predictive = PosteriorPredictive.from_draws(
+                predictive = predictive_from_draws(
                     draws, inputs, self.likelihood, num_samples, batch_size=batch_size, calibration=calibration
                 )
             yield predictive, targets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +20,7 @@ from tfp_bnn.core.step_guard import StepGuard
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.stochastic import StochasticLayer
 from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
-from tfp_bnn.models.data_checks import check_examples, check_inputs, check_one_tensor
+from tfp_bnn.models.data_checks import check_examples, check_inputs, check_outputs, example_shape
 from tfp_bnn.models.elbo_training import ElboTraining
 from tfp_bnn.models.finite_weights import refuse_non_finite_weights
 from tfp_bnn.models.predictive_model import PredictiveModel
@@ -68,7 +68,8 @@ class VariationalMixin(PredictiveModel, ElboTraining):
     model, so training resumes as if it had never stopped.
 
     Args:
-        likelihood: Distribution of the targets: a name, a config or an object of `tfp_bnn.likelihoods`.
+        likelihood: Distribution of the targets: a name, a config or an object of `tfp_bnn.likelihoods`. For several
+            outputs, a dict or list of them, with the structure of the outputs; see `tfp_bnn.likelihoods.Joint`.
         beta_schedule: Schedule of beta by training step: a name, a config or an object of `tfp_bnn.schedules`. It
             counts the steps of the model, `num_steps`, which neither `compile` nor `tfp_bnn.transfer.update` resets;
             set `num_steps = 0` to start a warm-up again.
@@ -82,7 +83,8 @@ class VariationalMixin(PredictiveModel, ElboTraining):
             None. It is usually fitted and set by `tfp_bnn.calibrate` after training.
 
     Raises:
-        ValueError: If there is more than one output, a layer with `kl_weight`, an unknown name or a value out of range.
+        ValueError: If the outputs do not fit the likelihood, if there is a layer with `kl_weight`, an unknown name or a
+            value out of range.
 
     References:
         Blundell et al. 2015, https://arxiv.org/abs/1505.05424; Graves 2011, Practical Variational Inference for Neural
@@ -92,7 +94,7 @@ class VariationalMixin(PredictiveModel, ElboTraining):
     def __init__(
         self,
         *args: Any,
-        likelihood: str | Mapping[str, Any] | Likelihood = "categorical",
+        likelihood: str | Mapping[str, Any] | Likelihood | Sequence[Any] = "categorical",
         beta_schedule: str | Mapping[str, Any] | Schedule = "constant",
         objective: str | Mapping[str, Any] | Objective = "elbo",
         num_draws: int = 1,
@@ -238,7 +240,7 @@ class VariationalMixin(PredictiveModel, ElboTraining):
         """The raw outputs, `training=False`, under the draw of all weights that `noise` determines."""
         with noise_scope(self._noise_of_layers(noise)):
             outputs = self(x, training=False)
-        check_one_tensor(outputs)
+        check_outputs(outputs, self.likelihood)
         return outputs
 
     def summary(self, *args: Any, **kwargs: Any) -> None:
@@ -342,9 +344,7 @@ class VariationalMixin(PredictiveModel, ElboTraining):
         check_inputs(x, self._known_input_shape())
 
     def _check_examples(self, x: Any, y: Any) -> None:
-        outputs = getattr(self, "outputs", None)
-        output_shape = outputs[0].shape[1:] if outputs else None
-        check_examples(x, y, self.likelihood, self._known_input_shape(), output_shape)
+        check_examples(x, y, self.likelihood, self._known_input_shape(), example_shape(self))
 
     def _check_weights(self) -> None:
         refuse_non_finite_weights(self, "It cannot predict.")

@@ -128,6 +128,12 @@ def check_fits(calibration: Calibration, likelihood: Likelihood) -> None:
 
 def calibration_for(likelihood: Likelihood) -> Callable[..., Calibration]:
     """The calibration class that a likelihood names. Raises a ValueError if it names none."""
+    if likelihood.heads:
+        (head, *_) = likelihood.heads
+        raise ValueError(
+            f"There is no calibration of several outputs, {list(likelihood.heads)}: each needs its own. Apply one to "
+            f"the predictive of an output, as in predictive[{head!r}].calibrated_by(tfp_bnn.predictive.Scale(1.5))."
+        )
     if likelihood.calibrator is None:
         raise ValueError(
             f"There is no calibration for the likelihood {likelihood!r}: {likelihood.why_no_calibrator}. Known: "

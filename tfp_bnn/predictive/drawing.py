@@ -18,6 +18,7 @@ from tfp_bnn.predictive.calibrators import Calibration
 
 # Distinct from the streams of training and evaluation, which fold in 0 and 1.
 _PREDICTION = 2
+_Part = tuple[np.ndarray, dict[str, Any]]
 # The entropy of a mixture of S normals takes S x S numbers per row.
 _NUMBERS_AT_ONCE = 2**22
 # Rows are never cut so small that the outputs of all draws take less than this.
@@ -75,7 +76,7 @@ class PlugInDraws:
 
 @dataclass(frozen=True)
 class DrawnOutputs:
-    """The outputs of S draws for n inputs, or only their moments.
+    """The outputs of S draws for n inputs, of one head, or only their moments.
 
     Attributes:
         weights: Weights of the likelihood, by role.
@@ -105,54 +106,108 @@ def draw_outputs(
     batch_size: int,
     max_bytes: int,
     calibration: Calibration | None,
-) -> DrawnOutputs:
-    """Runs the functions of the draws on inputs, a few rows at a time; see `PosteriorPredictive.from_draws`."""
+) -> dict[str, DrawnOutputs]:
+    """Runs the functions of the draws on inputs, a few rows at a time; see `PosteriorPredictive.from_draws`.
+
+    Returns:
+        What was drawn for each head of the likelihood; for a single output, under an empty name.
+    """
     require_integer("num_samples", num_samples, 1)
     require_integer("batch_size", batch_size, 1)
     exhaustive = draws.num_draws is not None and draws.num_draws <= num_samples
     if draws.num_draws is not None:
         num_samples = min(num_samples, draws.num_draws)
     functions = [draws(index) for index in range(num_samples)]
-    learned, weights_by_draw = _weights_of(draws, num_samples)
+    weights, weights_by_draw = _weights_of(draws, num_samples)
+    learned = likelihood.weights_by_head(weights)
+    differing = likelihood.weights_by_head(dict.fromkeys(weights_by_draw))
 
-    def parts() -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-        for outputs in _outputs_of(functions, x, batch_size, max_bytes):
-            yield (outputs, learned) if calibration is None else calibration.apply(outputs, learned, likelihood)
+    def parts() -> Iterator[dict[str, _Part]]:
+        for outputs in _outputs_of(functions, x, batch_size, max_bytes, likelihood):
+            of_heads = {head: (of_head, dict(learned[head])) for head, of_head in outputs.items()}
+            if calibration is not None:
+                of_heads = {head: calibration.apply(*part, likelihood) for head, part in of_heads.items()}
+            yield of_heads
 
-    def moment_again(name: str) -> np.ndarray:
-        return _moment_again(name, x, parts(), likelihood, joined["mean"])
-
-    # The entropy of a mixture of numbers takes longer than the network.
-    eager = [name for name in MOMENTS if name != "entropy" or likelihood.has_probabilities]
-    moments: dict[str, list[np.ndarray]] = {name: [] for name in eager}
+    kept = {head: _Kept(likelihood.heads.get(head, likelihood)) for head in learned}
     total = None if is_stream(x) else num_rows(as_arrays(x))
-    kept: np.ndarray | None = None
-    waiting: list[np.ndarray] = []
-    number, size, weights = 0, 0, learned
-    for outputs, weights in parts():
-        rows = slice(number, number + outputs.shape[1])
-        number = rows.stop
-        shape = (num_samples, total or 0, *outputs.shape[2:])
-        if total is not None and num_bytes(shape) <= max_bytes:
-            kept = np.empty(shape, np.float32) if kept is None else kept
-            kept[:, rows] = outputs
-            continue
-        waiting.append(outputs)
-        # The parts of a stream take twice their memory when they are joined.
-        size += 2 * outputs.nbytes
-        while waiting and (total is not None or size > max_bytes):
-            part = waiting.pop(0)
-            for name, values in moments.items():
-                values.append(moment(name, likelihood, part, weights))
-    if not number:
-        raise ValueError("`x` is empty. Expected at least one row.")
-    shape = (num_samples, number, *outputs.shape[2:])
-    joined = {name: np.concatenate(values) for name, values in moments.items() if values}
-    if waiting:
-        kept = np.concatenate(waiting, axis=1)
-    if kept is not None:
-        return DrawnOutputs(weights, kept, {}, shape, weights_by_draw, exhaustive, None)
-    return DrawnOutputs(weights, None, joined, shape, weights_by_draw, exhaustive, moment_again)
+    size = 0
+    for of_heads in parts():
+        for head, part in of_heads.items():
+            kept[head].add(*part)
+        outputs = [of_head for of_head, _ in of_heads.values()]
+        if total is not None:
+            size = sum(num_bytes((num_samples, total, *of_head.shape[2:])) for of_head in outputs)
+        else:
+            # The parts of a stream take twice their memory when they are joined.
+            size += 2 * sum(of_head.nbytes for of_head in outputs)
+        for of_head in kept.values():
+            if size > max_bytes:
+                of_head.reduce_to_moments()
+            elif total is not None:
+                of_head.place_among(total)
+
+    def drawn(head: str) -> DrawnOutputs:
+        of_head = kept[head]
+        if not of_head.number:
+            raise ValueError("`x` is empty. Expected at least one row.")
+        outputs, moments = of_head.outputs(), of_head.moments()
+
+        def moment_again(name: str) -> np.ndarray:
+            return _moment_again(name, x, (part[head] for part in parts()), of_head.likelihood, moments["mean"])
+
+        return DrawnOutputs(
+            of_head.weights,
+            outputs,
+            moments,
+            (num_samples, of_head.number, *of_head.shape),
+            frozenset(differing[head]),
+            exhaustive,
+            None if outputs is not None else moment_again,
+        )
+
+    return {head: drawn(head) for head in kept}
+
+
+class _Kept:
+    """The outputs of one head: all of them, or, when they take too much memory, their moments.
+
+    Args:
+        likelihood: Likelihood of the head.
+    """
+
+    def __init__(self, likelihood: Likelihood) -> None:
+        self.likelihood = likelihood
+        self.number = 0
+        # The entropy of a mixture of numbers takes longer than the network.
+        eager = [name for name in MOMENTS if name != "entropy" or likelihood.has_probabilities]
+        self._moments: dict[str, list[np.ndarray]] = {name: [] for name in eager}
+        self._waiting: list[np.ndarray] = []
+        self._placed: np.ndarray | None = None
+
+    def add(self, outputs: np.ndarray, weights: dict[str, Any]) -> None:
+        self._waiting.append(outputs)
+        self.weights, self.shape = weights, outputs.shape[2:]
+        self.number += outputs.shape[1]
+
+    def place_among(self, total: int) -> None:
+        (outputs,) = self._waiting
+        if self._placed is None:
+            self._placed = np.empty((len(outputs), total, *self.shape), np.float32)
+        self._placed[:, self.number - outputs.shape[1] : self.number] = outputs
+        self._waiting.clear()
+
+    def reduce_to_moments(self) -> None:
+        while self._waiting:
+            outputs = self._waiting.pop(0)
+            for name, values in self._moments.items():
+                values.append(moment(name, self.likelihood, outputs, self.weights))
+
+    def outputs(self) -> np.ndarray | None:
+        return np.concatenate(self._waiting, axis=1) if self._waiting else self._placed
+
+    def moments(self) -> dict[str, np.ndarray]:
+        return {name: np.concatenate(values) for name, values in self._moments.items() if values}
 
 
 def moment(name: str, likelihood: Likelihood, outputs: np.ndarray, weights: Mapping[str, Any]) -> np.ndarray:
@@ -229,8 +284,15 @@ def _weights_of(draws: Draws, num_samples: int) -> tuple[dict[str, Any], frozens
     return weights, frozenset(differing)
 
 
-def _outputs_of(functions: Sequence[Function], x: Any, batch_size: int, max_bytes: int) -> Iterator[np.ndarray]:
-    """The raw outputs of all draws, `(S, rows, channels)`, float32, for a few rows at a time."""
+def _outputs_of(
+    functions: Sequence[Function], x: Any, batch_size: int, max_bytes: int, likelihood: Likelihood
+) -> Iterator[dict[str, np.ndarray]]:
+    """The raw outputs of all draws by head, `(S, rows, channels)`, float32, for a few rows at a time."""
+
+    def run(function: Function, inputs: Any) -> dict[str, np.ndarray]:
+        by_head = likelihood.by_head(function(inputs), "The outputs of the model")
+        return {head: np.asarray(outputs, np.float32) for head, outputs in by_head.items()}
+
     # A part is made while the one before it is still in memory.
     most_bytes = max(_WORKING_BYTES, max_bytes // 4)
     at_once = batch_size
@@ -238,18 +300,20 @@ def _outputs_of(functions: Sequence[Function], x: Any, batch_size: int, max_byte
         start, number = 0, num_rows(batch)
         while start < number:
             inputs = rows_of(batch, slice(start, start + at_once))
-            first = np.asarray(functions[0](inputs), np.float32)
+            first = run(functions[0], inputs)
             # How many outputs a row has is known only now.
-            most_rows = max(1, most_bytes // (len(functions) * max(1, first[0].nbytes)))
-            if len(first) > most_rows:
+            bytes_of_row = sum(outputs[0].nbytes for outputs in first.values())
+            most_rows = max(1, most_bytes // (len(functions) * max(1, bytes_of_row)))
+            rows = num_rows(first)
+            if rows > most_rows:
                 at_once = most_rows
                 continue
-            outputs = np.empty((len(functions), *first.shape), np.float32)
-            outputs[0] = first
-            for index, function in enumerate(functions[1:], start=1):
-                outputs[index] = np.asarray(function(inputs), np.float32)
-            yield outputs
-            start += len(first)
+            found = {head: np.empty((len(functions), *outputs.shape), np.float32) for head, outputs in first.items()}
+            for index, function in enumerate(functions):
+                for head, outputs in (run(function, inputs) if index else first).items():
+                    found[head][index] = outputs
+            yield found
+            start += rows
 
 
 def _moment_again(

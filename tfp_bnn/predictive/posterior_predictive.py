@@ -13,7 +13,7 @@ from tfp_bnn.core.arguments import require_integer
 from tfp_bnn.core.draws import Draws
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.predictive.calibrators import Calibration, check_fits
-from tfp_bnn.predictive.drawing import draw_outputs, moment, num_bytes
+from tfp_bnn.predictive.drawing import DrawnOutputs, draw_outputs, moment, num_bytes
 
 
 class PosteriorPredictive:
@@ -86,8 +86,8 @@ class PosteriorPredictive:
             A `PosteriorPredictive` of n predictions.
 
         Raises:
-            ValueError: If `x` is empty, `num_samples` or `batch_size` is below 1, or the calibration does not fit the
-                likelihood.
+            ValueError: If `x` is empty, `num_samples` or `batch_size` is below 1, the calibration does not fit the
+                likelihood, or the likelihood is joint.
 
         Example:
             >>> import numpy as np, tfp_bnn
@@ -98,9 +98,19 @@ class PosteriorPredictive:
             >>> predictive.num_samples, predictive.mean()[0, 0], predictive.epistemic()[0, 0]
             (2, np.float32(2.0), np.float32(1.0))
         """
+        if likelihood.heads:
+            raise ValueError(
+                f"The likelihood has the heads {list(likelihood.heads)}, and a PosteriorPredictive is that of one. Use "
+                "tfp_bnn.predictive.JointPredictive.from_draws."
+            )
         if calibration is not None:
             check_fits(calibration, likelihood)
         drawn = draw_outputs(draws, x, likelihood, num_samples, batch_size, max_bytes, calibration)
+        return cls.of_drawn(likelihood, drawn[""])
+
+    @classmethod
+    def of_drawn(cls, likelihood: Likelihood, drawn: DrawnOutputs) -> PosteriorPredictive:
+        """Makes the predictive of outputs that were drawn."""
         return cls(
             likelihood,
             drawn.weights,
@@ -290,7 +300,23 @@ class PosteriorPredictive:
         targets = self._checked_targets(y)
         outputs = self._required_outputs("log_prob")
         by_draw = self.likelihood.log_likelihood(targets, outputs, self._weights, draws=True, by_position=by_position)
-        return (tf.reduce_logsumexp(by_draw, axis=0) - np.log(self.num_samples)).numpy().astype(np.float32)
+        return averaged(by_draw)
+
+    def log_likelihood(self, y: Any) -> np.ndarray:
+        """Log p(y | x, w_s) of each example under each draw of the weights, in nats, `(S, n)`, float32.
+
+        Other than for `log_prob`, all targets may be missing.
+
+        Args:
+            y: Targets, as for training.
+
+        Raises:
+            ValueError: As for `log_prob`.
+        """
+        outputs, targets = self._required_outputs("log_likelihood"), np.asarray(y)
+        if self.likelihood.has_targets(targets):
+            targets = self._checked_targets(targets)
+        return self.likelihood.log_likelihood(targets, outputs, self._weights, draws=True, may_be_empty=True).numpy()
 
     def calibrated_by(self, calibration: Calibration) -> PosteriorPredictive:
         """These predictions with a calibration applied. The network is not run again.
@@ -349,3 +375,12 @@ class PosteriorPredictive:
                 "Predict fewer inputs at a time, or raise `max_bytes`."
             )
         return self._outputs
+
+
+def averaged(log_likelihood: Any) -> np.ndarray:
+    """The log of the likelihood averaged over the draws on the first axis, in nats, float32.
+
+    Args:
+        log_likelihood: Array or tensor of shape `(S, ...)`.
+    """
+    return (tf.reduce_logsumexp(log_likelihood, axis=0) - np.log(len(log_likelihood))).numpy().astype(np.float32)

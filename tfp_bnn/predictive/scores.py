@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from tfp_bnn.likelihoods.scoring import for_each_class
-from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive
+from tfp_bnn.predictive.joint_predictive import JointPredictive
+from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive, averaged
 
 __all__ = ["for_each_class", "score"]
 
@@ -16,7 +18,8 @@ _LEVELS = [0.05, 0.95]
 
 
 def score(
-    predictive: PosteriorPredictive | Iterable[tuple[PosteriorPredictive, Any]], y: Any = None
+    predictive: PosteriorPredictive | JointPredictive | Iterable[tuple[PosteriorPredictive | JointPredictive, Any]],
+    y: Any = None,
 ) -> dict[str, float]:
     """The scores of n predictions, as defined by their likelihood.
 
@@ -32,65 +35,96 @@ def score(
         and `brier` over all labels of all examples, each a question with two answers, and the others for each example,
         summed over its labels. Numbers: `rmse`, `mae` (units of the target), `nll` (nats), `coverage_90` (share of
         targets in the central 90 % interval), `aleatoric_std`, `epistemic_std` (roots of the mean variances, units of
-        the target). Custom likelihoods may define others.
+        the target). Several outputs: `nll` of all together, and those of each head, as `class/accuracy`. Custom
+        likelihoods may define others.
 
     Raises:
         ValueError: If the draws did not fit into memory, the targets do not fit, or a stream is empty.
     """
-    if isinstance(predictive, PosteriorPredictive):
+    if isinstance(predictive, PosteriorPredictive | JointPredictive):
         return predictive.likelihood.scores(predictive, y)
     if y is not None:
         raise ValueError("Got `y` for a stream of predictions, whose pairs hold the targets. Leave out `y`.")
-    gathered = _Gathered(predictive)
-    return gathered.likelihood.scores(gathered, gathered.y)
+    batches = iter(predictive)
+    first = next(batches, None)
+    if first is None:
+        raise ValueError("The stream of predictions is empty. Expected at least one batch.")
+    gathered = _GatheredHeads() if first[0].likelihood.heads else _Gathered()
+    for of_batch, targets in chain([first], batches):
+        gathered.add(of_batch, targets)
+    return first[0].likelihood.scores(gathered, gathered.y)
 
 
 class _Gathered:
-    """What scores ask of a predictive, gathered from batches and without their draws.
+    """What scores ask of a predictive, gathered from batches and without their draws."""
 
-    Args:
-        batches: Predictions and targets (or None) of each batch.
-    """
+    def __init__(self) -> None:
+        self._parts: dict[str, list[np.ndarray]] = {}
 
-    def __init__(self, batches: Iterable[tuple[PosteriorPredictive, Any]]) -> None:
-        parts: dict[str, list[np.ndarray]] = {}
-        for predictive, y in batches:
-            for name, values in _what_scores_need(predictive, y).items():
-                parts.setdefault(name, []).append(values)
-            self.likelihood, self.num_outputs = predictive.likelihood, predictive.num_outputs
-            self.positions = predictive.positions
-        if not parts:
-            raise ValueError("The stream of predictions is empty. Expected at least one batch.")
-        self._values = {name: np.concatenate(values) for name, values in parts.items()}
-        self.y = self._values.get("y")
+    def add(self, predictive: Any, y: Any) -> None:
+        self._add(predictive, y, None if y is None else predictive.log_prob(y))
+
+    def _add(self, predictive: Any, y: Any, log_prob: np.ndarray | None) -> None:
+        for name, values in _what_scores_need(predictive, y, log_prob).items():
+            self._parts.setdefault(name, []).append(values)
+        self.num_outputs, self.positions = predictive.num_outputs, predictive.positions
+
+    @property
+    def y(self) -> np.ndarray | None:
+        return np.concatenate(self._parts["y"]) if "y" in self._parts else None
 
     def mean(self) -> np.ndarray:
-        return self._values["mean"]
+        return np.concatenate(self._parts["mean"])
 
     def entropy(self) -> np.ndarray:
-        return self._values["entropy"]
+        return np.concatenate(self._parts["entropy"])
 
     def aleatoric(self) -> np.ndarray:
-        return self._values["aleatoric"]
+        return np.concatenate(self._parts["aleatoric"])
 
     def epistemic(self) -> np.ndarray:
-        return self._values["epistemic"]
+        return np.concatenate(self._parts["epistemic"])
 
     def log_prob(self, y: Any) -> np.ndarray:
-        return self._values["log_prob"]
+        return np.concatenate(self._parts["log_prob"])
 
     def quantiles(self, levels: Sequence[float]) -> np.ndarray:
         if list(levels) != _LEVELS:
             raise ValueError(f"A stream keeps the quantiles of the levels {_LEVELS}, but got {levels!r}.")
-        return np.stack([self._values["lower"], self._values["upper"]])
+        return np.stack([np.concatenate(self._parts["lower"]), np.concatenate(self._parts["upper"])])
 
 
-def _what_scores_need(predictive: PosteriorPredictive, y: Any) -> dict[str, np.ndarray]:
+class _GatheredHeads(dict[str, _Gathered]):
+    """What the scores of a joint likelihood ask of its predictive, by head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._log_prob: list[np.ndarray] = []
+
+    def add(self, predictive: Any, y: Any) -> None:
+        targets = {} if y is None else predictive.likelihood.by_head(y, "`y`")
+        for name, of_head in predictive.items():
+            of_targets = targets.get(name)
+            # Targets of a head may all be missing in a batch.
+            log_prob = None if y is None else averaged(of_head.log_likelihood(of_targets))
+            self.setdefault(name, _Gathered())._add(of_head, of_targets, log_prob)
+        if y is not None:
+            self._log_prob.append(predictive.log_prob(y))
+
+    @property
+    def y(self) -> dict[str, Any] | None:
+        return {name: of_head.y for name, of_head in self.items()} if self._log_prob else None
+
+    def log_prob(self, y: Any) -> np.ndarray:
+        return np.concatenate(self._log_prob)
+
+
+def _what_scores_need(predictive: PosteriorPredictive, y: Any, log_prob: np.ndarray | None) -> dict[str, np.ndarray]:
     found = {"mean": predictive.mean(), "aleatoric": predictive.aleatoric(), "epistemic": predictive.epistemic()}
     if predictive.likelihood.has_probabilities:
         found["entropy"] = predictive.entropy()
-    if y is not None:
-        found |= {"y": np.asarray(y), "log_prob": predictive.log_prob(y)}
+    if log_prob is not None:
+        found |= {"y": np.asarray(y), "log_prob": log_prob}
         if not predictive.likelihood.has_probabilities:
             found["lower"], found["upper"] = predictive.quantiles(_LEVELS)
     return found

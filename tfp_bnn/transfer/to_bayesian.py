@@ -12,7 +12,6 @@ from tfp_bnn.core.arguments import require_positive
 from tfp_bnn.core.registry import unknown_name_message
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.likelihoods import Likelihood
-from tfp_bnn.models.data_checks import several_outputs_message
 from tfp_bnn.models.functional import VariationalModel
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.posteriors.base import FLOAT32_EPS
@@ -112,7 +111,11 @@ def to_bayesian(
         raise ValueError(f"The given model is a {type(keras_model).__name__}, which is already Bayesian.")
     check_graph(keras_model, "to_bayesian")
     if len(keras_model.outputs) != 1:
-        raise ValueError(several_outputs_message(len(keras_model.outputs)))
+        raise ValueError(
+            f"The model has {len(keras_model.outputs)} outputs, but only models with one are converted. Convert the "
+            "layers below them, and build the outputs on top: tfp_bnn.VariationalModel(inputs, {'class': ..., 'value': "
+            "...}, likelihood={'class': 'categorical', 'value': 'normal'})."
+        )
     delta = require_positive("`to_bayesian`", "delta", delta)
     scale_floor = max(require_positive("`to_bayesian`", "scale_floor", scale_floor), FLOAT32_EPS)
     spec = _prior(prior)

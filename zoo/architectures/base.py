@@ -34,6 +34,17 @@ Moment = Annotated[float, Field(strict=True, ge=-1e30, le=1e30)]
 _MAX_INPUTS = 2**20
 
 
+def require_one_output(likelihood: Any) -> None:
+    """Refuses a joint likelihood, as a config or an object. A ValueError says what to do."""
+    is_config = isinstance(likelihood, dict) and "class_name" not in likelihood
+    joint = (is_config and likelihood.get("name", "joint") == "joint") or isinstance(likelihood, list | tuple)
+    if joint or getattr(likelihood, "heads", None):
+        raise ValueError(
+            "an architecture of the zoo has one output, and a joint likelihood describes several. Build the model with "
+            "tfp_bnn.VariationalModel, and save it as a .keras file"
+        )
+
+
 def _as_written(registry: SpecRegistry[Any], value: Any) -> Any:
     """Returns a name or config unchanged and an object as its config. ValueError if the registry does not know it."""
     # Keras would import any module that a config names, and artifacts pass through here.
@@ -92,6 +103,7 @@ class ArchitectureConfig(Strict):
     @field_validator("likelihood", mode="before")
     @classmethod
     def _known_likelihood(cls, value: Any) -> Any:
+        require_one_output(value)
         return _as_written(LIKELIHOODS, value)
 
     @field_validator("kernel_prior", mode="before")

@@ -20,7 +20,7 @@ from tfp_bnn.inference import Ensemble
 from tfp_bnn.likelihoods import LIKELIHOODS
 from tfp_bnn.predictive.calibrators import CALIBRATIONS, check_fits
 from zoo.architectures import ARCHITECTURES
-from zoo.architectures.base import column_moments
+from zoo.architectures.base import column_moments, require_one_output
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation import card_numbers as evaluation
 from zoo.hub.artifacts import GOLDEN_ROWS, save_artifact
@@ -168,6 +168,7 @@ def _examples(recipe: Recipe, data: Any, validation_data: Any, test_data: Any) -
     """Returns the data, and whether they come from the recipe's named dataset."""
     if data is not None:
         likelihood = recipe.model.get("likelihood")
+        require_one_output(likelihood)
         task = None if likelihood is None else LIKELIHOODS.get(likelihood).task
         return dataset_from(data, validation_data, test_data, task), False
     if validation_data is not None or test_data is not None:

@@ -17,7 +17,7 @@ from tfp_bnn.likelihoods import LIKELIHOODS, Bernoulli, Categorical, Likelihood,
 
 NUM_EXAMPLES = 7
 # Values of arguments without a default.
-REQUIRED = {"ordinal": {"num_classes": 4}}
+REQUIRED = {"ordinal": {"num_classes": 4}, "joint": {"heads": {"class": "categorical", "value": "normal"}}}
 
 
 def random_outputs(*shape, seed=0, scale=2.0):
@@ -48,7 +48,7 @@ def test_there_are_likelihoods():
     assert all(issubclass(LIKELIHOODS[name], Likelihood) for name in LIKELIHOODS)
     ours = [name for name in LIKELIHOODS if LIKELIHOODS.package_of(name) == "tfp_bnn"]
     assert [_snake_case(LIKELIHOODS[name].__name__) for name in ours] == ours
-    assert {LIKELIHOODS[name].task for name in LIKELIHOODS} == {"classification", "regression"}
+    assert {LIKELIHOODS[name].task for name in LIKELIHOODS} == {"classification", "regression", "joint"}
 
 
 def test_the_guide_lists_every_likelihood_with_its_calibration():

@@ -202,6 +202,8 @@ def _check_class_names(model: VariationalMixin, names: Sequence[str] | None) -> 
     outputs = getattr(model, "outputs", None)
     if names is None or not outputs:
         return
+    if model.likelihood.heads:
+        raise ValueError("`class_names` are those of one output, but the model has several. Leave them out.")
     classes = model.likelihood.num_classes(outputs[0].shape[-1])
     if classes is None:
         return

@@ -18,12 +18,13 @@ CATEGORIES = ("ELBO and its parts", "KL by layer", "Calibration", "Uncertainty",
 
 
 def dashboard(
-    classification: bool, out_of_distribution: bool, learned_scales: bool = False, inferred_scales: bool = False
+    classification: bool | None, out_of_distribution: bool, learned_scales: bool = False, inferred_scales: bool = False
 ) -> Layout:
     """Returns a layout of five categories of charts. Layers are found by their tags: similar models share a layout.
 
     Args:
-        classification: Whether the model predicts class probabilities; otherwise it is a regression.
+        classification: Whether the model predicts class probabilities; otherwise it is a regression. None for several
+            outputs.
         out_of_distribution: Whether there are out-of-distribution data.
         learned_scales: Whether there are prior scales that change in training.
         inferred_scales: Whether any prior scale has a posterior.
@@ -45,7 +46,16 @@ def dashboard(
     ]
     if learned_scales:
         posterior.append(_family("learned prior scales", "prior_scale/"))
-    if classification:
+    if classification is None:
+        calibration = [
+            _margin("predictive NLL of all outputs (nats per example, ± 2 SE)", "predictive/nll"),
+            _family("scores of the outputs", "predictive/"),
+        ]
+        uncertainty = [
+            _family("mutual information (nats)", "predictive/", "/mutual_information"),
+            _family("epistemic standard deviation", "predictive/", "/epistemic_std"),
+        ]
+    elif classification:
         calibration = [
             _margin("predictive NLL (nats per example, ± 2 SE)", "predictive/nll"),
             _margin("expected calibration error (± 2 SE)", "calibration/ece"),
@@ -69,7 +79,9 @@ def dashboard(
     if out_of_distribution:
         uncertainty += [
             _family("out-of-distribution AUROC", "out_of_distribution/auroc/"),
-            _lines(
+            _family("out of distribution", "out_of_distribution/")
+            if classification is None
+            else _lines(
                 "out of distribution",
                 *(f"out_of_distribution/{name}" for name in ("predictive_entropy", "mutual_information"))
                 if classification

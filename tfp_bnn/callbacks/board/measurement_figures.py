@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import keras
 import numpy as np
@@ -45,6 +46,23 @@ def measurement_figures(
         seed: Seed of these draws.
     """
     found: dict[str, Callable[[], Figure]] = {}
+    for head, measured in inside.heads.items():
+        others = None if outside is None else outside.heads[head]
+        of_head = _of_one_output(model, measured, others, class_names, num_samples, seed, head)
+        found |= {f"{head}/{name}" if head else name: draw for name, draw in of_head.items()}
+    return found
+
+
+def _of_one_output(
+    model: VariationalMixin,
+    inside: Measurement,
+    outside: Measurement | None,
+    class_names: Sequence[str] | None,
+    num_samples: int,
+    seed: int,
+    head: str,
+) -> Mapping[str, Callable[[], Figure]]:
+    found: dict[str, Callable[[], Figure]] = {}
     if inside.has_classes:
         labels, probabilities = inside.targets, inside.probabilities
         names = class_names or [str(index) for index in range(probabilities.shape[-1])]
@@ -62,7 +80,8 @@ def measurement_figures(
 
             def predict(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
                 with any_inputs():
-                    return for_each_class(model.posterior_predictive(points, num_samples, seed).samples)
+                    predictive: Any = model.posterior_predictive(points, num_samples, seed)
+                    return for_each_class((predictive[head] if head else predictive).samples)
 
             found["decision_surface"] = partial(figures.decision_surface, predict, x, labels, names)
     elif inside.has_numbers:

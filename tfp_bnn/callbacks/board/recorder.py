@@ -118,7 +118,7 @@ class Recorder:
     def write_layout(self, run: str, step: int) -> None:
         """Writes the layout of the custom-scalars dashboard."""
         layout = dashboard(
-            classification=self._model.likelihood.has_probabilities,
+            classification=None if self._model.likelihood.heads else self._model.likelihood.has_probabilities,
             out_of_distribution="ood_data" in self._rows,
             learned_scales=bool(learned_prior_scales(self._model)),
             inferred_scales=any(name.startswith("prior/") for name in self._kl_terms()),
@@ -174,7 +174,7 @@ class Recorder:
         if outside is not None:
             log = self.open(run)
             for name, tag in score_tags(outside.scores).items():
-                log.scalar(f"out_of_distribution/{tag.rpartition('/')[2]}", outside.scores[name], step)
+                log.scalar(f"out_of_distribution/{tag.partition('/')[2]}", outside.scores[name], step)
             if inside is not None:
                 for name, value in out_of_distribution_aurocs(inside, outside).items():
                     log.scalar(f"out_of_distribution/auroc/{name}", value, step)
@@ -241,13 +241,15 @@ class Recorder:
 
     def _write_curves(self, run: str, step: int) -> None:
         inside, _ = self._measured()
-        if inside is None or not inside.has_classes:
-            return
-        classes = inside.probabilities.shape[-1]
-        names = self._class_names or [str(index) for index in range(classes)]
-        for index, part in enumerate(safe_names(names[:_MOST_CURVES]).values()):
-            positive, probability = inside.targets == index, inside.probabilities[:, index]
-            self.open(run).precision_recall(f"precision_recall/{part}", positive, probability, step, names[index])
+        for head, measured in ({} if inside is None else inside.heads).items():
+            if not measured.has_classes:
+                continue
+            classes = measured.probabilities.shape[-1]
+            names = self._class_names or [str(index) for index in range(classes)]
+            for index, part in enumerate(safe_names(names[:_MOST_CURVES]).values()):
+                positive, probability = measured.targets == index, measured.probabilities[:, index]
+                tag = f"precision_recall/{head}/{part}" if head else f"precision_recall/{part}"
+                self.open(run).precision_recall(tag, positive, probability, step, names[index])
 
     def _measured(self) -> tuple[Measurement | None, Measurement | None]:
         inside, outside = (

@@ -46,7 +46,7 @@ TAGS = (
     Tag("predictive/nll", VALIDATION, "negative log-likelihood of the predictive, nats per example"),
     Tag("predictive/rmse", VALIDATION, "root mean squared error of the predictive mean, unit of the target"),
     Tag("predictive/mae", VALIDATION, "mean absolute error of the predictive mean, unit of the target"),
-    Tag("predictive/<name>", VALIDATION, "any other score of a likelihood of your own"),
+    Tag("predictive/<name>", VALIDATION, "any other score: of one of several outputs, or of a likelihood of your own"),
     Tag("calibration/ece", VALIDATION, "expected calibration error, 15 bins of equal width"),
     Tag("calibration/brier", VALIDATION, "Brier score, 0 to 2"),
     Tag("calibration/coverage_90", VALIDATION, "share of targets in the central 90 % interval"),
