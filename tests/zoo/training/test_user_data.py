@@ -10,6 +10,7 @@ import pytest
 import scipy.sparse
 import tensorflow as tf
 
+import tfp_bnn
 import zoo
 from tfp_bnn.models.weight_record import weight_distributions
 from zoo.datasets import Split
@@ -197,3 +198,21 @@ def test_a_recipe_without_a_dataset_asks_for_data(tiny):
         zoo.train({**tiny.recipe, "dataset": None})
     with pytest.raises(ValueError, match="can only be used with `data`"):
         zoo.train(tiny.recipe, test_data=(X, Y))
+
+
+@pytest.mark.parametrize(
+    "likelihood",
+    [
+        {"class": "categorical", "value": "normal"},
+        {"name": "joint", "heads": {"class": "categorical"}},
+        ["categorical", "normal"],
+        tfp_bnn.likelihoods.Joint(["normal"]),
+    ],
+)
+def test_a_joint_likelihood_is_refused_with_what_to_do_instead(likelihood):
+    with pytest.raises(ValueError, match=r"has one output, and a joint likelihood .* save it as a \.keras file"):
+        zoo.create_model("mlp_flipout", input_shape=(2,), num_outputs=2, likelihood=likelihood)
+    if isinstance(likelihood, dict):
+        recipe = {"name": "mlp_flipout.joint", "architecture": "mlp_flipout", "model": {"likelihood": likelihood}}
+        with pytest.raises(ValueError, match="has one output, and a joint likelihood"):
+            zoo.train(recipe, data=(np.zeros((20, 2)), {"class": np.zeros(20), "value": np.zeros(20)}))
