@@ -124,9 +124,9 @@ class ImportanceWeighted(Objective):
             complete,
             "The objective 'importance_weighted' needs all N examples in each batch, on one device, but a batch had",
             rows,
-            "examples of N =",
+            "of",
             step.num_examples,
-            "Set batch_size to N, or use the objective 'elbo' or 'pac_m'.",
+            "examples. Set batch_size to N, or use the objective 'elbo' or 'pac_m'.",
         )
         with tf.control_dependencies(operations):
             log_weights = [

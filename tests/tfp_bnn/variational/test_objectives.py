@@ -193,7 +193,7 @@ def test_the_importance_weighted_bound_rises_from_the_elbo_to_the_evidence():
 def test_a_batch_that_is_not_the_whole_set_is_refused_by_the_importance_weighted_bound(how):
     model = make("importance_weighted", 2, learning_rate=1.0, **how)
     before = model.get_weights()
-    with pytest.raises(ValueError, match=r"needs all N examples in each batch, .* a batch had 3 examples of N = 5"):
+    with pytest.raises(ValueError, match=r"needs all N examples in each batch, .* a batch had 3 of 5 examples\. Set"):
         model.fit(X, Y, batch_size=3, verbose=0)
     for weight, same in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, same)
