@@ -72,10 +72,15 @@ TERMS = {"loss", "nll", "kl", "elbo", "beta"}
     "make",
     [
         lambda: (network(), Y),
-        lambda: (network(as_list=True, likelihood=["categorical", "normal"]), [CLASS, VALUE]),
-        lambda: (network(as_list=True), Y),
-        lambda: (Net(likelihood=LIKELIHOOD, seed=0), Y),
-        lambda: (Net(as_list=True, likelihood=LIKELIHOOD, seed=0), [CLASS, VALUE]),
+        *(
+            pytest.param(make, marks=pytest.mark.slow)
+            for make in (
+                lambda: (network(as_list=True, likelihood=["categorical", "normal"]), [CLASS, VALUE]),
+                lambda: (network(as_list=True), Y),
+                lambda: (Net(likelihood=LIKELIHOOD, seed=0), Y),
+                lambda: (Net(as_list=True, likelihood=LIKELIHOOD, seed=0), [CLASS, VALUE]),
+            )
+        ),
     ],
     ids=["dict", "list", "list_by_name", "subclass", "subclass_with_list"],
 )

@@ -231,6 +231,7 @@ def test_pipelines_without_examples_or_targets_are_refused(careful):
         careful.fit(tf.data.Dataset.from_tensor_slices(X).batch(N), verbose=0)
 
 
+@pytest.mark.slow
 def test_a_subclass_finds_bad_labels_in_its_first_step():
     # Before it is built, it does not know its number of outputs.
     model = Net(seed=0)

@@ -174,6 +174,7 @@ def test_a_step_that_nobody_watches_asserts():
     assert int(model.optimizer.iterations) == 0
 
 
+@pytest.mark.slow
 def test_a_check_within_another_function_is_an_assertion():
     model = make(WithinAFunction())
     model.train_on_batch(X, Y)
