@@ -1,6 +1,6 @@
 # `make` or `make help` lists the targets.
 PYTHON ?= python3
-PYTEST_ARGS ?= -n 2 --dist worksteal
+PYTEST_ARGS ?= -n 2 --dist loadscope --no-loadscope-reorder
 VENV := .venv
 PACKAGING := setup.cfg setup.py pyproject.toml
 
@@ -27,7 +27,7 @@ help: ## List the targets
 demo: $(VENV)/.runtime ## Load and evaluate a pretrained posterior, plot its least certain predictions, train it again
 	$(VENV)/bin/tfp-bnn demo
 
-test: $(VENV)/.dev ## Run the quick tests and doctests (PYTEST_ARGS="-n 2 --dist worksteal")
+test: $(VENV)/.dev ## Run the quick tests and doctests (PYTEST_ARGS="-n 2 --dist loadscope --no-loadscope-reorder")
 	$(VENV)/bin/python -m pytest -m "not slow and not thorough" $(PYTEST_ARGS)
 
 test-all: $(VENV)/.dev ## Run all tests and doctests, including slow and thorough ones
