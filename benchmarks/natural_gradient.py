@@ -152,7 +152,7 @@ def measured(model: Any) -> dict[str, float]:
     return {
         "accuracy": tfp_bnn.metrics.accuracy(test.y, probabilities),
         "nll": tfp_bnn.metrics.nll(test.y, probabilities),
-        "ece": tfp_bnn.metrics.ece(test.y, probabilities),
+        "ece": tfp_bnn.metrics.expected_calibration_error(test.y, probabilities),
         "auroc": tfp_bnn.metrics.out_of_distribution_auroc(known, unknown),
         "elbo": on_training["elbo"],
         "kl": on_training["kl"],
