@@ -21,7 +21,7 @@ class NaturalGradient(keras.optimizers.Optimizer):
     """Trains the `mean_field_normal` posteriors of a variational model along the natural gradient of its loss.
 
     Pass it to `compile` like any Keras optimizer. With the loss L = nll + beta * kl / N, lambda = N / (beta * T) and
-    the precision P = 1 / (lambda * scale^2) = h + delta, the curvature of the mean NLL plus that of the prior, a step is
+    the precision P = 1 / (lambda * scale^2) = h + delta, the curvature of the mean NLL and that of the prior, a step is
 
         P   <- P + rho * e + (rho * e)^2 / (2 P),   e = (dL/dscale) / scale
         g   <- momentum * g + (1 - momentum) * dL/dloc
@@ -132,7 +132,7 @@ class NaturalGradient(keras.optimizers.Optimizer):
             f"{name}/{weight} ({posterior!r})": posterior
             for name, layer in named_layers(model).items()
             for weight, (posterior, _) in layer.distribution_specs.items()
-            if posterior.has_spread
+            if posterior.has_spread and layer.trainable
         }
         wrong = [name for name, posterior in specs.items() if not isinstance(posterior, MeanFieldNormal)]
         if wrong:
@@ -142,8 +142,8 @@ class NaturalGradient(keras.optimizers.Optimizer):
             )
         if not specs:
             raise ValueError(
-                f"NaturalGradient trains posteriors 'mean_field_normal', but no weight of the model {model.name!r} has "
-                "one. Use another optimizer, such as Adam."
+                f"NaturalGradient trains posteriors 'mean_field_normal', but no trainable weight of the model "
+                f"{model.name!r} has one. Use another optimizer, such as Adam."
             )
         if not model.beta_schedule(self.iterations) > 0:
             raise ValueError(
@@ -213,7 +213,7 @@ class NaturalGradient(keras.optimizers.Optimizer):
         scale = part.posterior.scale({"untransformed_scale": part.untransformed_scale})
         if not isinstance(part, _Mean):
             rate = self.curvature_rate(self.iterations) if callable(self.curvature_rate) else self.curvature_rate
-            # rho * e / P. The loss of a cold posterior has 1 / T - 1 times less entropy than beta * kl / N.
+            # rho * e / P. The entropy in the loss of a cold posterior has the weight T * beta / N, not beta / N.
             change = rate * (gradient / tf.sigmoid(variable) * scale / kl_weight + (1 / self.temperature - 1))
             scale *= tf.math.rsqrt(1 + change + 0.5 * change**2)
             self.assign(variable, part.posterior.untransformed_scale(scale))

@@ -112,6 +112,7 @@ def one_step(optimizer, variables):
     return lambda gradients: optimizer.apply(gradients, variables)
 
 
+@pytest.mark.slow
 def test_xla_gives_the_same_step():
     """Of the optimizer alone: noise differs under XLA."""
     finals = []
@@ -260,7 +261,7 @@ def test_other_posteriors_are_refused_by_name():
 def test_a_model_without_a_posterior_is_refused():
     model = tfp_bnn.VariationalSequential([keras.Input((4,)), DenseFlipout(2, kernel_posterior="delta")], name="points")
     model.compile(NaturalGradient())
-    with pytest.raises(ValueError, match="no weight of the model 'points' has one"):
+    with pytest.raises(ValueError, match="no trainable weight of the model 'points' has one"):
         fit(model)
 
 
