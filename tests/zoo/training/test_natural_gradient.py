@@ -8,6 +8,8 @@ import pytest
 import tfp_bnn
 import zoo
 from tfp_bnn.models.training_state import training_state
+from zoo.evaluation.verification import Status
+from zoo.hub.reading import read_artifact
 from zoo.recipes import change_recipe, load_recipe, recipe_text
 from zoo.training.by_recipe import build
 
@@ -49,6 +51,16 @@ def test_recipes_of_other_optimizers_are_written_as_before(tiny):
 def test_recipes_that_contradict_themselves_are_refused(tiny, changes, message):
     with pytest.raises(ValueError, match=message):
         load_recipe({**tiny.recipe, "optimizer": NATURAL, **changes})
+
+
+@pytest.mark.slow
+def test_the_artifact_is_an_ordinary_posterior_and_its_card_names_the_temperature(tiny, tmp_path):
+    how = {**NATURAL, "natural_gradient": {"temperature": 0.2}}
+    run = zoo.train({**tiny.recipe, "optimizer": how}, tmp_path / "out")
+    assert run.metrics["num_samples"] == 2
+    line = "- trained along the natural gradient, curvature rate 0.002; a cold posterior, of temperature 0.2"
+    assert line in read_artifact(run.path)["card"].splitlines()
+    assert {check.status for check in zoo.verify(run.path, full=True)} == {Status.PASSED}
 
 
 @pytest.mark.slow
