@@ -41,7 +41,7 @@ from tfp_bnn.core.expected_inputs import ExpectedInputs, UnlikelyInputsWarning  
 from tfp_bnn.models import VariationalMixin, VariationalModel, VariationalSequential  # noqa: E402
 from tfp_bnn.predictive import PosteriorPredictive  # noqa: E402
 from tfp_bnn.priors import hyperpriors  # noqa: E402
-from tfp_bnn.variational import objectives, schedules  # noqa: E402
+from tfp_bnn.variational import NaturalGradient, objectives, schedules  # noqa: E402
 
 try:
     __version__ = version("tfp_bnn")
@@ -56,6 +56,7 @@ sys.modules[f"{__name__}.schedules"] = schedules
 
 __all__ = [
     "ExpectedInputs",
+    "NaturalGradient",
     "PosteriorPredictive",
     "UnlikelyInputsWarning",
     "VariationalMixin",

@@ -50,6 +50,7 @@ def main(path: Path) -> None:
         "steps": {kind: _step_of_the_kl(strategy, prior) for kind, prior in KINDS.items()},
         "without noise": [_without_noise(strategy), _without_noise(None), _without_noise(strategy, num_draws=2)],
         "parts of the data": _parts_of_the_data(strategy),
+        "natural gradient": [_by_natural_gradient(strategy), _by_natural_gradient(None)],
         "many steps": _many_steps(strategy),
     }
     path.write_bytes(pickle.dumps(found))
@@ -313,6 +314,22 @@ def _parts_of_the_data(strategy: Any) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def _by_natural_gradient(strategy: Any) -> list[np.ndarray]:
+    """Training on inputs of 0: only the KL moves the kernel, and the companion the biases, without noise."""
+    import keras
+    import tensorflow as tf
+
+    import tfp_bnn
+
+    keras.utils.set_random_seed(1)
+    with strategy.scope() if strategy else tf.distribute.get_strategy().scope():
+        model = tfp_bnn.VariationalSequential([keras.Input((4,)), tfp_bnn.layers.DenseFlipout(2)], seed=0)
+        model.compile(tfp_bnn.NaturalGradient(0.1, 0.1))
+    at_start = [_value(variable) for variable in model.trainable_variables]
+    model.fit(0 * X[:19], Y[:19], batch_size=8, epochs=2, shuffle=False, verbose=0)
+    return [_value(v) - start for v, start in zip(model.trainable_variables, at_start, strict=True)]
 
 
 def _many_steps(strategy: Any) -> dict[str, list[float]]:

@@ -242,6 +242,14 @@ def build_state_of_training(model: keras.Model, batch: Any) -> None:
         model._symbolic_build(data_batch=batch)
 
 
+def index_in_optimizer(optimizer: keras.optimizers.Optimizer, variable: Any) -> int:
+    """The position of a variable among those that an optimizer was built with, also that of one replica.
+
+    Keras' own guide to writing optimizers uses this method: `update_step` gets the variables of TensorFlow.
+    """
+    return optimizer._get_variable_index(variable)
+
+
 # === Data ===
 
 

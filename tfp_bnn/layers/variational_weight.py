@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import keras
 import numpy as np
@@ -53,6 +54,9 @@ class VariationalWeight:
                 f"{self.shape}."
             )
         self._posterior_weights = posterior.add_weights(add_weight, name, loc)
+        for variable in self._posterior_weights.values():
+            # An optimizer only receives variables; `NaturalGradient` updates those of one posterior together.
+            variable.posterior_of = self
         self._shared: SharedPrior | None = None
         self._prior_weights: Mapping[str, keras.Variable] = (
             prior.add_weights(add_weight, name, self.shape) if prior.shared is None else {}
@@ -62,6 +66,11 @@ class VariationalWeight:
     def variables(self) -> list[keras.Variable]:
         """The variables of the posterior, and of a learned prior that is not shared."""
         return [*self._posterior_weights.values(), *({} if self._shared else self._prior_weights).values()]
+
+    @property
+    def posterior_variables(self) -> Mapping[str, keras.Variable]:
+        """The variables of the posterior by role, such as `"loc"`."""
+        return MappingProxyType(self._posterior_weights)
 
     @property
     def posterior(self) -> tfd.Distribution:

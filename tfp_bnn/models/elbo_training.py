@@ -22,6 +22,7 @@ from tfp_bnn.models.example_count import count_examples, repeats
 from tfp_bnn.models.fit_callbacks import tell_direction, with_row_check
 from tfp_bnn.models.likelihood_checks import check_class_weight, choose_metrics
 from tfp_bnn.models.preparation import (
+    attach_optimizer,
     build_before_tracing,
     check_setup,
     forget_calibration,
@@ -139,6 +140,7 @@ class ElboTraining:
         split = arguments.get("validation_split") or 0.0 if validation_data is None else 0.0
         counted = count_examples(x, split)
         set_num_examples(self, counted, num_examples)
+        attach_optimizer(self)
         callbacks = arguments.get("callbacks")
         tell_direction(callbacks)
         if not is_arrays(x) and not repeats(x) and arguments.get("steps_per_epoch") is None:
@@ -187,6 +189,7 @@ class ElboTraining:
         """
         check_setup(self)
         set_num_examples(self, None, self.num_examples)
+        attach_optimizer(self)
         x, y = as_arrays(x), as_arrays(y, "y")
         self._check_examples(x, y)
         check_class_weight(self, y, kwargs.get("class_weight"))

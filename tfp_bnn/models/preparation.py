@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfp_bnn.core.layer_tree import build_state_of_training
 from tfp_bnn.models.data_checks import is_arrays, shape_of_targets
+from tfp_bnn.variational.natural_gradient import NaturalGradient
 
 NEGATIVE_ELBO = "negative_elbo"
 """The loss of a variational model, by name. It is not compiled: the model computes it itself."""
@@ -63,6 +64,15 @@ def check_setup(model: Any) -> None:
             f"The model was compiled with loss={loss!r}, but its loss is the negative ELBO of its likelihood, "
             f"{model.likelihood!r}. Compile without `loss`, as in model.compile('adam', metrics=['accuracy'])."
         )
+
+
+def attach_optimizer(model: Any) -> None:
+    """Gives the optimizer the weight of the KL, and checks the posteriors, if it is a natural gradient."""
+    optimizer = getattr(model, "optimizer", None)
+    # Under mixed_float16 Keras wraps the optimizer in one that scales the loss.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if isinstance(optimizer, NaturalGradient):
+        optimizer.attach(model, lambda: tf.convert_to_tensor(model._beta) / tf.convert_to_tensor(model._num_examples))
 
 
 def refuse_kl_weights(model: Any) -> None:

@@ -15,6 +15,7 @@ from tfp_bnn.core.registry import Spec, SpecRegistry
 
 FLOAT32_EPS = float(np.finfo(np.float32).eps)
 
+_ONE_ULP = FLOAT32_EPS**2
 _TRAINABLE = ("both", "loc", "scale")
 
 
@@ -210,6 +211,12 @@ class ScaledPosterior(Posterior):
         """Returns the scale of every weight, a float32 tensor with the shape of the weight."""
         return FLOAT32_EPS + tf.nn.softplus(tf.convert_to_tensor(weights["untransformed_scale"]))
 
+    @staticmethod
+    def untransformed_scale(scale: tf.Tensor) -> tf.Tensor:
+        """Returns the values of `"untransformed_scale"` that give a scale, as a float32 tensor; finite at eps too."""
+        above = tf.maximum(scale - FLOAT32_EPS, _ONE_ULP)
+        return above + tf.math.log(-tf.math.expm1(-above))
+
 
 def kl_to_independent_normal(
     entropy: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, prior: tfd.Independent
@@ -235,6 +242,5 @@ def kl_to_independent_normal(
 
 def _untransform(scale: np.ndarray) -> np.ndarray:
     """Inverts eps + softplus, in float64 to preserve scales near eps. Finite at eps too."""
-    one_ulp = FLOAT32_EPS**2
-    above = np.maximum(np.asarray(scale, np.float64) - FLOAT32_EPS, one_ulp)
+    above = np.maximum(np.asarray(scale, np.float64) - FLOAT32_EPS, _ONE_ULP)
     return (above + np.log(-np.expm1(-above))).astype(np.float32)

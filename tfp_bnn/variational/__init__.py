@@ -1,5 +1,6 @@
-"""The evidence lower bound (ELBO), its relatives and its schedules: what a variational model maximizes."""
+"""The evidence lower bound (ELBO), its relatives, schedules and natural gradient: how a variational model is trained."""
 
+from tfp_bnn.variational.natural_gradient import NaturalGradient
 from tfp_bnn.variational.objectives import OBJECTIVES, Elbo, ImportanceWeighted, Objective, PacM, StepTerms
 from tfp_bnn.variational.schedules import SCHEDULES, Constant, LinearWarmup, Schedule
 
@@ -10,6 +11,7 @@ __all__ = [
     "Elbo",
     "ImportanceWeighted",
     "LinearWarmup",
+    "NaturalGradient",
     "Objective",
     "PacM",
     "Schedule",

@@ -46,6 +46,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: st
         "## Distributions\n",
         f"- prior of the kernels: `{config['config']['kernel_prior']}`",
         f"- posterior: `{config['config'].get('kernel_posterior', 'mean_field_normal')}`",
+        *_natural_gradient(recipe),
         *_dropout(config),
         f"- calibration: {_calibration_text(calibration)}",
     ]
@@ -102,6 +103,15 @@ def _subject(config: Mapping[str, Any]) -> str:
         "mc_dropout": f"Monte Carlo dropout with the {weights}",
         "ensemble": f"An ensemble of {config.get('members')}, together the {weights}",
     }[config.get("inference", "variational")]
+
+
+def _natural_gradient(recipe: str) -> list[str]:
+    """What tells a posterior of the natural gradient from the minimizer of nll + beta * kl / N."""
+    how = ((yaml.safe_load(recipe) or {}).get("optimizer") or {}).get("natural_gradient")
+    if how is None:
+        return []
+    cold = f"; a cold posterior, of temperature {how['temperature']:g}" if how["temperature"] != 1 else ""
+    return [f"- trained along the natural gradient, curvature rate {how['curvature_rate']:g}{cold}"]
 
 
 def _dropout(config: Mapping[str, Any]) -> list[str]:

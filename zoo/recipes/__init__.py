@@ -13,7 +13,13 @@ from tfp_bnn.core.registry import unknown_name_message
 from zoo.core.validation import validate
 from zoo.recipes.fine_tuning import FineTuneRecipe, StartFromRecipe
 from zoo.recipes.registered import RECIPES, register_recipes
-from zoo.recipes.schema import AugmentationRecipe, EvaluationRecipe, OptimizerRecipe, Recipe
+from zoo.recipes.schema import (
+    AugmentationRecipe,
+    EvaluationRecipe,
+    NaturalGradientRecipe,
+    OptimizerRecipe,
+    Recipe,
+)
 from zoo.recipes.yaml_numbers import with_numbers
 
 __all__ = [
@@ -21,6 +27,7 @@ __all__ = [
     "AugmentationRecipe",
     "EvaluationRecipe",
     "FineTuneRecipe",
+    "NaturalGradientRecipe",
     "OptimizerRecipe",
     "Recipe",
     "StartFromRecipe",

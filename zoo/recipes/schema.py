@@ -19,6 +19,22 @@ RecipeName = Annotated[str, AfterValidator(check_name)]
 DatasetName = Annotated[str, AfterValidator(check_dataset_name)]
 
 
+class NaturalGradientRecipe(Strict):
+    """Settings that only natural-gradient variational inference has; see `tfp_bnn.NaturalGradient`.
+
+    Attributes:
+        curvature_rate: Fraction of a Newton step for the precisions; constant.
+        momentum: Decay of the averaged gradient of the means.
+        temperature: Temperature of a cold posterior, with the prior cooled too. `beta` of the recipe is the other kind.
+        companion_learning_rate: Rate of Adam for all weights without a distribution, with the decay of the optimizer.
+    """
+
+    curvature_rate: Annotated[float, Field(strict=True, ge=0, le=1)] = 2e-3
+    momentum: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.9
+    temperature: Annotated[float, Field(strict=True, gt=0)] = 1.0
+    companion_learning_rate: Annotated[float, Field(strict=True, gt=0, le=10)] = 1e-3
+
+
 class OptimizerRecipe(Strict):
     """Optimizer settings of a recipe.
 
@@ -27,12 +43,29 @@ class OptimizerRecipe(Strict):
         learning_rate: Initial learning rate.
         decay: `"cosine"` for decay to zero over the whole training, or None.
         clipnorm: Maximum norm of each gradient, or None.
+        natural_gradient: Further settings of `natural_gradient`. Default: those of `NaturalGradientRecipe`, and None
+            for other optimizers.
     """
 
-    name: Literal["adam", "adamw", "nadam", "sgd"] = "adam"
+    name: Literal["adam", "adamw", "nadam", "sgd", "natural_gradient"] = "adam"
     learning_rate: Annotated[float, Field(strict=True, gt=0, le=10)] = 1e-3
     decay: Literal["cosine"] | None = "cosine"
     clipnorm: Annotated[float, Field(strict=True, gt=0)] | None = None
+    # Left out where it is None: recipes of other optimizers are written as before there was a natural gradient.
+    natural_gradient: NaturalGradientRecipe | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_of_the_natural_gradient(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        if values.get("name") != "natural_gradient":
+            if values.get("natural_gradient") is not None:
+                raise ValueError("natural_gradient is for name: natural_gradient only. Remove it")
+            return values
+        if values.get("clipnorm") is not None:
+            raise ValueError("clipped gradients have the wrong curvature. Remove clipnorm, or use another optimizer")
+        return {**values, "natural_gradient": values.get("natural_gradient") or {}}
 
 
 class AugmentationRecipe(Strict):
@@ -142,3 +175,15 @@ class Recipe(Strict):
         if values.get("members") is not None:
             raise ValueError("members is for inference: ensemble only. Remove it, or set it to null")
         return values
+
+    @model_validator(mode="after")
+    def _natural_gradient_has_posteriors(self) -> Recipe:
+        if self.optimizer.name == "natural_gradient":
+            if self.inference != "variational":
+                raise ValueError(f"inference: {self.inference} has no posterior for optimizer: natural_gradient")
+            if self.warmup > 0 or self.beta == 0:
+                raise ValueError(
+                    f"optimizer: natural_gradient divides by beta, but with warmup: {self.warmup:g} and beta: "
+                    f"{self.beta:g} it is 0 at first. Set warmup: 0 and a beta above 0"
+                )
+        return self

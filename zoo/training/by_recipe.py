@@ -18,6 +18,7 @@ from tfp_bnn.core.layer_tree import deterministic_operations
 from tfp_bnn.core.randomness import default_seeds_from
 from tfp_bnn.inference import Ensemble
 from tfp_bnn.likelihoods import LIKELIHOODS
+from tfp_bnn.models.preparation import attach_optimizer
 from tfp_bnn.predictive.calibrators import CALIBRATIONS, check_fits
 from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import column_moments, require_one_output
@@ -26,7 +27,7 @@ from zoo.evaluation import card_numbers as evaluation
 from zoo.hub.artifacts import GOLDEN_ROWS, save_artifact
 from zoo.hub.catalog import create_model
 from zoo.hub.members import ZooModel
-from zoo.recipes import FineTuneRecipe, Recipe, change_recipe, load_recipe
+from zoo.recipes import FineTuneRecipe, OptimizerRecipe, Recipe, change_recipe, load_recipe
 from zoo.training.batches import ShuffledBatches
 from zoo.training.board import board_of
 from zoo.training.checkpoints import Checkpoints
@@ -218,12 +219,21 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
             f"The objective {recipe.objective!r} needs all {len(data.train)} examples in each batch, but the recipe "
             f"{recipe.name!r} has batch_size: {recipe.batch_size}. Raise it, or use the objective 'elbo' or 'pac_m'."
         )
-    rate: Any = recipe.optimizer.learning_rate
-    if recipe.optimizer.decay == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
-    optimizer = _OPTIMIZERS[recipe.optimizer.name](rate, clipnorm=recipe.optimizer.clipnorm)
-    model.compile(optimizer, metrics=likelihood.training_metrics(config["num_outputs"]))
+    model.compile(_optimizer(recipe.optimizer, steps), metrics=likelihood.training_metrics(config["num_outputs"]))
+    # Refuses posteriors that the optimizer cannot train.
+    attach_optimizer(model)
     return model
+
+
+def _optimizer(how: OptimizerRecipe, steps: int) -> keras.optimizers.Optimizer:
+    def decayed(rate: float) -> Any:
+        return keras.optimizers.schedules.CosineDecay(rate, steps) if how.decay == "cosine" else rate
+
+    if how.natural_gradient is None:
+        return _OPTIMIZERS[how.name](decayed(how.learning_rate), clipnorm=how.clipnorm)
+    own = how.natural_gradient.model_dump()
+    companion = keras.optimizers.Adam(decayed(own.pop("companion_learning_rate")))
+    return tfp_bnn.NaturalGradient(decayed(how.learning_rate), **own, companion=companion)
 
 
 def _fit(

@@ -198,6 +198,14 @@ def test_the_importance_weighted_bound_refuses_replicas_that_have_a_part_of_the_
     assert "needs all N examples in each batch, on one device" in two_replicas["parts of the data"]
 
 
+def test_the_natural_gradient_of_two_replicas_is_that_of_one(two_replicas):
+    two, one = two_replicas["natural gradient"]
+    assert len(one) == 3
+    for first, second in zip(two, one, strict=True):
+        assert np.abs(second).max() > 1e-3
+        np.testing.assert_allclose(first, second, rtol=1e-5)
+
+
 @pytest.mark.statistical
 def test_the_expected_terms_are_those_of_one_replica(two_replicas):
     """y = 0 ~ N(w, 1) and w ~ N(0, 1): nll = log(2 pi) / 2 + w^2 / 2 in each of 300 steps and 2 replicas.

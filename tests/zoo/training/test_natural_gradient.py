@@ -1,0 +1,79 @@
+"""Recipes with `optimizer: {name: natural_gradient}`: what they build, what they refuse, and that a run is resumed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tfp_bnn
+import zoo
+from tfp_bnn.models.training_state import training_state
+from zoo.evaluation.verification import Status
+from zoo.hub.reading import read_artifact
+from zoo.recipes import change_recipe, load_recipe, recipe_text
+from zoo.training.by_recipe import build
+
+NATURAL = {"name": "natural_gradient", "learning_rate": 0.05, "natural_gradient": {"curvature_rate": 0.01}}
+
+
+def test_a_recipe_builds_the_optimizer_with_a_decaying_companion(tiny):
+    own = {"curvature_rate": 0.05, "momentum": 0.5, "temperature": 0.2, "companion_learning_rate": 0.25}
+    recipe = load_recipe({**tiny.recipe, "optimizer": {**NATURAL, "natural_gradient": own}})
+    assert load_recipe(change_recipe(recipe, {}).model_dump(mode="json")) == recipe
+    optimizer = build(recipe, zoo.load_dataset("iris")).optimizer
+    assert isinstance(optimizer, tfp_bnn.NaturalGradient)
+    found = (optimizer.curvature_rate, optimizer.momentum, optimizer.temperature)
+    assert found == (0.05, 0.5, 0.2)
+    assert float(optimizer.learning_rate) == pytest.approx(0.05)
+    assert float(optimizer.companion.learning_rate) == pytest.approx(0.25)
+    # 3 steps in each of 2 epochs.
+    optimizer.companion.build([])
+    optimizer.companion.iterations.assign(3)
+    assert float(optimizer.companion.learning_rate) == pytest.approx(0.125)
+
+
+def test_recipes_of_other_optimizers_are_written_as_before(tiny):
+    """Runs that began before there was a natural gradient have the same settings, and can be resumed."""
+    assert "natural_gradient" not in recipe_text(load_recipe(tiny.recipe))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"warmup": 0.5}, "Set warmup: 0 and a beta above 0"),
+        ({"beta": 0.0}, "Set warmup: 0 and a beta above 0"),
+        ({"inference": "map"}, "inference: map has no posterior for optimizer: natural_gradient"),
+        ({"optimizer": {**NATURAL, "clipnorm": 1.0}}, "clipped gradients have the wrong curvature"),
+        ({"optimizer": {**NATURAL, "name": "sgd"}}, "natural_gradient is for name: natural_gradient only"),
+        ({"optimizer": {**NATURAL, "natural_gradient": {"momentum": 1.0}}}, "optimizer.natural_gradient.momentum"),
+    ],
+)
+def test_recipes_that_contradict_themselves_are_refused(tiny, changes, message):
+    with pytest.raises(ValueError, match=message):
+        load_recipe({**tiny.recipe, "optimizer": NATURAL, **changes})
+
+
+@pytest.mark.slow
+def test_the_artifact_is_an_ordinary_posterior_and_its_card_names_the_temperature(tiny, tmp_path):
+    how = {**NATURAL, "natural_gradient": {"temperature": 0.2}}
+    run = zoo.train({**tiny.recipe, "optimizer": how}, tmp_path / "out")
+    assert run.metrics["num_samples"] == 2
+    line = "- trained along the natural gradient, curvature rate 0.002; a cold posterior, of temperature 0.2"
+    assert line in read_artifact(run.path)["card"].splitlines()
+    assert {check.status for check in zoo.verify(run.path, full=True)} == {Status.PASSED}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [2, 4])
+def test_a_run_that_was_killed_is_resumed_to_the_same_bits(tiny, folder, tmp_path, step):
+    """Within the first epoch of three steps, and within the second; the scale of the prior is learned by Adam."""
+    changes = {"optimizer": NATURAL}
+    expected, history = tiny.go(tmp_path / "uninterrupted", **changes)
+    with pytest.raises(tiny.Killed):
+        tiny.go(folder, [tiny.At("on_train_batch_end", step, tiny.die)], **changes)
+    resumed, history_of_resumed = tiny.go(folder, resume=True, **changes)
+    assert repr(history_of_resumed) == repr(history)
+    state, found = training_state(expected), training_state(resumed)
+    assert list(found) == list(state)
+    assert [name for name in state if found[name].tobytes() != state[name].tobytes()] == []
+    assert np.isfinite(history["val_nll"]).all()

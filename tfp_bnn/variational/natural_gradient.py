@@ -1,0 +1,246 @@
+"""Natural-gradient variational inference: the variational online Newton method as a Keras optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfp_bnn.core.arguments import is_number
+from tfp_bnn.core.layer_tree import index_in_optimizer
+from tfp_bnn.layers.variational_weight import VariationalWeight
+from tfp_bnn.posteriors import MeanFieldNormal
+from tfp_bnn.variational.kl import named_layers
+
+
+@keras.saving.register_keras_serializable(package="tfp_bnn")
+class NaturalGradient(keras.optimizers.Optimizer):
+    """Trains the `mean_field_normal` posteriors of a variational model along the natural gradient of its loss.
+
+    Pass it to `compile` like any Keras optimizer. With the loss L = nll + beta * kl / N, lambda = N / (beta * T) and
+    the precision P = 1 / (lambda * scale^2) = h + delta, the curvature of the mean NLL and that of the prior, a step is
+
+        P   <- P + rho * e + (rho * e)^2 / (2 P),   e = (dL/dscale) / scale
+        g   <- momentum * g + (1 - momentum) * dL/dloc
+        loc <- loc - learning_rate * g / (1 - momentum^t) / P
+
+    This is the variational online Newton step. Because scale = 1 / sqrt(lambda (h + delta)), e is the estimate of the
+    curvature minus h, and P is positive after every step. Neither h nor delta is stored: the posterior itself is the
+    state, with one momentum for each mean. Any estimator serves (flipout gives less noisy curvature than one shared
+    draw), any number of draws, and any prior: its mean, its scale for each weight and its KL are in dL. So is a scale
+    that is learned (`empirical_bayes`). Unlike in Shen et al. the pull of the prior is part of the averaged g.
+
+    The minimizer is that of L, whatever the optimizer, if `curvature_rate` decays to 0. At a constant rate the scales
+    are biased by the noise of e, and at a low one they remember where they started. Scales start at the `initial_scale`
+    of the posterior, which is 1 / sqrt(lambda (h0 + delta)) for an initial curvature h0.
+
+    To explain less than the whole evidence there are two temperatures. `beta_schedule={"name": "constant", "beta":
+    0.2}` of the model minimizes nll + 0.2 kl / N: the data count five times, the prior once. `temperature=0.2` gives
+    the cold posterior, p(weights | data)^5, with the prior cooled too: weights without information stop at the prior
+    scale times sqrt(0.2). `elbo` and `kl` in the history are always those at beta = 1 and T = 1.
+
+    All other weights, such as deterministic biases, gains of normalization, scales of priors and likelihoods and
+    `delta` posteriors, are trained by the companion optimizer.
+
+    Args:
+        learning_rate: Fraction of a Newton step for the means, a float or a schedule. Usual values are 0.01 to 0.3.
+            Shen et al. have a rate of lr * (h0 + delta) here.
+        curvature_rate: rho, the fraction of a Newton step for the precisions, a float in [0, 1] or a schedule; 1 - b2
+            in Shen et al. The curvature forgets its start after a few times 1 / rho steps.
+        momentum: Decay of the averaged gradient of the means, in [0, 1).
+        temperature: T > 0 of the cold posterior; 1 is the Bayesian one.
+        companion: Keras optimizer of all other weights: a name, a config or an object.
+        name: Name of the optimizer.
+
+    Raises:
+        ValueError: If a value is out of range. When training starts: if a weight has a posterior with a spread other
+            than `mean_field_normal`, if none has it, or if beta is 0 (the message names them).
+
+    Example:
+        >>> import keras, numpy as np, tfp_bnn
+        >>> layer = tfp_bnn.layers.DenseFlipout(3, bias_posterior="mean_field_normal")
+        >>> model = tfp_bnn.VariationalSequential([keras.Input((4,)), layer], seed=0)
+        >>> model.compile(tfp_bnn.NaturalGradient(learning_rate=0.1, curvature_rate=0.01))
+        >>> history = model.fit(np.eye(4), np.zeros(4), epochs=2, verbose=0)
+        >>> sorted(history.history)
+        ['beta', 'elbo', 'kl', 'loss', 'nll']
+
+    References:
+        Shen et al. 2024, Variational Learning is Effective for Large Deep Networks, https://arxiv.org/abs/2402.17641;
+        Khan and Rue 2023, The Bayesian Learning Rule, https://arxiv.org/abs/2107.04562; Lin et al. 2020, Handling the
+        Positive-Definite Constraint in the Bayesian Learning Rule, https://arxiv.org/abs/2002.10060
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.02,
+        curvature_rate: float | Mapping[str, Any] | keras.optimizers.schedules.LearningRateSchedule = 0.002,
+        momentum: float = 0.9,
+        temperature: float = 1.0,
+        companion: str | Mapping[str, Any] | keras.optimizers.Optimizer = "adam",
+        name: str = "natural_gradient",
+    ) -> None:
+        super().__init__(learning_rate=learning_rate, name=name)
+        if isinstance(curvature_rate, Mapping):
+            curvature_rate = keras.optimizers.schedules.deserialize(dict(curvature_rate))
+        if not callable(curvature_rate) and not (is_number(curvature_rate) and 0 <= curvature_rate <= 1):
+            raise ValueError(
+                f"`curvature_rate` must be a number in [0, 1] or a learning-rate schedule, but got {curvature_rate!r}."
+            )
+        if not is_number(momentum) or not 0 <= momentum < 1:
+            raise ValueError(f"`momentum` must be a number in [0, 1), but got {momentum!r}.")
+        if not is_number(temperature) or not 0 < temperature < float("inf"):
+            raise ValueError(f"`temperature` must be a finite number > 0, but got {temperature!r}.")
+        self.curvature_rate = curvature_rate
+        self.momentum = float(momentum)
+        self.temperature = float(temperature)
+        self.companion = keras.optimizers.get(dict(companion) if isinstance(companion, Mapping) else companion)
+        self._kl_weight: Callable[[], tf.Tensor] | None = None
+        self._parts = _Parts()
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor, JSON-serializable."""
+        rate = self.curvature_rate
+        return {
+            "learning_rate": super().get_config()["learning_rate"],
+            "curvature_rate": keras.saving.serialize_keras_object(rate) if callable(rate) else rate,
+            "momentum": self.momentum,
+            "temperature": self.temperature,
+            "companion": keras.saving.serialize_keras_object(self.companion),
+            "name": self.name,
+        }
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The step, the rate and the momenta, and the variables of the companion."""
+        return [*super().variables, *self.companion.variables]
+
+    def attach(self, model: Any, kl_weight: Callable[[], tf.Tensor]) -> None:
+        """Checks a variational model that is about to be trained. `fit` and `train_on_batch` call it.
+
+        Args:
+            model: A variational model.
+            kl_weight: Function that returns beta / N of the current step, a float32 scalar.
+
+        Raises:
+            ValueError: If the posteriors do not fit, or beta is 0.
+        """
+        specs = {
+            f"{name}/{weight} ({posterior!r})": posterior
+            for name, layer in named_layers(model).items()
+            for weight, (posterior, _) in layer.distribution_specs.items()
+            if posterior.has_spread and layer.trainable
+        }
+        wrong = [name for name, posterior in specs.items() if not isinstance(posterior, MeanFieldNormal)]
+        if wrong:
+            raise ValueError(
+                f"NaturalGradient trains posteriors 'mean_field_normal', but the model has {', '.join(wrong)}. Give "
+                "these weights that posterior, or use another optimizer, such as Adam."
+            )
+        if not specs:
+            raise ValueError(
+                f"NaturalGradient trains posteriors 'mean_field_normal', but no trainable weight of the model "
+                f"{model.name!r} has one. Use another optimizer, such as Adam."
+            )
+        if not model.beta_schedule(model.num_steps) > 0:
+            raise ValueError(
+                f"NaturalGradient divides by the weight of the KL, which is 0 at step {model.num_steps} of "
+                f"{model.beta_schedule!r}. Use a constant beta > 0, or a schedule that starts above 0."
+            )
+        self._kl_weight = kl_weight
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Creates the momenta of the means, and the variables of the companion.
+
+        Args:
+            variables: Trainable variables of a model.
+        """
+        if self.built:
+            return
+        super().build(list(variables))
+        others = []
+        for index, variable in enumerate(variables):
+            weight: VariationalWeight | None = getattr(variable, "posterior_of", None)
+            if weight is None or not isinstance(weight.posterior_spec, MeanFieldNormal):
+                others.append(variable)
+                continue
+            parts = weight.posterior_spec, weight.posterior_variables["untransformed_scale"]
+            is_mean = variable is weight.posterior_variables["loc"]
+            self._parts.by_index[index] = (
+                _Mean(*parts, self.add_variable_from_reference(variable, "momentum")) if is_mean else _Scale(*parts)
+            )
+        self.companion.build(others)
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
+        """Updates the scales, then the means with the new scales, then all other variables.
+
+        Args:
+            grads: Gradients of the loss.
+            trainable_variables: The variables, one for each gradient.
+
+        Raises:
+            ValueError: If there are no variables, or no model was attached.
+        """
+        if trainable_variables is None or self._kl_weight is None:
+            raise ValueError(
+                "NaturalGradient needs the variational model that it trains: use `fit` or `train_on_batch` of a model "
+                "that was compiled with it."
+            )
+        self.build(trainable_variables)
+        of_kind: dict[type | None, list[Any]] = {_Scale: [], _Mean: [], None: []}
+        for pair in zip(grads, trainable_variables, strict=True):
+            part = self._parts.by_index.get(index_in_optimizer(self, pair[1]))
+            of_kind[None if part is None else type(part)].append(pair)
+        super().apply(*zip(*of_kind[_Scale], *of_kind[_Mean], strict=True))
+        if of_kind[None]:
+            self.companion.apply(*zip(*of_kind[None], strict=True))
+
+    def update_step(self, gradient: Any, variable: tf.Variable, learning_rate: Any) -> None:
+        """Updates the variable of a scale, or the mean of a weight.
+
+        Args:
+            gradient: Gradient of the loss for the variable.
+            variable: Variable to update.
+            learning_rate: Rate of the means.
+        """
+        part = self._parts.by_index[index_in_optimizer(self, variable)]
+        gradient = tf.convert_to_tensor(gradient)
+        # 1 / lambda
+        kl_weight = self.temperature * self._kl_weight()  # type: ignore[misc]
+        scale = part.posterior.scale({"untransformed_scale": part.untransformed_scale})
+        if not isinstance(part, _Mean):
+            rate = self.curvature_rate(self.iterations) if callable(self.curvature_rate) else self.curvature_rate
+            # rho * e / P. The entropy in the loss of a cold posterior has the weight T * beta / N, not beta / N.
+            change = rate * (gradient / tf.sigmoid(variable) * scale / kl_weight + (1 / self.temperature - 1))
+            scale *= tf.math.rsqrt(1 + change + 0.5 * change**2)
+            self.assign(variable, part.posterior.untransformed_scale(scale))
+        else:
+            self.assign_add(part.momentum, (1 - self.momentum) * (gradient - part.momentum))
+            step = tf.cast(self.iterations + 1, tf.float32)
+            rate = tf.cast(learning_rate, tf.float32) / (kl_weight * (1 - self.momentum**step))
+            self.assign_sub(variable, rate * scale**2 * part.momentum)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """The variable of the scales of a weight tensor, and its transformation."""
+
+    posterior: MeanFieldNormal
+    untransformed_scale: keras.Variable
+
+
+@dataclass(frozen=True)
+class _Mean(_Scale):
+    """The variable of its means, with their momenta."""
+
+    momentum: keras.Variable
+
+
+class _Parts:
+    """The parts of posteriors by the index of their variable. Keras would count the variables in a dict as ours."""
+
+    def __init__(self) -> None:
+        self.by_index: dict[int, _Scale] = {}
