@@ -64,6 +64,11 @@ class VariationalWeight:
         return [*self._posterior_weights.values(), *({} if self._shared else self._prior_weights).values()]
 
     @property
+    def loc(self) -> keras.Variable:
+        """The variable of the posterior mean."""
+        return self._posterior_weights["loc"]
+
+    @property
     def posterior(self) -> tfd.Distribution:
         """The posterior q(w), float32, with the whole tensor as its event."""
         return self.posterior_spec.distribution(self._posterior_weights)

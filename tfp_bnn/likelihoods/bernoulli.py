@@ -13,11 +13,12 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.likelihoods.base import LIKELIHOODS, TargetKind, Weights
 from tfp_bnn.likelihoods.discrete import Discrete
+from tfp_bnn.likelihoods.normal_outputs import ProbitOutputs
 from tfp_bnn.likelihoods.targets import MARKED_ADVICE, check_shape, checked, like_outputs
 
 
 @LIKELIHOODS.register("bernoulli")
-class Bernoulli(Discrete):
+class Bernoulli(ProbitOutputs, Discrete):
     """y_i ~ Bernoulli(sigmoid(outputs_i)), independent given the weights; targets in [0, 1].
 
     Targets have the shape `(batch,)` for one output, or the shape of the outputs. Entropies are sums over the outputs.

@@ -10,6 +10,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.likelihoods.base import LIKELIHOODS, Weights
 from tfp_bnn.likelihoods.discrete import ClassLikelihood
+from tfp_bnn.likelihoods.normal_outputs import ProbitOutputs
 from tfp_bnn.likelihoods.targets import check_rank_is_known, checked
 
 _TOO_FEW_CLASSES = (
@@ -19,7 +20,7 @@ _TOO_FEW_CLASSES = (
 
 
 @LIKELIHOODS.register("categorical")
-class Categorical(ClassLikelihood):
+class Categorical(ProbitOutputs, ClassLikelihood):
     """y ~ Categorical(softmax(outputs)), where the outputs are the logits of at least two classes.
 
     Labels are integers of shape `(batch,)` or `(batch, 1)`, or one-hot (or soft) rows of shape `(batch, classes)`.
