@@ -82,7 +82,7 @@ class Laplace(WeightPosterior):
         self._precision = float(value)
         self._variances = 1.0 / (self._curvature.eigenvalues + self._precision)
         # The draws are compiled with these numbers.
-        self._compiled = tf.function(self._outputs, reduce_retracing=True, autograph=False)
+        self._compiled = tf.function(self._outputs_of_draw, reduce_retracing=True, autograph=False)
 
     @property
     def log_marginal_likelihood(self) -> float:

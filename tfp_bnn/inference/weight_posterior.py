@@ -33,7 +33,7 @@ class WeightPosterior(PredictiveModel):
         self.name = name
         self.likelihood = network.model.likelihood
         self._network = network
-        self._compiled = tf.function(self._outputs, reduce_retracing=True, autograph=False)
+        self._compiled = tf.function(self._outputs_of_draw, reduce_retracing=True, autograph=False)
 
     def perturbation(self, noise: NoiseSource) -> tf.Tensor:
         """A draw of the weights minus their posterior mean, `(d,)`, float32."""
@@ -104,7 +104,7 @@ class WeightPosterior(PredictiveModel):
         self.network.summary(print_fn=print_fn)
         print_fn(repr(self))
 
-    def _outputs(self, x: Any, root: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    def _outputs_of_draw(self, x: Any, root: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
         """The raw outputs of draw `index`."""
         change = self.perturbation(Noise(root).fold_in(_PREDICTION).fold_in(index))
         return self._outputs_of(x, tf.constant(self.mean_weights), change)
@@ -137,13 +137,13 @@ class WeightDraws:
     num_draws = None
 
     def __init__(self, outputs: Any, seed: int, likelihood_weights: Mapping[str, np.ndarray]) -> None:
-        self._outputs = outputs
+        self._of_draw = outputs
         self._root = tf.constant([seed, 0], tf.int64)
         self._likelihood_weights = likelihood_weights
 
     def __call__(self, index: int) -> Function:
         """Returns the network with the weights of draw `index`."""
-        return lambda x: self._outputs(x, self._root, tf.constant(index))
+        return lambda x: self._of_draw(x, self._root, tf.constant(index))
 
     def likelihood_weights(self, index: int) -> Mapping[str, np.ndarray]:
         """The learned parameters of the likelihood by role, the same in all draws."""
