@@ -8,12 +8,14 @@ from tfp_bnn.inference.laplace import Laplace, laplace
 from tfp_bnn.inference.map_estimate import map_estimate
 from tfp_bnn.inference.mc_dropout import mc_dropout
 from tfp_bnn.inference.swag import Swag, SwagIterates, swag
+from tfp_bnn.inference.vbll import LastLayerModel, vbll
 from tfp_bnn.inference.ways import WAYS, way_of
 
 __all__ = [
     "WAYS",
     "Ensemble",
     "Laplace",
+    "LastLayerModel",
     "Swag",
     "SwagIterates",
     "ensemble",
@@ -22,5 +24,6 @@ __all__ = [
     "mc_dropout",
     "members_of",
     "swag",
+    "vbll",
     "way_of",
 ]

@@ -82,6 +82,13 @@ class Normal(LocationScale):
             [mean, untransformed(tf.sqrt(noise**2 + variance))], axis=-1
         )
 
+    def expected_log_prob(self, y: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, weights: Weights) -> tf.Tensor:
+        """Exact: log N(y | mean, scale^2) - variance / (2 scale^2). There is none for a scale per example."""
+        if self.scale == "per_example":
+            return super().expected_log_prob(y, mean, variance, weights)
+        _, scale = self._parameters(mean, weights)
+        return self.log_prob(y, mean, weights) - tf.reduce_sum(0.5 * variance / scale**2, axis=-1)
+
     def _noise(self, loc: tf.Tensor, scale: tf.Tensor, weights: Weights) -> tfd.Distribution:
         return tfd.Normal(loc, scale)
 

@@ -90,6 +90,7 @@ def test_a_linear_model_with_normal_noise_has_its_exact_posterior_and_evidence(s
     np.testing.assert_allclose(predictive.log_prob(NUMBERS), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_draws_have_the_covariance(injected_noise):
     model, _ = linear()
     for structure in STRUCTURES:
@@ -184,6 +185,7 @@ def test_the_prior_precision_maximizes_the_marginal_likelihood(structure):
     assert found == pytest.approx(-optimum.fun, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_prior_precision_that_is_set_changes_the_draws():
     posterior = laplace(network(), X, LABELS, prior_precision=1e-2)
     wide = posterior.posterior_predictive(X, num_samples=20).epistemic()
