@@ -4,8 +4,26 @@ Variational inference needs no function: `VariationalModel.fit` does it. The oth
 """
 
 from tfp_bnn.inference.ensemble import Ensemble, ensemble, members_of
+from tfp_bnn.inference.laplace import Laplace, laplace
 from tfp_bnn.inference.map_estimate import map_estimate
 from tfp_bnn.inference.mc_dropout import mc_dropout
+from tfp_bnn.inference.swag import Swag, SwagIterates, swag
+from tfp_bnn.inference.vbll import LastLayerModel, vbll
 from tfp_bnn.inference.ways import WAYS, way_of
 
-__all__ = ["WAYS", "Ensemble", "ensemble", "map_estimate", "mc_dropout", "members_of", "way_of"]
+__all__ = [
+    "WAYS",
+    "Ensemble",
+    "Laplace",
+    "LastLayerModel",
+    "Swag",
+    "SwagIterates",
+    "ensemble",
+    "laplace",
+    "map_estimate",
+    "mc_dropout",
+    "members_of",
+    "swag",
+    "vbll",
+    "way_of",
+]

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
+
 from tfp_bnn.models.respecify import respecify
 from tfp_bnn.models.variational_mixin import VariationalMixin
-from tfp_bnn.models.weight_record import assign_weight_distributions, weight_distributions
+from tfp_bnn.models.weight_record import (
+    assign_weight_distributions,
+    bayesian_weights,
+    layers_by_name,
+    plain_variables,
+    weight_distributions,
+)
 from tfp_bnn.posteriors import Delta
 
 
@@ -28,6 +36,42 @@ def require_built_model(model: Any, function: str) -> None:
         )
     if not model.built:  # type: ignore[attr-defined]
         raise ValueError(f"The model {model.name!r} is not built, so it has no weights. Build it, or call it, first.")
+
+
+def require_point_model(model: Any, function: str) -> None:
+    """Refuses anything but a built variational model in which nothing is random.
+
+    Args:
+        model: Object to check.
+        function: Name of the calling function for the message, such as `"swag"`.
+
+    Raises:
+        TypeError: If the model has no `VariationalMixin`.
+        ValueError: If the model is not built, or layers are random.
+    """
+    require_built_model(model, function)
+    random = [layer.name for layer in model.stochastic_layers if layer.is_random]
+    if random:
+        raise ValueError(
+            f"`{function}` starts from one set of weights, but the layers {', '.join(random)} of {model.name!r} are "
+            "random. Train a point estimate first, with tfp_bnn.inference.map_estimate and without MCDropout."
+        )
+
+
+def point_variables(model: VariationalMixin) -> dict[str, keras.Variable]:
+    """The trainable weights of the network itself, by `<layer>/<weight>`; of a Bayesian weight, the posterior mean.
+
+    In each layer, those with a distribution come first. Learned parameters of priors and of the likelihood are not
+    among them.
+
+    Raises:
+        ValueError: If two layers have the same name.
+    """
+    found: dict[str, keras.Variable] = {}
+    for name, layer in layers_by_name(model).items():
+        values = {key: weight.posterior_variables["loc"] for key, weight in bayesian_weights(layer).items()} | plain_variables(layer)
+        found |= {f"{name}/{key}": variable for key, variable in values.items() if variable.trainable}
+    return found
 
 
 def with_point_weights(model: VariationalMixin) -> Any:

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 from tfp_bnn.inference.ensemble import Ensemble
+from tfp_bnn.inference.laplace import Laplace
+from tfp_bnn.inference.swag import Swag
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.variational_mixin import VariationalMixin
 
-WAYS = ("variational", "map", "mc_dropout", "ensemble")
-"""The names of the inference methods, as used in recipes and artifacts."""
+WAYS = ("variational", "map", "mc_dropout", "ensemble", "swag", "laplace")
+"""The names of the inference methods."""
+
+_KINDS = {"ensemble": Ensemble, "swag": Swag, "laplace": Laplace}
 
 
 def way_of(model: PredictiveModel) -> str:
     """The name of the inference method of a model: one of `WAYS`.
 
     Args:
-        model: A model with `VariationalMixin`, or an `Ensemble`.
+        model: A model with `VariationalMixin`, or the result of a function of `tfp_bnn.inference`.
 
     Returns:
-        `"ensemble"` for an `Ensemble`. Otherwise it depends on what is random in a draw: `"variational"` for weights,
-        with or without dropout, `"mc_dropout"` for dropout masks only, and `"map"` for nothing.
+        `"ensemble"`, `"swag"` or `"laplace"` for an `Ensemble`, a `Swag` or a `Laplace`. Otherwise it depends on what
+        is random in a draw: `"variational"` for weights, with or without dropout, `"mc_dropout"` for dropout masks
+        only, and `"map"` for nothing.
 
     Raises:
-        TypeError: If the model is neither.
+        TypeError: If the model is none of these.
     """
-    if isinstance(model, Ensemble):
-        return "ensemble"
+    for way, kind in _KINDS.items():
+        if isinstance(model, kind):
+            return way
     if not isinstance(model, VariationalMixin):
         raise TypeError(f"Expected a model with VariationalMixin or an Ensemble, but got {type(model).__name__}.")
     if any(layer.is_random for layer in model.variational_layers):

@@ -17,6 +17,7 @@ from tfp_bnn.core.registry import SpecRegistry
 from tfp_bnn.likelihoods import scoring
 from tfp_bnn.likelihoods.examples import Examples
 from tfp_bnn.likelihoods.marginals import Marginals
+from tfp_bnn.likelihoods.normal_outputs import NormalOutputs
 from tfp_bnn.likelihoods.positions import AXIS_OF_ROWS, mean_over_positions, over_positions
 from tfp_bnn.likelihoods.probing import check_distribution, probed
 from tfp_bnn.likelihoods.targets import (
@@ -34,7 +35,7 @@ _ROWS_AT_ONCE = 1024
 _MOST_OUTPUTS_PER_TARGET = 8
 
 
-class Likelihood(Examples):
+class Likelihood(NormalOutputs, Examples):
     """p(y | outputs): how a target is distributed, given the raw outputs of a network.
 
     A subclass defines `distribution`, and `get_config` if its constructor has arguments. Everything else has a default

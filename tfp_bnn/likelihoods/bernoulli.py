@@ -13,11 +13,12 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.likelihoods.base import LIKELIHOODS, TargetKind, Weights
 from tfp_bnn.likelihoods.discrete import Discrete
+from tfp_bnn.likelihoods.normal_outputs import LogitOutputs
 from tfp_bnn.likelihoods.targets import MARKED_ADVICE, check_shape, checked, like_outputs
 
 
 @LIKELIHOODS.register("bernoulli")
-class Bernoulli(Discrete):
+class Bernoulli(LogitOutputs, Discrete):
     """y_i ~ Bernoulli(sigmoid(outputs_i)), independent given the weights; targets in [0, 1].
 
     Targets have the shape `(batch,)` for one output, or the shape of the outputs. Entropies are sums over the outputs.
@@ -69,6 +70,10 @@ class Bernoulli(Discrete):
         targets = like_outputs(y, outputs.shape[-1])
         message = "Labels out of range: the likelihood 'bernoulli' expects values in [0, 1], but a batch has others."
         return checked(targets, tf.reduce_all((targets >= 0) & (targets <= 1)), message)
+
+    def expected_log_prob(self, y: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, weights: Weights) -> tf.Tensor:
+        """A lower bound by Jensen's inequality: E[log(1 + exp f)] <= log(1 + exp(mean + variance / 2))."""
+        return tf.reduce_sum(self.targets(y, mean) * mean - tf.nn.softplus(mean + 0.5 * variance), axis=-1)
 
     def mean(self, outputs: tf.Tensor, weights: Weights | None = None) -> tf.Tensor:
         """Probabilities of 1, `(..., batch, outputs)`, float32."""

@@ -10,6 +10,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.likelihoods.base import LIKELIHOODS, Weights
 from tfp_bnn.likelihoods.discrete import ClassLikelihood
+from tfp_bnn.likelihoods.normal_outputs import LogitOutputs
 from tfp_bnn.likelihoods.targets import check_rank_is_known, checked
 
 _TOO_FEW_CLASSES = (
@@ -19,7 +20,7 @@ _TOO_FEW_CLASSES = (
 
 
 @LIKELIHOODS.register("categorical")
-class Categorical(ClassLikelihood):
+class Categorical(LogitOutputs, ClassLikelihood):
     """y ~ Categorical(softmax(outputs)), where the outputs are the logits of at least two classes.
 
     Labels are integers of shape `(batch,)` or `(batch, 1)`, or one-hot (or soft) rows of shape `(batch, classes)`.
@@ -73,6 +74,12 @@ class Categorical(ClassLikelihood):
         outputs = tf.cast(outputs, tf.float32)
         labels = tf.broadcast_to(self.targets(y, outputs), tf.shape(outputs))
         return -tf.nn.softmax_cross_entropy_with_logits(labels, outputs)
+
+    def expected_log_prob(self, y: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, weights: Weights) -> tf.Tensor:
+        """A lower bound by Jensen's inequality: E[log sum exp f] <= log sum exp(mean + variance / 2)."""
+        bound = tf.reduce_logsumexp(mean + 0.5 * variance, axis=-1)
+        # Rows of labels sum to 1.
+        return tf.reduce_sum(self.targets(y, mean) * mean, axis=-1) - bound
 
     def mean(self, outputs: tf.Tensor, weights: Weights | None = None) -> tf.Tensor:
         """Class probabilities, `(..., batch, classes)`, float32."""

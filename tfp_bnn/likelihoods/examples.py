@@ -16,6 +16,7 @@ from tfp_bnn.core.arguments import is_number
 from tfp_bnn.core.layer_tree import mask_of, set_mask
 from tfp_bnn.core.registry import Spec
 from tfp_bnn.likelihoods.marginals import each_target
+from tfp_bnn.likelihoods.normal_outputs import variance_of
 from tfp_bnn.likelihoods.positions import Shape, fold_outputs, fold_targets, fold_weights
 from tfp_bnn.likelihoods.targets import checked
 
@@ -46,6 +47,7 @@ class Examples(Spec):
     missing: float | str | None = None
     distribution: Callable[..., tfd.Distribution]
     log_prob: Callable[..., tf.Tensor]
+    expected_log_prob: Callable[..., tf.Tensor]
     mean: Callable[..., tf.Tensor]
     targets: Callable[..., tf.Tensor]
     check_targets: Callable[..., None]
@@ -150,7 +152,8 @@ class Examples(Spec):
     ) -> tf.Tensor:
         """Log p(y | outputs) of each example in nats, float32: the sum over its positions and targets, not their mean.
 
-        Missing targets, and positions that Keras has masked, contribute 0.
+        Missing targets, and positions that Keras has masked, contribute 0. If the outputs have a variance, see
+        `set_variance`, it is the expectation over normal outputs.
 
         Args:
             y: Targets: `(batch, *positions)` for a class or one target at each position, `(batch, *positions,
@@ -173,8 +176,12 @@ class Examples(Spec):
         rows, observed = self._observed_rows(y, outputs, positions, may_be_empty)
         factors = [factor for factor in (observed, row_weight) if factor is not None]
         of_targets = any(factor.shape.rank == 2 for factor in factors)
-        log_prob = self._log_prob_of_each if of_targets else self.log_prob
-        terms = log_prob(rows, fold_outputs(outputs, draws), weights)
+        variance = variance_of(outputs)
+        if variance is not None:
+            terms = self._expected_log_prob(rows, outputs, variance, weights, bool(positions or of_targets))
+        else:
+            log_prob = self._log_prob_of_each if of_targets else self.log_prob
+            terms = log_prob(rows, fold_outputs(outputs, draws), weights)
         for factor in factors:
             fitting = factor if factor.shape.rank == 1 + of_targets else factor[:, tf.newaxis]
             # A product with 0 would keep a NaN.
@@ -291,6 +298,16 @@ class Examples(Spec):
     def _has_single_targets(self, channels: int) -> bool:
         """Whether each column of the targets is a target of its own, independent of the others."""
         return self.target_kind(channels) != "class" and each_target(self._probe(channels)) is not None
+
+    def _expected_log_prob(
+        self, y: Any, mean: tf.Tensor, variance: tf.Tensor, weights: Mapping[str, Any], in_parts: bool
+    ) -> tf.Tensor:
+        if in_parts:
+            raise ValueError(
+                "The expectation over normal outputs is that of whole rows: outputs with positions, and single targets "
+                "that are missing or have weights of their own, are not supported."
+            )
+        return self.expected_log_prob(y, tf.cast(mean, tf.float32), variance, weights)
 
     def _log_prob_of_each(self, y: Any, outputs: tf.Tensor, weights: Mapping[str, Any]) -> tf.Tensor:
         """Log p of each target, `(..., rows, targets)`."""

@@ -24,6 +24,12 @@ def positive(untransformed: tf.Tensor) -> tf.Tensor:
     return SCALE_FLOOR + tf.nn.softplus(untransformed)
 
 
+def untransformed(scale: tf.Tensor) -> tf.Tensor:
+    """The inverse of `positive`."""
+    above = tf.maximum(scale - SCALE_FLOOR, _TINY)
+    return above + tf.math.log(-tf.math.expm1(-above))
+
+
 def times_softplus(factor: np.ndarray, untransformed: Any) -> Any:
     """Outputs whose softplus is `factor` times that of others; also of symbolic tensors of Keras."""
     scale = keras.ops.maximum(keras.ops.softplus(untransformed) * factor, _TINY)

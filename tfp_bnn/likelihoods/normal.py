@@ -10,8 +10,8 @@ import scipy.special
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_bnn.likelihoods.base import LIKELIHOODS, Weights
-from tfp_bnn.likelihoods.noise_scale import LocationScale
+from tfp_bnn.likelihoods.base import LIKELIHOODS, Likelihood, Weights
+from tfp_bnn.likelihoods.noise_scale import LocationScale, untransformed
 from tfp_bnn.likelihoods.targets import check_shape, like_outputs
 
 _HERMITE_NODES = 16
@@ -70,6 +70,24 @@ class Normal(LocationScale):
     def epistemic(self, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
         """Var[mean] over the weight draws, squared units of the target, of shape `(batch, targets)`."""
         return tf.math.reduce_variance(self.mean(outputs), axis=0)
+
+    def with_normal_outputs(
+        self, mean: tf.Tensor, variance: tf.Tensor, weights: Weights
+    ) -> tuple[Likelihood, tf.Tensor]:
+        """A normal likelihood with the variance of noise and outputs together; exact. No closed form per example."""
+        if self.scale == "per_example":
+            return super().with_normal_outputs(mean, variance, weights)
+        _, noise = self._parameters(mean, weights)
+        return Normal("per_example", missing=self.missing), tf.concat(
+            [mean, untransformed(tf.sqrt(noise**2 + variance))], axis=-1
+        )
+
+    def expected_log_prob(self, y: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, weights: Weights) -> tf.Tensor:
+        """Exact: log N(y | mean, scale^2) - variance / (2 scale^2). There is none for a scale per example."""
+        if self.scale == "per_example":
+            return super().expected_log_prob(y, mean, variance, weights)
+        _, scale = self._parameters(mean, weights)
+        return self.log_prob(y, mean, weights) - tf.reduce_sum(0.5 * variance / scale**2, axis=-1)
 
     def _noise(self, loc: tf.Tensor, scale: tf.Tensor, weights: Weights) -> tfd.Distribution:
         return tfd.Normal(loc, scale)

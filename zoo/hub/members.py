@@ -11,13 +11,16 @@ from typing import Any
 import numpy.typing as npt
 
 import tfp_bnn
-from tfp_bnn.inference import WAYS, Ensemble, members_of, way_of
+from tfp_bnn.inference import Ensemble, members_of, way_of
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.weight_record import WeightRecord, count_weights
 from zoo.recipes.schema import MOST_MEMBERS
 
 ZooModel = tfp_bnn.VariationalModel | Ensemble
 """Type of the models in artifacts."""
+
+WAYS_IN_ARTIFACTS = ("variational", "map", "mc_dropout", "ensemble")
+"""The inference methods whose models can be stored."""
 
 _PREFIX = "member_"
 
@@ -89,8 +92,8 @@ def number_of_members(config: Mapping[str, Any], what: str) -> int | None:
         ValueError: For an unknown `inference`, or a number of members that is out of range.
     """
     way, members = config.get("inference", "variational"), config.get("members")
-    if way not in WAYS:
-        raise ValueError(f"{what}: 'inference' is {way!r}; expected one of {', '.join(WAYS)}.")
+    if way not in WAYS_IN_ARTIFACTS:
+        raise ValueError(f"{what}: 'inference' is {way!r}; expected one of {', '.join(WAYS_IN_ARTIFACTS)}.")
     if way != "ensemble":
         return None
     if type(members) is not int or not 1 <= members <= MOST_MEMBERS:

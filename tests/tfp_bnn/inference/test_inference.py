@@ -46,6 +46,13 @@ def members(likelihood="categorical", num_outputs=3, number=3, **distributions):
     return made
 
 
+def with_iterates(model):
+    iterates = inference.SwagIterates(rank=2)
+    model.compile(keras.optimizers.SGD(0.2))
+    model.fit(X, LABELS, epochs=4, batch_size=20, callbacks=[iterates], verbose=0)
+    return inference.swag(model, iterates)
+
+
 @pytest.fixture(scope="module")
 def by_way():
     """A trained model of each way."""
@@ -54,6 +61,8 @@ def by_way():
         "map": trained(map_estimate(network())),
         "mc_dropout": trained(mc_dropout(network(rate=0.3))),
         "ensemble": ensemble([trained(model) for model in members(kernel_posterior="delta")]),
+        "swag": with_iterates(map_estimate(network())),
+        "laplace": inference.laplace(trained(map_estimate(network())), X, LABELS),
     }
 
 
@@ -73,7 +82,7 @@ def test_every_way_predicts_and_is_scored_alike(by_way, way):
     scores = score(predictive, LABELS)
     assert set(scores) == {"accuracy", "nll", "ece", "brier", "entropy", "mutual_information"}
     assert np.isfinite(list(scores.values())).all()
-    assert bool(standard_errors(predictive, LABELS)) is (way in ("variational", "mc_dropout"))
+    assert bool(standard_errors(predictive, LABELS)) is (way not in ("map", "ensemble"))
     assert (scores["mutual_information"] > 1e-6) is (way != "map")
     assert way_of(model) == way
     assert isinstance(model, tfp_bnn.models.PredictiveModel)
@@ -108,7 +117,8 @@ def test_every_way_is_calibrated_and_drawn(by_way, way):
 def test_every_way_has_a_plug_in_prediction_and_says_its_kl(by_way, way):
     model = by_way[way]
     assert model.plug_in_predictive(X).num_samples == (3 if way == "ensemble" else 1)
-    assert set(model.kl_by_layer()) == (set() if way == "ensemble" else {"hidden", "outputs"})
+    has_kl = way in ("variational", "map", "mc_dropout")
+    assert set(model.kl_by_layer()) == ({"hidden", "outputs"} if has_kl else set())
 
 
 def test_every_way_refuses_bad_inputs(by_way, way):
@@ -318,6 +328,6 @@ def test_a_model_with_layers_in_its_own_code_is_refused():
 
 
 def test_the_room_exports_the_ways():
-    assert set(inference.__all__) >= {"map_estimate", "mc_dropout", "ensemble"}
+    assert set(inference.__all__) >= {*WAYS[2:], "map_estimate"}
     assert Ensemble.__doc__
     assert list(itertools.islice(WAYS, 4)) == ["variational", "map", "mc_dropout", "ensemble"]

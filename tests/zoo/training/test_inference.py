@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import zoo
-from tfp_bnn.inference import WAYS, Ensemble, ensemble, way_of
+from tfp_bnn.inference import Ensemble, ensemble, way_of
 from tfp_bnn.models.weight_record import weight_distributions
 from zoo.evaluation.verification import Status
 from zoo.hub.manifest import describe_files
+from zoo.hub.members import WAYS_IN_ARTIFACTS
 from zoo.hub.reading import read_artifact
 from zoo.recipes import change_recipe, load_recipe
 from zoo.training import TrainingInterrupted, build
@@ -121,7 +122,7 @@ def goes_all_the_way(run, way, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", WAYS_IN_ARTIFACTS)
 def test_every_way_is_trained_judged_reported_saved_loaded_and_verified(runs, way, tmp_path):
     goes_all_the_way(runs(way), way, tmp_path)
 

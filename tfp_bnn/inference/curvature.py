@@ -1,0 +1,260 @@
+"""The curvature of the log-likelihood in the weights: matrices of three structures, in their eigenbasis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tfp_bnn.core.noise import NoNoise, noise_scope
+from tfp_bnn.inference.function_of_weights import FunctionOfWeights
+
+Floats = npt.NDArray[np.float64]
+
+MOST_WEIGHTS_FULL = 4096
+"""The largest number of weights with a full covariance, whose eigenvectors take 8 d^2 bytes and of the order of d^3
+operations."""
+
+NUMBERS_AT_ONCE = 2**24
+"""The largest size of an array of gradients, rows times weights."""
+
+# Rounding of float32 relative to the largest eigenvalue.
+_ROUNDING = 1e-4
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the curvature needs to know of a batch.
+
+    Attributes:
+        x: Inputs as tensors.
+        factors: Tensors `(batch, outputs)` whose outer products, added up, are the curvature in the outputs.
+    """
+
+    x: Any
+    factors: list[tf.Tensor]
+
+
+class Eigen:
+    """A symmetric positive semidefinite matrix Q diag(eigenvalues) Q' over a vector of d weights. Abstract.
+
+    Attributes:
+        eigenvalues: Eigenvalues, `(d,)`, float64, none below 0.
+    """
+
+    eigenvalues: Floats
+
+    def from_eigenbasis(self, vector: tf.Tensor) -> tf.Tensor:
+        """Q v for a vector `(d,)`, float32."""
+        raise NotImplementedError
+
+    def to_eigenbasis(self, rows: Any) -> Any:
+        """Q' r for each row r of an array `(n, d)`."""
+        raise NotImplementedError
+
+
+class Full(Eigen):
+    """A matrix without structure.
+
+    Args:
+        matrix: Symmetric matrix, `(d, d)`.
+    """
+
+    def __init__(self, matrix: Floats) -> None:
+        eigenvalues, self._vectors = np.linalg.eigh(matrix)
+        self.eigenvalues = np.maximum(eigenvalues, 0.0)
+        self._vectors32 = tf.constant(self._vectors, tf.float32)
+
+    def from_eigenbasis(self, vector: tf.Tensor) -> tf.Tensor:
+        """Q v for a vector `(d,)`, float32."""
+        return tf.linalg.matvec(self._vectors32, vector)
+
+    def to_eigenbasis(self, rows: Any) -> Any:
+        """Q' r for each row r of an array `(n, d)`."""
+        return rows @ self._vectors
+
+
+class Diagonal(Eigen):
+    """A diagonal matrix.
+
+    Args:
+        diagonal: Its diagonal, `(d,)`.
+    """
+
+    def __init__(self, diagonal: Floats) -> None:
+        self.eigenvalues = diagonal
+
+    def from_eigenbasis(self, vector: tf.Tensor) -> tf.Tensor:
+        """The vector itself."""
+        return vector
+
+    def to_eigenbasis(self, rows: Any) -> Any:
+        """The rows themselves."""
+        return rows
+
+
+class Kronecker(Eigen):
+    """The Kronecker product of a matrix over the inputs and one over the outputs of a dense layer.
+
+    Args:
+        of_inputs: Symmetric matrix, `(inputs, inputs)`; of the inputs and 1 if there is a bias.
+        of_outputs: Symmetric matrix, `(outputs, outputs)`.
+    """
+
+    def __init__(self, of_inputs: Floats, of_outputs: Floats) -> None:
+        self._inputs, self._outputs = Full(of_inputs), Full(of_outputs)
+        self._shape = (len(of_inputs), len(of_outputs))
+        self.eigenvalues = np.outer(self._inputs.eigenvalues, self._outputs.eigenvalues).reshape(-1)
+
+    def from_eigenbasis(self, vector: tf.Tensor) -> tf.Tensor:
+        """Q v for a vector `(d,)`, float32."""
+        inputs, outputs = self._inputs._vectors32, self._outputs._vectors32
+        return tf.reshape(inputs @ tf.reshape(vector, self._shape) @ tf.transpose(outputs), [-1])
+
+    def to_eigenbasis(self, rows: Any) -> Any:
+        """Q' r for each row r of an array `(n, d)`."""
+        matrices = rows.reshape(-1, *self._shape)
+        return (self._inputs._vectors.T @ matrices @ self._outputs._vectors).reshape(len(rows), -1)
+
+
+# === In the outputs ===
+
+
+def factors_of(
+    kind: str, likelihood: Any, y: Any, outputs: tf.Tensor, weights: Any, sample_weight: Any
+) -> tuple[float, list[tf.Tensor]]:
+    """The log-likelihood of a batch in nats, and the factors of its curvature in the outputs; see `Rows`.
+
+    Args:
+        kind: `"ggn"` for the Hessian of -log p in the outputs; `"empirical_fisher"` for the outer product of its
+            gradient.
+        likelihood: Likelihood of the targets.
+        y: Targets.
+        outputs: Raw outputs, `(batch, outputs)`.
+        weights: Learned parameters of the likelihood.
+        sample_weight: Factors of the terms, or None.
+
+    Raises:
+        ValueError: If the Hessian is not positive semidefinite.
+    """
+    with tf.GradientTape() as outer:
+        outer.watch(outputs)
+        with tf.GradientTape() as inner:
+            inner.watch(outputs)
+            log_likelihood = likelihood.log_likelihood(y, outputs, weights, sample_weight)
+        gradient = inner.gradient(log_likelihood, outputs)
+    if kind == "empirical_fisher":
+        factors = [gradient]
+    else:
+        eigenvalues, vectors = np.linalg.eigh(-outer.batch_jacobian(gradient, outputs).numpy().astype(np.float64))
+        if eigenvalues.min() < -_ROUNDING * max(1.0, np.abs(eigenvalues).max()):
+            raise ValueError(
+                f"-log p(y | outputs) of the likelihood {likelihood!r} is not convex in the outputs: its Hessian has "
+                f"the eigenvalue {eigenvalues.min():.3g}, so it is no precision. Use curvature='empirical_fisher'."
+            )
+        scaled = vectors * np.sqrt(np.maximum(eigenvalues, 0.0))[:, np.newaxis]
+        factors = [tf.constant(scaled[:, :, k], tf.float32) for k in range(scaled.shape[-1])]
+    return float(tf.reduce_sum(log_likelihood)), factors
+
+
+# === In the weights ===
+
+
+def full(network: FunctionOfWeights, rows: Iterable[Rows], scale: Floats) -> Full:
+    """The whole matrix, sum_n J_n' F_n F_n' J_n, for weights in units of `scale`.
+
+    Raises:
+        ValueError: If there are more than `MOST_WEIGHTS_FULL` weights.
+    """
+    if network.num_weights > MOST_WEIGHTS_FULL:
+        raise ValueError(
+            f"A full covariance of {network.num_weights:,} weights would have {network.num_weights**2:,} entries; at "
+            f"most {MOST_WEIGHTS_FULL:,} weights are allowed. Use structure='kronecker' for a last dense layer, or "
+            "structure='diagonal'."
+        )
+    matrix = np.zeros((network.num_weights,) * 2)
+    for products in _products(network, rows, scale):
+        matrix += products.T @ products
+    return Full(matrix)
+
+
+def diagonal(network: FunctionOfWeights, rows: Iterable[Rows], scale: Floats) -> Diagonal:
+    """The diagonal of the matrix, for weights in units of `scale`."""
+    total = np.zeros(network.num_weights)
+    for products in _products(network, rows, scale):
+        total += np.square(products).sum(axis=0)
+    return Diagonal(total)
+
+
+def kronecker(network: FunctionOfWeights, rows: Iterable[Rows], scale: Floats) -> Kronecker:
+    """(1 / N sum_n a_n a_n') x (sum_n F_n F_n') for the inputs a_n of a last dense layer, with a 1 for the bias.
+
+    It is the whole matrix if all rows have the same F F', as in regression with one noise.
+
+    Raises:
+        ValueError: If the weights are not those of a dense layer whose outputs are those of the network, or their prior
+            scales differ.
+    """
+    features, has_bias = _inputs_of_dense(network)
+    if np.ptp(scale) > _ROUNDING * scale.max():
+        raise ValueError(
+            "A Kronecker product needs one prior scale for all weights, but those of kernel and bias, or of single "
+            "weights, differ. Use structure='full', or a number or 'marginal_likelihood' as `prior_precision`."
+        )
+    of_inputs: Any = 0.0
+    of_outputs: Any = 0.0
+    number = 0
+    for batch in rows:
+        inputs = np.asarray(features(batch.x), np.float64)
+        if has_bias:
+            inputs = np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1)
+        of_inputs += inputs.T @ inputs
+        of_outputs += sum(factor.T @ factor for factor in (np.asarray(f, np.float64) for f in batch.factors))
+        number += len(inputs)
+    return Kronecker(of_inputs * scale[0] ** 2 / number, of_outputs)
+
+
+STRUCTURES: dict[str, Callable[..., Eigen]] = {"full": full, "kronecker": kronecker, "diagonal": diagonal}
+
+
+def _products(network: FunctionOfWeights, rows: Iterable[Rows], scale: Floats) -> Iterator[Floats]:
+    """J_n' f_n for each row n and each of its factors f_n, in units of `scale`: arrays `(batch, d)`."""
+    _, product = network.compiled_at(network.values())
+    step = max(1, NUMBERS_AT_ONCE // network.num_weights)
+    for batch in rows:
+        for factor in batch.factors:
+            for start in range(0, len(factor), step):
+                part = keras.tree.map_structure(lambda array, at=start: array[at : at + step], (batch.x, factor))
+                yield np.asarray(product(*part), np.float64) * scale
+
+
+def _inputs_of_dense(network: FunctionOfWeights) -> tuple[Any, bool]:
+    """A function that returns the inputs of the one dense layer, and whether its bias is among the weights."""
+    model: Any = network.model
+    graph: Any = getattr(model, "network", None)
+    name, *others = {key.split("/")[0] for key in network.variables}
+    layer = None if others or graph is None else graph.get_layer(name)
+    if (
+        not isinstance(layer, keras.layers.Dense)
+        or layer.output is not graph.outputs[0]
+        or layer.activation is not keras.activations.linear
+        or len(layer.input.shape) != 2
+    ):
+        raise ValueError(
+            f"A Kronecker product is over the kernel of one dense layer, without activation, whose outputs `(batch, "
+            f"outputs)` are those of the network, but the weights are {', '.join(network.variables)}. Use "
+            "structure='full' or 'diagonal'."
+        )
+    inputs = keras.Model(graph.inputs, layer.input)
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def features(x: Any) -> tf.Tensor:
+        with noise_scope(model._noise_of_layers(NoNoise())):
+            return inputs(x, training=False)
+
+    return features, len(network.variables) == 2

@@ -1,0 +1,87 @@
+"""A network as a function of its inputs and of the values of its weights, with derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_bnn.core.noise import NoNoise
+from tfp_bnn.models.variational_mixin import VariationalMixin
+
+
+class FunctionOfWeights:
+    """The raw outputs f(x, w) of a network for any values w of some of its weights. Its variables are not changed.
+
+    A vector `(d,)` holds the weights in the order of `variables`, each flattened row by row.
+
+    Args:
+        model: A built model. Everything that is not in `variables` is read from it.
+        variables: Variables of the model, by name.
+    """
+
+    def __init__(self, model: VariationalMixin, variables: Mapping[str, keras.Variable]) -> None:
+        self.model = model
+        self.variables = dict(variables)
+        self._shapes = [tuple(variable.shape) for variable in variables.values()]
+        self.sizes = [int(np.prod(shape)) for shape in self._shapes]
+
+    @property
+    def num_weights(self) -> int:
+        """d, the number of weights."""
+        return sum(self.sizes)
+
+    def values(self) -> np.ndarray:
+        """The current values of the variables, a vector `(d,)`, float32."""
+        return np.concatenate([np.asarray(variable).reshape(-1) for variable in self.variables.values()])
+
+    def __call__(self, x: Any, weights: tf.Tensor) -> tf.Tensor:
+        """The raw outputs `(batch, channels)` for weights `(d,)`."""
+        return self._outputs(x, self._split(weights))
+
+    def linearized(self, x: Any, weights: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
+        """f(x, w) + J(x) change: the raw outputs of the network that is linear in its weights around w."""
+        values = self._split(weights)
+        with tf.autodiff.ForwardAccumulator(values, self._split(change)) as accumulator:
+            outputs = self._outputs(x, values)
+        return outputs + accumulator.jvp(outputs, tf.UnconnectedGradients.ZERO)
+
+    def transposed_jacobian(self, x: Any, weights: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
+        """J(x_n)' v_n for every row n, of shape `(batch, d)`.
+
+        Args:
+            x: Inputs, `(batch, ...)`, or a structure of them.
+            weights: Weights, `(d,)`.
+            vectors: One vector for each row, of the shape of the outputs.
+        """
+        values = self._split(weights)
+
+        def of_row(row: Any) -> tf.Tensor:
+            inputs, vector = row
+            with tf.GradientTape() as tape:
+                tape.watch(values)
+                outputs = self._outputs(keras.tree.map_structure(lambda array: array[tf.newaxis], inputs), values)
+                product = tf.reduce_sum(outputs * vector)
+            gradients = tape.gradient(product, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            return tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], axis=0)
+
+        return tf.vectorized_map(of_row, (x, vectors))
+
+    def compiled_at(self, weights: np.ndarray) -> tuple[Callable[..., tf.Tensor], Callable[..., tf.Tensor]]:
+        """The functions `x -> f(x, w)` and `x, vectors -> J(x)' vectors` at fixed weights, compiled."""
+        at = tf.constant(weights)
+        return tf.function(lambda x: self(x, at), reduce_retracing=True, autograph=False), tf.function(
+            lambda x, vectors: self.transposed_jacobian(x, at, vectors), reduce_retracing=True, autograph=False
+        )
+
+    def _outputs(self, x: Any, values: Sequence[tf.Tensor]) -> tf.Tensor:
+        with keras.StatelessScope(state_mapping=list(zip(self.variables.values(), values, strict=True))):
+            return tf.cast(self.model.call_with_noise(x, NoNoise()), tf.float32)
+
+    def _split(self, weights: tf.Tensor) -> list[tf.Tensor]:
+        return [
+            tf.reshape(part, shape) for part, shape in zip(tf.split(weights, self.sizes), self._shapes, strict=True)
+        ]

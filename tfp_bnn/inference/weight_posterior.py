@@ -1,0 +1,150 @@
+"""A trained network with a posterior over its weights that its layers do not hold, as in SWAG and Laplace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_bnn.core.arguments import require_integer
+from tfp_bnn.core.draws import FiniteDraws, Function
+from tfp_bnn.core.noise import Noise, NoiseSource
+from tfp_bnn.inference.function_of_weights import FunctionOfWeights
+from tfp_bnn.models.predictive_model import PredictiveModel
+
+# Distinct from the streams of training and evaluation, which fold in 0 and 1.
+_PREDICTION = 2
+
+
+class WeightPosterior(PredictiveModel):
+    """A network and a distribution over a vector of its weights, with the predictions of every other model. Abstract.
+
+    The network is not copied: do not train it further. Weights outside of the vector, and what the likelihood has
+    learned, stay points.
+
+    Args:
+        network: The network as a function of these weights.
+        name: Name of the model.
+    """
+
+    def __init__(self, network: FunctionOfWeights, name: str) -> None:
+        self.name = name
+        self.likelihood = network.model.likelihood
+        self._network = network
+        self._compiled = tf.function(self._outputs_of_draw, reduce_retracing=True, autograph=False)
+
+    def perturbation(self, noise: NoiseSource) -> tf.Tensor:
+        """A draw of the weights minus their posterior mean, `(d,)`, float32."""
+        raise NotImplementedError
+
+    @property
+    def mean_weights(self) -> np.ndarray:
+        """The posterior mean of the weights, `(d,)`, float32."""
+        raise NotImplementedError
+
+    @property
+    def network(self) -> Any:
+        """The trained model."""
+        return self._network.model
+
+    @property
+    def weight_names(self) -> tuple[str, ...]:
+        """The names of the weights that have a posterior, such as `"hidden/kernel"`, in their order in the vector."""
+        return tuple(self._network.variables)
+
+    @property
+    def num_weights(self) -> int:
+        """d, the number of weights that have a posterior."""
+        return self._network.num_weights
+
+    @property
+    def num_examples(self) -> int | None:
+        """N, the number of training examples of the network; None if it is not known."""
+        return self.network.num_examples
+
+    @property
+    def input_shape(self) -> Any:
+        """Shape of the inputs, batch axis first."""
+        return self.network.input_shape
+
+    @property
+    def output_shape(self) -> Any:
+        """Shape of the raw outputs, batch axis first."""
+        return self.network.output_shape
+
+    def draws(self, seed: int = 0) -> WeightDraws:
+        """The draws of the weights: draw k is one function, determined by (seed, k). Their number is unlimited.
+
+        Args:
+            seed: Integer. Equal seeds give equal draws.
+
+        Raises:
+            ValueError: If the seed is not an integer.
+        """
+        return WeightDraws(self._compiled, require_integer("seed", seed), self._likelihood_values())
+
+    def plug_in_draws(self) -> FiniteDraws:
+        """The one draw in which the weights are their posterior means."""
+        mean = tf.constant(self.mean_weights)
+        plug_in = tf.function(lambda x: self._network(x, mean), reduce_retracing=True, autograph=False)
+        return FiniteDraws([plug_in], [self._likelihood_values()])
+
+    def kl_by_layer(self) -> dict[str, tf.Tensor]:
+        """Empty: this posterior was not found by minimizing a KL to the prior."""
+        return {}
+
+    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
+        """Prints the network, and what is known of the posterior of its weights.
+
+        Args:
+            print_fn: Function that takes the text. Default: `print`.
+        """
+        self.network.summary(print_fn=print_fn)
+        print_fn(repr(self))
+
+    def _outputs_of_draw(self, x: Any, root: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+        """The raw outputs of draw `index`."""
+        change = self.perturbation(Noise(root).fold_in(_PREDICTION).fold_in(index))
+        return self._outputs_of(x, tf.constant(self.mean_weights), change)
+
+    def _outputs_of(self, x: Any, mean: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
+        return self._network(x, mean + change)
+
+    def _likelihood_values(self) -> dict[str, np.ndarray]:
+        return {role: np.asarray(variable) for role, variable in self.network.likelihood_weights.items()}
+
+    def _check_inputs(self, x: Any) -> None:
+        self.network._check_inputs(x)
+
+    def _check_examples(self, x: Any, y: Any) -> None:
+        self.network._check_examples(x, y)
+
+    def _check_weights(self) -> None:
+        self.network._check_weights()
+
+
+class WeightDraws:
+    """Draws of the weights of one network: draw k is `seed` with k folded in.
+
+    Args:
+        outputs: Function of inputs, a seed `(2,)` and the number of a draw that returns raw outputs.
+        seed: Integer. Equal seeds give equal draws.
+        likelihood_weights: Learned parameters of the likelihood by role, the same in all draws.
+    """
+
+    num_draws = None
+
+    def __init__(self, outputs: Any, seed: int, likelihood_weights: Mapping[str, np.ndarray]) -> None:
+        self._of_draw = outputs
+        self._root = tf.constant([seed, 0], tf.int64)
+        self._likelihood_weights = likelihood_weights
+
+    def __call__(self, index: int) -> Function:
+        """Returns the network with the weights of draw `index`."""
+        return lambda x: self._of_draw(x, self._root, tf.constant(index))
+
+    def likelihood_weights(self, index: int) -> Mapping[str, np.ndarray]:
+        """The learned parameters of the likelihood by role, the same in all draws."""
+        return self._likelihood_weights
