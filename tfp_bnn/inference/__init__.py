@@ -5,7 +5,8 @@ Variational inference needs no function: `VariationalModel.fit` does it. The oth
 
 from tfp_bnn.inference.ensemble import Ensemble, ensemble, members_of
 from tfp_bnn.inference.map_estimate import map_estimate
+from tfp_bnn.inference.maximum_likelihood import maximum_likelihood
 from tfp_bnn.inference.mc_dropout import mc_dropout
 from tfp_bnn.inference.ways import WAYS, way_of
 
-__all__ = ["WAYS", "Ensemble", "ensemble", "map_estimate", "mc_dropout", "members_of", "way_of"]
+__all__ = ["WAYS", "Ensemble", "ensemble", "map_estimate", "maximum_likelihood", "mc_dropout", "members_of", "way_of"]

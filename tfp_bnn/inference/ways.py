@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tfp_bnn.inference.ensemble import Ensemble
-from tfp_bnn.layers.base import VariationalLayer
+from tfp_bnn.inference.point_weights import dropout_layers
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.variational_mixin import VariationalMixin
 
@@ -31,10 +31,3 @@ def way_of(model: PredictiveModel) -> str:
     if any(layer.is_random for layer in model.variational_layers):
         return "variational"
     return "mc_dropout" if dropout_layers(model) else "map"
-
-
-def dropout_layers(model: VariationalMixin) -> list[str]:
-    """The names of the layers without distributions over weights that stay random in prediction."""
-    return [
-        layer.name for layer in model.stochastic_layers if layer.is_random and not isinstance(layer, VariationalLayer)
-    ]
