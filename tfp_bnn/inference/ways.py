@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+from tfp_bnn.inference.chains import Chains
 from tfp_bnn.inference.ensemble import Ensemble
 from tfp_bnn.inference.point_weights import dropout_layers
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.variational_mixin import VariationalMixin
 
-WAYS = ("variational", "map", "mc_dropout", "ensemble")
-"""The names of the inference methods, as used in recipes and artifacts."""
+WAYS = ("variational", "map", "mc_dropout", "ensemble", "hmc", "nuts", "sgld")
+"""The names of the inference methods. Recipes and artifacts use the first four; those of chains are not stored yet."""
 
 
 def way_of(model: PredictiveModel) -> str:
     """The name of the inference method of a model: one of `WAYS`.
 
     Args:
-        model: A model with `VariationalMixin`, or an `Ensemble`.
+        model: A model with `VariationalMixin`, an `Ensemble` or `Chains`.
 
     Returns:
-        `"ensemble"` for an `Ensemble`. Otherwise it depends on what is random in a draw: `"variational"` for weights,
-        with or without dropout, `"mc_dropout"` for dropout masks only, and `"map"` for nothing.
+        `"ensemble"` for an `Ensemble`, and the `way` of `Chains`. Otherwise it depends on what is random in a draw:
+        `"variational"` for weights, with or without dropout, `"mc_dropout"` for dropout masks only, and `"map"` for
+        nothing.
 
     Raises:
-        TypeError: If the model is neither.
+        TypeError: If the model is none of them.
     """
     if isinstance(model, Ensemble):
         return "ensemble"
+    if isinstance(model, Chains):
+        return model.way
     if not isinstance(model, VariationalMixin):
-        raise TypeError(f"Expected a model with VariationalMixin or an Ensemble, but got {type(model).__name__}.")
+        raise TypeError(
+            f"Expected a model with VariationalMixin, an Ensemble or Chains, but got {type(model).__name__}."
+        )
     if any(layer.is_random for layer in model.variational_layers):
         return "variational"
     return "mc_dropout" if dropout_layers(model) else "map"
