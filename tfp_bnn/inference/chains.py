@@ -146,8 +146,8 @@ class Chains(PredictiveModel):
     def to_inference_data(self) -> Any:
         """The states and statistics for ArviZ, its `InferenceData`: in newer versions an `xarray.DataTree`.
 
-        Weights are in the group `posterior`, with the dimensions `chain` and `draw`; statistics are in `sample_stats`,
-        where `log_posterior` is called `lp`.
+        Weights are in the group `posterior`, with the dimensions `chain` and `draw` and a dot in place of the slash in
+        their names; statistics are in `sample_stats`, where `log_posterior` is called `lp`.
 
         Raises:
             ImportError: If arviz-base is not installed.
@@ -157,8 +157,8 @@ class Chains(PredictiveModel):
         except ImportError as error:
             raise ImportError("ArviZ is not installed. Use `pip install 'tfp_bnn[arviz]'`.") from error
         statistics = {"lp" if name == _LOG_POSTERIOR else name: array for name, array in self._statistics.items()}
-        groups = {"posterior": dict(self._states), **({"sample_stats": statistics} if statistics else {})}
-        return arviz_base.from_dict(groups, attrs={"/": {"inference_library": "tfp_bnn", "way": self.way}})
+        states = {name.replace("/", "."): array for name, array in self._states.items()}
+        return arviz_base.from_dict({"posterior": states, **({"sample_stats": statistics} if statistics else {})})
 
     def _draws_at(self, places: list[tuple[int, int]]) -> FiniteDraws:
         # Views of the stacked arrays, not copies.

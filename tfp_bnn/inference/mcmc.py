@@ -306,13 +306,13 @@ def _warn_of_trouble(statistics: Mapping[str, npt.NDArray[Any]]) -> None:
         warnings.warn(
             f"{stuck} of {len(acceptance)} chains accepted less than {_LEAST_ACCEPTANCE:.0%} of their steps, so they "
             "hardly moved. Use a longer `burn_in`, which adapts the step size, or a smaller `step_size`.",
-            stacklevel=4,
+            stacklevel=5,
         )
     if diverging.any():
         warnings.warn(
             f"{int(diverging.sum())} of {diverging.size} trajectories diverged: the step size is too large for parts "
             "of the posterior, which the chains do not enter. Raise `target_acceptance`, or lower `step_size`.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

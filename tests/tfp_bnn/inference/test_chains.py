@@ -48,6 +48,16 @@ def test_draws_are_all_states_once_from_one_chain_after_another():
     assert len(set(found)) == 12
 
 
+def test_few_draws_are_spread_over_the_length_of_the_chains():
+    """Ten draws of two chains of 1,000 states: all in the first tenth has a probability below 1e-9."""
+    made = {KERNEL: np.zeros((2, 1000, 2, 1), np.float32), SCALE: np.tile(np.arange(1000, dtype=np.float32), (2, 1))}
+    draws = Chains(network(), made).draws(seed=0)
+    assert max(float(draws.likelihood_weights(k)["log_scale"]) for k in range(10)) > 100
+    again, other = (Chains(network(), made).draws(seed) for seed in (0, 1))
+    first = [[float(d.likelihood_weights(k)["log_scale"]) for k in range(10)] for d in (draws, again, other)]
+    assert first[0] == first[1] != first[2]
+
+
 def test_each_state_has_its_own_learned_noise():
     made = states()
     predictive = Chains(network(), made).posterior_predictive(X, num_samples=100)
@@ -161,7 +171,7 @@ def test_arviz_receives_states_and_statistics():
     made = states()
     log_posterior = RNG.normal(size=(2, 5))
     data = Chains(network(), made, {"log_posterior": log_posterior}, way="nuts").to_inference_data()
-    np.testing.assert_array_equal(data["posterior"][KERNEL.replace("/", "_")].values, made[KERNEL])
+    np.testing.assert_array_equal(data["posterior"]["outputs.kernel"].values, made[KERNEL])
     np.testing.assert_array_equal(data["sample_stats"]["lp"].values, log_posterior)
     assert data["posterior"].sizes["chain"] == 2
     assert data["posterior"].sizes["draw"] == 5

@@ -68,6 +68,7 @@ def test_equal_seeds_give_equal_chains_and_thinning_keeps_every_second_state(sam
         for arguments in ({}, {}, {"seed": 1}, {"num_samples": 5, "thin": 2})
     )
     np.testing.assert_array_equal(first, again)
+    assert first.shape == (2, 10, 3, 1)
     np.testing.assert_array_equal(thinned, first[:, 1::2])
     assert not np.isclose(first, other).any()
     assert len(np.unique(first)) > 30
