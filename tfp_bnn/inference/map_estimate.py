@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfp_bnn.inference.point_weights import require_built_model, with_point_weights
-from tfp_bnn.inference.ways import dropout_layers
+from tfp_bnn.inference.point_weights import require_built_model, require_no_dropout, with_point_weights
 from tfp_bnn.models.variational_mixin import VariationalMixin
 
 
@@ -43,10 +42,5 @@ def map_estimate(model: VariationalMixin) -> Any:
         raise ValueError(
             "The model has no Bayesian layer, so its weights have no prior. Use layers such as DenseReparameterization."
         )
-    dropped = dropout_layers(model)
-    if dropped:
-        raise ValueError(
-            f"The layers {', '.join(dropped)} stay random in prediction, so there would be no single estimate. Use "
-            "tfp_bnn.inference.mc_dropout, or remove them."
-        )
+    require_no_dropout(model)
     return with_point_weights(model)

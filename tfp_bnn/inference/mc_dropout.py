@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfp_bnn.inference.point_weights import require_built_model, with_point_weights
-from tfp_bnn.inference.ways import dropout_layers
+from tfp_bnn.inference.point_weights import dropout_layers, require_built_model, with_point_weights
 from tfp_bnn.models.variational_mixin import VariationalMixin
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.models.respecify import respecify
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.models.weight_record import (
@@ -16,6 +17,7 @@ from tfp_bnn.models.weight_record import (
     weight_distributions,
 )
 from tfp_bnn.posteriors import Delta
+from tfp_bnn.priors import Prior
 
 
 def require_built_model(model: Any, function: str) -> None:
@@ -69,12 +71,30 @@ def point_variables(model: VariationalMixin) -> dict[str, keras.Variable]:
     """
     found: dict[str, keras.Variable] = {}
     for name, layer in layers_by_name(model).items():
-        values = {key: weight.posterior_variables["loc"] for key, weight in bayesian_weights(layer).items()} | plain_variables(layer)
+        means = {key: weight.posterior_variables["loc"] for key, weight in bayesian_weights(layer).items()}
+        values = means | plain_variables(layer)
         found |= {f"{name}/{key}": variable for key, variable in values.items() if variable.trainable}
     return found
 
 
-def with_point_weights(model: VariationalMixin) -> Any:
+def dropout_layers(model: VariationalMixin) -> list[str]:
+    """The names of the layers without distributions over weights that stay random in prediction."""
+    return [
+        layer.name for layer in model.stochastic_layers if layer.is_random and not isinstance(layer, VariationalLayer)
+    ]
+
+
+def require_no_dropout(model: VariationalMixin) -> None:
+    """Refuses a model with layers that stay random in prediction whatever its weights. The ValueError names them."""
+    dropped = dropout_layers(model)
+    if dropped:
+        raise ValueError(
+            f"The layers {', '.join(dropped)} stay random in prediction, so its weights would not determine a "
+            "prediction. Use tfp_bnn.inference.mc_dropout, or remove them."
+        )
+
+
+def with_point_weights(model: VariationalMixin, prior: Prior | None = None) -> Any:
     """A copy of a model whose weights all have the posterior `delta`, at the posterior means.
 
     Everything else is copied: priors, deterministic weights, the likelihood, the schedule of beta, the seed, N. The
@@ -82,22 +102,25 @@ def with_point_weights(model: VariationalMixin) -> Any:
 
     Args:
         model: A built model whose class keeps its layers in its config.
+        prior: Prior of all weights with a distribution. Default: those of the model.
 
     Returns:
         A model of the same class, built, not compiled.
 
     Raises:
-        ValueError: If a prior has a learned scale, or the model is a subclass that creates layers itself.
+        ValueError: If a prior that is kept has a learned scale, or the model is a subclass that creates layers itself.
     """
     for layer in model.variational_layers:
         for weight in layer.variational_weights.values():
-            if weight.prior_spec.learns_scale:
+            if prior is None and weight.prior_spec.learns_scale:
                 raise ValueError(
                     f"The prior of {layer.name}/{weight.name}, {weight.prior_spec!r}, learns its scale. A point "
                     "estimate of weights and scale together has no optimum: the density grows without bound as all "
                     "shrink to 0. Fix the scale: remove empirical_bayes or the hyperprior."
                 )
     config = respecify(model.get_config(), "posterior", Delta())
+    if prior is not None:
+        config = respecify(config, "prior", prior)
     copy = type(model).from_config({**config, "calibration": None})  # type: ignore[attr-defined]
     if any(layer.is_random for layer in copy.variational_layers):
         raise ValueError(

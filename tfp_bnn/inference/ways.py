@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from tfp_bnn.inference.chains import Chains
 from tfp_bnn.inference.ensemble import Ensemble
 from tfp_bnn.inference.laplace import Laplace
+from tfp_bnn.inference.point_weights import dropout_layers
 from tfp_bnn.inference.swag import Swag
-from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.variational_mixin import VariationalMixin
 
-WAYS = ("variational", "map", "mc_dropout", "ensemble", "swag", "laplace")
-"""The names of the inference methods."""
+WAYS = ("variational", "map", "mc_dropout", "ensemble", "swag", "laplace", "hmc", "nuts", "sgld")
+"""The names of the inference methods. Recipes and artifacts use the first four; the others are not stored yet."""
 
 _KINDS = {"ensemble": Ensemble, "swag": Swag, "laplace": Laplace}
 
@@ -22,9 +23,9 @@ def way_of(model: PredictiveModel) -> str:
         model: A model with `VariationalMixin`, or the result of a function of `tfp_bnn.inference`.
 
     Returns:
-        `"ensemble"`, `"swag"` or `"laplace"` for an `Ensemble`, a `Swag` or a `Laplace`. Otherwise it depends on what
-        is random in a draw: `"variational"` for weights, with or without dropout, `"mc_dropout"` for dropout masks
-        only, and `"map"` for nothing.
+        `"ensemble"`, `"swag"` or `"laplace"` for an `Ensemble`, a `Swag` or a `Laplace`, and the `way` of `Chains`.
+        Otherwise it depends on what is random in a draw: `"variational"` for weights, with or without dropout,
+        `"mc_dropout"` for dropout masks only, and `"map"` for nothing.
 
     Raises:
         TypeError: If the model is none of these.
@@ -32,15 +33,12 @@ def way_of(model: PredictiveModel) -> str:
     for way, kind in _KINDS.items():
         if isinstance(model, kind):
             return way
+    if isinstance(model, Chains):
+        return model.way
     if not isinstance(model, VariationalMixin):
-        raise TypeError(f"Expected a model with VariationalMixin or an Ensemble, but got {type(model).__name__}.")
+        raise TypeError(
+            f"Expected a model with VariationalMixin, an Ensemble or Chains, but got {type(model).__name__}."
+        )
     if any(layer.is_random for layer in model.variational_layers):
         return "variational"
     return "mc_dropout" if dropout_layers(model) else "map"
-
-
-def dropout_layers(model: VariationalMixin) -> list[str]:
-    """The names of the layers without distributions over weights that stay random in prediction."""
-    return [
-        layer.name for layer in model.stochastic_layers if layer.is_random and not isinstance(layer, VariationalLayer)
-    ]

@@ -221,6 +221,28 @@ def bayesian_weights(layer: keras.layers.Layer) -> Mapping[str, VariationalWeigh
     return layer.variational_weights if isinstance(layer, VariationalLayer) else {}
 
 
+def trainable_values(model: keras.Model) -> dict[str, keras.Variable]:
+    """The trainable variables of a model by name, if each weight with a distribution is a point.
+
+    They are called `<layer>/<weight>`, and `likelihood/<role>` for what the likelihood learns, in the coordinates in
+    which it is trained.
+
+    Args:
+        model: A built model of weights with the posterior `delta` and of weights without a distribution.
+
+    Raises:
+        ValueError: If two layers have the same name.
+    """
+    found: dict[str, keras.Variable] = {}
+    for owner, layer in layers_by_name(model).items():
+        found |= {f"{owner}/{name}": variable for name, variable in plain_variables(layer).items()}
+        for name, weight in bayesian_weights(layer).items():
+            (found[f"{owner}/{name}"],) = weight.variables
+    for role, variable in getattr(model, "likelihood_weights", {}).items():
+        found[f"{_LIKELIHOOD}/{role}"] = variable
+    return {name: variable for name, variable in found.items() if variable.trainable}
+
+
 def layers_by_name(model: keras.Model) -> dict[str, keras.layers.Layer]:
     """The layers of a model that have weights of their own, by name. Raises a ValueError for duplicate names."""
     found: dict[str, keras.layers.Layer] = {}

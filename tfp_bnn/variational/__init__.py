@@ -1,4 +1,4 @@
-"""The evidence lower bound (ELBO), its relatives, schedules and natural gradient: how a variational model is trained."""
+"""The evidence lower bound (ELBO), its relatives, schedules and natural gradient: how a model is trained."""
 
 from tfp_bnn.variational.natural_gradient import NaturalGradient
 from tfp_bnn.variational.objectives import OBJECTIVES, Elbo, ImportanceWeighted, Objective, PacM, StepTerms

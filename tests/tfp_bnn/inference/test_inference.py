@@ -11,9 +11,18 @@ import scipy.stats
 
 import tfp_bnn
 from tfp_bnn import figures, inference
-from tfp_bnn.inference import WAYS, Ensemble, ensemble, map_estimate, mc_dropout, way_of
+from tfp_bnn.inference import (
+    WAYS,
+    Chains,
+    Ensemble,
+    ensemble,
+    map_estimate,
+    maximum_likelihood,
+    mc_dropout,
+    way_of,
+)
 from tfp_bnn.layers import Conv2DFlipout, DenseFlipout, DenseReparameterization, MCDropout
-from tfp_bnn.models.weight_record import weight_distributions
+from tfp_bnn.models.weight_record import trainable_values, weight_distributions
 from tfp_bnn.predictive import score, standard_errors
 
 ROWS = 40
@@ -22,6 +31,7 @@ X = RNG.normal(size=(ROWS, 4)).astype(np.float32)
 LABELS = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0)
 TARGETS = X[:, :1] + 0.1 * RNG.normal(size=(ROWS, 1)).astype(np.float32)
 PRIOR = {"name": "normal", "scale": 0.7}
+NUM_DRAWS = {"map": 1, "ensemble": 3, "hmc": 6, "nuts": 6, "sgld": 6}
 
 
 def network(likelihood="categorical", num_outputs=3, rate=0.0, seed=0, name="net", inputs=4, **distributions):
@@ -31,6 +41,19 @@ def network(likelihood="categorical", num_outputs=3, rate=0.0, seed=0, name="net
     h = MCDropout(rate, name="dropout")(h) if rate else h
     outputs = DenseReparameterization(num_outputs, name="outputs", kernel_prior=PRIOR, **distributions)(h)
     return tfp_bnn.VariationalModel(x, outputs, likelihood=likelihood, seed=seed, name=name)
+
+
+CHAINS = ("hmc", "nuts", "sgld")
+
+
+def chains(point, way):
+    """Two chains of three states around the weights of a network."""
+    rng = np.random.default_rng(0)
+    states = {
+        name: np.asarray(variable) + rng.normal(scale=0.3, size=(2, 3, *variable.shape)).astype(np.float32)
+        for name, variable in trainable_values(point).items()
+    }
+    return Chains(point, states, way=way)
 
 
 def trained(model, y=LABELS, epochs=3):
@@ -56,13 +79,15 @@ def with_iterates(model):
 @pytest.fixture(scope="module")
 def by_way():
     """A trained model of each way."""
+    point = trained(map_estimate(network()))
     return {
         "variational": trained(network()),
-        "map": trained(map_estimate(network())),
+        "map": point,
         "mc_dropout": trained(mc_dropout(network(rate=0.3))),
         "ensemble": ensemble([trained(model) for model in members(kernel_posterior="delta")]),
         "swag": with_iterates(map_estimate(network())),
         "laplace": inference.laplace(trained(map_estimate(network())), X, LABELS),
+        **{way: chains(point, way) for way in CHAINS},
     }
 
 
@@ -77,7 +102,7 @@ def way(request):
 def test_every_way_predicts_and_is_scored_alike(by_way, way):
     model = by_way[way]
     predictive = model.posterior_predictive(X, num_samples=8, seed=1)
-    assert predictive.num_samples == {"map": 1, "ensemble": 3}.get(way, 8)
+    assert predictive.num_samples == NUM_DRAWS.get(way, 8)
     np.testing.assert_allclose(predictive.mean().sum(axis=1), 1.0, rtol=1e-5)
     scores = score(predictive, LABELS)
     assert set(scores) == {"accuracy", "nll", "ece", "brier", "entropy", "mutual_information"}
@@ -116,7 +141,8 @@ def test_every_way_is_calibrated_and_drawn(by_way, way):
 
 def test_every_way_has_a_plug_in_prediction_and_says_its_kl(by_way, way):
     model = by_way[way]
-    assert model.plug_in_predictive(X).num_samples == (3 if way == "ensemble" else 1)
+    draws = {"ensemble": 3, **dict.fromkeys(CHAINS, 2)}
+    assert model.plug_in_predictive(X).num_samples == draws.get(way, 1)
     has_kl = way in ("variational", "map", "mc_dropout")
     assert set(model.kl_by_layer()) == ({"hidden", "outputs"} if has_kl else set())
 
@@ -207,6 +233,24 @@ def test_a_saved_map_estimate_is_one_again(tmp_path, by_way):
     )
 
 
+# === Maximum likelihood ===
+
+
+@pytest.mark.slow
+def test_maximum_likelihood_of_linear_regression_is_the_least_squares_solution():
+    """The priors of the model have no say, even one with a learned scale."""
+    layer = DenseFlipout(1, use_bias=False, kernel_prior={"name": "normal", "scale": 0.01, "empirical_bayes": True})
+    likelihood = {"name": "normal", "scale": 0.3}
+    plain = maximum_likelihood(tfp_bnn.VariationalSequential([keras.Input((4,)), layer], likelihood=likelihood, seed=0))
+    plain.num_examples = ROWS
+    plain.compile(keras.optimizers.SGD(0.1, momentum=0.5))
+    for _ in range(80):
+        plain.train_on_batch(X, TARGETS)
+    solution = np.linalg.lstsq(X.astype(np.float64), TARGETS, rcond=None)[0]
+    np.testing.assert_allclose(plain.layers[0].variational_weights["kernel"].mean, solution, atol=1e-4)
+    assert way_of(plain) == "map"
+
+
 # === Monte Carlo dropout ===
 
 
@@ -293,21 +337,22 @@ def test_what_is_no_ensemble_is_refused():
 
 
 def test_what_has_no_point_estimate_is_refused():
-    for function in (map_estimate, mc_dropout):
+    for function in (map_estimate, maximum_likelihood, mc_dropout):
         with pytest.raises(TypeError, match=f"`{function.__name__}` takes a VariationalModel"):
             function(keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)]))
         with pytest.raises(ValueError, match="is not built"):
             function(tfp_bnn.VariationalSequential([DenseFlipout(3)]))
     with pytest.raises(ValueError, match="no Bayesian layer"):
         map_estimate(tfp_bnn.VariationalSequential([keras.Input((4,)), keras.layers.Dense(3)]))
-    with pytest.raises(ValueError, match="The layers dropout stay random in prediction"):
-        map_estimate(network(rate=0.5))
+    for function in (map_estimate, maximum_likelihood):
+        with pytest.raises(ValueError, match="The layers dropout stay random in prediction"):
+            function(network(rate=0.5))
     with pytest.raises(ValueError, match="no `MCDropout` layer with a positive rate"):
         mc_dropout(network())
     learned = DenseFlipout(3, kernel_prior={"name": "normal", "empirical_bayes": True}, name="dense")
     with pytest.raises(ValueError, match=r"The prior of dense/kernel, .* learns its scale"):
         map_estimate(tfp_bnn.VariationalSequential([keras.Input((4,)), learned]))
-    with pytest.raises(TypeError, match="Expected a model with VariationalMixin or an Ensemble"):
+    with pytest.raises(TypeError, match="Expected a model with VariationalMixin, an Ensemble or Chains"):
         way_of(keras.Sequential())
 
 

@@ -1,0 +1,129 @@
+"""The log posterior that chains sample, against SciPy in float64."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.stats
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfp_bnn
+from tfp_bnn.inference.log_posterior import LogPosterior, initial_vectors
+from tfp_bnn.layers import DenseFlipout
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(12, 2)).astype(np.float32)
+Y = RNG.normal(size=(12, 1)).astype(np.float32)
+
+
+def network(likelihood=None, **arguments):
+    hidden = DenseFlipout(3, activation="tanh", kernel_prior={"name": "laplace", "scale": 0.8}, name="hidden")
+    outputs = DenseFlipout(1, name="outputs", bias_posterior="mean_field_normal", **arguments)
+    likelihood = likelihood or {"name": "normal", "initial_scale": 0.5}
+    return tfp_bnn.VariationalSequential([keras.Input((2,)), hidden, outputs], likelihood=likelihood, seed=0)
+
+
+def made(model=None, plain_prior=None, likelihood_spread=0.7, x=X, y=Y):
+    prior = {"name": "normal", "scale": 2.0} if plain_prior is None else plain_prior
+    return LogPosterior(model or network(), x, y, prior, likelihood_spread, "hmc")
+
+
+def by_scipy(vector, posterior):
+    """Log posterior of one vector, in float64 and by SciPy alone."""
+    sizes = [int(np.prod(variable.shape)) for variable in posterior.variables.values()]
+    parts = np.split(np.asarray(vector, np.float64), np.cumsum(sizes)[:-1])
+    w = {
+        name: part.reshape(variable.shape)
+        for (name, variable), part in zip(posterior.variables.items(), parts, strict=True)
+    }
+    hidden = np.tanh(X.astype(np.float64) @ w["hidden/kernel"] + w["hidden/bias"])
+    outputs = hidden @ w["outputs/kernel"] + w["outputs/bias"]
+    noise = w["likelihood/log_scale"]
+    return (
+        scipy.stats.norm.logpdf(Y, outputs, np.exp(noise)).sum()
+        + scipy.stats.laplace.logpdf(w["hidden/kernel"], scale=0.8).sum()
+        + scipy.stats.norm.logpdf(w["hidden/bias"], scale=2.0).sum()
+        + scipy.stats.norm.logpdf(w["outputs/kernel"]).sum()
+        + scipy.stats.norm.logpdf(w["outputs/bias"]).sum()
+        + scipy.stats.norm.logpdf(noise, np.log(0.5), 0.7)
+    )
+
+
+def test_the_log_posterior_and_its_gradient_are_those_of_scipy():
+    """Priors of the layers, of a bias without a distribution, and of learned noise, which is log-normal."""
+    posterior = made()
+    assert posterior.num_weights == 6 + 3 + 3 + 1 + 1
+    vectors = RNG.normal(size=(3, posterior.num_weights)).astype(np.float32)
+    values, gradients = tfp.math.value_and_gradient(posterior, tf.constant(vectors))
+    np.testing.assert_allclose(values, [by_scipy(vector, posterior) for vector in vectors], rtol=1e-5)
+    for vector, gradient in zip(vectors, gradients.numpy(), strict=True):
+        expected = scipy.optimize.approx_fprime(vector.astype(np.float64), by_scipy, 1e-7, posterior)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_vectors_are_joined_as_they_were_split():
+    posterior = made()
+    vectors = RNG.normal(size=(2, posterior.num_weights)).astype(np.float32)
+    np.testing.assert_array_equal(posterior.join(posterior.split(tf.constant(vectors))), vectors)
+
+
+def test_a_frozen_layer_keeps_its_weights():
+    model = network()
+    model.layers[0].trainable = False
+    posterior = made(model)
+    assert set(posterior.variables) == {"outputs/kernel", "outputs/bias", "likelihood/log_scale"}
+
+
+def test_chains_start_at_draws_of_the_prior_or_of_the_model():
+    """Of 60 draws, whose standard deviation has a relative error of 9 %.
+
+    The spread of each weight of the model is 1e-3, that of its prior 1.
+    """
+    model = network(kernel_posterior={"name": "mean_field_normal", "initial_scale": 1e-3})
+    posterior = made(model)
+    spread = {start: initial_vectors(posterior, start, 60, seed=1).numpy().std(axis=0) for start in ("prior", "model")}
+    found = posterior.split(tf.constant(spread["prior"][None]))
+    np.testing.assert_allclose(found["outputs/kernel"], 1.0, rtol=0.5)
+    np.testing.assert_allclose(found["hidden/bias"], 2.0, rtol=0.5)
+    np.testing.assert_allclose(found["likelihood/log_scale"], 0.7, rtol=0.5)
+    found = posterior.split(tf.constant(spread["model"][None]))
+    np.testing.assert_allclose(found["outputs/kernel"], 1e-3, rtol=0.5)
+    np.testing.assert_allclose(found["hidden/bias"], 0.0, atol=1e-7)
+    with pytest.raises(ValueError, match="`start` must be 'prior'"):
+        initial_vectors(posterior, "zero", 4, seed=1)
+
+
+def layered(*layers, **arguments):
+    return tfp_bnn.VariationalSequential([keras.Input((2,)), *layers], likelihood="normal", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([DenseFlipout(1)], "1 weights have no prior, so they have no posterior: dense_.*/bias"),
+        ([tfp_bnn.layers.MCDropout(0.5), DenseFlipout(1, use_bias=False)], "stay random in prediction"),
+        ([keras.layers.BatchNormalization(name="bn"), DenseFlipout(1)], "The layers bn normalize by the statistics"),
+        ([DenseFlipout(1, dtype="mixed_bfloat16")], "compute in half precision"),
+        ([keras.layers.Dense(1, kernel_regularizer="l2")], "adds 1 losses of its own"),
+        ([DenseFlipout(1, kernel_prior={"name": "normal", "empirical_bayes": True})], "is learned. `hmc` samples"),
+        ([DenseFlipout(1, kernel_prior={"name": "normal", "learn_loc": True})], "is learned. `hmc` samples"),
+        ([DenseFlipout(1, kernel_prior="flat", kernel_posterior="delta", use_bias=False)], "/kernel are improper"),
+    ],
+)
+def test_what_has_no_posterior_to_sample_is_refused(layers, message):
+    with pytest.raises(ValueError, match=message):
+        LogPosterior(layered(*layers), X, Y, None, 1.0, "hmc")
+
+
+def test_arguments_and_data_that_do_not_fit_are_refused():
+    with pytest.raises(TypeError, match="`hmc` takes a VariationalModel"):
+        made(keras.Sequential())
+    with pytest.raises(ValueError, match="The priors of hidden/bias are improper"):
+        made(plain_prior="flat")
+    with pytest.raises(ValueError, match="`likelihood_spread` of `hmc` must be a finite number larger than 0"):
+        made(likelihood_spread=0.0)
+    with pytest.raises(ValueError, match="NaN"):
+        made(x=np.full_like(X, np.nan))

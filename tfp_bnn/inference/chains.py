@@ -1,0 +1,209 @@
+"""Markov chains over the weights of a network: their states as draws, with the interface of every model."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tfp_bnn.core.arguments import require_integer
+from tfp_bnn.core.batches import checked_inputs
+from tfp_bnn.core.draws import FiniteDraws, Function
+from tfp_bnn.inference.convergence import Convergence
+from tfp_bnn.inference.log_posterior import likelihood_names, outputs_at
+from tfp_bnn.models.predictive_model import PredictiveModel
+from tfp_bnn.models.variational_mixin import VariationalMixin
+from tfp_bnn.models.weight_record import trainable_values
+from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive
+
+_LOG_POSTERIOR = "log_posterior"
+
+
+class Chains(PredictiveModel):
+    """States of Markov chains as draws of the posterior, with the same predictions, scores and calibration as a model.
+
+        p(y | x) = 1 / (C S) sum_c sum_s p(y | x, w_cs)
+
+    All states of all chains are equally probable draws. `draws(seed)` takes them in random order, without repetition
+    and from one chain after another, so a predictive of few draws is spread over the chains and their length. The
+    states of a chain are correlated: `convergence` says how many independent draws they are worth.
+
+    Args:
+        network: Built model of points, `tfp_bnn.posteriors.Delta`. Its own weights are used where `states` has none.
+        states: For each weight `<layer>/<weight>`, and each learned parameter of the likelihood `likelihood/<role>`,
+            the array `(chains, samples, *shape)`, float32.
+        statistics: Arrays `(chains, samples)` by name, such as `log_posterior`, in nats. Default: none.
+        way: Name of the inference method, such as `"hmc"`.
+        name: Name of the model.
+
+    Raises:
+        ValueError: If states are missing, have the wrong shape, or are NaN or infinite.
+    """
+
+    def __init__(
+        self,
+        network: VariationalMixin,
+        states: Mapping[str, npt.NDArray[np.float32]],
+        statistics: Mapping[str, npt.NDArray[Any]] | None = None,
+        way: str = "hmc",
+        name: str | None = None,
+    ) -> None:
+        _check_states(network, states)
+        self.name = f"{way}_of_{network.name}" if name is None else name
+        self.likelihood = network.likelihood
+        self.network = network
+        self.way = way
+        self._states = dict(states)
+        self._statistics = dict(statistics or {})
+
+    @property
+    def states(self) -> Mapping[str, npt.NDArray[np.float32]]:
+        """The states by weight, `(chains, samples, *shape)`."""
+        return MappingProxyType(self._states)
+
+    @property
+    def statistics(self) -> Mapping[str, npt.NDArray[Any]]:
+        """What the sampler says of each state, `(chains, samples)` by name; see the function that made the chains."""
+        return MappingProxyType(self._statistics)
+
+    @property
+    def num_chains(self) -> int:
+        """C, the number of chains."""
+        return int(next(iter(self._states.values())).shape[0])
+
+    @property
+    def num_samples(self) -> int:
+        """S, the number of states of each chain."""
+        return int(next(iter(self._states.values())).shape[1])
+
+    @property
+    def num_examples(self) -> int | None:
+        """N, the number of training examples."""
+        return self.network.num_examples
+
+    @property
+    def input_shape(self) -> Any:
+        """Shape of the inputs, batch axis first."""
+        return self.network.input_shape  # type: ignore[attr-defined]
+
+    @property
+    def output_shape(self) -> Any:
+        """Shape of the raw outputs, batch axis first."""
+        return self.network.output_shape  # type: ignore[attr-defined]
+
+    def __repr__(self) -> str:
+        return f"Chains({self.name!r}, way={self.way!r}, chains={self.num_chains}, samples={self.num_samples})"
+
+    def draws(self, seed: int = 0) -> FiniteDraws:
+        """All states, each once, in an order that `seed` determines: draw k is from chain k modulo C.
+
+        Args:
+            seed: Integer. Equal seeds give equal draws.
+
+        Raises:
+            ValueError: If the seed is not an integer.
+        """
+        rng = np.random.default_rng(abs(require_integer("seed", seed)))
+        orders = [rng.permutation(self.num_samples) for _ in range(self.num_chains)]
+        return self._draws_at([(c, int(s)) for at_once in zip(*orders, strict=True) for c, s in enumerate(at_once)])
+
+    def plug_in_draws(self) -> FiniteDraws:
+        """For each chain, the network at the mean of its states. Chains can visit several modes, whose mean is none."""
+        means = [{name: array[c].mean(axis=0) for name, array in self._states.items()} for c in range(self.num_chains)]
+        return self._draws_of(means)
+
+    def kl_by_layer(self) -> dict[str, tf.Tensor]:
+        """Empty: states have no density, and so no KL to the prior."""
+        return {}
+
+    def convergence(self, x: Any) -> Convergence:
+        """R-hat and effective sample size, of the predictions for some inputs and of the weights.
+
+        Weights can be exchanged without changing the function, so chains that agree on every prediction may differ in
+        their weights: read the numbers of the predictions first.
+
+        Args:
+            x: Inputs as arrays, such as a hundred rows of the test set. Every state predicts them.
+
+        Returns:
+            A `Convergence`. `print` it for a table.
+
+        Raises:
+            ValueError: If inputs do not fit the model.
+        """
+        x = checked_inputs(x, self._check_of_inputs(x))
+        draws = self._draws_at([(c, s) for c in range(self.num_chains) for s in range(self.num_samples)])
+        predictive = PosteriorPredictive.from_draws(draws, x, self.likelihood, draws.num_draws)
+        samples = predictive.samples
+        predictions = samples.reshape(self.num_chains, self.num_samples, *samples.shape[1:])
+        return Convergence.of({"predictions": predictions, **self._states}, self._statistics)
+
+    def to_inference_data(self) -> Any:
+        """The states and statistics for ArviZ, its `InferenceData`: in newer versions an `xarray.DataTree`.
+
+        Weights are in the group `posterior`, with the dimensions `chain` and `draw` and a dot in place of the slash in
+        their names; statistics are in `sample_stats`, where `log_posterior` is called `lp`.
+
+        Raises:
+            ImportError: If arviz-base is not installed.
+        """
+        try:
+            import arviz_base
+        except ImportError as error:
+            raise ImportError("ArviZ is not installed. Use `pip install 'tfp_bnn[arviz]'`.") from error
+        statistics = {"lp" if name == _LOG_POSTERIOR else name: array for name, array in self._statistics.items()}
+        states = {name.replace("/", "."): array for name, array in self._states.items()}
+        return arviz_base.from_dict({"posterior": states, **({"sample_stats": statistics} if statistics else {})})
+
+    def _draws_at(self, places: list[tuple[int, int]]) -> FiniteDraws:
+        # Views of the stacked arrays, not copies.
+        return self._draws_of([{name: array[place] for name, array in self._states.items()} for place in places])
+
+    def _draws_of(self, states: list[dict[str, npt.NDArray[np.float32]]]) -> FiniteDraws:
+        learned = likelihood_names(self.network, self._states)
+
+        def function(state: dict[str, npt.NDArray[np.float32]]) -> Function:
+            return lambda x: self._forward(x, {name: tf.convert_to_tensor(value) for name, value in state.items()})
+
+        return FiniteDraws(
+            [function(state) for state in states],
+            [{role: np.asarray(state[name]) for role, name in learned.items()} for state in states],
+        )
+
+    @functools.cached_property
+    def _forward(self) -> Any:
+        @tf.function(reduce_retracing=True, autograph=False)
+        def forward(x: Any, values: dict[str, tf.Tensor]) -> Any:
+            return outputs_at(self.network, values, x)
+
+        return forward
+
+    def _check_inputs(self, x: Any) -> None:
+        self.network._check_inputs(x)
+
+    def _check_examples(self, x: Any, y: Any) -> None:
+        self.network._check_examples(x, y)
+
+    def _check_weights(self) -> None:
+        self.network._check_weights()
+
+
+def _check_states(network: VariationalMixin, states: Mapping[str, npt.NDArray[np.float32]]) -> None:
+    variables = trainable_values(network)
+    if not states or set(states) - set(variables):
+        raise ValueError(f"`states` are of {sorted(states)}; expected weights of the network: {sorted(variables)}.")
+    (leading, *others) = {np.shape(array)[:2] for array in states.values()}
+    if others or len(leading) < 2 or 0 in leading:
+        raise ValueError("The arrays of `states` must all have the same number of chains, and of samples, at least 1.")
+    for name, array in states.items():
+        expected = (*leading, *variables[name].shape)
+        if np.shape(array) != expected:
+            raise ValueError(f"The states of {name} have the shape {np.shape(array)}; expected {expected}.")
+        bad = int((~np.isfinite(array)).sum())
+        if bad:
+            raise ValueError(f"{bad} of {np.size(array)} values in the states of {name} are NaN or infinite.")
