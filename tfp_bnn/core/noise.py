@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_bnn.core.arguments import is_integer
+from tfp_bnn.core.arguments import is_integer, require_integer
 
 # Philox by its number among TensorFlow's algorithms: the default differs under XLA, and so would the noise.
 _PHILOX = 1
@@ -205,6 +205,15 @@ def name_of_use(name: str, thing: object) -> str:
     scope.uses[id(thing)] += 1
     number = scope.uses[id(thing)]
     return name if number == 1 else f"{name}#{number}"
+
+
+def require_seed(seed: Any) -> Any:
+    """Returns a seed: an integer, or an integer tensor, as in the graph of an exported model.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    return seed if tf.is_tensor(seed) and seed.dtype.is_integer else require_integer("seed", seed)
 
 
 def layer_key(layer: keras.Layer) -> int:
