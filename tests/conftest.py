@@ -30,7 +30,10 @@ NOT_QUICK = {"slow", "thorough"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the slow tests first, so that a run ends with quick ones on all workers."""
+    """Puts modules with slow tests first, so that a run ends with quick ones on all workers.
+
+    Workers take whole modules in this order (`--dist loadscope`), and so make the fixtures of a module once.
+    """
     items.sort(key=lambda item: NOT_QUICK.isdisjoint(item.keywords))
 
 

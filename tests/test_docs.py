@@ -11,7 +11,16 @@ import pytest
 DOCS = Path(__file__).parent.parent / "docs"
 GUIDES = sorted(DOCS.glob("*.md"))
 # Their examples take ten seconds or more.
-LONG = {"inference", "informed_priors", "layers", "likelihoods", "targets", "tensorboard"}
+LONG = {
+    "inference",
+    "informed_priors",
+    "layers",
+    "likelihoods",
+    "natural_gradient",
+    "targets",
+    "tensorboard",
+    "training",
+}
 
 
 def blocks(guide: Path, language: str) -> list[str]:

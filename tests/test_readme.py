@@ -31,7 +31,7 @@ def test_python_examples_run(tmp_path, monkeypatch, capsys):
     assert "dense_flipout" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_commands_run(tmp_path):
     (commands,) = [block for block in blocks("sh") if "tfp-bnn list" in block]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}

@@ -234,12 +234,13 @@ def test_no_form_is_forgotten():
 
 @pytest.mark.thorough
 def test_a_step_compiled_by_xla_is_finite_and_moves_every_weight(case):
-    _, y = case.predictive(draws=1, rows=8)
-    x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    # An odd number: the gradient of an absolute error with respect to a bias counts the targets on either side.
+    _, y = case.predictive(draws=1, rows=7)
+    x = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
     layers = [keras.Input((4,)), tfp_bnn.layers.DenseReparameterization(case.num_outputs)]
     model = tfp_bnn.VariationalSequential(layers, likelihood=case.likelihood, seed=0)
     model.compile(keras.optimizers.Adam(0.01), jit_compile=True)
     before = [np.asarray(variable) for variable in model.trainable_variables]
-    assert np.isfinite(model.fit(x, y, batch_size=8, verbose=0).history["loss"]).all()
+    assert np.isfinite(model.fit(x, y, batch_size=7, verbose=0).history["loss"]).all()
     for variable, old in zip(model.trainable_variables, before, strict=True):
         assert (np.asarray(variable) != old).any(), variable.path

@@ -130,7 +130,7 @@ def test_all_heads_of_a_draw_share_the_weights():
         )
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_compiled_step_under_xla_trains_and_refuses():
     model = compiled(
         network(likelihood={**LIKELIHOOD, "value": {"name": "normal", "missing": "nan"}}), jit_compile=True

@@ -205,7 +205,7 @@ def test_t15_odd_paths_c_locale_no_home_and_no_temporary_folder(tmp_path):
     assert "saved: " in done.stdout.decode(errors="surrogateescape")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_tensorboard_has_a_log_of_the_training(tfp_bnn, recipe, tmp_path):
     code, _, _ = tfp_bnn("train", recipe, "--tensorboard", tmp_path / "log")
     assert code == 0

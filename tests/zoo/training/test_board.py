@@ -70,7 +70,7 @@ def logged(tmp_path_factory):
     return zoo.train(RECIPE, measure=True, tensorboard=folder), folder
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_each_training_seed_has_a_log(logged):
     _, folder = logged
     assert sorted(path.name for path in folder.iterdir()) == ["seed-0", "seed-1"]

@@ -169,7 +169,15 @@ class TestT2KilledAtEveryStep:
         assert len(uninterrupted.log.splitlines()) == 1 + RECIPE.epochs
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("moment", MOMENTS)
+    @pytest.mark.parametrize(
+        "moment",
+        [
+            moment
+            if moment in ("epoch 0 step 1", "epoch 0 validation")
+            else pytest.param(moment, marks=pytest.mark.thorough)
+            for moment in MOMENTS
+        ],
+    )
     def test_a_fresh_process_goes_on_with_the_same_bits(self, uninterrupted, photographs, tmp_path, moment):
         folder = Path(shutil.copytree(photographs / moment, tmp_path / "seed-0"))
         ended = go(folder, resume=True)
