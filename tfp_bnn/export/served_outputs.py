@@ -77,7 +77,8 @@ class ServedHead:
             ValueError: If the mean is not among them.
         """
         positions = len(shape) - 3
-        size = (shape[0], _ROWS_OF_TRIAL, *[_SIZE_OF_TRIAL] * positions, shape[-1])
+        num_draws, channels = int(shape[0] or 0), int(shape[-1] or 0)
+        size = (num_draws, _ROWS_OF_TRIAL, *[_SIZE_OF_TRIAL] * positions, channels)
         outputs = np.random.default_rng(0).normal(scale=0.1, size=size).astype(np.float32)
         expected = self._expected(outputs)
         spec = tf.TensorSpec([shape[0], *[None] * (1 + positions), shape[-1]])

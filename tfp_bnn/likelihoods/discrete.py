@@ -45,7 +45,8 @@ class Discrete(Likelihood):
     def graph_quantiles(self, outputs: tf.Tensor, weights: Weights, levels: Sequence[float]) -> tf.Tensor:
         """`quantiles`, to rounding, by TensorFlow operations alone."""
         probabilities = self.mean(outputs, weights)
-        return tfp.stats.percentile(probabilities, 100.0 * np.asarray(levels), axis=0, interpolation="linear")
+        found = tfp.stats.percentile(probabilities, 100.0 * np.asarray(levels), axis=0, interpolation="linear")
+        return tf.ensure_shape(found, [len(levels), *probabilities.shape[1:]])
 
     def levels(self, outputs: tf.Tensor, weights: Weights, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Raises a ValueError: classes and labels have no order."""

@@ -125,7 +125,9 @@ def test_dropout_masks_are_drawn():
 
 @pytest.mark.parametrize("draws_per_member", [None, 2])
 def test_members_of_an_ensemble_keep_the_noise_they_learned(draws_per_member):
-    models = [network({"name": "normal", "initial_scale": scale}, 1) for scale in (0.5, 2.0)]
+    models = [network("normal", 1) for _ in range(2)]
+    for member, scale in zip(models, (0.5, 2.0), strict=True):
+        member.likelihood.assign_parameters(member.likelihood_weights, {"scale": np.float32(scale)})
     model = tfp_bnn.inference.ensemble(models, draws_per_member)
     functions = served(model)
     assert_answers(functions["predict"](X, 4), model.posterior_predictive(X, DRAWS, seed=4))
