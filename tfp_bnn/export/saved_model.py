@@ -21,7 +21,7 @@ def export_saved_model(
     model: Any,
     filepath: Any,
     *,
-    num_samples: int = 50,
+    num_samples: int = 100,
     seed: int = 0,
     calibrated: bool = True,
     level: float = 0.9,
@@ -50,7 +50,7 @@ def export_saved_model(
 
 def served_functions(
     model: Any,
-    num_samples: int = 50,
+    num_samples: int = 100,
     seed: int = 0,
     calibrated: bool = True,
     level: float = 0.9,

@@ -193,7 +193,7 @@ class PredictiveModel:
         verbose: bool | None = None,
         input_signature: Any = None,
         *,
-        num_samples: int = 50,
+        num_samples: int = 100,
         seed: int = 0,
         calibrated: bool = True,
         level: float = 0.9,

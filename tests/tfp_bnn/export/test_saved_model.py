@@ -68,7 +68,7 @@ def test_export_prints_the_signatures_and_keeps_the_training_as_it_was(tmp_path,
     other.set_weights(model.get_weights())
     for each in (model, other):
         each.compile("sgd")
-        each.fit(X, Y, verbose=0)
+        each.fit(X, Y, shuffle=False, verbose=0)
     model.export(tmp_path / "exported", num_samples=4)
     printed = capsys.readouterr().out
     for name in ("serving_default", "predict", "draws", "mean", "serve"):
@@ -76,7 +76,7 @@ def test_export_prints_the_signatures_and_keeps_the_training_as_it_was(tmp_path,
     assert "The answers are those of 4 draws." in printed
     # An earlier export is replaced.
     for each in (model, other):
-        each.fit(X, Y, verbose=0)
+        each.fit(X, Y, shuffle=False, verbose=0)
     model.export(tmp_path / "exported", num_samples=4, verbose=False)
     assert capsys.readouterr().out == ""
     loaded = tf.saved_model.load(tmp_path / "exported")
