@@ -50,7 +50,12 @@ def assert_answers(answer, predictive, names=frozenset(ALL), level=0.9):
         ({"name": "laplace", "scale": 0.5}, 1, ALL - {"entropy"}),
         ("poisson", 1, ALL - {"entropy", "lower", "upper"}),
         ("negative_binomial", 2, ALL - {"entropy", "lower", "upper"}),
-        ({"name": "mixture_normal", "num_components": 2}, 6, ALL - {"entropy", "lower", "upper"}),
+        pytest.param(
+            {"name": "mixture_normal", "num_components": 2},
+            6,
+            ALL - {"entropy", "lower", "upper"},
+            marks=pytest.mark.slow,
+        ),
     ],
     # The order within a set differs between processes.
     ids=lambda value: None if isinstance(value, set) else str(value),
