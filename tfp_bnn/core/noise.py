@@ -79,9 +79,8 @@ class Noise:
 def _draw(kind: str, shape: Sequence[Any], seed: tf.Tensor, **arguments: Any) -> tf.Tensor:
     """The numbers of `tf.random.stateless_*` or `tf.random.fold_in` with Philox, bit for bit, by fewer operations.
 
-    Those functions scramble the seed with a dozen small operations, and a network has many seeds: a step took several
-    times as long to trace, and the noise several times as long to draw eagerly. TensorFlow has one operation for it,
-    but under XLA that gives another key.
+    Those functions scramble the seed with a dozen small operations, and a network has many seeds: each operation costs
+    time to trace, and to run. TensorFlow has one operation for it, but under XLA that gives another key.
     """
     # Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3": Philox is a cipher, so it scrambles seeds too.
     mixed = tf.raw_ops.StatelessRandomUniformFullIntV2(

@@ -21,12 +21,12 @@ def export_saved_model(
     model: Any,
     filepath: Any,
     *,
-    num_samples: int = 100,
-    seed: int = 0,
-    calibrated: bool = True,
-    level: float = 0.9,
-    input_signature: Any = None,
-    verbose: bool = True,
+    num_samples: int,
+    seed: int,
+    calibrated: bool,
+    level: float,
+    input_signature: Any,
+    verbose: bool,
 ) -> None:
     """Writes the predictive of a model as a SavedModel; see `PredictiveModel.export` for arguments and errors."""
     functions, description = served_functions(model, num_samples, seed, calibrated, level, input_signature)
