@@ -8,8 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 # pip uses the certificates of the system; uv only when told to.
 export UV_SYSTEM_CERTS ?= true
-# uv does in seconds what takes pip minutes. Where it cannot be had, or does not know the package index that pip does, pip
-# does it.
+# uv installs faster than pip. Where it cannot be had, or does not know the package index that pip does, pip does it.
 define INSTALL
 @{ $(VENV)/bin/python -m pip install --quiet 'uv>=0.8' && $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --editable '$(1)'; } \
   || $(VENV)/bin/python -m pip install --quiet --editable '$(1)'

@@ -16,8 +16,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {
     "tfp_bnn": (
-        "core priors posteriors metrics likelihoods layers figures predictive variational models inference calibration "
-        "transfer callbacks"
+        "core priors posteriors metrics likelihoods layers figures predictive variational export models inference "
+        "calibration transfer callbacks"
     ).split(),
     "zoo": "core datasets architectures recipes hub evaluation training cli".split(),
 }

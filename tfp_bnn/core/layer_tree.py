@@ -274,6 +274,28 @@ def mask_of(tensor: Any) -> Any:
     return getattr(tensor, "_keras_mask", None)
 
 
+# === Export ===
+
+
+class OnlyExportedByItself:
+    """Lets `tf.saved_model.save` refuse a Keras model, and `ExportArchive.track` with it. List it before `keras.Model`.
+
+    TensorFlow traces the default signature of a Keras model, whose name is not public, when it saves the model.
+    """
+
+    @property
+    def _default_save_signature(self) -> Any:
+        name = self.name  # type: ignore[attr-defined]
+
+        def serving_default() -> None:
+            raise ValueError(
+                f"tf.saved_model.save would save one draw of the weights of the model {name!r}, another at each "
+                "request. Use model.export(folder), which saves the predictive over many draws."
+            )
+
+        return tf.function(serving_default, input_signature=[], autograph=False)
+
+
 # === Determinism ===
 
 

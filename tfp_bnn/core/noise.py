@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_bnn.core.arguments import is_integer
+from tfp_bnn.core.arguments import is_integer, require_integer
 
 # Philox by its number among TensorFlow's algorithms: the default differs under XLA, and so would the noise.
 _PHILOX = 1
@@ -79,9 +79,8 @@ class Noise:
 def _draw(kind: str, shape: Sequence[Any], seed: tf.Tensor, **arguments: Any) -> tf.Tensor:
     """The numbers of `tf.random.stateless_*` or `tf.random.fold_in` with Philox, bit for bit, by fewer operations.
 
-    Those functions scramble the seed with a dozen small operations, and a network has many seeds: a step took several
-    times as long to trace, and the noise several times as long to draw eagerly. TensorFlow has one operation for it,
-    but under XLA that gives another key.
+    Those functions scramble the seed with a dozen small operations, and a network has many seeds: each operation costs
+    time to trace, and to run. TensorFlow has one operation for it, but under XLA that gives another key.
     """
     # Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3": Philox is a cipher, so it scrambles seeds too.
     mixed = tf.raw_ops.StatelessRandomUniformFullIntV2(
@@ -205,6 +204,15 @@ def name_of_use(name: str, thing: object) -> str:
     scope.uses[id(thing)] += 1
     number = scope.uses[id(thing)]
     return name if number == 1 else f"{name}#{number}"
+
+
+def require_seed(seed: Any) -> Any:
+    """Returns a seed: an integer, or an integer tensor, as in the graph of an exported model.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    return seed if tf.is_tensor(seed) and seed.dtype.is_integer else require_integer("seed", seed)
 
 
 def layer_key(layer: keras.Layer) -> int:

@@ -7,8 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfp_bnn.core.arguments import is_integer, require_integer
+from tfp_bnn.core.arguments import is_integer
 from tfp_bnn.core.draws import FiniteDraws
+from tfp_bnn.core.noise import require_seed
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.variational_mixin import VariationalMixin
 
@@ -67,6 +68,11 @@ class Ensemble(PredictiveModel):
         return self.members[0].input_shape
 
     @property
+    def input(self) -> Any:
+        """The symbolic inputs of a member."""
+        return self.members[0].input
+
+    @property
     def output_shape(self) -> Any:
         """Shape of the raw outputs, batch axis first."""
         return self.members[0].output_shape
@@ -84,7 +90,7 @@ class Ensemble(PredictiveModel):
         Args:
             seed: Integer seed of the draws of members. It has no effect on posterior means.
         """
-        require_integer("seed", seed)
+        require_seed(seed)
         if self.draws_per_member is None:
             return self.plug_in_draws()
         of_members = [member.draws(seed) for member in self._members]

@@ -20,12 +20,7 @@ from tfp_bnn.likelihoods.marginals import Marginals
 from tfp_bnn.likelihoods.normal_outputs import NormalOutputs
 from tfp_bnn.likelihoods.positions import AXIS_OF_ROWS, mean_over_positions, over_positions
 from tfp_bnn.likelihoods.probing import check_distribution, probed
-from tfp_bnn.likelihoods.targets import (
-    check_shape,
-    check_support,
-    checked_support,
-    like_outputs,
-)
+from tfp_bnn.likelihoods.targets import check_shape, check_support, checked_support, like_outputs
 
 Weights = Mapping[str, Any]
 TargetKind = Literal["class", "labels", "number", "heads"]
@@ -291,6 +286,11 @@ class Likelihood(NormalOutputs, Examples):
             for start in range(0, outputs.shape[1], _ROWS_AT_ONCE)
         ]
         return np.concatenate(parts, axis=1)
+
+    @over_positions
+    def graph_quantiles(self, outputs: tf.Tensor, weights: Weights, levels: Sequence[float]) -> tf.Tensor:
+        """`quantiles` by TensorFlow operations alone; see `Marginals.graph_quantiles` for when there are any."""
+        return Marginals(self.distribution(tf.cast(outputs, tf.float32), weights)).graph_quantiles(levels)
 
     @over_positions
     def entropy(self, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:

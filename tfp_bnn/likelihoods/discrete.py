@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tfp_bnn.likelihoods.base import Likelihood, Weights
 from tfp_bnn.likelihoods.targets import MARKED_ADVICE, check_rank_is_known, checked
@@ -40,6 +41,12 @@ class Discrete(Likelihood):
     def quantiles(self, outputs: tf.Tensor, weights: Weights, levels: Sequence[float]) -> np.ndarray:
         """Quantiles of the probabilities over the weight draws, `(levels, batch, classes)`."""
         return np.quantile(self.mean(outputs, weights).numpy(), levels, axis=0).astype(np.float32)
+
+    def graph_quantiles(self, outputs: tf.Tensor, weights: Weights, levels: Sequence[float]) -> tf.Tensor:
+        """`quantiles`, to rounding, by TensorFlow operations alone."""
+        probabilities = self.mean(outputs, weights)
+        found = tfp.stats.percentile(probabilities, 100.0 * np.asarray(levels), axis=0, interpolation="linear")
+        return tf.ensure_shape(found, [len(levels), *probabilities.shape[1:]])
 
     def levels(self, outputs: tf.Tensor, weights: Weights, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Raises a ValueError: classes and labels have no order."""

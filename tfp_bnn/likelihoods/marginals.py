@@ -29,6 +29,7 @@ _LEVEL_TOLERANCE = 3e-7
 _RESOLUTION = 1.2e-7
 _TINY = 1.2e-38
 _DOUBLINGS = 120
+_HALVINGS = 64
 _GOLDEN_RATIO = (math.sqrt(5.0) - 1.0) / 2.0
 
 
@@ -87,6 +88,30 @@ class Marginals:
         # Some distribution functions of TFP overflow.
         lost = ~np.isfinite(found) & np.reshape(inner, (-1, *[1] * (found.ndim - 1)))
         return np.where(lost, self._sampled_quantiles(levels), found) if lost.any() else found
+
+    def graph_quantiles(self, levels: Sequence[float]) -> tf.Tensor:
+        """`quantiles` of real numbers by TensorFlow operations alone, for a graph, `(levels, n, targets)`.
+
+        A quantile of the mixture lies between those of its components, which are halved to the last float32.
+
+        Raises:
+            NotImplementedError: If the distribution of a target has no `cdf` or no `quantile` in closed form.
+        """
+        cdf = self._cdf()
+        if cdf is None:
+            raise NotImplementedError("There is no distribution function in closed form.")
+
+        def of_mixture(level: float) -> tf.Tensor:
+            def halve(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                middle = (low + high) / 2.0
+                below = tf.reduce_mean(cdf(middle), axis=0) < level
+                return tf.where(below, middle, low), tf.where(below, high, middle)
+
+            of_components = self._call("quantile", tf.fill([1, 1, 1], np.float32(level)))
+            ends = tf.reduce_min(of_components, axis=0), tf.reduce_max(of_components, axis=0)
+            return tf.while_loop(lambda *_: tf.constant(True), halve, ends, maximum_iterations=_HALVINGS)[1]
+
+        return tf.stack([of_mixture(level) for level in levels])
 
     def entropy(self) -> tf.Tensor:
         """Entropy of the mixture in nats, `(n, targets)`; `(n, 1)` for targets that are not independent.

@@ -53,9 +53,9 @@ class Normal(LocationScale):
         """Entropy of the predictive mixture, in nats, of shape `(batch, targets)`."""
         loc, scale = self._parameters(tf.cast(outputs, tf.float32), weights)
         if loc.shape[0] > _MOST_DRAWS_BY_QUADRATURE:
-            return _entropy_at_lattice(loc, tf.broadcast_to(scale, loc.shape))
+            return _entropy_at_lattice(loc, tf.broadcast_to(scale, tf.shape(loc)))
         nodes, node_weights = np.polynomial.hermite_e.hermegauss(_HERMITE_NODES)
-        total = tf.zeros(loc.shape[1:])
+        total = tf.zeros_like(loc[0])
         for node, weight in zip(nodes, node_weights / node_weights.sum(), strict=True):
             points = (loc + scale * np.float32(node))[:, None]
             log_density = tf.reduce_logsumexp(tfd.Normal(loc, scale).log_prob(points), axis=1) - math.log(loc.shape[0])
@@ -65,7 +65,7 @@ class Normal(LocationScale):
     def aleatoric(self, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
         """E[scale^2], squared units of the target, of shape `(batch, targets)`."""
         loc, scale = self._parameters(tf.cast(outputs, tf.float32), weights)
-        return tf.reduce_mean(tf.broadcast_to(scale**2, loc.shape), axis=0)
+        return tf.reduce_mean(tf.broadcast_to(scale**2, tf.shape(loc)), axis=0)
 
     def epistemic(self, outputs: tf.Tensor, weights: Weights) -> tf.Tensor:
         """Var[mean] over the weight draws, squared units of the target, of shape `(batch, targets)`."""
@@ -112,7 +112,7 @@ def _entropy_at_lattice(loc: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
     noise = scipy.special.ndtri(levels).astype(np.float32).reshape(-1, *[1] * (len(loc.shape) - 1))
     points = keras.ops.take_along_axis(loc, component, axis=0)
     points += keras.ops.take_along_axis(scale, component, axis=0) * noise
-    total = tf.zeros(loc.shape[1:])
+    total = tf.zeros_like(loc[0])
     for start in range(0, _LATTICE_POINTS, draws):
         log_density = tfd.Normal(loc, scale).log_prob(points[start : start + draws, None])
         total -= tf.reduce_sum(tf.reduce_logsumexp(log_density, axis=1), axis=0)

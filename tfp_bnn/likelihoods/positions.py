@@ -16,7 +16,15 @@ import tensorflow as tf
 from tfp_bnn.likelihoods.targets import check_rank_is_known
 
 # The methods of a likelihood that take all draws, `(S, batch, channels)`, and the axis of the rows in their results.
-AXIS_OF_ROWS = {"entropy": 0, "aleatoric": 0, "epistemic": 0, "quantiles": 1, "sample": 1, "levels": 1}
+AXIS_OF_ROWS = {
+    "entropy": 0,
+    "aleatoric": 0,
+    "epistemic": 0,
+    "quantiles": 1,
+    "graph_quantiles": 1,
+    "sample": 1,
+    "levels": 1,
+}
 
 Shape = Sequence[int | None]
 
@@ -97,9 +105,11 @@ def over_positions(method: Callable[..., Any], name: str | None = None) -> Calla
 
     @functools.wraps(method)
     def of_positions(self: Any, outputs: Any, weights: Any, *args: Any, **kwargs: Any) -> Any:
-        batch, positions = outputs.shape[1], tuple(outputs.shape[2:-1])
-        if not positions:
+        if len(outputs.shape) == 3:
             return method(self, outputs, weights, *args, **kwargs)
+        # In the graph of an exported model, the size of a batch is not known.
+        sizes = [tf.shape(outputs)[axis] if size is None else size for axis, size in enumerate(outputs.shape)]
+        batch, positions = sizes[1], sizes[2:-1]
 
         def unfold(found: Any) -> Any:
             shape = tuple(found.shape)
@@ -139,5 +149,5 @@ def _equal(found: Shape, expected: Shape) -> bool:
     )
 
 
-def _reshape(values: Any, shape: Sequence[int]) -> Any:
+def _reshape(values: Any, shape: Sequence[Any]) -> Any:
     return values.reshape(shape) if isinstance(values, np.ndarray) else tf.reshape(values, shape)

@@ -68,6 +68,11 @@ class _Network(VariationalMixin, keras.Model):
         return self.network.outputs if self.network.built else None
 
     @property
+    def input(self) -> Any:
+        """The symbolic inputs in the structure that calls take; None before the network is built."""
+        return graph_of(self.network).input if self.network.built else None
+
+    @property
     def output(self) -> Any:
         """The symbolic outputs in the structure that calls return; None before the network is built."""
         return graph_of(self.network).output if self.network.built else None

@@ -12,6 +12,7 @@ from tfp_bnn.core.batches import batches_of, checked_inputs
 from tfp_bnn.core.checks import invalid_arguments_as_value_errors
 from tfp_bnn.core.draws import Draws
 from tfp_bnn.core.expected_inputs import ExpectedInputs, UnlikelyInputsWarning
+from tfp_bnn.export import export_plug_in, export_saved_model
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.predictive.calibrators import CALIBRATIONS, Calibration, check_fits
 from tfp_bnn.predictive.joint_predictive import predictive_from_draws
@@ -184,6 +185,66 @@ class PredictiveModel:
                     draws, inputs, self.likelihood, num_samples, batch_size=batch_size, calibration=calibration
                 )
             yield predictive, targets
+
+    def export(
+        self,
+        filepath: Any,
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        *,
+        num_samples: int = 100,
+        seed: int = 0,
+        calibrated: bool = True,
+        level: float = 0.9,
+        **kwargs: Any,
+    ) -> None:
+        """Exports the predictive as a SavedModel, which answers in any process that has TensorFlow.
+
+        Equal inputs get equal answers: those of `posterior_predictive(x, num_samples, seed)`, to rounding, whatever
+        the batch. The signatures, whose outputs have the batch on the first axis:
+
+        - `serving_default`: `mean`, `entropy`, `aleatoric`, `epistemic`, and the ends of the central interval, `lower`
+          and `upper`, as in `PosteriorPredictive`. The function `serve` returns the mean alone.
+        - `predict`: the same, with another input, the `seed`, an int64 scalar.
+        - `draws`: `samples`, the predictions of each draw, `(batch, S, ...)`. It has the input `seed` too.
+        - `mean`: `mean` of the plug-in prediction, never calibrated.
+
+        For several outputs, the names are those of the heads: `class/mean`. What a likelihood cannot compute by
+        TensorFlow operations alone is left out, and the text that is printed says so: the entropy of numbers other
+        than those of 'normal', and the interval of counts. Inputs are not checked: NaN gives NaN.
+
+        Args:
+            filepath: Folder to write to. In an existing folder, an earlier SavedModel is replaced.
+            format: `"tf_saved_model"`; or another format of `keras.Model.export`, such as `"litert"`, for the plug-in
+                mean of a single model: a file without draws, on which the arguments of the predictive have no effect.
+            verbose: Whether to print the signatures. Default: True.
+            input_signature: Shapes and dtypes of the inputs, as in `keras.Model.export`; None for those of the model.
+            num_samples: S, the number of draws; all, if there are fewer. It is part of the file.
+            seed: Integer, the seed of the draws.
+            calibrated: Whether to apply `model.calibration`, if there is one.
+            level: Probability of the interval. Default: 0.9.
+            **kwargs: Arguments of `keras.Model.export` for another format.
+
+        Raises:
+            ValueError: If the model is not built, has weights that are NaN or infinite, or cannot be exported because a
+                layer or the likelihood only runs in Python, which is named; if an argument is out of range; or if the
+                folder cannot be written to. Nothing is written then.
+        """
+        if format != "tf_saved_model":
+            export_plug_in(self, filepath, format, input_signature, verbose=verbose, **kwargs)
+            return
+        export_saved_model(
+            self,
+            filepath,
+            num_samples=num_samples,
+            seed=seed,
+            calibrated=calibrated,
+            level=level,
+            input_signature=input_signature,
+            verbose=verbose is not False,
+            **kwargs,
+        )
 
     def _check_of_inputs(self, x: Any) -> Callable[[Any], None]:
         """A function that refuses arrays of inputs that do not fit, and warns of those that are unlike training."""

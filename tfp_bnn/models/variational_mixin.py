@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import is_integer, require_integer
-from tfp_bnn.core.layer_tree import sublayers
-from tfp_bnn.core.noise import Noise, NoiseStreams, NoNoise, in_noise_scope, noise_scope, number_of
+from tfp_bnn.core.layer_tree import OnlyExportedByItself, sublayers
+from tfp_bnn.core.noise import Noise, NoiseStreams, NoNoise, in_noise_scope, noise_scope, number_of, require_seed
 from tfp_bnn.core.step_guard import StepGuard
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.stochastic import StochasticLayer
@@ -38,7 +38,7 @@ from tfp_bnn.variational.schedules import SCHEDULES, Schedule
 _NOT_SAVED = "It is not saved."
 
 
-class VariationalMixin(PredictiveModel, ElboTraining):
+class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
     """Trains a Keras model of Bayesian layers on the ELBO. List it before `keras.Model` when subclassing.
 
         loss = nll + beta * kl / N + regularizers of the user
@@ -230,7 +230,7 @@ class VariationalMixin(PredictiveModel, ElboTraining):
             ValueError: If the seed is not an integer.
         """
         random = any(layer.is_random for layer in self.stochastic_layers)
-        return SeededDraws(self, require_integer("seed", seed), num_draws=None if random else 1)
+        return SeededDraws(self, require_seed(seed), num_draws=None if random else 1)
 
     def plug_in_draws(self) -> PlugInDraws:
         """The one draw in which every weight is its posterior mean and every mask its expectation."""

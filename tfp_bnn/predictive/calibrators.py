@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
+import tensorflow.experimental.numpy as tnp
 
 from tfp_bnn.core.arguments import is_number
 from tfp_bnn.core.registry import Spec, SpecRegistry
@@ -22,18 +24,17 @@ class Calibration(Spec):
         """Whether this calibration fits a likelihood; by default, whether it is the likelihood's `calibrator`."""
         return likelihood.calibrator == CALIBRATIONS.name_of(self)
 
-    def apply(
-        self, outputs: np.ndarray, weights: Mapping[str, Any], likelihood: Likelihood
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def apply(self, outputs: Any, weights: Mapping[str, Any], likelihood: Likelihood) -> tuple[Any, dict[str, Any]]:
         """Returns the raw outputs and likelihood weights that describe the calibrated mixture.
 
         Args:
-            outputs: Raw outputs of all draws, of shape `(S, n, outputs)`, float32.
+            outputs: Raw outputs of all draws, of shape `(S, n, outputs)`, float32: an array, or a tensor in the graph
+                of an exported model.
             weights: Learned parameters of the likelihood, by role.
             likelihood: Likelihood of the model.
 
         Returns:
-            New outputs of the same shape and dtype, and new weights.
+            New outputs of the same kind, shape and dtype, and new weights.
         """
         raise NotImplementedError
 
@@ -66,9 +67,7 @@ class Temperature(Calibration):
         """Returns the argument of the constructor, JSON-serializable."""
         return {"temperature": self.temperature}
 
-    def apply(
-        self, outputs: np.ndarray, weights: Mapping[str, Any], likelihood: Likelihood
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def apply(self, outputs: Any, weights: Mapping[str, Any], likelihood: Likelihood) -> tuple[Any, dict[str, Any]]:
         """Divides the logits."""
         return outputs / np.float32(self.temperature), dict(weights)
 
@@ -100,16 +99,15 @@ class Scale(Calibration):
         """Returns the argument of the constructor, JSON-serializable."""
         return {"scale": self.scale}
 
-    def apply(
-        self, outputs: np.ndarray, weights: Mapping[str, Any], likelihood: Likelihood
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def apply(self, outputs: Any, weights: Mapping[str, Any], likelihood: Likelihood) -> tuple[Any, dict[str, Any]]:
         """Moves the means of the draws, and passes the factor for the noise on to the likelihood as `widening`."""
         targets = likelihood.num_targets(outputs.shape[-1])
         means = outputs[..., :targets]
-        center = means.mean(axis=0, dtype=np.float64).astype(np.float32)
-        moved = center + np.float32(self.scale) * (means - center)
+        numpy = tnp if tf.is_tensor(outputs) else np
+        center = numpy.asarray(numpy.mean(means, axis=0, dtype=np.float64), np.float32)
+        moved = center + (means - center) * np.float32(self.scale)
         widening = self.scale * weights.get("widening", 1.0)
-        return np.concatenate([moved, outputs[..., targets:]], axis=-1), {**weights, "widening": widening}
+        return numpy.concatenate([moved, outputs[..., targets:]], axis=-1), {**weights, "widening": widening}
 
 
 def check_fits(calibration: Calibration, likelihood: Likelihood) -> None:

@@ -33,19 +33,19 @@ class SeededDraws:
 
     Args:
         model: Model with `likelihood_weights` and `call_with_noise`.
-        seed: Integer. Equal seeds give equal draws.
+        seed: Integer, or an integer tensor in the graph of an exported model. Equal seeds give equal draws.
         num_draws: 1 for a model without randomness; None for an unlimited number of draws.
     """
 
-    def __init__(self, model: Any, seed: int, num_draws: int | None = None) -> None:
+    def __init__(self, model: Any, seed: int | tf.Tensor, num_draws: int | None = None) -> None:
         self.num_draws = num_draws
         self._model = model
         self._forward = _forward(model, plug_in=False)
-        self._root = tf.constant([seed, 0], tf.int64)
+        self._root = tf.stack([tf.convert_to_tensor(seed, tf.int64), tf.constant(0, tf.int64)])
 
     def __call__(self, index: int) -> Function:
         """Returns the model under the noise of draw `index`."""
-        return lambda x: self._forward(x, self._root, tf.constant(index))
+        return lambda x: self._forward(x, self._root, tf.convert_to_tensor(index))
 
     def likelihood_weights(self, index: int) -> Mapping[str, np.ndarray]:
         """The learned parameters of the likelihood by role, the same in all draws."""
@@ -118,7 +118,7 @@ def draw_outputs(
     if draws.num_draws is not None:
         num_samples = min(num_samples, draws.num_draws)
     functions = [draws(index) for index in range(num_samples)]
-    weights, weights_by_draw = _weights_of(draws, num_samples)
+    weights, weights_by_draw = weights_of_draws(draws, num_samples)
     learned = likelihood.weights_by_head(weights)
     differing = likelihood.weights_by_head(dict.fromkeys(weights_by_draw))
 
@@ -260,13 +260,15 @@ def _forward(model: Any, plug_in: bool) -> Any:
 
 
 def _learned(model: Any) -> dict[str, np.ndarray]:
-    return {role: np.asarray(variable) for role, variable in model.likelihood_weights.items()}
+    # They are constants in the graph of an exported model.
+    with tf.init_scope():
+        return {role: np.asarray(variable) for role, variable in model.likelihood_weights.items()}
 
 
-def _weights_of(draws: Draws, num_samples: int) -> tuple[dict[str, Any], frozenset[str]]:
-    """The likelihood weights of all draws, and the roles of those that differ between draws.
+def weights_of_draws(draws: Draws, num_samples: int) -> tuple[dict[str, Any], frozenset[str]]:
+    """The likelihood weights of the first draws, and the roles of those that differ between draws.
 
-    Only a finite number of draws can have different weights.
+    Only a finite number of draws can have different weights. These have the shape `(S, 1, *own)`.
     """
     if draws.num_draws is None:
         return dict(draws.likelihood_weights(0)), frozenset()

@@ -1,0 +1,140 @@
+"""A SavedModel of a Bayesian model answers by itself, and nothing is written that is wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfp_bnn
+from tfp_bnn.layers import DenseFlipout
+
+X = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+Y = (X[:, 0] > 0).astype(np.int64)
+
+# A process that has TensorFlow alone.
+IN_ANOTHER_PROCESS = """
+import sys
+sys.modules["tfp_bnn"] = sys.modules["tensorflow_probability"] = sys.modules["keras"] = None
+import numpy as np, tensorflow as tf
+model = tf.saved_model.load("exported")
+x = np.load("x.npy")
+answer = model.signatures["serving_default"](features=tf.constant(x))
+other = model.signatures["predict"](features=tf.constant(x), seed=tf.constant(5, tf.int64))
+draws = model.signatures["draws"](features=tf.constant(x), seed=tf.constant(5, tf.int64))
+one_by_one = np.concatenate([model.serve(x[row : row + 1]) for row in range(len(x))])
+np.savez("answer.npz", **answer)
+np.savez("other.npz", **other, **draws, one_by_one=one_by_one)
+"""
+
+
+def network(**kwargs):
+    x = keras.Input((4,), name="features")
+    return tfp_bnn.VariationalModel(x, DenseFlipout(2)(x), seed=0, **kwargs)
+
+
+def assert_predictive(answer, predictive):
+    for name in ("mean", "entropy", "aleatoric", "epistemic"):
+        np.testing.assert_allclose(answer[name], getattr(predictive, name)(), rtol=1e-5, atol=1e-5, err_msg=name)
+    np.testing.assert_allclose([answer["lower"], answer["upper"]], predictive.interval(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("likelihood", ["categorical", "normal"])
+def test_it_answers_in_a_process_that_has_tensorflow_alone(likelihood, tmp_path):
+    model = network(likelihood=likelihood)
+    calibration = {"name": "scale", "scale": 2.0} if likelihood == "normal" else {"name": "temperature"}
+    model.calibration = calibration
+    model.export(tmp_path / "exported", verbose=False)
+    np.save(tmp_path / "x.npy", X)
+    run = subprocess.run(
+        [sys.executable, "-c", IN_ANOTHER_PROCESS], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert_predictive(np.load(tmp_path / "answer.npz"), model.posterior_predictive(X))
+    other, predictive = np.load(tmp_path / "other.npz"), model.posterior_predictive(X, seed=5)
+    assert_predictive(other, predictive)
+    np.testing.assert_allclose(other["samples"], np.moveaxis(predictive.samples, 0, 1), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(other["one_by_one"], model.posterior_predictive(X).mean(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_export_prints_the_signatures_and_keeps_the_training_as_it_was(tmp_path, capsys):
+    model, other = network(), network()
+    other.set_weights(model.get_weights())
+    for each in (model, other):
+        each.compile("sgd")
+        each.fit(X, Y, shuffle=False, verbose=0)
+    model.export(tmp_path / "exported", num_samples=4)
+    printed = capsys.readouterr().out
+    for name in ("serving_default", "predict", "draws", "mean", "serve"):
+        assert f"Endpoint '{name}'" in printed
+    assert "The answers are those of 4 draws." in printed
+    # An earlier export is replaced.
+    for each in (model, other):
+        each.fit(X, Y, shuffle=False, verbose=0)
+    model.export(tmp_path / "exported", num_samples=4, verbose=False)
+    assert capsys.readouterr().out == ""
+    loaded = tf.saved_model.load(tmp_path / "exported")
+    answer = loaded.serve(X)
+    np.testing.assert_allclose(answer, other.posterior_predictive(X, 4).mean(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_lookup_tables_are_saved(tmp_path):
+    x = keras.Input((1,), dtype="string", name="word")
+    one_hot = keras.layers.StringLookup(vocabulary=["a", "b"], output_mode="one_hot")(x)
+    model = tfp_bnn.VariationalModel(x, DenseFlipout(2)(one_hot), seed=0)
+    model.export(tmp_path / "exported", num_samples=4, verbose=False)
+    words = np.array([["a"], ["b"], ["c"]])
+    loaded = tf.saved_model.load(tmp_path / "exported")
+    answer = loaded.serve(tf.constant(words))
+    draws = model.draws()
+    expected = np.mean([tf.nn.softmax(draws(k)(tf.constant(words))) for k in range(4)], axis=0)
+    np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_earlier_export_survives_a_model_that_cannot_be_exported(tmp_path):
+    earlier = tmp_path / "saved_model.pb"
+    earlier.write_bytes(b"earlier")
+    model = network()
+    kernel = model.trainable_variables[0]
+    kernel.assign(np.full(kernel.shape, np.nan))
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        model.export(tmp_path, verbose=False)
+    assert list(tmp_path.iterdir()) == [earlier]
+    assert earlier.read_bytes() == b"earlier"
+
+
+def test_a_path_that_cannot_be_written_to_is_refused(tmp_path):
+    taken = tmp_path / "file"
+    taken.write_text("precious")
+    with pytest.raises(ValueError, match=r"(?s)could not be written to .*file.*Expected the path of a folder"):
+        network().export(taken, num_samples=2, verbose=False)
+    assert taken.read_text() == "precious"
+
+
+def test_saving_one_draw_of_the_weights_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"would save one draw of the weights.*Use model.export\(folder\)"):
+        tf.saved_model.save(network(), tmp_path / "saved")
+
+
+def test_an_ensemble_has_no_other_format(tmp_path):
+    with pytest.raises(ValueError, match=r"'litert'.*'tf_saved_model'.*members"):
+        tfp_bnn.inference.ensemble([network()]).export(tmp_path / "model.tflite", format="litert")
+
+
+@pytest.mark.slow
+# TensorFlow still has the interpreter; the package that replaces it is not among what we need.
+@pytest.mark.filterwarnings("ignore:(?s).*tf.lite.Interpreter is deprecated:UserWarning")
+def test_litert_holds_the_plug_in_mean(tmp_path):
+    model = network(calibration={"name": "temperature", "temperature": 3.0})
+    path = tmp_path / "model.tflite"
+    model.export(path, format="litert", verbose=False)
+    run = tf.lite.Interpreter(model_path=str(path)).get_signature_runner()
+    (answer,) = run(features=X).values()
+    np.testing.assert_allclose(answer, model.plug_in_predictive(X).mean(), rtol=1e-5, atol=1e-5)

@@ -1,0 +1,126 @@
+"""Export of a predictive distribution as a SavedModel, which TensorFlow and its servers answer from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfp_bnn.core.arguments import is_number, require_integer
+from tfp_bnn.core.layer_tree import has_sublayers, sublayers
+from tfp_bnn.export.input_signature import input_specs
+from tfp_bnn.export.served_draws import ServedDraws
+from tfp_bnn.layers.base import VariationalLayer
+
+# Operations that call back into the Python process that made them.
+_PYTHON_OPERATIONS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
+
+
+def export_saved_model(
+    model: Any,
+    filepath: Any,
+    *,
+    num_samples: int,
+    seed: int,
+    calibrated: bool,
+    level: float,
+    input_signature: Any,
+    verbose: bool,
+) -> None:
+    """Writes the predictive of a model as a SavedModel; see `PredictiveModel.export` for arguments and errors."""
+    functions, description = served_functions(model, num_samples, seed, calibrated, level, input_signature)
+    archive = keras.export.ExportArchive()
+    for layer in (layer for member in getattr(model, "members", [model]) for layer in sublayers(member)):
+        # For lookup tables: variables are found in the graphs, and informed priors are not needed.
+        if layer.built and not isinstance(layer, keras.Model | VariationalLayer) and not has_sublayers(layer):
+            archive.track(layer)
+    for name, function in functions.items():
+        archive.add_endpoint(name, function)
+    try:
+        archive.write_out(str(filepath), verbose=verbose)
+    except (OSError, tf.errors.OpError) as error:
+        raise ValueError(
+            f"The SavedModel could not be written to {str(filepath)!r}: {error}. Expected the path of a folder, new or "
+            "existing, that can be written to."
+        ) from error
+    if verbose:
+        print(description)
+
+
+def served_functions(
+    model: Any,
+    num_samples: int = 100,
+    seed: int = 0,
+    calibrated: bool = True,
+    level: float = 0.9,
+    input_signature: Any = None,
+) -> tuple[dict[str, Any], str]:
+    """The functions of an exported model, traced and checked, before anything is written.
+
+    Returns:
+        The functions by the name of their endpoint, and a sentence on what they answer.
+
+    Raises:
+        ValueError: As for `PredictiveModel.export`.
+    """
+    require_integer("num_samples", num_samples, 1)
+    require_integer("seed", seed)
+    if not is_number(level) or not 0.0 < level < 1.0:
+        raise ValueError(f"`level` must be a number between 0 and 1, but got {level!r}.")
+    model._check_weights()
+    inputs = input_specs(model, input_signature)
+    posterior = ServedDraws(model, model.draws, inputs, num_samples, model.calibration if calibrated else None, level)
+    all_of_them = model.plug_in_draws().num_draws
+    plug_in = ServedDraws(model, lambda seed: model.plug_in_draws(), inputs, all_of_them, None, level)
+    default = tf.constant(seed, tf.int64)
+
+    # A server fills in the default, as TensorFlow does in calls of the loaded functions.
+    def predict(x: Any, seed: tf.Tensor = default) -> dict[str, tf.Tensor]:
+        return posterior.predictive(x, seed)
+
+    def draws(x: Any, seed: tf.Tensor = default) -> dict[str, tf.Tensor]:
+        return posterior.samples(x, seed)
+
+    def serving_default(x: Any) -> dict[str, tf.Tensor]:
+        return functions["predict"](x, default)
+
+    def serve(x: Any) -> Any:
+        answer = functions["predict"](x, default)
+        return {name: answer[f"{name}/mean"] for name in model.likelihood.heads} or answer["mean"]
+
+    def mean(x: Any) -> dict[str, tf.Tensor]:
+        return plug_in.mean(x, default)
+
+    functions: dict[str, Any] = {}
+    with_seed = [inputs, tf.TensorSpec([], tf.int64, name="seed")]
+    for function, signature in (
+        (predict, with_seed),
+        (draws, with_seed),
+        (serving_default, [inputs]),
+        (serve, [inputs]),
+        (mean, [inputs]),
+    ):
+        traced = tf.function(function, signature, autograph=False)
+        _refuse_python(traced.get_concrete_function(), model.name)
+        functions[function.__name__] = traced
+    description = f"The answers are those of {posterior.num_samples} draws."
+    if posterior.left_out:
+        description += (
+            f" Left out: {', '.join(posterior.left_out)}, which the likelihood {model.likelihood!r} cannot compute by "
+            "TensorFlow operations alone."
+        )
+    return functions, description
+
+
+def _refuse_python(function: Any, model: str) -> None:
+    """Refuses a graph that calls Python functions, which do not exist where it is loaded."""
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(node for of_function in graph.library.function for node in of_function.node_def)]
+    names = sorted({node.name for node in nodes if node.op in _PYTHON_OPERATIONS})
+    if names:
+        raise ValueError(
+            f"The model {model!r} cannot be exported: it calls Python functions, which only exist in this process, in "
+            f"{', '.join(names)}. Write these layers with TensorFlow or Keras operations, without tf.py_function and "
+            "tf.numpy_function."
+        )

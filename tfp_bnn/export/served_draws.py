@@ -1,0 +1,119 @@
+"""The draws of a model as a graph: their raw outputs, and what is computed from them, by head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tfp_bnn.core.draws import Draws
+from tfp_bnn.export.served_outputs import NAMES, ServedHead
+from tfp_bnn.predictive.calibrators import Calibration
+from tfp_bnn.predictive.drawing import weights_of_draws
+
+
+class ServedDraws:
+    """S draws of a model, as TensorFlow operations. `posterior_predictive` computes the same outside a graph.
+
+    Args:
+        model: A `PredictiveModel`.
+        draws: Function that returns the draws for a seed, which can be a tensor.
+        input_specs: The inputs as `tf.TensorSpec`, in the structure that calls of the model take.
+        num_samples: S, the largest number of draws.
+        calibration: Calibration of the predictive, or None.
+        level: Probability of the central interval.
+
+    Attributes:
+        num_samples: S, the number of draws.
+        names: The outputs of the predictive that can be computed in a graph, by head.
+
+    Raises:
+        ValueError: If the call of the model does not run as a graph, or the mean cannot be computed in one.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        draws: Callable[[Any], Draws],
+        input_specs: Any,
+        num_samples: int,
+        calibration: Calibration | None,
+        level: float,
+    ) -> None:
+        first = draws(0)
+        self._draws, self._likelihood = draws, model.likelihood
+        self.num_samples = num_samples if first.num_draws is None else min(num_samples, first.num_draws)
+        self._specs = self._output_specs(model, first, input_specs)
+        weights, by_draw = weights_of_draws(first, self.num_samples)
+        of_heads = self._likelihood.weights_by_head(weights)
+        differing = self._likelihood.weights_by_head(dict.fromkeys(by_draw))
+        self._heads = {
+            name: ServedHead(
+                self._likelihood.heads.get(name, self._likelihood),
+                dict(of_heads[name]),
+                calibration,
+                level,
+                frozenset(differing[name]),
+            )
+            for name in self._specs
+        }
+        self.names = {name: head.names_in_graph(self._specs[name].shape) for name, head in self._heads.items()}
+
+    def predictive(self, x: Any, seed: Any) -> dict[str, tf.Tensor]:
+        """What is known of each target by name, `(batch, ...)`; that of a head as `<head>/<name>`."""
+        return self._by_name(x, seed, lambda name, outputs: self._heads[name].predictive(outputs, self.names[name]))
+
+    def mean(self, x: Any, seed: Any) -> dict[str, tf.Tensor]:
+        """The predictive means by name."""
+        return self._by_name(x, seed, lambda name, outputs: self._heads[name].predictive(outputs, ("mean",)))
+
+    def samples(self, x: Any, seed: Any) -> dict[str, tf.Tensor]:
+        """The predictions of each draw by name, `(batch, S, ...)`."""
+        return self._by_name(x, seed, lambda name, outputs: {"samples": self._heads[name].samples(outputs)})
+
+    @property
+    def left_out(self) -> list[str]:
+        """The outputs that have no form as a graph, by name."""
+        return [_full_name(head, name) for head, names in self.names.items() for name in NAMES if name not in names]
+
+    def _by_name(
+        self, x: Any, seed: Any, of_head: Callable[[str, tf.Tensor], dict[str, tf.Tensor]]
+    ) -> dict[str, tf.Tensor]:
+        return {
+            _full_name(head, name): value
+            for head, outputs in self._outputs(x, seed).items()
+            for name, value in of_head(head, outputs).items()
+        }
+
+    def _outputs(self, x: Any, seed: Any) -> dict[str, tf.Tensor]:
+        """The raw outputs of all draws by head, `(S, batch, *positions, channels)`, float32."""
+        draws = self._draws(seed)
+
+        def run(index: Any) -> dict[str, tf.Tensor]:
+            outputs = self._likelihood.by_head(draws(index)(x), "The outputs of the model")
+            return {name: tf.cast(output, tf.float32) for name, output in outputs.items()}
+
+        if draws.num_draws is None:
+            # The graph holds the network once, whatever the number of draws.
+            of_one = {name: tf.TensorSpec(spec.shape[1:], tf.float32) for name, spec in self._specs.items()}
+            outputs = tf.map_fn(run, tf.range(self.num_samples), fn_output_signature=of_one)
+        else:
+            of_draws = [run(index) for index in range(self.num_samples)]
+            outputs = {name: tf.stack([of_draw[name] for of_draw in of_draws]) for name in self._specs}
+        return {name: tf.ensure_shape(output, self._specs[name].shape) for name, output in outputs.items()}
+
+    def _output_specs(self, model: Any, draws: Draws, input_specs: Any) -> dict[str, tf.TensorSpec]:
+        try:
+            traced = tf.function(draws(0), [input_specs], autograph=False).get_concrete_function()
+        except Exception as error:
+            raise ValueError(
+                f"The model {model.name!r} cannot be exported: its call fails as a graph, for the inputs "
+                f"{input_specs}. {error}"
+            ) from error
+        outputs = self._likelihood.by_head(traced.structured_outputs, "The outputs of the model")
+        return {name: tf.TensorSpec([self.num_samples, *found.shape], tf.float32) for name, found in outputs.items()}
+
+
+def _full_name(head: str, name: str) -> str:
+    return f"{head}/{name}" if head else name

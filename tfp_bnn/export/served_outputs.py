@@ -1,0 +1,123 @@
+"""What an exported model computes from the raw outputs of its draws, for one head of the likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_bnn.likelihoods import Likelihood
+from tfp_bnn.predictive.calibrators import Calibration
+from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive
+
+NAMES = ("mean", "entropy", "aleatoric", "epistemic", "lower", "upper")
+"""The names of the outputs: the moments of the predictive, and the ends of its central interval."""
+
+# How Python and NumPy fail on tensors whose values or shapes are not known.
+_NO_GRAPH = (TypeError, ValueError, AttributeError, NotImplementedError)
+_ROWS_OF_TRIAL, _SIZE_OF_TRIAL = 3, 2
+
+
+@dataclass(frozen=True)
+class ServedHead:
+    """The predictive of one head as TensorFlow operations; `PosteriorPredictive` computes the same with NumPy.
+
+    Attributes:
+        likelihood: Likelihood of the head.
+        weights: Its learned parameters by role, which become constants.
+        calibration: Calibration of the predictive, or None.
+        level: Probability of the central interval.
+        weights_by_draw: Roles of the weights that differ between draws.
+    """
+
+    likelihood: Likelihood
+    weights: Mapping[str, Any]
+    calibration: Calibration | None
+    level: float
+    weights_by_draw: frozenset[str]
+
+    def predictive(self, outputs: tf.Tensor, names: tuple[str, ...]) -> dict[str, tf.Tensor]:
+        """Arrays of the predictive by name, each with the batch on the first axis.
+
+        Args:
+            outputs: Raw outputs, `(S, batch, *positions, channels)`, float32; the batch may be unknown.
+            names: Some of `NAMES`.
+        """
+        outputs, weights = self._calibrated(outputs)
+        tail = round((1.0 - self.level) / 2.0, 12)
+        compute: dict[str, Callable[[], tf.Tensor]] = {
+            "mean": lambda: tf.reduce_mean(self.likelihood.mean(outputs, weights), axis=0),
+            "entropy": lambda: self.likelihood.entropy(outputs, weights),
+            "aleatoric": lambda: self.likelihood.aleatoric(outputs, weights),
+            "epistemic": lambda: self.likelihood.epistemic(outputs, weights),
+            "lower": lambda: self.likelihood.graph_quantiles(outputs, weights, [tail])[0],
+            "upper": lambda: self.likelihood.graph_quantiles(outputs, weights, [1.0 - tail])[0],
+        }
+        return {name: compute[name]() for name in names}
+
+    def samples(self, outputs: tf.Tensor) -> tf.Tensor:
+        """Probabilities or means under each draw, `(batch, S, *positions, classes or targets)`."""
+        outputs, weights = self._calibrated(outputs)
+        means = self.likelihood.mean(outputs, weights)
+        return tf.transpose(means, [1, 0, *range(2, len(means.shape))])
+
+    def names_in_graph(self, shape: tuple[int | None, ...]) -> tuple[str, ...]:
+        """The outputs that can be computed in a graph, and there equal those of `PosteriorPredictive`.
+
+        Each is tried on random raw outputs, one row at a time. That also leaves out what depends on the other rows of
+        a batch, such as means of sampled targets.
+
+        Args:
+            shape: Shape of the raw outputs, `(S, batch, *positions, channels)`; sizes of positions may be unknown.
+
+        Raises:
+            ValueError: If the mean is not among them.
+        """
+        positions = len(shape) - 3
+        num_draws, channels = int(shape[0] or 0), int(shape[-1] or 0)
+        size = (num_draws, _ROWS_OF_TRIAL, *[_SIZE_OF_TRIAL] * positions, channels)
+        outputs = np.random.default_rng(0).normal(scale=0.1, size=size).astype(np.float32)
+        expected = self._expected(outputs)
+        spec = tf.TensorSpec([shape[0], *[None] * (1 + positions), shape[-1]])
+
+        def is_right(name: str) -> bool:
+            wanted = expected[name]()
+            graph = tf.function(lambda rows: self.predictive(rows, (name,))[name], [spec], autograph=False)
+            try:
+                found = [graph(outputs[:, row : row + 1]) for row in range(_ROWS_OF_TRIAL)]
+            except _NO_GRAPH:
+                return False
+            return np.allclose(np.concatenate(found), wanted, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+        names = tuple(name for name in NAMES if is_right(name))
+        if "mean" not in names:
+            calibrated = "" if self.calibration is None else f" with the calibration {self.calibration!r}"
+            raise ValueError(
+                f"The likelihood {self.likelihood!r}{calibrated} cannot be exported: its mean is not made of "
+                "TensorFlow operations that treat each row by itself. Define `mean(outputs, weights)` that way, or "
+                "use `posterior_predictive`."
+            )
+        return names
+
+    def _calibrated(self, outputs: tf.Tensor) -> tuple[tf.Tensor, Mapping[str, Any]]:
+        if self.calibration is None:
+            return outputs, self.weights
+        return self.calibration.apply(outputs, self.weights, self.likelihood)
+
+    def _expected(self, outputs: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:
+        predictive = PosteriorPredictive(
+            self.likelihood, self.weights, outputs, {}, outputs.shape, weights_by_draw=self.weights_by_draw
+        )
+        if self.calibration is not None:
+            predictive = predictive.calibrated_by(self.calibration)
+        return {
+            "mean": predictive.mean,
+            "entropy": predictive.entropy,
+            "aleatoric": predictive.aleatoric,
+            "epistemic": predictive.epistemic,
+            "lower": lambda: predictive.interval(self.level)[0],
+            "upper": lambda: predictive.interval(self.level)[1],
+        }
