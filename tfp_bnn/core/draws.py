@@ -39,6 +39,9 @@ class FiniteDraws:
     Args:
         functions: Functions from inputs of shape `(rows, ...)` to raw outputs of shape `(rows, channels)`.
         likelihood_weights: Learned parameters of the likelihood by role, for each function. Default: none.
+        sampled: Whether the functions are a sample of a posterior, as the states of a Markov chain are. A predictive
+            of all of them has a Monte Carlo error then. Default: they are the whole posterior, as the members of an
+            ensemble are.
 
     Raises:
         ValueError: If there are no functions, or the number of likelihood weights differs from that of functions.
@@ -51,9 +54,13 @@ class FiniteDraws:
     """
 
     def __init__(
-        self, functions: Sequence[Function], likelihood_weights: Sequence[Mapping[str, np.ndarray]] | None = None
+        self,
+        functions: Sequence[Function],
+        likelihood_weights: Sequence[Mapping[str, np.ndarray]] | None = None,
+        sampled: bool = False,
     ) -> None:
         self._functions = list(functions)
+        self.sampled = sampled
         self._likelihood_weights = [{} for _ in functions] if likelihood_weights is None else list(likelihood_weights)
         if not self._functions:
             raise ValueError("There are no functions to draw from. Expected at least one.")

@@ -173,6 +173,7 @@ class Chains(PredictiveModel):
         return FiniteDraws(
             [function(state) for state in states],
             [{role: np.asarray(state[name]) for role, name in learned.items()} for state in states],
+            sampled=True,
         )
 
     @functools.cached_property

@@ -114,7 +114,9 @@ def draw_outputs(
     """
     require_integer("num_samples", num_samples, 1)
     require_integer("batch_size", batch_size, 1)
-    exhaustive = draws.num_draws is not None and draws.num_draws <= num_samples
+    all_taken = draws.num_draws is not None and draws.num_draws <= num_samples
+    # Of the draws of others, which only follow the protocol, a finite number is taken for the whole posterior.
+    exhaustive = all_taken and not getattr(draws, "sampled", False)
     if draws.num_draws is not None:
         num_samples = min(num_samples, draws.num_draws)
     functions = [draws(index) for index in range(num_samples)]

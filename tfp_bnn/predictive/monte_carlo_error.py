@@ -27,7 +27,8 @@ def standard_errors(predictive: PosteriorPredictive, y: Any = None) -> dict[str,
     Returns:
         Standard errors by the name of the metric, in its unit. Empty for S = 1, because one draw shows no spread, and
         if the draws are all there are: an ensemble of posterior means has no Monte Carlo error. That of the draws
-        within the members, with `draws_per_member`, is not estimated.
+        within the members, with `draws_per_member`, is not estimated. States of Markov chains are taken as independent
+        draws; where they are correlated, the error is larger, by the root of S over their effective size.
 
     Raises:
         ValueError: If the draws did not fit into memory, or the targets do not fit.
