@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .catalog import FOLDER, ROOT, Fault, FaultError, load_faults
+from .catalog import ROOT, Fault, FaultError, load_faults
 
 FAULTS = load_faults()
 ROOMS = (
@@ -30,8 +30,7 @@ def test_there_are_faults_in_every_part():
     assert {f"zoo/{room}" for room in "datasets hub recipes evaluation training cli".split()} <= rooms
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_fault_applies_and_its_tests_exist(path):
+def test_every_fault_applies_and_its_tests_exist():
     for fault in FAULTS:
         assert (ROOT / fault.file).read_text("utf-8").count(fault.find) == 1, fault
         assert fault.find != fault.replace
