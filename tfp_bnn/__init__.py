@@ -23,6 +23,7 @@ import keras  # noqa: E402
 _refuse_backend(keras.backend.backend())
 
 from tfp_bnn import (  # noqa: E402
+    acquisition,
     calibration,
     callbacks,
     figures,
@@ -63,6 +64,7 @@ __all__ = [
     "VariationalModel",
     "VariationalSequential",
     "__version__",
+    "acquisition",
     "calibrate",
     "calibration",
     "callbacks",
