@@ -143,7 +143,7 @@ def _initial(initial: int | npt.ArrayLike, available: int, seed: int) -> npt.NDA
     """The indices of the examples that are labelled at the start."""
     if np.ndim(initial) == 0:
         if require_integer("initial", initial, 1) > available:
-            raise ValueError(f"`initial` is {initial}, but the pool has {available} examples. Expected at most that.")
+            raise ValueError(f"`initial` is {initial!r}, but the pool has {available} examples. Expected at most that.")
         rng = np.random.default_rng(_seed(seed, _INITIAL, 0))
         return rng.permutation(available)[:initial].astype(np.int64)
     indices = np.asarray(initial)

@@ -58,6 +58,6 @@ def thompson(
         )
     rng = np.random.default_rng(require_integer("seed", seed))
     if arms == "inputs":
-        return rewards[rng.integers(len(rewards)), :, 0].argmax().astype(np.int64)
+        return np.asarray(rewards[rng.integers(len(rewards)), :, 0].argmax(), np.int64)
     draws = rng.integers(len(rewards), size=len(predictive))
     return rewards[draws, np.arange(len(predictive))].argmax(axis=-1).astype(np.int64)

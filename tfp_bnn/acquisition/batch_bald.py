@@ -141,7 +141,8 @@ class _Labels:
         labels = (uniform * cumulative[draws][..., -1:] > cumulative[draws]).sum(axis=-1)
         with np.errstate(divide="ignore"):
             log_probabilities = np.log(of_chosen)
-        self._log_likelihood = sum(log_probabilities[:, m, labels[:, m]] for m in range(len(self._chosen)))
+        of_labels = [log_probabilities[:, m, labels[:, m]] for m in range(len(self._chosen))]
+        self._log_likelihood = np.sum(of_labels, axis=0)
         self._share = np.full(self._most, 1 / self._most)
 
 
