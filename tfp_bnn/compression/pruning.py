@@ -112,7 +112,7 @@ def sparsity(model: VariationalMixin) -> dict[str, float]:
         name: np.concatenate([weight.kept.ravel() for weight in layer.variational_weights.values()])
         for name, layer in named_layers(model).items()
     }
-    return {name: 1 - np.count_nonzero(of_layer) / of_layer.size for name, of_layer in kept.items()}
+    return {name: float(np.mean(~of_layer)) for name, of_layer in kept.items()}
 
 
 Place = tuple[str, str]
