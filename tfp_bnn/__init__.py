@@ -23,8 +23,10 @@ import keras  # noqa: E402
 _refuse_backend(keras.backend.backend())
 
 from tfp_bnn import (  # noqa: E402
+    acquisition,
     calibration,
     callbacks,
+    compression,
     figures,
     inference,
     layers,
@@ -63,9 +65,11 @@ __all__ = [
     "VariationalModel",
     "VariationalSequential",
     "__version__",
+    "acquisition",
     "calibrate",
     "calibration",
     "callbacks",
+    "compression",
     "figures",
     "hyperpriors",
     "inference",

@@ -217,7 +217,7 @@ class KlTerms:
 
 @dataclass(frozen=True, eq=False)
 class LayerPosterior:
-    """The concatenated posteriors of the Bayesian weights of a layer, without those that have no spread.
+    """The concatenated posteriors of the Bayesian weights of a layer, without those that have no spread or are pruned.
 
     Attributes:
         mean: Posterior mean of each weight, float32, of shape `(weights,)`.
@@ -234,14 +234,17 @@ class LayerPosterior:
 
 
 def layer_posteriors(model: VariationalMixin) -> dict[str, LayerPosterior]:
-    """Returns the posteriors of all Bayesian layers with a spread, by the names of `model.kl_by_layer()`."""
+    """Returns the posteriors of all Bayesian layers with a spread, by the names of `model.kl_by_layer()`.
+
+    Pruned weights are left out, and layers without any other.
+    """
     found = {}
     for name, layer in named_layers(model).items():
         weights = [weight for weight in layer.variational_weights.values() if weight.posterior_spec.has_spread]
-        if weights:
+        if any(weight.kept.any() for weight in weights):
             found[name] = LayerPosterior(
-                np.concatenate([np.ravel(weight.mean.numpy()) for weight in weights]),
-                np.concatenate([np.ravel(np.sqrt(weight.variance.numpy())) for weight in weights]),
+                np.concatenate([weight.mean.numpy()[weight.kept] for weight in weights]),
+                np.concatenate([np.sqrt(weight.variance.numpy()[weight.kept]) for weight in weights]),
             )
     return found
 

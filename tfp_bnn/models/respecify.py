@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import keras
 
 from tfp_bnn.layers.base import VariationalLayer
-from tfp_bnn.posteriors import Posterior
+from tfp_bnn.posteriors import POSTERIORS, Posterior
 from tfp_bnn.priors import Prior
 
 
-def respecify(config: Any, role: Literal["prior", "posterior"], spec: Prior | Posterior) -> Any:
-    """Returns a Keras config in which every Bayesian weight has the given prior or posterior.
+def respecify(
+    config: Any, role: Literal["prior", "posterior"], spec: Prior | Callable[[Posterior], Prior | Posterior]
+) -> Any:
+    """Returns a Keras config in which every Bayesian weight has another prior or posterior.
 
     Deterministic weights stay deterministic.
 
     Args:
         config: Config of a model, or any part of one.
         role: Whether `spec` is a `"prior"` or a `"posterior"`.
-        spec: Prior or posterior object.
+        spec: Prior object, or a function that returns a prior or posterior for a weight with the given posterior.
 
     Returns:
         A new config. It does not contain layers that a subclassed model creates in its own code.
@@ -34,5 +36,7 @@ def respecify(config: Any, role: Literal["prior", "posterior"], spec: Prior | Po
     if isinstance(made, type) and issubclass(made, VariationalLayer):
         own = changed["config"]
         bayesian = [key.removesuffix("posterior") for key in own if key.endswith("_posterior") and own[key] is not None]
-        own.update({f"{prefix}{role}": keras.saving.serialize_keras_object(spec) for prefix in bayesian})
+        for prefix in bayesian:
+            new = spec(POSTERIORS.get(own[f"{prefix}posterior"])) if callable(spec) else spec
+            own[f"{prefix}{role}"] = keras.saving.serialize_keras_object(new)
     return changed

@@ -237,7 +237,7 @@ def trainable_values(model: keras.Model) -> dict[str, keras.Variable]:
     for owner, layer in layers_by_name(model).items():
         found |= {f"{owner}/{name}": variable for name, variable in plain_variables(layer).items()}
         for name, weight in bayesian_weights(layer).items():
-            (found[f"{owner}/{name}"],) = weight.variables
+            found[f"{owner}/{name}"] = weight.posterior_variables[_LOC]
     for role, variable in getattr(model, "likelihood_weights", {}).items():
         found[f"{_LIKELIHOOD}/{role}"] = variable
     return {name: variable for name, variable in found.items() if variable.trainable}

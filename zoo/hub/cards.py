@@ -79,20 +79,27 @@ def posterior_statistics(*records: WeightRecord) -> dict[str, float]:
 
     Returns:
         `median_scale`, in units of the weights; `median_signal_to_noise`, the median of |mean| / scale; and
-        `active_fraction`, the share of weights with |mean| > scale. Empty if a weight has no scale, and for an
-        ensemble.
+        `active_fraction`, the share of weights with |mean| > scale. Of weights that are
+        not pruned. Empty if there are none, if a weight has no scale, and for an ensemble.
     """
     posteriors = [parameters for record in records for parameters in record.posteriors().values()]
     if len(records) != 1 or not posteriors or any("scale" not in parameters for parameters in posteriors):
         return {}
     scales, means = (
-        np.concatenate([parameters[name].ravel() for parameters in posteriors]) for name in ("scale", "loc")
+        np.concatenate([parameters[name].ravel()[_kept(parameters)] for parameters in posteriors])
+        for name in ("scale", "loc")
     )
+    if not scales.size:
+        return {}
     return {
         "median_scale": float(np.median(scales)),
         "median_signal_to_noise": float(np.median(np.abs(means) / scales)),
         "active_fraction": float(np.mean(np.abs(means) > scales)),
     }
+
+
+def _kept(parameters: Mapping[str, Any]) -> Any:
+    return parameters["mask"].ravel() > 0 if "mask" in parameters else slice(None)
 
 
 def _subject(config: Mapping[str, Any]) -> str:
