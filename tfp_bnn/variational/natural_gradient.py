@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import is_number
@@ -152,6 +153,27 @@ class NaturalGradient(keras.optimizers.Optimizer):
             )
         self._kl_weight = kl_weight
 
+    @property
+    def kl_weight(self) -> float | None:
+        """1 / lambda of the current step, beta * temperature / N; None before training."""
+        return None if self._kl_weight is None else self.temperature * float(self._kl_weight())
+
+    def curvature_rate_of(self, step: Any) -> tf.Tensor:
+        """The curvature rate of a step, a float32 scalar; steps are counted from 0."""
+        return tf.cast(self.curvature_rate(step) if callable(self.curvature_rate) else self.curvature_rate, tf.float32)
+
+    def share_of_start(self) -> float:
+        """The share that the initial curvature has in the current one: the product of 1 - rho over all steps."""
+        steps = tf.convert_to_tensor(self.iterations)
+        if not callable(self.curvature_rate):
+            return float((1 - self.curvature_rate) ** int(steps))
+
+        @tf.function(autograph=False)
+        def rates() -> tf.Tensor:
+            return tf.map_fn(self.curvature_rate_of, tf.range(steps), fn_output_signature=tf.float32)
+
+        return float(np.prod(1 - rates().numpy().astype(np.float64)))
+
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Creates the momenta of the means, and the variables of the companion.
 
@@ -212,7 +234,7 @@ class NaturalGradient(keras.optimizers.Optimizer):
         kl_weight = self.temperature * self._kl_weight()  # type: ignore[misc]
         scale = part.posterior.scale({"untransformed_scale": part.untransformed_scale})
         if not isinstance(part, _Mean):
-            rate = self.curvature_rate(self.iterations) if callable(self.curvature_rate) else self.curvature_rate
+            rate = self.curvature_rate_of(self.iterations)
             # rho * e / P. The entropy in the loss of a cold posterior has the weight T * beta / N, not beta / N.
             change = rate * (gradient / tf.sigmoid(variable) * scale / kl_weight + (1 / self.temperature - 1))
             scale *= tf.math.rsqrt(1 + change + 0.5 * change**2)
