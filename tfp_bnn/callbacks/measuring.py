@@ -6,6 +6,7 @@ with the same noise each time.
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from tfp_bnn import metrics
 from tfp_bnn.callbacks.rows import Rows, digest_of
 from tfp_bnn.core.expected_inputs import any_inputs
 from tfp_bnn.core.noise import Noise, noise_scope
+from tfp_bnn.layers.variational_weight import VariationalWeight
 from tfp_bnn.models.data_checks import check_examples, check_inputs, example_shape
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.predictive import for_each_class, score, standard_errors
@@ -247,6 +249,17 @@ def layer_posteriors(model: VariationalMixin) -> dict[str, LayerPosterior]:
                 np.concatenate([np.sqrt(weight.variance.numpy()[weight.kept]) for weight in weights]),
             )
     return found
+
+
+def prior_scales(weight: VariationalWeight) -> npt.NDArray[np.float64]:
+    """Returns the prior standard deviation of each weight of a tensor; the scale if there is no variance, else NaN."""
+    try:
+        scale = np.sqrt(np.asarray(weight.prior.variance(), np.float64))
+    except NotImplementedError:
+        scale = np.asarray(math.nan)
+    fixed = getattr(weight.prior_spec, "scale", math.nan)
+    scale = np.where(np.isfinite(scale), scale, weight.prior_parameters().get("scale", fixed))
+    return np.broadcast_to(scale, weight.shape)
 
 
 def learned_prior_scales(model: VariationalMixin) -> dict[str, float]:

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfp_bnn.callbacks.curvature import layer_curvatures
 from tfp_bnn.callbacks.measuring import (
     KlTerms,
     LayerPosterior,
@@ -18,11 +19,13 @@ from tfp_bnn.callbacks.measuring import (
     layer_posteriors,
     learned_prior_scales,
     measure,
+    prior_scales,
     require_bayesian,
 )
 from tfp_bnn.callbacks.rows import Rows, take_rows
 from tfp_bnn.core.arguments import require_integer, require_positive
 from tfp_bnn.models.data_checks import example_shape
+from tfp_bnn.models.preparation import natural_gradient_of
 from tfp_bnn.variational.kl import named_layers
 
 # A layer that has learned something exceeds this in a few weights: the lowest pretrained posterior has 0.03.
@@ -35,6 +38,8 @@ _DOMINANCE = 10.0
 _UNFITTED = 0.5
 # The floor of a learned prior scale is 0.001.
 _SCALE_BOUND = 0.002
+# Less than 3 times 1 / curvature_rate steps.
+_REMEMBERED = 0.05
 
 
 # Kind, place and message.
@@ -50,7 +55,8 @@ class Finding:
     """A problem with a posterior.
 
     Attributes:
-        kind: `"collapsed"`, `"near_delta"`, `"kl_dominated"`, `"prior_scale_at_bound"` or `"too_few_samples"`.
+        kind: `"collapsed"`, `"near_delta"`, `"kl_dominated"`, `"prior_scale_at_bound"`, `"unconverged_curvature"` or
+            `"too_few_samples"`.
         where: The layer, the prior or the score; empty for the whole model.
         epoch: Epoch, counted from 1, in which it was found.
         message: What was found, with its numbers, and how to fix it.
@@ -74,11 +80,13 @@ class PosteriorDoctor(keras.callbacks.Callback):
     - `kl_dominated`: beta * kl / N is more than 10 times the NLL, while the NLL of a classifier is above half of what
       the same prediction for all inputs would cost, log(classes): the loss is about the prior instead of the data.
     - `prior_scale_at_bound`: a learned prior scale below 0.002, next to its floor of 0.001.
+    - `unconverged_curvature`: at the end of a training by `NaturalGradient`, more than 5 % of the curvature is still
+      that of the initial scales.
     - `too_few_samples`: at the end of training, the Monte Carlo standard error of the predictive NLL or of the accuracy
       on the validation rows is above `tolerance`.
 
-    All but the last must hold for `patience` consecutive epochs. Each raises one `PosteriorWarning` per layer and is
-    kept in `findings`. Training stays bit-for-bit identical and is never stopped.
+    All but the last two must hold for `patience` consecutive epochs. Each raises one `PosteriorWarning` per layer and
+    is kept in `findings`. Training stays bit-for-bit identical and is never stopped.
 
     Args:
         validation_data: Rows to measure at the end, `(x, y)` of arrays, or a `tf.data.Dataset` or
@@ -146,9 +154,10 @@ class PosteriorDoctor(keras.callbacks.Callback):
             self._tell(kind, where, message)
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Checks the Monte Carlo error of the scores."""
-        for kind, where, message in self._attempt(self._examine_samples):
-            self._tell(kind, where, message)
+        """Checks the curvature of a natural gradient, and the Monte Carlo error of the scores."""
+        for examine in (self._examine_curvature, self._examine_samples):
+            for kind, where, message in self._attempt(examine):
+                self._tell(kind, where, message)
 
     def _attempt(self, examine: Callable[..., Iterator[_Symptom]], *arguments: Any) -> list[_Symptom]:
         """Returns what was found; if the examination fails, nothing, with one warning, and training continues."""
@@ -166,6 +175,24 @@ class PosteriorDoctor(keras.callbacks.Callback):
         """Returns the symptoms that lasted for `patience` consecutive epochs."""
         self._epochs_on_end = {(kind, where): self._epochs_on_end.get((kind, where), 0) + 1 for kind, where, _ in found}
         return [symptom for symptom in found if self._epochs_on_end[symptom[:2]] >= self._patience]
+
+    def _examine_curvature(self) -> Iterator[_Symptom]:
+        optimizer, layers = natural_gradient_of(self.model), layer_curvatures(self.model).values()
+        if optimizer is None or not layers:
+            return
+        share, steps = optimizer.share_of_start(), int(optimizer.iterations)
+        if share > _REMEMBERED:
+            determined = sum(layer.determined for layer in layers)
+            ratio = np.median(np.concatenate([layer.of_data / layer.of_prior for layer in layers]))
+            yield (
+                "unconverged_curvature",
+                "",
+                f"The scales remember where they started: after {steps:,} steps, {share:.0%} of the curvature is still "
+                "that of the initial scales, and acts as a temperature that nobody chose. The data seem to determine "
+                f"{determined:,.0f} of {sum(layer.of_data.size for layer in layers):,} weights, the sum of h / (h + "
+                f"delta), with a median h / delta of {ratio:.3g}. Train for longer, raise curvature_rate (3 / steps is "
+                f"{3 / max(steps, 3):.2g}), or name a temperature, as in NaturalGradient(temperature=0.2).",
+            )
 
     def _examine_samples(self) -> Iterator[_Symptom]:
         if self._rows is None:
@@ -256,12 +283,4 @@ def _examine_layer(name: str, posterior: LayerPosterior, kl: float, prior_scale:
 
 def _prior_scale(layer: Any) -> float:
     """Returns the median prior standard deviation over the weights of a layer; the scale if there is no variance."""
-    scales = []
-    for weight in layer.variational_weights.values():
-        try:
-            scale = np.sqrt(np.asarray(weight.prior.variance()))
-        except NotImplementedError:
-            scale = np.asarray(math.nan)
-        fixed = getattr(weight.prior_spec, "scale", math.nan)
-        scales.append(np.ravel(np.where(np.isfinite(scale), scale, weight.prior_parameters().get("scale", fixed))))
-    return float(np.median(np.concatenate(scales)))
+    return float(np.median(np.concatenate([np.ravel(prior_scales(w)) for w in layer.variational_weights.values()])))

@@ -136,6 +136,7 @@ class BayesianTensorBoard(keras.callbacks.Callback):
         recorder.attempt("the numbers of training", recorder.write_numbers, TRAIN, numbers, step)
         recorder.attempt("the numbers of validation", recorder.write_numbers, VALIDATION, of_validation, step)
         recorder.attempt("the posterior", recorder.write_posterior, TRAIN, step)
+        recorder.attempt("the curvature", recorder.write_curvature, TRAIN, step)
         recorder.attempt("the measured scores", recorder.write_scores, VALIDATION, step)
         is_last = epoch + 1 == (self.params or {}).get("epochs") or self.model.stop_training
         if (epoch + 1) % self._every == 0 or is_last:

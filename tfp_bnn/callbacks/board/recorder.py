@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from tfp_bnn.callbacks.board.event_log import EventLog, EventLogError
 from tfp_bnn.callbacks.board.measurement_figures import measurement_figures
 from tfp_bnn.callbacks.board.run_description import hyperparameters, model_page
 from tfp_bnn.callbacks.board.tags import MARGINS, ROOT, safe_names, score_tags, tag_table
+from tfp_bnn.callbacks.curvature import layer_curvatures
 from tfp_bnn.callbacks.measuring import (
     KlTerms,
     Measurement,
@@ -26,6 +28,7 @@ from tfp_bnn.callbacks.measuring import (
     out_of_distribution_aurocs,
 )
 from tfp_bnn.callbacks.rows import Rows
+from tfp_bnn.models.preparation import natural_gradient_of
 from tfp_bnn.models.variational_mixin import VariationalMixin
 
 _ELBO_TERMS = ("elbo", "nll", "kl", "loss", "beta")
@@ -122,6 +125,7 @@ class Recorder:
             out_of_distribution="ood_data" in self._rows,
             learned_scales=bool(learned_prior_scales(self._model)),
             inferred_scales=any(name.startswith("prior/") for name in self._kl_terms()),
+            natural_gradient=natural_gradient_of(self._model) is not None,
         )
         self.open(run).layout(layout, step)
 
@@ -158,6 +162,21 @@ class Recorder:
         for group, values in (("kl/priors", of_priors), ("prior_scale", learned_prior_scales(self._model))):
             for name, part in safe_names(values).items():
                 log.scalar(f"{group}/{part}", values[name], step)
+
+    def write_curvature(self, run: str, step: int) -> None:
+        """Writes the curvature of each layer and the rates, if a natural gradient trains the model."""
+        log, layers, optimizer = self.open(run), layer_curvatures(self._model), natural_gradient_of(self._model)
+        for name, part in safe_names(layers).items():
+            log.scalar(f"curvature/{part}/determined", layers[name].determined, step)
+            log.scalar(f"curvature/{part}/h_to_delta", layers[name].median_ratio, step)
+        if optimizer is not None and optimizer.kl_weight is not None:
+            numbers = {
+                "temperature": optimizer.kl_weight * (self._model.num_examples or math.nan),
+                "learning_rate": float(optimizer.learning_rate),
+                "curvature_rate": float(optimizer.curvature_rate_of(optimizer.iterations)),
+            }
+            for name, value in numbers.items():
+                log.scalar(f"natural_gradient/{name}", value, step)
 
     def write_scores(self, run: str, step: int) -> None:
         """Writes the scores of the rows under Monte Carlo prediction, with their margins."""
