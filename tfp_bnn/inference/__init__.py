@@ -13,6 +13,7 @@ from tfp_bnn.inference.mc_dropout import mc_dropout
 from tfp_bnn.inference.mcmc import hmc, nuts
 from tfp_bnn.inference.sgld import sgld
 from tfp_bnn.inference.swag import Swag, SwagIterates, swag
+from tfp_bnn.inference.variational_normal import VariationalNormal, full_rank, mean_field
 from tfp_bnn.inference.vbll import LastLayerModel, vbll
 from tfp_bnn.inference.ways import WAYS, way_of
 
@@ -25,12 +26,15 @@ __all__ = [
     "LastLayerModel",
     "Swag",
     "SwagIterates",
+    "VariationalNormal",
     "ensemble",
+    "full_rank",
     "hmc",
     "laplace",
     "map_estimate",
     "maximum_likelihood",
     "mc_dropout",
+    "mean_field",
     "members_of",
     "nuts",
     "sgld",

@@ -7,10 +7,23 @@ from tfp_bnn.inference.ensemble import Ensemble
 from tfp_bnn.inference.laplace import Laplace
 from tfp_bnn.inference.point_weights import dropout_layers
 from tfp_bnn.inference.swag import Swag
+from tfp_bnn.inference.variational_normal import VariationalNormal
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.variational_mixin import VariationalMixin
 
-WAYS = ("variational", "map", "mc_dropout", "ensemble", "swag", "laplace", "hmc", "nuts", "sgld")
+WAYS = (
+    "variational",
+    "map",
+    "mc_dropout",
+    "ensemble",
+    "swag",
+    "laplace",
+    "full_rank",
+    "mean_field",
+    "hmc",
+    "nuts",
+    "sgld",
+)
 """The names of the inference methods. Recipes and artifacts use the first four; the others are not stored yet."""
 
 _KINDS = {"ensemble": Ensemble, "swag": Swag, "laplace": Laplace}
@@ -23,9 +36,9 @@ def way_of(model: PredictiveModel) -> str:
         model: A model with `VariationalMixin`, or the result of a function of `tfp_bnn.inference`.
 
     Returns:
-        `"ensemble"`, `"swag"` or `"laplace"` for an `Ensemble`, a `Swag` or a `Laplace`, and the `way` of `Chains`.
-        Otherwise it depends on what is random in a draw: `"variational"` for weights, with or without dropout,
-        `"mc_dropout"` for dropout masks only, and `"map"` for nothing.
+        `"ensemble"`, `"swag"` or `"laplace"` for an `Ensemble`, a `Swag` or a `Laplace`; the `way` of `Chains` and of a
+        `VariationalNormal`. Otherwise it depends on what is random in a draw: `"variational"` for weights, with or
+        without dropout, `"mc_dropout"` for dropout masks only, and `"map"` for nothing.
 
     Raises:
         TypeError: If the model is none of these.
@@ -33,7 +46,7 @@ def way_of(model: PredictiveModel) -> str:
     for way, kind in _KINDS.items():
         if isinstance(model, kind):
             return way
-    if isinstance(model, Chains):
+    if isinstance(model, Chains | VariationalNormal):
         return model.way
     if not isinstance(model, VariationalMixin):
         raise TypeError(

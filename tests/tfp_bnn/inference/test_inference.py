@@ -44,6 +44,7 @@ def network(likelihood="categorical", num_outputs=3, rate=0.0, seed=0, name="net
 
 
 CHAINS = ("hmc", "nuts", "sgld")
+NORMALS = {"num_draws": 2, "plain_prior": PRIOR, "verbose": 0}
 
 
 def chains(point, way):
@@ -87,6 +88,8 @@ def by_way():
         "ensemble": ensemble([trained(model) for model in members(kernel_posterior="delta")]),
         "swag": with_iterates(map_estimate(network())),
         "laplace": inference.laplace(trained(map_estimate(network())), X, LABELS),
+        "full_rank": inference.full_rank(network(), X, LABELS, num_steps=4, **NORMALS),
+        "mean_field": inference.mean_field(network(), X, LABELS, num_steps=4, **NORMALS),
         **{way: chains(point, way) for way in CHAINS},
     }
 
