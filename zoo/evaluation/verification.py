@@ -5,7 +5,7 @@ original platform they agree to the last digits. On another platform they must a
 
     4 standard errors + 1e-4 |number of the card| + 1e-6
 
-where the standard error is the Monte Carlo error, estimated from the new samples, so it does not depend on the card. The
+where the standard error is the Monte Carlo error, estimated from the new samples and not from the card. The
 other terms allow for float32 rounding. They are the whole tolerance for numbers without noise: posterior statistics,
 counts, and a KL with a closed form. A KL without closed form is estimated from new draws, so its standard error is that
 of the difference of two means.
