@@ -270,7 +270,7 @@ def _numbers_resampled(
         else:
             of_all = of_all or [np.asarray(level) for level in likelihood.levels(outputs, weights, y)]
             levels = [level[chosen] for level in of_all]
-        coverages.append(_coverage_90(*(pick(np.mean(level, axis=0, dtype=np.float64)) for level in levels)))
+        coverages.append(_coverage_90(*(pick(np.asarray(level).mean(axis=0, dtype=np.float64)) for level in levels)))
     return {"coverage_90": np.array(coverages)}
 
 

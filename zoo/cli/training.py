@@ -250,15 +250,12 @@ def _number_or_word(option: str, value: str) -> float | str:
 
 def _prior(text: str) -> Any:
     """Parses a prior from the command line: a name, or a mapping in YAML."""
-    import yaml
-
-    from zoo.recipes.yaml_numbers import with_numbers
+    from zoo.recipes.yaml_text import parse_yaml, with_numbers
 
     try:
-        return with_numbers(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"--prior {text!r} is not valid YAML: {reason}") from None
+        return with_numbers(parse_yaml(text))
+    except ValueError as error:
+        raise ValueError(f"--prior {text!r} is not valid YAML: {error}.") from None
 
 
 def _print_table(metrics: dict[str, float]) -> None:

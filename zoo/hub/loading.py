@@ -17,13 +17,13 @@ from tfp_bnn.inference import Ensemble
 from tfp_bnn.models.weight_record import WeightRecord
 from zoo.architectures import ARCHITECTURES, Architecture, ArchitectureConfig
 from zoo.core.names import check_name
+from zoo.core.untrusted import parse_json
 from zoo.core.validation import validate
 from zoo.hub.artifacts import calibration_config
 from zoo.hub.manifest import (
     SCHEMA_VERSION,
     bundled_models,
     locate,
-    parse_json,
     read_verified,
     require,
     saved_models_folder,

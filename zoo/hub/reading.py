@@ -9,7 +9,13 @@ import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
-from zoo.hub.manifest import locate, parse_json, read_verified, require
+from zoo.core.shown import shown
+from zoo.core.untrusted import parse_json
+from zoo.hub.manifest import locate, read_verified, require
+
+_LENGTH = 8
+# 2,000 tensors with names of 100 characters.
+_MAX_HEADER_BYTES = 2**18 + 2**16
 
 
 def read_artifact(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -41,7 +47,12 @@ def parse_tensors(data: bytes, what: str) -> dict[str, npt.NDArray[Any]]:
     Raises:
         ValueError: If they are not safetensors of NumPy dtypes.
     """
+    # A header of many empty tensors costs hundreds of times its size.
+    length = int.from_bytes(data[:_LENGTH], "little")
+    if _LENGTH <= len(data) and _MAX_HEADER_BYTES < length <= len(data):
+        raise ValueError(f"{what} has a header of {length} bytes; at most {_MAX_HEADER_BYTES} were expected.")
     try:
         return safetensors.numpy.load(data)
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{what} is not a safetensors file: {error}. Restore it from where it came.") from None
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        reason = shown(str(error))
+        raise ValueError(f"{what} is not a safetensors file: {reason}. Restore it from where it came.") from None

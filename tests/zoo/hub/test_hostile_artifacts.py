@@ -199,15 +199,15 @@ def test_l12_manifest(artifact):
     write(files={name: {**entry, "sha256": entry["sha256"].upper()} for name, entry in whole["files"].items()})
     assert zoo.load_artifact(artifact, trust=True)
     write(files={})
-    with pytest.raises(ValueError, match="lists no files"):
+    with pytest.raises(ValueError, match=r"'files' got \{\}: Dictionary should have at least 1 item"):
         zoo.load_artifact(artifact, trust=True)
     write(files={name: {"bytes": entry["bytes"]} for name, entry in whole["files"].items()})
-    with pytest.raises(ValueError, match="no SHA-256"):
+    with pytest.raises(ValueError, match=r"the key 'files.README.md.sha256' is missing"):
         zoo.load_artifact(artifact, trust=True)
     write(
         files={name: {**entry, "sha256": "d41d8cd98f00b204e9800998ecf8427e"} for name, entry in whole["files"].items()}
     )
-    with pytest.raises(ValueError, match="no SHA-256"):
+    with pytest.raises(ValueError, match=r"'files.README.md.sha256' got .*String should match pattern"):
         zoo.load_artifact(artifact, trust=True)
     write()
     (artifact / "extra.py").write_text("print('hello')")

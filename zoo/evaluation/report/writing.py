@@ -24,12 +24,13 @@ import numpy as np
 
 from tfp_bnn.models import PredictiveModel
 from zoo.core.files import written_whole
+from zoo.core.untrusted import MAX_JSON_BYTES, parse_json
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation.card_numbers import UNIFORM
 from zoo.evaluation.report import classification, regression, sections
 from zoo.evaluation.report.measured import Measured, measure
 from zoo.evaluation.report.page import Section, page
-from zoo.hub.manifest import MAX_JSON_BYTES, parse_json, to_json
+from zoo.hub.manifest import to_json
 
 SCHEMA_VERSION = 1
 # By the kind of target; a dataset has one label for each example.
