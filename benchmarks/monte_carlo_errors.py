@@ -62,8 +62,9 @@ def table(found: dict[str, Sequence[tuple[str, float, float, int]]]) -> str:
     by_score: dict[str, list[float]] = {}
     for name, rows in found.items():
         for key, spread, error, examples in rows:
-            small = key in COUNTED and spread < 1 / examples
-            ratio = "the spread is below one example" if small else f"{error / spread:.2f}"
+            small = spread == 0 or (key in COUNTED and spread < 1 / examples)
+            reason = "no spread" if spread == 0 else "the spread is below one example"
+            ratio = reason if small else f"{error / spread:.2f}"
             lines.append(f"| `{name}` | {key} | {spread:.3g} | {error:.3g} | {ratio} |")
             if not small:
                 by_score.setdefault(key, []).append(error / spread)

@@ -35,7 +35,7 @@ from tfp_bnn import (  # noqa: E402
     priors,
     transfer,
 )
-from tfp_bnn.calibration import calibrate  # noqa: E402
+from tfp_bnn.calibration import calibrate, conformalize  # noqa: E402
 from tfp_bnn.core import plugins as _plugins  # noqa: E402, F401
 from tfp_bnn.core.expected_inputs import ExpectedInputs, UnlikelyInputsWarning  # noqa: E402
 from tfp_bnn.models import VariationalMixin, VariationalModel, VariationalSequential  # noqa: E402
@@ -66,6 +66,7 @@ __all__ = [
     "calibrate",
     "calibration",
     "callbacks",
+    "conformalize",
     "figures",
     "hyperpriors",
     "inference",
