@@ -16,7 +16,7 @@ from zoo.core.shown import shown
 
 # A decoded pixel takes 1 to 4 bytes.
 MOST_PIXELS = 2**25
-_ROWS_AT_ONCE = 5000
+_ROWS_AT_ONCE = 1000
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
