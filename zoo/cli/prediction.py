@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,7 +60,7 @@ def predict(
         write_atomically(out, text.getvalue())
 
 
-def _rows(labels: list[str], predictive: PosteriorPredictive, classes: list[str] | None) -> list[list[Any]]:
+def _rows(labels: Sequence[str | int], predictive: PosteriorPredictive, classes: list[str] | None) -> list[list[Any]]:
     mean = predictive.mean()
     if classes and len(classes) == mean.shape[-1]:
         header = ["input", "prediction", *(f"mean_{name}" for name in classes), "entropy", "aleatoric", "epistemic"]

@@ -16,13 +16,13 @@ from zoo.core.shown import shown
 
 # A decoded pixel takes 1 to 4 bytes.
 MOST_PIXELS = 2**25
-_ROWS_AT_ONCE = 1000
+_ROWS_AT_ONCE = 5000
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def read_inputs(
     files: list[Path], input_shape: tuple[int, ...], pixel_max: float, feature_names: Sequence[str] | None = None
-) -> tuple[list[str], npt.NDArray[np.float32]]:
+) -> tuple[Sequence[str | int], npt.NDArray[np.float32]]:
     """Reads inputs for a model.
 
     Args:
@@ -33,7 +33,7 @@ def read_inputs(
             columns may stand in any order, and others are left out.
 
     Returns:
-        A label per input (row number or file name), and the inputs, float32, of shape `(n, *input_shape)`.
+        A label per input (its row, from 0, or its file name), and the inputs, float32, of shape `(n, *input_shape)`.
 
     Raises:
         ValueError: If a file is missing, unreadable or of another kind, or inputs have a different shape.
@@ -57,13 +57,13 @@ def read_inputs(
             f"{str(files[0])!r} holds inputs of shape {x.shape[1:]}, but the model takes {input_shape}, one input for "
             "each row."
         )
-    return [str(row) for row in range(len(x))], x
+    return range(len(x)), x
 
 
 def _read_csv(path: Path, feature_names: Sequence[str] | None) -> npt.NDArray[np.float32]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = (row for row in csv.reader(file) if row)
+            rows: Iterator[list[str]] = (row for row in csv.reader(file) if row)
             first = next(rows, [])
             columns = _columns_of_header(path, first, feature_names or ())
             if columns is None:
