@@ -12,13 +12,13 @@ from tfp_bnn.core.arguments import require_integer
 from tfp_bnn.core.draws import FiniteDraws, Function
 from tfp_bnn.core.noise import Noise, NoiseSource
 from tfp_bnn.inference.function_of_weights import FunctionOfWeights
-from tfp_bnn.models.predictive_model import PredictiveModel
+from tfp_bnn.inference.stored_posterior import StoredPosterior
 
 # Distinct from the streams of training and evaluation, which fold in 0 and 1.
 _PREDICTION = 2
 
 
-class WeightPosterior(PredictiveModel):
+class WeightPosterior(StoredPosterior):
     """A network and a distribution over a vector of its weights, with the predictions of every other model. Abstract.
 
     The network is not copied: do not train it further. Weights outside of the vector, and what the likelihood has
@@ -48,6 +48,11 @@ class WeightPosterior(PredictiveModel):
     def network(self) -> Any:
         """The trained model."""
         return self._network.model
+
+    @property
+    def networks(self) -> tuple[Any, ...]:
+        """The trained model, alone."""
+        return (self.network,)
 
     @property
     def weight_names(self) -> tuple[str, ...]:

@@ -13,13 +13,12 @@ from tfp_bnn.core.expected_inputs import ExpectedInputs
 from tfp_bnn.core.layer_tree import without_allocation
 from tfp_bnn.core.plugins import VARIABLE, load_plugins
 from tfp_bnn.core.registry import unknown_name_message
-from tfp_bnn.inference import Ensemble
 from tfp_bnn.models.weight_record import WeightRecord
 from zoo.architectures import ARCHITECTURES, Architecture, ArchitectureConfig
 from zoo.core.names import check_name
 from zoo.core.untrusted import parse_json
 from zoo.core.validation import validate
-from zoo.hub.artifacts import calibration_config
+from zoo.hub.artifacts import POSTERIOR_NAME, calibration_config
 from zoo.hub.manifest import (
     SCHEMA_VERSION,
     bundled_models,
@@ -31,9 +30,12 @@ from zoo.hub.manifest import (
 from zoo.hub.members import (
     ZooModel,
     check_way,
+    joined,
     number_of_members,
     split_records,
+    way_in,
 )
+from zoo.hub.networks import build_network
 from zoo.hub.reading import parse_tensors
 
 
@@ -124,12 +126,12 @@ def _load(folder: Path, entry: Any) -> ZooModel:
     architecture = _architecture(config, f"{folder / 'config.json'}")
     settings = validate(architecture.config, config["config"], f"{folder / 'config.json'}")
     weights = folder / "weights.safetensors"
-    num_members = number_of_members(config, f"{folder / 'config.json'}")
+    way, num_members = (read(config, f"{folder / 'config.json'}") for read in (way_in, number_of_members))
     arrays = parse_tensors(require(files, weights.name, folder), str(weights))
     try:
         records = split_records(arrays, num_members)
-        _check_number_of_weights(folder, architecture, settings, records, entry)
-        members = [architecture.build(settings) for _ in records]
+        _check_number_of_weights(folder, architecture, settings, way, records, entry)
+        members = [build_network(architecture, settings, way) for _ in records]
         for member, record in zip(members, records, strict=True):
             record.assign_to(member)
     except ValueError as error:
@@ -137,12 +139,22 @@ def _load(folder: Path, entry: Any) -> ZooModel:
     for member in members:
         if isinstance(config.get("num_examples"), int):
             member.num_examples = config["num_examples"]
-    model = members[0] if num_members is None else Ensemble(members, name=architecture.name)
+    model = _joined(members, config, files, folder)
     check_way(model, config, f"{folder / 'config.json'}")
     _set_calibration(model, config.get("calibration"), f"{folder / 'config.json'}")
     _tell_of_card(model, config, files, folder)
     model.inputs_expected = _inputs_expected(config, settings.input_shape, f"{folder / 'config.json'}")
     return model
+
+
+def _joined(networks: list[Any], config: Mapping[str, Any], files: Mapping[str, bytes], folder: Path) -> ZooModel:
+    """Returns the posterior of networks and of the arrays beside them."""
+    path = folder / POSTERIOR_NAME
+    arrays = parse_tensors(files[path.name], str(path)) if path.name in files else {}
+    try:
+        return joined(networks, config, arrays)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _architecture(config: Mapping[str, Any], what: str) -> Architecture:
@@ -204,6 +216,7 @@ def _check_number_of_weights(
     folder: Path,
     architecture: Architecture,
     settings: ArchitectureConfig,
+    way: str,
     records: list[WeightRecord],
     entry: Any,
 ) -> None:
@@ -215,7 +228,7 @@ def _check_number_of_weights(
             "Restore the folder."
         )
     with without_allocation():
-        model = architecture.build(settings)
+        model = build_network(architecture, settings, way)
         shapes = [weight.shape for weight in [*model.trainable_variables, *model.network.non_trainable_weights]]
     needed = sum(math.prod(shape) for shape in shapes)
     for record in records:

@@ -12,6 +12,7 @@ from tfp_bnn.core.plugins import load_plugins
 from tfp_bnn.core.registry import unknown_name_message
 from zoo.core.validation import validate
 from zoo.recipes.fine_tuning import FineTuneRecipe, StartFromRecipe
+from zoo.recipes.inference import HmcRecipe, LaplaceRecipe, NutsRecipe, SgldRecipe, SwagRecipe
 from zoo.recipes.registered import RECIPES, register_recipes
 from zoo.recipes.schema import (
     AugmentationRecipe,
@@ -27,10 +28,15 @@ __all__ = [
     "AugmentationRecipe",
     "EvaluationRecipe",
     "FineTuneRecipe",
+    "HmcRecipe",
+    "LaplaceRecipe",
     "NaturalGradientRecipe",
+    "NutsRecipe",
     "OptimizerRecipe",
     "Recipe",
+    "SgldRecipe",
     "StartFromRecipe",
+    "SwagRecipe",
     "change_recipe",
     "list_recipes",
     "load_recipe",

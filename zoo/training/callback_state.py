@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 _SCALARS = (bool, int, float, str, type(None))
 _PREFIX = "callback"
+_OWN = "state_arrays"
 # Attributes of every callback, and a threshold whose sign Keras flips once, at the first epoch of a callback.
 _LEFT_OUT = ("params", "model", "min_delta")
 
@@ -20,7 +21,8 @@ def callback_states(
 ) -> list[dict[str, Any]]:
     """Collects the public attributes of callbacks that are numbers, strings or lists of arrays.
 
-    That covers `EarlyStopping` and `ReduceLROnPlateau`: patience, best value, best weights.
+    That covers `EarlyStopping` and `ReduceLROnPlateau`: patience, best value, best weights. A callback with the methods
+    `state_arrays()` and `restore_arrays(arrays)`, such as `SwagIterates`, adds arrays by name.
 
     Args:
         callbacks: Callbacks of the run.
@@ -40,6 +42,9 @@ def callback_states(
                 scalars[name] = {"arrays": len(value)}
             else:
                 scalars[name] = value
+        if hasattr(callback, _OWN):
+            own = getattr(callback, _OWN)()
+            arrays |= {f"{_PREFIX}/{index}/{_OWN}/{name}": array for name, array in own.items()}
         states.append({"class": type(callback).__name__, "attributes": scalars})
     return states
 
@@ -66,6 +71,10 @@ def restore_callbacks(
             if isinstance(value, dict):
                 value = [arrays[f"{_PREFIX}/{index}/{name}/{position}"] for position in range(value["arrays"])]
             setattr(callback, name, value)
+        if hasattr(callback, _OWN):
+            prefix = f"{_PREFIX}/{index}/{_OWN}/"
+            own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+            callback.restore_arrays(own)
     return bool(states and states[0]["stopped"])
 
 

@@ -77,6 +77,10 @@ class Checkpoints:
         for unfinished in folder.glob(f"{_WORKING}*"):
             shutil.rmtree(unfinished)
 
+    def part(self, name: str) -> Checkpoints:
+        """Returns the checkpoints of a later part of the same run, such as one with another optimizer."""
+        return Checkpoints(self.folder / name, self._fingerprint, self.keep)
+
     def generations(self) -> list[Path]:
         """Returns the folders of the generations, newest last."""
         return sorted(self.folder.glob(f"{_PREFIX}*"))
