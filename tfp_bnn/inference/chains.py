@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfp_bnn.core.arguments import require_integer
 from tfp_bnn.core.batches import checked_inputs
+from tfp_bnn.core.compiled import compiled
 from tfp_bnn.core.draws import FiniteDraws, Function
 from tfp_bnn.inference.convergence import ENOUGH_SAMPLES, Convergence
 from tfp_bnn.inference.log_posterior import likelihood_names, outputs_at
@@ -232,11 +233,10 @@ class Chains(StoredPosterior):
 
     @functools.cached_property
     def _forward(self) -> Any:
-        @tf.function(reduce_retracing=True, autograph=False)
         def forward(x: Any, values: dict[str, tf.Tensor]) -> Any:
             return outputs_at(self.network, values, x)
 
-        return forward
+        return compiled(forward)
 
     def _check_inputs(self, x: Any) -> None:
         self.network._check_inputs(x)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from tfp_bnn.core.compiled import compiled
 from tfp_bnn.core.noise import NoNoise, noise_scope
 from tfp_bnn.inference.function_of_weights import FunctionOfWeights
 
@@ -208,41 +209,46 @@ class Kronecker(Eigen):
 # === In the outputs ===
 
 
-def factors_of(
-    kind: str, likelihood: Any, y: Any, outputs: tf.Tensor, weights: Any, sample_weight: Any
-) -> tuple[float, list[tf.Tensor]]:
-    """The log-likelihood of a batch in nats, and the factors of its curvature in the outputs; see `Rows`.
+def factors_in_outputs(kind: str, likelihood: Any, weights: Any) -> Callable[..., tuple[float, list[tf.Tensor]]]:
+    """A function that returns the log-likelihood of a batch, and the factors of its curvature in the outputs.
 
     Args:
         kind: `"ggn"` for the Hessian of -log p in the outputs; `"empirical_fisher"` for the outer product of its
             gradient.
         likelihood: Likelihood of the targets.
-        y: Targets.
-        outputs: Raw outputs, `(batch, outputs)`.
         weights: Learned parameters of the likelihood.
-        sample_weight: Factors of the terms, or None.
 
-    Raises:
-        ValueError: If the Hessian is not positive semidefinite.
+    Returns:
+        A function of targets, raw outputs `(batch, outputs)` and factors of the terms, or None, that returns nats and
+        tensors as in `Rows`. It raises a ValueError if the Hessian is not positive semidefinite.
     """
-    with tf.GradientTape() as outer:
-        outer.watch(outputs)
-        with tf.GradientTape() as inner:
-            inner.watch(outputs)
-            log_likelihood = likelihood.log_likelihood(y, outputs, weights, sample_weight)
-        gradient = inner.gradient(log_likelihood, outputs)
-    if kind == "empirical_fisher":
-        factors = [gradient]
-    else:
-        eigenvalues, vectors = np.linalg.eigh(-outer.batch_jacobian(gradient, outputs).numpy().astype(np.float64))
+
+    def derivatives(y: Any, outputs: tf.Tensor, sample_weight: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as outer:
+            outer.watch(outputs)
+            with tf.GradientTape() as inner:
+                inner.watch(outputs)
+                log_likelihood = likelihood.log_likelihood(y, outputs, weights, sample_weight)
+            gradient = inner.gradient(log_likelihood, outputs)
+        found = gradient if kind == "empirical_fisher" else -outer.batch_jacobian(gradient, outputs)
+        return tf.reduce_sum(log_likelihood), found
+
+    compiled_derivatives = compiled(derivatives)
+
+    def factors(y: Any, outputs: tf.Tensor, sample_weight: Any) -> tuple[float, list[tf.Tensor]]:
+        log_likelihood, found = compiled_derivatives(tf.convert_to_tensor(y), outputs, sample_weight)
+        if kind == "empirical_fisher":
+            return float(log_likelihood), [found]
+        eigenvalues, vectors = np.linalg.eigh(found.numpy().astype(np.float64))
         if eigenvalues.min() < -_ROUNDING * max(1.0, np.abs(eigenvalues).max()):
             raise ValueError(
                 f"-log p(y | outputs) of the likelihood {likelihood!r} is not convex in the outputs: its Hessian has "
                 f"the eigenvalue {eigenvalues.min():.3g}, so it is no precision. Use curvature='empirical_fisher'."
             )
         scaled = vectors * np.sqrt(np.maximum(eigenvalues, 0.0))[:, np.newaxis]
-        factors = [tf.constant(scaled[:, :, k], tf.float32) for k in range(scaled.shape[-1])]
-    return float(tf.reduce_sum(log_likelihood)), factors
+        return float(log_likelihood), [tf.constant(scaled[:, :, k], tf.float32) for k in range(scaled.shape[-1])]
+
+    return factors
 
 
 # === In the weights ===
@@ -349,9 +355,8 @@ def _inputs_of_dense(network: FunctionOfWeights) -> tuple[Any, bool]:
         )
     inputs = keras.Model(graph.inputs, layer.input)
 
-    @tf.function(reduce_retracing=True, autograph=False)
     def features(x: Any) -> tf.Tensor:
         with noise_scope(model._noise_of_layers(NoNoise())):
             return inputs(x, training=False)
 
-    return features, len(network.variables) == 2
+    return compiled(features), len(network.variables) == 2

@@ -11,7 +11,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.core.arguments import is_positive, require_integer
 from tfp_bnn.core.batches import batches_of, rows_of
-from tfp_bnn.inference.curvature import STRUCTURES, Floats, Rows, factors_of
+from tfp_bnn.inference.curvature import STRUCTURES, Floats, Rows, factors_in_outputs
 from tfp_bnn.inference.function_of_weights import FunctionOfWeights
 from tfp_bnn.inference.laplace_posterior import Laplace
 from tfp_bnn.inference.point_weights import point_variables, require_point_model
@@ -111,11 +111,12 @@ def laplace(
             model._check_examples(inputs, targets)
             inputs = rows_of(inputs, slice(None))
             outputs = mean_outputs(inputs)
-            found, factors = factors_of(curvature, model.likelihood, targets, outputs, model.likelihood_weights, weight)
+            found, factors = factors_of(targets, outputs, weight)
             log_likelihoods.append(found)
             yield Rows(inputs, factors)
 
     mean_outputs, _ = network.compiled_at(network.values())
+    factors_of = factors_in_outputs(curvature, model.likelihood, model.likelihood_weights)
     model._check_weights()
     found = STRUCTURES[structure](network, rows(), scale)
     precision = None if isinstance(prior_precision, str) else prior_precision or 1.0

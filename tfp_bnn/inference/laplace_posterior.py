@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfp_bnn.core.arguments import is_number, is_positive, require_integer
 from tfp_bnn.core.batches import checked_inputs, inputs_of, num_rows, rows_of
+from tfp_bnn.core.compiled import compiled
 from tfp_bnn.core.noise import NoiseSource
 from tfp_bnn.inference.curvature import EIGEN, NUMBERS_AT_ONCE, Eigen, Floats
 from tfp_bnn.inference.function_of_weights import FunctionOfWeights
@@ -133,7 +134,7 @@ class Laplace(WeightPosterior):
         self._precision = float(value)
         self._variances = 1.0 / (self._curvature.eigenvalues + self._precision)
         # The draws are compiled with these numbers.
-        self._compiled = tf.function(self._outputs_of_draw, reduce_retracing=True, autograph=False)
+        self._compiled = compiled(self._outputs_of_draw)
 
     @property
     def log_marginal_likelihood(self) -> float:

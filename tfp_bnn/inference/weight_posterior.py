@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import require_integer
+from tfp_bnn.core.compiled import compiled
 from tfp_bnn.core.draws import FiniteDraws, Function
 from tfp_bnn.core.noise import Noise, NoiseSource
 from tfp_bnn.inference.function_of_weights import FunctionOfWeights
@@ -33,7 +34,7 @@ class WeightPosterior(StoredPosterior):
         self.name = name
         self.likelihood = network.model.likelihood
         self._network = network
-        self._compiled = tf.function(self._outputs_of_draw, reduce_retracing=True, autograph=False)
+        self._compiled = compiled(self._outputs_of_draw)
 
     def perturbation(self, noise: NoiseSource) -> tf.Tensor:
         """A draw of the weights minus their posterior mean, `(d,)`, float32."""
@@ -93,7 +94,7 @@ class WeightPosterior(StoredPosterior):
     def plug_in_draws(self) -> FiniteDraws:
         """The one draw in which the weights are their posterior means."""
         mean = tf.constant(self.mean_weights)
-        plug_in = tf.function(lambda x: self._network(x, mean), reduce_retracing=True, autograph=False)
+        plug_in = compiled(lambda x: self._network(x, mean))
         return FiniteDraws([plug_in], [self._likelihood_values()])
 
     def kl_by_layer(self) -> dict[str, tf.Tensor]:

@@ -16,6 +16,7 @@ from tfp_bnn.inference.stored_posterior import StoredPosterior, require_arrays
 from tfp_bnn.inference.ways import STORED_POSTERIORS
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.weight_record import WeightRecord, count_weights
+from zoo.core.shown import shown
 from zoo.hub.manifest import MAX_FILE_BYTES
 
 ZooModel = tfp_bnn.VariationalModel | StoredPosterior
@@ -126,7 +127,7 @@ def way_in(config: Mapping[str, Any], what: str) -> str:
     """
     way = config.get("inference", "variational")
     if way not in WAYS_IN_ARTIFACTS:
-        raise ValueError(f"{what}: 'inference' is {way!r}; expected one of {', '.join(WAYS_IN_ARTIFACTS)}.")
+        raise ValueError(f"{what}: 'inference' is {shown(way)}; expected one of {', '.join(WAYS_IN_ARTIFACTS)}.")
     return way
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,9 @@ JSON_FILES = ("config.json", "metrics.json")
 TENSOR_FILES = ("weights.safetensors", "golden.safetensors")
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2, 10**9, 10**18, 10**19, -(10**19), 0.5, -0.0, 1e-300, 5e-324, 3e38, 1e308, "", "640",
-    "x" * 5000, "\x1b[31mred", "[bold]x[/bold]", "=cmd|' /C calc'!A0", "../../etc/passwd", "normal", "nan", "\u202e", [],
-    {}, [[]], [None], ["a"], [0.0] * 1000, {"name": "normal"}, {"class_name": "Lambda", "config": {}}, {"": {"": {}}},
+    "x" * 5000, "\x1b[31mred", "[bold]x[/bold]", "=cmd|' /C calc'!A0", "../../etc/passwd", "normal", "nan", "\u202e",
+    [], {}, [[]], [None], ["a"], [0.0] * 1000,
+    {"name": "normal"}, {"class_name": "Lambda", "config": {}}, {"": {"": {}}},
 )  # fmt: skip
 NUMBERS = (0.0, -1.0, 1e-30, 3e38, -3e38, np.inf, -np.inf, np.nan, 1e-45)
 DTYPES = (np.float64, np.float16, np.int8, np.int64, np.bool_, np.uint8)
@@ -80,7 +82,7 @@ def _change(value: Any, rng: np.random.Generator) -> str:
             value = value[key]
             continue
         break
-    new = VALUES[rng.integers(len(VALUES))]
+    new = copy.deepcopy(VALUES[rng.integers(len(VALUES))])
     kind = ("replace", "replace", "remove", "add")[rng.integers(4)]
     if kind == "replace":
         value[key] = new
@@ -110,7 +112,7 @@ def _tensors(folder: Path, rng: np.random.Generator) -> str:
             array = array.astype(DTYPES[rng.integers(len(DTYPES))])
         elif kind == "shape":
             array = np.ascontiguousarray(
-                (array.T, array.reshape(-1), array[..., np.newaxis], array[:0])[rng.integers(4)]
+                (array.T, array.reshape(-1), array[..., np.newaxis], np.atleast_1d(array)[:0])[rng.integers(4)]
             )
     tensors[name] = array
     if kind in ("rename", "drop"):
