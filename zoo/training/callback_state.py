@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,6 +57,9 @@ def restore_callbacks(
 ) -> bool:
     """Restores the state of callbacks. A callback that is new, or of a different class, starts from scratch.
 
+    Attributes that are named like an argument of the constructor keep the value of this call: a resumed run may have
+    more patience.
+
     Args:
         callbacks: Callbacks of the run.
         states: Result of `callback_states`.
@@ -67,7 +71,10 @@ def restore_callbacks(
     for index, (callback, state) in enumerate(zip(callbacks, states[1:], strict=False)):
         if state["class"] != type(callback).__name__:
             continue
+        given = inspect.signature(type(callback).__init__).parameters
         for name, value in state["attributes"].items():
+            if name in given:
+                continue
             if isinstance(value, dict):
                 value = [arrays[f"{_PREFIX}/{index}/{name}/{position}"] for position in range(value["arrays"])]
             setattr(callback, name, value)
