@@ -43,7 +43,7 @@ def predict(
     from zoo.hub.loading import open_model
 
     # The config is validated and trusted before any of it is used.
-    model = open_model(name, trust)
+    model: Any = open_model(name, trust)
     config = model.card["config"]
     labels, x = read_inputs(
         files,
