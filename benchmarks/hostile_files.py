@@ -113,7 +113,9 @@ SIGNED: dict[str, Callable[[Path], None]] = {
     "L27 half of a surrogate pair": write("metrics.json", b'{"test": {"\\ud800": 1.0}}'),
     "L27 a card that is not UTF-8": write("README.md", b"\xff\xfe\x00"),
 }
-LOADED_ONLY = tuple(title for title in SIGNED if title[:3] in ("L7 ", "L9 ", "L25")) + (
+# What only the architecture, or the weights, know does not matter to `show`.
+LOADED_ONLY = (
+    *(title for title in SIGNED if title[:3] in ("L7 ", "L9 ", "L25")),
     "L24 300,000 empty tensors",
     "L26 a scale of 3e38",
     "L26 pixel_max of 5e-324",
@@ -152,7 +154,6 @@ def of_artifacts(work: Path) -> dict[str, Callable[[], Any]]:
             after(folder)
             cases[f"show: {title}"] = functools.partial(read_artifact, folder)
             cases[f"load: {title}"] = functools.partial(zoo.load_artifact, folder, trust=True)
-    # What only the architecture knows does not matter to `show`.
     return {title: case for title, case in cases.items() if title[:4] == "load" or title[6:] not in LOADED_ONLY}
 
 
