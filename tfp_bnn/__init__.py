@@ -37,7 +37,7 @@ from tfp_bnn import (  # noqa: E402
     priors,
     transfer,
 )
-from tfp_bnn.calibration import calibrate  # noqa: E402
+from tfp_bnn.calibration import calibrate, conformalize  # noqa: E402
 from tfp_bnn.core import plugins as _plugins  # noqa: E402, F401
 from tfp_bnn.core.expected_inputs import ExpectedInputs, UnlikelyInputsWarning  # noqa: E402
 from tfp_bnn.models import VariationalMixin, VariationalModel, VariationalSequential  # noqa: E402
@@ -70,6 +70,7 @@ __all__ = [
     "calibration",
     "callbacks",
     "compression",
+    "conformalize",
     "figures",
     "hyperpriors",
     "inference",

@@ -77,7 +77,7 @@ class Measurement:
 
     @cached_property
     def standard_errors(self) -> dict[str, float]:
-        """The Monte Carlo standard errors of the scores, by a jackknife over the draws; none of a single draw."""
+        """The Monte Carlo standard errors of the scores; see `tfp_bnn.predictive.standard_errors`."""
         return standard_errors(self.predictive, self.rows.y)
 
     @property

@@ -6,7 +6,8 @@ Variational inference needs no function: `VariationalModel.fit` does it. The oth
 from tfp_bnn.inference.chains import Chains
 from tfp_bnn.inference.convergence import Convergence
 from tfp_bnn.inference.ensemble import Ensemble, ensemble, members_of
-from tfp_bnn.inference.laplace import Laplace, laplace
+from tfp_bnn.inference.laplace import laplace
+from tfp_bnn.inference.laplace_posterior import Laplace
 from tfp_bnn.inference.map_estimate import map_estimate
 from tfp_bnn.inference.maximum_likelihood import maximum_likelihood
 from tfp_bnn.inference.mc_dropout import mc_dropout

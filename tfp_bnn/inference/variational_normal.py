@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -16,10 +16,14 @@ from tfp_bnn.core.checks import invalid_arguments_as_value_errors
 from tfp_bnn.core.noise import Noise, NoiseSource, number_of
 from tfp_bnn.inference.function_of_weights import FunctionOfWeights
 from tfp_bnn.inference.log_posterior import LogPosterior, likelihood_names
+from tfp_bnn.inference.point_weights import require_point_model
+from tfp_bnn.inference.stored_posterior import Arrays, require_arrays
 from tfp_bnn.inference.weight_posterior import WeightPosterior
 from tfp_bnn.models.variational_mixin import VariationalMixin
+from tfp_bnn.models.weight_record import trainable_values
 from tfp_bnn.priors import Prior
 
+_NO_BOUNDS = np.zeros(0, np.float32)
 _LOG_2_PI = math.log(2 * math.pi)
 # As for the full curvature of `laplace`.
 _MOST_WEIGHTS = 4096
@@ -37,29 +41,51 @@ class VariationalNormal(WeightPosterior):
     draw has its own noise.
 
     Args:
-        posterior: Log posterior of the weights.
+        network: The network as a function of all its trainable weights.
         mean: Means, `(d,)`, float32.
         factor: Standard deviations, `(d,)`, or the Cholesky factor of the covariance, `(d, d)`; float32.
-        bounds: Estimate of the bound at each step of the training, in nats.
         way: Name of the inference method.
+        name: Name of the model.
+        bounds: Estimate of the bound at each step of the training, in nats. Empty for one that was loaded.
+        posterior: Log posterior of the weights; None for one that was loaded.
     """
 
     def __init__(
         self,
-        posterior: LogPosterior,
+        network: FunctionOfWeights,
         mean: npt.NDArray[np.float32],
         factor: npt.NDArray[np.float32],
-        bounds: npt.NDArray[np.float32],
         way: str,
+        name: str,
+        bounds: npt.NDArray[np.float32] = _NO_BOUNDS,
+        posterior: LogPosterior | None = None,
     ) -> None:
-        super().__init__(
-            FunctionOfWeights(posterior.network, posterior.variables), f"{way}_of_{posterior.network.name}"
-        )
+        super().__init__(network, name)
         self.way = way
         self.bounds = bounds
         self._posterior = posterior
         self._mean = mean
         self._factor = tf.constant(factor)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Means, and standard deviations or the Cholesky factor, float32."""
+        return {"mean": self._mean, "factor": self._factor.numpy()}
+
+    @classmethod
+    def from_arrays(
+        cls, networks: Sequence[Any], way: str, settings: Mapping[str, Any], arrays: Arrays, name: str
+    ) -> VariationalNormal:
+        """Rebuilds a posterior; see `StoredPosterior.from_arrays`."""
+        (model,) = networks
+        require_point_model(model, way)
+        network = FunctionOfWeights(model, trainable_values(model))
+        size = (network.num_weights,)
+        shape = size * 2 if way == "full_rank" else size
+        require_arrays(arrays, {"mean": (size, np.float32), "factor": (shape, np.float32)})
+        factor = arrays["factor"]
+        if ((factor if factor.ndim == 1 else np.diagonal(factor)) <= 0).any():
+            raise ValueError("The array 'factor' has standard deviations, on its diagonal, that are not above 0.")
+        return cls(network, arrays["mean"], np.tril(factor) if factor.ndim == 2 else factor, way, name)
 
     @property
     def mean_weights(self) -> np.ndarray:
@@ -83,8 +109,11 @@ class VariationalNormal(WeightPosterior):
             seed: Integer. Equal seeds give equal draws.
 
         Raises:
-            ValueError: If an argument is not an integer, or `num_draws` is below 1.
+            ValueError: If an argument is not an integer, or `num_draws` is below 1, or the posterior was loaded: its
+                data are not stored.
         """
+        if self._posterior is None:
+            raise ValueError("The bound needs the data of the training, which are not stored. Fit the posterior again.")
         shape = (require_integer("num_draws", num_draws, 1), self.num_weights)
         noise = Noise(tf.constant([require_integer("seed", seed), 0], tf.int64)).normal("elbo", shape)
         draws = self._mean + _product(self._factor, noise)
@@ -100,7 +129,7 @@ class VariationalNormal(WeightPosterior):
         return self._learned(self._mean + self.perturbation(noise))
 
     def _learned(self, vector: tf.Tensor) -> dict[str, np.ndarray]:
-        values = self._posterior.split(vector)
+        values = self._network.split(vector)
         return {role: values[name].numpy() for role, name in likelihood_names(self.network, values).items()}
 
 
@@ -255,7 +284,15 @@ def _fitted(
                     f"from step {steps[0]}. Standardize inputs and targets, or lower `learning_rate`."
                 )
             progress.update(int(steps[-1]) + 1, values=[("elbo", float(bounds[-1].mean()))])
-    return VariationalNormal(posterior, np.asarray(mean), factor().numpy(), np.concatenate(bounds), way)
+    return VariationalNormal(
+        FunctionOfWeights(posterior.network, posterior.variables),
+        np.asarray(mean),
+        factor().numpy(),
+        way,
+        f"{way}_of_{posterior.network.name}",
+        np.concatenate(bounds),
+        posterior,
+    )
 
 
 def _walk(

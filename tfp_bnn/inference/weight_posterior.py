@@ -9,16 +9,17 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import require_integer
+from tfp_bnn.core.compiled import compiled
 from tfp_bnn.core.draws import FiniteDraws, Function
 from tfp_bnn.core.noise import Noise, NoiseSource
 from tfp_bnn.inference.function_of_weights import FunctionOfWeights
-from tfp_bnn.models.predictive_model import PredictiveModel
+from tfp_bnn.inference.stored_posterior import StoredPosterior
 
 # Distinct from the streams of training and evaluation, which fold in 0 and 1.
 _PREDICTION = 2
 
 
-class WeightPosterior(PredictiveModel):
+class WeightPosterior(StoredPosterior):
     """A network and a distribution over a vector of its weights, with the predictions of every other model. Abstract.
 
     The network is not copied: do not train it further. Weights outside of the vector, and what the likelihood has
@@ -33,7 +34,7 @@ class WeightPosterior(PredictiveModel):
         self.name = name
         self.likelihood = network.model.likelihood
         self._network = network
-        self._compiled = tf.function(self._outputs_of_draw, reduce_retracing=True, autograph=False)
+        self._compiled = compiled(self._outputs_of_draw)
 
     def perturbation(self, noise: NoiseSource) -> tf.Tensor:
         """A draw of the weights minus their posterior mean, `(d,)`, float32."""
@@ -48,6 +49,11 @@ class WeightPosterior(PredictiveModel):
     def network(self) -> Any:
         """The trained model."""
         return self._network.model
+
+    @property
+    def networks(self) -> tuple[Any, ...]:
+        """The trained model, alone."""
+        return (self.network,)
 
     @property
     def weight_names(self) -> tuple[str, ...]:
@@ -88,7 +94,7 @@ class WeightPosterior(PredictiveModel):
     def plug_in_draws(self) -> FiniteDraws:
         """The one draw in which the weights are their posterior means."""
         mean = tf.constant(self.mean_weights)
-        plug_in = tf.function(lambda x: self._network(x, mean), reduce_retracing=True, autograph=False)
+        plug_in = compiled(lambda x: self._network(x, mean))
         return FiniteDraws([plug_in], [self._likelihood_values()])
 
     def kl_by_layer(self) -> dict[str, tf.Tensor]:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.core.arguments import require_array
+from tfp_bnn.core.layer_tree import allocates
 from tfp_bnn.core.noise import NoiseSource
 from tfp_bnn.posteriors import Posterior
 from tfp_bnn.posteriors.base import FLOAT32_EPS
@@ -52,8 +53,8 @@ class VariationalWeight:
         self.shape = tuple(loc.shape)
         self.posterior_spec = posterior
         self.prior_spec = prior
-        event_shape = tuple(prior.distribution(self.shape, {}).event_shape)
-        if event_shape != self.shape:
+        # The distribution holds arrays of this shape.
+        if allocates() and (event_shape := tuple(prior.distribution(self.shape, {}).event_shape)) != self.shape:
             raise ValueError(
                 f"The prior {prior!r} of {name!r} is over tensors of shape {event_shape}, but the weight has shape "
                 f"{self.shape}."

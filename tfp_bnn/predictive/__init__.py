@@ -1,6 +1,7 @@
 """The posterior predictive: from draws of a function to predictions, their uncertainty and their scores."""
 
 from tfp_bnn.predictive.calibrators import CALIBRATIONS, Calibration, Scale, Temperature
+from tfp_bnn.predictive.conformal import CONFORMALS, Conformal, ConformalIntervals, ConformalSets
 from tfp_bnn.predictive.joint_predictive import JointPredictive
 from tfp_bnn.predictive.monte_carlo_error import standard_errors
 from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive
@@ -8,7 +9,11 @@ from tfp_bnn.predictive.scores import for_each_class, score
 
 __all__ = [
     "CALIBRATIONS",
+    "CONFORMALS",
     "Calibration",
+    "Conformal",
+    "ConformalIntervals",
+    "ConformalSets",
     "JointPredictive",
     "PosteriorPredictive",
     "Scale",

@@ -11,6 +11,7 @@ import typer
 
 from zoo.cli.models import JsonOption
 from zoo.cli.progress import working
+from zoo.core.shown import printable
 from zoo.hub.manifest import bundled_models, locate, to_json
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def verify(
             found = verify_model(name, full)
         checks += found
         for check in found if not json else []:
-            typer.echo(_row(check, width))
+            typer.echo(printable(_row(check, width)))
     counts = Counter(check.status for check in checks)
     summary = {status.name.lower(): counts[status] for status in Status}
     if json:

@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from tfp_bnn.models.weight_record import Role, WeightRecord
+from zoo.hub.ways import DIAGNOSTICS, text_of
 
 _MOST_COLUMNS = 20
 
@@ -41,7 +42,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: st
         parts += ["## Measured\n", _metrics_section(metrics, config)]
     if "out_of_distribution" in metrics:
         parts += ["## Out of distribution\n", _out_of_distribution_section(metrics)]
-    parts += ["## Posterior\n", _posterior_section(records, metrics)]
+    parts += ["## Posterior\n", _posterior_section(records, metrics, config)]
     parts += [
         "## Distributions\n",
         f"- prior of the kernels: `{config['config']['kernel_prior']}`",
@@ -79,11 +80,12 @@ def posterior_statistics(*records: WeightRecord) -> dict[str, float]:
 
     Returns:
         `median_scale`, in units of the weights; `median_signal_to_noise`, the median of |mean| / scale; and
-        `active_fraction`, the share of weights with |mean| > scale. Of weights that are
-        not pruned. Empty if there are none, if a weight has no scale, and for an ensemble.
+        `active_fraction`, the share of weights with |mean| > scale. They are those of the weights that have a scale
+        and are not pruned; empty if there are none, and for an ensemble.
     """
     posteriors = [parameters for record in records for parameters in record.posteriors().values()]
-    if len(records) != 1 or not posteriors or any("scale" not in parameters for parameters in posteriors):
+    posteriors = [parameters for parameters in posteriors if "scale" in parameters]
+    if len(records) != 1 or not posteriors:
         return {}
     scales, means = (
         np.concatenate([parameters[name].ravel()[_kept(parameters)] for parameters in posteriors])
@@ -103,13 +105,7 @@ def _kept(parameters: Mapping[str, Any]) -> Any:
 
 
 def _subject(config: Mapping[str, Any]) -> str:
-    weights = f"{config['num_weights']:,} weights of"
-    return {
-        "variational": f"A variational posterior over the {weights}",
-        "map": f"A maximum a posteriori estimate of the {weights}",
-        "mc_dropout": f"Monte Carlo dropout with the {weights}",
-        "ensemble": f"An ensemble of {config.get('members')}, together the {weights}",
-    }[config.get("inference", "variational")]
+    return text_of(config).subject.format_map({**config, "weights": f"{config['num_weights']:,}"})
 
 
 def _natural_gradient(recipe: str) -> list[str]:
@@ -127,13 +123,7 @@ def _dropout(config: Mapping[str, Any]) -> list[str]:
 
 
 def _draws(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    number, seed = metrics["num_samples"], metrics["seed"]
-    return {
-        "variational": f"with {number} Monte Carlo samples of the weights (seed {seed})",
-        "map": "with the one set of weights",
-        "mc_dropout": f"with {number} Monte Carlo samples of the dropout masks (seed {seed})",
-        "ensemble": f"averaged over all {number} members",
-    }[config.get("inference", "variational")]
+    return text_of(config).draws.format_map({**config, "number": metrics["num_samples"], "seed": metrics["seed"]})
 
 
 def _inputs_section(shape: Sequence[int], inputs: Mapping[str, Any]) -> str:
@@ -260,7 +250,7 @@ def _calibration_text(calibration: Mapping[str, Any] | None) -> str:
     return f"{calibration['name']} {calibration[calibration['name']]:.4g}"
 
 
-def _posterior_section(records: Sequence[WeightRecord], metrics: Mapping[str, Any]) -> str:
+def _posterior_section(records: Sequence[WeightRecord], metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     statistics = posterior_statistics(*records)
     if statistics:
         lines = [
@@ -269,7 +259,8 @@ def _posterior_section(records: Sequence[WeightRecord], metrics: Mapping[str, An
             f"- active fraction, the share of weights with |mean| > scale: {statistics['active_fraction']:.4g}",
         ]
     else:
-        lines = ["- points, without a scale" if len(records) == 1 else "- the members, each with equal probability"]
+        lines = [f"- {text_of(config).posterior.format_map(config)}"]
+    lines += [f"- {DIAGNOSTICS[name]}: {value:.4g}" for name, value in metrics.get("diagnostics", {}).items()]
     if "kl" in metrics:
         divergence = "KL(posterior || prior)" if statistics else "-log p(weights)"
         lines.append(f"- {divergence}: {metrics['kl']['total']:.1f} nats; final beta {metrics['beta']:g}")

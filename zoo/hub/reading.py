@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
-from zoo.hub.manifest import locate, parse_json, read_verified, require
+from zoo.core.shown import shown
+from zoo.core.untrusted import parse_json
+from zoo.core.validation import validate
+from zoo.hub.manifest import locate, read_verified, require
+from zoo.hub.schemas import ArtifactConfig, Metrics
+
+_LENGTH = 8
+# 2,000 tensors with names of 100 characters.
+_MAX_HEADER_BYTES = 2**18 + 2**16
 
 
 def read_artifact(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -23,12 +33,31 @@ def read_artifact(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     folder, entry = locate(name_or_path)
     files = read_verified(folder, entry)
-    return {
-        "config": parse_json(require(files, "config.json", folder), str(folder / "config.json")),
-        "metrics": parse_json(require(files, "metrics.json", folder), str(folder / "metrics.json")),
-        "card": require(files, "README.md", folder).decode("utf-8"),
-        "golden": parse_tensors(require(files, "golden.safetensors", folder), str(folder / "golden.safetensors")),
-    }
+    golden = folder / "golden.safetensors"
+    return {**read_texts(files, folder), "golden": parse_tensors(require(files, golden.name, folder), str(golden))}
+
+
+def read_texts(files: Mapping[str, bytes], folder: Path) -> dict[str, Any]:
+    """Returns the validated `config` and `metrics`, and the `card`, of the verified files of an artifact.
+
+    Raises:
+        ValueError: If one is missing or malformed.
+    """
+    found: dict[str, Any] = {}
+    for key, schema in (("config", ArtifactConfig), ("metrics", Metrics)):
+        what = str(folder / f"{key}.json")
+        value = parse_json(require(files, f"{key}.json", folder), what)
+        if not isinstance(value, dict):
+            raise ValueError(f"{what} holds {type(value).__name__}; a mapping of keys was expected.")
+        # A model that was saved without measurements has no numbers.
+        if value or key == "config":
+            validate(schema, value, what)
+        found[key] = value
+    try:
+        found["card"] = require(files, "README.md", folder).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{folder / 'README.md'} is not a text in UTF-8: {error}") from None
+    return found
 
 
 def parse_tensors(data: bytes, what: str) -> dict[str, npt.NDArray[Any]]:
@@ -41,7 +70,12 @@ def parse_tensors(data: bytes, what: str) -> dict[str, npt.NDArray[Any]]:
     Raises:
         ValueError: If they are not safetensors of NumPy dtypes.
     """
+    # A header of many empty tensors costs hundreds of times its size.
+    length = int.from_bytes(data[:_LENGTH], "little")
+    if _LENGTH <= len(data) and _MAX_HEADER_BYTES < length <= len(data):
+        raise ValueError(f"{what} has a header of {length} bytes; at most {_MAX_HEADER_BYTES} were expected.")
     try:
         return safetensors.numpy.load(data)
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{what} is not a safetensors file: {error}. Restore it from where it came.") from None
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        reason = shown(str(error))
+        raise ValueError(f"{what} is not a safetensors file: {reason}. Restore it from where it came.") from None

@@ -135,6 +135,12 @@ class TestUnfinishedRun:
             )
         assert told == ["the run was stopped before its first checkpoint, and starts from its first step"]
 
+    def test_t17_all_checkpoints_gone_is_an_error_and_never_the_first_step(self, tiny, unfinished):
+        for path in [*unfinished.parent.rglob("generation-*")]:
+            shutil.rmtree(path)
+        with pytest.raises(CheckpointError, match=r"All checkpoints in .* are gone. Put them back"):
+            zoo.train(tiny.recipe, unfinished, resume=True)
+
     def test_t6_all_checkpoints_damaged_is_an_error_and_never_the_first_step(self, tiny, unfinished):
         for path in unfinished.parent.rglob("manifest.json"):
             path.write_text("{")
