@@ -101,7 +101,7 @@ def eager_steps() -> Callable[[], contextlib.AbstractContextManager[None]]:
 
     @functools.wraps(original)
     def compile_eagerly(model: Any, *args: Any, **kwargs: Any) -> None:
-        if kwargs.keys().isdisjoint({"run_eagerly", "jit_compile", "steps_per_execution"}):
+        if kwargs.keys().isdisjoint({"run_eagerly", "jit_compile"}) and kwargs.get("steps_per_execution", 1) == 1:
             kwargs["run_eagerly"] = True
         original(model, *args, **kwargs)
 
