@@ -104,7 +104,7 @@ def test_a_model_without_bayesian_layers_says_so():
 @pytest.mark.slow
 def test_a_network_may_be_partly_bayesian():
     model = partly_bayesian()
-    model.compile(keras.optimizers.Adam(0.01))
+    model.compile(keras.optimizers.Adam(0.01), run_eagerly=True)
     x = np.random.default_rng(0).normal(size=(16, 6, 6, 1)).astype(np.float32)
     before = weight_distributions(model)
     model.fit(x, np.arange(16) % 3, verbose=0)

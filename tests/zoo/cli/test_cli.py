@@ -39,9 +39,10 @@ def test_evaluate_measures_the_card(run):
 
 
 @pytest.mark.slow
-def test_train_writes_an_artifact_that_evaluates(tmp_path, run):
+def test_train_writes_an_artifact_that_evaluates(tmp_path, run, eager_steps):
     out = tmp_path / "made"
-    text = run("train", "mlp_flipout.iris", "--out", out, "--epochs", 2, "--json")
+    with eager_steps():
+        text = run("train", "mlp_flipout.iris", "--out", out, "--epochs", 2, "--seeds", 1, "--json")
     assert json.loads(text)["path"] == str(out)
     assert "accuracy" in run("evaluate", out, "--trust")
 

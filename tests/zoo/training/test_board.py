@@ -14,6 +14,9 @@ from tfp_bnn.models.weight_record import weight_distributions
 from zoo.datasets import DataMissingError
 from zoo.training import board
 
+# What happens around the steps is tested here; test_kill_and_resume.py and test_bad_numbers.py compile them.
+pytestmark = pytest.mark.usefixtures("steps_run_eagerly")
+
 RECIPE = {
     "name": "mlp_flipout.board",
     "architecture": "mlp_flipout",

@@ -19,6 +19,9 @@ from zoo.recipes import change_recipe, load_recipe
 from zoo.training import TrainingInterrupted, build
 from zoo.training.inference import member_recipes
 
+# What happens around the steps is tested here; test_kill_and_resume.py and test_bad_numbers.py compile them.
+pytestmark = pytest.mark.usefixtures("steps_run_eagerly")
+
 TINY = {
     "name": "mlp_flipout.tiny",
     "architecture": "mlp_flipout",

@@ -17,6 +17,9 @@ from tfp_bnn.models.training_state import training_state
 from zoo.datasets import Split
 from zoo.training.checkpoints import CheckpointError
 
+# What happens around the steps is tested here; test_kill_and_resume.py and test_bad_numbers.py compile them.
+pytestmark = pytest.mark.usefixtures("steps_run_eagerly")
+
 
 @pytest.fixture(scope="module")
 def killed(tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:

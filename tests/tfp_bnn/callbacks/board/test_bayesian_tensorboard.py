@@ -19,6 +19,9 @@ from tfp_bnn.callbacks.board.dashboard import CATEGORIES
 from tfp_bnn.callbacks.board.tags import TAGS, safe_names, tag_table
 from tfp_bnn.layers import Convolution2DFlipout, DenseFlipout
 
+# What happens between epochs is tested here.
+pytestmark = pytest.mark.usefixtures("steps_run_eagerly")
+
 SAMPLES, SEED, EPOCHS = 5, 3, 3
 LEARNED = {"name": "normal", "scale": 0.5, "empirical_bayes": True}
 INFERRED = {"name": "normal", "hyperprior": "half_cauchy", "shared": "all"}
