@@ -126,7 +126,10 @@ def _load(folder: Path, entry: Any) -> ZooModel:
     architecture = _architecture(config, f"{folder / 'config.json'}")
     settings = validate(architecture.config, config["config"], f"{folder / 'config.json'}")
     weights = folder / "weights.safetensors"
-    way, num_members = (read(config, f"{folder / 'config.json'}") for read in (way_in, number_of_members))
+    way, num_members = (
+        way_in(config, str(folder / "config.json")),
+        number_of_members(config, str(folder / "config.json")),
+    )
     arrays = parse_tensors(require(files, weights.name, folder), str(weights))
     try:
         records = split_records(arrays, num_members)

@@ -14,6 +14,8 @@ _Count = Annotated[int, Field(strict=True, ge=1, le=10**7)]
 _Chains = Annotated[int, Field(strict=True, ge=1, le=1000)]
 _Flag = Annotated[bool, Field(strict=True)]
 
+_UNIT_NORMAL: Spec = {"name": "normal", "scale": 1.0}
+
 
 class SwagRecipe(Strict):
     """Settings of SWAG, which continues the trained point estimate with SGD; see `tfp_bnn.inference.swag`.
@@ -75,7 +77,7 @@ class ChainsRecipe(Strict):
     num_samples: _Count = 100
     num_chains: _Chains = 4
     step_size: _Positive = 0.01
-    plain_prior: Spec = Field(default_factory=lambda: {"name": "normal", "scale": 1.0})
+    plain_prior: Spec = _UNIT_NORMAL
     likelihood_spread: _Positive = 1.0
 
 
