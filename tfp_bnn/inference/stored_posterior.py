@@ -31,6 +31,11 @@ class StoredPosterior(PredictiveModel):
         """The networks whose weights belong to the posterior."""
         raise NotImplementedError
 
+    @property
+    def num_examples(self) -> int | None:
+        """N, the number of training examples; None if it is not known."""
+        raise NotImplementedError
+
     def settings(self) -> dict[str, Any]:
         """JSON values that determine, with the networks, the names and shapes of `arrays`. Floats are exact."""
         return {}

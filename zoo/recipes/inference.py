@@ -14,6 +14,8 @@ _Count = Annotated[int, Field(strict=True, ge=1, le=10**7)]
 _Chains = Annotated[int, Field(strict=True, ge=1, le=1000)]
 _Flag = Annotated[bool, Field(strict=True)]
 
+_UNIT_NORMAL: Spec = {"name": "normal", "scale": 1.0}
+
 
 class SwagRecipe(Strict):
     """Settings of SWAG, which continues the trained point estimate with SGD; see `tfp_bnn.inference.swag`.
@@ -69,7 +71,7 @@ class _OfAllWeights(Strict):
         likelihood_spread: Prior standard deviation of the learned parameters of the likelihood.
     """
 
-    plain_prior: Spec = Field(default_factory=lambda: {"name": "normal", "scale": 1.0})
+    plain_prior: Spec = _UNIT_NORMAL
     likelihood_spread: _Positive = 1.0
 
 

@@ -16,6 +16,7 @@ from tfp_bnn.calibration import calibrate
 from tfp_bnn.core.expected_inputs import ExpectedInputs
 from tfp_bnn.core.layer_tree import deterministic_operations
 from tfp_bnn.core.randomness import default_seeds_from
+from tfp_bnn.inference.stored_posterior import StoredPosterior
 from tfp_bnn.likelihoods import LIKELIHOODS
 from tfp_bnn.models.preparation import attach_optimizer
 from tfp_bnn.predictive.calibrators import CALIBRATIONS, check_fits
@@ -99,7 +100,8 @@ def train(
         checkpoint_seconds: Seconds between checkpoints.
         callbacks: Keras callbacks, used for every seed.
         tensorboard: Folder for TensorBoard logs, one subfolder `seed-<seed>` per training seed, written by
-            `tfp_bnn.callbacks.BayesianTensorBoard`. None for no log.
+            `tfp_bnn.callbacks.BayesianTensorBoard`. Posteriors that `fit` does not find are in its run `evaluation`.
+            None for no log.
         tell: Function that receives messages for the user, such as that a damaged checkpoint was skipped.
 
     Returns:
@@ -155,6 +157,9 @@ def train(
     def fit(recipe: Recipe) -> tuple[ZooModel, Mapping[str, list[float]]]:
         model, history = train_model(recipe, trainer)
         _calibrate(model, recipe, examples)
+        if tensorboard is not None and isinstance(model, StoredPosterior):
+            # `fit` logged its networks, if it ran at all.
+            board_of(recipe, examples, Path(tensorboard), tell).write(model)
         return model, history
 
     with deterministic_operations(recipe.seed), default_seeds_from(recipe.seed):

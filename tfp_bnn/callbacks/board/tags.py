@@ -78,6 +78,8 @@ TAGS = (
     Tag("figures/decision_surface", VALIDATION, "predictions and epistemic uncertainty over the plane"),
     Tag("figures/regression_predictions", VALIDATION, "predictive means and 90 % intervals against targets"),
     Tag("figures/quantile_calibration", VALIDATION, "share of targets below each predictive quantile"),
+    Tag("diagnostics/<name>", EVALUATION, "of the inference method: R-hat and ESS of chains, evidence of Laplace"),
+    Tag("about/inference", ".", "inference method, and what ELBO and KL are, or why they are not defined"),
     Tag("about/model", ".", "summary of the model, before training"),
     Tag("about/recipe", ".", "how the model is trained, as given to the callback"),
     Tag("about/tags", ".", "this table"),
