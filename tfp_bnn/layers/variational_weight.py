@@ -156,6 +156,10 @@ class VariationalWeight:
         """Returns the parameters of the posterior by name, such as `loc` and `scale`; float32 arrays."""
         return self.posterior_spec.parameters(self._posterior_weights)
 
+    def fixed_prior(self) -> Prior:
+        """Returns the prior with what it has learned as constants; see `Prior.fixed`."""
+        return self.prior_spec.fixed(self._prior_weights)
+
     def prior_parameters(self) -> dict[str, np.ndarray]:
         """Returns the learned parameters of a prior that is not shared, by name; float32 arrays."""
         return {} if self._shared else self.prior_spec.parameters(self._prior_weights)

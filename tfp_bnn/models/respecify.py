@@ -11,8 +11,10 @@ from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.posteriors import Posterior
 from tfp_bnn.priors import Prior
 
+Specs = Prior | Posterior | Mapping[str, Prior | Posterior]
 
-def respecify(config: Any, role: Literal["prior", "posterior"], spec: Prior | Posterior) -> Any:
+
+def respecify(config: Any, role: Literal["prior", "posterior"], spec: Specs) -> Any:
     """Returns a Keras config in which every Bayesian weight has the given prior or posterior.
 
     Deterministic weights stay deterministic.
@@ -20,7 +22,7 @@ def respecify(config: Any, role: Literal["prior", "posterior"], spec: Prior | Po
     Args:
         config: Config of a model, or any part of one.
         role: Whether `spec` is a `"prior"` or a `"posterior"`.
-        spec: Prior or posterior object.
+        spec: Prior or posterior object; or one for each weight, by `<layer>/<weight>`.
 
     Returns:
         A new config. It does not contain layers that a subclassed model creates in its own code.
@@ -33,6 +35,8 @@ def respecify(config: Any, role: Literal["prior", "posterior"], spec: Prior | Po
     made = keras.saving.get_registered_object(str(config.get("registered_name")))
     if isinstance(made, type) and issubclass(made, VariationalLayer):
         own = changed["config"]
-        bayesian = [key.removesuffix("posterior") for key in own if key.endswith("_posterior") and own[key] is not None]
-        own.update({f"{prefix}{role}": keras.saving.serialize_keras_object(spec) for prefix in bayesian})
+        given = [key for key in own if key.endswith("_posterior") and own[key] is not None]
+        for weight in (key.removesuffix("_posterior") for key in given):
+            chosen = spec[f"{own['name']}/{weight}"] if isinstance(spec, Mapping) else spec
+            own[f"{weight}_{role}"] = keras.saving.serialize_keras_object(chosen)
     return changed
