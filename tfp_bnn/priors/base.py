@@ -272,9 +272,10 @@ class ScaledPrior(Prior):
             )
         if not self.is_learned:
             return self
-        constants = {name: float(value) for name, value in self.parameters(weights).items()}
-        learns = {name: False for name in ("empirical_bayes", "learn_loc") if name in self.get_config()}
-        return type(self)(**{**self.get_config(), **learns, "shared": None, **constants})
+        config: dict[str, Any] = {**self.get_config(), "shared": None}
+        config |= {name: False for name in ("empirical_bayes", "learn_loc") if name in config}
+        config |= {name: float(value) for name, value in self.parameters(weights).items()}
+        return type(self)(**config)
 
     def hyper_kl(self, weights: Mapping[str, tf.Tensor], noise: tf.Tensor) -> tf.Tensor:
         """Estimates KL(q(s) || p(s)) of an inferred scale s with one draw; the entropy of q(s) is exact.
