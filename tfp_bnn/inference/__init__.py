@@ -6,6 +6,7 @@ Variational inference needs no function: `VariationalModel.fit` does it. The oth
 from tfp_bnn.inference.chains import Chains
 from tfp_bnn.inference.convergence import Convergence
 from tfp_bnn.inference.ensemble import Ensemble, ensemble, members_of
+from tfp_bnn.inference.fixed_parameters import with_fixed_parameters
 from tfp_bnn.inference.laplace import laplace
 from tfp_bnn.inference.laplace_posterior import Laplace
 from tfp_bnn.inference.map_estimate import map_estimate
@@ -42,4 +43,5 @@ __all__ = [
     "swag",
     "vbll",
     "way_of",
+    "with_fixed_parameters",
 ]

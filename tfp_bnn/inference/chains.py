@@ -221,13 +221,15 @@ class Chains(StoredPosterior):
 
     def _draws_of(self, states: list[dict[str, npt.NDArray[np.float32]]]) -> FiniteDraws:
         learned = likelihood_names(self.network, self._states)
+        # Those that are not sampled are the same in all states.
+        own = {role: np.asarray(variable) for role, variable in self.network.likelihood_weights.items()}
 
         def function(state: dict[str, npt.NDArray[np.float32]]) -> Function:
             return lambda x: self._forward(x, {name: tf.convert_to_tensor(value) for name, value in state.items()})
 
         return FiniteDraws(
             [function(state) for state in states],
-            [{role: np.asarray(state[name]) for role, name in learned.items()} for state in states],
+            [{**own, **{role: np.asarray(state[name]) for role, name in learned.items()}} for state in states],
             sampled=True,
         )
 

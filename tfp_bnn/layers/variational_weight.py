@@ -184,6 +184,10 @@ class VariationalWeight:
         found = {name: np.where(self.kept, value, of_pruned[name]) for name, value in found.items()}
         return {**found, _MASK: self.kept.astype(np.float32)}
 
+    def fixed_prior(self) -> Prior:
+        """Returns the prior with what it has learned as constants; see `Prior.fixed`."""
+        return self.prior_spec.fixed(self._prior_weights)
+
     def prior_parameters(self) -> dict[str, np.ndarray]:
         """Returns the learned parameters of a prior that is not shared, by name; float32 arrays."""
         return {} if self._shared else self.prior_spec.parameters(self._prior_weights)

@@ -11,10 +11,10 @@ from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.posteriors import POSTERIORS, Posterior
 from tfp_bnn.priors import Prior
 
+Specs = Prior | Posterior | Mapping[str, Prior | Posterior] | Callable[[Posterior], Prior | Posterior]
 
-def respecify(
-    config: Any, role: Literal["prior", "posterior"], spec: Prior | Callable[[Posterior], Prior | Posterior]
-) -> Any:
+
+def respecify(config: Any, role: Literal["prior", "posterior"], spec: Specs) -> Any:
     """Returns a Keras config in which every Bayesian weight has another prior or posterior.
 
     Deterministic weights stay deterministic.
@@ -22,7 +22,8 @@ def respecify(
     Args:
         config: Config of a model, or any part of one.
         role: Whether `spec` is a `"prior"` or a `"posterior"`.
-        spec: Prior object, or a function that returns a prior or posterior for a weight with the given posterior.
+        spec: Prior or posterior object; one for each weight, by `<layer>/<weight>`; or a function that returns one for
+            a weight with the given posterior.
 
     Returns:
         A new config. It does not contain layers that a subclassed model creates in its own code.
@@ -35,8 +36,11 @@ def respecify(
     made = keras.saving.get_registered_object(str(config.get("registered_name")))
     if isinstance(made, type) and issubclass(made, VariationalLayer):
         own = changed["config"]
-        bayesian = [key.removesuffix("posterior") for key in own if key.endswith("_posterior") and own[key] is not None]
-        for prefix in bayesian:
-            new = spec(POSTERIORS.get(own[f"{prefix}posterior"])) if callable(spec) else spec
-            own[f"{prefix}{role}"] = keras.saving.serialize_keras_object(new)
+        given = [key for key in own if key.endswith("_posterior") and own[key] is not None]
+        for weight in (key.removesuffix("_posterior") for key in given):
+            if isinstance(spec, Mapping):
+                chosen = spec[f"{own['name']}/{weight}"]
+            else:
+                chosen = spec(POSTERIORS.get(own[f"{weight}_posterior"])) if callable(spec) else spec
+            own[f"{weight}_{role}"] = keras.saving.serialize_keras_object(chosen)
     return changed

@@ -1,5 +1,6 @@
 """The posterior predictive: from draws of a function to predictions, their uncertainty and their scores."""
 
+from tfp_bnn.predictive.agreement import agreement, compared_arrays
 from tfp_bnn.predictive.calibrators import CALIBRATIONS, Calibration, Scale, Temperature
 from tfp_bnn.predictive.conformal import CONFORMALS, Conformal, ConformalIntervals, ConformalSets
 from tfp_bnn.predictive.joint_predictive import JointPredictive
@@ -18,6 +19,8 @@ __all__ = [
     "PosteriorPredictive",
     "Scale",
     "Temperature",
+    "agreement",
+    "compared_arrays",
     "for_each_class",
     "score",
     "standard_errors",

@@ -14,7 +14,7 @@ import tfp_bnn
 from tfp_bnn.core.batches import is_stream
 from tfp_bnn.core.expected_inputs import any_inputs
 from tfp_bnn.models import PredictiveModel
-from tfp_bnn.predictive import score
+from tfp_bnn.predictive import agreement, score
 from zoo.datasets import Dataset, load_dataset
 from zoo.hub.cards import posterior_statistics
 from zoo.hub.loading import load_model
@@ -216,6 +216,37 @@ def measure(
 def diagnostics_of(model: PredictiveModel, x: npt.NDArray[Any]) -> dict[str, float]:
     """Returns `model.diagnostics` for the first 100 of some inputs."""
     return model.diagnostics(x[:_DIAGNOSED])
+
+
+def agreement_numbers(
+    model: PredictiveModel, data: Dataset, reference: npt.NDArray[np.float32], num_samples: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """Compares the predictions of a model for the test split with those of a reference.
+
+    Args:
+        model: Trained model.
+        data: Dataset that the model was trained on.
+        reference: Predictions of the reference, `tfp_bnn.predictive.compared_arrays`.
+        num_samples: Number of Monte Carlo samples of the weights.
+        seed: Seed of the samples.
+
+    Returns:
+        `model`, and `model_uncalibrated` where the model has a calibration: the distances of
+        `tfp_bnn.predictive.agreement`. `plug_in`: these for the mean of the weights, without calibration, with its
+        scores.
+
+    Raises:
+        ValueError: If the reference is for other inputs.
+    """
+    blocks = labelled_blocks(model, data, num_samples)
+    names = {"test": "model", "test_uncalibrated": "model_uncalibrated"}
+    numbers = {
+        name: agreement(blocks[block].predict(model, seed), reference)
+        for block, name in names.items()
+        if block in blocks
+    }
+    plug_in = model.plug_in_predictive(data.test.x)
+    return {**numbers, "plug_in": {**agreement(plug_in, reference), **score(plug_in, data.test.y)}}
 
 
 def _of_the_posterior(model: PredictiveModel, x: npt.NDArray[Any]) -> dict[str, Any]:

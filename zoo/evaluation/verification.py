@@ -7,8 +7,8 @@ original platform they agree to the last digits. On another platform they must a
 
 where the standard error is the Monte Carlo error, estimated from the new samples and not from the card. The
 other terms allow for float32 rounding. They are the whole tolerance for numbers without noise: posterior statistics,
-counts, and a KL with a closed form. A KL without closed form is estimated from new draws, so its standard error is that
-of the difference of two means.
+counts, and a KL with a closed form; and for the agreement with a reference, whose Monte Carlo error is not estimated. A
+KL without closed form is estimated from new draws, so its standard error is that of the difference of two means.
 """
 
 from __future__ import annotations
@@ -28,14 +28,21 @@ from tfp_bnn.core.expected_inputs import any_inputs
 from tfp_bnn.models import PredictiveModel
 from tfp_bnn.predictive import score, standard_errors
 from zoo.core.validation import validate
-from zoo.datasets import DataMissingError, load_dataset
-from zoo.evaluation.card_numbers import Block, diagnostics_of, kl_draws, labelled_blocks, out_of_distribution_block
+from zoo.datasets import DataMissingError, Dataset, load_dataset
+from zoo.evaluation.card_numbers import (
+    Block,
+    agreement_numbers,
+    diagnostics_of,
+    kl_draws,
+    labelled_blocks,
+    out_of_distribution_block,
+)
 from zoo.hub.artifacts import GOLDEN_SAMPLES, GOLDEN_SEED
 from zoo.hub.cards import posterior_statistics
 from zoo.hub.loading import open_model
 from zoo.hub.manifest import locate
 from zoo.hub.members import records_of
-from zoo.hub.reading import read_artifact
+from zoo.hub.reading import REFERENCE_NAME, read_artifact
 from zoo.recipes import EvaluationRecipe
 
 NUM_STANDARD_ERRORS = 4
@@ -44,6 +51,7 @@ ABSOLUTE_TOLERANCE = 1e-6
 GOLDEN = "golden"
 # Of R-hat and ESS, whose ranks and cut-offs float32 rounding can move: together with the factor 4, 1 %.
 _DIAGNOSTIC_ERROR = 0.0025
+_COMPARED = ("model", "model_uncalibrated", "plug_in")
 
 # Numbers and their standard errors, by name.
 Numbers = dict[str, tuple[float, float | None]]
@@ -84,10 +92,11 @@ class Check:
 def verify(name: str | os.PathLike[str], full: bool = False) -> list[Check]:
     """Compares golden outputs and the numbers of the card with new measurements.
 
-    The golden outputs and the `quick` numbers (at most 2,000 test examples, 10 samples) take seconds. `full` checks
-    everything else on the card about the stored posterior: `test`, `test_uncalibrated`, `validation`,
-    `out_of_distribution`, `kl`, `posterior` and `diagnostics`. The spread over training seeds is not checked, because
-    that would mean training again.
+    The golden outputs, the `quick` numbers (at most 2,000 test examples, 10 samples) and the agreement with a stored
+    `reference`, if there is one, take seconds. `full` checks everything else on the card about the stored posterior:
+    `test`, `test_uncalibrated`, `validation`, `out_of_distribution`, `kl`, `posterior` and `diagnostics`. The spread
+    over training seeds and the chains of a reference are not checked, because that would mean training and sampling
+    again.
 
     Args:
         name: Name of a pretrained model, or folder of an artifact, which is checked against its own manifest. No trust
@@ -138,6 +147,9 @@ def _checks(name: str, full: bool) -> Iterator[Check]:
         of_model = diagnostics_of(model, data().test.x)
         return {key: (value, _DIAGNOSTIC_ERROR * abs(value)) for key, value in of_model.items()}
 
+    def reference() -> Numbers:
+        return _of_reference(model, data(), artifact, how) if "reference" in card else {}
+
     ways: dict[str, Callable[[], Numbers]] = {
         "num_examples": num_examples,
         "test": functools.partial(labelled, "test"),
@@ -148,8 +160,9 @@ def _checks(name: str, full: bool) -> Iterator[Check]:
         "kl": functools.partial(_kl, model),
         "posterior": functools.partial(_posterior, model),
         "diagnostics": diagnostics,
+        "reference": reference,
     }
-    for block in ways if full else ["quick"]:
+    for block in ways if full else ["quick", "reference"]:
         yield from _compare(name, block, _in_card(card, block), ways[block])
 
 
@@ -186,6 +199,9 @@ def _in_card(card: Mapping[str, Any], block: str) -> dict[str, float]:
     part = _mapping(card.get(block))
     if block == "quick":
         part = _mapping(part.get("test"))
+    elif block == "reference":
+        # The numbers of the chains themselves are not measured again.
+        part = {f"{of}/{key}": value for of in _COMPARED for key, value in _mapping(part.get(of)).items()}
     elif block == "kl":
         part = {"total": part.get("total"), **_mapping(part.get("by_layer"))}
     return {key: value for key, value in part.items() if is_number(value) and key != "num_examples"}
@@ -214,6 +230,22 @@ def _kl(model: PredictiveModel) -> Numbers:
 
 def _posterior(model: PredictiveModel) -> Numbers:
     return {key: (value, None) for key, value in posterior_statistics(*records_of(model)).items()}
+
+
+def _of_reference(model: PredictiveModel, data: Dataset, artifact: Mapping[str, Any], how: EvaluationRecipe) -> Numbers:
+    arrays, card = artifact["reference"], _mapping(artifact["metrics"].get("reference"))
+    if "predictive" not in arrays:
+        raise ValueError(
+            f"The card compares with a reference, but {REFERENCE_NAME} has the arrays {sorted(arrays)}; 'predictive' "
+            "was expected. Restore the folder from where it came."
+        )
+    if card.get("test_sha256") != data.test.digest:
+        raise ValueError(
+            f"The reference is for other inputs than the test split of {data.name!r}: SHA-256 "
+            f"{card.get('test_sha256')} and {data.test.digest}. Make it again."
+        )
+    numbers = agreement_numbers(model, data, arrays["predictive"], how.num_samples, how.seed)
+    return {f"{of}/{key}": (value, None) for of, part in numbers.items() for key, value in part.items()}
 
 
 def _compare(name: str, block: str, card: Mapping[str, float], measure: Callable[[], Numbers]) -> Iterator[Check]:

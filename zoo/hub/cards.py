@@ -42,6 +42,8 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: st
         parts += ["## Measured\n", _metrics_section(metrics, config)]
     if "out_of_distribution" in metrics:
         parts += ["## Out of distribution\n", _out_of_distribution_section(metrics)]
+    if "reference" in metrics:
+        parts += ["## Agreement with Bayes' rule\n", _reference_section(metrics)]
     parts += ["## Posterior\n", _posterior_section(records, metrics, config)]
     parts += [
         "## Distributions\n",
@@ -185,6 +187,45 @@ def _out_of_distribution_section(metrics: Mapping[str, Any]) -> str:
         "and weights (nats), or the epistemic standard deviation (units of the target), is what more data like them "
         "would remove.\n"
     )
+
+
+def _reference_section(metrics: Mapping[str, Any]) -> str:
+    reference = metrics["reference"]
+    model, scores = reference["model"], reference["test"]
+    columns = {"reference": scores, "this model": {**metrics["test"], **model}}
+    if "model_uncalibrated" in reference:
+        columns["not calibrated"] = {**metrics["test_uncalibrated"], **reference["model_uncalibrated"]}
+    columns["plug-in mean"] = reference["plug_in"]
+    rows = [
+        [name, *(f"{column[name]:.4g}" if name in column else "-" for column in columns.values())]
+        for name in (*model, *scores)
+    ]
+    cold = (
+        f" The chains have temperature 1; this model was trained with beta {metrics['beta']:g}, so a part of the "
+        "distance is that between a cold posterior and Bayes' rule."
+        if metrics.get("beta", 1) != 1
+        else ""
+    )
+    return (
+        _table(["on the test split", *columns], rows)
+        + "\nThe reference is the average over Markov chains of the exact posterior of the same network under the same "
+        "prior, likelihood and training data. What has no posterior is fixed at the values of this model: weights "
+        f"without a distribution, and learned scales of priors and noise.{cold} "
+        + "; ".join(text for name, text in _DISTANCES.items() if name in model)
+        + f".\n\n`{reference['method']}`, {reference['num_chains']} chains of {reference['num_samples']} states after "
+        f"{reference['burn_in']}, seed {reference['seed']}: over all predictions the worst R-hat is "
+        f"{reference['worst_rhat']:.3f} and the least effective sample size {reference['least_ess']:.0f}; "
+        f"{reference['divergent']} divergent trajectories; {reference['cpu_seconds']:.0f} CPU seconds. "
+        f"`{reference['command']}` makes it again.\n"
+    )
+
+
+_DISTANCES = {
+    "agreement": "`agreement` is the share of examples with the same most probable class as the reference",
+    "total_variation": "`total_variation` is the mean of 1/2 sum |p - r| over the classes, between 0 and 1",
+    "wasserstein": "`wasserstein` is the mean 1-Wasserstein distance to the predictive of the reference, in units of "
+    "the target",
+}
 
 
 def _fine_tuning_section(how: Mapping[str, Any], dataset: str | None, *records: WeightRecord) -> str:

@@ -21,20 +21,31 @@ _LENGTH = 8
 # 2,000 tensors with names of 100 characters.
 _MAX_HEADER_BYTES = 2**18 + 2**16
 
+REFERENCE_NAME = "reference.safetensors"
+"""File of an artifact with the predictions of Markov chains for the test split; optional."""
+
 
 def read_artifact(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads the verified `config`, `metrics`, `card` and `golden` arrays of an artifact, without building the model.
+    """Reads the verified contents of an artifact, without building the model.
 
     Args:
         name_or_path: Name of a model of the zoo, or path of an artifact's folder.
+
+    Returns:
+        `config`, `metrics`, `card`, and the arrays by name in `golden` and `reference`; the last is empty if the
+        artifact has no reference.
 
     Raises:
         ValueError: If the name is unknown (the message gives the nearest), or a file is missing, changed or malformed.
     """
     folder, entry = locate(name_or_path)
     files = read_verified(folder, entry)
-    golden = folder / "golden.safetensors"
-    return {**read_texts(files, folder), "golden": parse_tensors(require(files, golden.name, folder), str(golden))}
+    reference = files.get(REFERENCE_NAME)
+    return {
+        **read_texts(files, folder),
+        "golden": parse_tensors(require(files, "golden.safetensors", folder), str(folder / "golden.safetensors")),
+        "reference": {} if reference is None else parse_tensors(reference, str(folder / REFERENCE_NAME)),
+    }
 
 
 def read_texts(files: Mapping[str, bytes], folder: Path) -> dict[str, Any]:

@@ -177,6 +177,8 @@ class Recorder:
 
     def write_curvature(self, run: str, step: int) -> None:
         """Writes the curvature of each layer and the rates, if a natural gradient trains the model."""
+        if not isinstance(self._model, VariationalMixin):
+            return
         log, layers, optimizer = self.open(run), layer_curvatures(self._model), natural_gradient_of(self._model)
         for name, part in safe_names(layers).items():
             log.scalar(f"curvature/{part}/determined", layers[name].determined, step)
