@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all planted-faults lint format verify pretrained wheel clean
+.PHONY: help demo test test-all planted-faults notebooks notebooks-full lint format verify pretrained wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,12 @@ test-all: $(VENV)/.dev ## Run all tests and doctests, including slow and thoroug
 
 planted-faults: $(VENV)/.dev ## Plant known faults in a copy of the code, and check that their tests catch them
 	$(VENV)/bin/python tests/planted_faults/run.py --jobs 2
+
+notebooks: $(VENV)/.dev ## Execute every notebook with small parameters (minutes)
+	$(VENV)/bin/python notebooks/run.py --small
+
+notebooks-full: $(VENV)/.dev ## Execute every notebook with its own parameters, and write notebooks/*.ipynb (half an hour)
+	$(VENV)/bin/python notebooks/run.py
 
 lint: $(VENV)/.dev ## Check style, formatting and types
 	$(VENV)/bin/python -m ruff check
