@@ -58,7 +58,8 @@ def print_bayesian_summary(model: Any, print_fn: Callable[[str], Any] | None = N
         f"Deterministic layers with weights: {', '.join(names) or 'none'}.",
     ]
     stream = io.StringIO()
-    console = Console(file=stream, width=_WIDTH)
+    # In a notebook, rich would show the text instead of writing it to the stream.
+    console = Console(file=stream, width=_WIDTH, force_jupyter=False)
     if layers:
         console.print(table)
     console.print("\n".join(lines), highlight=False)

@@ -10,6 +10,7 @@ import pytest
 
 import tfp_bnn
 from tfp_bnn.layers import Convolution2DFlipout, DenseFlipout, DenseReparameterization
+from tfp_bnn.models.summary import print_bayesian_summary
 from tfp_bnn.models.training_state import training_state
 from tfp_bnn.models.weight_record import weight_distributions
 
@@ -93,6 +94,14 @@ def test_it_prints_without_a_function_and_before_the_model_is_built(capsys):
     model(np.zeros((1, 3), np.float32))
     model.summary()
     assert row(capsys.readouterr().out, "only", "kernel", "(3, 2)") == f"{float(model.kl()):.1f}"
+
+
+def test_in_a_notebook_the_table_still_goes_to_the_function(monkeypatch):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    model = tfp_bnn.VariationalSequential([keras.Input((3,)), DenseFlipout(2, name="only")])
+    lines = []
+    print_bayesian_summary(model, lines.append)
+    assert row("\n".join(lines), "only", "kernel", "(3, 2)")
 
 
 def test_a_model_without_bayesian_layers_says_so():
