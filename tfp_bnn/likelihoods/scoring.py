@@ -15,6 +15,9 @@ from tfp_bnn.likelihoods.positions import Shape
 # Of memory: a mixture has as many numbers as a draw.
 _MIXTURES_AT_ONCE = 10
 _OF_PROBABILITIES = ("accuracy", "nll", "ece", "brier", "entropy", "mutual_information")
+STEPS = ("accuracy", "ece", "coverage_90")
+"""Scores that move in steps, when a single example moves over a threshold."""
+
 # By the kind of target.
 SCORE_NAMES = {
     "class": _OF_PROBABILITIES,

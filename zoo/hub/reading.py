@@ -49,7 +49,7 @@ def read_artifact(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_texts(files: Mapping[str, bytes], folder: Path) -> dict[str, Any]:
-    """Returns the validated `config` and `metrics`, and the `card`, of the verified files of an artifact.
+    """Returns the validated `config` and `metrics`, the `card` and the text of the `recipe` of verified files.
 
     Raises:
         ValueError: If one is missing or malformed.
@@ -68,6 +68,7 @@ def read_texts(files: Mapping[str, bytes], folder: Path) -> dict[str, Any]:
         found["card"] = require(files, "README.md", folder).decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{folder / 'README.md'} is not a text in UTF-8: {error}") from None
+    found["recipe"] = files.get("recipe.yaml", b"").decode("utf-8", errors="replace")
     return found
 
 

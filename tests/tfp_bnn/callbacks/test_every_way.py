@@ -55,6 +55,7 @@ def chains(way, distance=3.0):
     return inference.Chains(point, states, way=way)
 
 
+FULL_BATCHES = {"num_steps": 4, "num_draws": 4, "plain_prior": "normal", "verbose": 0}
 MADE = {
     "variational": network,
     "map": lambda: inference.map_estimate(network()),
@@ -64,6 +65,8 @@ MADE = {
     "ensemble": lambda: inference.ensemble([inference.map_estimate(network(seed=k)) for k in range(3)]),
     "swag": swag,
     "laplace": lambda: inference.laplace(inference.map_estimate(network()), X, LABELS),
+    "full_rank": lambda: inference.full_rank(network(), X, LABELS, **FULL_BATCHES),
+    "mean_field": lambda: inference.mean_field(network(), X, LABELS, **FULL_BATCHES),
     **{way: lambda way=way: chains(way) for way in CHAINS},
 }
 WITH_KL = ("variational", "map", "maximum_likelihood", "mc_dropout", "vbll")
