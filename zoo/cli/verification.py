@@ -17,8 +17,8 @@ from zoo.hub.manifest import bundled_models, locate, to_json
 if TYPE_CHECKING:
     from zoo.evaluation.verification import Check
 
-# Width of the column with names such as test_uncalibrated/mutual_information.
-_QUANTITY = 38
+# Width of the column with names such as reference/model_uncalibrated/total_variation.
+_QUANTITY = 44
 
 
 def add_to(app: typer.Typer) -> None:

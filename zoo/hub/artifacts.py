@@ -7,6 +7,7 @@
     log.csv                log of the training, one row per epoch
     metrics.json           measured numbers, with the number of samples and the seed
     golden.safetensors     a few inputs and their predictive mean
+    reference.safetensors  predictions of Markov chains for the test split, of some models only
     README.md              the model card, made from the others
     manifest.json          length and SHA-256 of all files
 
