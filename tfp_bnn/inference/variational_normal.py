@@ -141,6 +141,7 @@ def full_rank(
     num_steps: int = 2000,
     num_draws: int = 16,
     learning_rate: float = 0.02,
+    batch_size: int | None = None,
     plain_prior: str | Mapping[str, Any] | Prior | None = None,
     likelihood_spread: float = 1.0,
     seed: int = 0,
@@ -153,8 +154,8 @@ def full_rank(
     The posteriors that `fit` trains hold no covariance between weights of different tensors; this one does. It is exact
     for a linear model with normal noise. Each step sends all examples through the network once per draw. Draws come in
     pairs, m + L e and m - L e, and the gradient leaves out the score of q, whose mean is 0: where q is the posterior,
-    the gradient has no noise. Adam's rate decays to 0 along a cosine. For larger networks and data, use `fit`, whose
-    posteriors are factorized, or `low_rank_normal`.
+    the gradient has no noise. Adam's rate decays to 0 along a cosine. For larger
+    networks, use `fit`, whose posteriors are factorized, or `low_rank_normal`.
 
     Args:
         model: A built model with Bayesian layers, trained or not. The means start at its posterior means. It is not
@@ -164,6 +165,8 @@ def full_rank(
         num_steps: Number of steps.
         num_draws: Number of draws of the weights per step, even.
         learning_rate: Rate of Adam in the first step.
+        batch_size: Number B of examples per step, drawn with replacement, whose log-likelihood counts N / B times; at
+            most N. Default: all examples in each step.
         plain_prior: Prior of the weights without a distribution, as in `hmc`.
         likelihood_spread: Prior standard deviation of the learned parameters of the likelihood, as in `hmc`.
         seed: Integer that determines the draws. On one machine equal seeds give equal bits.
@@ -197,7 +200,7 @@ def full_rank(
             f"The covariance of {posterior.num_weights:,} weights does not fit: `full_rank` takes at most "
             f"{_MOST_WEIGHTS:,}. Use `mean_field`, or the posterior 'low_rank_normal' and `fit`."
         )
-    return _fitted(posterior, "full_rank", num_steps, num_draws, learning_rate, seed, verbose)
+    return _fitted(posterior, "full_rank", num_steps, num_draws, learning_rate, batch_size, seed, verbose)
 
 
 def mean_field(
@@ -208,6 +211,7 @@ def mean_field(
     num_steps: int = 2000,
     num_draws: int = 16,
     learning_rate: float = 0.02,
+    batch_size: int | None = None,
     plain_prior: str | Mapping[str, Any] | Prior | None = None,
     likelihood_spread: float = 1.0,
     seed: int = 0,
@@ -227,6 +231,7 @@ def mean_field(
         num_steps: See `full_rank`.
         num_draws: See `full_rank`.
         learning_rate: See `full_rank`.
+        batch_size: See `full_rank`.
         plain_prior: See `full_rank`.
         likelihood_spread: See `full_rank`.
         seed: See `full_rank`.
@@ -240,22 +245,32 @@ def mean_field(
         ValueError: As `full_rank`, for any number of weights.
     """
     posterior = LogPosterior(model, x, y, plain_prior, likelihood_spread, "mean_field")
-    return _fitted(posterior, "mean_field", num_steps, num_draws, learning_rate, seed, verbose)
+    return _fitted(posterior, "mean_field", num_steps, num_draws, learning_rate, batch_size, seed, verbose)
 
 
 def _fitted(
-    posterior: LogPosterior, way: str, num_steps: int, num_draws: int, learning_rate: float, seed: int, verbose: int
+    posterior: LogPosterior,
+    way: str,
+    num_steps: int,
+    num_draws: int,
+    learning_rate: float,
+    batch_size: int | None,
+    seed: int,
+    verbose: int,
 ) -> VariationalNormal:
     for name, value, least in (("num_steps", num_steps, 1), ("num_draws", num_draws, 2), ("seed", seed, 0)):
         require_integer(name, value, least)
     require_positive(f"`{way}`", "learning_rate", learning_rate)
     if num_draws % 2:
         raise ValueError(f"`num_draws` must be even, because draws come in pairs, but got {num_draws}.")
-    rows = num_draws * posterior.num_examples
-    if rows > _MOST_ROWS:
+    examples = posterior.num_examples
+    if batch_size is not None and require_integer("batch_size", batch_size, 1) > examples:
+        raise ValueError(f"`batch_size` is {batch_size}, but there are only {examples} examples.")
+    of_step = batch_size or examples
+    if num_draws * of_step > _MOST_ROWS:
         raise ValueError(
-            f"Each step would send {num_draws} x {posterior.num_examples} = {rows} rows through the network at once; "
-            f"at most {_MOST_ROWS} fit. Use fewer draws or examples, or `fit`, which takes small batches."
+            f"Each step would send {num_draws} x {of_step} = {num_draws * of_step} rows through the network at once; "
+            f"at most {_MOST_ROWS} fit. Use fewer draws, or a smaller `batch_size`."
         )
     number = posterior.num_weights
     mean = keras.Variable(FunctionOfWeights(posterior.network, posterior.variables).values(), name="mean")
@@ -272,7 +287,8 @@ def _fitted(
         below = tf.linalg.band_part(variables[-1], -1, 0)
         return scale[:, tf.newaxis] * tf.linalg.set_diag(below, tf.ones(number))
 
-    walk = _walk(posterior, mean, factor, variables, num_steps, num_draws, learning_rate, way)
+    log_joint = _log_joint(posterior, batch_size)
+    walk = _walk(log_joint, posterior.num_weights, mean, factor, variables, num_steps, num_draws, learning_rate, way)
     progress = keras.utils.Progbar(num_steps, verbose=verbose, unit_name="step")
     bounds: list[npt.NDArray[np.float32]] = []
     with invalid_arguments_as_value_errors():
@@ -295,8 +311,25 @@ def _fitted(
     )
 
 
+def _log_joint(posterior: LogPosterior, batch_size: int | None) -> Callable[[tf.Tensor, Noise], tf.Tensor]:
+    """Log p(y | w) + log p(w) in nats for vectors `(draws, d)`, or an estimate without bias from a random batch."""
+    if batch_size is None:
+        return lambda vectors, noise: posterior(vectors)
+    number = posterior.num_examples
+
+    def estimate(vectors: tf.Tensor, noise: Noise) -> tf.Tensor:
+        seed = noise.fold_in(number_of("rows")).seed
+        rows = tf.random.stateless_uniform((batch_size,), seed, 0, number, tf.int32, alg="philox")
+        x, y = keras.tree.map_structure(lambda array: tf.gather(array, rows), posterior.data)
+        of_batch = tf.vectorized_map(lambda vector: posterior.log_likelihood(vector, x, y), vectors)
+        return number / batch_size * of_batch + posterior.log_prior(vectors)
+
+    return estimate
+
+
 def _walk(
-    posterior: LogPosterior,
+    log_joint: Callable[[tf.Tensor, Noise], tf.Tensor],
+    num_weights: int,
     mean: keras.Variable,
     factor: Callable[[], tf.Tensor],
     variables: list[keras.Variable],
@@ -309,7 +342,8 @@ def _walk(
     optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, num_steps))
     optimizer.build(variables)
 
-    def step(noise: tf.Tensor) -> tf.Tensor:
+    def step(stream: Noise) -> tf.Tensor:
+        noise = stream.normal("weights", (num_draws // 2, num_weights))
         noise = tf.concat([noise, -noise], axis=0)
         with tf.GradientTape() as tape:
             spread, centre = factor(), tf.convert_to_tensor(mean)
@@ -317,7 +351,7 @@ def _walk(
             # Of the draws only, not of the parameters of q: the score has the mean 0.
             fixed = tf.stop_gradient(spread)
             standardized = _quotient(fixed, draws - tf.stop_gradient(centre))
-            bound = tf.reduce_mean(posterior(draws) - _log_density(fixed, standardized))
+            bound = tf.reduce_mean(log_joint(draws, stream) - _log_density(fixed, standardized))
             loss = -bound
         optimizer.apply(tape.gradient(loss, variables), variables)
         return bound
@@ -325,9 +359,8 @@ def _walk(
     @tf.function(autograph=False, reduce_retracing=True)
     def walk(numbers: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         stream = Noise(seed).fold_in(number_of(way))
-        shape = (num_draws // 2, posterior.num_weights)
         return tf.map_fn(
-            lambda k: step(stream.fold_in(k).normal("weights", shape)),
+            lambda k: step(stream.fold_in(k)),
             numbers,
             fn_output_signature=tf.float32,
             parallel_iterations=1,

@@ -70,6 +70,22 @@ def test_mean_field_has_the_exact_means_and_the_conditional_scales_of_a_linear_m
     assert posterior.elbo(num_draws=5000) == pytest.approx(log_evidence - kl, abs=0.06)
 
 
+@pytest.mark.slow
+@pytest.mark.statistical
+def test_batches_lead_to_the_same_posterior_but_for_their_noise():
+    """With 10 of the 30 rows per step, the gradient is right on average; its noise falls with the rate.
+
+    Errors of two seeds were at most 0.12 deviations in the means and 3 % in the scales; the seed is fixed.
+    """
+    posterior = full_rank(linear_gaussian(), X, Y, num_steps=3000, num_draws=4, batch_size=10, verbose=0)
+    mean, precision, _ = exact()
+    deviation = np.sqrt(np.diag(np.linalg.inv(precision)))
+    np.testing.assert_allclose((posterior.mean_weights - mean) / deviation, 0.0, atol=0.25)
+    np.testing.assert_allclose(np.sqrt(np.diag(posterior.covariance())), deviation, rtol=0.15)
+    with pytest.raises(ValueError, match="`batch_size` is 31, but there are only 30 examples"):
+        full_rank(linear_gaussian(), X, Y, batch_size=31, **FEW)
+
+
 @pytest.fixture(scope="module")
 def learned_noise():
     """A posterior of three weights and a learned noise, after steps that are too few and too small to change much."""
