@@ -243,5 +243,6 @@ def _stored_variables(model: VariationalMixin, names: Any) -> Mapping[str, keras
         or not all(isinstance(name, str) and name in variables for name in names)
         or len(set(names)) < len(names)
     ):
-        raise ValueError(f"'weights' must be names of the weights {', '.join(variables)}, each once, but is {names!r}.")
+        got = repr(names)[:200]
+        raise ValueError(f"'weights' must be names of the weights {', '.join(variables)}, each once, but is {got}.")
     return {name: variables[name] for name in names}

@@ -135,6 +135,11 @@ def test_the_posterior_of_a_regression_in_target_units_is_stored(tmp_path):
         np.testing.assert_allclose(first, second, rtol=1e-6)
 
 
+def test_a_posterior_beside_its_network_cannot_be_fine_tuned(chains_artifact):
+    with pytest.raises(ValueError, match=r"Only models of the zoo can be fine-tuned .* Got Chains"):
+        zoo.fine_tune(str(chains_artifact), "iris", trust=True)
+
+
 # === Files ===
 
 
