@@ -12,6 +12,7 @@ import pytest
 
 FILE = Path(__file__).parent.parent / "notebooks" / "run.py"
 MOST_BYTES = 2**20
+HEADER = "---\njupyter:\n  kernelspec:\n    display_name: Python 3\n    language: python\n    name: python3\n---\n\n"
 
 
 def load_script():
@@ -95,7 +96,9 @@ def test_other_outputs_are_in_order():
 
 @pytest.mark.thorough
 def test_a_cell_that_fails_is_an_error_that_names_it(tmp_path, monkeypatch):
-    (tmp_path / "00_wrong.md").write_text("# Title\n\n```python\nx = 1\n```\n\n```python\nx / 0\n```\n", "utf-8")
+    (tmp_path / "00_wrong.md").write_text(
+        f"{HEADER}# Title\n\n```python\nx = 1\n```\n\n```python\nx / 0\n```\n", "utf-8"
+    )
     monkeypatch.setattr(run, "FOLDER", tmp_path)
     with pytest.raises(run.NotebookError, match=r"00_wrong, cell 2: [\s\S]*ZeroDivisionError"):
         run.execute("00_wrong", {}, tmp_path / "00_wrong.ipynb")
@@ -104,7 +107,7 @@ def test_a_cell_that_fails_is_an_error_that_names_it(tmp_path, monkeypatch):
 
 @pytest.mark.thorough
 def test_an_unknown_parameter_is_an_error(tmp_path, monkeypatch):
-    (tmp_path / "00_wrong.md").write_text('```python tags=["parameters"]\nx = 1\n```\n', "utf-8")
+    (tmp_path / "00_wrong.md").write_text(f'{HEADER}```python tags=["parameters"]\nx = 1\n```\n', "utf-8")
     monkeypatch.setattr(run, "FOLDER", tmp_path)
     with pytest.raises(ValueError, match=r"00_wrong has no parameters \['y'\]"):
         run.execute("00_wrong", {"y": 2}, tmp_path / "00_wrong.ipynb")
