@@ -1,6 +1,6 @@
 """Cost of a training step by the natural gradient, against SGD with momentum and Adam, on this machine.
 
-Run: `python benchmarks/natural_gradient_cost.py`. Prints the table of `docs/natural_gradient.md`. LeNet-5 (61,706
+Run: `python benchmarks/natural_gradient_cost.py`. LeNet-5 (61,706
 weights) and a plain network with the convolutions of ResNet-20 (269,034 weights) are trained on random images, with one
 draw of the weights in a step, by each optimizer, and without distributions by SGD. Rounds of all of them alternate, and
 what is measured is the CPU time of the process: other load on the machine does not count. The table has medians over
