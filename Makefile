@@ -38,7 +38,7 @@ planted-faults: $(VENV)/.dev ## Plant known faults in a copy of the code, and ch
 notebooks: $(VENV)/.dev ## Execute every notebook with small parameters (minutes)
 	$(VENV)/bin/python notebooks/run.py --small
 
-notebooks-full: $(VENV)/.dev ## Execute every notebook with its own parameters, and write notebooks/*.ipynb (half an hour)
+notebooks-full: $(VENV)/.dev ## Execute every notebook with its own parameters, and write notebooks/*.ipynb (long)
 	$(VENV)/bin/python notebooks/run.py
 
 lint: $(VENV)/.dev ## Check style, formatting and types
