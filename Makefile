@@ -41,7 +41,7 @@ fuzz: $(VENV)/.dev ## Damage an artifact in 2,000 ways, and see that each is ref
 notebooks: $(VENV)/.dev ## Execute every notebook with small parameters (minutes)
 	$(VENV)/bin/python notebooks/run.py --small
 
-notebooks-full: $(VENV)/.dev ## Execute every notebook with its own parameters, and write notebooks/*.ipynb (half an hour)
+notebooks-full: $(VENV)/.dev ## Execute every notebook with its own parameters, and write notebooks/*.ipynb (long)
 	$(VENV)/bin/python notebooks/run.py
 
 lint: $(VENV)/.dev ## Check style, formatting and types
