@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all planted-faults lint format verify pretrained wheel clean
+.PHONY: help demo test test-all planted-faults fuzz notebooks notebooks-full lint format verify pretrained wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,15 @@ test-all: $(VENV)/.dev ## Run all tests and doctests, including slow and thoroug
 
 planted-faults: $(VENV)/.dev ## Plant known faults in a copy of the code, and check that their tests catch them
 	$(VENV)/bin/python tests/planted_faults/run.py --jobs 2
+
+fuzz: $(VENV)/.dev ## Damage an artifact in 2,000 ways, and see that each is refused in words or loaded as it is written
+	$(VENV)/bin/python -m pytest -s tests/zoo/hub/test_fuzz.py
+
+notebooks: $(VENV)/.dev ## Execute every notebook with small parameters (minutes)
+	$(VENV)/bin/python notebooks/run.py --small
+
+notebooks-full: $(VENV)/.dev ## Execute every notebook with its own parameters, and write notebooks/*.ipynb (long)
+	$(VENV)/bin/python notebooks/run.py
 
 lint: $(VENV)/.dev ## Check style, formatting and types
 	$(VENV)/bin/python -m ruff check

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import gc
 import os
 import pickle
@@ -83,6 +85,40 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(f"more than {PATIENCE:g} s, but not marked as slow or thorough")
         for seconds, name in sorted(found, reverse=True):
             terminalreporter.line(f"{seconds:6.1f} s  {name}")
+
+
+@pytest.fixture(scope="session")
+def eager_steps() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """A context: models run their steps eagerly unless `compile` is told how.
+
+    Tracing a step takes as long as a dozen eager ones. For short trainings of which the graph is not what is tested.
+    """
+    import keras
+
+    # Not of `keras.Model` itself: Keras does not compile a model that it loads if its class has another `compile`.
+    owner = next(base for base in keras.Model.__mro__ if "compile" in vars(base))
+    original = vars(owner)["compile"]
+
+    @functools.wraps(original)
+    def compile_eagerly(model: Any, *args: Any, **kwargs: Any) -> None:
+        if kwargs.keys().isdisjoint({"run_eagerly", "jit_compile"}) and kwargs.get("steps_per_execution", 1) == 1:
+            kwargs["run_eagerly"] = True
+        original(model, *args, **kwargs)
+
+    @contextlib.contextmanager
+    def context() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(owner, "compile", compile_eagerly)
+            yield
+
+    return context
+
+
+@pytest.fixture(scope="module")
+def steps_run_eagerly(eager_steps: Callable[[], contextlib.AbstractContextManager[None]]) -> Iterator[None]:
+    """The same for a whole module, by `pytestmark`."""
+    with eager_steps():
+        yield
 
 
 class InjectedNoise:

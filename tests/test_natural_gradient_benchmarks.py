@@ -43,7 +43,7 @@ def test_the_closed_form_is_the_conjugate_posterior(linear):
 @pytest.mark.thorough
 @pytest.mark.parametrize("arguments", [{}, {"beta": 0.3}, {"temperature": 0.3}])
 def test_the_exact_mean_field_posterior_is_found(linear, arguments):
-    """1,500 steps of 64 draws of 50 rows, from seed 0, so nothing is random here."""
+    """1,500 steps of 128 draws of 50 rows, from seed 0, so nothing is random here."""
     goal = linear.Goal(**arguments)
     mean, scale = linear.errors(goal, linear.annealed(goal))
     assert mean < 0.02

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {
     "tfp_bnn": (
         "core priors posteriors metrics likelihoods layers figures predictive variational export models inference "
-        "calibration transfer callbacks"
+        "calibration transfer compression acquisition callbacks"
     ).split(),
     "zoo": "core datasets architectures recipes hub evaluation training cli".split(),
 }

@@ -23,8 +23,10 @@ import keras  # noqa: E402
 _refuse_backend(keras.backend.backend())
 
 from tfp_bnn import (  # noqa: E402
+    acquisition,
     calibration,
     callbacks,
+    compression,
     figures,
     inference,
     layers,
@@ -35,7 +37,7 @@ from tfp_bnn import (  # noqa: E402
     priors,
     transfer,
 )
-from tfp_bnn.calibration import calibrate  # noqa: E402
+from tfp_bnn.calibration import calibrate, conformalize  # noqa: E402
 from tfp_bnn.core import plugins as _plugins  # noqa: E402, F401
 from tfp_bnn.core.expected_inputs import ExpectedInputs, UnlikelyInputsWarning  # noqa: E402
 from tfp_bnn.models import VariationalMixin, VariationalModel, VariationalSequential  # noqa: E402
@@ -63,9 +65,12 @@ __all__ = [
     "VariationalModel",
     "VariationalSequential",
     "__version__",
+    "acquisition",
     "calibrate",
     "calibration",
     "callbacks",
+    "compression",
+    "conformalize",
     "figures",
     "hyperpriors",
     "inference",

@@ -19,6 +19,7 @@ _HOME = {
     "load_model": "zoo.hub.loading",
     "load_plugins": "tfp_bnn.core.plugins",
     "load_recipe": "zoo.recipes",
+    "prune": "zoo.hub.pruning",
     "register_architecture": "zoo.architectures",
     "register_dataset": "zoo.datasets",
     "register_recipes": "zoo.recipes",

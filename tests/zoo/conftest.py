@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,22 +22,24 @@ TINY_RECIPE = {
 
 
 @pytest.fixture(scope="session")
-def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_artifact(tmp_path_factory: pytest.TempPathFactory, eager_steps: Callable[[], Any]) -> Path:
     """The folder of an artifact. Tests must not change it."""
     from zoo import train
 
-    return train(TINY_RECIPE, tmp_path_factory.mktemp("artifacts") / "mlp_flipout.tiny").path
+    with eager_steps():
+        return train(TINY_RECIPE, tmp_path_factory.mktemp("artifacts") / "mlp_flipout.tiny").path
 
 
 @pytest.fixture(scope="session")
-def calibrated_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def calibrated_artifact(tmp_path_factory: pytest.TempPathFactory, eager_steps: Callable[[], Any]) -> Path:
     """The folder of an artifact with a calibration and all numbers of a card. Tests must not change it."""
     import zoo
     from zoo.evaluation.card_numbers import measure, with_spread
     from zoo.training.by_recipe import build
 
     recipe, data = zoo.load_recipe(TINY_RECIPE), zoo.load_dataset("iris")
-    model = build(recipe, data)
+    with eager_steps():
+        model = build(recipe, data)
     model.fit(data.train.x, data.train.y, epochs=3, verbose=0)
     model.calibration = {"name": "temperature", "temperature": 0.7}
     numbers = measure(model, data, recipe.evaluation)

@@ -6,12 +6,14 @@ with the same noise each time.
 
 from __future__ import annotations
 
+import math
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
@@ -20,7 +22,12 @@ from tfp_bnn import metrics
 from tfp_bnn.callbacks.rows import Rows, digest_of
 from tfp_bnn.core.expected_inputs import any_inputs
 from tfp_bnn.core.noise import Noise, noise_scope
+from tfp_bnn.inference import members_of
+from tfp_bnn.inference.stored_posterior import StoredPosterior
+from tfp_bnn.layers.base import VariationalLayer
+from tfp_bnn.layers.variational_weight import VariationalWeight
 from tfp_bnn.models.data_checks import check_examples, check_inputs, example_shape
+from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.predictive import for_each_class, score, standard_errors
 from tfp_bnn.variational.kl import named_layers
@@ -28,6 +35,7 @@ from tfp_bnn.variational.kl import named_layers
 _KL_SEED = (0, 0)
 # One forward pass for each draw, with the usual number of rows.
 _BATCH_SIZE = 1000
+_DIAGNOSED = 100
 # Measurements of the current weights of a model, shared by several callbacks.
 _measurements: weakref.WeakKeyDictionary[Any, tuple[str, dict[tuple[Any, ...], Measurement]]] = (
     weakref.WeakKeyDictionary()
@@ -75,7 +83,7 @@ class Measurement:
 
     @cached_property
     def standard_errors(self) -> dict[str, float]:
-        """The Monte Carlo standard errors of the scores, by a jackknife over the draws; none of a single draw."""
+        """The Monte Carlo standard errors of the scores; see `tfp_bnn.predictive.standard_errors`."""
         return standard_errors(self.predictive, self.rows.y)
 
     @property
@@ -151,8 +159,8 @@ class Measurement:
         return {name: values.mean(axis=tuple(range(1, values.ndim))) for name, values in at_positions.items()}
 
 
-def measure(model: VariationalMixin, rows: Rows, num_samples: int, seed: int) -> Measurement:
-    """Predicts rows as `posterior_predictive` does. Results are reused until the weights change.
+def measure(model: PredictiveModel, rows: Rows, num_samples: int, seed: int) -> Measurement:
+    """Predicts rows as `posterior_predictive` does. Results are reused until the posterior changes.
 
     Args:
         model: Built model.
@@ -160,7 +168,7 @@ def measure(model: VariationalMixin, rows: Rows, num_samples: int, seed: int) ->
         num_samples: Number of draws of the weights.
         seed: Seed of the draws.
     """
-    weights = digest_of(model.weights)  # type: ignore[attr-defined]
+    weights = _digest_of_posterior(model)
     of_weights, measured = _measurements.get(model, ("", {}))
     if of_weights != weights:
         measured = {}
@@ -174,14 +182,30 @@ def measure(model: VariationalMixin, rows: Rows, num_samples: int, seed: int) ->
     return measured[key]
 
 
-def check_rows(model: VariationalMixin, rows: Rows, name: str) -> None:
+def diagnose(model: PredictiveModel, rows: Rows) -> dict[str, float]:
+    """Returns `model.diagnostics` for the first 100 rows: chains predict them with every state."""
+    x = keras.tree.map_structure(lambda array: array[:_DIAGNOSED], rows.x)
+    with any_inputs():
+        return model.diagnostics(x)
+
+
+def _digest_of_posterior(model: PredictiveModel) -> str:
+    """Returns a fingerprint of the weights, and of what a posterior knows beside them."""
+    weights = [weight for network in members_of(model) for weight in network.weights]
+    if not isinstance(model, StoredPosterior):
+        return digest_of(weights)
+    return digest_of([*weights, *model.arrays().values()]) + repr(model.settings())
+
+
+def check_rows(model: PredictiveModel, rows: Rows, name: str) -> None:
     """Refuses rows on which a model cannot be measured. The ValueError names the argument."""
-    shape = model._known_input_shape()
+    network = members_of(model)[0]
+    shape = network._known_input_shape()
     try:
         if rows.y is None:
             check_inputs(rows.x, shape, name)
         else:
-            check_examples(rows.x, rows.y, model.likelihood, shape, example_shape(model))
+            check_examples(rows.x, rows.y, model.likelihood, shape, example_shape(network))
     except ValueError as error:
         raise ValueError(f"`{name}` of the callback cannot be measured: {error}") from error
 
@@ -194,6 +218,21 @@ def require_bayesian(model: Any, callback: str) -> VariationalMixin:
             "tfp_bnn.VariationalModel(inputs, outputs), or mix in tfp_bnn.VariationalMixin."
         )
     return model
+
+
+def require_predictive(model: Any, callback: str) -> PredictiveModel:
+    """Returns the model; TypeError if it has no posterior."""
+    if not isinstance(model, PredictiveModel):
+        raise TypeError(
+            f"{callback} is for models with a posterior, which `fit` or a function of tfp_bnn.inference gives, but got "
+            f"a {type(model).__name__}."
+        )
+    return model
+
+
+def kl_terms_of(model: PredictiveModel) -> Callable[[], dict[str, float]]:
+    """A function that computes the terms of the KL, as `KlTerms`; none if the posterior has no KL to the prior."""
+    return KlTerms(model) if isinstance(model, VariationalMixin) else dict
 
 
 class KlTerms:
@@ -217,7 +256,7 @@ class KlTerms:
 
 @dataclass(frozen=True, eq=False)
 class LayerPosterior:
-    """The concatenated posteriors of the Bayesian weights of a layer, without those that have no spread.
+    """The concatenated posteriors of the Bayesian weights of a layer, without those that have no spread or are pruned.
 
     Attributes:
         mean: Posterior mean of each weight, float32, of shape `(weights,)`.
@@ -233,28 +272,47 @@ class LayerPosterior:
         return np.abs(self.mean) / self.scale
 
 
-def layer_posteriors(model: VariationalMixin) -> dict[str, LayerPosterior]:
-    """Returns the posteriors of all Bayesian layers with a spread, by the names of `model.kl_by_layer()`."""
+def layer_posteriors(model: PredictiveModel) -> dict[str, LayerPosterior]:
+    """Returns the posteriors of all Bayesian layers with a spread, by the names of `model.kl_by_layer()`.
+
+    Pruned weights are left out, and layers without any other.
+    """
     found = {}
-    for name, layer in named_layers(model).items():
+    for name, layer in _own_layers(model).items():
         weights = [weight for weight in layer.variational_weights.values() if weight.posterior_spec.has_spread]
-        if weights:
+        if any(weight.kept.any() for weight in weights):
             found[name] = LayerPosterior(
-                np.concatenate([np.ravel(weight.mean.numpy()) for weight in weights]),
-                np.concatenate([np.ravel(np.sqrt(weight.variance.numpy())) for weight in weights]),
+                np.concatenate([weight.mean.numpy()[weight.kept] for weight in weights]),
+                np.concatenate([np.sqrt(weight.variance.numpy()[weight.kept]) for weight in weights]),
             )
     return found
 
 
-def learned_prior_scales(model: VariationalMixin) -> dict[str, float]:
+def prior_scales(weight: VariationalWeight) -> npt.NDArray[np.float64]:
+    """Returns the prior standard deviation of each weight of a tensor; the scale if there is no variance, else NaN."""
+    try:
+        scale = np.sqrt(np.asarray(weight.prior.variance(), np.float64))
+    except NotImplementedError:
+        scale = np.asarray(math.nan)
+    fixed = getattr(weight.prior_spec, "scale", math.nan)
+    scale = np.where(np.isfinite(scale), scale, weight.prior_parameters().get("scale", fixed))
+    return np.broadcast_to(scale, weight.shape)
+
+
+def _own_layers(model: PredictiveModel) -> dict[str, VariationalLayer]:
+    """The Bayesian layers that hold the posterior; none of a posterior beside its networks."""
+    return named_layers(model) if isinstance(model, VariationalMixin) else {}
+
+
+def learned_prior_scales(model: PredictiveModel) -> dict[str, float]:
     """Returns learned and inferred prior scales, by `layer/weight` or by the name under which they are shared."""
     scales = {}
-    for name, layer in named_layers(model).items():
+    for name, layer in _own_layers(model).items():
         for weight in layer.variational_weights.values():
             learned = weight.prior_parameters().get("scale")
             if learned is not None and np.ndim(learned) == 0:
                 scales[f"{name}/{weight.name}"] = float(learned)
-    for name, shared in model.shared_priors.items():
+    for name, shared in getattr(model, "shared_priors", {}).items():
         scales[name] = float(shared.parameters()["scale"])
     return scales
 

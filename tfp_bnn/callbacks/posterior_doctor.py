@@ -11,18 +11,25 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfp_bnn.callbacks.curvature import layer_curvatures
 from tfp_bnn.callbacks.measuring import (
     KlTerms,
     LayerPosterior,
     check_rows,
+    diagnose,
     layer_posteriors,
     learned_prior_scales,
     measure,
+    prior_scales,
     require_bayesian,
+    require_predictive,
 )
 from tfp_bnn.callbacks.rows import Rows, take_rows
 from tfp_bnn.core.arguments import require_integer, require_positive
 from tfp_bnn.models.data_checks import example_shape
+from tfp_bnn.models.predictive_model import PredictiveModel
+from tfp_bnn.models.preparation import natural_gradient_of
+from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.variational.kl import named_layers
 
 # A layer that has learned something exceeds this in a few weights: the lowest pretrained posterior has 0.03.
@@ -35,6 +42,10 @@ _DOMINANCE = 10.0
 _UNFITTED = 0.5
 # The floor of a learned prior scale is 0.001.
 _SCALE_BOUND = 0.002
+# Less than 3 times 1 / curvature_rate steps.
+_REMEMBERED = 0.05
+_LARGEST_RHAT = 1.05
+_LEAST_ESS = 100
 
 
 # Kind, place and message.
@@ -50,9 +61,10 @@ class Finding:
     """A problem with a posterior.
 
     Attributes:
-        kind: `"collapsed"`, `"near_delta"`, `"kl_dominated"`, `"prior_scale_at_bound"` or `"too_few_samples"`.
-        where: The layer, the prior or the score; empty for the whole model.
-        epoch: Epoch, counted from 1, in which it was found.
+        kind: `"collapsed"`, `"near_delta"`, `"kl_dominated"`, `"prior_scale_at_bound"`, `"unconverged_curvature"`,
+            `"too_few_samples"` or `"not_converged"`.
+        where: The layer, the prior, the score, `"rhat"` or `"ess"`; empty for the whole model.
+        epoch: Epoch, counted from 1, in which it was found; 0 if it was not in a training.
         message: What was found, with its numbers, and how to fix it.
     """
 
@@ -74,11 +86,16 @@ class PosteriorDoctor(keras.callbacks.Callback):
     - `kl_dominated`: beta * kl / N is more than 10 times the NLL, while the NLL of a classifier is above half of what
       the same prediction for all inputs would cost, log(classes): the loss is about the prior instead of the data.
     - `prior_scale_at_bound`: a learned prior scale below 0.002, next to its floor of 0.001.
+    - `unconverged_curvature`: at the end of a training by `NaturalGradient`, more than 5 % of the curvature is still
+      that of the initial scales.
     - `too_few_samples`: at the end of training, the Monte Carlo standard error of the predictive NLL or of the accuracy
       on the validation rows is above `tolerance`.
 
-    All but the last must hold for `patience` consecutive epochs. Each raises one `PosteriorWarning` per layer and is
-    kept in `findings`. Training stays bit-for-bit identical and is never stopped.
+    All but the last two must hold for `patience` consecutive epochs. Each raises one `PosteriorWarning` per layer and
+    is kept in `findings`. Training stays bit-for-bit identical and is never stopped.
+
+    `examine(model)` checks a trained posterior, however it was found. For Markov chains it also finds `not_converged`:
+    an R-hat of the predictions for the first 100 validation rows above 1.05, or an effective sample size below 100.
 
     Args:
         validation_data: Rows to measure at the end, `(x, y)` of arrays, or a `tf.data.Dataset` or
@@ -132,10 +149,7 @@ class PosteriorDoctor(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Checks model and data, before the first step."""
         model = require_bayesian(self.model, type(self).__name__)
-        if self._data is not None:
-            if self._rows is None:
-                self._rows = take_rows(self._data, self._max_examples, "validation_data")
-            check_rows(model, self._rows, "validation_data")
+        self._take_rows(model)
         self._epochs_on_end, self._failed = {}, False
         self._kl_terms = KlTerms(model)
 
@@ -146,9 +160,44 @@ class PosteriorDoctor(keras.callbacks.Callback):
             self._tell(kind, where, message)
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Checks the Monte Carlo error of the scores."""
-        for kind, where, message in self._attempt(self._examine_samples):
-            self._tell(kind, where, message)
+        """Checks the curvature of a natural gradient, and the Monte Carlo error of the scores."""
+        for examine in (_examine_curvature, self._examine_samples):
+            for kind, where, message in self._attempt(examine, self.model):
+                self._tell(kind, where, message)
+
+    def examine(self, model: PredictiveModel) -> list[Finding]:
+        """Checks a posterior that is not in training, and warns of each problem.
+
+        What does not exist for its inference method is not checked: posteriors beside their networks, such as those of
+        Laplace, SWAG and Markov chains, have no KL by layer.
+
+        Args:
+            model: Model that `fit` has trained, or the result of a function of `tfp_bnn.inference`.
+
+        Returns:
+            The new findings.
+
+        Raises:
+            TypeError: If the model has no posterior.
+            ValueError: If the data do not match the model.
+        """
+        require_predictive(model, type(self).__name__)
+        self._take_rows(model)
+        known, self._epoch, self._failed = len(self.findings), 0, False
+        examinations: list[Callable[[Any], Iterator[_Symptom]]] = [self._examine_samples, self._diagnose]
+        if isinstance(model, VariationalMixin):
+            self._kl_terms = KlTerms(model)
+            examinations += [self._examine_layers, _examine_scales]
+        for examination in examinations:
+            for kind, where, message in self._attempt(examination, model):
+                self._tell(kind, where, message)
+        return self.findings[known:]
+
+    def _take_rows(self, model: PredictiveModel) -> None:
+        if self._data is not None:
+            if self._rows is None:
+                self._rows = take_rows(self._data, self._max_examples, "validation_data")
+            check_rows(model, self._rows, "validation_data")
 
     def _attempt(self, examine: Callable[..., Iterator[_Symptom]], *arguments: Any) -> list[_Symptom]:
         """Returns what was found; if the examination fails, nothing, with one warning, and training continues."""
@@ -167,10 +216,29 @@ class PosteriorDoctor(keras.callbacks.Callback):
         self._epochs_on_end = {(kind, where): self._epochs_on_end.get((kind, where), 0) + 1 for kind, where, _ in found}
         return [symptom for symptom in found if self._epochs_on_end[symptom[:2]] >= self._patience]
 
-    def _examine_samples(self) -> Iterator[_Symptom]:
+    def _diagnose(self, model: PredictiveModel) -> Iterator[_Symptom]:
+        numbers = {} if self._rows is None else diagnose(model, self._rows)
+        rhat, ess = numbers.get("rhat", 1.0), numbers.get("ess", math.inf)
+        fix = "Sample longer (num_samples), with a longer burn_in or thin, or begin at a trained model (start='model')."
+        if rhat > _LARGEST_RHAT:
+            yield (
+                "not_converged",
+                "rhat",
+                f"The chains disagree: the largest R-hat of the predictions is {rhat:.3f}, above {_LARGEST_RHAT:g}, so "
+                f"they are not yet draws of one posterior. {fix}",
+            )
+        if ess < _LEAST_ESS:
+            yield (
+                "not_converged",
+                "ess",
+                f"The chains are short: for some prediction they are worth {ess:.0f} independent draws, fewer than "
+                f"{_LEAST_ESS}. {fix}",
+            )
+
+    def _examine_samples(self, model: PredictiveModel) -> Iterator[_Symptom]:
         if self._rows is None:
             return
-        measured = measure(self.model, self._rows, self._num_samples, self._seed)
+        measured = measure(model, self._rows, self._num_samples, self._seed)
         for score, title in (("nll", "predictive NLL"), ("accuracy", "accuracy")):
             error = measured.standard_errors.get(score, 0.0)
             if error > self._tolerance:
@@ -184,21 +252,15 @@ class PosteriorDoctor(keras.callbacks.Callback):
                 )
 
     def _examine(self, logs: Mapping[str, Any]) -> Iterator[_Symptom]:
-        """Yields all current problems."""
-        model = self.model
+        """Yields all current problems of a training."""
+        yield from self._examine_layers(self.model)
+        yield from self._examine_loss(logs)
+        yield from _examine_scales(self.model)
+
+    def _examine_layers(self, model: VariationalMixin) -> Iterator[_Symptom]:
         kl, posteriors, layers = self._kl_terms(), layer_posteriors(model), named_layers(model)
         for name, posterior in posteriors.items():
             yield from _examine_layer(name, posterior, kl[name], _prior_scale(layers[name]))
-        yield from self._examine_loss(logs)
-        for name, scale in learned_prior_scales(model).items():
-            if scale < _SCALE_BOUND:
-                yield (
-                    "prior_scale_at_bound",
-                    name,
-                    f"The learned prior scale {name!r} is {scale:.2g}, next to its floor of 0.001: prior and posterior "
-                    "shrink to 0 together, and the weights with them. Fix the scale (empirical_bayes=False), infer it "
-                    "with a hyperprior, share it between layers (shared='all'), or warm beta up.",
-                )
 
     def _examine_loss(self, logs: Mapping[str, Any]) -> Iterator[_Symptom]:
         nll, kl, beta = (float(logs.get(name, math.nan)) for name in ("nll", "kl", "beta"))
@@ -254,14 +316,37 @@ def _examine_layer(name: str, posterior: LayerPosterior, kl: float, prior_scale:
         )
 
 
+def _examine_curvature(model: Any) -> Iterator[_Symptom]:
+    optimizer, layers = natural_gradient_of(model), layer_curvatures(model).values()
+    if optimizer is None or not layers:
+        return
+    share, steps = optimizer.share_of_start(), int(optimizer.iterations)
+    if share > _REMEMBERED:
+        determined = sum(layer.determined for layer in layers)
+        ratio = np.median(np.concatenate([layer.of_data / layer.of_prior for layer in layers]))
+        yield (
+            "unconverged_curvature",
+            "",
+            f"The scales remember where they started: after {steps:,} steps, {share:.0%} of the curvature is still "
+            "that of the initial scales, and acts as a temperature that nobody chose. The data seem to determine "
+            f"{determined:,.0f} of {sum(layer.of_data.size for layer in layers):,} weights, the sum of h / (h + "
+            f"delta), with a median h / delta of {ratio:.3g}. Train for longer, raise curvature_rate (3 / steps is "
+            f"{3 / max(steps, 3):.2g}), or name a temperature, as in NaturalGradient(temperature=0.2).",
+        )
+
+
+def _examine_scales(model: VariationalMixin) -> Iterator[_Symptom]:
+    for name, scale in learned_prior_scales(model).items():
+        if scale < _SCALE_BOUND:
+            yield (
+                "prior_scale_at_bound",
+                name,
+                f"The learned prior scale {name!r} is {scale:.2g}, next to its floor of 0.001: prior and posterior "
+                "shrink to 0 together, and the weights with them. Fix the scale (empirical_bayes=False), infer it "
+                "with a hyperprior, share it between layers (shared='all'), or warm beta up.",
+            )
+
+
 def _prior_scale(layer: Any) -> float:
     """Returns the median prior standard deviation over the weights of a layer; the scale if there is no variance."""
-    scales = []
-    for weight in layer.variational_weights.values():
-        try:
-            scale = np.sqrt(np.asarray(weight.prior.variance()))
-        except NotImplementedError:
-            scale = np.asarray(math.nan)
-        fixed = getattr(weight.prior_spec, "scale", math.nan)
-        scales.append(np.ravel(np.where(np.isfinite(scale), scale, weight.prior_parameters().get("scale", fixed))))
-    return float(np.median(np.concatenate(scales)))
+    return float(np.median(np.concatenate([np.ravel(prior_scales(w)) for w in layer.variational_weights.values()])))

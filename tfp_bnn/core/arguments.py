@@ -42,6 +42,13 @@ def require_integer(name: str, value: object, least: int | None = None) -> int:
     return int(value)
 
 
+def require_bool(name: str, value: object) -> bool:
+    """Returns a truth value. Raises a ValueError with the name of the argument for anything else, such as 1."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"`{name}` must be True or False, but got {value!r}.")
+    return bool(value)
+
+
 def require_positive(owner: str, name: str, value: object) -> float:
     """Returns the value of an argument as a float, if it is positive and finite.
 

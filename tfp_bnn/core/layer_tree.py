@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, Literal, TypeVar
 
 import keras
@@ -18,6 +19,7 @@ from tensorflow.python.eager import context as tf_context
 from tensorflow.python.framework import config as tf_config
 
 # Keras' own name of its list of variables that wait for their first value.
+_ALLOCATES: ContextVar[bool] = ContextVar("allocates", default=True)
 _POSTPONED = "uninitialized_variables"
 _Metric = TypeVar("_Metric", bound=keras.metrics.Metric)
 
@@ -70,11 +72,18 @@ def without_allocation() -> Iterator[None]:
     """
     listed = global_state.get_global_attribute(_POSTPONED, [], set_to_default=True)
     before = len(listed)
+    token = _ALLOCATES.set(False)
     try:
         with keras.StatelessScope(initialize_variables=False):
             yield
     finally:
+        _ALLOCATES.reset(token)
         del listed[before:]
+
+
+def allocates() -> bool:
+    """Whether layers may make arrays of the size of their weights: not within `without_allocation`."""
+    return _ALLOCATES.get()
 
 
 # === The graph of a model ===

@@ -51,12 +51,19 @@ class Noise:
 
     def __init__(self, seed: tf.Tensor) -> None:
         self.seed = seed
+        # By dtype; with the graph that they belong to.
+        self._first_of_children: dict[tf.DType, tuple[tf.Graph | None, tf.Tensor]] = {}
 
     def fold_in(self, number: int | tf.Tensor) -> Noise:
         """Returns an independent child of this noise for each `number`."""
         number = tf.convert_to_tensor(number)
-        child = _draw("UniformFullInt", (), self.seed, dtype=number.dtype)
-        return Noise(tf.stack([child, number]))
+        # The seeds of all children begin alike. A network has many children: it is drawn once, to trace less.
+        graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+        made_in, first = self._first_of_children.get(number.dtype, (None, None))
+        if first is None or made_in is not graph:
+            first = _draw("UniformFullInt", (), self.seed, dtype=number.dtype)
+            self._first_of_children[number.dtype] = graph, first
+        return Noise(tf.stack([first, number]))
 
     def normal(self, name: str, shape: Sequence[int]) -> tf.Tensor:
         """Returns independent N(0, 1) noise of the given shape, float32."""

@@ -32,9 +32,10 @@ def unknown_name_message(kind: str, name: object, known: Iterable[str]) -> str:
         A message for a `ValueError`.
     """
     known = sorted(known)
-    nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(str(name)[:120], known, n=1, cutoff=0.5)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    return f"Unknown {kind} {name!r}.{hint} Expected one of: {', '.join(known)}."
+    shown = repr(name) if len(repr(name)) <= 120 else f"{repr(name)[:117]}..."
+    return f"Unknown {kind} {shown}.{hint} Expected one of: {', '.join(known)}."
 
 
 ON_MISS: list[Callable[[], None]] = []

@@ -8,6 +8,7 @@ the colours distinguish. Arguments and their error messages are those of `tfp_bn
 from __future__ import annotations
 
 from tfp_bnn.figures.confidence import confidence_histogram
+from tfp_bnn.figures.curves import regression_curves
 from tfp_bnn.figures.images import image_predictions
 from tfp_bnn.figures.kl import kl_by_layer
 from tfp_bnn.figures.regression import quantile_calibration, regression_predictions
@@ -23,6 +24,7 @@ __all__ = [
     "image_predictions",
     "kl_by_layer",
     "quantile_calibration",
+    "regression_curves",
     "regression_predictions",
     "reliability_diagram",
     "risk_coverage",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -13,18 +13,21 @@ import tensorflow as tf
 
 from tfp_bnn.core.arguments import require_integer
 from tfp_bnn.core.batches import checked_inputs
+from tfp_bnn.core.compiled import compiled
 from tfp_bnn.core.draws import FiniteDraws, Function
-from tfp_bnn.inference.convergence import Convergence
+from tfp_bnn.inference.convergence import ENOUGH_SAMPLES, Convergence
 from tfp_bnn.inference.log_posterior import likelihood_names, outputs_at
-from tfp_bnn.models.predictive_model import PredictiveModel
+from tfp_bnn.inference.stored_posterior import Arrays, StoredPosterior, integer_of
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.models.weight_record import trainable_values
 from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive
 
 _LOG_POSTERIOR = "log_posterior"
+_STATES, _STATISTICS = "states/", "statistics/"
+_MOST_CHAINS, _MOST_SAMPLES, _MOST_STATISTICS = 10_000, 10**7, 20
 
 
-class Chains(PredictiveModel):
+class Chains(StoredPosterior):
     """States of Markov chains as draws of the posterior, with the same predictions, scores and calibration as a model.
 
         p(y | x) = 1 / (C S) sum_c sum_s p(y | x, w_cs)
@@ -60,6 +63,46 @@ class Chains(PredictiveModel):
         self.way = way
         self._states = dict(states)
         self._statistics = dict(statistics or {})
+
+    @property
+    def networks(self) -> tuple[Any, ...]:
+        """The network, alone."""
+        return (self.network,)
+
+    def settings(self) -> dict[str, Any]:
+        """The number of chains, and of samples of each."""
+        return {"chains": self.num_chains, "samples": self.num_samples}
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """States and statistics, with `states/` and `statistics/` before their names."""
+        states = {f"{_STATES}{name}": array for name, array in self._states.items()}
+        return {**states, **{f"{_STATISTICS}{name}": np.asarray(array) for name, array in self._statistics.items()}}
+
+    @classmethod
+    def from_arrays(
+        cls, networks: Sequence[Any], way: str, settings: Mapping[str, Any], arrays: Arrays, name: str
+    ) -> Chains:
+        """Rebuilds chains; see `StoredPosterior.from_arrays`."""
+        (network,) = networks
+        leading = (
+            integer_of(settings, "chains", 1, _MOST_CHAINS),
+            integer_of(settings, "samples", 1, _MOST_SAMPLES),
+        )
+        states, statistics = (
+            {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+            for prefix in (_STATES, _STATISTICS)
+        )
+        if len(states) + len(statistics) < len(arrays) or len(statistics) > _MOST_STATISTICS:
+            raise ValueError(
+                f"The arrays of chains must be called {_STATES}<weight> or {_STATISTICS}<name>, at most "
+                f"{_MOST_STATISTICS} of the latter, but are {sorted(arrays)[:10]}."
+            )
+        for key, array in {**states, **statistics}.items():
+            if array.shape[:2] != leading or (key in statistics and array.shape != leading):
+                raise ValueError(f"The array of {key} has shape {array.shape}; expected {leading} at its beginning.")
+            if array.dtype != np.float32 if key in states else array.dtype.kind not in "biuf":
+                raise ValueError(f"The array of {key} has dtype {array.dtype}; expected float32.")
+        return cls(network, states, statistics, way, name)
 
     @property
     def states(self) -> Mapping[str, npt.NDArray[np.float32]]:
@@ -121,6 +164,18 @@ class Chains(PredictiveModel):
         """Empty: states have no density, and so no KL to the prior."""
         return {}
 
+    def diagnostics(self, x: Any) -> dict[str, float]:
+        """`rhat` and `ess`: the worst R-hat and the smallest effective sample size of predictions; see `convergence`.
+
+        Args:
+            x: Inputs as arrays. Every state predicts them.
+        """
+        if self.num_samples < ENOUGH_SAMPLES:
+            return {}
+        convergence = self.convergence(x)
+        numbers = {"rhat": convergence.worst_rhat(), "ess": convergence.least_ess()}
+        return {name: value for name, value in numbers.items() if np.isfinite(value)}
+
     def convergence(self, x: Any) -> Convergence:
         """R-hat and effective sample size, of the predictions for some inputs and of the weights.
 
@@ -166,23 +221,24 @@ class Chains(PredictiveModel):
 
     def _draws_of(self, states: list[dict[str, npt.NDArray[np.float32]]]) -> FiniteDraws:
         learned = likelihood_names(self.network, self._states)
+        # Those that are not sampled are the same in all states.
+        own = {role: np.asarray(variable) for role, variable in self.network.likelihood_weights.items()}
 
         def function(state: dict[str, npt.NDArray[np.float32]]) -> Function:
             return lambda x: self._forward(x, {name: tf.convert_to_tensor(value) for name, value in state.items()})
 
         return FiniteDraws(
             [function(state) for state in states],
-            [{role: np.asarray(state[name]) for role, name in learned.items()} for state in states],
+            [{**own, **{role: np.asarray(state[name]) for role, name in learned.items()}} for state in states],
             sampled=True,
         )
 
     @functools.cached_property
     def _forward(self) -> Any:
-        @tf.function(reduce_retracing=True, autograph=False)
         def forward(x: Any, values: dict[str, tf.Tensor]) -> Any:
             return outputs_at(self.network, values, x)
 
-        return forward
+        return compiled(forward)
 
     def _check_inputs(self, x: Any) -> None:
         self.network._check_inputs(x)

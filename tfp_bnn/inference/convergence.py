@@ -11,7 +11,8 @@ import scipy.fft
 import scipy.special
 import scipy.stats
 
-_ENOUGH_SAMPLES = 4
+ENOUGH_SAMPLES = 4
+"""The fewest samples of a chain that have an R-hat."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ def effective_sample_size(values: npt.NDArray[np.floating]) -> npt.NDArray[np.fl
 
 def _halves(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     chains, samples, *shape = values.shape
-    if samples < _ENOUGH_SAMPLES:
-        raise ValueError(f"R-hat and ESS need at least {_ENOUGH_SAMPLES} samples of each chain, but got {samples}.")
+    if samples < ENOUGH_SAMPLES:
+        raise ValueError(f"R-hat and ESS need at least {ENOUGH_SAMPLES} samples of each chain, but got {samples}.")
     half = samples // 2
     # Without the middle one of an odd number, as in Stan and ArviZ.
     parts = values[:, :half], values[:, samples - half :]

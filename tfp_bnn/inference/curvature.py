@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from tfp_bnn.core.compiled import compiled
 from tfp_bnn.core.noise import NoNoise, noise_scope
 from tfp_bnn.inference.function_of_weights import FunctionOfWeights
 
@@ -25,6 +26,8 @@ NUMBERS_AT_ONCE = 2**24
 
 # Rounding of float32 relative to the largest eigenvalue.
 _ROUNDING = 1e-4
+# Rounding of float64 in products of eigenvectors.
+_ORTHONORMAL = 1e-8
 
 
 @dataclass(frozen=True)
@@ -57,18 +60,58 @@ class Eigen:
         """Q' r for each row r of an array `(n, d)`."""
         raise NotImplementedError
 
+    def arrays(self) -> dict[str, Floats]:
+        """What determines the matrix, float64, by name."""
+        raise NotImplementedError
+
+    @classmethod
+    def shapes(cls, network: FunctionOfWeights) -> dict[str, tuple[int, ...]]:
+        """The shapes of `arrays` for the weights of a network."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Floats]) -> Eigen:
+        """The inverse of `arrays`."""
+        raise NotImplementedError
+
 
 class Full(Eigen):
     """A matrix without structure.
 
     Args:
-        matrix: Symmetric matrix, `(d, d)`.
+        eigenvalues: Eigenvalues, `(d,)`.
+        vectors: Eigenvectors as columns, `(d, d)`.
     """
 
-    def __init__(self, matrix: Floats) -> None:
-        eigenvalues, self._vectors = np.linalg.eigh(matrix)
-        self.eigenvalues = np.maximum(eigenvalues, 0.0)
-        self._vectors32 = tf.constant(self._vectors, tf.float32)
+    def __init__(self, eigenvalues: Floats, vectors: Floats) -> None:
+        self.eigenvalues = eigenvalues
+        self._vectors = vectors
+        self._vectors32 = tf.constant(vectors, tf.float32)
+
+    @classmethod
+    def of(cls, matrix: Floats) -> Full:
+        """Decomposes a symmetric matrix, `(d, d)`."""
+        eigenvalues, vectors = np.linalg.eigh(matrix)
+        return cls(np.maximum(eigenvalues, 0.0), vectors)
+
+    def arrays(self) -> dict[str, Floats]:
+        """Eigenvalues and eigenvectors."""
+        return {"eigenvalues": self.eigenvalues, "eigenvectors": self._vectors}
+
+    @classmethod
+    def shapes(cls, network: FunctionOfWeights) -> dict[str, tuple[int, ...]]:
+        """The shapes of `arrays`. ValueError if there are more than `MOST_WEIGHTS_FULL` weights."""
+        require_few_weights(network.num_weights)
+        return {"eigenvalues": (network.num_weights,), "eigenvectors": (network.num_weights,) * 2}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Floats]) -> Full:
+        """The inverse of `arrays`. ValueError for eigenvalues below 0, or vectors that are not orthonormal."""
+        vectors = arrays["eigenvectors"]
+        _require_eigenvalues(arrays["eigenvalues"])
+        if np.abs(vectors.T @ vectors - np.eye(len(vectors))).max() > _ORTHONORMAL:
+            raise ValueError("The array 'eigenvectors' has columns that are not orthonormal.")
+        return cls(arrays["eigenvalues"], vectors)
 
     def from_eigenbasis(self, vector: tf.Tensor) -> tf.Tensor:
         """Q v for a vector `(d,)`, float32."""
@@ -89,6 +132,21 @@ class Diagonal(Eigen):
     def __init__(self, diagonal: Floats) -> None:
         self.eigenvalues = diagonal
 
+    def arrays(self) -> dict[str, Floats]:
+        """The diagonal."""
+        return {"eigenvalues": self.eigenvalues}
+
+    @classmethod
+    def shapes(cls, network: FunctionOfWeights) -> dict[str, tuple[int, ...]]:
+        """The shapes of `arrays`."""
+        return {"eigenvalues": (network.num_weights,)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Floats]) -> Diagonal:
+        """The inverse of `arrays`. ValueError for values below 0."""
+        _require_eigenvalues(arrays["eigenvalues"])
+        return cls(arrays["eigenvalues"])
+
     def from_eigenbasis(self, vector: tf.Tensor) -> tf.Tensor:
         """The vector itself."""
         return vector
@@ -102,14 +160,40 @@ class Kronecker(Eigen):
     """The Kronecker product of a matrix over the inputs and one over the outputs of a dense layer.
 
     Args:
-        of_inputs: Symmetric matrix, `(inputs, inputs)`; of the inputs and 1 if there is a bias.
-        of_outputs: Symmetric matrix, `(outputs, outputs)`.
+        of_inputs: Matrix of `(inputs, inputs)`; of the inputs and 1 if there is a bias.
+        of_outputs: Matrix of `(outputs, outputs)`.
     """
 
-    def __init__(self, of_inputs: Floats, of_outputs: Floats) -> None:
-        self._inputs, self._outputs = Full(of_inputs), Full(of_outputs)
-        self._shape = (len(of_inputs), len(of_outputs))
-        self.eigenvalues = np.outer(self._inputs.eigenvalues, self._outputs.eigenvalues).reshape(-1)
+    def __init__(self, of_inputs: Full, of_outputs: Full) -> None:
+        self._inputs, self._outputs = of_inputs, of_outputs
+        self._shape = (len(of_inputs.eigenvalues), len(of_outputs.eigenvalues))
+        self.eigenvalues = np.outer(of_inputs.eigenvalues, of_outputs.eigenvalues).reshape(-1)
+
+    def arrays(self) -> dict[str, Floats]:
+        """Eigenvalues and eigenvectors of both matrices."""
+        parts = {"inputs": self._inputs, "outputs": self._outputs}
+        return {f"{part}/{name}": array for part, matrix in parts.items() for name, array in matrix.arrays().items()}
+
+    @classmethod
+    def shapes(cls, network: FunctionOfWeights) -> dict[str, tuple[int, ...]]:
+        """The shapes of `arrays`, for the kernel of a dense layer and perhaps its bias."""
+        outputs = next(iter(network.variables.values())).shape[-1]
+        sides = {"inputs": network.num_weights // outputs, "outputs": outputs}
+        return {
+            f"{part}/{name}": shape
+            for part, side in sides.items()
+            for name, shape in (("eigenvalues", (side,)), ("eigenvectors", (side, side)))
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Floats]) -> Kronecker:
+        """The inverse of `arrays`. ValueError as in `Full.from_arrays`."""
+        return cls(
+            *(
+                Full.from_arrays({name: arrays[f"{part}/{name}"] for name in ("eigenvalues", "eigenvectors")})
+                for part in ("inputs", "outputs")
+            )
+        )
 
     def from_eigenbasis(self, vector: tf.Tensor) -> tf.Tensor:
         """Q v for a vector `(d,)`, float32."""
@@ -125,41 +209,46 @@ class Kronecker(Eigen):
 # === In the outputs ===
 
 
-def factors_of(
-    kind: str, likelihood: Any, y: Any, outputs: tf.Tensor, weights: Any, sample_weight: Any
-) -> tuple[float, list[tf.Tensor]]:
-    """The log-likelihood of a batch in nats, and the factors of its curvature in the outputs; see `Rows`.
+def factors_in_outputs(kind: str, likelihood: Any, weights: Any) -> Callable[..., tuple[float, list[tf.Tensor]]]:
+    """A function that returns the log-likelihood of a batch, and the factors of its curvature in the outputs.
 
     Args:
         kind: `"ggn"` for the Hessian of -log p in the outputs; `"empirical_fisher"` for the outer product of its
             gradient.
         likelihood: Likelihood of the targets.
-        y: Targets.
-        outputs: Raw outputs, `(batch, outputs)`.
         weights: Learned parameters of the likelihood.
-        sample_weight: Factors of the terms, or None.
 
-    Raises:
-        ValueError: If the Hessian is not positive semidefinite.
+    Returns:
+        A function of targets, raw outputs `(batch, outputs)` and factors of the terms, or None, that returns nats and
+        tensors as in `Rows`. It raises a ValueError if the Hessian is not positive semidefinite.
     """
-    with tf.GradientTape() as outer:
-        outer.watch(outputs)
-        with tf.GradientTape() as inner:
-            inner.watch(outputs)
-            log_likelihood = likelihood.log_likelihood(y, outputs, weights, sample_weight)
-        gradient = inner.gradient(log_likelihood, outputs)
-    if kind == "empirical_fisher":
-        factors = [gradient]
-    else:
-        eigenvalues, vectors = np.linalg.eigh(-outer.batch_jacobian(gradient, outputs).numpy().astype(np.float64))
+
+    def derivatives(y: Any, outputs: tf.Tensor, sample_weight: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as outer:
+            outer.watch(outputs)
+            with tf.GradientTape() as inner:
+                inner.watch(outputs)
+                log_likelihood = likelihood.log_likelihood(y, outputs, weights, sample_weight)
+            gradient = inner.gradient(log_likelihood, outputs)
+        found = gradient if kind == "empirical_fisher" else -outer.batch_jacobian(gradient, outputs)
+        return tf.reduce_sum(log_likelihood), found
+
+    compiled_derivatives = compiled(derivatives)
+
+    def factors(y: Any, outputs: tf.Tensor, sample_weight: Any) -> tuple[float, list[tf.Tensor]]:
+        log_likelihood, found = compiled_derivatives(tf.convert_to_tensor(y), outputs, sample_weight)
+        if kind == "empirical_fisher":
+            return float(log_likelihood), [found]
+        eigenvalues, vectors = np.linalg.eigh(found.numpy().astype(np.float64))
         if eigenvalues.min() < -_ROUNDING * max(1.0, np.abs(eigenvalues).max()):
             raise ValueError(
                 f"-log p(y | outputs) of the likelihood {likelihood!r} is not convex in the outputs: its Hessian has "
                 f"the eigenvalue {eigenvalues.min():.3g}, so it is no precision. Use curvature='empirical_fisher'."
             )
         scaled = vectors * np.sqrt(np.maximum(eigenvalues, 0.0))[:, np.newaxis]
-        factors = [tf.constant(scaled[:, :, k], tf.float32) for k in range(scaled.shape[-1])]
-    return float(tf.reduce_sum(log_likelihood)), factors
+        return float(log_likelihood), [tf.constant(scaled[:, :, k], tf.float32) for k in range(scaled.shape[-1])]
+
+    return factors
 
 
 # === In the weights ===
@@ -171,16 +260,11 @@ def full(network: FunctionOfWeights, rows: Iterable[Rows], scale: Floats) -> Ful
     Raises:
         ValueError: If there are more than `MOST_WEIGHTS_FULL` weights.
     """
-    if network.num_weights > MOST_WEIGHTS_FULL:
-        raise ValueError(
-            f"A full covariance of {network.num_weights:,} weights would have {network.num_weights**2:,} entries; at "
-            f"most {MOST_WEIGHTS_FULL:,} weights are allowed. Use structure='kronecker' for a last dense layer, or "
-            "structure='diagonal'."
-        )
+    require_few_weights(network.num_weights)
     matrix = np.zeros((network.num_weights,) * 2)
     for products in _products(network, rows, scale):
         matrix += products.T @ products
-    return Full(matrix)
+    return Full.of(matrix)
 
 
 def diagonal(network: FunctionOfWeights, rows: Iterable[Rows], scale: Floats) -> Diagonal:
@@ -216,10 +300,29 @@ def kronecker(network: FunctionOfWeights, rows: Iterable[Rows], scale: Floats) -
         of_inputs += inputs.T @ inputs
         of_outputs += sum(factor.T @ factor for factor in (np.asarray(f, np.float64) for f in batch.factors))
         number += len(inputs)
-    return Kronecker(of_inputs * scale[0] ** 2 / number, of_outputs)
+    return Kronecker(Full.of(of_inputs * scale[0] ** 2 / number), Full.of(of_outputs))
 
 
 STRUCTURES: dict[str, Callable[..., Eigen]] = {"full": full, "kronecker": kronecker, "diagonal": diagonal}
+"""Functions that compute a curvature, by the name of its structure."""
+
+EIGEN: dict[str, type[Eigen]] = {"full": Full, "kronecker": Kronecker, "diagonal": Diagonal}
+"""The classes of curvatures, by the name of their structure."""
+
+
+def require_few_weights(number: int) -> None:
+    """Refuses a full covariance of more than `MOST_WEIGHTS_FULL` weights. The ValueError counts them."""
+    if number > MOST_WEIGHTS_FULL:
+        raise ValueError(
+            f"A full covariance of {number:,} weights would have {number**2:,} entries; at most "
+            f"{MOST_WEIGHTS_FULL:,} weights are allowed. Use structure='kronecker' for a last dense layer, or "
+            "structure='diagonal'."
+        )
+
+
+def _require_eigenvalues(values: Floats) -> None:
+    if (values < 0).any():
+        raise ValueError("The array 'eigenvalues' has values below 0, so it is of no curvature.")
 
 
 def _products(network: FunctionOfWeights, rows: Iterable[Rows], scale: Floats) -> Iterator[Floats]:
@@ -252,9 +355,8 @@ def _inputs_of_dense(network: FunctionOfWeights) -> tuple[Any, bool]:
         )
     inputs = keras.Model(graph.inputs, layer.input)
 
-    @tf.function(reduce_retracing=True, autograph=False)
     def features(x: Any) -> tf.Tensor:
         with noise_scope(model._noise_of_layers(NoNoise())):
             return inputs(x, training=False)
 
-    return features, len(network.variables) == 2
+    return compiled(features), len(network.variables) == 2

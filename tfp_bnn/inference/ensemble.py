@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -10,11 +10,15 @@ import tensorflow as tf
 from tfp_bnn.core.arguments import is_integer
 from tfp_bnn.core.draws import FiniteDraws
 from tfp_bnn.core.noise import require_seed
+from tfp_bnn.inference.stored_posterior import Arrays, StoredPosterior, integer_of, require_arrays
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.variational_mixin import VariationalMixin
 
+MOST_MEMBERS = 100
+"""Most members of an ensemble in a recipe, and in an artifact."""
 
-class Ensemble(PredictiveModel):
+
+class Ensemble(StoredPosterior):
     """A mixture of trained models, with the same predictions, scores, calibration and reports as one model.
 
         p(y | x) = 1/M sum_k p(y | x, member k)
@@ -39,6 +43,8 @@ class Ensemble(PredictiveModel):
         https://arxiv.org/abs/1612.01474
     """
 
+    way = "ensemble"
+
     def __init__(
         self, members: Sequence[VariationalMixin], draws_per_member: int | None = None, name: str = "ensemble"
     ) -> None:
@@ -55,6 +61,28 @@ class Ensemble(PredictiveModel):
     def members(self) -> tuple[Any, ...]:
         """The member models."""
         return self._members
+
+    @property
+    def networks(self) -> tuple[Any, ...]:
+        """The member models."""
+        return self._members
+
+    def settings(self) -> dict[str, Any]:
+        """The number of members."""
+        return {"members": len(self)}
+
+    @classmethod
+    def num_networks(cls, settings: Mapping[str, Any]) -> int | None:
+        """The number of members. ValueError if it is out of range."""
+        return integer_of(settings, "members", 1, MOST_MEMBERS)
+
+    @classmethod
+    def from_arrays(
+        cls, networks: Sequence[Any], way: str, settings: Mapping[str, Any], arrays: Arrays, name: str
+    ) -> Ensemble:
+        """Rebuilds an ensemble of posterior means; see `StoredPosterior.from_arrays`."""
+        require_arrays(arrays, {})
+        return cls(networks, name=name)
 
     @property
     def num_examples(self) -> int | None:
@@ -151,9 +179,9 @@ def ensemble(
 
 
 def members_of(model: PredictiveModel) -> tuple[Any, ...]:
-    """The models that hold the weights of a model: itself, or the members of an ensemble."""
+    """The models that hold the weights of a model: itself, the members of an ensemble, or the network of another."""
     # Not a property of all models: Keras saves what it finds in a model's attributes, and would recurse forever.
-    return model.members if isinstance(model, Ensemble) else (model,)
+    return model.networks if isinstance(model, StoredPosterior) else (model,)
 
 
 def _named(models: Sequence[Any]) -> list[str]:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_bnn.core.compiled import compiled
 from tfp_bnn.core.noise import NoNoise
 from tfp_bnn.models.variational_mixin import VariationalMixin
 
@@ -73,13 +74,15 @@ class FunctionOfWeights:
     def compiled_at(self, weights: np.ndarray) -> tuple[Callable[..., tf.Tensor], Callable[..., tf.Tensor]]:
         """The functions `x -> f(x, w)` and `x, vectors -> J(x)' vectors` at fixed weights, compiled."""
         at = tf.constant(weights)
-        return tf.function(lambda x: self(x, at), reduce_retracing=True, autograph=False), tf.function(
-            lambda x, vectors: self.transposed_jacobian(x, at, vectors), reduce_retracing=True, autograph=False
-        )
+        return compiled(lambda x: self(x, at)), compiled(lambda x, vectors: self.transposed_jacobian(x, at, vectors))
 
     def _outputs(self, x: Any, values: Sequence[tf.Tensor]) -> tf.Tensor:
         with keras.StatelessScope(state_mapping=list(zip(self.variables.values(), values, strict=True))):
             return tf.cast(self.model.call_with_noise(x, NoNoise()), tf.float32)
+
+    def split(self, weights: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The weights in a vector `(d,)` by name."""
+        return dict(zip(self.variables, self._split(weights), strict=True))
 
     def _split(self, weights: tf.Tensor) -> list[tf.Tensor]:
         return [

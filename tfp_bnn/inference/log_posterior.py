@@ -260,6 +260,11 @@ def _require_posterior(model: Any, function: str) -> None:
         )
     for layer in model.variational_layers:
         for weight in layer.variational_weights.values():
+            if weight.posterior_spec.pruned:
+                raise ValueError(
+                    f"Weights of {layer.name}/{weight.name} are pruned, and `{function}` would move them although "
+                    "they have no effect. Sample the network that is not pruned."
+                )
             if weight.prior_spec.is_learned:
                 raise ValueError(
                     f"The prior of {layer.name}/{weight.name}, {weight.prior_spec!r}, is learned. `{function}` samples "

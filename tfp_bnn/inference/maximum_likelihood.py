@@ -22,7 +22,7 @@ def maximum_likelihood(model: VariationalMixin) -> Any:
         model: A built model, trained or not. It is not changed.
 
     Returns:
-        A model of the same class, built, not compiled. `way_of` calls it `"map"`.
+        A model of the same class, built, not compiled. `way_of` calls it `"maximum_likelihood"`.
 
     Raises:
         TypeError: If the model has no `VariationalMixin`.

@@ -97,8 +97,8 @@ def require_no_dropout(model: VariationalMixin) -> None:
 def with_point_weights(model: VariationalMixin, prior: Prior | None = None) -> Any:
     """A copy of a model whose weights all have the posterior `delta`, at the posterior means.
 
-    Everything else is copied: priors, deterministic weights, the likelihood, the schedule of beta, the seed, N. The
-    calibration is None.
+    Pruned weights stay pruned. Everything else is copied: priors, deterministic weights and whether they are trainable,
+    the likelihood, the schedule of beta, the seed, N. The calibration is None.
 
     Args:
         model: A built model whose class keeps its layers in its config.
@@ -118,7 +118,7 @@ def with_point_weights(model: VariationalMixin, prior: Prior | None = None) -> A
                     "estimate of weights and scale together has no optimum: the density grows without bound as all "
                     "shrink to 0. Fix the scale: remove empirical_bayes or the hyperprior."
                 )
-    config = respecify(model.get_config(), "posterior", Delta())
+    config = respecify(model.get_config(), "posterior", lambda posterior: Delta(pruned=posterior.pruned))
     if prior is not None:
         config = respecify(config, "prior", prior)
     copy = type(model).from_config({**config, "calibration": None})  # type: ignore[attr-defined]
@@ -131,6 +131,18 @@ def with_point_weights(model: VariationalMixin, prior: Prior | None = None) -> A
         copy.build(model.input_shape)  # type: ignore[attr-defined]
     known = weight_distributions(model)
     assign_weight_distributions(copy, {name: known[name] for name in weight_distributions(copy)})
+    _freeze_like(copy, model)
     if model.num_examples is not None:
         copy.num_examples = model.num_examples
     return copy
+
+
+def _freeze_like(copy: VariationalMixin, model: VariationalMixin) -> None:
+    """Makes each weight without a distribution trainable if it is so in the model. A config only knows whole layers."""
+    originals = layers_by_name(model)
+    for name, layer in layers_by_name(copy).items():
+        known = plain_variables(originals[name])
+        for key, variable in plain_variables(layer).items():
+            variable.trainable = known[key].trainable
+    for role, variable in copy.likelihood_weights.items():
+        variable.trainable = model.likelihood_weights[role].trainable

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import require_integer
@@ -14,8 +16,11 @@ from tfp_bnn.core.layer_tree import sublayers
 from tfp_bnn.core.noise import NoiseSource
 from tfp_bnn.inference.function_of_weights import FunctionOfWeights
 from tfp_bnn.inference.point_weights import point_variables, require_point_model
+from tfp_bnn.inference.stored_posterior import Arrays, integer_of, require_arrays
 from tfp_bnn.inference.weight_posterior import WeightPosterior
 from tfp_bnn.models.variational_mixin import VariationalMixin
+
+_MOST_ITERATES = 10**6
 
 
 class SwagIterates(keras.callbacks.Callback):
@@ -72,6 +77,20 @@ class SwagIterates(keras.callbacks.Callback):
         self.variance = self.variance + (before * (weights - self.mean) - self.variance) / self.number
         self.deviations.append((weights - self.mean).astype(np.float32))
 
+    def state_arrays(self) -> dict[str, np.ndarray]:
+        """What was collected, as arrays, to continue in another process."""
+        if not self.number:
+            return {}
+        return {"mean": self.mean, "variance": self.variance, "deviations": np.stack(self.deviations)}
+
+    def restore_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Takes up the result of `state_arrays`, with `number`, for the model that is set."""
+        if not arrays:
+            return
+        self._names = tuple(self._network().variables)
+        self.mean, self.variance = arrays["mean"], arrays["variance"]
+        self.deviations = deque(arrays["deviations"], maxlen=self.rank)
+
     def check_fits(self, network: FunctionOfWeights) -> None:
         """Raises a ValueError unless the collected weights are those of this network."""
         if tuple(network.variables) != self._names or network.num_weights != self.mean.size:
@@ -102,18 +121,53 @@ class Swag(WeightPosterior):
 
     Args:
         network: The network as a function of its weights.
-        iterates: What `SwagIterates` has collected.
+        mean: Posterior means of the weights, `(d,)`.
+        scale: Standard deviations of the independent part, `(d,)`.
+        factor: Columns of the low-rank part, `(d, K)`.
+        num_iterates: Number of iterates that these come from.
         name: Name of the model.
     """
 
-    def __init__(self, network: FunctionOfWeights, iterates: SwagIterates, name: str) -> None:
+    way = "swag"
+
+    def __init__(
+        self,
+        network: FunctionOfWeights,
+        mean: npt.NDArray[np.floating],
+        scale: npt.NDArray[np.floating],
+        factor: npt.NDArray[np.floating],
+        num_iterates: int,
+        name: str,
+    ) -> None:
         super().__init__(network, name)
-        self.num_iterates = iterates.number
-        self._mean = iterates.mean.astype(np.float32)
-        # Each part has half of the covariance.
-        self._scale = tf.constant(np.sqrt(iterates.variance / 2.0), tf.float32)
-        columns = np.stack(iterates.deviations, axis=1)
-        self._factor = tf.constant(columns / np.sqrt(2.0 * (columns.shape[1] - 1)), tf.float32)
+        self.num_iterates = num_iterates
+        self._mean = mean.astype(np.float32)
+        self._scale = tf.constant(scale, tf.float32)
+        self._factor = tf.constant(factor, tf.float32)
+
+    def settings(self) -> dict[str, Any]:
+        """The rank and the number of iterates."""
+        return {"rank": self.rank, "num_iterates": self.num_iterates}
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Means, scales and low-rank factor, float32."""
+        return {"mean": self._mean, "scale": self._scale.numpy(), "factor": self._factor.numpy()}
+
+    @classmethod
+    def from_arrays(
+        cls, networks: Sequence[Any], way: str, settings: Mapping[str, Any], arrays: Arrays, name: str
+    ) -> Swag:
+        """Rebuilds a posterior; see `StoredPosterior.from_arrays`."""
+        (model,) = networks
+        require_point_model(model, way)
+        network = FunctionOfWeights(model, point_variables(model))
+        rank, num_iterates = (integer_of(settings, key, 2, _MOST_ITERATES) for key in ("rank", "num_iterates"))
+        of_weights = (network.num_weights,)
+        shapes = {"mean": of_weights, "scale": of_weights, "factor": (*of_weights, rank)}
+        require_arrays(arrays, {key: (shape, np.float32) for key, shape in shapes.items()})
+        if (arrays["scale"] < 0).any():
+            raise ValueError("The array 'scale' has negative values; standard deviations were expected.")
+        return cls(network, arrays["mean"], arrays["scale"], arrays["factor"], num_iterates, name)
 
     @property
     def mean_weights(self) -> np.ndarray:
@@ -191,4 +245,7 @@ def swag(model: VariationalMixin, iterates: SwagIterates, name: str = "swag") ->
             f"train for at least {2 * iterates.every} epochs with every={iterates.every}."
         )
     iterates.check_fits(network)
-    return Swag(network, iterates, name)
+    columns = np.stack(iterates.deviations, axis=1)
+    # Each part has half of the covariance.
+    scale, factor = np.sqrt(iterates.variance / 2.0), columns / np.sqrt(2.0 * (columns.shape[1] - 1))
+    return Swag(network, iterates.mean, scale, factor, iterates.number, name)

@@ -7,8 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_bnn.inference.point_weights import require_built_model, with_point_weights
-from tfp_bnn.inference.ways import dropout_layers
+from tfp_bnn.inference.point_weights import dropout_layers, require_built_model, with_point_weights
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.likelihoods.normal_outputs import set_variance
 from tfp_bnn.models.functional import VariationalModel
@@ -117,19 +116,31 @@ def vbll(model: VariationalMixin, name: str | None = None) -> LastLayerModel:
     points = with_point_weights(model)
     if not hasattr(points, "network"):
         raise ValueError(f"`vbll` takes functional and sequential models, but got {type(model).__name__}.")
-    graph: keras.Model = points.network
-    last = model.layers[-1]  # type: ignore[attr-defined]
-    outputs = type(last).from_config(last.get_config())(graph.layers[-1].input)
-    copy = LastLayerModel(
-        graph.inputs,
-        outputs,
-        name=name or model.name,
-        likelihood=model.likelihood,
-        beta_schedule=model.beta_schedule,
-        seed=model.seed,
-    )
+    copy = last_layer_model(points, model.layers[-1], name or model.name)  # type: ignore[attr-defined]
     known = weight_distributions(model)
     assign_weight_distributions(copy, {key: known[key] for key in weight_distributions(copy)})
     if model.num_examples is not None:
         copy.num_examples = model.num_examples
     return copy
+
+
+def last_layer_model(points: VariationalModel, last: keras.layers.Layer, name: str) -> LastLayerModel:
+    """The layers of a network of points with another last layer, and everything else that the network has.
+
+    Args:
+        points: A built network. The new model has its layers, but for the last.
+        last: The layer whose config the new last layer has.
+        name: Name of the model.
+
+    Raises:
+        ValueError: As in `LastLayerModel`.
+    """
+    graph: keras.Model = points.network
+    return LastLayerModel(
+        graph.inputs,
+        type(last).from_config(last.get_config())(graph.layers[-1].input),
+        name=name,
+        likelihood=points.likelihood,
+        beta_schedule=points.beta_schedule,
+        seed=points.seed,
+    )

@@ -9,16 +9,17 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import require_integer
+from tfp_bnn.core.compiled import compiled
 from tfp_bnn.core.draws import FiniteDraws, Function
 from tfp_bnn.core.noise import Noise, NoiseSource
 from tfp_bnn.inference.function_of_weights import FunctionOfWeights
-from tfp_bnn.models.predictive_model import PredictiveModel
+from tfp_bnn.inference.stored_posterior import StoredPosterior
 
 # Distinct from the streams of training and evaluation, which fold in 0 and 1.
 _PREDICTION = 2
 
 
-class WeightPosterior(PredictiveModel):
+class WeightPosterior(StoredPosterior):
     """A network and a distribution over a vector of its weights, with the predictions of every other model. Abstract.
 
     The network is not copied: do not train it further. Weights outside of the vector, and what the likelihood has
@@ -33,7 +34,7 @@ class WeightPosterior(PredictiveModel):
         self.name = name
         self.likelihood = network.model.likelihood
         self._network = network
-        self._compiled = tf.function(self._outputs_of_draw, reduce_retracing=True, autograph=False)
+        self._compiled = compiled(self._outputs_of_draw)
 
     def perturbation(self, noise: NoiseSource) -> tf.Tensor:
         """A draw of the weights minus their posterior mean, `(d,)`, float32."""
@@ -48,6 +49,11 @@ class WeightPosterior(PredictiveModel):
     def network(self) -> Any:
         """The trained model."""
         return self._network.model
+
+    @property
+    def networks(self) -> tuple[Any, ...]:
+        """The trained model, alone."""
+        return (self.network,)
 
     @property
     def weight_names(self) -> tuple[str, ...]:
@@ -83,12 +89,12 @@ class WeightPosterior(PredictiveModel):
         Raises:
             ValueError: If the seed is not an integer.
         """
-        return WeightDraws(self._compiled, require_integer("seed", seed), self._likelihood_values())
+        return WeightDraws(self._compiled, require_integer("seed", seed), self._likelihood_values_of_draw)
 
     def plug_in_draws(self) -> FiniteDraws:
         """The one draw in which the weights are their posterior means."""
         mean = tf.constant(self.mean_weights)
-        plug_in = tf.function(lambda x: self._network(x, mean), reduce_retracing=True, autograph=False)
+        plug_in = compiled(lambda x: self._network(x, mean))
         return FiniteDraws([plug_in], [self._likelihood_values()])
 
     def kl_by_layer(self) -> dict[str, tf.Tensor]:
@@ -106,7 +112,7 @@ class WeightPosterior(PredictiveModel):
 
     def _outputs_of_draw(self, x: Any, root: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
         """The raw outputs of draw `index`."""
-        change = self.perturbation(Noise(root).fold_in(_PREDICTION).fold_in(index))
+        change = self.perturbation(_noise_of_draw(root, index))
         return self._outputs_of(x, tf.constant(self.mean_weights), change)
 
     def _outputs_of(self, x: Any, mean: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
@@ -114,6 +120,10 @@ class WeightPosterior(PredictiveModel):
 
     def _likelihood_values(self) -> dict[str, np.ndarray]:
         return {role: np.asarray(variable) for role, variable in self.network.likelihood_weights.items()}
+
+    def _likelihood_values_of_draw(self, noise: NoiseSource) -> dict[str, np.ndarray]:
+        """What the likelihood has learned, with the noise of a draw: a point here, the same in all draws."""
+        return self._likelihood_values()
 
     def _check_inputs(self, x: Any) -> None:
         self.network._check_inputs(x)
@@ -131,12 +141,15 @@ class WeightDraws:
     Args:
         outputs: Function of inputs, a seed `(2,)` and the number of a draw that returns raw outputs.
         seed: Integer. Equal seeds give equal draws.
-        likelihood_weights: Learned parameters of the likelihood by role, the same in all draws.
+        likelihood_weights: Function of the noise of a draw that returns the learned parameters of the likelihood by
+            role.
     """
 
     num_draws = None
 
-    def __init__(self, outputs: Any, seed: int, likelihood_weights: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self, outputs: Any, seed: int, likelihood_weights: Callable[[NoiseSource], Mapping[str, np.ndarray]]
+    ) -> None:
         self._of_draw = outputs
         self._root = tf.constant([seed, 0], tf.int64)
         self._likelihood_weights = likelihood_weights
@@ -146,5 +159,9 @@ class WeightDraws:
         return lambda x: self._of_draw(x, self._root, tf.constant(index))
 
     def likelihood_weights(self, index: int) -> Mapping[str, np.ndarray]:
-        """The learned parameters of the likelihood by role, the same in all draws."""
-        return self._likelihood_weights
+        """The learned parameters of the likelihood of draw `index`, by role."""
+        return self._likelihood_weights(_noise_of_draw(self._root, tf.constant(index)))
+
+
+def _noise_of_draw(root: tf.Tensor, index: tf.Tensor) -> Noise:
+    return Noise(root).fold_in(_PREDICTION).fold_in(index)

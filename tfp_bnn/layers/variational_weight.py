@@ -12,10 +12,16 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_bnn.core.arguments import require_array
+from tfp_bnn.core.layer_tree import allocates
 from tfp_bnn.core.noise import NoiseSource
 from tfp_bnn.posteriors import Posterior
+from tfp_bnn.posteriors.base import FLOAT32_EPS
+from tfp_bnn.posteriors.pruned_distribution import PrunedDistribution
 from tfp_bnn.priors import Prior
 from tfp_bnn.priors.shared_scales import SharedPrior
+
+_MASK = "mask"
 
 
 class VariationalWeight:
@@ -47,13 +53,17 @@ class VariationalWeight:
         self.shape = tuple(loc.shape)
         self.posterior_spec = posterior
         self.prior_spec = prior
-        event_shape = tuple(prior.distribution(self.shape, {}).event_shape)
-        if event_shape != self.shape:
+        # The distribution holds arrays of this shape.
+        if allocates() and (event_shape := tuple(prior.distribution(self.shape, {}).event_shape)) != self.shape:
             raise ValueError(
                 f"The prior {prior!r} of {name!r} is over tensors of shape {event_shape}, but the weight has shape "
                 f"{self.shape}."
             )
-        self._posterior_weights = posterior.add_weights(add_weight, name, loc)
+        self._posterior_weights = dict(posterior.add_weights(add_weight, name, loc))
+        if posterior.pruned:
+            self._posterior_weights[_MASK] = add_weight(
+                name=f"{name}_mask", shape=self.shape, initializer="ones", trainable=False
+            )
         for variable in self._posterior_weights.values():
             # An optimizer only receives variables; `NaturalGradient` updates those of one posterior together.
             variable.posterior_of = self
@@ -74,18 +84,21 @@ class VariationalWeight:
 
     @property
     def posterior(self) -> tfd.Distribution:
-        """The posterior q(w), float32, with the whole tensor as its event."""
-        return self.posterior_spec.distribution(self._posterior_weights)
+        """The posterior q(w), float32, with the whole tensor as its event; pruned weights are exactly 0."""
+        return self._pruned(self.posterior_spec.distribution(self._posterior_weights))
 
     @property
     def prior(self) -> tfd.Distribution:
-        """The prior p(w), float32, with the whole tensor as its event; an inferred scale is at its median."""
+        """The prior p(w), float32, with the whole tensor as its event; an inferred scale is at its median.
+
+        Pruned weights are exactly 0, as under the posterior.
+        """
         return self._prior(0.0)
 
     @property
     def mean(self) -> tf.Tensor:
         """The posterior mean, float32, of the shape of the weight."""
-        return tf.convert_to_tensor(self._posterior_weights["loc"])
+        return self._masked(tf.convert_to_tensor(self._posterior_weights["loc"]))
 
     @property
     def variance(self) -> tf.Tensor:
@@ -104,7 +117,7 @@ class VariationalWeight:
 
     def perturbation(self, noise: NoiseSource) -> tf.Tensor:
         """A posterior draw minus the posterior mean, float32, of the shape of the weight."""
-        return self.posterior_spec.perturbation(self._posterior_weights, noise, self.name)
+        return self._masked(self.posterior_spec.perturbation(self._posterior_weights, noise, self.name))
 
     def sample(self, noise: NoiseSource) -> tf.Tensor:
         """A posterior draw, float32, of the shape of the weight."""
@@ -152,9 +165,28 @@ class VariationalWeight:
         """The number of weights in the tensor, however many parameters its distribution has."""
         return math.prod(self.shape)
 
+    @property
+    def kept(self) -> np.ndarray:
+        """Whether each weight is kept and not pruned: a boolean array of the shape of the weight."""
+        mask = self._posterior_weights.get(_MASK)
+        return np.ones(self.shape, bool) if mask is None else np.asarray(mask) > 0
+
     def posterior_parameters(self) -> dict[str, np.ndarray]:
-        """Returns the parameters of the posterior by name, such as `loc` and `scale`; float32 arrays."""
-        return self.posterior_spec.parameters(self._posterior_weights)
+        """Returns the parameters of the posterior by name, such as `loc` and `scale`; float32 arrays.
+
+        With pruning also `mask`: 1 for a weight that is kept; 0 for one that is pruned, whose `loc` is 0 and whose
+        `scale` is the least there is, without effect.
+        """
+        found = self.posterior_spec.parameters(self._posterior_weights)
+        if not self.posterior_spec.pruned:
+            return found
+        of_pruned = {"loc": np.float32(0), "scale": np.float32(FLOAT32_EPS)}
+        found = {name: np.where(self.kept, value, of_pruned[name]) for name, value in found.items()}
+        return {**found, _MASK: self.kept.astype(np.float32)}
+
+    def fixed_prior(self) -> Prior:
+        """Returns the prior with what it has learned as constants; see `Prior.fixed`."""
+        return self.prior_spec.fixed(self._prior_weights)
 
     def prior_parameters(self) -> dict[str, np.ndarray]:
         """Returns the learned parameters of a prior that is not shared, by name; float32 arrays."""
@@ -184,8 +216,11 @@ class VariationalWeight:
         Raises:
             ValueError: If a value is missing, has a different shape or is out of range. Nothing is changed then.
         """
+        mask = self._checked_mask(posterior) if self.posterior_spec.pruned else None
         before = {role: np.asarray(variable).copy() for role, variable in self._posterior_weights.items()}
         self.posterior_spec.assign_parameters(self._posterior_weights, posterior)
+        if mask is not None:
+            self._posterior_weights[_MASK].assign(mask)
         try:
             if not self._shared:
                 self.prior_spec.assign_parameters(self._prior_weights, prior)
@@ -210,7 +245,27 @@ class VariationalWeight:
                 f"The prior {self.prior_spec!r} of {self.name!r} is shared: its scale belongs to a model, but "
                 "its layer is not in one. Put the layer into a VariationalModel, or remove `shared`."
             )
-        return self.prior_spec.distribution(self.shape, self._prior_weights, scale_noise)
+        prior = self.prior_spec.distribution(self.shape, self._prior_weights, scale_noise)
+        # The log-density of an improper prior is 0 for every weight, pruned or not.
+        return prior if self.prior_spec.improper else self._pruned(prior)
+
+    def _pruned(self, distribution: tfd.Distribution) -> tfd.Distribution:
+        mask = self._posterior_weights.get(_MASK)
+        return distribution if mask is None else PrunedDistribution(distribution, tf.convert_to_tensor(mask))
+
+    def _masked(self, values: tf.Tensor) -> tf.Tensor:
+        mask = self._posterior_weights.get(_MASK)
+        # Not a product: 0 times an infinite value would be NaN.
+        return values if mask is None else tf.where(tf.convert_to_tensor(mask) > 0, values, tf.zeros_like(values))
+
+    def _checked_mask(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
+        mask = require_array("posterior", values, _MASK, self.shape)
+        if not np.isin(mask, (0, 1)).all():
+            raise ValueError(
+                f"The mask of {self.name!r} must be 1 where a weight is kept and 0 where it is pruned, but has other "
+                f"values, such as {mask[~np.isin(mask, (0, 1))][0]}."
+            )
+        return mask
 
     def _noise_of_scale(self, noise: NoiseSource) -> tf.Tensor:
         if self._shared is not None:

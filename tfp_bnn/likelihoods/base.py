@@ -372,8 +372,8 @@ class Likelihood(NormalOutputs, Examples):
         scores_without = scoring.WITHOUT_EACH_DRAW[self.target_kind(outputs.shape[-1])]
         return list(scores_without(self, outputs, weights, weights_by_draw, y))
 
-    def outputs_without(self, outputs: np.ndarray, weights: Weights, draw: int) -> np.ndarray | None:
-        """The raw outputs without one draw, if a calibration made the others depend on it; else None."""
+    def outputs_of(self, outputs: np.ndarray, weights: Weights, draws: Sequence[int]) -> np.ndarray | None:
+        """The raw outputs of some draws, if a calibration made them depend on the others; else None."""
         return None
 
     def chance_nll(self, num_outputs: int) -> float | None:

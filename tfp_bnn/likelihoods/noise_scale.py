@@ -45,17 +45,17 @@ class Widened(Likelihood):
 
     calibrator = "scale"
 
-    def outputs_without(self, outputs: np.ndarray, weights: Weights, draw: int) -> np.ndarray | None:
-        """The outputs without one draw; None unless a calibration spread them about the mean of all draws."""
+    def outputs_of(self, outputs: np.ndarray, weights: Weights, draws: Sequence[int]) -> np.ndarray | None:
+        """The outputs of some draws; None unless a calibration spread them about the mean of all draws."""
         widening = weights.get("widening")
         if widening is None:
             return None
         targets = self.num_targets(outputs.shape[-1])
-        others = np.delete(outputs, draw, axis=0)
-        means, center = others[..., :targets], outputs[..., :targets].mean(axis=0, dtype=np.float64)
-        # They were spread about a center that would be different without this draw.
+        chosen = outputs[np.asarray(draws)]
+        means, center = chosen[..., :targets], outputs[..., :targets].mean(axis=0, dtype=np.float64)
+        # They were spread about a center that would be different with these draws.
         shift = (1.0 / widening - 1.0) * (means.mean(axis=0, dtype=np.float64) - center)
-        return np.concatenate([means + shift, others[..., targets:]], axis=-1).astype(np.float32)
+        return np.concatenate([means + shift, chosen[..., targets:]], axis=-1).astype(np.float32)
 
     def _widened(self, scale: tf.Tensor, weights: Weights) -> tf.Tensor:
         # Only in a calibrated predictive, never in training.

@@ -1,4 +1,4 @@
-"""The default scores of a predictive by the kind of its targets, also with each draw left out."""
+"""The default scores of a predictive by the kind of its targets, also of other mixtures over its draws."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from scipy.special import entr, logsumexp
 from tfp_bnn import metrics
 from tfp_bnn.likelihoods.positions import Shape
 
+# Of memory: a mixture has as many numbers as a draw.
+_MIXTURES_AT_ONCE = 10
 _OF_PROBABILITIES = ("accuracy", "nll", "ece", "brier", "entropy", "mutual_information")
+STEPS = ("accuracy", "ece", "coverage_90")
+"""Scores that move in steps, when a single example moves over a threshold."""
+
 # By the kind of target.
 SCORE_NAMES = {
     "class": _OF_PROBABILITIES,
@@ -122,9 +127,10 @@ def _numbers_without(likelihood: Any, outputs: Any, weights: Any, by_draw: Any, 
         targets, pick = _numbers(likelihood, y, outputs.shape[2:-1], outputs.shape[-1])
     of_all = None
     for draw in range(len(outputs)):
-        others = likelihood.outputs_without(outputs, weights, draw)
-        if others is not None:
-            parts = _parts_of_numbers(likelihood, others, _weights_without(weights, by_draw, draw), by_draw, y)
+        others = np.delete(np.arange(len(outputs)), draw)
+        moved = likelihood.outputs_of(outputs, weights, others)
+        if moved is not None:
+            parts = _parts_of_numbers(likelihood, moved, _weights_of(weights, by_draw, others), by_draw, y)
         else:
             of_all = of_all or _parts_of_numbers(likelihood, outputs, weights, by_draw, y)
             parts = {name: np.delete(values, draw, axis=0) for name, values in of_all.items()}
@@ -136,8 +142,7 @@ def _numbers_without(likelihood: Any, outputs: Any, weights: Any, by_draw: Any, 
             scores["rmse"] = metrics.rmse(targets, mean)
             scores["mae"] = metrics.mae(targets, mean)
             scores["nll"] = _nll(parts["log_prob"])
-            # The distribution function of the mixture tells whether a target lies in the central interval.
-            scores["coverage_90"] = float(np.mean((at_most >= 0.05) & (below < 0.95)))
+            scores["coverage_90"] = _coverage_90(below, at_most)
             scores["aleatoric_std"] = float(np.sqrt(parts["variance"].mean()))
         yield scores
 
@@ -152,18 +157,18 @@ def _parts_of_numbers(
         parts["log_prob"] = _log_probs(likelihood, y, outputs, weights)
         # Each draw as a mixture of its own.
         parts["variance"] = [
-            likelihood.aleatoric(outputs[draw : draw + 1], _weights_of(weights, by_draw, draw))
-            for draw in range(len(outputs))
+            likelihood.aleatoric(outputs[[draw]], _weights_of(weights, by_draw, [draw])) for draw in range(len(outputs))
         ]
     return {name: np.asarray(values, np.float64) for name, values in parts.items()}
 
 
-def _weights_without(weights: Any, by_draw: Any, draw: int) -> dict[str, Any]:
-    return {role: np.delete(value, draw, axis=0) if role in by_draw else value for role, value in weights.items()}
+def _weights_of(weights: Any, by_draw: Any, draws: Any) -> dict[str, Any]:
+    return {role: value[draws] if role in by_draw else value for role, value in weights.items()}
 
 
-def _weights_of(weights: Any, by_draw: Any, draw: int) -> dict[str, Any]:
-    return {role: value[draw : draw + 1] if role in by_draw else value for role, value in weights.items()}
+def _coverage_90(below: npt.NDArray[Any], at_most: npt.NDArray[Any]) -> float:
+    """The distribution function of a mixture tells whether a target lies in its central 90 % interval."""
+    return float(np.mean((at_most >= 0.05) & (below < 0.95)))
 
 
 def _log_probs(likelihood: Any, y: Any, outputs: Any, weights: Any) -> npt.NDArray[np.float64]:
@@ -201,6 +206,78 @@ def _numbers(
     return targets[kept], lambda values: _as_rows(values)[kept]
 
 
+# === Of other mixtures ===
+
+
+def resampled_scores(
+    likelihood: Any, outputs: Any, weights: Any, by_draw: Any, y: Any, draws: npt.NDArray[np.intp]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """The scores that move in steps, such as the accuracy, of mixtures over some of the draws.
+
+    Args:
+        likelihood: Likelihood. If it has scores of its own, there are none.
+        outputs: Raw outputs of shape `(S, n, channels)`.
+        weights: Learned parameters of the likelihood, and those added by a calibration.
+        by_draw: Roles of the weights that differ between draws.
+        y: Targets.
+        draws: The numbers of the draws of R mixtures, `(R, K)`, with repetitions.
+
+    Returns:
+        Arrays `(R,)` by the name of the score.
+    """
+    kind = likelihood.target_kind(outputs.shape[-1])
+    if likelihood.score_names(outputs.shape[-1]) is not SCORE_NAMES[kind]:
+        return {}
+    return _RESAMPLED[kind](likelihood, outputs, weights, by_draw, y, draws)
+
+
+def _classes_resampled(
+    likelihood: Any, outputs: Any, weights: Any, by_draw: Any, y: Any, draws: npt.NDArray[np.intp]
+) -> dict[str, npt.NDArray[np.float64]]:
+    return _probabilities_resampled(likelihood, outputs, y, draws, likelihood.mean(outputs, weights).numpy())
+
+
+def _labels_resampled(
+    likelihood: Any, outputs: Any, weights: Any, by_draw: Any, y: Any, draws: npt.NDArray[np.intp]
+) -> dict[str, npt.NDArray[np.float64]]:
+    samples = _each_label(likelihood.mean(outputs, weights).numpy())
+    return _probabilities_resampled(likelihood, outputs, y, draws, samples)
+
+
+def _probabilities_resampled(
+    likelihood: Any, outputs: Any, y: Any, draws: npt.NDArray[np.intp], samples: npt.NDArray[Any]
+) -> dict[str, npt.NDArray[np.float64]]:
+    labels, observed = _labels(likelihood, y, outputs.shape[2:-1], outputs.shape[-1])
+    pooled = _as_rows(for_each_class(samples), draws=True)[:, observed]
+    flat = pooled.reshape(len(pooled), -1)
+    found: dict[str, list[float]] = {"accuracy": [], "ece": []}
+    for block in np.array_split(draws, -(-len(draws) // _MIXTURES_AT_ONCE)):
+        shares = np.stack([np.bincount(chosen, minlength=len(flat)) for chosen in block]) / block.shape[1]
+        for mixture in shares.astype(np.float32) @ flat:
+            probabilities = mixture.reshape(pooled.shape[1:])
+            found["accuracy"].append(metrics.accuracy(labels, probabilities))
+            found["ece"].append(metrics.expected_calibration_error(labels, probabilities))
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def _numbers_resampled(
+    likelihood: Any, outputs: Any, weights: Any, by_draw: Any, y: Any, draws: npt.NDArray[np.intp]
+) -> dict[str, npt.NDArray[np.float64]]:
+    _, pick = _numbers(likelihood, y, outputs.shape[2:-1], outputs.shape[-1])
+    of_all = None
+    coverages = []
+    for chosen in draws:
+        moved = likelihood.outputs_of(outputs, weights, chosen)
+        if moved is not None:
+            levels = likelihood.levels(moved, _weights_of(weights, by_draw, chosen), y)
+        else:
+            of_all = of_all or [np.asarray(level) for level in likelihood.levels(outputs, weights, y)]
+            levels = [level[chosen] for level in of_all]
+        coverages.append(_coverage_90(*(pick(np.asarray(level).mean(axis=0, dtype=np.float64)) for level in levels)))
+    return {"coverage_90": np.array(coverages)}
+
+
 # By the kind of target.
 SCORES = {"class": _score_classes, "labels": _score_labels, "number": _score_numbers}
 WITHOUT_EACH_DRAW = {"class": _classes_without, "labels": _labels_without, "number": _numbers_without}
+_RESAMPLED = {"class": _classes_resampled, "labels": _labels_resampled, "number": _numbers_resampled}

@@ -55,6 +55,17 @@ class PredictiveModel:
         """KL(posterior || prior) in nats by layer; empty if the posterior has no density."""
         raise NotImplementedError
 
+    def diagnostics(self, x: Any) -> dict[str, float]:
+        """What the inference method itself says of its posterior, finite numbers by name; empty if nothing.
+
+        Such as `rhat` and `ess` of Markov chains, the worst R-hat and the smallest effective sample size of the
+        predictions for some inputs.
+
+        Args:
+            x: Inputs as arrays.
+        """
+        return {}
+
     @property
     def calibration(self) -> Calibration | None:
         """The calibration of `posterior_predictive`, or None. Set it to a name, a config, an object or None.

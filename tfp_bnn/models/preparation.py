@@ -66,12 +66,18 @@ def check_setup(model: Any) -> None:
         )
 
 
-def attach_optimizer(model: Any) -> None:
-    """Gives the optimizer the weight of the KL, and checks the posteriors, if it is a natural gradient."""
+def natural_gradient_of(model: Any) -> NaturalGradient | None:
+    """The natural gradient that a model was compiled with, if it was."""
     optimizer = getattr(model, "optimizer", None)
     # Under mixed_float16 Keras wraps the optimizer in one that scales the loss.
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    if isinstance(optimizer, NaturalGradient):
+    return optimizer if isinstance(optimizer, NaturalGradient) else None
+
+
+def attach_optimizer(model: Any) -> None:
+    """Gives the optimizer the weight of the KL, and checks the posteriors, if it is a natural gradient."""
+    optimizer = natural_gradient_of(model)
+    if optimizer is not None:
         optimizer.attach(model, lambda: tf.convert_to_tensor(model._beta) / tf.convert_to_tensor(model._num_examples))
 
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import keras
 
 from tfp_bnn.layers.base import VariationalLayer
-from tfp_bnn.posteriors import Posterior
+from tfp_bnn.posteriors import POSTERIORS, Posterior
 from tfp_bnn.priors import Prior
 
+Specs = Prior | Posterior | Mapping[str, Prior | Posterior] | Callable[[Posterior], Prior | Posterior]
 
-def respecify(config: Any, role: Literal["prior", "posterior"], spec: Prior | Posterior) -> Any:
-    """Returns a Keras config in which every Bayesian weight has the given prior or posterior.
+
+def respecify(config: Any, role: Literal["prior", "posterior"], spec: Specs) -> Any:
+    """Returns a Keras config in which every Bayesian weight has another prior or posterior.
 
     Deterministic weights stay deterministic.
 
     Args:
         config: Config of a model, or any part of one.
         role: Whether `spec` is a `"prior"` or a `"posterior"`.
-        spec: Prior or posterior object.
+        spec: Prior or posterior object; one for each weight, by `<layer>/<weight>`; or a function that returns one for
+            a weight with the given posterior.
 
     Returns:
         A new config. It does not contain layers that a subclassed model creates in its own code.
@@ -33,6 +36,11 @@ def respecify(config: Any, role: Literal["prior", "posterior"], spec: Prior | Po
     made = keras.saving.get_registered_object(str(config.get("registered_name")))
     if isinstance(made, type) and issubclass(made, VariationalLayer):
         own = changed["config"]
-        bayesian = [key.removesuffix("posterior") for key in own if key.endswith("_posterior") and own[key] is not None]
-        own.update({f"{prefix}{role}": keras.saving.serialize_keras_object(spec) for prefix in bayesian})
+        given = [key for key in own if key.endswith("_posterior") and own[key] is not None]
+        for weight in (key.removesuffix("_posterior") for key in given):
+            if isinstance(spec, Mapping):
+                chosen = spec[f"{own['name']}/{weight}"]
+            else:
+                chosen = spec(POSTERIORS.get(own[f"{weight}_posterior"])) if callable(spec) else spec
+            own[f"{weight}_{role}"] = keras.saving.serialize_keras_object(chosen)
     return changed

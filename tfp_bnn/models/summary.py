@@ -43,7 +43,7 @@ def print_bayesian_summary(model: Any, print_fn: Callable[[str], Any] | None = N
         for layer in layers:
             for weight in layer.variational_weights.values():
                 count += int(np.prod(weight.shape))
-                posterior = POSTERIORS.name_of(weight.posterior_spec)
+                posterior = f"{POSTERIORS.name_of(weight.posterior_spec)}{_pruned(weight)}"
                 kl = f"{_sign(weight)}{float(weight.kl(layer._noise(training=False))):.1f}"
                 table.add_row(layer.name, weight.name, str(weight.shape), posterior, _prior(weight), kl)
         for term, kl in model.kl_by_layer().items():
@@ -58,7 +58,8 @@ def print_bayesian_summary(model: Any, print_fn: Callable[[str], Any] | None = N
         f"Deterministic layers with weights: {', '.join(names) or 'none'}.",
     ]
     stream = io.StringIO()
-    console = Console(file=stream, width=_WIDTH)
+    # In a notebook, rich would show the text instead of writing it to the stream.
+    console = Console(file=stream, width=_WIDTH, force_jupyter=False)
     if layers:
         console.print(table)
     console.print("\n".join(lines), highlight=False)
@@ -73,6 +74,10 @@ def _sign(weight: VariationalWeight) -> str:
     except NotImplementedError:
         return "" if not weight.posterior_spec.has_spread else "~"
     return ""
+
+
+def _pruned(weight: VariationalWeight) -> str:
+    return f", {100 * (1 - weight.kept.mean()):.1f} % pruned" if weight.posterior_spec.pruned else ""
 
 
 def _prior(weight: VariationalWeight) -> str:

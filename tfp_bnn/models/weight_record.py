@@ -23,8 +23,12 @@ from tfp_bnn.core.layer_tree import has_sublayers, sublayers
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.variational_weight import VariationalWeight
 
+# Of a message.
+_MOST_NAMES, _MOST_CHARACTERS = 8, 100
 _SHARED, _LIKELIHOOD, _OWN_PRIOR = "prior", "likelihood", "prior_"
 _LOC = "loc"
+LARGEST = 1e15
+"""Of the values in a record: their squares and products are finite in float32."""
 
 
 class Role(StrEnum):
@@ -163,7 +167,9 @@ class WeightRecord:
         missing = sorted(before._by_name.keys() - self._by_name)
         unexpected = sorted(self._by_name.keys() - before._by_name)
         if missing or unexpected:
-            raise ValueError(f"The weights do not fit the model: missing {missing}, unexpected {unexpected}.")
+            raise ValueError(
+                f"The weights do not fit the model: missing {_some(missing)}, unexpected {_some(unexpected)}."
+            )
         for name, expected in before._by_name.items():
             _check(self._by_name[name], expected)
         try:
@@ -237,7 +243,7 @@ def trainable_values(model: keras.Model) -> dict[str, keras.Variable]:
     for owner, layer in layers_by_name(model).items():
         found |= {f"{owner}/{name}": variable for name, variable in plain_variables(layer).items()}
         for name, weight in bayesian_weights(layer).items():
-            (found[f"{owner}/{name}"],) = weight.variables
+            found[f"{owner}/{name}"] = weight.posterior_variables[_LOC]
     for role, variable in getattr(model, "likelihood_weights", {}).items():
         found[f"{_LIKELIHOOD}/{role}"] = variable
     return {name: variable for name, variable in found.items() if variable.trainable}
@@ -303,12 +309,17 @@ def _check(found: WeightEntry, expected: WeightEntry) -> None:
             f"The weight {found.name!r} has shape {got.shape} and dtype {got.dtype}; expected {want.shape} and "
             f"{want.dtype}."
         )
-    bad = ~np.isfinite(got)
+    bad = ~(np.abs(got) <= LARGEST)
     if expected.must_be_positive:
         bad |= got <= 0
     if bad.any():
         index = tuple(int(i) for i in np.argwhere(bad)[0])
         raise ValueError(
-            f"The weight {found.name!r} has {int(bad.sum())} values that are NaN, infinite or not a valid scale, of "
-            f"{got.size}; the first is {got[index]} at index {index}."
+            f"The weight {found.name!r} has {int(bad.sum())} values that are NaN, infinite, beyond {LARGEST:g} or "
+            f"not a valid scale, of {got.size}; the first is {got[index]} at index {index}."
         )
+
+
+def _some(names: list[str]) -> str:
+    others = f" and {len(names) - _MOST_NAMES:,} others" if len(names) > _MOST_NAMES else ""
+    return f"{[name[:_MOST_CHARACTERS] for name in names[:_MOST_NAMES]]}{others}"

@@ -45,6 +45,9 @@ class Posterior(Spec):
     trains_loc = True
     """Whether the variable of the mean is trainable."""
 
+    pruned = False
+    """Whether the weight has a mask, as made by `tfp_bnn.compression.prune`. Only if q is independent per weight."""
+
     def add_weights(
         self, add_weight: Callable[..., keras.Variable], name: str, loc: keras.Variable
     ) -> dict[str, keras.Variable]:

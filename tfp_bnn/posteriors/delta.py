@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_bnn.core.arguments import require_array
+from tfp_bnn.core.arguments import require_array, require_bool
 from tfp_bnn.posteriors.base import POSTERIORS, NormalNoise, Posterior
 
 
@@ -19,9 +20,19 @@ class Delta(Posterior):
 
     Its KL is -log p(loc) in nats, up to the infinite entropy of a point, which does not depend on loc. The ELBO is
     therefore maximized by the maximum a posteriori (MAP) estimate, and with the `flat` prior by maximum likelihood.
+
+    Args:
+        pruned: Whether the weight has a mask; see `tfp_bnn.compression.prune`, which sets it. Default: False.
     """
 
     has_spread = False
+
+    def __init__(self, pruned: bool = False) -> None:
+        self.pruned = require_bool("pruned", pruned)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor, JSON-serializable; `pruned` only if it is set."""
+        return {"pruned": True} if self.pruned else {}
 
     def add_weights(
         self, add_weight: Callable[..., keras.Variable], name: str, loc: keras.Variable

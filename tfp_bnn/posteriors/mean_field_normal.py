@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_bnn.core.arguments import require_bool
 from tfp_bnn.posteriors.base import POSTERIORS, NormalNoise, ScaledPosterior
 
 
@@ -16,7 +18,10 @@ class MeanFieldNormal(ScaledPosterior):
 
     w = loc + scale * e,  e ~ N(0, 1)
 
-    Args are those of `ScaledPosterior`.
+    Args:
+        initial_scale: See `ScaledPosterior`.
+        trainable: See `ScaledPosterior`.
+        pruned: Whether the weight has a mask; see `tfp_bnn.compression.prune`, which sets it. Default: False.
 
     References:
         Blundell et al. 2015, Weight Uncertainty in Neural Networks, https://arxiv.org/abs/1505.05424
@@ -24,6 +29,14 @@ class MeanFieldNormal(ScaledPosterior):
 
     symmetric_and_independent = True
     independent_normal = True
+
+    def __init__(self, initial_scale: float = 0.05, trainable: str = "both", pruned: bool = False) -> None:
+        super().__init__(initial_scale, trainable)
+        self.pruned = require_bool("pruned", pruned)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor, JSON-serializable; `pruned` only if it is set."""
+        return {**super().get_config(), **({"pruned": True} if self.pruned else {})}
 
     def distribution(self, weights: Mapping[str, tf.Tensor]) -> tfd.Distribution:
         """Builds the posterior q from the current values.

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfp_bnn.core.arguments import require_integer
 from tfp_bnn.core.batches import as_arrays, inputs_of, is_stream, num_rows, rows_of
+from tfp_bnn.core.compiled import compiled
 from tfp_bnn.core.draws import Draws, Function
 from tfp_bnn.core.noise import Noise, NoNoise
 from tfp_bnn.likelihoods import Likelihood
@@ -252,12 +253,11 @@ def _forward(model: Any, plug_in: bool) -> Any:
     functions = model.__dict__.setdefault("_predictive_functions", {})
     if plug_in not in functions:
 
-        @tf.function(reduce_retracing=True, autograph=False)
         def forward(x: tf.Tensor, root: tf.Tensor, sample: tf.Tensor) -> tf.Tensor:
             noise = NoNoise() if plug_in else Noise(root).fold_in(_PREDICTION).fold_in(sample)
             return model.call_with_noise(x, noise)
 
-        functions[plug_in] = forward
+        functions[plug_in] = compiled(forward)
     return functions[plug_in]
 
 

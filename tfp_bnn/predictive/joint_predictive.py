@@ -174,6 +174,16 @@ class JointPredictive(Mapping[str, PosteriorPredictive]):
                 scores |= {f"{name}/{key}": value for key, value in of_head.items()}
         return found
 
+    def resampled_scores(self, y: Any, draws: np.ndarray) -> dict[str, np.ndarray]:
+        """The scores that move in steps, of mixtures over some of the draws; see `PosteriorPredictive`."""
+        targets = {name: self._present(name, of_head) for name, of_head in self.likelihood.by_head(y, "`y`").items()}
+        return {
+            f"{name}/{key}": values
+            for name, of_head in self.items()
+            if targets[name] is not None
+            for key, values in of_head.resampled_scores(targets[name], draws).items()
+        }
+
     @property
     def _first(self) -> PosteriorPredictive:
         return next(iter(self._heads.values()))

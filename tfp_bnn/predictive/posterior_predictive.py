@@ -12,6 +12,7 @@ from tensorflow_probability import distributions as tfd
 from tfp_bnn.core.arguments import require_integer
 from tfp_bnn.core.draws import Draws
 from tfp_bnn.likelihoods import Likelihood
+from tfp_bnn.likelihoods.scoring import resampled_scores
 from tfp_bnn.predictive.calibrators import Calibration, check_fits
 from tfp_bnn.predictive.drawing import DrawnOutputs, draw_outputs, moment, num_bytes
 
@@ -348,6 +349,14 @@ class PosteriorPredictive:
         targets = None if y is None else self._checked_targets(y)
         outputs = self._required_outputs("scores_without_each_draw")
         return self.likelihood.scores_without_each_draw(outputs, self._weights, targets, self._weights_by_draw)
+
+    def resampled_scores(self, y: Any, draws: np.ndarray) -> dict[str, np.ndarray]:
+        """The scores that move in steps, of R mixtures over the draws with the numbers `(R, K)`: arrays `(R,)`.
+
+        See `standard_errors`. The errors are those of `scores_without_each_draw`.
+        """
+        targets, outputs = self._checked_targets(y), self._required_outputs("resampled_scores")
+        return resampled_scores(self.likelihood, outputs, self._weights, self._weights_by_draw, targets, draws)
 
     def _checked_targets(self, y: Any) -> np.ndarray:
         targets = np.asarray(y)

@@ -45,6 +45,19 @@ class Prior(Spec):
         """Whether the scale is learned or inferred. Then points have no most probable value."""
         return self.is_learned
 
+    def fixed(self, weights: Mapping[str, tf.Tensor]) -> Prior:
+        """Returns this prior with what it has learned as constants; by default itself, because it learns nothing.
+
+        Args:
+            weights: Variables from `add_weights`.
+
+        Raises:
+            ValueError: If it does not learn values but infers distributions, or does not say how to fix them.
+        """
+        if self.is_learned:
+            raise ValueError(f"The prior {self!r} is learned, but its class does not define `fixed`. Define it there.")
+        return self
+
     def add_weights(
         self, add_weight: Callable[..., keras.Variable], name: str, shape: Sequence[int]
     ) -> dict[str, keras.Variable]:
@@ -242,6 +255,27 @@ class ScaledPrior(Prior):
         if self.hyperprior is not None:
             weights["untransformed_spread"] = scalar("untransformed_spread", _untransformed_spread(_INITIAL_SPREAD))
         return weights
+
+    def fixed(self, weights: Mapping[str, tf.Tensor]) -> Prior:
+        """Returns a prior of the same family whose learned parameters are constants; itself if it learns nothing.
+
+        Args:
+            weights: Variables from `add_weights`.
+
+        Raises:
+            ValueError: If the prior has a hyperprior: an inferred scale is a distribution, not a value.
+        """
+        if self.hyperprior is not None:
+            raise ValueError(
+                f"The scale of the prior {self!r} is inferred, so it has a distribution and no value to fix it at. "
+                "Use empirical_bayes=True, or a fixed scale."
+            )
+        if not self.is_learned:
+            return self
+        config: dict[str, Any] = {**self.get_config(), "shared": None}
+        config |= {name: False for name in ("empirical_bayes", "learn_loc") if name in config}
+        config |= {name: float(value) for name, value in self.parameters(weights).items()}
+        return type(self)(**config)
 
     def hyper_kl(self, weights: Mapping[str, tf.Tensor], noise: tf.Tensor) -> tf.Tensor:
         """Estimates KL(q(s) || p(s)) of an inferred scale s with one draw; the entropy of q(s) is exact.

@@ -25,11 +25,11 @@ def informed_prior(
     """Copies a trained model with its posterior as the prior, ready to be compiled and trained further.
 
     Every Bayesian weight with posterior mean mu and standard deviation sigma gets the prior N(mu, (inflate * sigma)^2)
-    and starts at the posterior. Everything else is copied: deterministic weights such as biases, the likelihood, the
-    schedule of beta, the seed. The schedule goes on where it was: a warm-up that is over does not start again, unless
-    `num_steps = 0` is set on the copy. The prior is part of the copy and saved with it. The copy has no calibration,
-    because that belongs to the old posterior, and no `num_examples` from the constructor, because that belongs to the
-    old data.
+    and starts at the posterior. Pruned weights stay pruned. Everything else is copied: deterministic weights such as
+    biases, the likelihood, the schedule of beta, the seed. The schedule goes on where it was: a warm-up that is over
+    does not start again, unless `num_steps = 0` is set on the copy. The prior is part of the copy and saved with it.
+    The copy has no calibration, because that belongs to the old posterior, and no `num_examples` from the constructor,
+    because that belongs to the old data.
 
     `inflate=1` is Bayes' rule, for data of the same task that arrive in parts. If the task changes, this prior is too
     tight: a mean-field posterior is narrower than the true one, and does not know how far away another task is.
@@ -175,7 +175,8 @@ def _differences(name: str, source: keras.layers.Layer, target: keras.layers.Lay
 def _kind_of_posterior(weight: VariationalWeight) -> str:
     """Returns the posterior family, and the shapes of parameters that do not have the shape of the weight."""
     own = {name: value.shape for name, value in weight.posterior_parameters().items() if value.shape != weight.shape}
-    return POSTERIORS.name_of(weight.posterior_spec) + (f" {own}" if own else "")
+    pruned = ", pruned" if weight.posterior_spec.pruned else ""
+    return f"{POSTERIORS.name_of(weight.posterior_spec)}{pruned}" + (f" {own}" if own else "")
 
 
 def _take_over(source: keras.layers.Layer, target: keras.layers.Layer, inflate: float | None) -> None:
@@ -187,5 +188,6 @@ def _take_over(source: keras.layers.Layer, target: keras.layers.Layer, inflate: 
         prior = weight.prior_parameters()
         if inflate is not None:
             scale = inflate * np.sqrt(np.asarray(known.variance))
-            prior = {"loc": np.asarray(known.mean), "scale": scale}
+            # The prior of a pruned weight has no effect, but a scale must be positive.
+            prior = {"loc": np.asarray(known.mean), "scale": np.where(known.kept, scale, np.float32(1))}
         weight.assign(known.posterior_parameters(), prior)

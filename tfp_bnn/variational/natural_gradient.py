@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import is_number
@@ -152,6 +153,27 @@ class NaturalGradient(keras.optimizers.Optimizer):
             )
         self._kl_weight = kl_weight
 
+    @property
+    def kl_weight(self) -> float | None:
+        """1 / lambda of the current step, beta * temperature / N; None before training."""
+        return None if self._kl_weight is None else self.temperature * float(self._kl_weight())
+
+    def curvature_rate_of(self, step: Any) -> tf.Tensor:
+        """The curvature rate of a step, a float32 scalar; steps are counted from 0."""
+        return tf.cast(self.curvature_rate(step) if callable(self.curvature_rate) else self.curvature_rate, tf.float32)
+
+    def share_of_start(self) -> float:
+        """The share that the initial curvature has in the current one: the product of 1 - rho over all steps."""
+        steps = tf.convert_to_tensor(self.iterations)
+        if not callable(self.curvature_rate):
+            return float((1 - self.curvature_rate) ** int(steps))
+
+        @tf.function(autograph=False)
+        def rates() -> tf.Tensor:
+            return tf.map_fn(self.curvature_rate_of, tf.range(steps), fn_output_signature=tf.float32)
+
+        return float(np.prod(1 - rates().numpy().astype(np.float64)))
+
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Creates the momenta of the means, and the variables of the companion.
 
@@ -194,7 +216,13 @@ class NaturalGradient(keras.optimizers.Optimizer):
         for pair in zip(grads, trainable_variables, strict=True):
             part = self._parts.by_index.get(index_in_optimizer(self, pair[1]))
             of_kind[None if part is None else type(part)].append(pair)
+        # 1 / lambda
+        kl_weight = self.temperature * self._kl_weight()
+        step = tf.cast(self.iterations + 1, tf.float32)
+        rate = tf.cast(self.learning_rate, tf.float32) / (kl_weight * (1 - self.momentum**step))
+        self._parts.step = _Step(kl_weight, self.curvature_rate_of(self.iterations), rate)
         super().apply(*zip(*of_kind[_Scale], *of_kind[_Mean], strict=True))
+        self._parts.step = None
         if of_kind[None]:
             self.companion.apply(*zip(*of_kind[None], strict=True))
 
@@ -204,24 +232,27 @@ class NaturalGradient(keras.optimizers.Optimizer):
         Args:
             gradient: Gradient of the loss for the variable.
             variable: Variable to update.
-            learning_rate: Rate of the means.
+            learning_rate: Not used: it is part of what `apply` has computed for all variables.
         """
-        part = self._parts.by_index[index_in_optimizer(self, variable)]
+        part, step = self._parts.by_index[index_in_optimizer(self, variable)], self._parts.step
         gradient = tf.convert_to_tensor(gradient)
-        # 1 / lambda
-        kl_weight = self.temperature * self._kl_weight()  # type: ignore[misc]
-        scale = part.posterior.scale({"untransformed_scale": part.untransformed_scale})
+        # Each replica of a distribution strategy has its own.
+        key = id(part.untransformed_scale), variable.device
         if not isinstance(part, _Mean):
-            rate = self.curvature_rate(self.iterations) if callable(self.curvature_rate) else self.curvature_rate
+            scale = part.posterior.scale({"untransformed_scale": variable})
             # rho * e / P. The entropy in the loss of a cold posterior has the weight T * beta / N, not beta / N.
-            change = rate * (gradient / tf.sigmoid(variable) * scale / kl_weight + (1 / self.temperature - 1))
+            change = step.curvature_rate / step.kl_weight * (gradient / tf.sigmoid(variable) * scale)
+            change += step.curvature_rate * (1 / self.temperature - 1)
             scale *= tf.math.rsqrt(1 + change + 0.5 * change**2)
             self.assign(variable, part.posterior.untransformed_scale(scale))
+            step.new_scales[key] = scale
         else:
-            self.assign_add(part.momentum, (1 - self.momentum) * (gradient - part.momentum))
-            step = tf.cast(self.iterations + 1, tf.float32)
-            rate = tf.cast(learning_rate, tf.float32) / (kl_weight * (1 - self.momentum**step))
-            self.assign_sub(variable, rate * scale**2 * part.momentum)
+            scale = step.new_scales.get(key)
+            if scale is None:
+                scale = part.posterior.scale({"untransformed_scale": part.untransformed_scale})
+            momentum = self.momentum * part.momentum + (1 - self.momentum) * gradient
+            self.assign(part.momentum, momentum)
+            self.assign_sub(variable, step.mean_rate * scale**2 * momentum)
 
 
 @dataclass(frozen=True)
@@ -239,8 +270,27 @@ class _Mean(_Scale):
     momentum: keras.Variable
 
 
+@dataclass(frozen=True)
+class _Step:
+    """What one step computes once for all weights.
+
+    Attributes:
+        kl_weight: 1 / lambda, float32 scalar.
+        curvature_rate: Rate of the precisions, float32 scalar.
+        mean_rate: Rate of the means times lambda, without the bias of the first momenta, float32 scalar.
+        new_scales: Scales that the step has updated, for the means.
+    """
+
+    kl_weight: tf.Tensor
+    curvature_rate: tf.Tensor
+    mean_rate: tf.Tensor
+    new_scales: dict[tuple[int, str], tf.Tensor] = field(default_factory=dict)
+
+
 class _Parts:
     """The parts of posteriors by the index of their variable. Keras would count the variables in a dict as ours."""
 
     def __init__(self) -> None:
         self.by_index: dict[int, _Scale] = {}
+        # While `apply` runs.
+        self.step: Any = None

@@ -27,9 +27,11 @@ _Value = str | bool | int | float | None
 Spec = str | dict[str, _Value | dict[str, _Value]]
 Width = Annotated[int, Field(strict=True, ge=1, le=8192)]
 Activation = Literal["relu", "tanh", "gelu", "silu", "elu"]
-PixelMax = Annotated[float, Field(strict=True, gt=0, le=65535)] | None
+PixelMax = Annotated[float, Field(strict=True, ge=1e-6, le=65535)] | None
 """Maximum of raw pixels, which start at 0; the network divides by it. None for no rescaling."""
-Moment = Annotated[float, Field(strict=True, ge=-1e30, le=1e30)]
+Moment = Annotated[float, Field(strict=True, ge=-1e15, le=1e15)]
+Variance = Annotated[float, Field(strict=True, ge=1e-30, le=1e30)]
+"""Their roots are float32 numbers that one can divide by."""
 
 _MAX_INPUTS = 2**20
 
@@ -92,13 +94,9 @@ class ArchitectureConfig(Strict):
     initial_scale: Annotated[float, Field(strict=True, gt=0, le=10)] = 0.05
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
     input_mean: Annotated[tuple[Moment, ...], Field(max_length=8192)] | None = None
-    input_variance: (
-        Annotated[tuple[Annotated[float, Field(strict=True, gt=0, le=1e30)], ...], Field(max_length=8192)] | None
-    ) = None
+    input_variance: Annotated[tuple[Variance, ...], Field(max_length=8192)] | None = None
     target_mean: Annotated[tuple[Moment, ...], Field(max_length=10_000)] | None = None
-    target_variance: (
-        Annotated[tuple[Annotated[float, Field(strict=True, gt=0, le=1e30)], ...], Field(max_length=10_000)] | None
-    ) = None
+    target_variance: Annotated[tuple[Variance, ...], Field(max_length=10_000)] | None = None
 
     @field_validator("likelihood", mode="before")
     @classmethod

@@ -16,6 +16,8 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo.core.shown import printable
+
 app = typer.Typer(
     name="tfp-bnn",
     help="Bayesian neural networks for Keras 3: load, evaluate and train the models of the zoo.",
@@ -58,10 +60,10 @@ def main() -> None:
     try:
         app()
     except ValueError as error:
-        print(f"tfp-bnn: {error}", file=sys.stderr)
+        print(f"tfp-bnn: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except (ArithmeticError, ImportError, OSError) as error:
-        print(f"tfp-bnn: {error}", file=sys.stderr)
+        print(f"tfp-bnn: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -70,7 +72,7 @@ def main() -> None:
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """Prints a warning for users on one line, without the place in the code; others are for developers."""
     if issubclass(category, UserWarning):
-        print(f"tfp-bnn: warning: {message}", file=sys.stderr)
+        print(f"tfp-bnn: warning: {printable(str(message))}", file=sys.stderr)
 
 
 def _check_module(name: str) -> None:

@@ -44,13 +44,14 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Show the card of a model."""
+    from zoo.core.shown import printable
     from zoo.hub.reading import read_artifact
 
     artifact = read_artifact(name)
     if json:
         typer.echo(to_json({"config": artifact["config"], "metrics": artifact["metrics"]}), nl=False)
     else:
-        typer.echo(artifact["card"], nl=False)
+        typer.echo(printable(artifact["card"]), nl=False)
 
 
 def _headline(entry: dict[str, Any]) -> str:

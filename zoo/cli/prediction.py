@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ import typer
 from zoo.cli.models import TrustOption
 from zoo.cli.progress import working
 from zoo.core.files import write_atomically
+from zoo.core.shown import cell
 
 if TYPE_CHECKING:
     from tfp_bnn import PosteriorPredictive
@@ -39,27 +41,30 @@ def predict(
     """
     from zoo.datasets.input_files import read_inputs
     from zoo.hub.loading import open_model
-    from zoo.hub.reading import read_artifact
 
-    config = read_artifact(name)["config"]
+    # The config is validated and trusted before any of it is used.
+    model: Any = open_model(name, trust)
+    config = model.card["config"]
     labels, x = read_inputs(
         files,
         tuple(config["config"]["input_shape"]),
         config["config"].get("pixel_max") or 255.0,
-        config["data"].get("feature_names"),
+        config.get("data", {}).get("feature_names"),
     )
     with working(f"predicting {len(x)} inputs, {num_samples} samples"):
-        predictive = open_model(name, trust).posterior_predictive(x, num_samples=num_samples, seed=seed)
-    classes = config["data"].get("class_names")
+        predictive = model.posterior_predictive(x, num_samples=num_samples, seed=seed)
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(_rows(labels, predictive, classes))
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([cell(str(value)) for value in row] for row in _rows(labels, predictive, model.class_names))
     if out is None:
         sys.stdout.write(text.getvalue())
     else:
         write_atomically(out, text.getvalue())
 
 
-def _rows(labels: list[str], predictive: PosteriorPredictive, classes: list[str] | None) -> list[list[Any]]:
+def _rows(
+    labels: Sequence[str | int], predictive: PosteriorPredictive, classes: Sequence[str] | None
+) -> list[list[Any]]:
     mean = predictive.mean()
     if classes and len(classes) == mean.shape[-1]:
         header = ["input", "prediction", *(f"mean_{name}" for name in classes), "entropy", "aleatoric", "epistemic"]

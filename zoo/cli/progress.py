@@ -8,23 +8,28 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from zoo.core.shown import printable
+
 
 def say(message: str) -> None:
     """Prints a message for the user on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    print(printable(message), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def working(what: str) -> Iterator[None]:
     """Shows that work of unknown duration is in progress."""
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console(stderr=True)
+    # Names of files and models are no markup.
+    message = escape(f"{printable(what)} ...")
     if not console.is_terminal:
-        console.print(f"{what} ...", highlight=False)
+        console.print(message, highlight=False)
         yield
         return
-    with console.status(f"{what} ..."):
+    with console.status(message):
         yield
 
 

@@ -14,6 +14,7 @@ import typer
 
 from zoo.cli.models import JsonOption, TrustOption
 from zoo.cli.progress import say, training_progress, working
+from zoo.core.shown import printable
 from zoo.hub.manifest import to_json
 
 
@@ -73,7 +74,7 @@ def train(
         return
     _print_table(run.metrics["test"])
     if run.path:
-        typer.echo(f"saved: {run.path}")
+        typer.echo(printable(f"saved: {run.path}"))
 
 
 def finetune(
@@ -144,7 +145,7 @@ def finetune(
         return
     _print_table({key: value for key, value in about.items() if isinstance(value, float)} | done.metrics["test"])
     if done.path:
-        typer.echo(f"saved: {done.path}")
+        typer.echo(printable(f"saved: {done.path}"))
 
 
 def evaluate(
@@ -215,7 +216,7 @@ def evaluate(
         return
     _print_table(metrics)
     if page:
-        typer.echo(f"report: {page}")
+        typer.echo(printable(f"report: {page}"))
 
 
 @contextlib.contextmanager
@@ -250,15 +251,12 @@ def _number_or_word(option: str, value: str) -> float | str:
 
 def _prior(text: str) -> Any:
     """Parses a prior from the command line: a name, or a mapping in YAML."""
-    import yaml
-
-    from zoo.recipes.yaml_numbers import with_numbers
+    from zoo.recipes.yaml_text import parse_yaml, with_numbers
 
     try:
-        return with_numbers(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"--prior {text!r} is not valid YAML: {reason}") from None
+        return with_numbers(parse_yaml(text))
+    except ValueError as error:
+        raise ValueError(f"--prior {text!r} is not valid YAML: {error}.") from None
 
 
 def _print_table(metrics: dict[str, float]) -> None:

@@ -7,7 +7,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tfp_bnn.core.registry import unknown_name_message
+from zoo.core.shown import printable, shown
+
+# Of a message: whatever a file holds, it is read by someone.
+_MOST_DETAILS, _MOST_CHARACTERS = 5, 500
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -33,20 +36,27 @@ def validate(schema: type[M], values: Mapping[str, Any], what: str) -> M:
         ValueError: For an unknown or missing key, or a value out of bounds. The message gives each key, the value and
             what was expected.
     """
+    known = [field.alias or name for name, field in schema.model_fields.items()]
     for key in values:
-        if key not in schema.model_fields:
-            raise ValueError(f"{what}: {unknown_name_message('key', key, schema.model_fields)}")
+        if key not in known:
+            # Not at the top, because it imports TensorFlow.
+            from tfp_bnn.core.registry import unknown_name_message
+
+            raise ValueError(f"{what}: {unknown_name_message('key', key, known)}")
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        raise ValueError(f"{what}: " + "; ".join(_sentence(detail) for detail in error.errors())) from None
+        details = error.errors(include_url=False)
+        others = f"; and {len(details) - _MOST_DETAILS:,} others" if len(details) > _MOST_DETAILS else ""
+        sentences = "; ".join(_sentence(detail) for detail in details[:_MOST_DETAILS])
+        raise ValueError(f"{what}: {sentences}{others}") from None
 
 
 def _sentence(detail: Any) -> str:
-    key = ".".join(str(part) for part in detail["loc"])
+    key = printable(".".join(str(part) for part in detail["loc"])[:_MOST_CHARACTERS])
     if detail["type"] == "missing":
         return f"the key {key!r} is missing. Add it"
     if detail["type"] == "extra_forbidden":
         return f"the key {key!r} is unknown. Remove it, or look for a misspelling"
-    message = detail["msg"].removeprefix("Value error, ")
-    return f"{key!r} got {detail['input']!r}: {message}" if key else message
+    message = printable(detail["msg"].removeprefix("Value error, ")[:_MOST_CHARACTERS])
+    return f"{key!r} got {shown(detail['input'])}: {message}" if key else message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -44,6 +45,14 @@ class Split:
     def __len__(self) -> int:
         """The number of rows."""
         return len(self.x)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the rows: shapes, dtypes and values."""
+        digest = hashlib.sha256()
+        for array in (self.x, self.y):
+            digest.update(f"{array.dtype.str} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import itertools
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from zoo.core.shown import shown
+
+# A decoded pixel takes 1 to 4 bytes.
+MOST_PIXELS = 2**25
+_ROWS_AT_ONCE = 5000
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def read_inputs(
     files: list[Path], input_shape: tuple[int, ...], pixel_max: float, feature_names: Sequence[str] | None = None
-) -> tuple[list[str], npt.NDArray[np.float32]]:
+) -> tuple[Sequence[str | int], npt.NDArray[np.float32]]:
     """Reads inputs for a model.
 
     Args:
@@ -26,7 +33,7 @@ def read_inputs(
             columns may stand in any order, and others are left out.
 
     Returns:
-        A label per input (row number or file name), and the inputs, float32, of shape `(n, *input_shape)`.
+        A label per input (its row, from 0, or its file name), and the inputs, float32, of shape `(n, *input_shape)`.
 
     Raises:
         ValueError: If a file is missing, unreadable or of another kind, or inputs have a different shape.
@@ -50,41 +57,59 @@ def read_inputs(
             f"{str(files[0])!r} holds inputs of shape {x.shape[1:]}, but the model takes {input_shape}, one input for "
             "each row."
         )
-    return [str(row) for row in range(len(x))], x
+    return range(len(x)), x
 
 
 def _read_csv(path: Path, feature_names: Sequence[str] | None) -> npt.NDArray[np.float32]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
+            rows: Iterator[list[str]] = (row for row in csv.reader(file) if row)
+            first = next(rows, [])
+            columns = _columns_of_header(path, first, feature_names or ())
+            if columns is None:
+                rows = itertools.chain([first], rows)
+            # Text takes many times the memory of its numbers, so it is read in parts.
+            parts = [*_parts(path, rows, len(first), range(len(first)) if columns is None else columns)]
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{str(path)!r} cannot be read as CSV: {error}") from None
-    if rows and not _is_number(rows[0][0]):
-        header, *rows = rows
-        rows = _selected(path, header, rows, feature_names or ())
-    if not rows:
+    if not parts:
         raise ValueError(f"{str(path)!r} has no rows of numbers.")
-    for number, row in enumerate(rows):
-        if len(row) != len(rows[0]) or not all(map(_is_number, row)):
+    return np.concatenate(parts)
+
+
+def _columns_of_header(path: Path, row: list[str], names: Sequence[str]) -> list[int] | None:
+    """Returns the columns to read according to a header, in the order of the model; None if the row holds numbers."""
+    found = [name.strip() for name in row]
+    if set(found) & set(names):
+        missing = [name for name in names if found.count(name) != 1]
+        if missing:
             raise ValueError(
-                f"{str(path)!r}: row {number} is {row!r}; expected {len(rows[0])} numbers, as in the first row."
+                f"{str(path)!r} has the columns {', '.join(map(repr, found))}; the model needs {missing[0]!r} exactly "
+                "once. Add the column, or remove the header to pass the columns by position."
             )
-    return np.asarray(rows, np.float32)
-
-
-def _selected(path: Path, header: list[str], rows: list[list[str]], names: Sequence[str]) -> list[list[str]]:
-    """Returns the columns with these names, in this order; all columns if the header has none of them."""
-    found = [name.strip() for name in header]
-    if not set(found) & set(names):
-        return rows
-    missing = [name for name in names if found.count(name) != 1]
-    if missing:
+        return [found.index(name) for name in names]
+    numbers = sum(map(_is_number, row))
+    if 0 < numbers < len(row):
         raise ValueError(
-            f"{str(path)!r} has the columns {', '.join(map(repr, found))}; the model needs {missing[0]!r} exactly "
-            "once. Add the column, or remove the header to pass the columns by position."
+            f"{str(path)!r}: the first row, {shown(row)}, is neither a header nor numbers. Correct it: read as a "
+            "header, it would be left out."
         )
-    columns = [found.index(name) for name in names]
-    return [[row[column] for column in columns] if len(row) == len(header) else row for row in rows]
+    return None if numbers else list(range(len(row)))
+
+
+def _parts(
+    path: Path, rows: Iterator[list[str]], width: int, columns: Sequence[int]
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Yields some columns of some thousand rows at a time, each row as wide as the first of the file."""
+    number = 0
+    while chunk := list(itertools.islice(rows, _ROWS_AT_ONCE)):
+        for row in chunk:
+            if len(row) != width or not all(_is_number(row[column]) for column in columns):
+                raise ValueError(
+                    f"{str(path)!r}: row {number} is {shown(row)}; expected {width} numbers, as in the first row."
+                )
+            number += 1
+        yield np.array([[row[column] for column in columns] for row in chunk], np.float32)
 
 
 def _read_npy(path: Path) -> npt.NDArray[np.float32]:
@@ -106,13 +131,25 @@ def _read_image(path: Path, input_shape: tuple[int, ...], pixel_max: float) -> n
         )
     rows, columns, channels = input_shape
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
+            # Nothing is decoded yet.
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(
+                    f"{str(path)!r} has {image.width} x {image.height} pixels; at most {MOST_PIXELS:,} are read. Make "
+                    f"it smaller: the model takes {columns} x {rows}."
+                )
             converted = image.convert("L" if channels == 1 else "RGB").resize(
                 (columns, rows), Image.Resampling.BILINEAR
             )
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"{str(path)!r} cannot be read as an image: {error}") from None
     return (np.asarray(converted, np.float32) * (pixel_max / 255.0)).reshape(input_shape)
+
+
+def _opened(path: Path) -> Image.Image:
+    # Our own limit is lower than the one that Pillow warns of.
+    with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+        return Image.open(path)
 
 
 def _is_number(text: str) -> bool:

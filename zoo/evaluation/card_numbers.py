@@ -14,7 +14,7 @@ import tfp_bnn
 from tfp_bnn.core.batches import is_stream
 from tfp_bnn.core.expected_inputs import any_inputs
 from tfp_bnn.models import PredictiveModel
-from tfp_bnn.predictive import score
+from tfp_bnn.predictive import agreement, score
 from zoo.datasets import Dataset, load_dataset
 from zoo.hub.cards import posterior_statistics
 from zoo.hub.loading import load_model
@@ -27,6 +27,7 @@ QUICK_SAMPLES = 10
 UNIFORM = "uniform"
 _UNIFORM_SEED = 0
 _KL_DRAWS = 50
+_DIAGNOSED = 100
 
 
 def evaluate(
@@ -177,8 +178,9 @@ def measure(
         `mutual_information` and `entropy` (classification, nats) or `epistemic_std` (regression, units of the target);
         `kl`, with `total` and `by_layer` (nats); `posterior`, as in `posterior_statistics`; `beta` of the last step.
         The last three are omitted if they are not defined: point estimates have no `posterior`, and ensembles have none
-        of the three. `num_samples` is the number of draws that were used, which is smaller than requested if fewer
-        exist.
+        of the three. `diagnostics` is what the inference method says of its posterior, such as R-hat and ESS of Markov
+        chains; it is omitted if there is nothing. `num_samples` is the number of draws that were used, which is smaller
+        than requested if fewer exist.
 
     Raises:
         ValueError: If the out-of-distribution data do not fit.
@@ -207,12 +209,48 @@ def measure(
             "num_examples": len(outside.x),
             **score(outside.predict(model, how.seed)),
         },
-        **_of_the_posterior(model),
+        **_of_the_posterior(model, data.test.x),
     }
 
 
-def _of_the_posterior(model: PredictiveModel) -> dict[str, Any]:
-    """Returns KL, statistics of the weights and beta, if they are defined."""
+def diagnostics_of(model: PredictiveModel, x: npt.NDArray[Any]) -> dict[str, float]:
+    """Returns `model.diagnostics` for the first 100 of some inputs."""
+    return model.diagnostics(x[:_DIAGNOSED])
+
+
+def agreement_numbers(
+    model: PredictiveModel, data: Dataset, reference: npt.NDArray[np.float32], num_samples: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """Compares the predictions of a model for the test split with those of a reference.
+
+    Args:
+        model: Trained model.
+        data: Dataset that the model was trained on.
+        reference: Predictions of the reference, `tfp_bnn.predictive.compared_arrays`.
+        num_samples: Number of Monte Carlo samples of the weights.
+        seed: Seed of the samples.
+
+    Returns:
+        `model`, and `model_uncalibrated` where the model has a calibration: the distances of
+        `tfp_bnn.predictive.agreement`. `plug_in`: these for the mean of the weights, without calibration, with its
+        scores.
+
+    Raises:
+        ValueError: If the reference is for other inputs.
+    """
+    blocks = labelled_blocks(model, data, num_samples)
+    names = {"test": "model", "test_uncalibrated": "model_uncalibrated"}
+    numbers = {
+        name: agreement(blocks[block].predict(model, seed), reference)
+        for block, name in names.items()
+        if block in blocks
+    }
+    plug_in = model.plug_in_predictive(data.test.x)
+    return {**numbers, "plug_in": {**agreement(plug_in, reference), **score(plug_in, data.test.y)}}
+
+
+def _of_the_posterior(model: PredictiveModel, x: npt.NDArray[Any]) -> dict[str, Any]:
+    """Returns KL, statistics of the weights, diagnostics and beta, if they are defined."""
     numbers: dict[str, Any] = {}
     kl = {name: float(draws.mean()) for name, draws in kl_draws(model).items()}
     if kl:
@@ -220,6 +258,9 @@ def _of_the_posterior(model: PredictiveModel) -> dict[str, Any]:
     statistics = posterior_statistics(*records_of(model))
     if statistics:
         numbers["posterior"] = statistics
+    diagnostics = diagnostics_of(model, x)
+    if diagnostics:
+        numbers["diagnostics"] = diagnostics
     return {**numbers, "beta": model.beta} if isinstance(model, tfp_bnn.VariationalMixin) else numbers
 
 
@@ -249,7 +290,7 @@ def with_spread(
 def kl_draws(model: PredictiveModel) -> dict[str, npt.NDArray[np.float64]]:
     """Computes KL(posterior || prior) of each layer 50 times, in nats. All values are equal if it has a closed form.
 
-    Empty for an ensemble, which has no KL.
+    Empty for an ensemble and other posteriors that have no KL.
     """
 
     def draw() -> dict[str, float]:

@@ -100,7 +100,7 @@ def _row(name: str, checks: list[Check]) -> dict[str, Any]:
         "num_examples": metrics["num_examples"],
         "num_samples": metrics["num_samples"],
         "seed": metrics["seed"],
-        "beta": metrics["beta"],
+        "beta": metrics.get("beta"),
         "temperature": calibration.get("temperature"),
         "scale": calibration.get("scale"),
         **{metric: measured.get(f"test/{metric}") for metric in _METRICS},

@@ -13,6 +13,7 @@ _HOME = {
     "list_models": "zoo.hub.catalog",
     "load_artifact": "zoo.hub.loading",
     "load_model": "zoo.hub.loading",
+    "prune": "zoo.hub.pruning",
     "save_artifact": "zoo.hub.artifacts",
 }
 

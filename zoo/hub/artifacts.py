@@ -2,10 +2,12 @@
 
     config.json            architecture, its config, inference method, N, description of the data, calibration
     weights.safetensors    the weight distributions, in natural units; for an ensemble, those of all members
+    posterior.safetensors  the posterior beside these weights, for SWAG, Laplace and Markov chains
     recipe.yaml            how it was trained
     log.csv                log of the training, one row per epoch
     metrics.json           measured numbers, with the number of samples and the seed
     golden.safetensors     a few inputs and their predictive mean
+    reference.safetensors  predictions of Markov chains for the test split, of some models only
     README.md              the model card, made from the others
     manifest.json          length and SHA-256 of all files
 
@@ -25,7 +27,7 @@ import safetensors.numpy
 
 from tfp_bnn.calibration import CALIBRATIONS
 from tfp_bnn.core.expected_inputs import any_inputs
-from tfp_bnn.inference import Ensemble, members_of
+from tfp_bnn.inference import members_of
 from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import BuiltFrom
 from zoo.core.files import written_whole
@@ -41,11 +43,14 @@ from zoo.hub.members import (
     arrays_of,
     count_all_weights,
     inference_config,
+    number_of_members,
+    own_arrays,
     records_of,
 )
 from zoo.recipes import FineTuneRecipe, Recipe, recipe_text
 
 LOG_NAME = "log.csv"
+POSTERIOR_NAME = "posterior.safetensors"
 GOLDEN_ROWS = 4
 GOLDEN_SAMPLES = 16
 GOLDEN_SEED = 0
@@ -98,9 +103,9 @@ def save_artifact(
     folder.
 
     Args:
-        model: Model made by `zoo.create_model`, `zoo.train` or `zoo.load_model`, or a `tfp_bnn.inference.ensemble` of
-            such models. Or the result of `zoo.train` or `zoo.fine_tune`, which includes everything below except the
-            name. Arguments passed here take precedence.
+        model: Model made by `zoo.create_model`, `zoo.train` or `zoo.load_model`, or a result of `tfp_bnn.inference`
+            whose networks are such models. Or the result of `zoo.train` or `zoo.fine_tune`, which includes everything
+            below except the name. Arguments passed here take precedence.
         path: Folder to create.
         name: Name of the model on the card. Default: that of the recipe, or of the folder.
         recipe: Recipe of the training.
@@ -115,7 +120,8 @@ def save_artifact(
         The folder.
 
     Raises:
-        ValueError: If the model is not from the zoo, or the folder exists and must not be replaced.
+        ValueError: If the model is not from the zoo, its posterior is too large, or the folder exists and must not be
+            replaced.
     """
     if not isinstance(model, ZooModel) and hasattr(model, "golden_inputs"):
         run = model
@@ -172,7 +178,7 @@ def _write_files(
     golden_inputs: npt.NDArray[Any] | None,
     log: str | None,
 ) -> None:
-    records = records_of(model)
+    records, beside = records_of(model), own_arrays(model)
     if model.inputs_expected is not None:
         data.setdefault("inputs", model.inputs_expected.get_config())
     config = {
@@ -199,12 +205,10 @@ def _write_files(
     if log is not None:
         (folder / LOG_NAME).write_text(log, "utf-8")
     safetensors.numpy.save_file(
-        {
-            key: np.array(value, order="C")
-            for key, value in sorted(arrays_of(records, isinstance(model, Ensemble)).items())
-        },
-        folder / "weights.safetensors",
+        _contiguous(arrays_of(records, number_of_members(config, name))), folder / "weights.safetensors"
     )
+    if beside:
+        safetensors.numpy.save_file(_contiguous(beside), folder / POSTERIOR_NAME)
     safetensors.numpy.save_file({"inputs": golden, "mean": mean}, folder / "golden.safetensors")
     (folder / "README.md").write_text(
         model_card(config, metrics, recipe_text(recipe) if recipe else "", *records), "utf-8"
@@ -219,6 +223,10 @@ def _write_files(
         "files": describe_files(folder),
     }
     (folder / MANIFEST_NAME).write_text(to_json(manifest), "utf-8")
+
+
+def _contiguous(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    return {key: np.array(value, order="C") for key, value in sorted(arrays.items())}
 
 
 def _built_from(model: Any) -> BuiltFrom | None:

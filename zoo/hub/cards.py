@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from tfp_bnn.models.weight_record import Role, WeightRecord
+from zoo.hub.ways import DIAGNOSTICS, text_of
 
 _MOST_COLUMNS = 20
 
@@ -41,7 +42,9 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: st
         parts += ["## Measured\n", _metrics_section(metrics, config)]
     if "out_of_distribution" in metrics:
         parts += ["## Out of distribution\n", _out_of_distribution_section(metrics)]
-    parts += ["## Posterior\n", _posterior_section(records, metrics)]
+    if "reference" in metrics:
+        parts += ["## Agreement with Bayes' rule\n", _reference_section(metrics)]
+    parts += ["## Posterior\n", _posterior_section(records, metrics, config)]
     parts += [
         "## Distributions\n",
         f"- prior of the kernels: `{config['config']['kernel_prior']}`",
@@ -79,15 +82,19 @@ def posterior_statistics(*records: WeightRecord) -> dict[str, float]:
 
     Returns:
         `median_scale`, in units of the weights; `median_signal_to_noise`, the median of |mean| / scale; and
-        `active_fraction`, the share of weights with |mean| > scale. Empty if a weight has no scale, and for an
-        ensemble.
+        `active_fraction`, the share of weights with |mean| > scale. They are those of the weights that have a scale
+        and are not pruned; empty if there are none, and for an ensemble.
     """
     posteriors = [parameters for record in records for parameters in record.posteriors().values()]
-    if len(records) != 1 or not posteriors or any("scale" not in parameters for parameters in posteriors):
+    posteriors = [parameters for parameters in posteriors if "scale" in parameters]
+    if len(records) != 1 or not posteriors:
         return {}
     scales, means = (
-        np.concatenate([parameters[name].ravel() for parameters in posteriors]) for name in ("scale", "loc")
+        np.concatenate([parameters[name].ravel()[_kept(parameters)] for parameters in posteriors])
+        for name in ("scale", "loc")
     )
+    if not scales.size:
+        return {}
     return {
         "median_scale": float(np.median(scales)),
         "median_signal_to_noise": float(np.median(np.abs(means) / scales)),
@@ -95,14 +102,12 @@ def posterior_statistics(*records: WeightRecord) -> dict[str, float]:
     }
 
 
+def _kept(parameters: Mapping[str, Any]) -> Any:
+    return parameters["mask"].ravel() > 0 if "mask" in parameters else slice(None)
+
+
 def _subject(config: Mapping[str, Any]) -> str:
-    weights = f"{config['num_weights']:,} weights of"
-    return {
-        "variational": f"A variational posterior over the {weights}",
-        "map": f"A maximum a posteriori estimate of the {weights}",
-        "mc_dropout": f"Monte Carlo dropout with the {weights}",
-        "ensemble": f"An ensemble of {config.get('members')}, together the {weights}",
-    }[config.get("inference", "variational")]
+    return text_of(config).subject.format_map({**config, "weights": f"{config['num_weights']:,}"})
 
 
 def _natural_gradient(recipe: str) -> list[str]:
@@ -120,13 +125,7 @@ def _dropout(config: Mapping[str, Any]) -> list[str]:
 
 
 def _draws(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    number, seed = metrics["num_samples"], metrics["seed"]
-    return {
-        "variational": f"with {number} Monte Carlo samples of the weights (seed {seed})",
-        "map": "with the one set of weights",
-        "mc_dropout": f"with {number} Monte Carlo samples of the dropout masks (seed {seed})",
-        "ensemble": f"averaged over all {number} members",
-    }[config.get("inference", "variational")]
+    return text_of(config).draws.format_map({**config, "number": metrics["num_samples"], "seed": metrics["seed"]})
 
 
 def _inputs_section(shape: Sequence[int], inputs: Mapping[str, Any]) -> str:
@@ -188,6 +187,45 @@ def _out_of_distribution_section(metrics: Mapping[str, Any]) -> str:
         "and weights (nats), or the epistemic standard deviation (units of the target), is what more data like them "
         "would remove.\n"
     )
+
+
+def _reference_section(metrics: Mapping[str, Any]) -> str:
+    reference = metrics["reference"]
+    model, scores = reference["model"], reference["test"]
+    columns = {"reference": scores, "this model": {**metrics["test"], **model}}
+    if "model_uncalibrated" in reference:
+        columns["not calibrated"] = {**metrics["test_uncalibrated"], **reference["model_uncalibrated"]}
+    columns["plug-in mean"] = reference["plug_in"]
+    rows = [
+        [name, *(f"{column[name]:.4g}" if name in column else "-" for column in columns.values())]
+        for name in (*model, *scores)
+    ]
+    cold = (
+        f" The chains have temperature 1; this model was trained with beta {metrics['beta']:g}, so a part of the "
+        "distance is that between a cold posterior and Bayes' rule."
+        if metrics.get("beta", 1) != 1
+        else ""
+    )
+    return (
+        _table(["on the test split", *columns], rows)
+        + "\nThe reference is the average over Markov chains of the exact posterior of the same network under the same "
+        "prior, likelihood and training data. What has no posterior is fixed at the values of this model: weights "
+        f"without a distribution, and learned scales of priors and noise.{cold} "
+        + "; ".join(text for name, text in _DISTANCES.items() if name in model)
+        + f".\n\n`{reference['method']}`, {reference['num_chains']} chains of {reference['num_samples']} states after "
+        f"{reference['burn_in']}, seed {reference['seed']}: over all predictions the worst R-hat is "
+        f"{reference['worst_rhat']:.3f} and the least effective sample size {reference['least_ess']:.0f}; "
+        f"{reference['divergent']} divergent trajectories; {reference['cpu_seconds']:.0f} CPU seconds. "
+        f"`{reference['command']}` makes it again.\n"
+    )
+
+
+_DISTANCES = {
+    "agreement": "`agreement` is the share of examples with the same most probable class as the reference",
+    "total_variation": "`total_variation` is the mean of 1/2 sum |p - r| over the classes, between 0 and 1",
+    "wasserstein": "`wasserstein` is the mean 1-Wasserstein distance to the predictive of the reference, in units of "
+    "the target",
+}
 
 
 def _fine_tuning_section(how: Mapping[str, Any], dataset: str | None, *records: WeightRecord) -> str:
@@ -253,7 +291,7 @@ def _calibration_text(calibration: Mapping[str, Any] | None) -> str:
     return f"{calibration['name']} {calibration[calibration['name']]:.4g}"
 
 
-def _posterior_section(records: Sequence[WeightRecord], metrics: Mapping[str, Any]) -> str:
+def _posterior_section(records: Sequence[WeightRecord], metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     statistics = posterior_statistics(*records)
     if statistics:
         lines = [
@@ -262,7 +300,8 @@ def _posterior_section(records: Sequence[WeightRecord], metrics: Mapping[str, An
             f"- active fraction, the share of weights with |mean| > scale: {statistics['active_fraction']:.4g}",
         ]
     else:
-        lines = ["- points, without a scale" if len(records) == 1 else "- the members, each with equal probability"]
+        lines = [f"- {text_of(config).posterior.format_map(config)}"]
+    lines += [f"- {DIAGNOSTICS[name]}: {value:.4g}" for name, value in metrics.get("diagnostics", {}).items()]
     if "kl" in metrics:
         divergence = "KL(posterior || prior)" if statistics else "-log p(weights)"
         lines.append(f"- {divergence}: {metrics['kl']['total']:.1f} nats; final beta {metrics['beta']:g}")

@@ -13,6 +13,7 @@ from tfp_bnn.core.plugins import load_plugins
 from zoo.architectures import ARCHITECTURES
 from zoo.core.validation import validate
 from zoo.hub.manifest import bundled_models
+from zoo.hub.networks import build_network
 
 
 def list_models(pattern: str = "*", pretrained: bool | None = None) -> list[str]:
@@ -35,7 +36,12 @@ def list_models(pattern: str = "*", pretrained: bool | None = None) -> list[str]
 
 
 def create_model(
-    architecture: str, *, seed: int | None = None, beta_schedule: str | Mapping[str, Any] = "constant", **config: Any
+    architecture: str,
+    *,
+    seed: int | None = None,
+    beta_schedule: str | Mapping[str, Any] = "constant",
+    way: str = "variational",
+    **config: Any,
 ) -> tfp_bnn.VariationalModel:
     """Creates a model with fresh weights.
 
@@ -43,6 +49,8 @@ def create_model(
         architecture: Name from `list_models(pretrained=False)`.
         seed: Seed of the noise in training and evaluation.
         beta_schedule: Schedule of the KL weight beta: a name, a config or an object of `tfp_bnn.schedules`.
+        way: Inference method of the network, one of `tfp_bnn.inference.WAYS`. Only `"vbll"` changes it: all but the
+            last layer are points. For others, pass `kernel_posterior="delta"`.
         **config: Arguments of the architecture, such as `input_shape`, `num_outputs`, `kernel_prior`, `hidden`,
             `widths`.
 
@@ -62,4 +70,5 @@ def create_model(
     load_plugins()
     found = ARCHITECTURES[architecture]
     config = {key: value.item() if isinstance(value, np.generic) else value for key, value in config.items()}
-    return found.build(validate(found.config, config, f"The architecture {architecture!r}"), seed, beta_schedule)
+    settings = validate(found.config, config, f"The architecture {architecture!r}")
+    return build_network(found, settings, way, seed, beta_schedule)

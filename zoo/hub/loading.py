@@ -13,17 +13,15 @@ from tfp_bnn.core.expected_inputs import ExpectedInputs
 from tfp_bnn.core.layer_tree import without_allocation
 from tfp_bnn.core.plugins import VARIABLE, load_plugins
 from tfp_bnn.core.registry import unknown_name_message
-from tfp_bnn.inference import Ensemble
 from tfp_bnn.models.weight_record import WeightRecord
 from zoo.architectures import ARCHITECTURES, Architecture, ArchitectureConfig
 from zoo.core.names import check_name
+from zoo.core.shown import printable, shown
 from zoo.core.validation import validate
-from zoo.hub.artifacts import calibration_config
+from zoo.hub.artifacts import POSTERIOR_NAME, calibration_config
 from zoo.hub.manifest import (
-    SCHEMA_VERSION,
     bundled_models,
     locate,
-    parse_json,
     read_verified,
     require,
     saved_models_folder,
@@ -31,10 +29,13 @@ from zoo.hub.manifest import (
 from zoo.hub.members import (
     ZooModel,
     check_way,
+    joined,
     number_of_members,
     split_records,
+    way_in,
 )
-from zoo.hub.reading import parse_tensors
+from zoo.hub.networks import build_network
+from zoo.hub.reading import parse_tensors, read_texts
 
 
 def load_artifact(path: str | os.PathLike[str], trust: bool = False) -> ZooModel:
@@ -111,38 +112,42 @@ def open_model(name_or_path: str | os.PathLike[str], trust: bool = False) -> Zoo
 
 def _load(folder: Path, entry: Any) -> ZooModel:
     load_plugins()
-    if not isinstance(entry, dict):
-        raise ValueError(f"The manifest of {str(folder)!r} holds {type(entry).__name__}; a mapping was expected.")
     files = read_verified(folder, entry)
-    config = parse_json(require(files, "config.json", folder), f"{folder / 'config.json'}")
-    if (
-        not isinstance(config, dict)
-        or not isinstance(config.get("config"), dict)
-        or config.get("schema") != SCHEMA_VERSION
-    ):
-        raise ValueError(f"{folder / 'config.json'} is not the config of an artifact of schema {SCHEMA_VERSION}.")
+    texts = read_texts(files, folder)
+    config = texts["config"]
     architecture = _architecture(config, f"{folder / 'config.json'}")
     settings = validate(architecture.config, config["config"], f"{folder / 'config.json'}")
     weights = folder / "weights.safetensors"
+    way = way_in(config, f"{folder / 'config.json'}")
     num_members = number_of_members(config, f"{folder / 'config.json'}")
     arrays = parse_tensors(require(files, weights.name, folder), str(weights))
     try:
         records = split_records(arrays, num_members)
-        _check_number_of_weights(folder, architecture, settings, records, entry)
-        members = [architecture.build(settings) for _ in records]
+        _check_number_of_weights(folder, architecture, settings, way, records, entry)
+        members = [build_network(architecture, settings, way) for _ in records]
         for member, record in zip(members, records, strict=True):
             record.assign_to(member)
     except ValueError as error:
         raise ValueError(f"{weights}: {error}") from None
     for member in members:
-        if isinstance(config.get("num_examples"), int):
+        if config.get("num_examples") is not None:
             member.num_examples = config["num_examples"]
-    model = members[0] if num_members is None else Ensemble(members, name=architecture.name)
+    model = _joined(members, config, files, folder)
     check_way(model, config, f"{folder / 'config.json'}")
     _set_calibration(model, config.get("calibration"), f"{folder / 'config.json'}")
-    _tell_of_card(model, config, files, folder)
+    _tell_of_card(model, texts)
     model.inputs_expected = _inputs_expected(config, settings.input_shape, f"{folder / 'config.json'}")
     return model
+
+
+def _joined(networks: list[Any], config: Mapping[str, Any], files: Mapping[str, bytes], folder: Path) -> ZooModel:
+    """Returns the posterior of networks and of the arrays beside them."""
+    path = folder / POSTERIOR_NAME
+    arrays = parse_tensors(files[path.name], str(path)) if path.name in files else {}
+    try:
+        return joined(networks, config, arrays)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _architecture(config: Mapping[str, Any], what: str) -> Architecture:
@@ -160,22 +165,19 @@ def _architecture(config: Mapping[str, Any], what: str) -> Architecture:
         ) from None
 
 
-def _tell_of_card(model: Any, config: Mapping[str, Any], files: Mapping[str, bytes], folder: Path) -> None:
+def _tell_of_card(model: Any, texts: Mapping[str, Any]) -> None:
     """Sets `model.card` and `model.class_names`."""
-    metrics = parse_json(require(files, "metrics.json", folder), str(folder / "metrics.json"))
-    text = require(files, "README.md", folder).decode("utf-8", errors="replace")
     # Keras would track a plain dictionary.
-    card = MappingProxyType({"config": config, "metrics": metrics, "text": text})
-    data = config.get("data")
-    names = data.get("class_names") if isinstance(data, dict) else None
-    model.card = card
-    model.class_names = tuple(map(str, names)) if isinstance(names, list) else None
+    model.card = MappingProxyType(
+        {"config": texts["config"], "metrics": texts["metrics"], "text": printable(texts["card"])}
+    )
+    names = texts["config"].get("data", {}).get("class_names")
+    model.class_names = None if names is None else tuple(names)
 
 
 def _inputs_expected(config: Mapping[str, Any], input_shape: tuple[int, ...], what: str) -> ExpectedInputs | None:
     """Returns what an artifact says about the inputs; artifacts of earlier versions say nothing."""
-    data = config.get("data")
-    described = data.get("inputs") if isinstance(data, dict) else None
+    described = config.get("data", {}).get("inputs")
     if described is None:
         return None
     try:
@@ -197,13 +199,14 @@ def _set_calibration(model: ZooModel, value: Any, what: str) -> None:
         if calibration_config(model) != value:
             raise ValueError("expected null, or a mapping of 'name' and the number of that calibration")
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{what}: 'calibration' got {value!r}: {error}") from None
+        raise ValueError(f"{what}: 'calibration' got {shown(value)}: {error}") from None
 
 
 def _check_number_of_weights(
     folder: Path,
     architecture: Architecture,
     settings: ArchitectureConfig,
+    way: str,
     records: list[WeightRecord],
     entry: Any,
 ) -> None:
@@ -215,7 +218,7 @@ def _check_number_of_weights(
             "Restore the folder."
         )
     with without_allocation():
-        model = architecture.build(settings)
+        model = build_network(architecture, settings, way)
         shapes = [weight.shape for weight in [*model.trainable_variables, *model.network.non_trainable_weights]]
     needed = sum(math.prod(shape) for shape in shapes)
     for record in records:

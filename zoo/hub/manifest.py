@@ -9,19 +9,29 @@ vouches for. It is written by `python -m zoo.hub.manifest`.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.core.files import write_atomically
 from zoo.core.names import check_name
+from zoo.core.shown import listed, shown
+from zoo.core.untrusted import MAX_JSON_BYTES, open_regular, parse_json
+
+if TYPE_CHECKING:
+    from zoo.hub.schemas import FileEntry, Manifest
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 MAX_FILE_BYTES = 20 * 2**20
-MAX_JSON_BYTES = 2**20
+MAX_TOTAL_BYTES = 40 * 2**20
+# Of a folder, before its names are compared.
+_MOST_LISTED = 64
+# Of a file of the wrong size, enough to see what it is.
+_DIAGNOSED = 2**16
 
 _PACKAGE = Path(__file__).parents[1]
 _BUNDLED = Path(__file__).parent / MANIFEST_NAME
@@ -62,15 +72,15 @@ def read_manifest(folder: Path) -> Any:
     """Reads the manifest in the folder of an artifact.
 
     Raises:
-        ValueError: If there is none, or it is not JSON.
+        ValueError: If there is none, or it is not JSON in a regular file.
     """
     manifest = folder / MANIFEST_NAME
-    if not manifest.is_file():
+    if not os.path.lexists(manifest):
         raise ValueError(
             f"{str(folder)!r} has no {MANIFEST_NAME}: it is not an artifact. Expected a folder written by "
             "save_artifact."
         )
-    with manifest.open("rb") as file:
+    with open_regular(manifest) as file:
         return parse_json(file.read(MAX_JSON_BYTES + 1), str(manifest))
 
 
@@ -95,23 +105,20 @@ def read_verified(folder: Path, entry: Mapping[str, Any], max_bytes: int | None 
         ValueError: If a file is missing, extra or changed, with expected and actual length and SHA-256; or if the
             manifest has no hashes or a newer schema.
     """
-    version, files = entry.get("schema"), entry.get("files")
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
-        raise ValueError(
-            f"The manifest for {str(folder)!r} has the schema version {version!r}; this release reads up to "
-            f"{SCHEMA_VERSION}. Update tfp_bnn."
-        )
-    if not isinstance(files, Mapping) or not files:
-        raise ValueError(
-            f"The manifest for {str(folder)!r} lists no files, so they cannot be verified. Save the artifact again."
-        )
+    files = _checked_entry(folder, entry).files
     if not folder.is_dir():
         raise ValueError(f"The folder {str(folder)!r} does not exist. Install tfp_bnn again, or check the path.")
-    present = {path.name for path in folder.iterdir()} - {MANIFEST_NAME}
+    with os.scandir(folder) as found:
+        present = {path.name for path in itertools.islice(found, _MOST_LISTED)} - {MANIFEST_NAME}
     if present != set(files):
         raise ValueError(
-            f"The files in {str(folder)!r} are not those of its manifest: missing {sorted(set(files) - present)}, "
-            f"unlisted {sorted(present - set(files))}. Restore the folder from where it came."
+            f"The files in {str(folder)!r} are not those of its manifest: missing {listed(set(files) - present)}, "
+            f"unlisted {listed(present - set(files))}. Restore the folder from where it came."
+        )
+    total = sum(expected.bytes for expected in files.values())
+    if max_bytes is not None and total > MAX_TOTAL_BYTES:
+        raise ValueError(
+            f"The manifest for {str(folder)!r} lists {total} bytes in all; at most {MAX_TOTAL_BYTES} were expected."
         )
     return {name: _read_one(folder / name, expected, max_bytes) for name, expected in files.items()}
 
@@ -123,28 +130,38 @@ def require(files: Mapping[str, bytes], name: str, folder: Path) -> bytes:
     return files[name]
 
 
-def _read_one(path: Path, expected: Any, max_bytes: int | None) -> bytes:
-    well_formed = (
-        isinstance(expected, Mapping)
-        and isinstance(expected.get("sha256"), str)
-        and isinstance(expected.get("bytes"), int)
-    )
-    if not well_formed or len(expected["sha256"]) != 64:
-        raise ValueError(f"The manifest has no SHA-256 and length for {str(path)!r}. Save the artifact again.")
-    if expected["bytes"] < 0 or (max_bytes is not None and expected["bytes"] > max_bytes):
+def _checked_entry(folder: Path, entry: Any) -> Manifest:
+    # Not at the top: `tfp-bnn list` needs no schema.
+    from zoo.core.validation import validate
+    from zoo.hub.schemas import Manifest
+
+    what = f"The manifest for {str(folder)!r}"
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"{what} holds {type(entry).__name__}; a mapping was expected. Save the artifact again.")
+    version = entry.get("schema")
+    if type(version) is not int or version > SCHEMA_VERSION:
         raise ValueError(
-            f"The manifest says that {str(path)!r} has {expected['bytes']} bytes; 0 to {max_bytes} were expected."
+            f"{what} has the schema version {shown(version)}; this release reads up to {SCHEMA_VERSION}. Update "
+            "tfp_bnn."
         )
-    with path.open("rb") as file:
-        data = file.read(expected["bytes"] + 1)
-    actual = _sha256(data)
-    if len(data) == expected["bytes"] and actual == expected["sha256"].lower():
+    return validate(Manifest, entry, what)
+
+
+def _read_one(path: Path, expected: FileEntry, max_bytes: int | None) -> bytes:
+    if max_bytes is not None and expected.bytes > max_bytes:
+        raise ValueError(
+            f"The manifest says that {str(path)!r} has {expected.bytes} bytes; 0 to {max_bytes} were expected."
+        )
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        # A sparse file of the wrong size costs nothing to refuse.
+        data = file.read(expected.bytes + 1) if size == expected.bytes else file.read(_DIAGNOSED)
+    if size == len(data) == expected.bytes and _sha256(data) == expected.sha256.lower():
         return data
-    size = path.stat().st_size
-    found = _sha256(path.read_bytes()) if size <= MAX_FILE_BYTES else "a SHA-256 that was not computed"
+    found = _sha256(data) if size == len(data) else "a SHA-256 that was not computed"
     raise ValueError(
-        f"The file {str(path)!r} is not the one that was published{_diagnosis(data)}: expected {expected['bytes']} "
-        f"bytes with SHA-256 {expected['sha256']}, found {size} bytes with {found}. Restore the file, or install "
+        f"The file {str(path)!r} is not the one that was published{_diagnosis(data)}: expected {expected.bytes} "
+        f"bytes with SHA-256 {expected.sha256}, found {size} bytes with {found}. Restore the file, or install "
         "tfp_bnn again."
     )
 
@@ -159,43 +176,6 @@ def _diagnosis(data: bytes) -> str:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def parse_json(data: bytes, what: str, max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """Parses JSON from an untrusted source.
-
-    Args:
-        data: Bytes of a file.
-        what: Description of the data in messages.
-        max_bytes: Maximum size.
-
-    Returns:
-        The parsed value.
-
-    Raises:
-        ValueError: If there are more than `max_bytes`, or for invalid UTF-8 or JSON, a duplicate key, NaN or infinity,
-            or too deep nesting.
-    """
-    if len(data) > max_bytes:
-        raise ValueError(f"{what} has {len(data)} bytes; at most {max_bytes} were expected.")
-    try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
-    except RecursionError:
-        raise ValueError(f"{what} is nested too deeply to be one of ours.") from None
-    except (UnicodeDecodeError, ValueError) as error:
-        raise ValueError(f"{what} is not the JSON that was expected: {error}") from None
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise ValueError(f"the key {key!r} appears twice")
-    return dict(pairs)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a value")
 
 
 def to_json(value: Any) -> str:

@@ -1,6 +1,6 @@
-"""The models in an artifact: one, or the members of an ensemble, with arrays called `member_<k>/<name>`.
+"""The models in an artifact: one network, the members of an ensemble, or a network with a posterior beside it.
 
-Only this file knows that prefix.
+Arrays of members are called `member_<k>/<name>`. Only this file knows that prefix.
 """
 
 from __future__ import annotations
@@ -11,16 +11,22 @@ from typing import Any
 import numpy.typing as npt
 
 import tfp_bnn
-from tfp_bnn.inference import Ensemble, members_of, way_of
+from tfp_bnn.inference import WAYS, members_of, way_of
+from tfp_bnn.inference.stored_posterior import StoredPosterior, require_arrays
+from tfp_bnn.inference.ways import STORED_POSTERIORS
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.weight_record import WeightRecord, count_weights
-from zoo.recipes.schema import MOST_MEMBERS
+from zoo.core.shown import shown
+from zoo.hub.manifest import MAX_FILE_BYTES
 
-ZooModel = tfp_bnn.VariationalModel | Ensemble
+ZooModel = tfp_bnn.VariationalModel | StoredPosterior
 """Type of the models in artifacts."""
 
-WAYS_IN_ARTIFACTS = ("variational", "map", "mc_dropout", "ensemble")
+WAYS_IN_ARTIFACTS = WAYS
 """The inference methods whose models can be stored."""
+
+MOST_BYTES = MAX_FILE_BYTES - 2**16
+"""Largest size of the arrays of a posterior; the rest of the file is for their names."""
 
 _PREFIX = "member_"
 
@@ -35,14 +41,14 @@ def count_all_weights(model: PredictiveModel) -> int:
     return sum(count_weights(member) for member in members_of(model))
 
 
-def arrays_of(records: Sequence[WeightRecord], is_ensemble: bool) -> dict[str, npt.NDArray[Any]]:
+def arrays_of(records: Sequence[WeightRecord], members: int | None) -> dict[str, npt.NDArray[Any]]:
     """Returns all arrays to store, by name.
 
     Args:
         records: Weights of each member.
-        is_ensemble: Whether to prefix names with their member.
+        members: Number of members of an ensemble, whose names are prefixed, or None for a single network.
     """
-    if not is_ensemble:
+    if members is None:
         (record,) = records
         return record.arrays()
     return {
@@ -75,14 +81,58 @@ def split_records(arrays: Mapping[str, npt.NDArray[Any]], members: int | None) -
     return [WeightRecord.from_arrays(of_member) for of_member in of_members.values()]
 
 
+def own_arrays(model: PredictiveModel) -> dict[str, npt.NDArray[Any]]:
+    """Returns what a posterior knows beside the weights of its networks, by name. Empty if that is all.
+
+    Raises:
+        ValueError: If they do not fit into a file of an artifact.
+    """
+    arrays = model.arrays() if isinstance(model, StoredPosterior) else {}
+    require_small(sum(array.nbytes for array in arrays.values()), count_all_weights(model))
+    return arrays
+
+
+def require_small(size: int, num_weights: int) -> None:
+    """Refuses arrays of a posterior that are too large for an artifact.
+
+    Args:
+        size: Number of bytes.
+        num_weights: Number of weights of the network, for the message.
+
+    Raises:
+        ValueError: If they are.
+    """
+    if size > MOST_BYTES:
+        raise ValueError(
+            f"The posterior of this network of {num_weights:,} weights takes {size / 2**20:.1f} MiB; an artifact holds "
+            f"at most {MOST_BYTES / 2**20:.4g} MiB. Use fewer chains, samples or iterates, a lower rank or structure, "
+            "or a smaller network."
+        )
+
+
 def inference_config(model: PredictiveModel) -> dict[str, Any]:
-    """Returns the entries of `config.json` about inference: `inference`, and `members` for an ensemble."""
-    way = way_of(model)
-    return {"inference": way, **({"members": len(members_of(model))} if way == "ensemble" else {})}
+    """Returns the entries of `config.json` about inference: `inference`, and the settings of the posterior."""
+    return {"inference": way_of(model), **(model.settings() if isinstance(model, StoredPosterior) else {})}
+
+
+def way_in(config: Mapping[str, Any], what: str) -> str:
+    """Returns the inference method according to `config.json`. Older files have no such entry.
+
+    Args:
+        config: Contents of the file.
+        what: Description of the file for messages.
+
+    Raises:
+        ValueError: For an unknown `inference`.
+    """
+    way = config.get("inference", "variational")
+    if way not in WAYS_IN_ARTIFACTS:
+        raise ValueError(f"{what}: 'inference' is {shown(way)}; expected one of {', '.join(WAYS_IN_ARTIFACTS)}.")
+    return way
 
 
 def number_of_members(config: Mapping[str, Any], what: str) -> int | None:
-    """Returns the number of members according to `config.json`, or None for a single model.
+    """Returns the number of members according to `config.json`, or None for a single network.
 
     Args:
         config: Contents of the file.
@@ -91,20 +141,38 @@ def number_of_members(config: Mapping[str, Any], what: str) -> int | None:
     Raises:
         ValueError: For an unknown `inference`, or a number of members that is out of range.
     """
-    way, members = config.get("inference", "variational"), config.get("members")
-    if way not in WAYS_IN_ARTIFACTS:
-        raise ValueError(f"{what}: 'inference' is {way!r}; expected one of {', '.join(WAYS_IN_ARTIFACTS)}.")
-    if way != "ensemble":
-        return None
-    if type(members) is not int or not 1 <= members <= MOST_MEMBERS:
-        raise ValueError(
-            f"{what}: 'members' of an ensemble must be an integer from 1 to {MOST_MEMBERS}, but is {members!r}."
-        )
-    return members
+    kind = STORED_POSTERIORS.get(way_in(config, what))
+    try:
+        return None if kind is None else kind.num_networks(config)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
+
+
+def joined(
+    networks: Sequence[tfp_bnn.VariationalModel], config: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
+) -> ZooModel:
+    """Joins networks and arrays to the posterior that a `config.json` describes.
+
+    Args:
+        networks: Networks with their weights.
+        config: Contents of the file, with an `inference` that is known.
+        arrays: Arrays of the posterior beside the weights.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
+    way = config.get("inference", "variational")
+    kind = STORED_POSTERIORS.get(way)
+    if kind is not None:
+        return kind.from_arrays(networks, way, config, arrays, networks[0].name)
+    require_arrays(arrays, {})
+    (network,) = networks
+    return network
 
 
 def check_way(model: PredictiveModel, config: Mapping[str, Any], what: str) -> None:
     """Raises a ValueError if a model differs from `inference` in its `config.json`. Older files have no such entry."""
     said, found = config.get("inference", "variational"), way_of(model)
-    if said != found:
+    # Older files call every point estimate so, whatever its prior.
+    if said != found and (said, found) != ("map", "maximum_likelihood"):
         raise ValueError(f"{what} says inference {said!r}, but describes a network with inference {found!r}.")

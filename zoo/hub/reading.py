@@ -3,32 +3,73 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
-from zoo.hub.manifest import locate, parse_json, read_verified, require
+from zoo.core.shown import shown
+from zoo.core.untrusted import parse_json
+from zoo.core.validation import validate
+from zoo.hub.manifest import locate, read_verified, require
+from zoo.hub.schemas import ArtifactConfig, Metrics
+
+_LENGTH = 8
+# 2,000 tensors with names of 100 characters.
+_MAX_HEADER_BYTES = 2**18 + 2**16
+
+REFERENCE_NAME = "reference.safetensors"
+"""File of an artifact with the predictions of Markov chains for the test split; optional."""
 
 
 def read_artifact(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads the verified `config`, `metrics`, `card` and `golden` arrays of an artifact, without building the model.
+    """Reads the verified contents of an artifact, without building the model.
 
     Args:
         name_or_path: Name of a model of the zoo, or path of an artifact's folder.
+
+    Returns:
+        `config`, `metrics`, `card`, and the arrays by name in `golden` and `reference`; the last is empty if the
+        artifact has no reference.
 
     Raises:
         ValueError: If the name is unknown (the message gives the nearest), or a file is missing, changed or malformed.
     """
     folder, entry = locate(name_or_path)
     files = read_verified(folder, entry)
+    reference = files.get(REFERENCE_NAME)
     return {
-        "config": parse_json(require(files, "config.json", folder), str(folder / "config.json")),
-        "metrics": parse_json(require(files, "metrics.json", folder), str(folder / "metrics.json")),
-        "card": require(files, "README.md", folder).decode("utf-8"),
+        **read_texts(files, folder),
         "golden": parse_tensors(require(files, "golden.safetensors", folder), str(folder / "golden.safetensors")),
+        "reference": {} if reference is None else parse_tensors(reference, str(folder / REFERENCE_NAME)),
     }
+
+
+def read_texts(files: Mapping[str, bytes], folder: Path) -> dict[str, Any]:
+    """Returns the validated `config` and `metrics`, the `card` and the text of the `recipe` of verified files.
+
+    Raises:
+        ValueError: If one is missing or malformed.
+    """
+    found: dict[str, Any] = {}
+    for key, schema in (("config", ArtifactConfig), ("metrics", Metrics)):
+        what = str(folder / f"{key}.json")
+        value = parse_json(require(files, f"{key}.json", folder), what)
+        if not isinstance(value, dict):
+            raise ValueError(f"{what} holds {type(value).__name__}; a mapping of keys was expected.")
+        # A model that was saved without measurements has no numbers.
+        if value or key == "config":
+            validate(schema, value, what)
+        found[key] = value
+    try:
+        found["card"] = require(files, "README.md", folder).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{folder / 'README.md'} is not a text in UTF-8: {error}") from None
+    found["recipe"] = files.get("recipe.yaml", b"").decode("utf-8", errors="replace")
+    return found
 
 
 def parse_tensors(data: bytes, what: str) -> dict[str, npt.NDArray[Any]]:
@@ -41,7 +82,12 @@ def parse_tensors(data: bytes, what: str) -> dict[str, npt.NDArray[Any]]:
     Raises:
         ValueError: If they are not safetensors of NumPy dtypes.
     """
+    # A header of many empty tensors costs hundreds of times its size.
+    length = int.from_bytes(data[:_LENGTH], "little")
+    if _LENGTH <= len(data) and _MAX_HEADER_BYTES < length <= len(data):
+        raise ValueError(f"{what} has a header of {length} bytes; at most {_MAX_HEADER_BYTES} were expected.")
     try:
         return safetensors.numpy.load(data)
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{what} is not a safetensors file: {error}. Restore it from where it came.") from None
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        reason = shown(str(error))
+        raise ValueError(f"{what} is not a safetensors file: {reason}. Restore it from where it came.") from None

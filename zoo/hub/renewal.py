@@ -6,7 +6,9 @@ bundled artifacts up to date. Weights, metrics, recipes and golden outputs stay 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from zoo.core.files import write_atomically
 from zoo.datasets import load_dataset
@@ -40,14 +42,29 @@ def renew(name: str) -> Path:
     folder, artifact = saved_models_folder() / name, read_artifact(name)
     config = artifact["config"]
     config["data"] = {**config["data"], **load_dataset(config["data"]["dataset"]).about()}
-    arrays = parse_tensors((folder / "weights.safetensors").read_bytes(), name)
-    records = split_records(arrays, number_of_members(config, name))
-    recipe = (folder / "recipe.yaml").read_text("utf-8")
     write_atomically(folder / "config.json", to_json(config))
-    write_atomically(folder / "README.md", model_card(config, artifact["metrics"], recipe, *records))
+    write_card(folder, config, artifact["metrics"])
+    return folder
+
+
+def write_card(folder: Path, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+    """Writes the card of an artifact, after another file in its folder was changed, and the manifest in the folder.
+
+    Args:
+        folder: Folder of the artifact. What is in it is trusted.
+        config: Contents of `config.json`.
+        metrics: Contents of `metrics.json`.
+
+    Raises:
+        ValueError: If the weights are malformed.
+    """
+    weights = folder / "weights.safetensors"
+    arrays = parse_tensors(weights.read_bytes(), str(weights))
+    records = split_records(arrays, number_of_members(config, str(folder)))
+    recipe = (folder / "recipe.yaml").read_text("utf-8")
+    write_atomically(folder / "README.md", model_card(config, metrics, recipe, *records))
     manifest = {**read_manifest(folder), "files": describe_files(folder)}
     write_atomically(folder / MANIFEST_NAME, to_json(manifest))
-    return folder
 
 
 if __name__ == "__main__":

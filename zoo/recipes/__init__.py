@@ -12,6 +12,7 @@ from tfp_bnn.core.plugins import load_plugins
 from tfp_bnn.core.registry import unknown_name_message
 from zoo.core.validation import validate
 from zoo.recipes.fine_tuning import FineTuneRecipe, StartFromRecipe
+from zoo.recipes.inference import HmcRecipe, LaplaceRecipe, NutsRecipe, SgldRecipe, SwagRecipe
 from zoo.recipes.registered import RECIPES, register_recipes
 from zoo.recipes.schema import (
     AugmentationRecipe,
@@ -20,17 +21,22 @@ from zoo.recipes.schema import (
     OptimizerRecipe,
     Recipe,
 )
-from zoo.recipes.yaml_numbers import with_numbers
+from zoo.recipes.yaml_text import parse_yaml, with_numbers
 
 __all__ = [
     "RECIPES",
     "AugmentationRecipe",
     "EvaluationRecipe",
     "FineTuneRecipe",
+    "HmcRecipe",
+    "LaplaceRecipe",
     "NaturalGradientRecipe",
+    "NutsRecipe",
     "OptimizerRecipe",
     "Recipe",
+    "SgldRecipe",
     "StartFromRecipe",
+    "SwagRecipe",
     "change_recipe",
     "list_recipes",
     "load_recipe",
@@ -74,14 +80,14 @@ def load_recipe(source: str | Path | dict[str, Any] | Recipe | FineTuneRecipe) -
     if isinstance(source, dict):
         return validate(_schema_of(source), source, "The recipe")
     path = _path_of(source)
+    with path.open("rb") as file:
+        text = file.read(_MAX_BYTES + 1)
+    if len(text) > _MAX_BYTES:
+        raise ValueError(f"The recipe {str(path)!r} has more than {_MAX_BYTES} bytes.")
     try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_BYTES + 1)
-        if len(text) > _MAX_BYTES:
-            raise ValueError(f"The recipe {str(path)!r} has more than {_MAX_BYTES} bytes.")
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"The recipe {str(path)!r} is not valid YAML: {error}") from None
+        values = parse_yaml(text)
+    except ValueError as error:
+        raise ValueError(f"The recipe {str(path)!r} is not valid YAML: {error}.") from None
     if not isinstance(values, dict):
         raise ValueError(f"The recipe {str(path)!r} holds {type(values).__name__}; a mapping of keys was expected.")
     return validate(_schema_of(values), values, f"The recipe {str(path)!r}")
@@ -140,9 +146,9 @@ def parse_changes(changes: Sequence[str]) -> dict[str, Any]:
         if not sign or not key:
             raise ValueError(f"Got the change {change!r}; KEY=VALUE was expected, as in optimizer.learning_rate=1e-3.")
         try:
-            parsed[key] = with_numbers(yaml.safe_load(value))
-        except yaml.YAMLError as error:
-            raise ValueError(f"The value of the change {change!r} is not valid YAML: {error}") from None
+            parsed[key] = with_numbers(parse_yaml(value))
+        except ValueError as error:
+            raise ValueError(f"The value of the change {change!r} is not valid YAML: {error}.") from None
     return parsed
 
 

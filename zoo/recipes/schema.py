@@ -6,14 +6,42 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from tfp_bnn.inference.ensemble import MOST_MEMBERS
 from tfp_bnn.variational import OBJECTIVES
 from zoo.architectures import ARCHITECTURES
 from zoo.core.names import check_name
 from zoo.core.validation import Strict
 from zoo.datasets import check_dataset_name
+from zoo.recipes.inference import (
+    OF_ALL_DATA,
+    OF_BAYES,
+    SETTINGS_OF_WAYS,
+    FullBatchRecipe,
+    HmcRecipe,
+    LaplaceRecipe,
+    NutsRecipe,
+    SgldRecipe,
+    SwagRecipe,
+)
 
-MOST_MEMBERS = 100
-"""Most members of an ensemble, in a recipe and in an artifact."""
+Way = Literal[
+    "variational",
+    "map",
+    "mc_dropout",
+    "ensemble",
+    "maximum_likelihood",
+    "vbll",
+    "swag",
+    "laplace",
+    "full_rank",
+    "mean_field",
+    "hmc",
+    "nuts",
+    "sgld",
+]
+"""Inference methods of recipes."""
+
+_LEFT_OUT = Field(default=None, exclude_if=lambda value: value is None)
 
 RecipeName = Annotated[str, AfterValidator(check_name)]
 DatasetName = Annotated[str, AfterValidator(check_dataset_name)]
@@ -110,9 +138,19 @@ class Recipe(Strict):
         architecture: Registered architecture.
         dataset: Registered dataset, or None if the data are passed to `zoo.train`.
         model: Arguments of the architecture. `input_shape` and `num_outputs` come from the dataset.
-        inference: Inference method: `"variational"`; `"map"`, the most probable weights; `"mc_dropout"`, which needs a
-            `dropout` in `model`; or `"ensemble"`, of MAP estimates unless `model` has a `kernel_posterior`.
+        inference: Inference method, one of `tfp_bnn.inference.WAYS`: `"variational"`; `"map"`, the most probable
+            weights; `"mc_dropout"`, which needs a `dropout` in `model`; `"ensemble"`, of MAP estimates unless `model`
+            has a `kernel_posterior`; `"maximum_likelihood"`; `"vbll"`; `"swag"` and `"laplace"`, which start from a MAP
+            estimate; or `"full_rank"`, `"mean_field"`, `"hmc"`, `"nuts"` and `"sgld"`, which have no epochs and no
+            optimizer.
         members: Number of members of an ensemble, 3 by default. None for the other methods.
+        swag: Settings of `inference: swag`; None for the other methods. So are the next six.
+        laplace: Settings of `inference: laplace`.
+        full_rank: Settings of `inference: full_rank`.
+        mean_field: Settings of `inference: mean_field`.
+        hmc: Settings of `inference: hmc`.
+        nuts: Settings of `inference: nuts`.
+        sgld: Settings of `inference: sgld`.
         standardize_inputs: Whether the model standardizes each input column by its mean and variance on the training
             split.
         standardize_targets: Whether regression targets are standardized in the same way.
@@ -136,8 +174,16 @@ class Recipe(Strict):
     architecture: str
     dataset: DatasetName | None = None
     model: dict[str, Any] = Field(default_factory=dict)
-    inference: Literal["variational", "map", "mc_dropout", "ensemble"] = "variational"
+    inference: Way = "variational"
     members: Annotated[int, Field(strict=True, ge=1, le=MOST_MEMBERS)] | None = None
+    # Left out where they are None, as in recipes from before there were these methods.
+    swag: SwagRecipe | None = _LEFT_OUT
+    laplace: LaplaceRecipe | None = _LEFT_OUT
+    full_rank: FullBatchRecipe | None = _LEFT_OUT
+    mean_field: FullBatchRecipe | None = _LEFT_OUT
+    hmc: HmcRecipe | None = _LEFT_OUT
+    nuts: NutsRecipe | None = _LEFT_OUT
+    sgld: SgldRecipe | None = _LEFT_OUT
     standardize_inputs: bool = False
     standardize_targets: bool = False
     augmentation: AugmentationRecipe | None = None
@@ -175,6 +221,30 @@ class Recipe(Strict):
         if values.get("members") is not None:
             raise ValueError("members is for inference: ensemble only. Remove it, or set it to null")
         return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_of_the_way(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        for way in SETTINGS_OF_WAYS:
+            if values.get("inference") == way:
+                values = {**values, way: values.get(way) or {}}
+            elif values.get(way) is not None:
+                raise ValueError(f"{way} is for inference: {way} only. Remove it, or set it to null")
+        return values
+
+    @model_validator(mode="after")
+    def _posterior_of_bayes(self) -> Recipe:
+        if self.inference in OF_BAYES and self.beta != 1:
+            raise ValueError(f"inference: {self.inference} is for beta: 1, but beta is {self.beta:g}")
+        if self.inference in OF_ALL_DATA and self.augmentation is not None:
+            raise ValueError(
+                f"inference: {self.inference} is for the posterior of the data as they are. Remove augmentation"
+            )
+        if self.inference == "vbll" and (self.objective, self.num_draws) != ("elbo", 1):
+            raise ValueError("inference: vbll has a bound without draws. Remove objective and num_draws")
+        return self
 
     @model_validator(mode="after")
     def _natural_gradient_has_posteriors(self) -> Recipe:

@@ -10,11 +10,12 @@ from tfp_bnn.callbacks import BayesianTensorBoard
 from zoo.datasets import DataMissingError, Dataset
 from zoo.evaluation.card_numbers import out_of_distribution_block
 from zoo.recipes import FineTuneRecipe, Recipe, recipe_text
+from zoo.recipes.inference import SETTINGS_OF_WAYS
 
 # Hyperparameters by which TensorBoard compares runs.
 _DESCRIBED = (
-    *("architecture", "start_from", "dataset", "model", "augmentation", "batch_size", "epochs", "steps"),
-    *("learning_rate", "warmup", "beta", "objective", "num_draws", "seed"),
+    *("architecture", "start_from", "dataset", "model", "inference", *SETTINGS_OF_WAYS, "augmentation"),
+    *("batch_size", "epochs", "steps", "learning_rate", "warmup", "beta", "objective", "num_draws", "seed"),
 )
 
 

@@ -16,7 +16,7 @@ from tfp_bnn.calibration import calibrate
 from tfp_bnn.core.expected_inputs import ExpectedInputs
 from tfp_bnn.core.layer_tree import deterministic_operations
 from tfp_bnn.core.randomness import default_seeds_from
-from tfp_bnn.inference import Ensemble
+from tfp_bnn.inference.stored_posterior import StoredPosterior
 from tfp_bnn.likelihoods import LIKELIHOODS
 from tfp_bnn.models.preparation import attach_optimizer
 from tfp_bnn.predictive.calibrators import CALIBRATIONS, check_fits
@@ -34,10 +34,11 @@ from zoo.training.checkpoints import Checkpoints
 from zoo.training.engine import run
 from zoo.training.fine_tuning import fine_tune_by_recipe
 from zoo.training.fine_tuning_run import Options
-from zoo.training.inference import architecture_arguments, joined_history, member_recipes
+from zoo.training.inference import architecture_arguments, member_recipes
 from zoo.training.results import TrainingRun
 from zoo.training.run_folder import RunFolder, describe_splits
 from zoo.training.user_data import dataset_from
+from zoo.training.ways import Trainer, check_way_fits, train_model
 
 _OPTIMIZERS = {
     "adam": keras.optimizers.Adam,
@@ -99,7 +100,8 @@ def train(
         checkpoint_seconds: Seconds between checkpoints.
         callbacks: Keras callbacks, used for every seed.
         tensorboard: Folder for TensorBoard logs, one subfolder `seed-<seed>` per training seed, written by
-            `tfp_bnn.callbacks.BayesianTensorBoard`. None for no log.
+            `tfp_bnn.callbacks.BayesianTensorBoard`. Posteriors that `fit` does not find are in its run `evaluation`.
+            None for no log.
         tell: Function that receives messages for the user, such as that a damaged checkpoint was skipped.
 
     Returns:
@@ -138,15 +140,31 @@ def train(
         checkpoints = folder.checkpoints(recipe.seed, _fingerprint(recipe, examples))
         return _fit(recipe, examples, checkpoints, checkpoint_seconds, callbacks_of(recipe), tell)
 
+    def go_on(
+        recipe: Recipe,
+        model: tfp_bnn.VariationalModel,
+        part: str,
+        epochs: int,
+        further: Sequence[keras.callbacks.Callback],
+    ) -> Mapping[str, list[float]]:
+        checkpoints = folder.checkpoints(recipe.seed, _fingerprint(recipe, examples))
+        of_part = None if checkpoints is None else checkpoints.part(part)
+        # First, since the state of callbacks is found by their position, and users may resume with others.
+        return _run(model, recipe, examples, epochs, of_part, checkpoint_seconds, [*further, *callbacks], tell)
+
+    trainer = Trainer(examples, lambda recipe: build(recipe, examples), fit_one, go_on, tell)
+
     def fit(recipe: Recipe) -> tuple[ZooModel, Mapping[str, list[float]]]:
-        members, histories = zip(*map(fit_one, member_recipes(recipe)), strict=True)
-        model = Ensemble(members, name=recipe.architecture) if recipe.inference == "ensemble" else members[0]
+        model, history = train_model(recipe, trainer)
         _calibrate(model, recipe, examples)
-        return model, joined_history(list(histories))
+        if tensorboard is not None and isinstance(model, StoredPosterior):
+            # `fit` logged its networks, if it ran at all.
+            board_of(recipe, examples, Path(tensorboard), tell).write(model)
+        return model, history
 
     with deterministic_operations(recipe.seed), default_seeds_from(recipe.seed):
         # A recipe that does not fit its data is refused before anything is written.
-        build(recipe, examples)
+        check_way_fits(recipe, build(recipe, examples), examples)
         how = recipe.evaluation
         outside = None
         if measure:
@@ -211,7 +229,7 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
     schedule = {"name": "constant", "beta": recipe.beta}
     if recipe.warmup > 0:
         schedule = {"name": "linear_warmup", "steps": max(1, round(recipe.warmup * steps)), "final": recipe.beta}
-    model = create_model(recipe.architecture, seed=recipe.seed, beta_schedule=schedule, **config)
+    model = create_model(recipe.architecture, seed=recipe.seed, beta_schedule=schedule, way=recipe.inference, **config)
     model.objective, model.num_draws = recipe.objective, recipe.num_draws
     model.objective.check(model.variational_layers)
     if model.objective.weighs_draws and recipe.batch_size < len(data.train):
@@ -247,25 +265,37 @@ def _fit(
     """Trains the network of one seed and returns it with its history."""
     with default_seeds_from(recipe.seed):
         model = build(recipe, data)
-    batches = ShuffledBatches(data.train, recipe.batch_size, recipe.epochs, recipe.seed, recipe.augmentation)
-    resume = checkpoints is not None and bool(checkpoints.generations())
-    progress = run(
-        model,
-        batches,
-        data.validation,
-        checkpoints=checkpoints,
-        resume=resume,
-        checkpoint_seconds=checkpoint_seconds,
-        callbacks=callbacks,
-        tell=tell,
-    )
-    of_epochs = enumerate(progress.history.get("val_nll", []), start=1)
+    history = _run(model, recipe, data, recipe.epochs, checkpoints, checkpoint_seconds, callbacks, tell)
+    of_epochs = enumerate(history.get("val_nll", []), start=1)
     values = [(nll, epoch) for epoch, nll in of_epochs if math.isfinite(nll)]
     if values:
         # The first epoch of those with the same value.
         nll, epoch = min(values)
         tell(f"seed {recipe.seed}: lowest validation NLL {nll:.4f} in epoch {epoch}")
-    return model, progress.history
+    return model, history
+
+
+def _run(
+    model: tfp_bnn.VariationalModel,
+    recipe: Recipe,
+    data: Dataset,
+    epochs: int,
+    checkpoints: Checkpoints | None,
+    checkpoint_seconds: float,
+    callbacks: Sequence[keras.callbacks.Callback],
+    tell: Callable[[str], None],
+) -> Mapping[str, list[float]]:
+    """Trains a compiled network for some epochs, from its newest checkpoint if there is one; returns the history."""
+    return run(
+        model,
+        ShuffledBatches(data.train, recipe.batch_size, epochs, recipe.seed, recipe.augmentation),
+        data.validation,
+        checkpoints=checkpoints,
+        resume=checkpoints is not None and bool(checkpoints.generations()),
+        checkpoint_seconds=checkpoint_seconds,
+        callbacks=callbacks,
+        tell=tell,
+    ).history
 
 
 def _calibrate(model: ZooModel, recipe: Recipe, data: Dataset) -> None:

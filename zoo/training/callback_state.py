@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 _SCALARS = (bool, int, float, str, type(None))
 _PREFIX = "callback"
+_OWN = "state_arrays"
 # Attributes of every callback, and a threshold whose sign Keras flips once, at the first epoch of a callback.
 _LEFT_OUT = ("params", "model", "min_delta")
 
@@ -20,7 +22,8 @@ def callback_states(
 ) -> list[dict[str, Any]]:
     """Collects the public attributes of callbacks that are numbers, strings or lists of arrays.
 
-    That covers `EarlyStopping` and `ReduceLROnPlateau`: patience, best value, best weights.
+    That covers `EarlyStopping` and `ReduceLROnPlateau`: patience, best value, best weights. A callback with the methods
+    `state_arrays()` and `restore_arrays(arrays)`, such as `SwagIterates`, adds arrays by name.
 
     Args:
         callbacks: Callbacks of the run.
@@ -40,6 +43,9 @@ def callback_states(
                 scalars[name] = {"arrays": len(value)}
             else:
                 scalars[name] = value
+        if hasattr(callback, _OWN):
+            own = getattr(callback, _OWN)()
+            arrays |= {f"{_PREFIX}/{index}/{_OWN}/{name}": array for name, array in own.items()}
         states.append({"class": type(callback).__name__, "attributes": scalars})
     return states
 
@@ -50,6 +56,9 @@ def restore_callbacks(
     arrays: Mapping[str, npt.NDArray[Any]],
 ) -> bool:
     """Restores the state of callbacks. A callback that is new, or of a different class, starts from scratch.
+
+    Attributes that are named like an argument of the constructor keep the value of this call: a resumed run may have
+    more patience.
 
     Args:
         callbacks: Callbacks of the run.
@@ -62,10 +71,17 @@ def restore_callbacks(
     for index, (callback, state) in enumerate(zip(callbacks, states[1:], strict=False)):
         if state["class"] != type(callback).__name__:
             continue
+        given = inspect.signature(type(callback).__init__).parameters
         for name, value in state["attributes"].items():
+            if name in given:
+                continue
             if isinstance(value, dict):
                 value = [arrays[f"{_PREFIX}/{index}/{name}/{position}"] for position in range(value["arrays"])]
             setattr(callback, name, value)
+        if hasattr(callback, _OWN):
+            prefix = f"{_PREFIX}/{index}/{_OWN}/"
+            own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+            callback.restore_arrays(own)
     return bool(states and states[0]["stopped"])
 
 

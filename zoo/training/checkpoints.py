@@ -2,6 +2,8 @@
 
     lock                       held by the process that is training here
     log.csv                    one row per finished epoch
+    saved                      there from the first generation on, so that a run that has lost all of them is told from
+                               one that has none yet
     generation-0000000392/     after 392 steps
         state.json             epoch, step, history, state of the callbacks, fingerprint
         state.safetensors      weights, optimizer, noise, means of the epoch
@@ -20,15 +22,18 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
+from pydantic import BaseModel, ConfigDict, Field
 
 from zoo.core.files import write_atomically
+from zoo.core.shown import shown
+from zoo.core.validation import validate
 from zoo.hub import manifest as hub
 from zoo.hub.manifest import MANIFEST_NAME, describe_files, read_manifest, read_verified
 from zoo.hub.reading import parse_tensors
@@ -36,7 +41,7 @@ from zoo.hub.reading import parse_tensors
 # Version of `state.json`. Version 1 had sums of logs instead of metric states, version 2 also the best epoch, which
 # `history` tells too.
 SCHEMA_VERSION = 3
-_PREFIX, _WORKING = "generation-", ".writing-"
+_PREFIX, _WORKING, _SAVED = "generation-", ".writing-", "saved"
 
 
 class CheckpointError(ValueError):
@@ -60,6 +65,28 @@ class Progress:
     callbacks: list[dict[str, Any]] = field(default_factory=list)
 
 
+class _CallbackState(BaseModel):
+    """One entry of `Progress.callbacks`: first that of the run, then those of the callbacks."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stopped: Annotated[bool, Field(strict=True)] | None = None
+    class_name: Annotated[str | None, Field(alias="class", strict=True)] = None
+    attributes: dict[str, bool | int | float | str | dict[str, int] | None] = Field(default_factory=dict)
+
+
+class _State(BaseModel):
+    """What `state.json` may hold; losses in `history` may be infinite or NaN."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    fingerprint: dict[str, Any]
+    epoch: Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+    step: Annotated[int, Field(strict=True, ge=0, lt=2**53)]
+    history: dict[str, list[Annotated[float, Field(strict=True)]]]
+    callbacks: list[_CallbackState]
+
+
 class Checkpoints:
     """Checkpoint generations of one run.
 
@@ -77,9 +104,17 @@ class Checkpoints:
         for unfinished in folder.glob(f"{_WORKING}*"):
             shutil.rmtree(unfinished)
 
+    def part(self, name: str) -> Checkpoints:
+        """Returns the checkpoints of a later part of the same run, such as one with another optimizer."""
+        return Checkpoints(self.folder / name, self._fingerprint, self.keep)
+
     def generations(self) -> list[Path]:
         """Returns the folders of the generations, newest last."""
         return sorted(self.folder.glob(f"{_PREFIX}*"))
+
+    def lost(self) -> bool:
+        """Whether there were generations, and none is left."""
+        return (self.folder / _SAVED).exists() and not self.generations()
 
     def save(self, steps: int, progress: Progress, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
         """Writes a generation, then removes those that are too old and damaged ones that `load` skipped.
@@ -111,15 +146,21 @@ class Checkpoints:
                     # A partly removed generation would look damaged.
                     target.rename(aside)
                 working.rename(target)
+                (self.folder / _SAVED).touch()
                 _sync(self.folder)
             finally:
                 shutil.rmtree(working, ignore_errors=True)
                 shutil.rmtree(aside, ignore_errors=True)
         except OSError as error:
+            others = (
+                "Earlier checkpoints are intact. Free some space or make the folder writable, and resume"
+                if self.folder.is_dir()
+                else "The folder is gone, and all checkpoints of this run with it. Start again"
+            )
             raise OSError(
                 error.errno,
                 f"The checkpoint after {steps} steps could not be written to {str(self.folder)!r}: {error.strerror}. "
-                "Earlier checkpoints are intact. Free some space or make the folder writable, and resume",
+                f"{others}",
             ) from error
         generations = self.generations()
         # Later generations are damaged and were skipped, so they must not count towards `keep`.
@@ -223,9 +264,10 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     state = json.loads(files["state.json"])
     if not isinstance(state, dict) or state.pop("schema", None) != SCHEMA_VERSION:
         raise ValueError("it was written by another release of tfp_bnn")
-    expected = {"fingerprint", *(entry.name for entry in fields(Progress))}
-    if set(state) != expected:
-        raise ValueError(f"its state.json has the keys {sorted(state)}; expected {sorted(expected)}")
+    validate(_State, state, "its state.json")
+    epochs = max(map(len, state["history"].values()), default=0)
+    if epochs != state["epoch"]:
+        raise ValueError(f"its state.json says epoch {shown(state['epoch'])}, but has the history of {epochs} epochs")
     return state, parse_tensors(files["state.safetensors"], str(folder / "state.safetensors"))
 
 

@@ -129,8 +129,9 @@ def source_of(model: Any, trust: bool) -> Any:
         ValueError: For an unknown name, a folder without `trust`, or a model that is not of the zoo.
         TypeError: For a model without Bayesian layers.
     """
-    if isinstance(model, str | os.PathLike):
-        return open_model(model, trust)
+    is_stored = isinstance(model, str | os.PathLike)
+    if is_stored:
+        model = open_model(model, trust)
     if not isinstance(getattr(model, "architecture", None), BuiltFrom):
         named = f" {model.name!r}" if isinstance(model, keras.Model) else ""
         raise ValueError(
@@ -138,7 +139,8 @@ def source_of(model: Any, trust: bool) -> Any:
             f"target is built by its registry. Got {type(model).__name__}{named}; use tfp_bnn.transfer.informed_prior "
             "or update for a model of your own."
         )
-    require_bayesian_layers(model)
+    if not is_stored:
+        require_bayesian_layers(model)
     return model
 
 

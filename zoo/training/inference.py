@@ -6,20 +6,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfp_bnn.posteriors import POSTERIORS
+from zoo.hub.networks import POINT
 from zoo.recipes import Recipe
 
-_POINT = "delta"
 _MAX_SEED = 2**31
+_FLAT = "flat"
+_WITH_SPREAD = ("variational", "vbll")
+_WITH_DROPOUT = ("variational", "mc_dropout", "ensemble")
+# An ensemble is of points unless it is told otherwise.
+_WITH_ANY_POSTERIOR = ("ensemble",)
 
 
 def architecture_arguments(recipe: Recipe) -> dict[str, Any]:
-    """Returns the arguments of a recipe's architecture, with the posterior that its `inference` needs.
+    """Returns the arguments of a recipe's architecture, with the distributions that its `inference` needs.
 
     Args:
         recipe: A validated recipe.
 
     Returns:
-        `recipe.model`, with `kernel_posterior: delta` for point estimates.
+        `recipe.model`, with `kernel_posterior: delta` for all methods that start from points, and `kernel_prior: flat`
+        for maximum likelihood.
 
     Raises:
         ValueError: For arguments that contradict `inference`, or Monte Carlo dropout without dropout.
@@ -28,15 +34,18 @@ def architecture_arguments(recipe: Recipe) -> dict[str, Any]:
     given, dropout = arguments.get("kernel_posterior"), arguments.get("dropout") or 0.0
     if way == "mc_dropout" and not dropout:
         raise _contradiction(recipe, "needs dropout, but `model` has none. Add dropout: 0.1, or another rate")
-    if way == "map" and dropout:
-        raise _contradiction(recipe, f"is one set of weights, but `model` has dropout: {dropout}. Use mc_dropout")
-    if way == "variational":
+    if dropout and way not in _WITH_DROPOUT:
+        raise _contradiction(recipe, f"needs one set of weights, but `model` has dropout: {dropout}. Use mc_dropout")
+    if way == "maximum_likelihood" and arguments.setdefault("kernel_prior", _FLAT) not in (_FLAT, {"name": _FLAT}):
+        prior = arguments["kernel_prior"]
+        raise _contradiction(recipe, f"has no prior, but `model` has kernel_prior: {prior}. Use kernel_prior: flat")
+    if way in _WITH_SPREAD:
         if given is not None and not POSTERIORS.get(given).has_spread:
             raise _contradiction(recipe, f"needs a posterior with a spread, not {given!r}. Use inference: map")
         return arguments
     if given is None:
-        return {**arguments, "kernel_posterior": _POINT}
-    if way != "ensemble" and POSTERIORS.get(given).has_spread:
+        return {**arguments, "kernel_posterior": POINT}
+    if way not in _WITH_ANY_POSTERIOR and POSTERIORS.get(given).has_spread:
         raise _contradiction(recipe, f"needs points, but `model` has kernel_posterior: {given!r}. Remove it")
     return arguments
 

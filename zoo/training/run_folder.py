@@ -54,12 +54,17 @@ class RunFolder:
             tell: Function that receives messages for the user.
 
         Raises:
-            CheckpointError: If another process is training there.
+            CheckpointError: If another process is training there, or the checkpoints of a run to resume are gone.
         """
         if self._folder is None:
             yield
             return
         if self._resume and not any(self._folder.glob(f"seed-{self._seed}/generation-*")):
+            if Checkpoints(self._folder / f"seed-{self._seed}", {}).lost():
+                raise CheckpointError(
+                    f"All checkpoints in {str(self._folder)!r} are gone. Put them back, or start again with "
+                    "--overwrite (overwrite=True)."
+                )
             tell("the run was stopped before its first checkpoint, and starts from its first step")
         with locked(self._folder):
             if not self._resume:

@@ -11,6 +11,9 @@ from tfp_bnn import metrics
 from tfp_bnn.callbacks import CalibrationEarlyStopping, measuring
 from tfp_bnn.layers import DenseFlipout
 
+# What happens between epochs is tested here.
+pytestmark = pytest.mark.usefixtures("steps_run_eagerly")
+
 SAMPLES = 3
 
 

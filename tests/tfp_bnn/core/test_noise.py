@@ -59,3 +59,21 @@ def test_the_draws_are_those_of_tensorflow_to_the_last_bit(how, seed):
     for found, expected in zip(ours(), documented(), strict=True):
         assert found.dtype == expected.dtype
         np.testing.assert_array_equal(found, expected)
+
+
+def test_children_of_a_noise_share_its_draw_within_one_graph_only():
+    noise = Noise(tf.constant([3, -7]))
+
+    def children(number):
+        return tf.stack([noise.fold_in(number).seed, noise.fold_in(2).seed])
+
+    def of_branches(number):
+        return tf.cond(number > 0, lambda: children(number), lambda: children(-number)) + 0 * children(number)
+
+    traced = tf.function(children).get_concrete_function(tf.constant(1))
+    kinds = [operation.type for operation in traced.graph.get_operations()]
+    # One scrambles the seed, and one is drawn for both.
+    assert kinds.count("StatelessRandomUniformFullIntV2") == 2
+    expected = [tf.random.fold_in([3, -7], number, alg="philox") for number in (1, 2)]
+    for way in (children, traced, tf.function(of_branches), children, tf.function(children)):
+        np.testing.assert_array_equal(way(tf.constant(1)), expected)

@@ -31,7 +31,8 @@ X = RNG.normal(size=(ROWS, 4)).astype(np.float32)
 LABELS = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0)
 TARGETS = X[:, :1] + 0.1 * RNG.normal(size=(ROWS, 1)).astype(np.float32)
 PRIOR = {"name": "normal", "scale": 0.7}
-NUM_DRAWS = {"map": 1, "ensemble": 3, "hmc": 6, "nuts": 6, "sgld": 6}
+POINTS = ("map", "maximum_likelihood")
+NUM_DRAWS = {"map": 1, "maximum_likelihood": 1, "ensemble": 3, "hmc": 6, "nuts": 6, "sgld": 6}
 
 
 def network(likelihood="categorical", num_outputs=3, rate=0.0, seed=0, name="net", inputs=4, **distributions):
@@ -44,6 +45,7 @@ def network(likelihood="categorical", num_outputs=3, rate=0.0, seed=0, name="net
 
 
 CHAINS = ("hmc", "nuts", "sgld")
+NORMALS = {"num_draws": 2, "plain_prior": PRIOR, "verbose": 0}
 
 
 def chains(point, way):
@@ -87,6 +89,10 @@ def by_way():
         "ensemble": ensemble([trained(model) for model in members(kernel_posterior="delta")]),
         "swag": with_iterates(map_estimate(network())),
         "laplace": inference.laplace(trained(map_estimate(network())), X, LABELS),
+        "full_rank": inference.full_rank(network(), X, LABELS, num_steps=4, **NORMALS),
+        "mean_field": inference.mean_field(network(), X, LABELS, num_steps=4, **NORMALS),
+        "maximum_likelihood": trained(maximum_likelihood(network())),
+        "vbll": trained(inference.vbll(network())),
         **{way: chains(point, way) for way in CHAINS},
     }
 
@@ -107,8 +113,8 @@ def test_every_way_predicts_and_is_scored_alike(by_way, way):
     scores = score(predictive, LABELS)
     assert set(scores) == {"accuracy", "nll", "ece", "brier", "entropy", "mutual_information"}
     assert np.isfinite(list(scores.values())).all()
-    assert bool(standard_errors(predictive, LABELS)) is (way not in ("map", "ensemble"))
-    assert (scores["mutual_information"] > 1e-6) is (way != "map")
+    assert bool(standard_errors(predictive, LABELS)) is (way not in ("map", "maximum_likelihood", "ensemble"))
+    assert (scores["mutual_information"] > 1e-6) is (way not in POINTS)
     assert way_of(model) == way
     assert isinstance(model, tfp_bnn.models.PredictiveModel)
 
@@ -121,7 +127,7 @@ def test_every_way_is_reproducible_and_independent_of_batches(by_way, way):
     np.testing.assert_allclose(again.samples, whole.samples, atol=1e-6)
     np.testing.assert_allclose(moments.epistemic(), whole.epistemic(), atol=1e-6)
     other = model.posterior_predictive(X, num_samples=8, seed=2)
-    assert np.array_equal(other.samples, whole.samples) is (way in ("map", "ensemble"))
+    assert np.array_equal(other.samples, whole.samples) is (way in (*POINTS, "ensemble"))
 
 
 def test_every_way_is_calibrated_and_drawn(by_way, way):
@@ -143,7 +149,7 @@ def test_every_way_has_a_plug_in_prediction_and_says_its_kl(by_way, way):
     model = by_way[way]
     draws = {"ensemble": 3, **dict.fromkeys(CHAINS, 2)}
     assert model.plug_in_predictive(X).num_samples == draws.get(way, 1)
-    has_kl = way in ("variational", "map", "mc_dropout")
+    has_kl = way in ("variational", *POINTS, "mc_dropout", "vbll")
     assert set(model.kl_by_layer()) == ({"hidden", "outputs"} if has_kl else set())
 
 
@@ -248,7 +254,7 @@ def test_maximum_likelihood_of_linear_regression_is_the_least_squares_solution()
         plain.train_on_batch(X, TARGETS)
     solution = np.linalg.lstsq(X.astype(np.float64), TARGETS, rcond=None)[0]
     np.testing.assert_allclose(plain.layers[0].variational_weights["kernel"].mean, solution, atol=1e-4)
-    assert way_of(plain) == "map"
+    assert way_of(plain) == "maximum_likelihood"
 
 
 # === Monte Carlo dropout ===

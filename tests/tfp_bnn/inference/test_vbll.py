@@ -112,7 +112,7 @@ def test_hidden_weights_and_deterministic_biases_are_points_and_are_trained():
     bayesian = network(2, hidden=[hidden], use_bias=True, bias_posterior="mean_field_normal")
     model = vbll(bayesian, name="copy")
     assert isinstance(model, LastLayerModel)
-    assert way_of(model) == "variational"
+    assert way_of(model) == "vbll"
     before = weight_distributions(model)
     assert "hidden/kernel/scale" not in before
     for name, value in before.items():

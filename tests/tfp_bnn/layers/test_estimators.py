@@ -124,11 +124,11 @@ GEOMETRIES = [
     pytest.param(
         *(cls, shape, arguments, training),
         # Flipout and local reparameterization evaluate as plain reparameterization does, which is the same in training;
-        # and convolutions of one and three dimensions run through the code of two.
+        # and those of one and three dimensions run through that of two. `conformance` has every layer in both modes.
         marks=()
         if (cls.estimator.name == "reparameterization") != training
         and (cls.estimator.name == "flipout" or "2D" in cls.__name__)
-        else pytest.mark.slow,
+        else pytest.mark.thorough,
         id=f"{cls.__name__}-{name}-{'training' if training else 'evaluation'}",
     )
     for classes, (shape, geometries) in CONVOLUTIONS.items()

@@ -89,12 +89,12 @@ def test_without_noise_it_is_the_keras_twin(variant, masked):
     inputs = inputs_of()
     # Gaps in the middle and at both ends.
     mask = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [0, 1, 0, 1, 1], [1, 0, 0, 0, 1]], bool) if masked else None
+    twin = twin_of(layer)
+    # A stateful layer goes on from where it was.
+    of_twin = [twin(inputs, mask=mask) for _ in range(2 if layer.stateful else 1)]
     for training in (False, True):
-        twin = twin_of(layer)
-        # A stateful layer goes on from where it was.
-        for _ in range(2 if layer.stateful else 1):
+        for expected in of_twin:
             outputs = under(NoNoise(), layer, inputs, mask=mask, training=training)
-            expected = twin(inputs, mask=mask)
             assert len(keras.tree.flatten(outputs)) == len(keras.tree.flatten(expected))
             for ours, theirs in zip(keras.tree.flatten(outputs), keras.tree.flatten(expected), strict=True):
                 np.testing.assert_allclose(ours, theirs, atol=1e-5)

@@ -7,7 +7,7 @@ import pytest
 
 from tfp_bnn import metrics
 from tfp_bnn.likelihoods import Bernoulli
-from tfp_bnn.predictive import PosteriorPredictive, score, standard_errors
+from tfp_bnn.predictive import PosteriorPredictive, monte_carlo_error, score, standard_errors
 
 RNG = np.random.default_rng(0)
 ROWS, LABELS, SAMPLES = 50, 3, 6
@@ -34,14 +34,20 @@ def test_scores_are_over_all_labels_of_all_examples(predictive):
     assert set(score(predictive)) == {"entropy", "mutual_information"}
 
 
-def test_standard_errors_are_those_of_leaving_each_draw_out(predictive):
+def test_standard_errors_are_those_of_other_mixtures_of_the_draws(predictive, monkeypatch):
+    monkeypatch.setattr(monte_carlo_error, "NUM_RESAMPLES", 8)
     errors = standard_errors(predictive, Y)
     without = []
     for draw in range(SAMPLES):
         outputs = np.delete(OUTPUTS, draw, axis=0)
         without.append(score(PosteriorPredictive(Bernoulli(), {}, outputs, {}, outputs.shape), Y))
+    resamples = np.random.default_rng(0).integers(SAMPLES, size=(8, SAMPLES))
+    repeated = [OUTPUTS[draws] for draws in resamples]
+    resampled = [score(PosteriorPredictive(Bernoulli(), {}, outputs, {}, outputs.shape), Y) for outputs in repeated]
     for name, error in errors.items():
         expected = np.sqrt((SAMPLES - 1) * np.var([scores[name] for scores in without]))
+        if name in ("accuracy", "ece"):
+            expected = np.std([scores[name] for scores in resampled], ddof=1)
         assert error == pytest.approx(expected, rel=2e-3, abs=1e-6), name
     assert set(errors) == set(without[0])
 

@@ -145,7 +145,7 @@ def test_mixed_precision_keeps_the_state_in_float32(examples: tuple[np.ndarray, 
 @pytest.mark.slow
 def test_a_saved_model_has_its_metrics_again(examples: tuple[np.ndarray, np.ndarray], tmp_path: Any) -> None:
     x, y = examples
-    model = compiled(without_draws(), FEW)
+    model = compiled(without_draws(), FEW, run_eagerly=True)
     model.fit(x, y, verbose=0)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
@@ -155,7 +155,7 @@ def test_a_saved_model_has_its_metrics_again(examples: tuple[np.ndarray, np.ndar
 @pytest.mark.slow
 def test_callbacks_know_which_way_a_score_improves(examples: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = examples
-    model = compiled(without_draws(), FEW)
+    model = compiled(without_draws(), FEW, run_eagerly=True)
     downwards, upwards = (
         keras.callbacks.EarlyStopping(monitor) for monitor in ("expected_calibration_error", "misclassification_auroc")
     )

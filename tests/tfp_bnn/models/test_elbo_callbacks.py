@@ -156,7 +156,7 @@ def test_a_callback_list_is_taken(frozen):
 @pytest.mark.slow
 def test_validation_data_put_the_split_out_of_force():
     model = tfp_bnn.VariationalSequential([keras.Input((2,)), tfp_bnn.layers.DenseFlipout(3)], seed=0)
-    model.compile("sgd")
+    model.compile("sgd", run_eagerly=True)
     x, y = np.zeros((10, 2), "float32"), np.zeros(10, int)
     model.fit(x, y, validation_split=0.5, validation_data=(x, y), verbose=0)
     assert model.num_examples == model.rows_seen == 10

@@ -71,7 +71,7 @@ def test_keras_tuner_searches_variational_models(tmp_path):
         x = keras.Input((4,))
         h = DenseFlipout(choices.Int("units", 2, 8))(x)
         model = tfp_bnn.VariationalModel(x, DenseFlipout(2)(h), seed=0)
-        model.compile("adam")
+        model.compile("adam", run_eagerly=True)
         return model
 
     y = (X[:, 0] > 0).astype(int)

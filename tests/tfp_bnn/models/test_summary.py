@@ -10,6 +10,7 @@ import pytest
 
 import tfp_bnn
 from tfp_bnn.layers import Convolution2DFlipout, DenseFlipout, DenseReparameterization
+from tfp_bnn.models.summary import print_bayesian_summary
 from tfp_bnn.models.training_state import training_state
 from tfp_bnn.models.weight_record import weight_distributions
 
@@ -95,6 +96,14 @@ def test_it_prints_without_a_function_and_before_the_model_is_built(capsys):
     assert row(capsys.readouterr().out, "only", "kernel", "(3, 2)") == f"{float(model.kl()):.1f}"
 
 
+def test_in_a_notebook_the_table_still_goes_to_the_function(monkeypatch):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    model = tfp_bnn.VariationalSequential([keras.Input((3,)), DenseFlipout(2, name="only")])
+    lines = []
+    print_bayesian_summary(model, lines.append)
+    assert row("\n".join(lines), "only", "kernel", "(3, 2)")
+
+
 def test_a_model_without_bayesian_layers_says_so():
     text = summary_of(tfp_bnn.VariationalSequential([keras.Input((3,)), keras.layers.Dense(2, name="plain")]))
     assert "0 Bayesian layers, 0 Bayesian weights, KL 0.0 nats." in text
@@ -104,7 +113,7 @@ def test_a_model_without_bayesian_layers_says_so():
 @pytest.mark.slow
 def test_a_network_may_be_partly_bayesian():
     model = partly_bayesian()
-    model.compile(keras.optimizers.Adam(0.01))
+    model.compile(keras.optimizers.Adam(0.01), run_eagerly=True)
     x = np.random.default_rng(0).normal(size=(16, 6, 6, 1)).astype(np.float32)
     before = weight_distributions(model)
     model.fit(x, np.arange(16) % 3, verbose=0)

@@ -1,4 +1,4 @@
-"""The Monte Carlo standard error of each score, against leaving each draw out by hand."""
+"""The Monte Carlo standard error of each score, against leaving each draw out, or repeating some, by hand."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import pytest
 
 from tfp_bnn.calibration import Scale, Temperature
 from tfp_bnn.likelihoods import Bernoulli, Categorical, Normal
-from tfp_bnn.predictive import PosteriorPredictive, score, standard_errors
+from tfp_bnn.predictive import PosteriorPredictive, monte_carlo_error, score, standard_errors
 
 RNG = np.random.default_rng(0)
-SAMPLES, ROWS = 7, 40
+SAMPLES, ROWS, RESAMPLES = 7, 40, 8
 LABELS = RNG.integers(0, 2, size=ROWS)
 TARGETS = RNG.normal(size=(ROWS, 2)).astype(np.float32)
 MIXTURES = {
@@ -21,9 +21,17 @@ MIXTURES = {
 }
 
 
+STEPS = ("accuracy", "ece", "coverage_90")
+
+
+def resamples(num_samples):
+    return np.random.default_rng(0).integers(num_samples, size=(RESAMPLES, num_samples))
+
+
 @pytest.mark.parametrize("calibrated", [False, True])
 @pytest.mark.parametrize("name", MIXTURES)
-def test_standard_errors_are_those_of_leaving_each_draw_out(name, calibrated):
+def test_standard_errors_are_those_of_other_mixtures_of_the_draws(name, calibrated, monkeypatch):
+    monkeypatch.setattr(monte_carlo_error, "NUM_RESAMPLES", RESAMPLES)
     likelihood, num_outputs, y, calibration = MIXTURES[name]
     outputs = RNG.normal(size=(SAMPLES, ROWS, num_outputs)).astype(np.float32)
 
@@ -33,10 +41,13 @@ def test_standard_errors_are_those_of_leaving_each_draw_out(name, calibrated):
 
     errors = standard_errors(predictive(outputs), y)
     without = [score(predictive(np.delete(outputs, draw, axis=0)), y) for draw in range(SAMPLES)]
+    resampled = [score(predictive(outputs[draws]), y) for draws in resamples(SAMPLES)]
     assert set(errors) == set(without[0])
     for metric, error in errors.items():
         values = np.array([scores[metric] for scores in without])
         expected = np.sqrt((SAMPLES - 1) / SAMPLES * np.sum((values - values.mean()) ** 2))
+        if metric in STEPS:
+            expected = np.std([scores[metric] for scores in resampled], ddof=1)
         assert error == pytest.approx(expected, rel=2e-3, abs=1e-6), metric
     assert max(errors.values()) > 0
     no_targets = standard_errors(predictive(outputs))

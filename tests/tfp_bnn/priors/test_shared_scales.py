@@ -13,6 +13,9 @@ from tfp_bnn.layers import DenseFlipout, DenseReparameterization
 from tfp_bnn.models.training_state import restore_training_state, training_state
 from tfp_bnn.models.weight_record import assign_weight_distributions, count_weights, weight_distributions
 
+# Steps are few; conformance/test_xla.py compiles them with every prior.
+pytestmark = pytest.mark.usefixtures("steps_run_eagerly")
+
 N = 64
 X = np.random.default_rng(0).normal(size=(N, 4)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int64)

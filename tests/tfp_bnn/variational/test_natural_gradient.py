@@ -22,7 +22,7 @@ BOTH = {"bias_posterior": "mean_field_normal"}
 
 def network(optimizer, layer=DenseFlipout, seed=0, metrics=(), compile_options=(), **kwargs):
     keras.utils.set_random_seed(seed)
-    model_options = {key: kwargs.pop(key) for key in ("beta_schedule", "likelihood") if key in kwargs}
+    model_options = {key: kwargs.pop(key) for key in ("beta_schedule", "likelihood", "num_draws") if key in kwargs}
     layers = [keras.Input((4,)), layer(3, activation="tanh", **{**BOTH, **kwargs}), layer(2, **kwargs)]
     model = tfp_bnn.VariationalSequential(layers, seed=seed, **model_options)
     model.compile(optimizer, metrics=list(metrics), **dict(compile_options))
@@ -31,6 +31,11 @@ def network(optimizer, layer=DenseFlipout, seed=0, metrics=(), compile_options=(
 
 def fit(model, epochs=2, **kwargs):
     return model.fit(X, Y, batch_size=5, epochs=epochs, shuffle=False, verbose=0, **kwargs)
+
+
+def weights_of(model):
+    every = [layer.variational_weights.values() for layer in model.variational_layers]
+    return [weight for of_layer in every for weight in of_layer if weight.posterior_spec.has_spread]
 
 
 def states(model):
@@ -92,6 +97,27 @@ def test_the_momentum_is_an_average_without_bias():
             moved.append(float(loc.numpy()[0, 0]))
     # -0.1 * 2 * scale^2 / 0.5 a step, and no step of the scale, 0.05.
     np.testing.assert_allclose(moved, 2 * [-1e-3, -2e-3, -3e-3], rtol=1e-5)
+
+
+def test_a_step_of_several_draws_goes_along_their_mean_gradient():
+    """SGD with a rate of 1 moves a twin, with the same three draws, by minus that gradient."""
+    rate, rho, compile_options = 0.3, 0.2, {"run_eagerly": True}
+    natural = network(NaturalGradient(rate, rho, momentum=0.0), num_draws=3, compile_options=compile_options)
+    twin = network(keras.optimizers.SGD(1.0), num_draws=3, compile_options=compile_options)
+    before = [weight.parameters() for weight in weights_of(twin)]
+    untransformed = [np.asarray(weight.posterior_variables["untransformed_scale"]) for weight in weights_of(twin)]
+    for model in (natural, twin):
+        model.num_examples = len(X)
+        model.train_on_batch(X, Y)
+    for start, u, moved, found in zip(before, untransformed, weights_of(twin), weights_of(natural), strict=True):
+        of_loc = start["loc"] - moved.parameters()["loc"]
+        of_u = u - np.asarray(moved.posterior_variables["untransformed_scale"])
+        change = rho * len(X) * start["scale"] * of_u * (1 + np.exp(-u))
+        scale = start["scale"] / np.sqrt(1 + change + change**2 / 2)
+        np.testing.assert_allclose(found.parameters()["scale"], scale, rtol=1e-4)
+        np.testing.assert_allclose(
+            found.parameters()["loc"], start["loc"] - rate * len(X) * scale**2 * of_loc, rtol=1e-4
+        )
 
 
 @pytest.mark.slow

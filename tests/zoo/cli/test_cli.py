@@ -14,7 +14,6 @@ from PIL import Image
 
 import zoo
 from zoo.cli import main
-from zoo.datasets.input_files import read_inputs
 
 
 def test_list_and_show_as_text_and_json(run):
@@ -40,9 +39,10 @@ def test_evaluate_measures_the_card(run):
 
 
 @pytest.mark.slow
-def test_train_writes_an_artifact_that_evaluates(tmp_path, run):
+def test_train_writes_an_artifact_that_evaluates(tmp_path, run, eager_steps):
     out = tmp_path / "made"
-    text = run("train", "mlp_flipout.iris", "--out", out, "--epochs", 2, "--json")
+    with eager_steps():
+        text = run("train", "mlp_flipout.iris", "--out", out, "--epochs", 2, "--seeds", 1, "--json")
     assert json.loads(text)["path"] == str(out)
     assert "accuracy" in run("evaluate", out, "--trust")
 
@@ -124,27 +124,3 @@ def test_wrong_usage_exits_with_2(arguments, says, monkeypatch, capsys):
     assert output.out == ""
     assert says in output.err
     assert "Traceback" not in output.err
-
-
-@pytest.mark.parametrize(
-    ("name", "data", "says"),
-    [
-        ("x.csv", b"1,2,3\n", r"shape \(3,\), but the model takes \(4,\)"),
-        ("x.csv", b"a,b,c,d\n", "no rows of numbers"),
-        ("x.csv", b"1,2,3,4\n1,2,3\n", "row 1 is"),
-        ("x.csv", b"1,2,3,4\n1,2,3,x\n", "row 1 is"),
-        ("x.npy", b"garbage", "not an NPY file"),
-        ("x.txt", b"1", "Expected one .csv or .npy file"),
-        ("x.png", b"garbage", "are not images"),
-    ],
-)
-def test_bad_input_files(tmp_path, name, data, says):
-    (tmp_path / name).write_bytes(data)
-    with pytest.raises(ValueError, match=says):
-        read_inputs([tmp_path / name], (4,), 255.0)
-
-
-def test_bad_image(tmp_path):
-    (tmp_path / "x.png").write_bytes(b"garbage")
-    with pytest.raises(ValueError, match="cannot be read as an image"):
-        read_inputs([tmp_path / "x.png"], (8, 8, 1), 16.0)

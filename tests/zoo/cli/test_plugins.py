@@ -67,21 +67,23 @@ def test_a_module_of_the_current_folder_is_found(tfp_bnn, plugins, tmp_path, mon
 
 
 @pytest.mark.slow
-def test_an_outside_package_is_trained_and_once_installed_evaluated_used_and_verified(tmp_path):
-    source, installed, out = tmp_path / "source", tmp_path / "installed", tmp_path / "made"
-    shutil.copytree(PACKAGE, source, ignore=shutil.ignore_patterns("__pycache__"))
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3"}
-
+def test_an_outside_package_is_trained_and_once_installed_evaluated_used_and_verified(
+    tfp_bnn, plugins, monkeypatch, tmp_path
+):
     # Not installed, named by --plugin, found in the current folder.
+    out = tmp_path / "made"
+    monkeypatch.chdir(PACKAGE)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     train = ["--plugin", "outside_zoo", "train", "outside_mlp.rings", "--out", out, "--seeds", "1", "--json"]
-    command = [sys.executable, "-c", "from zoo.cli import main; main()", *map(str, train)]
-    trained = subprocess.run(command, env=environment, cwd=source, capture_output=True, text=True, check=False)
-    assert trained.returncode == 0, trained.stderr[-3000:]
-    assert json.loads(trained.stdout)["test"]["accuracy"] > 0.9
+    code, printed, errors = tfp_bnn(*train)
+    assert code == 0, errors
+    test = json.loads(printed)["test"]
+    assert test["accuracy"] > 0.9
     assert json.loads((out / "config.json").read_text())["package"] == "outside_zoo"
 
-    # Installed: found by its entry point.
+    # Installed, in a fresh process: found by its entry point.
+    source, installed = tmp_path / "source", tmp_path / "installed"
+    shutil.copytree(PACKAGE, source, ignore=shutil.ignore_patterns("__pycache__"))
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
     subprocess.run([*pip, "--target", str(installed), str(source)], check=True, capture_output=True, text=True)
     np.save(tmp_path / "x.npy", np.array([[0.5, 0.0], [2.5, 0.0]], "float32"))
@@ -90,12 +92,12 @@ def test_an_outside_package_is_trained_and_once_installed_evaluated_used_and_ver
         ["predict", str(out), str(tmp_path / "x.npy"), "--trust"],
         ["verify", str(out)],
     ]
-    environment["PYTHONPATH"] = os.pathsep.join([str(installed), paths])
+    paths = os.pathsep.join([str(installed), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", VERBS, json.dumps(verbs)]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     evaluated, predicted, verified, _ = done.stdout.split("----\n")[:4]
-    test = json.loads(trained.stdout)["test"]
     assert json.loads(evaluated)["nll"] == pytest.approx(test["nll"], rel=1e-4)
     assert [row.split(",")[1] for row in predicted.splitlines()[1:]] == ["inner", "outer"]
     assert ", 0 failed" in verified.splitlines()[-1]

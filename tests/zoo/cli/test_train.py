@@ -20,6 +20,9 @@ import pytest
 import zoo
 from zoo.recipes import recipe_text
 
+# What the command does around the steps is tested here; tests in `training` compile them.
+pytestmark = pytest.mark.usefixtures("steps_run_eagerly")
+
 RECIPE = {
     "name": "mlp_flipout.cli",
     "architecture": "mlp_flipout",

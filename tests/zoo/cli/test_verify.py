@@ -32,6 +32,12 @@ def spoil(artifact, rewrite):
     rewrite("metrics.json", json.dumps(metrics).encode())
 
 
+# Golden outputs; 3 statements on the recipe, 3 sizes, the names of the spread, the number of test examples; and 6
+# scores in the list, in the spread, on the test split and quick. Two of the sizes and 13 numbers need the data.
+CHECKS, OF_DATA = 33, 13
+MISSING = f"{{}} passed, 0 failed, {OF_DATA} not re-measured: data missing"
+
+
 @pytest.fixture
 def without_data(monkeypatch):
     def missing(name):
@@ -46,15 +52,15 @@ def test_all_passed(artifact):
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["model", "quantity", "card", "measured", "std.", "err.", "status"]
     assert lines[1].split()[0] == str(artifact)
-    assert [line.split()[1] for line in lines[1:4]] == ["golden", "quick/accuracy", "quick/nll"]
-    assert lines[-1] == "7 passed, 0 failed, 0 not re-measured: data missing"
+    assert [line.split()[1] for line in lines[1:4]] == ["golden", "recipe/seed", "recipe/beta"]
+    assert lines[-1] == f"{CHECKS} passed, 0 failed, 0 not re-measured: data missing"
     assert "verifying" in result.stderr
 
 
 def test_json(artifact):
     report = json.loads(run(artifact, "--json").stdout)
     assert {key: report[key] for key in ("passed", "failed", "not_measured")} == {
-        "passed": 7,
+        "passed": CHECKS,
         "failed": 0,
         "not_measured": 0,
     }
@@ -67,7 +73,7 @@ def test_a_failure_ends_with_1_and_the_others_go_on(artifact, rewrite, calibrate
     assert result.exit_code == 1
     (failed,) = [line for line in result.stdout.splitlines() if line.endswith("  failed")]
     assert "quick/nll" in failed
-    assert result.stdout.splitlines()[-1] == "13 passed, 1 failed, 0 not re-measured: data missing"
+    assert result.stdout.splitlines()[-1] == f"{2 * CHECKS - 1} passed, 1 failed, 0 not re-measured: data missing"
 
 
 def test_a_damaged_artifact_ends_with_1_and_the_others_go_on(artifact, calibrated_artifact):
@@ -75,14 +81,14 @@ def test_a_damaged_artifact_ends_with_1_and_the_others_go_on(artifact, calibrate
     result = run(artifact, calibrated_artifact)
     assert result.exit_code == 1
     assert "is not the one that was published" in result.stdout
-    assert result.stdout.splitlines()[-1] == "7 passed, 1 failed, 0 not re-measured: data missing"
+    assert result.stdout.splitlines()[-1] == f"{CHECKS} passed, 1 failed, 0 not re-measured: data missing"
 
 
 def test_missing_data_never_look_like_a_pass(artifact, without_data):
     result = run(artifact)
     assert result.exit_code == 1
-    assert result.stdout.splitlines()[-1] == "1 passed, 0 failed, 6 not re-measured: data missing"
-    assert result.stdout.count("not re-measured: data missing: The dataset 'iris' is not prepared.") == 6
+    assert result.stdout.splitlines()[-1] == MISSING.format(CHECKS - OF_DATA - 2)
+    assert result.stdout.count("not re-measured: data missing: The dataset 'iris' is not prepared.") == OF_DATA
 
 
 def test_missing_data_of_one_model_beside_another_that_was_measured(artifact, calibrated_artifact, monkeypatch):
@@ -93,14 +99,15 @@ def test_missing_data_of_one_model_beside_another_that_was_measured(artifact, ca
 
     def missing_once(name):
         calls.append(name)
-        if len(calls) == 1:
+        # Once for the sizes, and once for each block.
+        if len(calls) <= 4:
             raise DataMissingError("not there")
         return present(name)
 
     monkeypatch.setattr(verification, "load_dataset", missing_once)
     result = run(artifact, calibrated_artifact)
     assert result.exit_code == 0
-    assert result.stdout.splitlines()[-1] == "8 passed, 0 failed, 6 not re-measured: data missing"
+    assert result.stdout.splitlines()[-1] == MISSING.format(2 * CHECKS - OF_DATA - 2)
 
 
 def test_results_are_what_was_measured(artifact, tmp_path):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -16,8 +19,11 @@ import zoo
 from tfp_bnn.models.weight_record import assign_weight_distributions, weight_distributions
 from zoo.hub import loading, manifest
 from zoo.hub.loading import open_model
+from zoo.hub.reading import read_artifact
 
 from .artifact_parts import stored_tensors
+
+READERS = (read_artifact, functools.partial(zoo.load_artifact, trust=True))
 
 # === Refusals (numbers as in the list of hostile cases) ===
 
@@ -159,7 +165,7 @@ def test_a_network_refused_for_its_size_is_never_allocated(artifact, rewrite, mo
         (b'{"schema": 1, "schema": 1}', "appears twice"),
         (b"\xff\xfe", "not the JSON"),
         (b"\xef\xbb\xbf{}", "not the JSON"),
-        (b"[]", "not the config"),
+        (b"[]", "a mapping of keys was expected"),
         (b" " * (2**20 + 1), "at most"),
     ],
 )
@@ -199,15 +205,15 @@ def test_l12_manifest(artifact):
     write(files={name: {**entry, "sha256": entry["sha256"].upper()} for name, entry in whole["files"].items()})
     assert zoo.load_artifact(artifact, trust=True)
     write(files={})
-    with pytest.raises(ValueError, match="lists no files"):
+    with pytest.raises(ValueError, match=r"'files' got \{\}: Dictionary should have at least 1 item"):
         zoo.load_artifact(artifact, trust=True)
     write(files={name: {"bytes": entry["bytes"]} for name, entry in whole["files"].items()})
-    with pytest.raises(ValueError, match="no SHA-256"):
+    with pytest.raises(ValueError, match=r"the key 'files.README.md.sha256' is missing"):
         zoo.load_artifact(artifact, trust=True)
     write(
         files={name: {**entry, "sha256": "d41d8cd98f00b204e9800998ecf8427e"} for name, entry in whole["files"].items()}
     )
-    with pytest.raises(ValueError, match="no SHA-256"):
+    with pytest.raises(ValueError, match=r"'files.README.md.sha256' got .*String should match pattern"):
         zoo.load_artifact(artifact, trust=True)
     write()
     (artifact / "extra.py").write_text("print('hello')")
@@ -267,6 +273,97 @@ def test_save_says_what_metrics_are(tiny_artifact, tmp_path):
     model = zoo.load_artifact(tiny_artifact, trust=True)
     with pytest.raises(ValueError, match=r"`metrics` has the keys \['accuracy'\]"):
         zoo.save_artifact(model, tmp_path / "x", metrics={"accuracy": 0.9})
+
+
+# === Files that are none ===
+
+
+@pytest.mark.parametrize("kind", ["link", "link to a device", "pipe", "folder", "link to nothing"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "manifest.json"])
+def test_l22_only_regular_files_are_opened(artifact, kind, name):
+    path = artifact / name
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to({"link": artifact / "config.json", "link to a device": "/dev/zero"}.get(kind, "nothing"))
+    what = "a link" if "link" in kind else f"a {kind}"
+    for read in READERS:
+        with pytest.raises(ValueError, match=f"{name}' is {what}; a regular file was expected"):
+            read(artifact)
+
+
+def test_l23_the_number_and_the_sum_of_files_are_bounded(artifact):
+    whole = json.loads((artifact / "manifest.json").read_text())
+    entry = {"bytes": 20 * 2**20, "sha256": "0" * 64}
+    for path in artifact.iterdir():
+        path.unlink()
+
+    def write(number):
+        for k in range(number):
+            with (artifact / f"f{k}").open("wb") as file:
+                file.truncate(entry["bytes"])
+        files = {f"f{k}": entry for k in range(number)}
+        (artifact / "manifest.json").write_text(json.dumps({**whole, "files": files}))
+
+    write(3)
+    with pytest.raises(ValueError, match=r"lists 62914560 bytes in all; at most 41943040 were expected"):
+        zoo.load_artifact(artifact, trust=True)
+    write(60)
+    with pytest.raises(ValueError, match=r"Dictionary should have at most 32 items"):
+        zoo.load_artifact(artifact, trust=True)
+
+
+def test_l24_many_keys_and_tensors_are_refused_in_few_words(artifact, rewrite):
+    config = (artifact / "config.json").read_bytes()
+    rewrite("config.json", json.dumps({f"k{k}": 0 for k in range(60_000)}).encode())
+    with pytest.raises(ValueError, match="Unknown key 'k0'") as caught:
+        zoo.load_artifact(artifact, trust=True)
+    assert len(str(caught.value)) < 2000
+    rewrite("config.json", config)
+    rewrite("weights.safetensors", safetensors.numpy.save({f"x{k}": np.zeros(0, np.float32) for k in range(60_000)}))
+    with pytest.raises(ValueError, match=r"has a header of .* bytes; at most 327680 were expected"):
+        zoo.load_artifact(artifact, trust=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"schema": True}, "'schema' got True"),
+        ({"num_examples": "640"}, "'num_examples' got '640'"),
+        ({"num_examples": 10**18}, "'num_examples' got"),
+        ({"num_examples": None}, None),
+        ({"surprise": 1}, "Unknown key 'surprise'"),
+        ({"name": "\x1b[31m"}, None),
+        ({"data": {"class_names": [["a"]]}}, r"'data.class_names.0' got \['a'\]"),
+        ({"data": {"class_names": "abc"}}, "'data.class_names' got 'abc'"),
+    ],
+)
+def test_l26_the_config_has_one_schema(artifact, rewrite, change, says):
+    config = {**json.loads((artifact / "config.json").read_text()), **change}
+    rewrite("config.json", json.dumps(config).encode())
+    for read in READERS:
+        with contextlib.nullcontext() if says is None else pytest.raises(ValueError, match=says):
+            read(artifact)
+
+
+@pytest.mark.parametrize("value", [3e38, 1e16])
+@pytest.mark.parametrize("name", ["dense1/kernel/scale", "dense1/kernel/loc", "logits/bias"])
+def test_l26_numbers_whose_squares_are_infinite_are_refused(artifact, rewrite, value, name):
+    tensors = stored_tensors(artifact)
+    tensors[name].reshape(-1)[0] = value
+    rewrite("weights.safetensors", safetensors.numpy.save(tensors))
+    with pytest.raises(ValueError, match=rf"'{name}' has 1 values that are NaN, infinite, beyond 1e\+15"):
+        zoo.load_artifact(artifact, trust=True)
+
+
+@pytest.mark.parametrize("text", [b'"\\ud800"', b"1e999", b"1" * 400, b'"\\uD83D"'])
+def test_l27_values_that_cannot_be_written_or_computed_with_are_refused(artifact, rewrite, text):
+    rewrite("metrics.json", b'{"x": ' + text + b"}")
+    with pytest.raises(ValueError, match=r"metrics.json is not the JSON that was expected"):
+        read_artifact(artifact)
 
 
 # === Names ===

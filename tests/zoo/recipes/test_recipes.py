@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 import zoo
@@ -53,6 +55,12 @@ def test_bad_recipes(recipe, says):
     ("text", "says"),
     [
         ("a: [", "not valid YAML"),
+        ("epochs: 1\nepochs: 2", "not valid YAML: the key 'epochs' appears twice (line 2, column 1)"),
+        ("model: {hidden: [8], hidden: [9]}", "the key 'hidden' appears twice (line 1, column 22)"),
+        ("epochs: 1:30", "1:30 is read in different ways; write the number plainly, or quote it (line 1, column 9)"),
+        ("epochs: 010", "010 is read in different ways"),
+        ("a: " + "[" * 100_000, "there are more than 20 levels (line 1, column 23)"),
+        ("a: &x [1]\nb: [" + "*x," * 60_000 + "]", "anchors and aliases are not allowed"),
         ("- 1", "a mapping of keys was expected"),
         ("!!python/object/apply:os.system ['x']", "YAML"),
     ],
@@ -60,8 +68,9 @@ def test_bad_recipes(recipe, says):
 def test_bad_files(tmp_path, text, says):
     path = tmp_path / "bad.yaml"
     path.write_text(text)
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=re.escape(says)) as caught:
         zoo.load_recipe(path)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 # === Changes ===

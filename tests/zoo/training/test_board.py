@@ -14,6 +14,9 @@ from tfp_bnn.models.weight_record import weight_distributions
 from zoo.datasets import DataMissingError
 from zoo.training import board
 
+# What happens around the steps is tested here; test_kill_and_resume.py and test_bad_numbers.py compile them.
+pytestmark = pytest.mark.usefixtures("steps_run_eagerly")
+
 RECIPE = {
     "name": "mlp_flipout.board",
     "architecture": "mlp_flipout",
@@ -85,6 +88,27 @@ def test_the_numbers_of_validation_are_those_of_evaluate_on_the_same_samples(log
     assert set(measured) == set(TAGS)
     for name, tag in TAGS.items():
         assert scalars(folder / "seed-0" / "validation", tag)[3] == pytest.approx(measured[name], rel=1e-5), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "runs"),
+    [
+        ({"laplace": {"prior_precision": 1.0}}, {"train", "validation", "evaluation"}),
+        ({"sgld": {"num_samples": 4, "num_steps": 20, "num_chains": 2}}, {"evaluation"}),
+    ],
+)
+def test_a_posterior_that_fit_does_not_find_is_logged_as_an_evaluation(settings, runs, tmp_path):
+    (way,) = settings
+    run = zoo.train({**RECIPE, "inference": way, **settings}, measure=False, tensorboard=tmp_path)
+    folder = tmp_path / "seed-0"
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == runs
+    measured = zoo.evaluate(run.model, "iris", "validation", num_samples=10, seed=5)
+    for name, tag in TAGS.items():
+        (value,) = scalars(folder / "evaluation", tag).values()
+        assert value == pytest.approx(measured[name], rel=1e-5), name
+    names = {"laplace": "log_marginal_likelihood", "sgld": "rhat"}
+    assert len(scalars(folder / "evaluation", f"diagnostics/{names[way]}")) == 1
 
 
 @pytest.mark.slow

@@ -99,6 +99,15 @@ def test_patience_is_spent_over_a_resume():
     assert end_of(make, 6)[0] == 8
 
 
+def test_arguments_of_the_constructor_come_from_the_call():
+    states = through_json(callback_states([keras.callbacks.EarlyStopping("val_nll", patience=2)], False, {}))
+    assert states[1]["attributes"]["patience"] == 2
+    more = keras.callbacks.EarlyStopping("val_nll", patience=9)
+    states[1]["attributes"]["wait"] = 1
+    restore_callbacks([more], states, {})
+    assert (more.patience, more.wait) == (9, 1)
+
+
 def test_best_weights_are_kept_bit_by_bit():
     callback = keras.callbacks.EarlyStopping("val_nll", mode="min", restore_best_weights=True)
     model = begin(callback)

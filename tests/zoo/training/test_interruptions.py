@@ -15,6 +15,9 @@ import zoo
 from zoo.training.checkpoints import Checkpoints
 from zoo.training.signals import TrainingInterrupted
 
+# What happens around the steps is tested here; test_kill_and_resume.py and test_bad_numbers.py compile them.
+pytestmark = pytest.mark.usefixtures("steps_run_eagerly")
+
 
 class TestT5Disk:
     @pytest.mark.slow

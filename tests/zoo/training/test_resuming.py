@@ -17,6 +17,9 @@ from tfp_bnn.models.training_state import training_state
 from zoo.datasets import Split
 from zoo.training.checkpoints import CheckpointError
 
+# What happens around the steps is tested here; test_kill_and_resume.py and test_bad_numbers.py compile them.
+pytestmark = pytest.mark.usefixtures("steps_run_eagerly")
+
 
 @pytest.fixture(scope="module")
 def killed(tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -134,6 +137,12 @@ class TestUnfinishedRun:
                 callbacks=[tiny.At("on_train_begin", 1, tiny.die)],
             )
         assert told == ["the run was stopped before its first checkpoint, and starts from its first step"]
+
+    def test_t17_all_checkpoints_gone_is_an_error_and_never_the_first_step(self, tiny, unfinished):
+        for path in [*unfinished.parent.rglob("generation-*")]:
+            shutil.rmtree(path)
+        with pytest.raises(CheckpointError, match=r"All checkpoints in .* are gone. Put them back"):
+            zoo.train(tiny.recipe, unfinished, resume=True)
 
     def test_t6_all_checkpoints_damaged_is_an_error_and_never_the_first_step(self, tiny, unfinished):
         for path in unfinished.parent.rglob("manifest.json"):

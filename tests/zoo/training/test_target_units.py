@@ -107,7 +107,7 @@ def test_targets_without_a_unit_are_refused(likelihood, y, message):
     ],
 )
 def test_counts_and_ordered_classes_are_trained_by_a_recipe(likelihood, y, tmp_path):
-    recipe = recipe_of(likelihood, standardize_targets=False)
+    recipe = recipe_of(likelihood, standardize_targets=False, epochs=10)
     run = zoo.train(recipe, tmp_path / "model", data=(X, y), test_data=(X, y))
     predictive = run.model.posterior_predictive(X, num_samples=10)
     assert np.isfinite(list(run.metrics["test"].values())).all()

@@ -13,6 +13,9 @@ from zoo.training.by_recipe import _fingerprint, build
 
 from ..recipe_parts import RECIPE as BASE
 
+# What happens around the steps is tested here; test_kill_and_resume.py and test_bad_numbers.py compile them.
+pytestmark = pytest.mark.usefixtures("steps_run_eagerly")
+
 RECIPE = {**BASE, "warmup": 0.5}
 
 
@@ -52,7 +55,7 @@ def test_schedule_and_preprocessing_follow_the_recipe():
 
 @pytest.mark.slow
 def test_regression_predicts_in_units_of_the_target():
-    recipe = {**RECIPE, "name": "mlp_flipout.d", "dataset": "diabetes", "standardize_targets": True}
+    recipe = {**RECIPE, "name": "mlp_flipout.d", "dataset": "diabetes", "standardize_targets": True, "batch_size": 150}
     run = zoo.train(recipe, measure=False)
     data = zoo.load_dataset("diabetes")
     mean = run.model.posterior_predictive(data.test.x, num_samples=20).mean()

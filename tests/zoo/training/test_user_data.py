@@ -18,6 +18,9 @@ from zoo.evaluation.verification import Status
 from zoo.training import user_data
 from zoo.training.user_data import dataset_from
 
+# What happens around the steps is tested here; test_kill_and_resume.py and test_bad_numbers.py compile them.
+pytestmark = pytest.mark.usefixtures("steps_run_eagerly")
+
 X = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
 Y = np.arange(20) % 3
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from tfp_bnn.callbacks.board.tags import EVALUATION, ROOT, TRAIN, VALIDATION
-from tfp_bnn.callbacks.measuring import check_rows, require_bayesian
+from tfp_bnn.callbacks.measuring import check_rows, require_bayesian, require_predictive
 from tfp_bnn.callbacks.rows import Rows, take_rows
 from tfp_bnn.core.arguments import require_integer
-from tfp_bnn.models.variational_mixin import VariationalMixin
+from tfp_bnn.inference import members_of
+from tfp_bnn.models.predictive_model import PredictiveModel
 
 if TYPE_CHECKING:
     from tfp_bnn.callbacks.board.recorder import Recorder
@@ -32,7 +33,8 @@ class BayesianTensorBoard(keras.callbacks.Callback):
     TensorBoard shows the runs `<log_dir>/train` and `<log_dir>/validation`. The step is the number of finished epochs.
     It continues if a run is resumed with `initial_epoch`, or if the same callback is used in another `fit` of the same
     model. Any other run in the same folder replaces the existing log from its first epoch on. With `evaluate(...,
-    callbacks=[...])` outside `fit`, everything is written to the run `<log_dir>/evaluation`.
+    callbacks=[...])` outside `fit`, everything is written to the run `<log_dir>/evaluation`. `write(model)` does the
+    same for every posterior of `tfp_bnn.inference`, also for those that `fit` does not find.
 
     Training stays bit-for-bit identical. If the log cannot be opened, the callback raises before the first step. Any
     later failure causes one warning and never stops training.
@@ -107,7 +109,7 @@ class BayesianTensorBoard(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Opens the log; raises before the first step if that is not possible."""
-        recorder = self._begin()
+        recorder = self._begin(require_bayesian(self.model, type(self).__name__))
         if self._trained is None or self._trained() is not self.model:
             self._trained, self._offset, self._last_step = weakref.ref(self.model), 0, 0
         self._training = True
@@ -136,6 +138,7 @@ class BayesianTensorBoard(keras.callbacks.Callback):
         recorder.attempt("the numbers of training", recorder.write_numbers, TRAIN, numbers, step)
         recorder.attempt("the numbers of validation", recorder.write_numbers, VALIDATION, of_validation, step)
         recorder.attempt("the posterior", recorder.write_posterior, TRAIN, step)
+        recorder.attempt("the curvature", recorder.write_curvature, TRAIN, step)
         recorder.attempt("the measured scores", recorder.write_scores, VALIDATION, step)
         is_last = epoch + 1 == (self.params or {}).get("epochs") or self.model.stop_training
         if (epoch + 1) % self._every == 0 or is_last:
@@ -157,17 +160,41 @@ class BayesianTensorBoard(keras.callbacks.Callback):
     def on_test_begin(self, logs: Any = None) -> None:
         """Opens the log of an evaluation outside `fit`."""
         if not self._training:
-            self._begin().open(EVALUATION)
+            self._begin(require_bayesian(self.model, type(self).__name__)).open(EVALUATION)
 
     def on_test_end(self, logs: Any = None) -> None:
         """Logs an evaluation outside `fit`."""
-        recorder, step = self._recorder, self._last_step
-        if self._training or recorder is None:
+        if self._training or self._recorder is None:
             return
+        self._write_evaluation(self._recorder, dict(logs or {}))
+
+    def write(self, model: PredictiveModel) -> None:
+        """Logs a posterior, however it was found, to the run `<log_dir>/evaluation`.
+
+        Scores, calibration and uncertainty of the rows are those of `fit`. The KL is logged where there is one, else
+        the page `about/inference` says that it and the ELBO are not defined, and why. Markov chains have their R-hat
+        and effective sample size under `diagnostics/`.
+
+        Args:
+            model: Model that `fit` has trained, or the result of a function of `tfp_bnn.inference`.
+
+        Raises:
+            TypeError: If the model has no posterior.
+            ValueError: If the data do not match the model.
+            OSError: If the folder cannot be written.
+        """
+        recorder = self._begin(require_predictive(model, type(self).__name__))
+        recorder.open(EVALUATION)
+        self._write_evaluation(recorder, {})
+
+    def _write_evaluation(self, recorder: Recorder, numbers: Mapping[str, Any]) -> None:
+        step = self._last_step
         recorder.attempt("the layout", recorder.write_layout, EVALUATION, step)
-        recorder.attempt("the numbers of the evaluation", recorder.write_numbers, EVALUATION, dict(logs or {}), step)
+        recorder.attempt("the inference method", recorder.write_inference, EVALUATION, step)
+        recorder.attempt("the numbers of the evaluation", recorder.write_numbers, EVALUATION, numbers, step)
         recorder.attempt("the posterior", recorder.write_posterior, EVALUATION, step)
         recorder.attempt("the measured scores", recorder.write_scores, EVALUATION, step)
+        recorder.attempt("the diagnostics", recorder.write_diagnostics, EVALUATION, step)
         recorder.draw(EVALUATION, EVALUATION, step)
         recorder.close()
         self._recorder = None
@@ -178,11 +205,10 @@ class BayesianTensorBoard(keras.callbacks.Callback):
         recorder.attempt("the log", recorder.flush)
         self._described = True
 
-    def _begin(self) -> Recorder:
+    def _begin(self, model: PredictiveModel) -> Recorder:
         """Checks the model and the data; raises if they cannot be measured."""
         if self._recorder is not None:
             self._recorder.close()
-        model = require_bayesian(self.model, type(self).__name__)
         if self._rows is None:
             self._rows = {
                 name: take_rows(data, self._max_examples, name, targets=name == "validation_data")
@@ -198,8 +224,8 @@ class BayesianTensorBoard(keras.callbacks.Callback):
         return self._recorder
 
 
-def _check_class_names(model: VariationalMixin, names: Sequence[str] | None) -> None:
-    outputs = getattr(model, "outputs", None)
+def _check_class_names(model: PredictiveModel, names: Sequence[str] | None) -> None:
+    outputs = getattr(members_of(model)[0], "outputs", None)
     if names is None or not outputs:
         return
     if model.likelihood.heads:

@@ -18,7 +18,11 @@ CATEGORIES = ("ELBO and its parts", "KL by layer", "Calibration", "Uncertainty",
 
 
 def dashboard(
-    classification: bool | None, out_of_distribution: bool, learned_scales: bool = False, inferred_scales: bool = False
+    classification: bool | None,
+    out_of_distribution: bool,
+    learned_scales: bool = False,
+    inferred_scales: bool = False,
+    natural_gradient: bool = False,
 ) -> Layout:
     """Returns a layout of five categories of charts. Layers are found by their tags: similar models share a layout.
 
@@ -28,6 +32,7 @@ def dashboard(
         out_of_distribution: Whether there are out-of-distribution data.
         learned_scales: Whether there are prior scales that change in training.
         inferred_scales: Whether any prior scale has a posterior.
+        natural_gradient: Whether `NaturalGradient` trains the model.
     """
     elbo = [
         _lines("ELBO (nats per example)", "elbo/elbo"),
@@ -46,6 +51,11 @@ def dashboard(
     ]
     if learned_scales:
         posterior.append(_family("learned prior scales", "prior_scale/"))
+    if natural_gradient:
+        posterior += [
+            _family("weights that the data determine", "curvature/", "/determined"),
+            _family("curvature of the NLL by that of the prior, median", "curvature/", "/h_to_delta"),
+        ]
     if classification is None:
         calibration = [
             _margin("predictive NLL of all outputs (nats per example, ± 2 SE)", "predictive/nll"),

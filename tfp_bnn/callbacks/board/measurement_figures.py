@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from tfp_bnn import figures
 from tfp_bnn.callbacks.measuring import Measurement
 from tfp_bnn.core.expected_inputs import any_inputs
-from tfp_bnn.models.variational_mixin import VariationalMixin
+from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.predictive import for_each_class
 
 _NUM_IMAGES = 8
@@ -28,7 +28,7 @@ _TITLES = {
 
 
 def measurement_figures(
-    model: VariationalMixin,
+    model: PredictiveModel,
     inside: Measurement,
     outside: Measurement | None,
     class_names: Sequence[str] | None,
@@ -54,7 +54,7 @@ def measurement_figures(
 
 
 def _of_one_output(
-    model: VariationalMixin,
+    model: PredictiveModel,
     inside: Measurement,
     outside: Measurement | None,
     class_names: Sequence[str] | None,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,17 +16,21 @@ from tfp_bnn import figures
 from tfp_bnn.callbacks.board.dashboard import dashboard
 from tfp_bnn.callbacks.board.event_log import EventLog, EventLogError
 from tfp_bnn.callbacks.board.measurement_figures import measurement_figures
-from tfp_bnn.callbacks.board.run_description import hyperparameters, model_page
+from tfp_bnn.callbacks.board.run_description import hyperparameters, inference_page, model_page
 from tfp_bnn.callbacks.board.tags import MARGINS, ROOT, safe_names, score_tags, tag_table
+from tfp_bnn.callbacks.curvature import layer_curvatures
 from tfp_bnn.callbacks.measuring import (
-    KlTerms,
     Measurement,
+    diagnose,
+    kl_terms_of,
     layer_posteriors,
     learned_prior_scales,
     measure,
     out_of_distribution_aurocs,
 )
 from tfp_bnn.callbacks.rows import Rows
+from tfp_bnn.models.predictive_model import PredictiveModel
+from tfp_bnn.models.preparation import natural_gradient_of
 from tfp_bnn.models.variational_mixin import VariationalMixin
 
 _ELBO_TERMS = ("elbo", "nll", "kl", "loss", "beta")
@@ -43,7 +48,7 @@ class Recorder:
 
     Args:
         log_dir: Folder of the log.
-        model: Bayesian model.
+        model: Model with a posterior. Only models with `VariationalMixin` have a description of a training.
         rows: Rows to measure, as `validation_data` and `ood_data`; both are optional.
         num_samples: Number of draws of the weights.
         seed: Seed of the draws.
@@ -53,7 +58,7 @@ class Recorder:
     def __init__(
         self,
         log_dir: str,
-        model: VariationalMixin,
+        model: PredictiveModel,
         rows: Mapping[str, Rows],
         num_samples: int,
         seed: int,
@@ -61,7 +66,7 @@ class Recorder:
     ) -> None:
         self._log_dir, self._model, self._rows = log_dir, model, rows
         self._num_samples, self._seed, self._class_names = num_samples, seed, class_names
-        self._kl_terms = KlTerms(model)
+        self._kl_terms = kl_terms_of(model)
         self._logs: dict[str, EventLog] = {}
         self._warned: set[str] = set()
         self._given_up = False
@@ -108,12 +113,19 @@ class Recorder:
         """Writes the layout of the dashboard, the hyperparameters and the text page."""
         log = self.open(ROOT)
         self.write_layout(ROOT, 0)
-        log.hyperparameters(hyperparameters(self._model, hparams))
-        log.text("about/model", model_page(self._model), 0)
+        # Only `fit` describes a run.
+        log.hyperparameters(hyperparameters(cast(VariationalMixin, self._model), hparams))
+        self.write_inference(ROOT, 0)
         log.text("about/tags", tag_table(), 0)
         if recipe is not None:
             page = recipe if isinstance(recipe, str) else f"```\n{json.dumps(recipe, indent=2, default=str)}\n```"
             log.text("about/recipe", page, 0)
+
+    def write_inference(self, run: str, step: int) -> None:
+        """Writes what the model is, and what its ELBO and KL are or why it has none."""
+        log = self.open(run)
+        log.text("about/model", model_page(self._model), step)
+        log.text("about/inference", inference_page(self._model), step)
 
     def write_layout(self, run: str, step: int) -> None:
         """Writes the layout of the custom-scalars dashboard."""
@@ -122,6 +134,7 @@ class Recorder:
             out_of_distribution="ood_data" in self._rows,
             learned_scales=bool(learned_prior_scales(self._model)),
             inferred_scales=any(name.startswith("prior/") for name in self._kl_terms()),
+            natural_gradient=natural_gradient_of(self._model) is not None,
         )
         self.open(run).layout(layout, step)
 
@@ -137,8 +150,9 @@ class Recorder:
         if not values:
             return
         log = self.open(run)
-        if "kl" in values and self._model.num_examples:
-            log.scalar("elbo/kl_per_example", values["kl"] / self._model.num_examples, step)
+        number = getattr(self._model, "num_examples", None)
+        if "kl" in values and number:
+            log.scalar("elbo/kl_per_example", values["kl"] / number, step)
         for name, part in safe_names(values).items():
             group = "elbo" if name in _ELBO_TERMS else "metrics"
             log.scalar(f"{group}/{part}", values[name], step)
@@ -146,6 +160,8 @@ class Recorder:
     def write_posterior(self, run: str, step: int) -> None:
         """Writes the KL, the signal-to-noise ratio and the share of active weights of each layer."""
         log, terms, posteriors = self.open(run), self._kl_terms(), layer_posteriors(self._model)
+        if not terms:
+            return
         log.scalar("kl/total", sum(terms.values()), step)
         of_priors = {name.removeprefix("prior/"): kl for name, kl in terms.items() if name.startswith("prior/")}
         of_layers = {name: kl for name, kl in terms.items() if not name.startswith("prior/")}
@@ -158,6 +174,23 @@ class Recorder:
         for group, values in (("kl/priors", of_priors), ("prior_scale", learned_prior_scales(self._model))):
             for name, part in safe_names(values).items():
                 log.scalar(f"{group}/{part}", values[name], step)
+
+    def write_curvature(self, run: str, step: int) -> None:
+        """Writes the curvature of each layer and the rates, if a natural gradient trains the model."""
+        if not isinstance(self._model, VariationalMixin):
+            return
+        log, layers, optimizer = self.open(run), layer_curvatures(self._model), natural_gradient_of(self._model)
+        for name, part in safe_names(layers).items():
+            log.scalar(f"curvature/{part}/determined", layers[name].determined, step)
+            log.scalar(f"curvature/{part}/h_to_delta", layers[name].median_ratio, step)
+        if optimizer is not None and optimizer.kl_weight is not None:
+            numbers = {
+                "temperature": optimizer.kl_weight * (self._model.num_examples or math.nan),
+                "learning_rate": float(optimizer.learning_rate),
+                "curvature_rate": float(optimizer.curvature_rate_of(optimizer.iterations)),
+            }
+            for name, value in numbers.items():
+                log.scalar(f"natural_gradient/{name}", value, step)
 
     def write_scores(self, run: str, step: int) -> None:
         """Writes the scores of the rows under Monte Carlo prediction, with their margins."""
@@ -179,6 +212,13 @@ class Recorder:
                 for name, value in out_of_distribution_aurocs(inside, outside).items():
                     log.scalar(f"out_of_distribution/auroc/{name}", value, step)
 
+    def write_diagnostics(self, run: str, step: int) -> None:
+        """Writes what the inference method says of its posterior."""
+        if "validation_data" in self._rows:
+            numbers = diagnose(self._model, self._rows["validation_data"])
+            for name, part in safe_names(numbers).items():
+                self.open(run).scalar(f"diagnostics/{part}", numbers[name], step)
+
     # === Now and then ===
 
     def draw(self, of_weights: str, of_rows: str, step: int) -> None:
@@ -196,7 +236,7 @@ class Recorder:
             self.attempt(f"the figure {name!r}", self._write_figure, run, name, draw, step)
 
     def _figures(self, of_weights: str, of_rows: str) -> Iterator[tuple[str, str, Callable[[], Any]]]:
-        if self._model.variational_layers:
+        if self._kl_terms():
             yield of_weights, "kl_by_layer", lambda: figures.kl_by_layer(self._kl_terms())
         inside = outside = None
         try:

@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from tfp_bnn.inference import members_of, way_of
+from tfp_bnn.inference.ways import meaning_of
 from tfp_bnn.likelihoods import LIKELIHOODS
+from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.posteriors import POSTERIORS
 from tfp_bnn.priors import PRIORS
@@ -39,11 +42,22 @@ def hyperparameters(model: VariationalMixin, further: Mapping[str, Any]) -> dict
     return {name: _plain(value) for name, value in _flat({**found, **further})}
 
 
-def model_page(model: VariationalMixin) -> str:
-    """Returns the summary of a model in Markdown."""
-    lines: list[str] = []
-    model.summary(print_fn=lambda line, **_: lines.append(line))
+def model_page(model: PredictiveModel) -> str:
+    """Returns the summary of a model in Markdown; of a posterior beside its networks, that of the first of them."""
+    lines: list[str] = [] if isinstance(model, VariationalMixin) else [repr(model)]
+    members_of(model)[0].summary(print_fn=lambda line, **_: lines.append(line))
     return "\n".join(["```", *lines, "```"])
+
+
+def inference_page(model: PredictiveModel) -> str:
+    """Returns what the inference method of a model is, and what its ELBO and KL are, in Markdown."""
+    meaning = meaning_of(model)
+    rows = {
+        "inference": way_of(model),
+        "ELBO": f"not defined: {meaning.reason}" if meaning.reason else "-(nll + kl / N), a bound of log p(data) / N",
+        "KL": meaning.kl or "not defined",
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
 def _joined(values: set[Any]) -> Any:

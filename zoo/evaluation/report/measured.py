@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 import tfp_bnn
 from tfp_bnn.calibration import CALIBRATIONS
-from tfp_bnn.inference import members_of, way_of
 from tfp_bnn.models import PredictiveModel
 from tfp_bnn.predictive import for_each_class, score
 from zoo.datasets import Dataset, Split
 from zoo.evaluation.card_numbers import Block, check_task, kl_draws, out_of_distribution_block
+from zoo.hub.members import inference_config
+from zoo.hub.ways import text_of
 
 # Of the tables and figures of the least certain examples.
 MOST_EXAMPLES = 10
@@ -63,13 +64,9 @@ class Measured:
     @property
     def draws(self) -> str:
         """Describes what the predictions are averaged over."""
-        way, number = way_of(self.model), self.predictive.num_samples
-        if way == "ensemble":
-            return f"{number} draws, all of an ensemble of {len(members_of(self.model))}"
-        if way == "map":
-            return "one set of weights, the most probable"
-        what = "dropout masks" if way == "mc_dropout" else "weights"
-        return f"{number} Monte Carlo samples of the {what}, seed {self.seed}"
+        config = inference_config(self.model)
+        numbers = {"number": self.predictive.num_samples, "seed": self.seed}
+        return text_of(config).averaged.format_map({**config, **numbers})
 
     @property
     def calibration(self) -> str:

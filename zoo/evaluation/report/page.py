@@ -7,10 +7,12 @@ the reader's light or dark theme.
 from __future__ import annotations
 
 import base64
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from string import Template
+
+from zoo.core.shown import printable
 
 _PNG_SIZE = slice(16, 24)
 # Figures wider than this, in pixels, take the full width of the page.
@@ -135,17 +137,17 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> str:
         HTML 5.
     """
     return _PAGE.substitute(
-        title=escape(title), lead=escape(lead), sections="\n".join(_section(section) for section in sections)
+        title=_text(title), lead=_text(lead), sections="\n".join(_section(section) for section in sections)
     )
 
 
 def _section(section: Section) -> str:
-    parts = [f"<h2>{escape(section.title)}</h2>"]
-    parts += [f"<p>{escape(text)}</p>" for text in section.text]
+    parts = [f"<h2>{_text(section.title)}</h2>"]
+    parts += [f"<p>{_text(text)}</p>" for text in section.text]
     parts += [_table(table) for table in section.tables]
     if section.images:
         parts += ['<div class="figures">', *(_figure(image) for image in section.images), "</div>"]
-    parts += [f"<pre><code>{escape(code)}</code></pre>" for code in section.code]
+    parts += [f"<pre><code>{_text(code)}</code></pre>" for code in section.code]
     return "\n".join(["<section>", *parts, "</section>"])
 
 
@@ -154,17 +156,17 @@ def _table(table: Table) -> str:
     lines = ["<tbody>"]
     if table.header:
         named = zip(table.header, classes, strict=True)
-        header = "".join(f'<th scope="col"{css}>{escape(name)}</th>' for name, css in named)
+        header = "".join(f'<th scope="col"{css}>{_text(name)}</th>' for name, css in named)
         lines.insert(0, f"<thead><tr>{header}</tr></thead>")
     for row in table.rows:
         first, *others = zip(row, classes, strict=True)
-        cells = "".join(f"<td{css}>{escape(cell)}</td>" for cell, css in others)
-        lines.append(f'<tr><th scope="row"{first[1]}>{escape(first[0])}</th>{cells}</tr>')
+        cells = "".join(f"<td{css}>{_text(cell)}</td>" for cell, css in others)
+        lines.append(f'<tr><th scope="row"{first[1]}>{_text(first[0])}</th>{cells}</tr>')
     return "\n".join(
         [
             '<div class="scroll">',
             "<table>",
-            f"<caption>{escape(table.caption)}</caption>",
+            f"<caption>{_text(table.caption)}</caption>",
             *lines,
             "</tbody>",
             "</table>",
@@ -178,6 +180,11 @@ def _figure(image: Image) -> str:
     css = ' class="whole"' if width > _WIDE else ""
     data = base64.b64encode(image.png).decode("ascii")
     return (
-        f'<figure{css}><img src="data:image/png;base64,{data}" alt="{escape(image.alt)}" width="{width}" '
-        f'height="{height}"><figcaption>{escape(image.caption)}</figcaption></figure>'
+        f'<figure{css}><img src="data:image/png;base64,{data}" alt="{_text(image.alt)}" width="{width}" '
+        f'height="{height}"><figcaption>{_text(image.caption)}</figcaption></figure>'
     )
+
+
+def _text(value: str) -> str:
+    """Also without characters that change how the text around them is read."""
+    return html.escape(printable(value))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfp_bnn import figures, metrics
-from tfp_bnn.inference import way_of
+from tfp_bnn.inference.ways import meaning_of
 from zoo.evaluation.card_numbers import UNIFORM
 from zoo.evaluation.report.drawing import image
 from zoo.evaluation.report.measured import Measured
@@ -109,17 +109,17 @@ def uncertainty(task: Any, measured: Measured, outside: Mapping[str, Any] | None
 
 def kl(measured: Measured) -> Section:
     """What each layer has learned beyond its prior."""
+    meaning = meaning_of(measured.model)
     if not measured.kl:
-        way = way_of(measured.model)
-        reason = "An ensemble has no KL to a prior." if way == "ensemble" else "The network has no Bayesian weights."
-        return Section("KL", [reason])
+        reason = "the network has no Bayesian weights" if meaning.kl else meaning.reason
+        return Section("KL", [f"Not defined: {reason}."])
     total = sum(measured.kl.values())
     rows = [[layer, f"{nats:,.2f}", _percentage(nats, total)] for layer, nats in measured.kl.items()]
     text = (
         "KL(posterior || prior) of a layer, in nats, is what its weights have learned beyond their prior. Near 0 its "
         "posterior has collapsed to the prior."
     )
-    if way_of(measured.model) != "variational":
+    if meaning.reason:
         text = "The weights are points: what stands for the KL of a layer is -log p(weights), in nats."
     table = Table(
         "KL of each layer.",

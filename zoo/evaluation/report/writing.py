@@ -24,12 +24,14 @@ import numpy as np
 
 from tfp_bnn.models import PredictiveModel
 from zoo.core.files import written_whole
+from zoo.core.shown import cell
+from zoo.core.untrusted import MAX_JSON_BYTES, parse_json
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation.card_numbers import UNIFORM
 from zoo.evaluation.report import classification, regression, sections
 from zoo.evaluation.report.measured import Measured, measure
 from zoo.evaluation.report.page import Section, page
-from zoo.hub.manifest import MAX_JSON_BYTES, parse_json, to_json
+from zoo.hub.manifest import to_json
 
 SCHEMA_VERSION = 1
 # By the kind of target; a dataset has one label for each example.
@@ -217,13 +219,15 @@ def _versions() -> dict[str, str]:
 def _write_csv(path: Path, columns: list[tuple[str, Any]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([name for name, _ in columns])
+        writer.writerow([cell(name) for name, _ in columns])
         writer.writerows([_cell(value) for value in row] for row in zip(*(v for _, v in columns), strict=True))
 
 
 def _cell(value: Any) -> Any:
     """Nine digits bring a float32 back as it was."""
-    return f"{value:.9g}" if isinstance(value, float | np.floating) else value
+    if isinstance(value, float | np.floating):
+        return f"{value:.9g}"
+    return cell(value) if isinstance(value, str) else value
 
 
 def _or_none(value: float) -> float | None:

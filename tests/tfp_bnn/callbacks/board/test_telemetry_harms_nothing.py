@@ -17,6 +17,9 @@ from tfp_bnn.callbacks import BayesianTensorBoard, CalibrationEarlyStopping, Pos
 from tfp_bnn.callbacks.rows import take_rows
 from tfp_bnn.layers import DenseFlipout, MCDropout
 
+# What happens between epochs is tested here, and that of compiled steps nothing changes.
+pytestmark = pytest.mark.usefixtures("steps_run_eagerly")
+
 OUTSIDE = np.full((8, 2), 20, np.float32)
 
 
@@ -39,7 +42,7 @@ def test_training_with_and_without_all_callbacks_ends_with_the_same_bits(points,
         h = keras.layers.Dropout(0.2, seed=1)(MCDropout(0.2, name="mc_dropout")(h))
         logits = DenseFlipout(2, kernel_prior=prior, name="logits")(h)
         model = tfp_bnn.VariationalModel(x, logits, seed=0)
-        model.compile("adam", metrics=["accuracy"])
+        model.compile("adam", metrics=["accuracy"], run_eagerly=False)
         history = fit(model, points, *callbacks, validation_data=points).history
         counters = [*model.noise_variables.values()]
         for layer in model.stochastic_layers:

@@ -1,0 +1,70 @@
+"""Damaged artifacts, through everything that reads them: refused in words, or what they say is what is loaded."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tfp_bnn
+import zoo
+from zoo.hub.members import records_of
+from zoo.hub.reading import read_artifact
+
+from .artifact_parts import stored_tensors
+from .mutations import mutate
+
+SEED = 0
+MOST_SECONDS, MOST_MEGABYTES = 1.0, 64
+
+
+def peak_megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def outcome(folder: Path) -> str:
+    """Shows and loads an artifact: "refused", or "loaded" with exactly the tensors of its file."""
+    refusals, model = [], None
+    for read in (read_artifact, lambda path: zoo.load_artifact(path, trust=True)):
+        try:
+            model = read(folder)
+        except (ValueError, OSError) as error:
+            refusals.append(str(error))
+    for message in refusals:
+        assert 10 < len(message) < 2000, message
+        assert message.isprintable(), repr(message)
+    if not isinstance(model, tfp_bnn.VariationalModel):
+        return "refused"
+    (record,) = records_of(model)
+    stored = stored_tensors(folder)
+    for name, array in record.arrays().items():
+        np.testing.assert_allclose(array, stored[name], rtol=1e-5, err_msg=name)
+    assert np.isfinite(model.posterior_predictive(np.full((2, 4), 3.0), num_samples=2).mean()).all()
+    return "loaded"
+
+
+@pytest.mark.parametrize("number", [200, pytest.param(2000, marks=pytest.mark.thorough)])
+def test_a_damaged_artifact_is_refused_or_loaded_as_it_is_written(calibrated_artifact, tmp_path, number):
+    outcomes, signed, slowest, largest = [], 0, 0.0, 0.0
+    for index in range(number):
+        folder = Path(shutil.copytree(calibrated_artifact, tmp_path / str(index)))
+        what = mutate(folder, np.random.default_rng([SEED, index]))
+        before, start = peak_megabytes(), time.perf_counter()
+        try:
+            outcomes.append(outcome(folder))
+        except Exception as error:
+            raise AssertionError(f"Mutation {index} ({what}): {type(error).__name__}: {error}") from error
+        if index:
+            # The first warms up.
+            slowest, largest = max(slowest, time.perf_counter() - start), max(largest, peak_megabytes() - before)
+        signed += what.endswith("signed")
+        shutil.rmtree(folder)
+    print(f"{number} mutations, {signed} signed: {outcomes.count('loaded')} loaded; {slowest:.2f} s, {largest:.0f} MB")
+    assert signed >= number / 2
+    assert outcomes.count("refused") > number / 2
+    assert outcomes.count("loaded") > 0
+    assert largest < MOST_MEGABYTES

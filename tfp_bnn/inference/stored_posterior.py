@@ -1,0 +1,106 @@
+"""Posteriors that are more than the weights of one network, and what a file must hold to rebuild them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfp_bnn.core.arguments import is_integer
+from tfp_bnn.models.predictive_model import PredictiveModel
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+class StoredPosterior(PredictiveModel):
+    """A posterior made of trained networks, settings and arrays. Abstract.
+
+    `from_arrays(networks, way, settings(), arrays(), name)` gives the same posterior, with the same draws, for networks
+    of the same weights. A new inference method that implements these three is stored in artifacts as it is.
+
+    Attributes:
+        way: Name of the inference method, one of `tfp_bnn.inference.WAYS`.
+    """
+
+    way: str
+
+    @property
+    def networks(self) -> tuple[Any, ...]:
+        """The networks whose weights belong to the posterior."""
+        raise NotImplementedError
+
+    @property
+    def num_examples(self) -> int | None:
+        """N, the number of training examples; None if it is not known."""
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """JSON values that determine, with the networks, the names and shapes of `arrays`. Floats are exact."""
+        return {}
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What the posterior knows beside the weights of its networks, by name."""
+        return {}
+
+    @classmethod
+    def num_networks(cls, settings: Mapping[str, Any]) -> int | None:
+        """The number of networks of a posterior of several, according to its settings; None for exactly one.
+
+        Raises:
+            ValueError: If the settings are out of range.
+        """
+        return None
+
+    @classmethod
+    def from_arrays(
+        cls, networks: Sequence[Any], way: str, settings: Mapping[str, Any], arrays: Arrays, name: str
+    ) -> StoredPosterior:
+        """Rebuilds a posterior, of settings and arrays that may come from a stranger.
+
+        Args:
+            networks: The networks, with their weights. They are not copied.
+            way: Name of the inference method.
+            settings: Result of `settings`. Other entries are ignored.
+            arrays: Result of `arrays`.
+            name: Name of the model.
+
+        Raises:
+            ValueError: If a setting is missing or out of range, or an array is missing, unexpected, of another shape or
+                dtype, or holds NaN or infinity.
+        """
+        raise NotImplementedError
+
+
+def integer_of(settings: Mapping[str, Any], name: str, low: int, high: int) -> int:
+    """An integer among settings. ValueError if it is missing or out of range."""
+    value = settings.get(name)
+    if not is_integer(value) or not low <= value <= high:
+        raise ValueError(f"{name!r} must be an integer from {low} to {high}, but is {value!r}.")
+    return int(value)
+
+
+def require_arrays(arrays: Arrays, expected: Mapping[str, tuple[Sequence[int], npt.DTypeLike]]) -> None:
+    """Refuses arrays that are not the expected ones: names, shapes and dtypes must agree, and values be finite.
+
+    Args:
+        arrays: Arrays to check.
+        expected: Shape and dtype of each array, by name.
+
+    Raises:
+        ValueError: The message names the first array that differs.
+    """
+    missing, unexpected = sorted(expected.keys() - arrays.keys()), sorted(arrays.keys() - expected.keys())
+    if missing or unexpected:
+        raise ValueError(f"The arrays do not fit the posterior: missing {missing}, unexpected {unexpected}.")
+    for name, (shape, dtype) in expected.items():
+        found = arrays[name]
+        if found.shape != tuple(shape) or found.dtype != np.dtype(dtype):
+            raise ValueError(
+                f"The array {name!r} has shape {found.shape} and dtype {found.dtype}; expected {tuple(shape)} and "
+                f"{np.dtype(dtype)}."
+            )
+        bad = int((~np.isfinite(found)).sum())
+        if bad:
+            raise ValueError(f"The array {name!r} has {bad} values that are NaN or infinite, of {found.size}.")

@@ -1,0 +1,70 @@
+"""How text of unknown origin is shown: no control characters, never too long, no formulas in tables."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Collection
+
+# Control, format (such as right-to-left overrides), surrogate, private and unassigned characters.
+_HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def printable(text: str) -> str:
+    r"""Returns a text in which characters that a terminal would obey, not show, are escaped; lines stay lines.
+
+    Example:
+        >>> printable("red: \x1b[31m\n")
+        'red: \\x1b[31m\n'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        char.encode("unicode_escape").decode("ascii")
+        if char not in "\n\t" and unicodedata.category(char) in _HIDDEN
+        else char
+        for char in text
+    )
+
+
+def shown(value: object, most: int = 200) -> str:
+    """Returns the `repr` of a value for a message, cut to some length.
+
+    Example:
+        >>> shown("x" * 1000, most=12)
+        "'xxxxxxxx..."
+    """
+    if isinstance(value, str | bytes) and len(value) > most:
+        value = value[:most]
+    text = printable(repr(value))
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def listed(names: Collection[str], most: int = 5) -> str:
+    """Returns some names for a message, sorted, and how many others there are.
+
+    Example:
+        >>> listed(["b", "a"]), listed([str(k) for k in range(100)], most=2), listed([])
+        ("['a', 'b']", "['0', '1'] and 98 others", '[]')
+    """
+    chosen = ", ".join(shown(name, 80) for name in sorted(names)[:most])
+    return f"[{chosen}]" + (f" and {len(names) - most:,} others" if len(names) > most else "")
+
+
+def cell(text: str) -> str:
+    """Returns a text for a cell of a CSV file. A leading apostrophe keeps spreadsheets from running it as a formula.
+
+    Example:
+        >>> cell("=cmd|' /C calc'!A0"), cell("-1.5"), cell("cat")
+        ("'=cmd|' /C calc'!A0", '-1.5', 'cat')
+    """
+    text = printable(text)
+    return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
