@@ -12,6 +12,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 GUIDES = sorted(DOCS.glob("*.md"))
 # Their examples take ten seconds or more.
 LONG = {
+    "acquisition",
     "hierarchical_groups",
     "inference",
     "informed_priors",

@@ -44,7 +44,7 @@ def with_fixed_parameters(model: VariationalMixin) -> Any:
         >>> layer = tfp_bnn.layers.DenseFlipout(1, kernel_prior=prior)
         >>> model = tfp_bnn.VariationalSequential([keras.Input((2,)), layer], likelihood="normal")
         >>> fixed = tfp_bnn.inference.with_fixed_parameters(model)
-        >>> fixed.layers[0].kernel_prior_spec.empirical_bayes, fixed.layers[0].bias.trainable
+        >>> fixed.layers[0].variational_weights["kernel"].prior_spec.is_learned, fixed.layers[0].bias.trainable
         (False, False)
     """
     require_built_model(model, "with_fixed_parameters")

@@ -58,6 +58,7 @@ def test_margins_are_in_widths_of_the_interval_of_each_target():
     assert conformal.covers(predictive, y).sum(axis=0).tolist() == [36, 36]
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 @pytest.mark.parametrize(("kind", "fits"), [("sets", 500), ("sets by class", 500), ("intervals", 40)])
 def test_the_coverage_is_that_of_the_theory(kind, fits):

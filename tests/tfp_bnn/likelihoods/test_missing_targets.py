@@ -10,7 +10,8 @@ from scipy.special import expit, log_softmax
 from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.likelihoods import LIKELIHOODS, Bernoulli, Categorical, Likelihood, Normal
-from tfp_bnn.predictive import PosteriorPredictive, score, standard_errors
+from tfp_bnn.likelihoods.scoring import STEPS
+from tfp_bnn.predictive import PosteriorPredictive, monte_carlo_error, score, standard_errors
 
 RNG = np.random.default_rng(0)
 ROWS = 12
@@ -122,12 +123,17 @@ def test_scores_of_numbers_skip_missing_targets():
 
 
 @pytest.mark.parametrize("likelihood", [Bernoulli(missing=-1), Normal(0.7, missing=-1)])
-def test_standard_errors_skip_missing_targets(likelihood):
+def test_standard_errors_skip_missing_targets(likelihood, monkeypatch):
+    monkeypatch.setattr(monte_carlo_error, "NUM_RESAMPLES", 8)
     y = np.where(GONE, -1, NUMBERS > 0)
     errors = standard_errors(predictive_of(likelihood), y)
     without = [score(predictive_of(likelihood, np.delete(OUTPUTS, draw, axis=0)), y) for draw in range(3)]
+    resamples = np.random.default_rng(0).integers(3, size=(8, 3))
+    repeated = [score(predictive_of(likelihood, OUTPUTS[draws]), y) for draws in resamples]
     for name, error in errors.items():
         expected = np.sqrt(2 * np.var([scores[name] for scores in without]))
+        if name in STEPS:
+            expected = np.std([scores[name] for scores in repeated], ddof=1)
         assert error == pytest.approx(expected, rel=2e-3, abs=1e-6), name
 
 

@@ -169,7 +169,7 @@ def test_the_scale_counts_as_no_weight_and_is_put_back(tmp_path):
     assign_weight_distributions(other, weight_distributions(model))
     for name, value in weight_distributions(model).items():
         np.testing.assert_allclose(weight_distributions(other)[name], value, rtol=2e-6)
-    with pytest.raises(ValueError, match="'prior/all/scale' has 1 values that are NaN, infinite or not a valid scale"):
+    with pytest.raises(ValueError, match=r"'prior/all/scale' has 1 values that are NaN, infinite, beyond .* or"):
         assign_weight_distributions(other, {**weight_distributions(model), "prior/all/scale": np.float32(-1.0)})
     state = training_state(model)
     model.fit(X, Y, verbose=0)

@@ -54,7 +54,7 @@ def test_show_tells_of_the_informed_prior(artifact, tfp_bnn):
 
 def test_the_other_verbs_take_the_artifact(artifact, tmp_path, tfp_bnn):
     code, output, _ = tfp_bnn("verify", artifact)
-    assert (code, output.splitlines()[-1]) == (0, "7 passed, 0 failed, 0 not re-measured: data missing")
+    assert (code, output.splitlines()[-1]) == (0, "24 passed, 0 failed, 0 not re-measured: data missing")
     code, output, _ = tfp_bnn("evaluate", artifact, "--trust", "--json")
     assert code == 0
     card = json.loads((artifact / "metrics.json").read_text())["test"]

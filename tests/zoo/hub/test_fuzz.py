@@ -47,7 +47,9 @@ def outcome(folder: Path) -> str:
     return "loaded"
 
 
-@pytest.mark.parametrize("number", [200, pytest.param(2000, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize(
+    "number", [pytest.param(200, marks=pytest.mark.slow), pytest.param(2000, marks=pytest.mark.thorough)]
+)
 def test_a_damaged_artifact_is_refused_or_loaded_as_it_is_written(calibrated_artifact, tmp_path, number):
     outcomes, signed, slowest, largest = [], 0, 0.0, 0.0
     for index in range(number):
