@@ -35,14 +35,14 @@ def numbers(rows):
 
 def test_the_threshold_is_the_score_of_the_right_rank():
     outputs, labels = RNG.normal(size=(3, 19, 4)), RNG.integers(4, size=19)
-    conformal = fitted(Categorical(), outputs, labels, 0.8)
+    conformal = fitted(Categorical(), outputs, labels, 0.81)
     scores = np.sort(1 - predictive_of(Categorical(), outputs).mean()[np.arange(19), labels].astype(float))
-    # ceil(20 * 0.8) = 16 of 19.
-    assert conformal == ConformalSets(0.8, scores[15])
+    # ceil(20 * 0.81) = 17 of 19; ceil(19 * 0.81) would be 16.
+    assert conformal == ConformalSets(0.81, scores[16])
     sets = conformal.predict(predictive_of(Categorical(), outputs))
     assert sets.shape == (19, 4)
-    assert sets[np.arange(19), labels].sum() == 16
-    assert conformal.covers(predictive_of(Categorical(), outputs), labels).sum() == 16
+    assert sets[np.arange(19), labels].sum() == 17
+    assert conformal.covers(predictive_of(Categorical(), outputs), labels).sum() == 17
 
 
 def test_margins_are_in_widths_of_the_interval_of_each_target():
