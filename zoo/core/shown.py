@@ -59,10 +59,11 @@ def cell(text: str) -> str:
         ("'=cmd|' /C calc'!A0", '-1.5', 'cat')
     """
     text = printable(text)
-    return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
+    return f"'{text}" if text.startswith(_FORMULA) and not is_number(text) else text
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a text is a number, as `float` reads it."""
     try:
         float(text)
     except ValueError:

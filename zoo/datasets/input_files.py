@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from zoo.core.shown import shown
+from zoo.core.shown import is_number, shown
 
 # A decoded pixel takes 1 to 4 bytes.
 MOST_PIXELS = 2**25
@@ -88,7 +88,7 @@ def _columns_of_header(path: Path, row: list[str], names: Sequence[str]) -> list
                 "once. Add the column, or remove the header to pass the columns by position."
             )
         return [found.index(name) for name in names]
-    numbers = sum(map(_is_number, row))
+    numbers = sum(map(is_number, row))
     if 0 < numbers < len(row):
         raise ValueError(
             f"{str(path)!r}: the first row, {shown(row)}, is neither a header nor numbers. Correct it: read as a "
@@ -104,7 +104,7 @@ def _parts(
     number = 0
     while chunk := list(itertools.islice(rows, _ROWS_AT_ONCE)):
         for row in chunk:
-            if len(row) != width or not all(_is_number(row[column]) for column in columns):
+            if len(row) != width or not all(is_number(row[column]) for column in columns):
                 raise ValueError(
                     f"{str(path)!r}: row {number} is {shown(row)}; expected {width} numbers, as in the first row."
                 )
@@ -150,11 +150,3 @@ def _opened(path: Path) -> Image.Image:
     # Our own limit is lower than the one that Pillow warns of.
     with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
         return Image.open(path)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -114,12 +114,12 @@ def _load(folder: Path, entry: Any) -> ZooModel:
     load_plugins()
     files = read_verified(folder, entry)
     texts = read_texts(files, folder)
-    config = texts["config"]
-    architecture = _architecture(config, f"{folder / 'config.json'}")
-    settings = validate(architecture.config, config["config"], f"{folder / 'config.json'}")
+    config, what = texts["config"], str(folder / "config.json")
+    architecture = _architecture(config, what)
+    settings = validate(architecture.config, config["config"], what)
     weights = folder / "weights.safetensors"
-    way = way_in(config, f"{folder / 'config.json'}")
-    num_members = number_of_members(config, f"{folder / 'config.json'}")
+    way = way_in(config, what)
+    num_members = number_of_members(config, what)
     arrays = parse_tensors(require(files, weights.name, folder), str(weights))
     try:
         records = split_records(arrays, num_members)
@@ -133,10 +133,10 @@ def _load(folder: Path, entry: Any) -> ZooModel:
         if config.get("num_examples") is not None:
             member.num_examples = config["num_examples"]
     model = _joined(members, config, files, folder)
-    check_way(model, config, f"{folder / 'config.json'}")
-    _set_calibration(model, config.get("calibration"), f"{folder / 'config.json'}")
+    check_way(model, config, what)
+    _set_calibration(model, config.get("calibration"), what)
     _tell_of_card(model, texts)
-    model.inputs_expected = _inputs_expected(config, settings.input_shape, f"{folder / 'config.json'}")
+    model.inputs_expected = _inputs_expected(config, settings.input_shape, what)
     return model
 
 
