@@ -244,12 +244,12 @@ def _step_of_the_kl(strategy: Any, prior: dict[str, Any]) -> dict[str, Any]:
     model, single = make(strategy), make(None)
     variables = model.trainable_variables
     at_start = [_value(variable) for variable in variables]
-    roots: dict[int, np.ndarray] = {}
+    roots: dict[int, Noise] = {}
     noise_of_layers = model._noise_of_layers
 
     def note(noise: Any) -> Any:
         if (replica := _replica()) is not None:
-            roots[replica] = noise.seed.numpy()
+            roots[replica] = noise
         return noise_of_layers(noise)
 
     model._noise_of_layers = note
@@ -260,7 +260,7 @@ def _step_of_the_kl(strategy: Any, prior: dict[str, Any]) -> dict[str, Any]:
         variable.assign(start)
     kls, gradients = [], []
     for replica in sorted(roots):
-        with noise_scope(single._noise_of_layers(Noise(tf.constant(roots[replica])))), tf.GradientTape() as tape:
+        with noise_scope(single._noise_of_layers(roots[replica])), tf.GradientTape() as tape:
             terms = [layer.kl() for layer in single.variational_layers]
             terms += [shared.hyper_kl(scoped_noise(shared)) for shared in single.shared_priors.values()]
             kl = tf.add_n(terms)
@@ -274,7 +274,7 @@ def _step_of_the_kl(strategy: Any, prior: dict[str, Any]) -> dict[str, Any]:
         "gradients": [np.mean(pair, axis=0) for pair in zip(*gradients, strict=True)],
         "history": history,
         "copies": [_copies(variable) for variable in variables],
-        "seeds": [roots[replica] for replica in sorted(roots)],
+        "seeds": [roots[replica].seed.numpy() for replica in sorted(roots)],
     }
     single.fit(x, y, batch_size=4, verbose=0)
     found["moved by one"] = [_value(v) - s for v, s in zip(single.trainable_variables, at_start, strict=True)]

@@ -1,14 +1,18 @@
 """Counter-based noise of Bayesian layers.
 
-A seed is a pair of integers, `Noise.fold_in` derives a child seed from a seed and a number, and each random tensor is a
-pure function of its seed and its name. A draw therefore depends on (seed, step or sample, layer, replica) and on
-nothing else: not on the batch size, not on how often validation runs, not on the other layers.
+Philox is a cipher: under a key it turns each counter of 128 bits into four random words of 32. `Noise.fold_in` derives
+a key from a seed and a number, such as that of a step, a sample or a replica. Under a key, every random tensor has a
+block of counters of its own, determined by its owner, such as a layer, and its name. A draw therefore depends on (seed,
+step or sample, layer, replica) and on nothing else: not on the batch size, not on how often validation runs, not on the
+other layers.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import copy
+import math
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,9 +27,12 @@ from tfp_bnn.core.arguments import is_integer, require_integer
 
 # Philox by its number among TensorFlow's algorithms: the default differs under XLA, and so would the noise.
 _PHILOX = 1
-# The key with which TensorFlow scrambles seeds, and what keeps the last of two numbers.
+# The key under which seeds are counters: Philox scrambles seeds too.
 _KEY_OF_SEEDS = np.array([0x02461E293EC8F720], np.uint64)
-_LAST = np.array([0, 1], np.uint64)
+# The upper half of a block is the owner, and the lower half the name, of 31 bits. The bit above marks other blocks.
+_OF_KEYS, _OF_SEEDS = 1 << 31, 1 << 31 | 1
+_WORD = 32
+_BITS_OF_ONE = int(np.float32(1).view(np.int32))
 _TRAINING, _EVALUATION = 0, 1
 
 
@@ -36,7 +43,7 @@ class NoiseSource(Protocol):
         """Returns standard normal noise, float32."""
 
     def signs(self, name: str, shape: Sequence[Any]) -> tf.Tensor:
-        """Returns signs, exactly +1 or -1, float32."""
+        """Returns signs, exactly +1 or -1, float32. Only the first size can be a tensor."""
 
     def keep(self, name: str, shape: Sequence[Any], probability: float) -> tf.Tensor:
         """Returns a mask, exactly 1 with the given probability and otherwise 0, float32."""
@@ -45,64 +52,113 @@ class NoiseSource(Protocol):
 class Noise:
     """Noise that is a pure function of a seed.
 
+    Its random words are the same with and without XLA, and so are signs and masks. Normal numbers are too, up to the
+    rounding of logarithm, sine and cosine.
+
     Args:
         seed: Integer tensor of shape `(2,)`.
+
+    References:
+        Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3
     """
 
     def __init__(self, seed: tf.Tensor) -> None:
-        self.seed = seed
-        # By dtype; with the graph that they belong to.
-        self._first_of_children: dict[tf.DType, tuple[tf.Graph | None, tf.Tensor]] = {}
+        self._key = _words([1], _KEY_OF_SEEDS, tf.cast(seed, tf.uint64), tf.uint64)
+        self._owner = 0
 
     def fold_in(self, number: int | tf.Tensor) -> Noise:
-        """Returns an independent child of this noise for each `number`."""
-        number = tf.convert_to_tensor(number)
-        # The seeds of all children begin alike. A network has many children: it is drawn once, to trace less.
-        graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-        made_in, first = self._first_of_children.get(number.dtype, (None, None))
-        if first is None or made_in is not graph:
-            first = _draw("UniformFullInt", (), self.seed, dtype=number.dtype)
-            self._first_of_children[number.dtype] = graph, first
-        return Noise(tf.stack([first, number]))
+        """Returns an independent child of this noise for each `number`, under a key of its own."""
+        number = tf.cast(tf.convert_to_tensor(number), tf.uint64)
+        child = copy.copy(self)
+        child._key = _words([1], self._key, tf.stack([number, self._block(_OF_KEYS)]), tf.uint64)
+        child._owner = 0
+        return child
+
+    def block(self, owner: int) -> Noise:
+        """Returns the noise of an owner of random tensors, such as a layer, under the same key: it costs nothing.
+
+        Args:
+            owner: Number of the owner, from 0 to 2^32 - 2. Each has independent noise.
+
+        Raises:
+            ValueError: If the number is out of range, or the noise has an owner already.
+        """
+        if self._owner or not 0 <= owner < 2**32 - 1:
+            raise ValueError(f"`owner` must be from 0 to 2^32 - 2, for noise without an owner, but got {owner}.")
+        child = copy.copy(self)
+        # 0 is this noise itself.
+        child._owner = owner + 1
+        return child
+
+    @property
+    def seed(self) -> tf.Tensor:
+        """A seed for functions of TensorFlow that take one: int64, shape `(2,)`."""
+        return _words([2], self._key, np.array([0, self._block(_OF_SEEDS)], np.uint64), tf.int64)
 
     def normal(self, name: str, shape: Sequence[int]) -> tf.Tensor:
-        """Returns independent N(0, 1) noise of the given shape, float32."""
-        return _draw("Normal", shape, self._seed_of(name), dtype=tf.float32)
+        """Returns independent N(0, 1) noise of the given shape, float32.
+
+        By the method of Box and Muller (1958), two random words for two numbers. TensorFlow's own function is slower,
+        and has other numbers under XLA. The largest magnitude is sqrt(62 log 2) = 6.56, which a standard normal exceeds
+        once in 2e10 numbers; that of TensorFlow is 5.68.
+        """
+        static = tf.get_static_value(shape) if tf.is_tensor(shape) else shape
+        number = tf.reduce_prod(shape) if static is None else math.prod(static)
+        words = self._words(name, [2, (number + 1) // 2])
+        # The odd numbers below 2^31, all equally likely: uniform in (0, 1), symmetric about 1/2.
+        uniform = tf.abs(2.0**-31 * tf.cast(tf.bitwise.bitwise_or(words[0], 1), tf.float32))
+        radius = tf.sqrt(-2.0 * tf.math.log(uniform))
+        angle = math.pi * 2.0**-31 * tf.cast(words[1], tf.float32)
+        pairs = tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], axis=0)
+        return tf.reshape(pairs[:number], shape)
 
     def signs(self, name: str, shape: Sequence[Any]) -> tf.Tensor:
-        """Returns independent signs of the given shape: exactly +1 or -1, each with probability 1/2, float32."""
-        bits = _draw("UniformInt", shape, self._seed_of(name), minval=0, maxval=2)
-        return tf.cast(2 * bits - 1, tf.float32)
+        """Returns independent signs of the given shape: exactly +1 or -1, each with probability 1/2, float32.
+
+        Each is a bit of a random word. Those along the first axis, the only one whose size can be a tensor, start a new
+        word each.
+        """
+        columns = math.prod(shape[1:])
+        words = self._words(name, [shape[0], -(-columns // _WORD), 1])
+        # Each bit in turn becomes the sign of a float.
+        first = tf.bitwise.left_shift(words, np.arange(min(columns, _WORD), dtype=np.int32))
+        sign = tf.bitwise.bitwise_and(first, tf.int32.min)
+        signs = tf.bitcast(tf.bitwise.bitwise_or(sign, _BITS_OF_ONE), tf.float32)
+        if columns > _WORD and columns % _WORD:
+            signs = tf.reshape(signs, [shape[0], -1])[:, :columns]
+        return tf.reshape(signs, shape)
 
     def keep(self, name: str, shape: Sequence[Any], probability: float) -> tf.Tensor:
         """Returns a mask of independent entries, exactly 1 with the given probability and otherwise 0, float32."""
-        uniform = _draw("Uniform", shape, self._seed_of(name), dtype=tf.float32)
-        return tf.cast(uniform < probability, tf.float32)
+        # The probability as a number of words, of which there are 2^32 from -2^31.
+        last = max(1, round(probability * 2.0**_WORD)) - 1 + tf.int32.min
+        return tf.cast(self._words(name, shape) <= last, tf.float32)
 
-    def _seed_of(self, name: str) -> tf.Tensor:
-        return self.fold_in(number_of(name)).seed
+    def _words(self, name: str, shape: Sequence[Any]) -> tf.Tensor:
+        """Random words, int32, from the block of a tensor."""
+        return _words(shape, self._key, np.array([0, self._block(number_of(name))], np.uint64), tf.int32)
+
+    def _block(self, lower: int) -> np.uint64:
+        return np.uint64(self._owner << 32 | lower)
 
 
-def _draw(kind: str, shape: Sequence[Any], seed: tf.Tensor, **arguments: Any) -> tf.Tensor:
-    """The numbers of `tf.random.stateless_*` or `tf.random.fold_in` with Philox, bit for bit, by fewer operations.
+def _words(shape: Sequence[Any], key: tf.Tensor, counter: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Random integers of all values of a dtype. Four words of 32 bits share a counter, and the next four have the next.
 
-    Those functions scramble the seed with a dozen small operations, and a network has many seeds: each operation costs
-    time to trace, and to run. TensorFlow has one operation for it, but under XLA that gives another key.
+    The first of the two words of a counter counts on, so a tensor would have to have 2^66 words to leave its block.
     """
-    # Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3": Philox is a cipher, so it scrambles seeds too.
-    mixed = tf.raw_ops.StatelessRandomUniformFullIntV2(
-        shape=[2], key=_KEY_OF_SEEDS, counter=tf.raw_ops.Cast(x=seed, DstT=tf.uint64), alg=_PHILOX, dtype=tf.uint64
-    )
-    key = tf.raw_ops.Slice(input=mixed, begin=[0], size=[1])
-    counter = tf.raw_ops.Mul(x=mixed, y=_LAST)
-    draw = getattr(tf.raw_ops, f"StatelessRandom{kind}V2")
-    return draw(shape=tf.convert_to_tensor(shape, tf.int32), key=key, counter=counter, alg=_PHILOX, **arguments)
+    shape = tf.convert_to_tensor(shape, tf.int32)
+    return tf.raw_ops.StatelessRandomUniformFullIntV2(shape=shape, key=key, counter=counter, alg=_PHILOX, dtype=dtype)
 
 
 class NoNoise:
     """Absence of noise, for the plug-in prediction: weights are posterior means and masks are their expectations."""
 
     def fold_in(self, number: int | tf.Tensor) -> NoNoise:
+        """Returns itself."""
+        return self
+
+    def block(self, owner: int) -> NoNoise:
         """Returns itself."""
         return self
 
@@ -223,11 +279,11 @@ def require_seed(seed: Any) -> Any:
 
 
 def layer_key(layer: keras.Layer) -> int:
-    """Returns a number to fold into a seed, because two layers with the same seed must not draw the same noise."""
+    """Returns the number of a layer as an owner, because two with the same seed must not draw the same noise."""
     # By name: the path of a layer can change when the model is saved and loaded.
     return number_of(layer.name)
 
 
 def number_of(name: str) -> int:
-    """Returns a number for a name, to fold into a seed."""
+    """Returns a number for a name, of 31 bits."""
     return zlib.crc32(name.encode()) & 0x7FFFFFFF

@@ -49,4 +49,4 @@ class StochasticLayer(keras.layers.Layer):
 
     def _noise(self, training: bool) -> NoiseSource:
         noise = scoped_noise(self)
-        return self._noise_streams.next(training).fold_in(layer_key(self)) if noise is None else noise
+        return self._noise_streams.next(training).block(layer_key(self)) if noise is None else noise

@@ -36,6 +36,8 @@ from tfp_bnn.variational.objectives import OBJECTIVES, Objective
 from tfp_bnn.variational.schedules import SCHEDULES, Schedule
 
 _NOT_SAVED = "It is not saved."
+# Shared priors have numbers above those of layers, as owners of noise.
+_FIRST_PRIOR = 1 << 31
 
 
 class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
@@ -317,11 +319,9 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
             yield
 
     def _noise_of_layers(self, noise: Noise | NoNoise) -> dict[int, Any]:
-        noise_of: dict[int, Any] = {
-            id(layer): noise.fold_in(index) for index, layer in enumerate(self.stochastic_layers)
-        }
+        noise_of: dict[int, Any] = {id(layer): noise.block(index) for index, layer in enumerate(self.stochastic_layers)}
         for name, shared in self._shared_priors.items():
-            noise_of[id(shared)] = noise.fold_in(number_of(f"prior/{name}"))
+            noise_of[id(shared)] = noise.block(_FIRST_PRIOR + number_of(f"prior/{name}"))
         return noise_of
 
     def _bind_shared_priors(self) -> None:

@@ -50,7 +50,7 @@ def draws_of(model, number):
     kernel = twin.layers[0].variational_weights["kernel"]
     outputs, weights = [], []
     for _ in range(number):
-        noise = twin._noise_streams.next(training=True).fold_in(0)
+        noise = twin._noise_streams.next(training=True).block(0)
         weights.append(kernel.sample(noise).numpy()[:, 0].astype(np.float64))
         outputs.append(X @ weights[-1])
     return np.array(outputs), np.array(weights)
