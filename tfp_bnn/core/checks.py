@@ -52,11 +52,11 @@ class CollectedChecks(list[Check]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._graph = _current_graph()
+        self._graph = current_graph()
 
     def takes_tensors_from_here(self) -> bool:
         """Whether the step can use a tensor made here: not one from within a loop or another function."""
-        return _current_graph() is self._graph
+        return current_graph() is self._graph
 
     def table(self) -> tf.Tensor:
         """A row for each check, float64 `(checks, 3)`: whether it holds (1 or 0), and its numbers."""
@@ -190,7 +190,8 @@ def _field(part: str | tf.Tensor) -> str:
     return "{:.0f}" if part.dtype.is_integer else "{:g}"
 
 
-def _current_graph() -> Any:
+def current_graph() -> Any:
+    """Returns the graph that is being built, or None when operations run eagerly."""
     return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
 
 

@@ -15,7 +15,7 @@ import copy
 import math
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import is_integer, require_integer
+from tfp_bnn.core.checks import current_graph
 
 # Philox by its number among TensorFlow's algorithms: the default differs under XLA, and so would the noise.
 _PHILOX = 1
@@ -223,6 +224,7 @@ class NoiseStreams:
 class _Scope:
     noise_of_layer: Mapping[int, NoiseSource]
     uses: Counter[int] = field(default_factory=Counter)
+    made: dict[tuple[int, Any], tuple[object, tf.Tensor]] = field(default_factory=dict)
 
 
 _scope: contextvars.ContextVar[_Scope | None] = contextvars.ContextVar("tfp_bnn_noise", default=None)
@@ -254,6 +256,22 @@ def scoped_noise(layer: object) -> NoiseSource | None:
     """Returns the noise of `layer` in the open `noise_scope`, or None."""
     scope = _scope.get()
     return None if scope is None else scope.noise_of_layer.get(id(layer))
+
+
+def once_in_scope(thing: object, make: Callable[[], tf.Tensor]) -> tf.Tensor:
+    """Returns `make()`, which is called once for each thing in the open `noise_scope`; each time outside a scope.
+
+    For what several parts of a forward pass compute from a variable, which does not change in it. Gradients of it are
+    known to a tape that was there when it was made. Each graph, such as the body of a loop, has its own.
+    """
+    scope = _scope.get()
+    if scope is None:
+        return make()
+    key = id(thing), current_graph()
+    if key not in scope.made:
+        # With the thing, because another one could get its id.
+        scope.made[key] = thing, make()
+    return scope.made[key][1]
 
 
 def name_of_use(name: str, thing: object) -> str:

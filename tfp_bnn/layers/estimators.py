@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tfp_bnn.core.noise import NoiseSource, name_of_use
@@ -186,11 +188,16 @@ class LocalReparameterization(Estimator):
         if isinstance(bias, VariationalWeight):
             variance += operation.along_channels(bias.variance, variance)
             bias = bias.mean
-        # Inputs that are all 0 give outputs with zero variance, where the square root has no gradient.
-        positive = variance > 0
-        scale = tf.where(positive, tf.sqrt(tf.where(positive, variance, 1.0)), 0.0)
+        scale = _square_root(variance)
         outputs += tf.cast(scale * noise.normal(name_of_use("outputs", kernel), tf.shape(scale)), outputs.dtype)
         return outputs if bias is None else outputs + operation.along_channels(bias, outputs)
+
+
+@tf.custom_gradient
+def _square_root(variance: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """The square root, with the gradient 0 at 0: inputs that are all 0 give outputs without variance."""
+    root = tf.sqrt(variance)
+    return root, lambda upstream: tf.math.divide_no_nan(0.5 * upstream, root)
 
 
 def _squares(inputs: tf.Tensor) -> tf.Tensor:

@@ -17,6 +17,7 @@ from tfp_bnn.core.layer_tree import allocates
 from tfp_bnn.core.noise import NoiseSource
 from tfp_bnn.posteriors import Posterior
 from tfp_bnn.posteriors.base import FLOAT32_EPS
+from tfp_bnn.posteriors.kl_of_normals import kl_of_normals
 from tfp_bnn.posteriors.pruned_distribution import PrunedDistribution
 from tfp_bnn.priors import Prior
 from tfp_bnn.priors.shared_scales import SharedPrior
@@ -134,6 +135,9 @@ class VariationalWeight:
         if self.prior_spec.hyperprior is not None:
             scale_noise = self._noise_of_scale(noise)
         posterior, prior = self.posterior, self._prior(scale_noise)
+        of_normals = kl_of_normals(posterior, prior)
+        if of_normals is not None:
+            return of_normals
         try:
             return tfd.kl_divergence(posterior, prior)
         except NotImplementedError:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.core.arguments import is_number, require_array
+from tfp_bnn.core.noise import once_in_scope
 from tfp_bnn.core.registry import Spec, SpecRegistry
 
 FLOAT32_EPS = float(np.finfo(np.float32).eps)
@@ -212,7 +213,9 @@ class ScaledPosterior(Posterior):
 
     def scale(self, weights: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Returns the scale of every weight, a float32 tensor with the shape of the weight."""
-        return FLOAT32_EPS + tf.nn.softplus(tf.convert_to_tensor(weights["untransformed_scale"]))
+        untransformed = weights["untransformed_scale"]
+        # The draw and the KL need it, and so does each use of a layer.
+        return once_in_scope(untransformed, lambda: FLOAT32_EPS + tf.nn.softplus(tf.convert_to_tensor(untransformed)))
 
     @staticmethod
     def untransformed_scale(scale: tf.Tensor) -> tf.Tensor:
