@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file atomically: a reader sees either the old file or the new one."""
+def write_atomically(path: Path, contents: str | bytes) -> None:
+    """Writes a file atomically, a string in UTF-8: a reader sees either the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, "utf-8")
+        temporary.write_bytes(contents.encode() if isinstance(contents, str) else contents)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

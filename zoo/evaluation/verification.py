@@ -40,6 +40,7 @@ from zoo.evaluation.card_numbers import (
     kl_draws,
     labelled_blocks,
     out_of_distribution_block,
+    out_of_distribution_numbers,
 )
 from zoo.evaluation.claims import Claims, agrees, claims_of, sizes_of
 from zoo.hub.artifacts import GOLDEN_SAMPLES, GOLDEN_SEED
@@ -116,9 +117,9 @@ def verify(name: str | os.PathLike[str], full: bool = False) -> list[Check]:
 
     By default: the golden outputs, what the card says of its training and its data, the numbers on the `test` split,
     the `quick` numbers (at most 2,000 test examples, 10 samples) and the agreement with a stored `reference`, if there
-    is one. `full` checks everything else on the card about the stored posterior: `test_uncalibrated`, `validation`,
-    `out_of_distribution`, `kl`, `posterior` and `diagnostics`. The posteriors of the other training seeds and the
-    chains of a reference are not there, so their numbers are only compared with the others on the card.
+    is one. `full` checks everything else on the card about the stored posterior: `test_uncalibrated`, `test_plug_in`,
+    `validation`, `out_of_distribution`, `kl`, `posterior` and `diagnostics`. The posteriors of the other training seeds
+    and the chains of a reference are not there, so their numbers are only compared with the others on the card.
 
     Args:
         name: Name of a pretrained model, or folder of an artifact, which is checked against its own manifest. No trust
@@ -161,7 +162,12 @@ def _checks(name: str, full: bool) -> Iterator[Check]:
         return _of_block(model, labelled_blocks(model, data(), how.num_samples).get(block), how.seed)
 
     def outside() -> Numbers:
-        return _of_block(model, out_of_distribution_block(data(), how.out_of_distribution, how.num_samples), how.seed)
+        block = out_of_distribution_block(data(), how.out_of_distribution, how.num_samples)
+        numbers = _flat(out_of_distribution_numbers(model, data(), block, how.seed))
+        # Older cards have means only.
+        older = "plug_in" not in _mapping(card["out_of_distribution"])
+        stated = _in_card(card, "out_of_distribution")
+        return {key: Number(value) for key, value in numbers.items() if key in stated or not older}
 
     def num_examples() -> Numbers:
         return {"test": Number(len(data().test))}
@@ -177,6 +183,7 @@ def _checks(name: str, full: bool) -> Iterator[Check]:
         "num_examples": num_examples,
         "test": functools.partial(labelled, "test"),
         "test_uncalibrated": functools.partial(labelled, "test_uncalibrated"),
+        "test_plug_in": functools.partial(labelled, "test_plug_in") if "test_plug_in" in card else dict,
         "validation": functools.partial(labelled, "validation"),
         "quick": functools.partial(labelled, "quick"),
         "out_of_distribution": outside,
@@ -228,10 +235,18 @@ def _in_card(card: Mapping[str, Any], block: str) -> dict[str, float]:
         part = _mapping(part.get("test"))
     elif block == "reference":
         # The numbers of the chains themselves are not measured again.
-        part = {f"{of}/{key}": value for of in _COMPARED for key, value in _mapping(part.get(of)).items()}
+        part = {of: _mapping(part.get(of)) for of in _COMPARED}
     elif block == "kl":
         part = {"total": part.get("total"), **_mapping(part.get("by_layer"))}
-    return {key: value for key, value in part.items() if is_number(value) and key != "num_examples"}
+    return {key: value for key, value in _flat(part).items() if is_number(value) and key != "num_examples"}
+
+
+def _flat(part: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a mapping and of those in it, by path."""
+    flat: dict[str, Any] = {}
+    for key, value in part.items():
+        flat |= {f"{key}/{inner}": x for inner, x in value.items()} if isinstance(value, Mapping) else {key: value}
+    return flat
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -153,8 +153,9 @@ def _inputs_section(shape: Sequence[int], inputs: Mapping[str, Any]) -> str:
 def _metrics_section(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     test, spread = metrics["test"], metrics.get("spread", {})
     columns = {"test": {name: f"{value:.4g}" for name, value in test.items()}}
-    if "test_uncalibrated" in metrics:
-        columns["test, not calibrated"] = {name: f"{value:.4g}" for name, value in metrics["test_uncalibrated"].items()}
+    for block, title in (("test_uncalibrated", "test, not calibrated"), ("test_plug_in", "test, plug-in mean")):
+        if block in metrics:
+            columns[title] = {name: f"{value:.4g}" for name, value in metrics[block].items()}
     columns["mean ± standard deviation over training seeds"] = {
         name: f"{over['mean']:.4g} ± {over['std']:.2g}" for name, over in spread.items()
     }
@@ -185,7 +186,25 @@ def _out_of_distribution_section(metrics: Mapping[str, Any]) -> str:
         _table(["mean over the inputs", "test", f"`{outside['data']}`"], rows)
         + f"\nOn {outside['num_examples']} {what}, that the model was not trained for. The mutual information of label "
         "and weights (nats), or the epistemic standard deviation (units of the target), is what more data like them "
-        "would remove.\n"
+        "would remove.\n" + _auroc_table(outside)
+    )
+
+
+def _auroc_table(outside: Mapping[str, Any]) -> str:
+    """How well each uncertainty tells the inputs from those of the test split."""
+    names = [name for name in outside if name.startswith("auroc_")]
+    if not names:
+        return ""
+    columns = {"calibrated" if "uncalibrated" in outside else "model": outside}
+    titles = {"uncalibrated": "not calibrated", "plug_in": "plug-in mean"}
+    columns |= {title: outside[key] for key, title in titles.items() if key in outside}
+    rows = [
+        [name.removeprefix("auroc_"), *(f"{of[name]:.4g}" if name in of else "-" for of in columns.values())]
+        for name in names
+    ]
+    return (
+        "\n" + _table(["AUROC by", *columns], rows) + "\nThe area under the ROC curve with which an uncertainty tells "
+        f"them from the first {outside['num_examples']} test examples: 0.5 by chance, 1 at best.\n"
     )
 
 

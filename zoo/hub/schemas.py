@@ -170,6 +170,8 @@ class OutOfDistribution(Strict):
     Attributes:
         data: Name of the dataset, or "uniform".
         num_examples: Number of inputs.
+        uncalibrated: The same numbers without calibration.
+        plug_in: Those of the mean of the weights.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
@@ -177,6 +179,8 @@ class OutOfDistribution(Strict):
 
     data: Name
     num_examples: Count
+    uncalibrated: Numbers | None = None
+    plug_in: Numbers | None = None
 
 
 class Metrics(Strict):
@@ -189,6 +193,7 @@ class Metrics(Strict):
         num_examples: Number of test examples.
         test: The numbers on the test split.
         test_uncalibrated: The same without calibration.
+        test_plug_in: The same for the mean of the weights.
         validation: Those on the validation split.
         quick: Those that take seconds to measure again.
         out_of_distribution: Uncertainty on other inputs.
@@ -207,6 +212,7 @@ class Metrics(Strict):
     test: Numbers
     split: Name = "test"
     test_uncalibrated: Numbers | None = None
+    test_plug_in: Numbers | None = None
     validation: Numbers | None = None
     quick: Quick | None = None
     out_of_distribution: OutOfDistribution | None = None
