@@ -24,7 +24,8 @@ def predictive_of(likelihood, outputs):
 
 def fitted(likelihood, outputs, y, level, by_class=False):
     predictive = predictive_of(likelihood, outputs)
-    return conformal_for(predictive).fitted(predictive, y, level, by_class)
+    kind = conformal_for(likelihood, (*predictive.positions, predictive.num_outputs))
+    return kind.fitted(predictive, y, level, by_class)
 
 
 def numbers(rows):
@@ -93,7 +94,7 @@ def test_a_model_is_conformalized_with_its_calibration():
     model.calibration = {"name": "temperature", "temperature": 2.0}
     conformal = conformalize(model, x, y, num_samples=4, seed=1)
     predictive = model.posterior_predictive(x, num_samples=4, seed=1)
-    assert conformal == ConformalSets.fitted(predictive, y, 0.9, False)
+    assert conformal == ConformalSets.fitted(predictive, y, 0.9, False, num_samples=4, seed=1) == model.conformal
     assert CONFORMALS.get({"name": "sets", **conformal.get_config()}) == conformal
     assert conformal.covers(predictive, y).mean() == pytest.approx(46 / 50)
 
