@@ -66,12 +66,15 @@ class Conformal(Spec):
         """Fits it to the predictions and targets of calibration examples; see `tfp_bnn.conformalize`."""
         raise NotImplementedError
 
-    def check_outputs(self, likelihood: Likelihood, num_outputs: int) -> None:
-        """Refuses a network of another number of classes or targets; the kind of target is right.
+    def check_outputs(self, likelihood: Likelihood, output_shape: Sequence[int]) -> None:
+        """Refuses a network that it was not fitted to; arguments as of `conformal_for`.
 
         Raises:
-            ValueError: If the numbers differ.
+            ValueError: If there is no conformal prediction for its outputs, or another one, or the numbers of classes
+                or targets differ.
         """
+        conformal_for(likelihood, output_shape)
+        check_conformal_fits(self, likelihood)
 
     def predict(self, predictive: PosteriorPredictive) -> Any:
         """Returns the sets or intervals of predictions."""
@@ -152,9 +155,10 @@ class ConformalSets(Conformal):
         thresholds = [_quantile(scores[labels == k], level) for k in range(probabilities.shape[-1])]
         return cls(level, thresholds, num_samples, seed)
 
-    def check_outputs(self, likelihood: Likelihood, num_outputs: int) -> None:
-        """Refuses another number of classes."""
-        self._check_number(likelihood.num_classes(num_outputs))
+    def check_outputs(self, likelihood: Likelihood, output_shape: Sequence[int]) -> None:
+        """As `Conformal.check_outputs`."""
+        super().check_outputs(likelihood, output_shape)
+        self._check_number(likelihood.num_classes(output_shape[-1]))
 
     def predict(self, predictive: PosteriorPredictive) -> npt.NDArray[np.bool_]:
         """Returns which classes are in the set of each input, `(n, classes)`. A set can be empty.
@@ -229,9 +233,10 @@ class ConformalIntervals(Conformal):
         scores = np.maximum(lower - targets, targets - lower - width) / width
         return cls(level, [_quantile(scores[:, k], level) for k in range(scores.shape[1])], num_samples, seed)
 
-    def check_outputs(self, likelihood: Likelihood, num_outputs: int) -> None:
-        """Refuses another number of targets."""
-        self._check_number(likelihood.num_targets(num_outputs))
+    def check_outputs(self, likelihood: Likelihood, output_shape: Sequence[int]) -> None:
+        """As `Conformal.check_outputs`."""
+        super().check_outputs(likelihood, output_shape)
+        self._check_number(likelihood.num_targets(output_shape[-1]))
 
     def predict(self, predictive: PosteriorPredictive) -> tuple[Floats, Floats]:
         """Returns the lower and upper ends, two arrays `(n, targets)`, in units of the target.
