@@ -11,6 +11,8 @@ from zoo.core.validation import Strict
 MOST_FILES = 32
 MOST_NAMES = 10_000
 """Of classes, columns, layers or weights."""
+# Of the config of a conformal prediction of any kind.
+_MOST_KEYS = 16
 
 Count = Annotated[int, Field(strict=True, ge=0, lt=2**53)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
@@ -92,6 +94,13 @@ class ConformalPrediction(Strict):
     level: Annotated[float, Field(strict=True, gt=0, lt=1)]
     num_samples: Annotated[int, Field(strict=True, ge=1, le=100_000)] | None = None
     seed: Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_keys(cls, values: Any) -> Any:
+        if isinstance(values, dict) and len(values) > _MOST_KEYS:
+            raise ValueError(f"{len(values):,} keys; at most {_MOST_KEYS} were expected")
+        return values
 
 
 class ArtifactConfig(Strict):

@@ -62,6 +62,7 @@ def test_an_ensemble_keeps_its_own(tmp_path):
         ({**SETS, "num_samples": 10**9}, "'conformal.num_samples' got 1000000000"),
         ({**SETS, "seed": 2**63}, "'conformal.seed' got 9223372036854775808"),
         ({**SETS, "thresholds": [0.5] * 10_001}, "'conformal.thresholds"),
+        ({**SETS, **{f"k{k}": 0 for k in range(20)}}, "'conformal' got .*25 keys; at most 16 were expected"),
         ({**SETS, "thresholds": "0.5"}, "'conformal.thresholds.*' got '0.5'"),
         ({**SETS, "thresholds": [[0.5]]}, "'conformal.thresholds"),
         ({**SETS, "thresholds": {"class_name": "Lambda"}}, "'conformal.thresholds"),
