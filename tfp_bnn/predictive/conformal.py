@@ -147,12 +147,12 @@ class ConformalSets(Conformal):
     ) -> Self:
         """Takes as threshold the quantile of 1 - p(y_i | x_i), over all examples or those of each class."""
         labels = _classes(predictive, y)
-        probabilities = _probabilities(predictive)
-        scores = 1.0 - probabilities[np.arange(len(labels)), labels]
+        complements = _complements(predictive)
+        scores = complements[np.arange(len(labels)), labels]
         if not by_class:
             return cls(level, _quantile(scores, level), num_samples, seed)
-        require_enough(np.bincount(labels, minlength=probabilities.shape[-1]), level)
-        thresholds = [_quantile(scores[labels == k], level) for k in range(probabilities.shape[-1])]
+        require_enough(np.bincount(labels, minlength=complements.shape[-1]), level)
+        thresholds = [_quantile(scores[labels == k], level) for k in range(complements.shape[-1])]
         return cls(level, thresholds, num_samples, seed)
 
     def check_outputs(self, likelihood: Likelihood, output_shape: Sequence[int]) -> None:
@@ -166,9 +166,9 @@ class ConformalSets(Conformal):
         Raises:
             ValueError: If the predictions are not of classes, or of another number of them.
         """
-        probabilities = _probabilities(predictive)
-        self._check_number(probabilities.shape[-1])
-        return 1.0 - probabilities <= np.asarray(self.thresholds)
+        complements = _complements(predictive)
+        self._check_number(complements.shape[-1])
+        return complements <= np.asarray(self.thresholds)
 
     def contains(self, found: npt.NDArray[np.bool_], predictive: PosteriorPredictive, y: Any) -> npt.NDArray[np.bool_]:
         """Returns whether the set of each input contains its class, `(n,)`."""
@@ -337,11 +337,19 @@ def _quantile(scores: Floats, level: float) -> float:
     return float(np.sort(scores)[rank - 1])
 
 
-def _probabilities(predictive: PosteriorPredictive) -> Floats:
+def _complements(predictive: PosteriorPredictive) -> Floats:
+    """1 - p of each class."""
     if predictive.target_kind != "class":
         raise ValueError(f"The predictions are of {predictive.target_kind}s, which have no sets of classes.")
     probabilities = predictive.mean().astype(np.float64)
-    return probabilities if probabilities.shape[-1] > 1 else np.hstack([1.0 - probabilities, probabilities])
+    if probabilities.shape[-1] == 1:
+        return np.hstack([probabilities, 1.0 - probabilities])
+    complements = 1.0 - probabilities
+    # A float32 near 1 is coarse, so sure predictions would tie; the sum of the others is not.
+    best = np.arange(len(probabilities)), probabilities.argmax(axis=-1)
+    probabilities[best] = 0.0
+    complements[best] = probabilities.sum(axis=-1)
+    return complements
 
 
 def _intervals(predictive: PosteriorPredictive, level: float) -> tuple[Floats, Floats]:
