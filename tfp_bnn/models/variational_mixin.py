@@ -29,6 +29,7 @@ from tfp_bnn.models.saving import SEED_GENERATORS, load_seed_generators, save_se
 from tfp_bnn.models.step_count import StepCount
 from tfp_bnn.models.summary import print_bayesian_summary
 from tfp_bnn.predictive.calibrators import Calibration
+from tfp_bnn.predictive.conformal import Conformal
 from tfp_bnn.predictive.drawing import PlugInDraws, SeededDraws
 from tfp_bnn.priors.shared_scales import SharedPrior, bind_shared_priors
 from tfp_bnn.variational.kl import kl_by_layer
@@ -81,6 +82,8 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
         seed: Integer that determines all noise of training and evaluation; None draws one from Keras' global seed.
         calibration: Calibration of the posterior predictive: a name, a config or an object of `tfp_bnn.calibration`, or
             None. It is usually fitted and set by `tfp_bnn.calibrate` after training.
+        conformal: Conformal prediction: a config or an object of `tfp_bnn.calibration`, or None. It is usually fitted
+            and set by `tfp_bnn.conformalize` after training.
 
     Raises:
         ValueError: If the outputs do not fit the likelihood, if there is a layer with `kl_weight`, an unknown name or a
@@ -101,6 +104,7 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
         num_examples: int | None = None,
         seed: int | None = None,
         calibration: str | Mapping[str, Any] | Calibration | None = None,
+        conformal: Mapping[str, Any] | Conformal | None = None,
         **kwargs: Any,
     ) -> None:
         likelihood = LIKELIHOODS.get(likelihood)
@@ -110,7 +114,7 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
         noise_streams = NoiseStreams(seed)
         super().__init__(*args, **kwargs)
         self.likelihood = likelihood
-        self.calibration = calibration
+        self.calibration, self.conformal = calibration, conformal
         self.beta_schedule = beta_schedule
         self.objective, self.num_draws = objective, num_draws
         self.seed = None if seed is None else int(seed)
@@ -266,7 +270,7 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
         super().save(filepath, *args, **kwargs)  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
-        """The config of the network, the likelihood, the schedule, the objective, the seed and the calibration."""
+        """The config of the network, likelihood, schedule, objective, seed, calibration and conformal prediction."""
         return {
             **super().get_config(),  # type: ignore[misc]
             "likelihood": keras.saving.serialize_keras_object(self.likelihood),
@@ -276,6 +280,7 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
             "num_examples": self._declared_num_examples,
             "seed": self.seed,
             "calibration": keras.saving.serialize_keras_object(self.calibration),
+            "conformal": keras.saving.serialize_keras_object(self.conformal),
         }
 
     def build_from_config(self, config: dict[str, Any]) -> None:

@@ -72,7 +72,7 @@ def train(
             to_json({"name": run.recipe.name, "path": str(run.path) if run.path else None, **run.metrics}), nl=False
         )
         return
-    _print_table(run.metrics["test"])
+    _print_table({**run.metrics["test"], **run.metrics.get("conformal", {})})
     if run.path:
         typer.echo(printable(f"saved: {run.path}"))
 

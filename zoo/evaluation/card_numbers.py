@@ -186,13 +186,14 @@ def measure(
 
     Returns:
         Contents of `metrics.json`: `num_samples`, `seed`, `split`, `num_examples` and `test`, the metrics of
-        `evaluate`; `test_uncalibrated` where the model has a calibration; `test_plug_in`, of the mean of the weights;
-        `validation`; `quick`, with its own `num_examples`, `num_samples`, `seed` and `test`; `out_of_distribution`,
-        with `data`, `num_examples` and the numbers of `out_of_distribution_numbers`; `kl`, with `total` and `by_layer`
-        (nats); `posterior`, as in `posterior_statistics`; `beta` of the last step. The last three are omitted if they
-        are not defined: point estimates have no `posterior`, and ensembles have none of the three. `diagnostics` is
-        what the inference method says of its posterior, such as R-hat and ESS of Markov chains; it is omitted if there
-        is nothing. `num_samples` is the number of draws that were used, which is smaller than requested if fewer exist.
+        `evaluate`; `conformal`, coverage and mean size on the test split, where the model has a conformal prediction;
+        `test_uncalibrated` where it has a calibration; `test_plug_in`, of the mean of the weights; `validation`;
+        `quick`, with its own `num_examples`, `num_samples`, `seed` and `test`; `out_of_distribution`, with `data`,
+        `num_examples` and the numbers of `out_of_distribution_numbers`; `kl`, with `total` and `by_layer` (nats);
+        `posterior`, as in `posterior_statistics`; `beta` of the last step. The last three are omitted if they are not
+        defined: point estimates have no `posterior`, and ensembles have none of the three. `diagnostics` is what the
+        inference method says of its posterior, such as R-hat and ESS of Markov chains; it is omitted if there is
+        nothing. `num_samples` is the number of draws that were used, which is smaller than requested if fewer exist.
 
     Raises:
         ValueError: If the out-of-distribution data do not fit.
@@ -202,6 +203,8 @@ def measure(
     for name, block in labelled_blocks(model, data, how.num_samples).items():
         predictive = block.predict(model, how.seed)
         scores[name], num_samples[name] = score(predictive, block.y), predictive.num_samples
+        if name == "test" and model.conformal is not None:
+            scores["conformal"] = model.conformal.score(predictive, block.y)
     quick = {
         "num_examples": min(QUICK_EXAMPLES, len(data.test)),
         "num_samples": num_samples["quick"],

@@ -5,11 +5,11 @@ rounding of float32, whatever the platform and the number of threads. It must ag
 
     1e-4 |number of the card| + 1e-6
 
-Rounding can move a single example over a threshold: accuracy, ECE and coverage, which move in steps, may differ by one
-example in 2,000. Only a KL without closed form is estimated from new draws, of both measurements: it may differ by 4
-standard errors of their difference. R-hat and effective sample sizes, whose ranks and cut-offs rounding can move, may
-differ by 1 %. What the card says of its training, of sizes and of the spread over seeds is compared with the recipe,
-the files and the data.
+Rounding can move a single example over a threshold: accuracy, ECE, coverage and the size of conformal sets, which move
+in steps, may differ by one example in 2,000. Only a KL without closed form is estimated from new draws, of both
+measurements: it may differ by 4 standard errors of their difference. R-hat and effective sample sizes, whose ranks and
+cut-offs rounding can move, may differ by 1 %. What the card says of its training, of sizes and of the spread over seeds
+is compared with the recipe, the files and the data.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from tfp_bnn.core.arguments import is_number
 from tfp_bnn.core.expected_inputs import any_inputs
 from tfp_bnn.likelihoods.scoring import STEPS
 from tfp_bnn.models import PredictiveModel
-from tfp_bnn.predictive import score, standard_errors
+from tfp_bnn.predictive import PosteriorPredictive, score, standard_errors
+from tfp_bnn.predictive.conformal import STEPS as CONFORMAL_STEPS
 from zoo.core.shown import shown
 from zoo.core.validation import validate
 from zoo.datasets import DataMissingError, Dataset, load_dataset
@@ -116,10 +117,11 @@ def verify(name: str | os.PathLike[str], full: bool = False) -> list[Check]:
     """Compares golden outputs and the numbers of the card with new measurements.
 
     By default: the golden outputs, what the card says of its training and its data, the numbers on the `test` split,
-    the `quick` numbers (at most 2,000 test examples, 10 samples) and the agreement with a stored `reference`, if there
-    is one. `full` checks everything else on the card about the stored posterior: `test_uncalibrated`, `test_plug_in`,
-    `validation`, `out_of_distribution`, `kl`, `posterior` and `diagnostics`. The posteriors of the other training seeds
-    and the chains of a reference are not there, so their numbers are only compared with the others on the card.
+    coverage and size of a `conformal` prediction there, the `quick` numbers (at most 2,000 test examples, 10 samples)
+    and the agreement with a stored `reference`, where the model has them. `full` checks everything else on the card
+    about the stored posterior: `test_uncalibrated`, `test_plug_in`, `validation`, `out_of_distribution`, `kl`,
+    `posterior` and `diagnostics`. The posteriors of the other training seeds and the chains of a reference are not
+    there, so their numbers are only compared with the others on the card.
 
     Args:
         name: Name of a pretrained model, or folder of an artifact, which is checked against its own manifest. No trust
@@ -158,6 +160,20 @@ def _checks(name: str, full: bool) -> Iterator[Check]:
     how = _how(card, name)
     data = functools.cache(functools.partial(load_dataset, dataset))
 
+    # Drawn once for the two blocks that need it.
+    @functools.cache
+    def on_test_split() -> PosteriorPredictive:
+        return labelled_blocks(model, data(), how.num_samples)["test"].predict(model, how.seed)
+
+    def test() -> Numbers:
+        return _scores(on_test_split(), data().test.y)
+
+    def conformal() -> Numbers:
+        found = {} if model.conformal is None else model.conformal.score(on_test_split(), data().test.y)
+        return {
+            key: Number(value, None, ONE_EXAMPLE if key in CONFORMAL_STEPS else 0.0) for key, value in found.items()
+        }
+
     def labelled(block: str) -> Numbers:
         return _of_block(model, labelled_blocks(model, data(), how.num_samples).get(block), how.seed)
 
@@ -181,7 +197,8 @@ def _checks(name: str, full: bool) -> Iterator[Check]:
 
     ways: dict[str, Callable[[], Numbers]] = {
         "num_examples": num_examples,
-        "test": functools.partial(labelled, "test"),
+        "test": test,
+        "conformal": conformal,
         "test_uncalibrated": functools.partial(labelled, "test_uncalibrated"),
         "test_plug_in": functools.partial(labelled, "test_plug_in") if "test_plug_in" in card else dict,
         "validation": functools.partial(labelled, "validation"),
@@ -196,7 +213,7 @@ def _checks(name: str, full: bool) -> Iterator[Check]:
     with contextlib.suppress(DataMissingError):
         # The numbers below tell of missing data.
         yield from _claims(name, sizes_of(artifact, data()))
-    for block in ways if full else ["num_examples", "test", "quick", "reference"]:
+    for block in ways if full else ["num_examples", "test", "conformal", "quick", "reference"]:
         yield from _compare(name, block, _in_card(card, block), ways[block])
 
 
@@ -254,13 +271,14 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _of_block(model: PredictiveModel, block: Block | None, seed: int) -> Numbers:
-    if block is None:
-        return {}
-    predictive = block.predict(model, seed)
-    errors = standard_errors(predictive, block.y)
+    return {} if block is None else _scores(block.predict(model, seed), block.y)
+
+
+def _scores(predictive: PosteriorPredictive, y: Any) -> Numbers:
+    errors = standard_errors(predictive, y)
     return {
         key: Number(value, errors.get(key), ONE_EXAMPLE if key in STEPS else 0.0)
-        for key, value in score(predictive, block.y).items()
+        for key, value in score(predictive, y).items()
     }
 
 

@@ -1,6 +1,7 @@
 """Artifacts: a folder with a weight distribution and everything needed to verify, rebuild and evaluate it.
 
-    config.json            architecture, its config, inference method, N, description of the data, calibration
+    config.json            architecture, its config, inference method, N, description of the data, calibration,
+                           conformal prediction
     weights.safetensors    the weight distributions, in natural units; for an ensemble, those of all members
     posterior.safetensors  the posterior beside these weights, for SWAG, Laplace and Markov chains
     recipe.yaml            how it was trained
@@ -28,6 +29,7 @@ import safetensors.numpy
 from tfp_bnn.calibration import CALIBRATIONS
 from tfp_bnn.core.expected_inputs import any_inputs
 from tfp_bnn.inference import members_of
+from tfp_bnn.predictive import CONFORMALS
 from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import BuiltFrom
 from zoo.core.files import written_whole
@@ -120,8 +122,8 @@ def save_artifact(
         The folder.
 
     Raises:
-        ValueError: If the model is not from the zoo, its posterior is too large, or the folder exists and must not be
-            replaced.
+        ValueError: If the model is not from the zoo, its posterior is too large, its conformal prediction does not fit
+            its outputs, or the folder exists and must not be replaced.
     """
     if not isinstance(model, ZooModel) and hasattr(model, "golden_inputs"):
         run = model
@@ -192,6 +194,10 @@ def _write_files(
         "data": data,
         "calibration": calibration_config(model),
     }
+    if model.conformal is not None:
+        # What does not fit could not be loaded.
+        model.conformal.check_outputs(model.likelihood, members_of(model)[0].output_shape[1:])
+        config["conformal"] = {"name": CONFORMALS.name_of(model.conformal), **model.conformal.get_config()}
     if (package := ARCHITECTURES.package_of(built.name)) != _OWN_PACKAGE:
         config["package"] = package
     if golden_inputs is None:

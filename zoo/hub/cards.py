@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,6 +41,8 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: st
         parts += ["## Inputs\n", _inputs_section(config["config"]["input_shape"], data["inputs"])]
     if metrics:
         parts += ["## Measured\n", _metrics_section(metrics, config)]
+    if config.get("conformal") is not None:
+        parts += ["## Conformal prediction\n", _conformal_section(config["conformal"], metrics)]
     if "out_of_distribution" in metrics:
         parts += ["## Out of distribution\n", _out_of_distribution_section(metrics)]
     if "reference" in metrics:
@@ -168,6 +171,36 @@ def _metrics_section(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> s
         f"in nats.\n"
     )
     return _table(["metric", *columns], rows) + note
+
+
+def _conformal_section(conformal: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    what = _CONFORMAL.get(conformal["name"], f"Regions (`{conformal['name']}`) that contain the target")
+    by_class = ", in every class" if isinstance(conformal.get("thresholds"), list) else ""
+    drawn = f", seed {conformal['seed']}" if conformal.get("seed") is not None else ""
+    of_fit = f" with {conformal['num_samples']} samples{drawn}" if conformal.get("num_samples") is not None else ""
+    text = (
+        f"{what} of a new example with a probability of at least {conformal['level']:g}{by_class}, if it is "
+        f"exchangeable with the examples of the fit, whose predictions were made{of_fit}.\n"
+    )
+    if "conformal" not in metrics:
+        return text
+    numbers = {name: f"{value:.4g}" for name, value in metrics["conformal"].items()}
+    coverage = metrics["conformal"].get("coverage")
+    if coverage is not None:
+        error = math.sqrt(max(0.0, coverage * (1.0 - coverage)) / max(1, metrics["num_examples"]))
+        numbers["coverage"] += f" ± {error:.2g}"
+    table = _table(["on the test split", ""], [[name, number] for name, number in numbers.items()])
+    return (
+        f"{text}\n{table}\nThe error of the coverage is the binomial standard error of {metrics['num_examples']} "
+        f"examples. {'; '.join(meaning for name, meaning in _SIZES.items() if name in numbers)}.\n"
+    )
+
+
+_CONFORMAL = {"sets": "Sets of classes that contain the class", "intervals": "Intervals that contain each target"}
+_SIZES = {
+    "mean_size": "`mean_size` is the mean number of classes in a set",
+    "mean_width": "`mean_width` is the mean width of an interval, in units of the target",
+}
 
 
 def _out_of_distribution_section(metrics: Mapping[str, Any]) -> str:

@@ -135,6 +135,7 @@ def _load(folder: Path, entry: Any) -> ZooModel:
     model = _joined(members, config, files, folder)
     check_way(model, config, what)
     _set_calibration(model, config.get("calibration"), what)
+    _set_conformal(model, config.get("conformal"), members[0].output_shape[1:], what)
     _tell_of_card(model, texts)
     model.inputs_expected = _inputs_expected(config, settings.input_shape, what)
     return model
@@ -200,6 +201,17 @@ def _set_calibration(model: ZooModel, value: Any, what: str) -> None:
             raise ValueError("expected null, or a mapping of 'name' and the number of that calibration")
     except (TypeError, ValueError) as error:
         raise ValueError(f"{what}: 'calibration' got {shown(value)}: {error}") from None
+
+
+def _set_conformal(model: ZooModel, value: Any, output_shape: tuple[int, ...], what: str) -> None:
+    """Sets the conformal prediction, which must fit the outputs of the network, of this shape for one input."""
+    if value is None:
+        return
+    try:
+        model.conformal = value
+        model.conformal.check_outputs(model.likelihood, output_shape)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what}: 'conformal' got {shown(value)}: {error}") from None
 
 
 def _check_number_of_weights(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+import tfp_bnn
 import zoo
 from zoo.datasets import DataMissingError
 from zoo.evaluation import verification
@@ -201,6 +202,47 @@ def test_a_calibration_that_was_changed_fails(artifact, rewrite):
     checks = by_quantity(verify(artifact, full=True))
     assert checks["golden"].status is Status.FAILED
     assert statuses(checks.values(), "test_uncalibrated/") == {Status.PASSED}
+
+
+@pytest.fixture
+def with_sets(artifact, rewrite):
+    """Gives the artifact sets of a level of 0.8, with what the card says of them."""
+    config, metrics = (json.loads((artifact / f"{name}.json").read_text()) for name in ("config", "metrics"))
+    model, data = zoo.load_artifact(artifact, trust=True), zoo.load_dataset("iris")
+    conformal = tfp_bnn.conformalize(model, data.validation.x, data.validation.y, 0.8, num_samples=10)
+    metrics["conformal"] = conformal.score(model.posterior_predictive(data.test.x, 10), data.test.y)
+    rewrite("config.json", json.dumps({**config, "conformal": {"name": "sets", **conformal.get_config()}}).encode())
+    rewrite("metrics.json", json.dumps(metrics).encode())
+
+
+@pytest.mark.parametrize("name", [None, "coverage", "mean_size"])
+def test_a_forged_coverage_alone_fails_by_default(artifact, with_sets, rewrite, name):
+    if name is not None:
+        tamper(rewrite, artifact, "conformal", name, by=-0.01)
+    checks = by_quantity(verify(artifact))
+    assert {"conformal/coverage", "conformal/mean_size"} < set(checks)
+    failed = {quantity for quantity, check in checks.items() if check.status is not Status.PASSED}
+    assert failed == (set() if name is None else {f"conformal/{name}"})
+
+
+def test_sets_that_were_changed_or_that_the_card_hides_fail(artifact, with_sets, rewrite):
+    config, metrics = (json.loads((artifact / f"{name}.json").read_text()) for name in ("config", "metrics"))
+    wider = {**config, "conformal": {**config["conformal"], "thresholds": 1.0}}
+    rewrite("config.json", json.dumps(wider).encode())
+    check = by_quantity(verify(artifact))["conformal/mean_size"]
+    assert (check.status, check.measured) == (Status.FAILED, 3.0)
+    del metrics["conformal"]
+    rewrite("metrics.json", json.dumps(metrics).encode())
+    assert by_quantity(verify(artifact))["conformal/coverage"].message == "The card has no such number."
+
+
+def test_the_level_is_that_of_the_recipe(artifact, with_sets, rewrite):
+    recipe = (artifact / "recipe.yaml").read_text()
+    rewrite("recipe.yaml", f"{recipe}conformal: {{level: 0.8, by_class: false}}\n".encode())
+    assert by_quantity(verify(artifact))["recipe/level"].status is Status.PASSED
+    rewrite("recipe.yaml", f"{recipe}conformal: {{level: 0.9, by_class: false}}\n".encode())
+    check = by_quantity(verify(artifact))["recipe/level"]
+    assert (check.status, check.card, check.measured) == (Status.FAILED, 0.8, 0.9)
 
 
 def test_damaged_files_are_a_failed_check(artifact):
