@@ -22,7 +22,7 @@ from zoo.core.validation import validate
 from zoo.hub.artifacts import POSTERIOR_NAME, calibration_config
 from zoo.hub.manifest import (
     bundled_models,
-    locate,
+    read_files,
     read_verified,
     require,
     saved_models_folder,
@@ -69,7 +69,7 @@ def load_artifact(path: str | os.PathLike[str], trust: bool = False) -> ZooModel
             )
         if not folder.is_dir():
             raise ValueError(f"There is no folder {str(folder)!r}. Expected a folder written by save_artifact.")
-        return _load(*locate(folder))
+        return _load(*read_files(folder))
 
 
 def load_model(name: str) -> ZooModel:
@@ -102,7 +102,8 @@ def load_model(name: str) -> ZooModel:
     with artifact_errors():
         if check_name(name) not in models:
             raise ValueError(_unknown(name, models))
-        return _load(saved_models_folder() / name, models[name])
+        folder, entry = saved_models_folder() / name, models[name]
+        return _load(folder, entry, read_verified(folder, entry))
 
 
 def open_model(name_or_path: str | os.PathLike[str], trust: bool = False) -> ZooModel:
@@ -119,8 +120,7 @@ def _unknown(name: str, models: Mapping[str, Any]) -> str:
     return f"{name!r} is an architecture without weights. Pretrained: {tags}. For fresh weights use create_model."
 
 
-def _load(folder: Path, entry: Any) -> ZooModel:
-    files = read_verified(folder, entry)
+def _load(folder: Path, entry: Any, files: Mapping[str, bytes]) -> ZooModel:
     texts = read_texts(files, folder)
     config, what = texts["config"], str(folder / "config.json")
     architecture = _architecture(config, what)
