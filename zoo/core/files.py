@@ -53,7 +53,8 @@ def written_whole(target: Path) -> Iterator[Path]:
         sync(target.parent)
     except OSError as error:
         # What is written to an open file does not know its name.
-        error.filename = error.filename or str(target)
+        if error.errno is not None and error.filename is None:
+            error.filename = str(target)
         raise
     finally:
         shutil.rmtree(working, ignore_errors=True)
