@@ -32,7 +32,8 @@ for number, model in enumerate(models):
     zoo.save_artifact(model, sys.argv[1], overwrite=True)
     print(number, flush=True)
 """
-LONGEST_WAIT = 2.0
+LONGEST_WAIT = 4.0
+POLL = 0.2
 # Loading takes a hundred times as long as reading.
 READS_TO_A_LOAD = 20
 
@@ -63,7 +64,7 @@ def main() -> int:
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
     found: collections.Counter[str] = collections.Counter()
-    loads, saves, unfinished = 0, 0, 0
+    loads, saves = 0, 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "artifact"
         zoo.save_artifact(zoo.load_model(MODEL), folder)
@@ -75,14 +76,16 @@ def main() -> int:
                 for number in range(READS_TO_A_LOAD):
                     found[kind(folder, load=number == 0)] += 1
                 loads += 1
-                if end is None and (Path(name) / "heard").read_bytes():
-                    end = time.monotonic() + rng.uniform(0, LONGEST_WAIT)
-                if end is not None and time.monotonic() > end:
+                if end is None:
+                    # It starts: nothing is replaced yet.
+                    time.sleep(POLL)
+                    if (Path(name) / "heard").read_bytes():
+                        end = time.monotonic() + rng.uniform(0, LONGEST_WAIT)
+                elif time.monotonic() > end:
                     writer.kill()
                     writer.wait()
             saves += len((Path(name) / "heard").read_bytes().split())
             found[kind(folder, load=True)] += 1
-            unfinished += len(list(folder.parent.glob(".artifact.*.unfinished")))
             for left in folder.parent.glob(".artifact.*.old"):
                 found[f"left aside: {left.name}"] += 1
             with contextlib.suppress(FileNotFoundError):
