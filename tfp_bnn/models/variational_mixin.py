@@ -84,6 +84,8 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
             None. It is usually fitted and set by `tfp_bnn.calibrate` after training.
         conformal: Conformal prediction: a config or an object of `tfp_bnn.calibration`, or None. It is usually fitted
             and set by `tfp_bnn.conformalize` after training.
+        architecture: What the model was built from, as an object that Keras can serialize, or its config. Models of the
+            zoo have one; None for a model of your own.
 
     Raises:
         ValueError: If the outputs do not fit the likelihood, if there is a layer with `kl_weight`, an unknown name or a
@@ -93,6 +95,8 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
         Blundell et al. 2015, https://arxiv.org/abs/1505.05424; Graves 2011, Practical Variational Inference for Neural
         Networks
     """
+
+    _architecture: Any = None
 
     def __init__(
         self,
@@ -105,6 +109,7 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
         seed: int | None = None,
         calibration: str | Mapping[str, Any] | Calibration | None = None,
         conformal: Mapping[str, Any] | Conformal | None = None,
+        architecture: Any = None,
         **kwargs: Any,
     ) -> None:
         likelihood = LIKELIHOODS.get(likelihood)
@@ -115,6 +120,7 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
         super().__init__(*args, **kwargs)
         self.likelihood = likelihood
         self.calibration, self.conformal = calibration, conformal
+        self.architecture = architecture
         self.beta_schedule = beta_schedule
         self.objective, self.num_draws = objective, num_draws
         self.seed = None if seed is None else int(seed)
@@ -146,6 +152,23 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
                 "training set."
             )
         self._num_examples.assign(float(value))
+
+    @property
+    def architecture(self) -> Any:
+        """What the model was built from; None for a model of your own. It is part of the config of the model.
+
+        A model can be loaded without the package of this object. It is the config of the object then, until that
+        package is imported.
+        """
+        found = self._architecture
+        if isinstance(found, MappingProxyType) and keras.saving.get_registered_object(found.get("registered_name")):
+            self._architecture = keras.saving.deserialize_keras_object(dict(found))
+        return self._architecture
+
+    @architecture.setter
+    def architecture(self, value: Any) -> None:
+        # Keras would track a plain dictionary.
+        self._architecture = MappingProxyType(value) if isinstance(value, dict) else value
 
     @property
     def loss(self) -> Any:
@@ -270,8 +293,9 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
         super().save(filepath, *args, **kwargs)  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
-        """The config of the network, likelihood, schedule, objective, seed, calibration and conformal prediction."""
-        return {
+        """The config of the network and the arguments of the model."""
+        built = self.architecture
+        config = {
             **super().get_config(),  # type: ignore[misc]
             "likelihood": keras.saving.serialize_keras_object(self.likelihood),
             "beta_schedule": keras.saving.serialize_keras_object(self.beta_schedule),
@@ -282,6 +306,10 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
             "calibration": keras.saving.serialize_keras_object(self.calibration),
             "conformal": keras.saving.serialize_keras_object(self.conformal),
         }
+        if built is not None:
+            is_config = isinstance(built, MappingProxyType)
+            config["architecture"] = dict(built) if is_config else keras.saving.serialize_keras_object(built)
+        return config
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Creates the weights that a file has values for, including those of shared priors."""

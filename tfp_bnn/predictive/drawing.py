@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import require_integer
-from tfp_bnn.core.batches import as_arrays, inputs_of, is_stream, num_rows, rows_of
+from tfp_bnn.core.batches import as_arrays, inputs_of, is_stream, num_rows, rows_of, twice
 from tfp_bnn.core.compiled import compiled
 from tfp_bnn.core.draws import Draws, Function
 from tfp_bnn.core.noise import Noise, NoNoise
@@ -294,8 +294,12 @@ def _outputs_of(
     """The raw outputs of all draws by head, `(S, rows, channels)`, float32, for a few rows at a time."""
 
     def run(function: Function, inputs: Any) -> dict[str, np.ndarray]:
-        by_head = likelihood.by_head(function(inputs), "The outputs of the model")
-        return {head: np.asarray(outputs, np.float32) for head, outputs in by_head.items()}
+        alone = num_rows(inputs) == 1
+        # TensorFlow multiplies a single row in another order. With a copy, its outputs are those that it has among
+        # others.
+        by_head = likelihood.by_head(function(twice(inputs) if alone else inputs), "The outputs of the model")
+        kept = slice(1) if alone else slice(None)
+        return {head: np.asarray(outputs, np.float32)[kept] for head, outputs in by_head.items()}
 
     # A part is made while the one before it is still in memory.
     most_bytes = max(_WORKING_BYTES, max_bytes // 4)

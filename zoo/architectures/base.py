@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 import tfp_bnn
 from tfp_bnn.core.origin import Origin
+from tfp_bnn.core.plugins import load_plugins
 from tfp_bnn.core.registry import Registry, SpecRegistry
 from tfp_bnn.layers import MCDropout
 from tfp_bnn.layers.estimators import Estimator, Flipout, check_combination
@@ -20,7 +21,7 @@ from tfp_bnn.likelihoods import LIKELIHOODS
 from tfp_bnn.posteriors import POSTERIORS
 from tfp_bnn.priors import PRIORS
 from zoo.core.names import check_plain_name
-from zoo.core.validation import Strict
+from zoo.core.validation import Strict, validate
 
 _Value = str | bool | int | float | None
 # A name, or a mapping of a name and arguments, one of which may again be such a mapping: a prior's hyperprior.
@@ -240,6 +241,7 @@ def _in_target_units(config: ArchitectureConfig, outputs: keras.KerasTensor) -> 
     return LIKELIHOODS.get(config.likelihood).in_target_units(outputs, mean, config.target_scale)
 
 
+@keras.saving.register_keras_serializable(package="zoo")
 @dataclass(frozen=True)
 class BuiltFrom:
     """Name and config from which a model of the zoo can be rebuilt.
@@ -251,6 +253,22 @@ class BuiltFrom:
 
     name: str
     config: ArchitectureConfig
+
+    def get_config(self) -> dict[str, Any]:
+        """Both, as JSON values."""
+        return {"name": self.name, "config": self.config.model_dump(mode="json")}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> BuiltFrom:
+        """The inverse of `get_config`.
+
+        Raises:
+            ValueError: For an architecture that is not registered, or values out of bounds.
+            PluginError: If a plug-in fails to load.
+        """
+        load_plugins()
+        name = config["name"]
+        return cls(name, validate(ARCHITECTURES[name].config, config["config"], f"The architecture {name!r}"))
 
 
 ARCHITECTURES: Registry[Architecture] = Registry("architecture")

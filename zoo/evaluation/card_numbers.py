@@ -58,8 +58,9 @@ def evaluate(
         central 90 % interval), `aleatoric_std`, `epistemic_std` (roots of the mean variances, units of the target).
 
     Raises:
-        ValueError: For an unknown model, dataset or split (the message gives the nearest), or a dataset that does not
-            fit the model.
+        ArtifactError: For a name of an unknown model, or a model whose files are damaged.
+        ValueError: For an unknown dataset or split (the message gives the nearest), or a dataset that does not fit the
+            model.
         DataMissingError: If the data are not on this machine and cannot be obtained.
     """
     if isinstance(model, str):

@@ -27,11 +27,13 @@ import numpy as np
 
 from tfp_bnn.core.arguments import is_number
 from tfp_bnn.core.expected_inputs import any_inputs
+from tfp_bnn.core.plugins import load_plugins
 from tfp_bnn.likelihoods.scoring import STEPS
 from tfp_bnn.models import PredictiveModel
 from tfp_bnn.predictive import PosteriorPredictive, score, standard_errors
 from tfp_bnn.predictive.conformal import STEPS as CONFORMAL_STEPS
 from zoo.core.shown import shown
+from zoo.core.untrusted import ArtifactError, artifact_errors
 from zoo.core.validation import validate
 from zoo.datasets import DataMissingError, Dataset, load_dataset
 from zoo.evaluation.card_numbers import (
@@ -132,15 +134,17 @@ def verify(name: str | os.PathLike[str], full: bool = False) -> list[Check]:
         One check per number. Damaged files are a failed check. Numbers whose data are missing neither pass nor fail.
 
     Raises:
-        ValueError: For an unknown name (the message gives the nearest), or a folder without a manifest.
+        ArtifactError: For an unknown name (the message gives the nearest), or a folder without a manifest.
         PluginError: If a plug-in fails to load.
     """
+    load_plugins()
     locate(name)
     checks = []
     try:
-        for check in _checks(str(name), full):
-            checks.append(check)
-    except (ValueError, OSError) as error:
+        with artifact_errors():
+            for check in _checks(str(name), full):
+                checks.append(check)
+    except ArtifactError as error:
         checks.append(Check(str(name), "artifact", None, None, None, Status.FAILED, str(error)))
     return checks
 

@@ -101,8 +101,9 @@ def save_artifact(
 ) -> Path:
     """Writes an artifact, completely or not at all.
 
-    If the process is killed while it replaces an artifact, the old one may be left under a hidden name in the same
-    folder.
+    Whenever the process is killed, the folder holds the old artifact or the new one, each whole. Only where the system
+    cannot exchange two folders in one step, which Linux can, is there none between two renames; the old one is next to
+    it then, under a hidden name that ends in `.old`.
 
     Args:
         model: Model made by `zoo.create_model`, `zoo.train` or `zoo.load_model`, or a result of `tfp_bnn.inference`
@@ -124,6 +125,7 @@ def save_artifact(
     Raises:
         ValueError: If the model is not from the zoo, its posterior is too large, its conformal prediction does not fit
             its outputs, or the folder exists and must not be replaced.
+        OSError: If the folder cannot be written. Nothing is left behind, and an existing artifact stays as it is.
     """
     if not isinstance(model, ZooModel) and hasattr(model, "golden_inputs"):
         run = model
@@ -210,12 +212,10 @@ def _write_files(
     (folder / "recipe.yaml").write_text(recipe_text(recipe) if recipe else "", "utf-8")
     if log is not None:
         (folder / LOG_NAME).write_text(log, "utf-8")
-    safetensors.numpy.save_file(
-        _contiguous(arrays_of(records, number_of_members(config, name))), folder / "weights.safetensors"
-    )
+    _write_tensors(folder / "weights.safetensors", arrays_of(records, number_of_members(config, name)))
     if beside:
-        safetensors.numpy.save_file(_contiguous(beside), folder / POSTERIOR_NAME)
-    safetensors.numpy.save_file({"inputs": golden, "mean": mean}, folder / "golden.safetensors")
+        _write_tensors(folder / POSTERIOR_NAME, beside)
+    _write_tensors(folder / "golden.safetensors", {"inputs": golden, "mean": mean})
     (folder / "README.md").write_text(
         model_card(config, metrics, recipe_text(recipe) if recipe else "", *records), "utf-8"
     )
@@ -231,8 +231,10 @@ def _write_files(
     (folder / MANIFEST_NAME).write_text(to_json(manifest), "utf-8")
 
 
-def _contiguous(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    return {key: np.array(value, order="C") for key, value in sorted(arrays.items())}
+def _write_tensors(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    contiguous = {key: np.array(value, order="C") for key, value in sorted(arrays.items())}
+    # Errors of `save_file` are no OSError.
+    path.write_bytes(safetensors.numpy.save(contiguous))
 
 
 def _built_from(model: Any) -> BuiltFrom | None:

@@ -46,13 +46,17 @@ def peak_megabytes() -> float:
 
 def outcome(folder: Path) -> str:
     """Shows and loads an artifact: "refused", or "loaded" with exactly the tensors of its file."""
-    refusals, model = [], None
+    refusals: list[zoo.ArtifactError] = []
+    model = None
     for read in (read_artifact, lambda path: zoo.load_artifact(path, trust=True)):
         try:
             model = read(folder)
-        except (ValueError, OSError) as error:
-            refusals.append(str(error))
-    for message in refusals:
+        except zoo.ArtifactError as error:
+            refusals.append(error)
+    for refusal in refusals:
+        message = str(refusal)
+        # Whatever else goes wrong is turned into one too, but not in words that were chosen for it.
+        assert isinstance(refusal.__cause__, ValueError | OSError), repr(refusal.__cause__)
         assert 10 < len(message) < 2000, message
         assert message.isprintable(), repr(message)
     if not isinstance(model, tfp_bnn.VariationalModel):
