@@ -258,14 +258,16 @@ def _reference_section(metrics: Mapping[str, Any]) -> str:
         if metrics.get("beta", 1) != 1
         else ""
     )
+    temperatures = reference.get("num_temperatures", 1)
+    replicas = f", each of {temperatures} replicas that exchange their states," if temperatures > 1 else ""
     return (
         _table(["on the test split", *columns], rows)
         + "\nThe reference is the average over Markov chains of the exact posterior of the same network under the same "
         "prior, likelihood and training data. What has no posterior is fixed at the values of this model: weights "
         f"without a distribution, and learned scales of priors and noise.{cold} "
         + "; ".join(text for name, text in _DISTANCES.items() if name in model)
-        + f".\n\n`{reference['method']}`, {reference['num_chains']} chains of {reference['num_samples']} states after "
-        f"{reference['burn_in']}, seed {reference['seed']}: over all predictions the worst R-hat is "
+        + f".\n\n`{reference['method']}`, {reference['num_chains']} chains{replicas} of {reference['num_samples']} "
+        f"states after {reference['burn_in']}, seed {reference['seed']}: over all predictions the worst R-hat is "
         f"{reference['worst_rhat']:.3f} and the least effective sample size {reference['least_ess']:.0f}; "
         f"{reference['divergent']} divergent trajectories; {reference['cpu_seconds']:.0f} CPU seconds. "
         f"`{reference['command']}` makes it again.\n"
