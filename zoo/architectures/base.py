@@ -34,6 +34,9 @@ Moment = Annotated[float, Field(strict=True, ge=-1e15, le=1e15)]
 Variance = Annotated[float, Field(strict=True, ge=1e-30, le=1e30)]
 """Their roots are float32 numbers that one can divide by."""
 
+GroupsOfNoise = Annotated[int, Field(strict=True, ge=2, le=128)] | None
+"""Number of groups of grouped flipout in the convolutions, as in `Convolution2DFlipout`; None for flipout."""
+
 _MAX_INPUTS = 2**20
 
 

@@ -8,7 +8,15 @@ import keras
 from pydantic import Field, model_validator
 
 from tfp_bnn.layers import Convolution2DFlipout, DenseFlipout
-from zoo.architectures.base import Activation, ArchitectureConfig, PixelMax, Width, register_architecture, rescaled
+from zoo.architectures.base import (
+    Activation,
+    ArchitectureConfig,
+    GroupsOfNoise,
+    PixelMax,
+    Width,
+    register_architecture,
+    rescaled,
+)
 
 # === Config ===
 
@@ -20,6 +28,7 @@ class LeNet5FlipoutConfig(ArchitectureConfig):
         widths: Filters of the two convolutions and units of the two hidden dense layers.
         activation: Activation of the hidden layers.
         pixel_max: Maximum of raw pixels, which start at 0; they are divided by it. None for no rescaling.
+        groups_of_noise: Number of groups of grouped flipout in the convolutions, at half their cost; None for flipout.
         resize: Rows and columns to which the model resizes the images (bilinear); None for no resizing.
     """
 
@@ -28,6 +37,7 @@ class LeNet5FlipoutConfig(ArchitectureConfig):
     widths: tuple[Width, Width, Width, Width] = (6, 16, 120, 84)
     activation: Activation = "relu"
     pixel_max: PixelMax = 255.0
+    groups_of_noise: GroupsOfNoise = None
     resize: tuple[Width, Width] | None = None
 
     @model_validator(mode="after")
@@ -52,10 +62,11 @@ def lenet5_flipout(config: LeNet5FlipoutConfig, inputs: keras.KerasTensor) -> ke
         x = keras.layers.Resizing(*config.resize, name="resize")(x)
     first, second, third, fourth = config.widths
     hidden = {"activation": config.activation, **config.kernel_arguments}
-    x = Convolution2DFlipout(first, 5, padding="same", name="conv1", **hidden)(x)
+    convolution = {"groups_of_noise": config.groups_of_noise, **hidden}
+    x = Convolution2DFlipout(first, 5, padding="same", name="conv1", **convolution)(x)
     x = config.after_activation(x, "conv1")
     x = keras.layers.MaxPooling2D(name="pool1")(x)
-    x = Convolution2DFlipout(second, 5, name="conv2", **hidden)(x)
+    x = Convolution2DFlipout(second, 5, name="conv2", **convolution)(x)
     x = config.after_activation(x, "conv2")
     x = keras.layers.MaxPooling2D(name="pool2")(x)
     x = keras.layers.Flatten(name="flatten")(x)

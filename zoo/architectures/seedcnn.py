@@ -8,7 +8,15 @@ import keras
 from pydantic import Field, model_validator
 
 from tfp_bnn.layers import Convolution2DFlipout, DenseFlipout
-from zoo.architectures.base import Activation, ArchitectureConfig, PixelMax, Width, register_architecture, rescaled
+from zoo.architectures.base import (
+    Activation,
+    ArchitectureConfig,
+    GroupsOfNoise,
+    PixelMax,
+    Width,
+    register_architecture,
+    rescaled,
+)
 
 # === Config ===
 
@@ -20,6 +28,7 @@ class SeedCNNFlipoutConfig(ArchitectureConfig):
         widths: Filters of the two convolutions and units of the hidden dense layer.
         activation: Activation of the hidden layers.
         pixel_max: Maximum of raw pixels, which start at 0; they are divided by it. None for no rescaling.
+        groups_of_noise: Number of groups of grouped flipout in the convolutions, at half their cost; None for flipout.
     """
 
     input_shape: Annotated[tuple[Width, ...], Field(min_length=3, max_length=3)] = (28, 28, 1)
@@ -27,6 +36,7 @@ class SeedCNNFlipoutConfig(ArchitectureConfig):
     widths: tuple[Width, Width, Width] = (32, 32, 64)
     activation: Activation = "tanh"
     pixel_max: PixelMax = 255.0
+    groups_of_noise: GroupsOfNoise = None
 
     @model_validator(mode="after")
     def _large_enough(self) -> SeedCNNFlipoutConfig:
@@ -48,10 +58,11 @@ def seedcnn_flipout(config: SeedCNNFlipoutConfig, inputs: keras.KerasTensor) -> 
     x = rescaled(config.pixel_max, inputs)
     first, second, third = config.widths
     hidden = {"activation": config.activation, **config.kernel_arguments}
-    x = Convolution2DFlipout(first, 5, name="conv1", **hidden)(x)
+    convolution = {"groups_of_noise": config.groups_of_noise, **hidden}
+    x = Convolution2DFlipout(first, 5, name="conv1", **convolution)(x)
     x = config.after_activation(x, "conv1")
     x = keras.layers.MaxPooling2D(name="pool1")(x)
-    x = Convolution2DFlipout(second, 5, name="conv2", **hidden)(x)
+    x = Convolution2DFlipout(second, 5, name="conv2", **convolution)(x)
     x = config.after_activation(x, "conv2")
     x = keras.layers.MaxPooling2D(name="pool2")(x)
     x = keras.layers.Flatten(name="flatten")(x)

@@ -102,6 +102,13 @@ def test_arguments_reach_the_layers():
     np.testing.assert_allclose(weight_distributions(model)["dense1/kernel/scale"], 0.01, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["lenet5_flipout", "seedcnn_flipout"])
+def test_grouped_flipout_is_for_all_convolutions(name):
+    model = zoo.create_model(name, groups_of_noise=4)
+    found = {layer.name: getattr(layer, "groups_of_noise", None) for layer in model.variational_layers}
+    assert {layer: groups for layer, groups in found.items() if groups} == {"conv1": 4, "conv2": 4}
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "says"),
     [
@@ -112,6 +119,7 @@ def test_arguments_reach_the_layers():
         ("mlp_flipout", {"input_shape": (4,), "num_outputs": 2, "kernel_prior": "normall"}, "Did you mean 'normal'"),
         ("mlp_flipout", {"input_shape": (4,), "num_outputs": 2, "input_mean": (0.0,)}, "go together"),
         ("lenet5_flipout", {"input_shape": (8, 8, 1)}, "too small.*resize"),
+        ("lenet5_flipout", {"groups_of_noise": 1}, "'groups_of_noise' got 1"),
         ("hierarchical_mlp", {"input_shape": (3,), "num_outputs": 2}, "'num_groups' is missing"),
         ("hierarchical_mlp", {"input_shape": (3,), "num_outputs": 2, "num_groups": 0}, "'num_groups' got 0"),
         ("hierarchical_mlp", {"input_shape": (1,), "num_outputs": 2, "num_groups": 2}, "input_shape"),
