@@ -15,7 +15,7 @@ from tfp_bnn.models.likelihood_checks import warn_of_probabilities
 from tfp_bnn.models.preparation import refuse_kl_weights
 from tfp_bnn.models.summary import print_bayesian_summary
 from tfp_bnn.models.variational_mixin import VariationalMixin
-from tfp_bnn.predictive.drawing import forget_compiled
+from tfp_bnn.predictive.seeded_draws import forget_compiled
 
 
 class _Network(VariationalMixin, keras.Model):

@@ -19,6 +19,7 @@ from tfp_bnn.core.noise import Noise, NoiseStreams, NoNoise, in_noise_scope, noi
 from tfp_bnn.core.step_guard import StepGuard
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.stochastic import StochasticLayer
+from tfp_bnn.layers.variational_weight import VariationalWeight, drawn_scope
 from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
 from tfp_bnn.models.data_checks import check_examples, check_inputs, check_outputs, example_shape
 from tfp_bnn.models.elbo_training import ElboTraining
@@ -29,7 +30,7 @@ from tfp_bnn.models.saving import SEED_GENERATORS, load_seed_generators, save_se
 from tfp_bnn.models.step_count import StepCount
 from tfp_bnn.models.summary import print_bayesian_summary
 from tfp_bnn.predictive.calibrators import Calibration
-from tfp_bnn.predictive.drawing import PlugInDraws, SeededDraws
+from tfp_bnn.predictive.seeded_draws import PlugInDraws, SeededDraws
 from tfp_bnn.priors.shared_scales import SharedPrior, bind_shared_priors
 from tfp_bnn.variational.kl import kl_by_layer
 from tfp_bnn.variational.objectives import OBJECTIVES, Objective
@@ -236,9 +237,35 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
         """The one draw in which every weight is its posterior mean and every mask its expectation."""
         return PlugInDraws(self)
 
-    def call_with_noise(self, x: Any, noise: Noise | NoNoise) -> Any:
-        """The raw outputs, `training=False`, under the draw of all weights that `noise` determines."""
-        with noise_scope(self._noise_of_layers(noise)):
+    @property
+    def drawn_weights(self) -> list[VariationalWeight]:
+        """The weights of the Bayesian layers, in the order of `draw_weights`."""
+        return [weight for layer in self.variational_layers for weight in layer.variational_weights.values()]
+
+    @property
+    def drawn_from(self) -> list[keras.Variable]:
+        """The variables that determine the draws of the weights, given their noise."""
+        return [variable for weight in self.drawn_weights for variable in weight.posterior_variables.values()]
+
+    def draw_weights(self, noise: Noise) -> list[tf.Tensor]:
+        """The draw of all weights that `noise` determines: a float32 tensor for each of `drawn_weights`."""
+        noise_of = self._noise_of_layers(noise)
+        return [
+            weight.sample(noise_of[id(layer)])
+            for layer in self.variational_layers
+            for weight in layer.variational_weights.values()
+        ]
+
+    def call_with_noise(self, x: Any, noise: Noise | NoNoise, weights: Sequence[tf.Tensor] = ()) -> Any:
+        """The raw outputs, `training=False`, under the draw of all weights that `noise` determines.
+
+        Args:
+            x: Inputs, in the structure that the model takes.
+            noise: Source of all noise.
+            weights: What `draw_weights` returned for this noise, so that nothing is drawn twice.
+        """
+        drawn = dict(zip(self.drawn_weights, weights, strict=True)) if weights else {}
+        with noise_scope(self._noise_of_layers(noise)), drawn_scope(drawn):
             outputs = self(x, training=False)
         check_outputs(outputs, self.likelihood)
         return outputs

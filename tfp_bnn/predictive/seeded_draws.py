@@ -1,0 +1,239 @@
+"""The draws of a model whose layers take counter-based noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_bnn.core.compiled import compiled
+from tfp_bnn.core.draws import Function
+from tfp_bnn.core.noise import Noise, NoNoise
+
+# Distinct from the streams of training and evaluation, which fold in 0 and 1.
+_PREDICTION = 2
+_MOST_KEPT_BYTES = 2**27
+"""A model keeps the weights of its last draws up to this size, 128 MiB."""
+# A loop in the graph saves a millisecond a draw, and takes a tenth of a second to trace.
+_LOOP_FROM = 8
+# So many draws are in memory at a time.
+_AT_ONCE = 4
+
+
+class SeededDraws:
+    """The draws of a model whose layers take counter-based noise: draw k is `seed` with k folded in.
+
+    A draw depends on (seed, k, layer) only. Variational weights and dropout masks are drawn this way.
+
+    Args:
+        model: Model with `likelihood_weights`, `call_with_noise`, `draw_weights` and `drawn_from`.
+        seed: Integer, or an integer tensor in the graph of an exported model. Equal seeds give equal draws.
+        num_draws: 1 for a model without randomness; None for an unlimited number of draws.
+    """
+
+    def __init__(self, model: Any, seed: int | tf.Tensor, num_draws: int | None = None) -> None:
+        self.num_draws = num_draws
+        self._model, self._seed = model, seed
+        self._functions = _functions_of(model)
+        self._root = tf.stack([tf.convert_to_tensor(seed, tf.int64), tf.constant(0, tf.int64)])
+
+    def __call__(self, index: int) -> Function:
+        """Returns the model under the noise of draw `index`."""
+        number = tf.convert_to_tensor(index)
+
+        def function(x: Any) -> Any:
+            return self._functions.forward(x, self._root, number, self._functions.draw(self._root, number))
+
+        return function
+
+    def bytes_of_row(self, number: int, x: Any) -> int | None:
+        """Returns how much memory the outputs of so many draws take for one input, if `first` is to be used for them.
+
+        Args:
+            number: Number of draws.
+            x: Inputs, as in `first`.
+
+        Returns:
+            Number of bytes; None for few draws, and for outputs of an unknown size.
+        """
+        if number < _LOOP_FROM or tf.config.functions_run_eagerly():
+            return None
+        weights = [tf.TensorSpec(weight.shape) for weight in self._model.drawn_weights]
+        concrete = self._functions.forward.get_concrete_function(x, self._root, tf.TensorSpec((), tf.int32), weights)
+        shapes = [output.shape[1:] for output in keras.tree.flatten(concrete.structured_outputs)]
+        if not all(shape.is_fully_defined() for shape in shapes):
+            return None
+        return sum(4 * number * shape.num_elements() for shape in shapes)
+
+    def first(self, number: int, x: Any) -> Any:
+        """Returns the raw outputs of the first draws for some inputs, `(number, rows, channels)`, in one call.
+
+        The weights of the draws are kept, up to 128 MiB for each model, until the posterior changes or another seed is
+        asked for.
+
+        Args:
+            number: Number of draws.
+            x: Inputs of shape `(rows, ...)`, in the structure that the model takes.
+        """
+        return self._functions.loop(x, self._root, tf.constant(number), self._kept(number))
+
+    def likelihood_weights(self, index: int) -> Mapping[str, np.ndarray]:
+        """The learned parameters of the likelihood by role, the same in all draws."""
+        return _learned(self._model)
+
+    def _kept(self, number: int) -> list[tf.Tensor]:
+        """The weights of at least so many draws, a list of tensors for each; none if they take too much memory."""
+        size = sum(4 * weight.size for weight in self._model.drawn_weights)
+        if not size or size * number > _MOST_KEPT_BYTES:
+            return []
+        posterior = [np.asarray(variable).copy() for variable in self._model.drawn_from]
+        kept: _Kept | None = self._model.__dict__.get("_kept_draws")
+        if kept is None or not kept.holds(self._seed, number, posterior):
+            kept = _Kept(self._seed, number, posterior, self._functions.keep(self._root, tf.constant(number)))
+            self._model.__dict__["_kept_draws"] = kept
+        return kept.weights
+
+
+class PlugInDraws:
+    """The one draw in which every weight is its posterior mean and every mask its expectation.
+
+    Args:
+        model: Model with `likelihood_weights` and `call_with_noise`.
+    """
+
+    num_draws = 1
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._plug_in = _functions_of(model).plug_in
+
+    def __call__(self, index: int) -> Function:
+        """Returns the model without noise."""
+        return lambda x: self._plug_in(x)
+
+    def likelihood_weights(self, index: int) -> Mapping[str, np.ndarray]:
+        """The learned parameters of the likelihood, by role."""
+        return _learned(self._model)
+
+
+def forget_compiled(model: Any) -> None:
+    """Makes the next prediction recompile its forward pass. Call it when the layers of a model have changed."""
+    model.__dict__.pop("_predictive_functions", None)
+    model.__dict__.pop("_kept_draws", None)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The weights of the first draws of a seed.
+
+    Attributes:
+        seed: The seed.
+        number: Number of draws.
+        posterior: The parameters that they were drawn from.
+        weights: For each weight a list of its draws, as TensorFlow keeps a list in a tensor: elements are not copied.
+    """
+
+    seed: Any
+    number: int
+    posterior: Sequence[np.ndarray]
+    weights: list[tf.Tensor]
+
+    def holds(self, seed: Any, number: int, posterior: Sequence[np.ndarray]) -> bool:
+        """Whether these are the draws of a seed and a posterior, and enough of them."""
+        return (
+            (seed, True) == (self.seed, number <= self.number)
+            and len(posterior) == len(self.posterior)
+            and all(np.array_equal(now, then) for now, then in zip(posterior, self.posterior, strict=True))
+        )
+
+
+class _Functions(NamedTuple):
+    """The compiled functions of a model.
+
+    Attributes:
+        draw: Root of the noise and number of a draw; the weights of the draw.
+        forward: Inputs, root, number of a draw and its weights; raw outputs.
+        plug_in: Inputs; raw outputs at the posterior mean.
+        keep: Root and number of draws; a list of the draws of each weight.
+        loop: Inputs, root, number of draws, and what `keep` returned, or nothing; raw outputs of all draws.
+    """
+
+    draw: Any
+    forward: Any
+    plug_in: Any
+    keep: Any
+    loop: Any
+
+
+def _functions_of(model: Any) -> _Functions:
+    """The compiled functions of a model, made once."""
+    if "_predictive_functions" not in model.__dict__:
+        model.__dict__["_predictive_functions"] = _compile(model)
+    functions: _Functions = model.__dict__["_predictive_functions"]
+    return functions
+
+
+def _compile(model: Any) -> _Functions:
+    def noise_of(root: tf.Tensor, index: tf.Tensor) -> Noise:
+        return Noise(root).fold_in(_PREDICTION).fold_in(index)
+
+    def weights_of(root: tf.Tensor, index: tf.Tensor) -> list[tf.Tensor]:
+        return model.draw_weights(noise_of(root, index))
+
+    def outputs_of(x: Any, root: tf.Tensor, index: tf.Tensor, weights: Sequence[tf.Tensor]) -> Any:
+        return model.call_with_noise(x, noise_of(root, index), weights)
+
+    draw, forward = compiled(weights_of), compiled(outputs_of)
+
+    def keep(root: tf.Tensor, number: tf.Tensor) -> list[tf.Tensor]:
+        empty = [
+            tf.raw_ops.TensorListReserve(element_shape=w.shape, num_elements=number, element_dtype=tf.float32)
+            for w in model.drawn_weights
+        ]
+
+        def step(index: tf.Tensor, *lists: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return index + 1, *(
+                tf.raw_ops.TensorListSetItem(input_handle=of_weight, index=index, item=value)
+                for of_weight, value in zip(lists, draw(root, index), strict=True)
+            )
+
+        _, *filled = tf.while_loop(lambda index, *_: index < number, step, (tf.constant(0), *empty))
+        return filled
+
+    def loop(x: Any, root: tf.Tensor, number: tf.Tensor, kept: Sequence[tf.Tensor]) -> Any:
+        def weights_of_draw(index: tf.Tensor) -> list[tf.Tensor]:
+            if not kept:
+                return draw(root, index)
+            return [
+                tf.raw_ops.TensorListGetItem(
+                    input_handle=of_weight, index=index, element_shape=w.shape, element_dtype=tf.float32
+                )
+                for of_weight, w in zip(kept, model.drawn_weights, strict=True)
+            ]
+
+        def step(index: tf.Tensor, *arrays: tf.TensorArray) -> tuple[Any, ...]:
+            values = keras.tree.flatten(forward(x, root, index, weights_of_draw(index)))
+            return index + 1, *(array.write(index, value) for array, value in zip(arrays, values, strict=True))
+
+        specs = [tf.TensorSpec(weight.shape) for weight in model.drawn_weights]
+        like = forward.get_concrete_function(x, root, tf.TensorSpec((), tf.int32), specs).structured_outputs
+        arrays = [tf.TensorArray(output.dtype, number) for output in keras.tree.flatten(like)]
+        _, *filled = tf.while_loop(
+            lambda index, *_: index < number, step, (tf.constant(0), *arrays), parallel_iterations=_AT_ONCE
+        )
+        return keras.tree.pack_sequence_as(like, [array.stack() for array in filled])
+
+    def plug_in(x: Any) -> Any:
+        return model.call_with_noise(x, NoNoise())
+
+    return _Functions(draw, forward, compiled(plug_in), compiled(keep), compiled(loop))
+
+
+def _learned(model: Any) -> dict[str, np.ndarray]:
+    # They are constants in the graph of an exported model.
+    with tf.init_scope():
+        return {role: np.asarray(variable) for role, variable in model.likelihood_weights.items()}
