@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from tfp_bnn.core.layer_tree import graph_of
+from tfp_bnn.core.layer_tree import SplitGraph, graph_of, is_functional, sublayers
+from tfp_bnn.layers.stochastic import StochasticLayer
 from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
 from tfp_bnn.likelihoods.joint import named_after_outputs
 from tfp_bnn.models.data_checks import check_outputs
@@ -46,6 +47,14 @@ class _Network(VariationalMixin, keras.Model):
             self.network.build((None, *input_shape[1:]))
         self.built = True
         self._bind_shared_priors()
+
+    def split_before_noise(self) -> SplitGraph | None:
+        """The layers before the first with randomness, and the others; None if that does not pay."""
+        ordinary = type(self).call is _Network.call and is_functional(self.network) and self.network.built
+        if not ordinary or self.compute_dtype != self.network.compute_dtype:
+            return None
+        split = SplitGraph(self.network, _is_random)
+        return split if split.useful else None
 
     def summary(self, *args: Any, **kwargs: Any) -> None:
         """Prints the layers of the network, as `keras.Model.summary` does, and a table of its Bayesian weights."""
@@ -88,6 +97,11 @@ class _Network(VariationalMixin, keras.Model):
         if not self.likelihood.heads:
             return self.network.output_shape
         return keras.tree.map_structure(lambda tensor: tensor.shape, self.output)
+
+
+def _is_random(operation: keras.Operation) -> bool:
+    layer = isinstance(operation, keras.layers.Layer)
+    return layer and any(isinstance(part, StochasticLayer) for part in [operation, *sublayers(operation)])
 
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import is_integer, require_integer
-from tfp_bnn.core.layer_tree import OnlyExportedByItself, sublayers
+from tfp_bnn.core.layer_tree import OnlyExportedByItself, SplitGraph, sublayers
 from tfp_bnn.core.noise import Noise, NoiseStreams, NoNoise, in_noise_scope, noise_scope, number_of, require_seed
 from tfp_bnn.core.step_guard import StepGuard
 from tfp_bnn.layers.base import VariationalLayer
@@ -256,17 +256,28 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
             for weight in layer.variational_weights.values()
         ]
 
-    def call_with_noise(self, x: Any, noise: Noise | NoNoise, weights: Sequence[tf.Tensor] = ()) -> Any:
+    def split_before_noise(self) -> SplitGraph | None:
+        """The layers that no draw changes, and the others; None if there is no graph of layers, or no such layer."""
+        return None
+
+    def call_with_noise(
+        self,
+        x: Any,
+        noise: Noise | NoNoise,
+        weights: Sequence[tf.Tensor] = (),
+        call: Callable[[Any], Any] | None = None,
+    ) -> Any:
         """The raw outputs, `training=False`, under the draw of all weights that `noise` determines.
 
         Args:
             x: Inputs, in the structure that the model takes.
             noise: Source of all noise.
             weights: What `draw_weights` returned for this noise, so that nothing is drawn twice.
+            call: What to call with `x` instead of the model: the second part of `split_before_noise`.
         """
         drawn = dict(zip(self.drawn_weights, weights, strict=True)) if weights else {}
         with noise_scope(self._noise_of_layers(noise)), drawn_scope(drawn):
-            outputs = self(x, training=False)
+            outputs = self(x, training=False) if call is None else call(x)
         check_outputs(outputs, self.likelihood)
         return outputs
 

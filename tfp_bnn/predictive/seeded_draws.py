@@ -30,7 +30,7 @@ class SeededDraws:
     A draw depends on (seed, k, layer) only. Variational weights and dropout masks are drawn this way.
 
     Args:
-        model: Model with `likelihood_weights`, `call_with_noise`, `draw_weights` and `drawn_from`.
+        model: A `VariationalMixin`.
         seed: Integer, or an integer tensor in the graph of an exported model. Equal seeds give equal draws.
         num_draws: 1 for a model without randomness; None for an unlimited number of draws.
     """
@@ -62,12 +62,15 @@ class SeededDraws:
         """
         if number < _LOOP_FROM or tf.config.functions_run_eagerly():
             return None
-        weights = [tf.TensorSpec(weight.shape) for weight in self._model.drawn_weights]
-        concrete = self._functions.forward.get_concrete_function(x, self._root, tf.TensorSpec((), tf.int32), weights)
-        shapes = [output.shape[1:] for output in keras.tree.flatten(concrete.structured_outputs)]
-        if not all(shape.is_fully_defined() for shape in shapes):
-            return None
-        return sum(4 * number * shape.num_elements() for shape in shapes)
+        key = tuple((np.shape(leaf)[1:], leaf.dtype) for leaf in keras.tree.flatten(x))
+        if key not in self._functions.sizes:
+            arguments = (x, self._root, tf.constant(number), self._kept(number))
+            outputs = self._functions.loop.get_concrete_function(*arguments).structured_outputs
+            shapes = [output.shape[2:] for output in keras.tree.flatten(outputs)]
+            known = all(shape.is_fully_defined() for shape in shapes)
+            self._functions.sizes[key] = sum(shape.num_elements() for shape in shapes) if known else None
+        size = self._functions.sizes[key]
+        return None if size is None else 4 * number * size
 
     def first(self, number: int, x: Any) -> Any:
         """Returns the raw outputs of the first draws for some inputs, `(number, rows, channels)`, in one call.
@@ -90,10 +93,12 @@ class SeededDraws:
         size = sum(4 * weight.size for weight in self._model.drawn_weights)
         if not size or size * number > _MOST_KEPT_BYTES:
             return []
-        posterior = [np.asarray(variable).copy() for variable in self._model.drawn_from]
+        posterior = [np.asarray(variable) for variable in self._model.drawn_from]
         kept: _Kept | None = self._model.__dict__.get("_kept_draws")
         if kept is None or not kept.holds(self._seed, number, posterior):
-            kept = _Kept(self._seed, number, posterior, self._functions.keep(self._root, tf.constant(number)))
+            weights = self._functions.keep(self._root, tf.constant(number))
+            # The arrays may share the memory of the variables.
+            kept = _Kept(self._seed, number, [array.copy() for array in posterior], weights)
             self._model.__dict__["_kept_draws"] = kept
         return kept.weights
 
@@ -160,6 +165,7 @@ class _Functions(NamedTuple):
         plug_in: Inputs; raw outputs at the posterior mean.
         keep: Root and number of draws; a list of the draws of each weight.
         loop: Inputs, root, number of draws, and what `keep` returned, or nothing; raw outputs of all draws.
+        sizes: Number of outputs of a row of `loop`, None if unknown, by shapes and dtypes of the inputs.
     """
 
     draw: Any
@@ -167,6 +173,7 @@ class _Functions(NamedTuple):
     plug_in: Any
     keep: Any
     loop: Any
+    sizes: dict[Any, int | None]
 
 
 def _functions_of(model: Any) -> _Functions:
@@ -187,7 +194,13 @@ def _compile(model: Any) -> _Functions:
     def outputs_of(x: Any, root: tf.Tensor, index: tf.Tensor, weights: Sequence[tf.Tensor]) -> Any:
         return model.call_with_noise(x, noise_of(root, index), weights)
 
+    def outputs_after(between: Any, root: tf.Tensor, index: tf.Tensor, weights: Sequence[tf.Tensor]) -> Any:
+        return model.call_with_noise(between, noise_of(root, index), weights, split.after)
+
     draw, forward = compiled(weights_of), compiled(outputs_of)
+    # What no draw changes is computed once for all.
+    split = model.split_before_noise()
+    in_loop = forward if split is None else compiled(outputs_after)
 
     def keep(root: tf.Tensor, number: tf.Tensor) -> list[tf.Tensor]:
         empty = [
@@ -215,22 +228,28 @@ def _compile(model: Any) -> _Functions:
                 for of_weight, w in zip(kept, model.drawn_weights, strict=True)
             ]
 
+        if split is not None:
+            x = split.before(x)
+
         def step(index: tf.Tensor, *arrays: tf.TensorArray) -> tuple[Any, ...]:
-            values = keras.tree.flatten(forward(x, root, index, weights_of_draw(index)))
+            values = keras.tree.flatten(in_loop(x, root, index, weights_of_draw(index)))
             return index + 1, *(array.write(index, value) for array, value in zip(arrays, values, strict=True))
 
         specs = [tf.TensorSpec(weight.shape) for weight in model.drawn_weights]
-        like = forward.get_concrete_function(x, root, tf.TensorSpec((), tf.int32), specs).structured_outputs
+        like = in_loop.get_concrete_function(x, root, tf.TensorSpec((), tf.int32), specs).structured_outputs
         arrays = [tf.TensorArray(output.dtype, number) for output in keras.tree.flatten(like)]
         _, *filled = tf.while_loop(
             lambda index, *_: index < number, step, (tf.constant(0), *arrays), parallel_iterations=_AT_ONCE
         )
-        return keras.tree.pack_sequence_as(like, [array.stack() for array in filled])
+        stacked = [array.stack() for array in filled]
+        for value, output in zip(stacked, keras.tree.flatten(like), strict=True):
+            value.set_shape([None, *output.shape])
+        return keras.tree.pack_sequence_as(like, stacked)
 
     def plug_in(x: Any) -> Any:
         return model.call_with_noise(x, NoNoise())
 
-    return _Functions(draw, forward, compiled(plug_in), compiled(keep), compiled(loop))
+    return _Functions(draw, forward, compiled(plug_in), compiled(keep), compiled(loop), {})
 
 
 def _learned(model: Any) -> dict[str, np.ndarray]:
