@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
-from tfp_bnn.core.layer_tree import SplitGraph, graph_of, is_functional, sublayers
+from tfp_bnn.core.layer_tree import SplitGraph, calls_in_order, graph_of, is_functional, sublayers
 from tfp_bnn.layers.stochastic import StochasticLayer
 from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
 from tfp_bnn.likelihoods.joint import named_after_outputs
@@ -47,6 +48,13 @@ class _Network(VariationalMixin, keras.Model):
             self.network.build((None, *input_shape[1:]))
         self.built = True
         self._bind_shared_priors()
+
+    def largest_row_bytes(self) -> int | None:
+        """Size in bytes of the largest output of a layer for one input; None if a size is not fixed."""
+        if not (is_functional(self.network) and self.network.built):
+            return None
+        shapes = [tensor.shape[1:] for _, outputs in calls_in_order(self.network) for tensor in outputs]
+        return None if any(None in shape for shape in shapes) else 4 * max((math.prod(s) for s in shapes), default=1)
 
     def split_before_noise(self) -> SplitGraph | None:
         """The layers before the first with randomness, and the others; None if that does not pay."""

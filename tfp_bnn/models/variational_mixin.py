@@ -256,6 +256,10 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
             for weight in layer.variational_weights.values()
         ]
 
+    def largest_row_bytes(self) -> int | None:
+        """Size in bytes of the largest array between two layers for one input; None if it is not known."""
+        return None
+
     def split_before_noise(self) -> SplitGraph | None:
         """The layers that no draw changes, and the others; None if there is no graph of layers, or no such layer."""
         return None

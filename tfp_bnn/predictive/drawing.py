@@ -21,6 +21,7 @@ _Part = tuple[np.ndarray, dict[str, Any]]
 _NUMBERS_AT_ONCE = 2**22
 # Rows are never cut so small that the outputs of all draws take less than this.
 _WORKING_BYTES = 2**26
+_ROWS_AT_ONCE = 512
 MOMENTS = ("mean", "entropy", "aleatoric", "epistemic")
 
 
@@ -53,7 +54,7 @@ def draw_outputs(
     x: Any,
     likelihood: Likelihood,
     num_samples: int,
-    batch_size: int,
+    batch_size: int | None,
     max_bytes: int,
     calibration: Calibration | None,
 ) -> dict[str, DrawnOutputs]:
@@ -63,6 +64,8 @@ def draw_outputs(
         What was drawn for each head of the likelihood; for a single output, under an empty name.
     """
     require_integer("num_samples", num_samples, 1)
+    if batch_size is None:
+        batch_size = getattr(draws, "rows_at_once", _ROWS_AT_ONCE)
     require_integer("batch_size", batch_size, 1)
     all_taken = draws.num_draws is not None and draws.num_draws <= num_samples
     # Of the draws of others, which only follow the protocol, a finite number is taken for the whole posterior.

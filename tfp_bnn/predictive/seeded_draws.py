@@ -16,8 +16,10 @@ from tfp_bnn.core.noise import Noise, NoNoise
 
 # Distinct from the streams of training and evaluation, which fold in 0 and 1.
 _PREDICTION = 2
-_MOST_KEPT_BYTES = 2**27
-"""A model keeps the weights of its last draws up to this size, 128 MiB."""
+_MOST_KEPT_BYTES = 2**28
+"""A model keeps the weights of its last draws up to this size, 256 MiB."""
+_BYTES_BETWEEN_LAYERS = 2**26
+_FEWEST_ROWS, _MOST_ROWS = 512, 8192
 # A loop in the graph saves a millisecond a draw, and takes a tenth of a second to trace.
 _LOOP_FROM = 8
 # So many draws are in memory at a time.
@@ -50,6 +52,11 @@ class SeededDraws:
 
         return function
 
+    @property
+    def rows_at_once(self) -> int:
+        """Number of rows that a call should take, by the memory that the largest array between two layers takes."""
+        return _rows_at_once(self._model)
+
     def bytes_of_row(self, number: int, x: Any) -> int | None:
         """Returns how much memory the outputs of so many draws take for one input, if `first` is to be used for them.
 
@@ -75,7 +82,7 @@ class SeededDraws:
     def first(self, number: int, x: Any) -> Any:
         """Returns the raw outputs of the first draws for some inputs, `(number, rows, channels)`, in one call.
 
-        The weights of the draws are kept, up to 128 MiB for each model, until the posterior changes or another seed is
+        The weights of the draws are kept, up to 256 MiB for each model, until the posterior changes or another seed is
         asked for.
 
         Args:
@@ -115,6 +122,11 @@ class PlugInDraws:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._plug_in = _functions_of(model).plug_in
+
+    @property
+    def rows_at_once(self) -> int:
+        """As of `SeededDraws`."""
+        return _rows_at_once(self._model)
 
     def __call__(self, index: int) -> Function:
         """Returns the model without noise."""
@@ -250,6 +262,11 @@ def _compile(model: Any) -> _Functions:
         return model.call_with_noise(x, NoNoise())
 
     return _Functions(draw, forward, compiled(plug_in), compiled(keep), compiled(loop), {})
+
+
+def _rows_at_once(model: Any) -> int:
+    size = model.largest_row_bytes()
+    return _FEWEST_ROWS if size is None else int(np.clip(_BYTES_BETWEEN_LAYERS // size, _FEWEST_ROWS, _MOST_ROWS))
 
 
 def _learned(model: Any) -> dict[str, np.ndarray]:

@@ -128,3 +128,12 @@ def test_few_draws_and_outputs_of_unknown_size_are_not_looped_over():
     predictive = series.posterior_predictive(steps, SAMPLES, seed=3)
     expected = np.mean([keras.ops.softmax(o) for o in one_by_one(series, steps, SAMPLES)], axis=0)
     np.testing.assert_allclose(predictive.mean(), expected, rtol=1e-5)
+
+
+def test_rows_at_once_depend_on_the_largest_array_between_layers():
+    assert MODELS["dense"]().draws(0).rows_at_once == seeded_draws._MOST_ROWS
+    wide = stack(keras.layers.Dense(2**14), DenseFlipout(3))
+    # 64 KiB for a row.
+    assert wide.draws(0).rows_at_once == wide.plug_in_draws().rows_at_once == 2**10
+    unknown = tfp_bnn.VariationalSequential([keras.Input((None, 2)), DenseFlipout(3)], seed=0)
+    assert unknown.draws(0).rows_at_once == 512
