@@ -113,7 +113,7 @@ class PredictiveModel:
         x: Any,
         num_samples: int = 100,
         seed: int = 0,
-        batch_size: int = 512,
+        batch_size: int | None = None,
         max_bytes: int = 2**30,
         calibrated: bool = True,
     ) -> PosteriorPredictive:
@@ -129,7 +129,7 @@ class PredictiveModel:
             num_samples: S, the number of draws. If there are fewer, as in an ensemble or a point estimate, all are
                 used; the `num_samples` of the result is their number.
             seed: Integer. Equal seeds give equal draws.
-            batch_size: Number of rows per forward pass.
+            batch_size: Number of rows per forward pass. Default: by memory; see `PosteriorPredictive.from_draws`.
             max_bytes: Memory limit for the raw outputs of all draws, S x n x outputs x 4 bytes. Above it, only the
                 moments are kept, and the outputs of a few rows are in memory: at most half the limit, or 64 MiB if that
                 is more, or one row. The entropy of numbers then runs the draws again when it is first asked for.
@@ -157,14 +157,14 @@ class PredictiveModel:
                 calibration=self.calibration if calibrated else None,
             )
 
-    def plug_in_predictive(self, x: Any, batch_size: int = 512) -> PosteriorPredictive:
+    def plug_in_predictive(self, x: Any, batch_size: int | None = None) -> PosteriorPredictive:
         """The prediction with every weight at its posterior mean: fast, and blind to the uncertainty of the weights.
 
         Never calibrated: `model.calibration` was fitted to the Monte Carlo predictive.
 
         Args:
             x: Inputs, as in `posterior_predictive`.
-            batch_size: Number of rows per forward pass.
+            batch_size: Number of rows per forward pass. Default: by memory; see `PosteriorPredictive.from_draws`.
 
         Returns:
             As `posterior_predictive`, of one draw; for an ensemble, of one draw per member.
