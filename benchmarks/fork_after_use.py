@@ -1,7 +1,7 @@
 """Whether a forked process hangs that uses TensorFlow after its parent has: plain TensorFlow, Keras and this library.
 
-Run: `python benchmarks/fork_after_use.py`. Each case runs in a process of its own, which does something, forks, and does
-the same again in the child. A child that takes longer than `--seconds` is counted as hanging, and ended.
+Run: `python benchmarks/fork_after_use.py`. Each case runs in a process of its own, which does something, forks, and
+does the same again in the child. A child that takes longer than `--seconds` is counted as hanging, and ended.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,14 +14,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import is_integer, require_integer
-from tfp_bnn.core.layer_tree import OnlyExportedByItself, SplitGraph, sublayers
-from tfp_bnn.core.noise import Noise, NoiseStreams, NoNoise, in_noise_scope, noise_scope, number_of, require_seed
+from tfp_bnn.core.layer_tree import OnlyExportedByItself, sublayers
+from tfp_bnn.core.noise import NoiseStreams, in_noise_scope, noise_scope
 from tfp_bnn.core.step_guard import StepGuard
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.stochastic import StochasticLayer
-from tfp_bnn.layers.variational_weight import VariationalWeight, drawn_scope
 from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
-from tfp_bnn.models.data_checks import check_examples, check_inputs, check_outputs, example_shape
+from tfp_bnn.models.data_checks import check_examples, check_inputs, example_shape
 from tfp_bnn.models.elbo_training import ElboTraining
 from tfp_bnn.models.finite_weights import refuse_non_finite_weights
 from tfp_bnn.models.predictive_model import PredictiveModel
@@ -29,9 +28,9 @@ from tfp_bnn.models.preparation import NEGATIVE_ELBO
 from tfp_bnn.models.saving import SEED_GENERATORS, load_seed_generators, save_seed_generators
 from tfp_bnn.models.step_count import StepCount
 from tfp_bnn.models.summary import print_bayesian_summary
+from tfp_bnn.models.variational_draws import VariationalDraws
 from tfp_bnn.predictive.calibrators import Calibration
 from tfp_bnn.predictive.conformal import Conformal
-from tfp_bnn.predictive.seeded_draws import PlugInDraws, SeededDraws
 from tfp_bnn.priors.shared_scales import SharedPrior, bind_shared_priors
 from tfp_bnn.variational.kl import kl_by_layer
 from tfp_bnn.variational.objectives import OBJECTIVES, Objective
@@ -40,7 +39,7 @@ from tfp_bnn.variational.schedules import SCHEDULES, Schedule
 _NOT_SAVED = "It is not saved."
 
 
-class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
+class VariationalMixin(OnlyExportedByItself, VariationalDraws, PredictiveModel, ElboTraining):
     """Trains a Keras model of Bayesian layers on the ELBO. List it before `keras.Model` when subclassing.
 
         loss = nll + beta * kl / N + regularizers of the user
@@ -243,75 +242,6 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
         self._bind_shared_priors()
         return outputs
 
-    # === Prediction ===
-
-    def draws(self, seed: int = 0) -> SeededDraws:
-        """The draws of all weights and masks: draw k is one function, determined by (seed, k, layer) only.
-
-        Args:
-            seed: Integer. Equal seeds give equal draws.
-
-        Returns:
-            An unlimited number of draws; a single one for a model without randomness.
-
-        Raises:
-            ValueError: If the seed is not an integer.
-        """
-        random = any(layer.is_random for layer in self.stochastic_layers)
-        return SeededDraws(self, require_seed(seed), num_draws=None if random else 1)
-
-    def plug_in_draws(self) -> PlugInDraws:
-        """The one draw in which every weight is its posterior mean and every mask its expectation."""
-        return PlugInDraws(self)
-
-    @property
-    def drawn_weights(self) -> list[VariationalWeight]:
-        """The weights of the Bayesian layers, in the order of `draw_weights`."""
-        return [weight for layer in self.variational_layers for weight in layer.variational_weights.values()]
-
-    @property
-    def drawn_from(self) -> list[keras.Variable]:
-        """The variables that determine the draws of the weights, given their noise."""
-        return [variable for weight in self.drawn_weights for variable in weight.posterior_variables.values()]
-
-    def draw_weights(self, noise: Noise) -> list[tf.Tensor]:
-        """The draw of all weights that `noise` determines: a float32 tensor for each of `drawn_weights`."""
-        noise_of = self._noise_of_layers(noise)
-        return [
-            weight.sample(noise_of[id(layer)])
-            for layer in self.variational_layers
-            for weight in layer.variational_weights.values()
-        ]
-
-    def largest_row_bytes(self) -> int | None:
-        """Size in bytes of the largest array between two layers for one input; None if it is not known."""
-        return None
-
-    def split_before_noise(self) -> SplitGraph | None:
-        """The layers that no draw changes, and the others; None if there is no graph of layers, or no such layer."""
-        return None
-
-    def call_with_noise(
-        self,
-        x: Any,
-        noise: Noise | NoNoise,
-        weights: Sequence[tf.Tensor] = (),
-        call: Callable[[Any], Any] | None = None,
-    ) -> Any:
-        """The raw outputs, `training=False`, under the draw of all weights that `noise` determines.
-
-        Args:
-            x: Inputs, in the structure that the model takes.
-            noise: Source of all noise.
-            weights: What `draw_weights` returned for this noise, so that nothing is drawn twice.
-            call: What to call with `x` instead of the model: the second part of `split_before_noise`.
-        """
-        drawn = dict(zip(self.drawn_weights, weights, strict=True)) if weights else {}
-        with noise_scope(self._noise_of_layers(noise)), drawn_scope(drawn):
-            outputs = self(x, training=False) if call is None else call(x)
-        check_outputs(outputs, self.likelihood)
-        return outputs
-
     def summary(self, *args: Any, **kwargs: Any) -> None:
         """Prints the layers, as `keras.Model.summary` does, and a table of the Bayesian weights."""
         super().summary(*args, **kwargs)  # type: ignore[misc]
@@ -390,14 +320,6 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
     def _draw(self, training: bool) -> Iterator[None]:
         with noise_scope(self._noise_of_layers(self._noise_streams.next(training))):
             yield
-
-    def _noise_of_layers(self, noise: Noise | NoNoise) -> dict[int, Any]:
-        noise_of: dict[int, Any] = {
-            id(layer): noise.fold_in(index) for index, layer in enumerate(self.stochastic_layers)
-        }
-        for name, shared in self._shared_priors.items():
-            noise_of[id(shared)] = noise.fold_in(number_of(f"prior/{name}"))
-        return noise_of
 
     def _bind_shared_priors(self) -> None:
         bind_shared_priors(self, self._shared_priors)
