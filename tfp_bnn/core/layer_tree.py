@@ -109,9 +109,12 @@ def calls_in_order(model: keras.Model) -> list[tuple[str, list[Any]]]:
 
     `layer.output` is that of the first call only, which for a nested model is in a separate graph.
     """
-    by_depth = graph_of(model)._nodes_by_depth
-    calls = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
-    return [(node.operation.name, list(node.outputs)) for node in calls]
+    return [(node.operation.name, list(node.outputs)) for node in _nodes_in_order(graph_of(model))]
+
+
+def _nodes_in_order(graph: Any) -> list[Any]:
+    by_depth = graph._nodes_by_depth
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
 
 
 def calls_by_operation(model: keras.Model) -> Counter[int]:
@@ -138,10 +141,9 @@ class SplitGraph:
 
     def __init__(self, model: keras.Model, belongs_after: Callable[[keras.Operation], bool]) -> None:
         self._graph = graph_of(model)
-        by_depth = self._graph._nodes_by_depth
         self._before, self._after = [], []
         late: set[int] = set()
-        for node in (node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input):
+        for node in _nodes_in_order(self._graph):
             if belongs_after(node.operation) or any(id(tensor) in late for tensor in node.input_tensors):
                 late |= {id(tensor) for tensor in node.outputs}
                 self._after.append(node)

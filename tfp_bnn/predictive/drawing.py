@@ -14,14 +14,13 @@ from tfp_bnn.core.batches import as_arrays, inputs_of, is_stream, num_rows, rows
 from tfp_bnn.core.draws import Draws
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.predictive.calibrators import Calibration
-from tfp_bnn.predictive.seeded_draws import SeededDraws
+from tfp_bnn.predictive.seeded_draws import FEWEST_ROWS, SeededDraws
 
 _Part = tuple[np.ndarray, dict[str, Any]]
 # The entropy of a mixture of S normals takes S x S numbers per row.
 _NUMBERS_AT_ONCE = 2**22
 # Rows are never cut so small that the outputs of all draws take less than this.
 _WORKING_BYTES = 2**26
-_ROWS_AT_ONCE = 512
 MOMENTS = ("mean", "entropy", "aleatoric", "epistemic")
 
 
@@ -65,7 +64,7 @@ def draw_outputs(
     """
     require_integer("num_samples", num_samples, 1)
     if batch_size is None:
-        batch_size = getattr(draws, "rows_at_once", _ROWS_AT_ONCE)
+        batch_size = getattr(draws, "rows_at_once", FEWEST_ROWS)
     require_integer("batch_size", batch_size, 1)
     all_taken = draws.num_draws is not None and draws.num_draws <= num_samples
     # Of the draws of others, which only follow the protocol, a finite number is taken for the whole posterior.

@@ -19,7 +19,7 @@ _PREDICTION = 2
 _MOST_KEPT_BYTES = 2**28
 """A model keeps the weights of its last draws up to this size, 256 MiB."""
 _BYTES_BETWEEN_LAYERS = 2**26
-_FEWEST_ROWS, _MOST_ROWS = 512, 8192
+FEWEST_ROWS, _MOST_ROWS = 512, 8192
 # A loop in the graph saves a millisecond a draw, and takes a tenth of a second to trace.
 _LOOP_FROM = 8
 # So many draws are in memory at a time.
@@ -266,7 +266,7 @@ def _compile(model: Any) -> _Functions:
 
 def _rows_at_once(model: Any) -> int:
     size = model.largest_row_bytes()
-    return _FEWEST_ROWS if size is None else int(np.clip(_BYTES_BETWEEN_LAYERS // size, _FEWEST_ROWS, _MOST_ROWS))
+    return FEWEST_ROWS if size is None else int(np.clip(_BYTES_BETWEEN_LAYERS // size, FEWEST_ROWS, _MOST_ROWS))
 
 
 def _learned(model: Any) -> dict[str, np.ndarray]:

@@ -91,7 +91,7 @@ class ArchitectureConfig(Strict):
         num_outputs: number of classes, or of targets.
         likelihood: name or config of a likelihood of `tfp_bnn`.
         estimator: Estimator of the layers in training: `"flipout"`; `"grouped"`, which is flipout with a few draws for
-            a batch in convolutions, at half their cost; or `"reparameterization"`, one draw for a batch.
+            a batch in convolutions, one operation instead of two; or `"reparameterization"`, one draw for a batch.
         kernel_prior: name or config of the prior of every kernel.
         kernel_posterior: Name or config of the posterior of every kernel; `"delta"` for points.
         initial_scale: posterior scale of every weight at the start, where the posterior has one and names no other.

@@ -255,15 +255,15 @@ def out_of_distribution_numbers(model: PredictiveModel, data: Dataset, outside: 
 
 def _told_apart(inside: tfp_bnn.PosteriorPredictive, outside: tfp_bnn.PosteriorPredictive) -> dict[str, float]:
     numbers = score(outside)
-    arrays = [_uncertainties(predictive) for predictive in (inside, outside)]
+    arrays = [uncertainties(predictive) for predictive in (inside, outside)]
     # With one draw, there is no disagreement that could tell anything.
     names = [name for name in arrays[0] if name == "entropy" or outside.num_samples > 1]
     aurocs = {f"auroc_{name}": out_of_distribution_auroc(arrays[0][name], arrays[1][name]) for name in names}
     return {**numbers, **aurocs}
 
 
-def _uncertainties(predictive: tfp_bnn.PosteriorPredictive) -> dict[str, npt.NDArray[Any]]:
-    """Uncertainties of each input `(n,)`, by the names of their means in `score`."""
+def uncertainties(predictive: tfp_bnn.PosteriorPredictive) -> dict[str, npt.NDArray[Any]]:
+    """Returns the uncertainties of each input, `(n,)`, by the names of their means in `score`."""
     epistemic = predictive.epistemic().reshape(len(predictive), -1).mean(axis=1)
     if predictive.likelihood.has_probabilities:
         entropy = predictive.entropy().reshape(len(predictive), -1).mean(axis=1)

@@ -52,10 +52,10 @@ def measure_again(name: str | os.PathLike[str]) -> Path:
         "out_of_distribution": before["out_of_distribution"]["data"],
     }
     how = validate(EvaluationRecipe, settings, f"The card of {name!r}")
-    # What is known only from the training, such as beta, is not measured.
-    metrics = {**before, **measure(model, data, how), "beta": before.get("beta")}
-    if metrics["beta"] is None:
-        del metrics["beta"]
+    measured = measure(model, data, how)
+    # Known only from the training.
+    measured.pop("beta", None)
+    metrics = {**before, **measured}
     metrics["spread"] = moved_spread(before, metrics["test"])
     if "reference" in before:
         predictive = artifact["reference"]["predictive"]
