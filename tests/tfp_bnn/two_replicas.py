@@ -46,6 +46,7 @@ def main(path: Path) -> None:
         "trained": _trained(strategy, path.with_suffix(".keras")),
         "refused": _refused(strategy),
         "drawn": _drawn(strategy),
+        "grouped": _grouped(strategy),
         "masks": _masks(strategy),
         "steps": {kind: _step_of_the_kl(strategy, prior) for kind, prior in KINDS.items()},
         "without noise": [_without_noise(strategy), _without_noise(None), _without_noise(strategy, num_draws=2)],
@@ -168,6 +169,23 @@ def _drawn(strategy: Any) -> list[tuple[int, str, np.ndarray]]:
     with _recorded() as records:
         model.fit(x, np.zeros(64, np.int64), batch_size=32, verbose=0)
     return records
+
+
+def _grouped(strategy: Any) -> dict[str, Any]:
+    """Grouped flipout: training, where the last batch has one row, so one replica has none; and the noise of it."""
+    import keras
+    import tensorflow as tf
+
+    from tfp_bnn.layers import Convolution1DFlipout, DenseFlipout
+
+    convolution = Convolution1DFlipout(8, 2, groups_of_noise=4, bias_posterior="mean_field_normal")
+    layers = [keras.Input((4, 1)), convolution, keras.layers.Flatten(), DenseFlipout(2)]
+    model = _model(strategy, layers, learning_rate=0.05, eagerly=True)
+    with _recorded() as records:
+        batches = tf.data.Dataset.from_tensor_slices((X[..., None], Y)).batch(16)
+        history = model.fit(batches, verbose=0).history
+    of_convolution = [record for record in records if record[1] in ("kernel", "bias_signs")]
+    return {"history": history, "copies": [_copies(v) for v in model.trainable_variables], "noise": of_convolution}
 
 
 @contextmanager

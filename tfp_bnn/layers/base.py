@@ -56,10 +56,12 @@ class VariationalLayer(StochasticLayer):
         TypeError: For a combination of estimator, posterior and prior that does not exist.
     """
 
-    estimator: ClassVar[Estimator]
+    estimator: Estimator
     bayesian_weights: ClassVar[Mapping[str, str]] = {"kernel": "kernel", "bias": "bias"}
     optional_weights: ClassVar[frozenset[str]] = frozenset({"bias"})
     """Weights that are deterministic unless they are given a posterior."""
+    own_arguments: ClassVar[Mapping[str, Any]] = {"seed": None, "kl_weight": None}
+    """Arguments, with their defaults, that the Keras twin does not have, besides priors and posteriors."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -293,7 +295,7 @@ def _give_signature(cls: type[VariationalLayer]) -> None:
         optional = weight in cls.optional_weights
         own[f"{prefix}_prior"] = None if optional else "normal"
         own[f"{prefix}_posterior"] = None if optional else "mean_field_normal"
-    own |= {"seed": None, "kl_weight": None}
+    own |= cls.own_arguments
     left_out = ("lora", "quantization", "gptq", *own)
     parameters = [p for p in of_twin if not p.name.startswith(left_out) and p.kind is not p.VAR_KEYWORD]
     parameters += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=own[name]) for name in own]

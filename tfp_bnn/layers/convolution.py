@@ -5,7 +5,8 @@ from __future__ import annotations
 import keras
 
 from tfp_bnn.layers.base import VariationalLayer
-from tfp_bnn.layers.estimators import Flipout, LocalReparameterization, Reparameterization
+from tfp_bnn.layers.estimators import LocalReparameterization, Reparameterization
+from tfp_bnn.layers.grouped_flipout import FlipoutConvolution
 from tfp_bnn.layers.operations import Convolution, LinearOperation
 
 
@@ -19,7 +20,7 @@ class _VariationalConvolution(VariationalLayer):
 
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
-class Convolution2DFlipout(_VariationalConvolution, keras.layers.Conv2D):
+class Convolution2DFlipout(FlipoutConvolution, _VariationalConvolution, keras.layers.Conv2D):
     """Two-dimensional Bayesian convolution, trained with flipout.
 
     Alias: `Conv2DFlipout`.
@@ -29,6 +30,10 @@ class Convolution2DFlipout(_VariationalConvolution, keras.layers.Conv2D):
     In training, each example n sees its own perturbation of the mean:
     convolution(inputs_n, mean) + convolution(inputs_n * s_n, perturbation) * r_n, with signs s_n, r_n of exactly +1 or
     -1, one per channel. Costs two convolutions; requires a posterior that is symmetric and independent per weight.
+
+    With `groups_of_noise=K` the estimator is grouped flipout: the examples n with the same n mod K = k share the kernel
+    mean + perturbation * s_j r_j^T for even k = 2j, and mean - perturbation * s_j r_j^T for odd k = 2j + 1. Costs one
+    convolution; what is odd in the perturbation cancels within each pair of groups of the gradient.
 
     `kl()` is KL(q || prior) in nats, summed over the weights and not scaled. A `VariationalModel` divides it by N.
 
@@ -54,6 +59,8 @@ class Convolution2DFlipout(_VariationalConvolution, keras.layers.Conv2D):
             `"mean_field_normal"`.
         bias_prior: Prior of a Bayesian bias. Default: `"normal"` if `bias_posterior` is given.
         bias_posterior: Posterior family of the bias. Default: None, a deterministic bias.
+        groups_of_noise: Integer of at least 2, the number K of groups of grouped flipout, such as 4. Default: None,
+            flipout. Not to be confused with `groups`, which divides the channels.
         seed: Integer seed of the layer's noise outside a `VariationalModel`. Default: drawn from Keras' global seed.
         kl_weight: Weight of the KL, only for a plain `keras.Model`; see `VariationalLayer`. Default: None.
 
@@ -76,11 +83,9 @@ class Convolution2DFlipout(_VariationalConvolution, keras.layers.Conv2D):
         https://arxiv.org/abs/1803.04386
     """
 
-    estimator = Flipout()
-
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
-class Convolution1DFlipout(_VariationalConvolution, keras.layers.Conv1D):
+class Convolution1DFlipout(FlipoutConvolution, _VariationalConvolution, keras.layers.Conv1D):
     """One-dimensional Bayesian convolution, trained with flipout.
 
     Alias: `Conv1DFlipout`.
@@ -102,11 +107,9 @@ class Convolution1DFlipout(_VariationalConvolution, keras.layers.Conv1D):
         Wen et al. 2018, https://arxiv.org/abs/1803.04386
     """
 
-    estimator = Flipout()
-
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
-class Convolution3DFlipout(_VariationalConvolution, keras.layers.Conv3D):
+class Convolution3DFlipout(FlipoutConvolution, _VariationalConvolution, keras.layers.Conv3D):
     """Three-dimensional Bayesian convolution, trained with flipout.
 
     Alias: `Conv3DFlipout`.
@@ -127,8 +130,6 @@ class Convolution3DFlipout(_VariationalConvolution, keras.layers.Conv3D):
     References:
         Wen et al. 2018, https://arxiv.org/abs/1803.04386
     """
-
-    estimator = Flipout()
 
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")

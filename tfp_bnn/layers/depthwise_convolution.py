@@ -9,13 +9,13 @@ import keras
 import tensorflow as tf
 
 from tfp_bnn.core.noise import NoiseSource
-from tfp_bnn.layers.base import VariationalLayer
-from tfp_bnn.layers.estimators import Estimator, Flipout
+from tfp_bnn.layers.estimators import Estimator
+from tfp_bnn.layers.grouped_flipout import FlipoutConvolution
 from tfp_bnn.layers.operations import Convolution, DepthwiseConvolution, LinearOperation
 
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
-class DepthwiseConvolution2DFlipout(VariationalLayer, keras.layers.DepthwiseConv2D):
+class DepthwiseConvolution2DFlipout(FlipoutConvolution, keras.layers.DepthwiseConv2D):
     """Two-dimensional depthwise Bayesian convolution, trained with flipout.
 
     Alias: `DepthwiseConv2DFlipout`.
@@ -29,8 +29,8 @@ class DepthwiseConvolution2DFlipout(VariationalLayer, keras.layers.DepthwiseConv
     `kl()` is KL(q || prior) in nats, summed over the weights and not scaled. A `VariationalModel` divides it by N.
 
     Args: Those of `keras.layers.DepthwiseConv2D`; initializer, regularizer and constraint of the kernel act on its
-        posterior mean. `kernel_prior`, `kernel_posterior`, `bias_prior`, `bias_posterior`, `seed` and `kl_weight` are
-        those of `Convolution2DFlipout`.
+        posterior mean. `kernel_prior`, `kernel_posterior`, `bias_prior`, `bias_posterior`, `groups_of_noise`,
+        `seed` and `kl_weight` are those of `Convolution2DFlipout`.
 
     Input shape: `(batch, rows, columns, channels)`, or channels first.
     Output shape: `(batch, new_rows, new_columns, channels * depth_multiplier)`, or channels first, in the compute
@@ -49,8 +49,6 @@ class DepthwiseConvolution2DFlipout(VariationalLayer, keras.layers.DepthwiseConv
         Chollet 2017, Xception, https://arxiv.org/abs/1610.02357
     """
 
-    estimator = Flipout()
-
     @property
     def operation(self) -> LinearOperation:
         """The depthwise convolution, with the layer's strides, padding and dilation."""
@@ -58,7 +56,7 @@ class DepthwiseConvolution2DFlipout(VariationalLayer, keras.layers.DepthwiseConv
 
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
-class SeparableConvolution2DFlipout(VariationalLayer, keras.layers.SeparableConv2D):
+class SeparableConvolution2DFlipout(FlipoutConvolution, keras.layers.SeparableConv2D):
     """Two-dimensional depthwise separable Bayesian convolution, trained with flipout.
 
     Alias: `SeparableConv2DFlipout`.
@@ -76,7 +74,7 @@ class SeparableConvolution2DFlipout(VariationalLayer, keras.layers.SeparableConv
     Args: Those of `keras.layers.SeparableConv2D`; initializers, regularizers and constraints of the kernels act on
         their posterior means. `depthwise_prior`, `depthwise_posterior`, `pointwise_prior` and `pointwise_posterior`
         correspond to `kernel_prior` and `kernel_posterior` of `Convolution2DFlipout`; `bias_prior`, `bias_posterior`,
-        `seed` and `kl_weight` are the same.
+        `groups_of_noise`, for both kernels, `seed` and `kl_weight` are the same.
 
     Input shape: `(batch, rows, columns, channels)`, or channels first.
     Output shape: `(batch, new_rows, new_columns, filters)`, or channels first, in the compute dtype; variational
@@ -95,7 +93,6 @@ class SeparableConvolution2DFlipout(VariationalLayer, keras.layers.SeparableConv
         Chollet 2017, Xception, https://arxiv.org/abs/1610.02357
     """
 
-    estimator = Flipout()
     bayesian_weights: ClassVar[Mapping[str, str]] = {
         "depthwise_kernel": "depthwise",
         "pointwise_kernel": "pointwise",

@@ -16,6 +16,7 @@ COMBINATIONS = """
     estimator                 dense, rank 2   dense, rank > 2; convolutions   posteriors
     flipout                   yes             yes                             symmetric about the mean, independent per
                                                                               weight: mean_field_normal, delta
+    grouped flipout           no              convolutions                    as flipout
     reparameterization        yes             yes                             all
     local reparameterization  exact           marginals exact, joint over     mean_field_normal, delta
                                               positions approximate
@@ -31,6 +32,11 @@ class Estimator:
 
     shares_draw = False
     """Whether all examples of a batch see the same draw of the weights."""
+
+    @property
+    def description(self) -> str:
+        """The name, with the settings that the estimator has."""
+        return self.name
 
     def takes(self, posterior: Posterior) -> bool:
         """Whether the estimator is correct for a posterior."""
@@ -110,6 +116,11 @@ def has_spread(*weights: VariationalWeight | tf.Tensor | None) -> bool:
     return any(isinstance(weight, VariationalWeight) and weight.posterior_spec.has_spread for weight in weights)
 
 
+def name_prefix(kernel: VariationalWeight) -> str:
+    """Prefix of the names of the signs for a kernel: a layer with two kernels draws the signs of each separately."""
+    return "" if kernel.name == "kernel" else f"{kernel.name}_"
+
+
 class Flipout(Estimator):
     """One draw of the perturbation, with signs flipped per example (Wen et al. 2018). Costs two operations.
 
@@ -138,8 +149,7 @@ class Flipout(Estimator):
         """Applies the operation to the mean and to the perturbation, with signs flipped per example."""
         if not has_spread(kernel, bias):
             return PLAIN_DRAW(operation, inputs, kernel, bias, noise)
-        # A layer with two kernels draws the signs of each separately.
-        of_kernel = "" if kernel.name == "kernel" else f"{kernel.name}_"
+        of_kernel = name_prefix(kernel)
         outputs = operation(inputs, kernel.mean)
         of_inputs, of_outputs = operation.sign_shapes(inputs, outputs)
         input_signs = tf.cast(noise.signs(f"{of_kernel}input_signs", of_inputs), inputs.dtype)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import keras
 
-from tfp_bnn.layers.base import VariationalLayer
-from tfp_bnn.layers.estimators import Flipout
+from tfp_bnn.layers.grouped_flipout import FlipoutConvolution
 from tfp_bnn.layers.operations import LinearOperation, TransposedConvolution
 
 
-class _VariationalTransposedConvolution(VariationalLayer):
+class _VariationalTransposedConvolution(FlipoutConvolution):
     """A transposed Keras convolution with a distribution over its kernel."""
 
     @property
@@ -43,8 +42,6 @@ class Convolution1DTransposeFlipout(_VariationalTransposedConvolution, keras.lay
         Wen et al. 2018, https://arxiv.org/abs/1803.04386
     """
 
-    estimator = Flipout()
-
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
 class Convolution2DTransposeFlipout(_VariationalTransposedConvolution, keras.layers.Conv2DTranspose):
@@ -61,8 +58,8 @@ class Convolution2DTransposeFlipout(_VariationalTransposedConvolution, keras.lay
     `kl()` is KL(q || prior) in nats, summed over the weights and not scaled. A `VariationalModel` divides it by N.
 
     Args: Those of `keras.layers.Conv2DTranspose`; initializer, regularizer and constraint of the kernel act on its
-        posterior mean. `kernel_prior`, `kernel_posterior`, `bias_prior`, `bias_posterior`, `seed` and `kl_weight` are
-        those of `Convolution2DFlipout`.
+        posterior mean. `kernel_prior`, `kernel_posterior`, `bias_prior`, `bias_posterior`, `groups_of_noise`, `seed`
+        and `kl_weight` are those of `Convolution2DFlipout`.
 
     Input shape: `(batch, rows, columns, channels)`, or channels first.
     Output shape: `(batch, new_rows, new_columns, filters)`, or channels first, in the compute dtype; variational
@@ -79,8 +76,6 @@ class Convolution2DTransposeFlipout(_VariationalTransposedConvolution, keras.lay
     References:
         Wen et al. 2018, https://arxiv.org/abs/1803.04386
     """
-
-    estimator = Flipout()
 
 
 Conv1DTransposeFlipout = Convolution1DTransposeFlipout

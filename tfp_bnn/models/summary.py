@@ -56,6 +56,7 @@ def print_bayesian_summary(model: Any, print_fn: Callable[[str], Any] | None = N
     lines = [
         f"{len(layers)} Bayesian layers, {count:,} Bayesian weights, KL {total:.1f} nats.",
         f"Deterministic layers with weights: {', '.join(names) or 'none'}.",
+        *_chosen_estimators(layers),
     ]
     stream = io.StringIO()
     # In a notebook, rich would show the text instead of writing it to the stream.
@@ -64,6 +65,15 @@ def print_bayesian_summary(model: Any, print_fn: Callable[[str], Any] | None = N
         console.print(table)
     console.print("\n".join(lines), highlight=False)
     (print if print_fn is None else print_fn)(stream.getvalue().rstrip())
+
+
+def _chosen_estimators(layers: list[Any]) -> list[str]:
+    """A line for each estimator that layers have by an argument, and not by their class."""
+    chosen: dict[str, list[str]] = {}
+    for layer in layers:
+        if layer.estimator is not type(layer).estimator:
+            chosen.setdefault(layer.estimator.description, []).append(layer.name)
+    return [f"{description[:1].upper()}{description[1:]}: {', '.join(names)}." for description, names in chosen.items()]
 
 
 def _sign(weight: VariationalWeight) -> str:

@@ -14,8 +14,6 @@ from tfp_bnn.models.functional import VariationalModel, VariationalSequential
 from tfp_bnn.transfer.rebuilding import check_graph, graph_ends, rebuild
 from tfp_bnn.transfer.twins import assign_means, inner_layers, keras_class, rewrap
 
-_OURS = ("seed", "kl_weight")
-
 
 def to_deterministic(model: keras.Model, probabilities: bool = False) -> keras.Model:
     """Converts a Bayesian model to a plain Keras model whose weights are the posterior means.
@@ -104,7 +102,7 @@ def _keras_twin(layer: VariationalLayer) -> keras.layers.Layer:
 
 def _keras_config(layer: VariationalLayer) -> dict[str, Any]:
     ours = {f"{prefix}_{role}" for prefix in layer.bayesian_weights.values() for role in ("prior", "posterior")}
-    return {key: value for key, value in layer.get_config().items() if key not in {*ours, *_OURS}}
+    return {key: value for key, value in layer.get_config().items() if key not in {*ours, *layer.own_arguments}}
 
 
 def _set_weights(layer: keras.Operation, twin: keras.layers.Layer) -> None:

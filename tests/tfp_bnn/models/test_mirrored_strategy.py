@@ -128,6 +128,16 @@ def test_noise_of_replicas_is_uncorrelated_and_of_the_right_distribution(draws):
             assert scipy.stats.binomtest(agree, draws[0, name, step].size).pvalue > tail
 
 
+def test_grouped_flipout_trains_on_replicas_with_noise_of_their_own(two_replicas):
+    found = two_replicas["grouped"]
+    assert np.isfinite(found["history"]["loss"]).all()
+    for first, second in found["copies"]:
+        np.testing.assert_array_equal(first, second)
+    kernels = [value for _, name, value in found["noise"] if name == "kernel" and value.shape == (2, 1, 8)]
+    assert len({kernel.tobytes() for kernel in kernels}) == 2 * 3, "two replicas, three steps"
+    assert {replica for replica, name, _ in found["noise"] if name == "bias_signs"} == {0, 1}
+
+
 def test_masks_of_dropout_differ_between_replicas(two_replicas):
     masks = two_replicas["masks"]
     assert set(np.unique(list(masks.values()))) == {0.0, 2.0}

@@ -13,6 +13,7 @@ import pytest
 
 import tfp_bnn
 from tfp_bnn.layers import FilterResponseNormalization, VariationalLayer
+from tfp_bnn.layers.grouped_flipout import FlipoutConvolution, GroupedFlipout
 from tfp_bnn.posteriors import POSTERIORS
 
 # All cases of a test together fail by chance with this probability.
@@ -99,10 +100,11 @@ def exported_layers() -> list[type[VariationalLayer]]:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A layer, all of whose weights have posteriors of one family."""
+    """A layer, all of whose weights have posteriors of one family; with a number of groups, of grouped flipout."""
 
     layer: type[VariationalLayer]
     posterior: str
+    groups_of_noise: int | None = None
 
     @property
     def operation(self) -> Operation:
@@ -112,7 +114,7 @@ class Case:
     @property
     def estimator(self) -> str:
         """The name of the estimator."""
-        return self.layer.estimator.name
+        return self.layer.estimator.name if self.groups_of_noise is None else GroupedFlipout.name
 
     @property
     def has_normal_outputs(self) -> bool:
@@ -130,8 +132,10 @@ class Case:
 
     def make(self, **kwargs: Any) -> VariationalLayer:
         """The layer, not built; every weight that can be Bayesian is."""
-        posteriors = self.of_all_weights("posterior", self.posterior)
-        return self.layer(**{**self.operation.arguments, **posteriors, **kwargs})
+        arguments = {**self.operation.arguments, **self.of_all_weights("posterior", self.posterior)}
+        if self.groups_of_noise is not None:
+            arguments["groups_of_noise"] = self.groups_of_noise
+        return self.layer(**{**arguments, **kwargs})
 
     def build(self, **kwargs: Any) -> VariationalLayer:
         """The layer with its variables."""
@@ -170,13 +174,18 @@ class Case:
         return tfp_bnn.VariationalModel(inputs, flatten(layer(inputs)), likelihood="normal", seed=0)
 
     def __str__(self) -> str:
-        return f"{self.layer.__name__}-{self.posterior}"
+        return f"{self.layer.__name__}-{self.posterior}{'-grouped' if self.groups_of_noise else ''}"
 
 
 LAYERS = exported_layers()
-CASES = [Case(cls, name) for cls in LAYERS for name in POSTERIORS if cls.estimator.takes(POSTERIORS[name]())]
+UNGROUPED = [Case(cls, name) for cls in LAYERS for name in POSTERIORS if cls.estimator.takes(POSTERIORS[name]())]
+# Of three examples, the first two are a pair.
+GROUPED = [
+    dataclasses.replace(case, groups_of_noise=4) for case in UNGROUPED if issubclass(case.layer, FlipoutConvolution)
+]
+CASES = [*UNGROUPED, *GROUPED]
 # One case for each layer, with the posterior that every estimator takes.
-LAYER_CASES = [case for case in CASES if case.posterior == "mean_field_normal"]
+LAYER_CASES = [case for case in UNGROUPED if case.posterior == "mean_field_normal"]
 
 
 def each_with_the_default(priors: Iterable[str], posteriors: Iterable[str]) -> list[Any]:
@@ -209,9 +218,10 @@ def by_cost(cases: Iterable[Case]) -> list[Any]:
 
 def _marks(case: Case) -> Any:
     operation = operation_of(case.layer)
-    if operation == "Dense" or (operation in ("Convolution2D", "Embedding") and case in LAYER_CASES):
+    has_posterior_of_all = case.posterior == "mean_field_normal"
+    if operation == "Dense" or (operation in ("Convolution2D", "Embedding") and has_posterior_of_all):
         return ()
-    has_code_of_its_own = case in LAYER_CASES and operation not in ("Convolution1D", "Convolution3D")
+    has_code_of_its_own = has_posterior_of_all and operation not in ("Convolution1D", "Convolution3D")
     return pytest.mark.slow if has_code_of_its_own else pytest.mark.thorough
 
 

@@ -270,7 +270,9 @@ def expected_outputs(
 
 
 def signs_on(layer: VariationalLayer, name: str, n: int, noise: Values) -> np.ndarray | float:
-    """The sign of flipout on each perturbation of a weight for the example n: s_i r_j; 1 with other estimators."""
+    """The sign on each perturbation of a weight for the example n: s_i r_j with flipout; 1 with other estimators."""
+    if name in layer.variational_weights and layer.estimator.name == "grouped flipout":
+        return _signs_of_group(layer, name, n % layer.groups_of_noise, noise)
     if layer.estimator.name != "flipout" or name not in layer.variational_weights:
         return 1.0
     if name.endswith("bias"):
@@ -290,6 +292,19 @@ def signs_on(layer: VariationalLayer, name: str, n: int, noise: Values) -> np.nd
     groups = getattr(layer, "groups", 1)
     blocks = [np.outer(a, b) for a, b in zip(np.split(s, groups), np.split(r, groups), strict=True)]
     return np.concatenate(blocks, axis=1)
+
+
+def _signs_of_group(layer: VariationalLayer, name: str, group: int, noise: Values) -> np.ndarray | float:
+    """The first pair is the perturbation and its opposite; each other pair has a pattern of signs of rank one."""
+    pair, second = divmod(group, 2)
+    opposite = -1.0 if second else 1.0
+    if pair == 0:
+        return opposite
+    if name.endswith("bias"):
+        return opposite * noise[f"{name}_signs"][pair - 1]
+    of_weight = "" if name == "kernel" else f"{name}_"
+    s, r = (noise[f"{of_weight}{side}_signs"][pair - 1].ravel() for side in ("input", "output"))
+    return opposite * np.outer(s, r)
 
 
 def _kernel_before_the_bias(layer: VariationalLayer, name: str) -> str:

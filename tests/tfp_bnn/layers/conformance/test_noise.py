@@ -73,9 +73,12 @@ def test_noise_is_standard_normal_and_fresh_for_every_weight_step_mode_and_layer
 
     signs = [np.concatenate([value for (kind, _), value in log.items() if kind == "signs"] or [[]]) for log in logs]
     with_signs = [value for value in signs if len(value)]
-    assert len(with_signs) == (2 * STEPS if case.estimator == "flipout" and case.posterior != "delta" else 0)
+    has_signs = "flipout" in case.estimator and case.posterior != "delta"
+    assert len(with_signs) == (2 * STEPS if has_signs else 0)
     np.testing.assert_array_equal(np.abs(np.concatenate(signs)), 1.0)
-    assert len({tuple(value) for value in with_signs}) == len(with_signs), "the signs of two steps are equal"
+    # Grouped flipout draws so few signs that two steps can have the same.
+    least = 2 if has_signs and case.groups_of_noise else len(with_signs)
+    assert len({tuple(value) for value in with_signs}) >= least, "the signs of two steps are equal"
 
 
 @pytest.mark.statistical

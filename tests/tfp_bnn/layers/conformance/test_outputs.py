@@ -71,13 +71,17 @@ def test_every_weight_and_sign_has_noise_of_its_own_name(case, injected_noise):
     if case.estimator == "local reparameterization":
         assert set(injected_noise.drawn) == {"outputs"}
         return
+    if case.estimator == "reparameterization":
+        assert set(injected_noise.drawn) == of_a_draw
+        return
     signs = {
         f"{'' if name == 'kernel' else f'{name}_'}{side}_signs"
         for name in weights
         if not name.endswith("bias")
         for side in ("input", "output")
     }
-    assert set(injected_noise.drawn) == (of_a_draw | signs if case.estimator == "flipout" else of_a_draw)
+    of_biases = {f"{name}_signs" for name in weights if name.endswith("bias")}
+    assert set(injected_noise.drawn) == of_a_draw | signs | (of_biases if case.groups_of_noise else set())
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.posterior == "delta"], ids=str)
@@ -181,6 +185,7 @@ def test_equal_examples_have_the_draws_that_the_estimator_says(drawn):
 
     Plain reparameterization, and evaluation: one draw for the batch. Flipout and local reparameterization: of the
     deviations of two equal examples, the sign of the product is a fair coin, r_1 r_2 or that of independent noise.
+    Grouped flipout: the two are a pair, of opposite deviations.
     """
     np.testing.assert_array_equal(drawn.evaluation[:, 0], drawn.evaluation[:, 1])
     if drawn.case.estimator == "reparameterization":
@@ -189,6 +194,9 @@ def test_equal_examples_have_the_draws_that_the_estimator_says(drawn):
     assert (drawn.training[:, 0] != drawn.training[:, 1]).mean() > 0.4
     if drawn.case.operation.is_linear:
         deviations = drawn.training.astype(np.float64) - drawn.mean
+        if drawn.case.groups_of_noise:
+            np.testing.assert_allclose(deviations[:, 0], -deviations[:, 1], atol=1e-4)
+            return
         assert_sum_of_fair_signs(deviations[:, 0] * deviations[:, 1], SHARE)
 
 

@@ -25,7 +25,7 @@ def test_a_step_of_every_layer_with_every_posterior(case):
 
 
 def test_no_case_is_forgotten():
-    assert len(CASES) == 72
+    assert len(CASES) == 86
     assert len([name for name in PRIORS if PRIORS.package_of(name) == "tfp_bnn"]) == 9
 
 
