@@ -178,7 +178,7 @@ def add_reference(name_or_path: str | os.PathLike[str], reference: Reference) ->
     metrics = artifact["metrics"]
     how = validate(EvaluationRecipe, {key: metrics[key] for key in ("num_samples", "seed")}, str(folder))
     model = open_model(name_or_path, trust=True)
-    numbers = agreement_numbers(model, data, reference.arrays["predictive"], how.num_samples, how.seed)
+    numbers = agreement_numbers(model, data, reference.arrays["predictive"], how.seed)
     metrics["reference"] = {**reference.about, **numbers}
     # Safetensors stores the memory of an array, whatever its strides.
     arrays = {key: np.array(array, order="C") for key, array in reference.arrays.items()}

@@ -59,7 +59,7 @@ def measure_again(name: str | os.PathLike[str]) -> Path:
     metrics["spread"] = moved_spread(before, metrics["test"])
     if "reference" in before:
         predictive = artifact["reference"]["predictive"]
-        numbers = agreement_numbers(model, data, predictive, how.num_samples, how.seed)
+        numbers = agreement_numbers(model, data, predictive, how.seed)
         metrics["reference"] = {**before["reference"], **numbers}
     inputs = artifact["golden"]["inputs"]
     with any_inputs():

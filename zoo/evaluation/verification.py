@@ -316,7 +316,7 @@ def _of_reference(model: PredictiveModel, data: Dataset, artifact: Mapping[str, 
             f"The reference is for other inputs than the test split of {data.name!r}: SHA-256 "
             f"{card.get('test_sha256')} and {data.test.digest}. Make it again."
         )
-    numbers = agreement_numbers(model, data, arrays["predictive"], how.num_samples, how.seed)
+    numbers = agreement_numbers(model, data, arrays["predictive"], how.seed)
     return {
         f"{of}/{key}": Number(value, None, ONE_EXAMPLE if key in (*STEPS, "agreement") else 0.0)
         for of, part in numbers.items()

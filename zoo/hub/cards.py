@@ -266,6 +266,7 @@ def _reference_section(metrics: Mapping[str, Any]) -> str:
         "prior, likelihood and training data. What has no posterior is fixed at the values of this model: weights "
         f"without a distribution, and learned scales of priors and noise.{cold} "
         + "; ".join(text for name, text in _DISTANCES.items() if name in model)
+        + f". They are measured with {AGREEMENT_SAMPLES} draws"
         + f".\n\n`{reference['method']}`, {reference['num_chains']} chains{replicas} of {reference['num_samples']} "
         f"states after {reference['burn_in']}, seed {reference['seed']}: over all predictions the worst R-hat is "
         f"{reference['worst_rhat']:.3f} and the least effective sample size {reference['least_ess']:.0f}; "
@@ -273,6 +274,9 @@ def _reference_section(metrics: Mapping[str, Any]) -> str:
         f"`{reference['command']}` makes it again.\n"
     )
 
+
+# Draws that a model is compared with its reference by: enough for the distance not to depend on the seed.
+AGREEMENT_SAMPLES = 500
 
 _DISTANCES = {
     "agreement": "`agreement` is the share of examples with the same most probable class as the reference",

@@ -25,7 +25,7 @@ from ..recipe_parts import RECIPE
 
 BASE = load_recipe({**RECIPE, "model": {"hidden": [4], "kernel_prior": {"name": "normal", "scale": 0.5}}})
 SWAG = {"inference": "swag", "swag.epochs": 4, "swag.rank": 2, "swag.learning_rate": 0.05}
-HMC = {"inference": "hmc", "hmc.num_samples": 4, "hmc.burn_in": 4, "hmc.num_chains": 2, "hmc.num_leapfrog_steps": 2}
+HMC = {"inference": "hmc", "hmc.num_samples": 4, "hmc.burn_in": 20, "hmc.num_chains": 2, "hmc.num_leapfrog_steps": 2}
 
 
 def recipe_of(**changes):
