@@ -7,8 +7,11 @@ exactly the images that an uninterrupted one would have seen.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from zoo.recipes.schema import AugmentationRecipe
@@ -17,21 +20,21 @@ from zoo.recipes.schema import AugmentationRecipe
 _NUM_DRAWS = 7
 
 
-def augmentation_draws(seed: int, epoch: tf.Tensor, num_examples: int) -> tf.Tensor:
+def augmentation_draws(seed: int, epoch: int, num_examples: int) -> npt.NDArray[np.float32]:
     """Draws the random numbers of an epoch.
 
     Args:
         seed: Training seed.
-        epoch: Integer scalar, counted from 0.
+        epoch: Counted from 0.
         num_examples: Number of examples in the training split.
 
     Returns:
         Uniform float32 numbers in [0, 1) of shape `(num_examples, 7)`. Row i belongs to example i.
     """
-    return tf.random.stateless_uniform((num_examples, _NUM_DRAWS), (seed, epoch), alg="philox")
+    return tf.random.stateless_uniform((num_examples, _NUM_DRAWS), (seed, epoch), alg="philox").numpy()
 
 
-def augment(images: tf.Tensor, draws: tf.Tensor, recipe: AugmentationRecipe) -> tf.Tensor:
+def augment(images: npt.NDArray[Any], draws: npt.NDArray[np.float32], recipe: AugmentationRecipe) -> npt.NDArray[Any]:
     """Crops, rotates, flips and shifts each image by its own draws, in one interpolation. Gaps are filled with black.
 
     Args:
@@ -43,8 +46,33 @@ def augment(images: tf.Tensor, draws: tf.Tensor, recipe: AugmentationRecipe) -> 
         Images of the same shape and dtype. Whole shifts and flips move pixels without changing them; crops and
         rotations are bilinear.
     """
+    if recipe.crop == 1 and not recipe.rotation:
+        return _moved(images, draws, recipe)
+    return _interpolated(images, draws, recipe).numpy()
+
+
+def _moved(images: npt.NDArray[Any], draws: npt.NDArray[np.float32], recipe: AugmentationRecipe) -> npt.NDArray[Any]:
+    """Flips and shifts by whole pixels: the same as `_interpolated`, bit for bit, at a fraction of its cost."""
+    flip = draws[:, 0]
     height, width = images.shape[1:3]
-    flip, angle, crop, crop_x, crop_y, shift_x, shift_y = tf.unstack(draws, axis=1)
+    right, down = _whole(draws[:, -2:], recipe.shift).astype(np.int64).T
+    if recipe.flip:
+        mirrored = flip < 0.5
+        images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+        # The shift is one of the original.
+        right = np.where(mirrored, -right, right)
+    # Beyond the image there is nothing more to see.
+    most_x, most_y = min(recipe.shift, width), min(recipe.shift, height)
+    right, down = np.clip(right, -most_x, most_x), np.clip(down, -most_y, most_y)
+    padded = np.pad(images, ((0, 0), (most_y, most_y), (most_x, most_x), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
+    chosen = windows[np.arange(len(images)), most_y - down, most_x - right]
+    return np.ascontiguousarray(np.moveaxis(chosen, 1, -1))
+
+
+def _interpolated(images: npt.NDArray[Any], draws: npt.NDArray[np.float32], recipe: AugmentationRecipe) -> tf.Tensor:
+    height, width = images.shape[1:3]
+    flip, angle, crop, crop_x, crop_y = tf.unstack(draws[:, :-2], axis=1)
     mirror = tf.where(flip < 0.5, -1.0, 1.0) if recipe.flip else tf.ones_like(flip)
     angle = math.radians(recipe.rotation) * (2.0 * angle - 1.0)
     side = recipe.crop + (1.0 - recipe.crop) * crop
@@ -55,8 +83,8 @@ def augment(images: tf.Tensor, draws: tf.Tensor, recipe: AugmentationRecipe) -> 
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
     # From the centre of one outermost pixel to that of the other: beyond it the interpolation would mix in black.
     room_x, room_y = (1.0 - side) * centre_x, (1.0 - side) * centre_y
-    offset_x = (2.0 * crop_x - 1.0) * room_x - _whole(shift_x, recipe.shift)
-    offset_y = (2.0 * crop_y - 1.0) * room_y - _whole(shift_y, recipe.shift)
+    offset_x = (2.0 * crop_x - 1.0) * room_x - _whole(draws[:, -2], recipe.shift)
+    offset_y = (2.0 * crop_y - 1.0) * room_y - _whole(draws[:, -1], recipe.shift)
     zeros = tf.zeros_like(a)
     transforms = tf.stack(
         [
@@ -67,11 +95,11 @@ def augment(images: tf.Tensor, draws: tf.Tensor, recipe: AugmentationRecipe) -> 
         axis=1,
     )
     changed = keras.ops.image.affine_transform(tf.cast(images, tf.float32), transforms, interpolation="bilinear")
-    if images.dtype.is_integer:
+    if np.issubdtype(images.dtype, np.integer):
         changed = tf.round(changed)
     return tf.cast(changed, images.dtype)
 
 
-def _whole(draw: tf.Tensor, most: int) -> tf.Tensor:
+def _whole(draw: npt.NDArray[np.float32], most: int) -> npt.NDArray[np.float32]:
     """Returns a whole number from -most to most, all equally likely."""
-    return tf.floor(draw * (2 * most + 1)) - float(most)
+    return np.floor(draw * (2 * most + 1)) - np.float32(most)

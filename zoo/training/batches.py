@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from zoo.datasets import Split
 from zoo.recipes import AugmentationRecipe
@@ -61,7 +60,7 @@ class ShuffledBatches(Batches):
         self.split, self.epochs = split, epochs
         self._batch_size, self._seed, self._augmentation = batch_size, seed, augmentation
         # One tuple, replaced as a whole: Keras requests batches from another thread.
-        self._drawn: tuple[int, npt.NDArray[np.int64], tf.Tensor | None] | None = None
+        self._drawn: tuple[int, npt.NDArray[np.int64], npt.NDArray[np.float32] | None] | None = None
 
     def steps(self, epoch: int) -> int:
         """Returns n / batch_size, rounded up: the same in all epochs."""
@@ -76,11 +75,11 @@ class ShuffledBatches(Batches):
         order, draws = self._draw(epoch)
         rows = order[step * self._batch_size : (step + 1) * self._batch_size]
         x = self.split.x[rows]
-        if self._augmentation is not None:
-            x = augment(tf.constant(x), tf.gather(draws, rows), self._augmentation).numpy()
+        if self._augmentation is not None and draws is not None:
+            x = augment(x, draws[rows], self._augmentation)
         return x, self.split.y[rows]
 
-    def _draw(self, epoch: int) -> tuple[npt.NDArray[np.int64], tf.Tensor | None]:
+    def _draw(self, epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32] | None]:
         drawn = self._drawn
         if drawn is None or drawn[0] != epoch:
             draws = None
