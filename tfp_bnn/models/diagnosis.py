@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfp_bnn.core.layer_tree import calls_in_order
 from tfp_bnn.core.noise import Noise, noise_scope
+from tfp_bnn.core.values import values_of
 from tfp_bnn.models.finite_weights import non_finite_weights
 from tfp_bnn.models.variational_mixin import VariationalMixin
 
@@ -44,7 +45,7 @@ def non_finite_layer(model: VariationalMixin, x: Any) -> str | None:
 
 def has_finite_weights(model: VariationalMixin) -> bool:
     """Whether every trainable weight is finite."""
-    return all(_finite(variable) for variable in model.trainable_variables)  # type: ignore[attr-defined]
+    return all(_finite(values_of(variable)) for variable in model.trainable_variables)  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

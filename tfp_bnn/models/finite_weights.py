@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from tfp_bnn.core.layer_tree import has_sublayers, sublayers
+from tfp_bnn.core.values import values_of
 
 
 def non_finite_weights(model: Any) -> str | None:
@@ -21,7 +22,7 @@ def non_finite_weights(model: Any) -> str | None:
         A phrase such as `"the weights of the layer 'conv1'"`, or None if all are finite.
     """
     for owner, weights in _weights_by_owner(model):
-        if not all(np.isfinite(np.asarray(variable)).all() for variable in weights):
+        if not all(np.isfinite(values_of(variable)).all() for variable in weights):
             return owner
     return None
 

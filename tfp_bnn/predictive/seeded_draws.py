@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfp_bnn.core.compiled import compiled
 from tfp_bnn.core.draws import Function
 from tfp_bnn.core.noise import Noise, NoNoise
+from tfp_bnn.core.values import values_of
 
 # Distinct from the streams of training and evaluation, which fold in 0 and 1.
 _PREDICTION = 2
@@ -100,11 +101,10 @@ class SeededDraws:
         size = sum(4 * weight.size for weight in self._model.drawn_weights)
         if not size or size * number > _MOST_KEPT_BYTES:
             return []
-        posterior = [np.asarray(variable) for variable in self._model.drawn_from]
+        posterior = [values_of(variable) for variable in self._model.drawn_from]
         kept: _Kept | None = self._model.__dict__.get("_kept_draws")
         if kept is None or not kept.holds(self._seed, number, posterior):
             weights = self._functions.keep(self._root, tf.constant(number))
-            # The arrays may share the memory of the variables.
             kept = _Kept(self._seed, number, [array.copy() for array in posterior], weights)
             self._model.__dict__["_kept_draws"] = kept
         return kept.weights

@@ -114,6 +114,7 @@ class _BetweenSteps(keras.callbacks.CallbackList):
         self._batches, self._checkpoints, self._noted, self._tell = batches, checkpoints, noted, tell
         self._checkpoint_seconds, self._saved_at = checkpoint_seconds, time.monotonic()
         self._of_user = list(callbacks)
+        self._steps_are_seen = any(map(_sees_steps, self._of_user))
         self._metrics: dict[str, Any] = {}
         self._epochs = EpochsInARow(batches, 0, 0)
         self._start, self._in_step = 0, False
@@ -187,7 +188,9 @@ class _BetweenSteps(keras.callbacks.CallbackList):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Rejects weights that are not finite before a callback can save them, and saves after all callbacks."""
-        if not has_finite_weights(self.model):
+        # Where nothing looks at them, the next step refuses to go on from such weights.
+        seen = self._steps_are_seen or self.progress.step + 1 == self._batches.steps(self.progress.epoch)
+        if seen and not has_finite_weights(self.model):
             raise self._non_finite("The gradients of a training step were NaN or infinite.")
         self._in_step = False
         self.progress.step += 1
@@ -245,3 +248,12 @@ class _BetweenSteps(keras.callbacks.CallbackList):
 
     def _steps(self) -> int:
         return self._batches.steps(min(self.progress.epoch, self._batches.epochs - 1))
+
+
+def _sees_steps(callback: keras.callbacks.Callback) -> bool:
+    """Whether a callback does something after each training step."""
+    names = ("on_train_batch_end", "on_batch_end")
+    return any(
+        getattr(getattr(callback, name), "__func__", None) is not getattr(keras.callbacks.Callback, name)
+        for name in names
+    )

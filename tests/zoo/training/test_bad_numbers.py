@@ -163,3 +163,22 @@ def test_labels_out_of_the_range_of_the_network_are_refused_before_the_first_ste
         tiny.go(folder, model={"hidden": [4], "num_outputs": 2})
     assert "2" in str(caught.value)
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(("step", "found_in"), [(1, 2), (2, 3), (3, 3)])
+def test_weights_that_no_callback_sees_are_refused_by_the_next_step_or_at_the_end_of_the_epoch(
+    tiny, folder, monkeypatch, eager_steps, step, found_in
+):
+    def poison(callback: keras.callbacks.Callback) -> None:
+        train_function = callback.model.train_function
+
+        def with_inf(iterator: Any) -> Any:
+            logs = train_function(iterator)
+            spoil("dense1", "kernel_loc", math.inf)(callback)
+            monkeypatch.setattr(callback.model, "train_function", train_function)
+            return logs
+
+        monkeypatch.setattr(callback.model, "train_function", with_inf)
+
+    with eager_steps(), pytest.raises(NonFiniteError, match=rf"in epoch 1, batch {found_in} of 3: .* layer 'dense1'"):
+        tiny.go(folder, [tiny.At("on_train_batch_begin", step, poison)])
