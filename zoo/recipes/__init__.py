@@ -16,6 +16,7 @@ from zoo.recipes.inference import HmcRecipe, LaplaceRecipe, NutsRecipe, SgldReci
 from zoo.recipes.registered import RECIPES, register_recipes
 from zoo.recipes.schema import (
     AugmentationRecipe,
+    DeterministicStartRecipe,
     EvaluationRecipe,
     NaturalGradientRecipe,
     OptimizerRecipe,
@@ -26,6 +27,7 @@ from zoo.recipes.yaml_text import parse_yaml, with_numbers
 __all__ = [
     "RECIPES",
     "AugmentationRecipe",
+    "DeterministicStartRecipe",
     "EvaluationRecipe",
     "FineTuneRecipe",
     "HmcRecipe",

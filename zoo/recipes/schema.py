@@ -41,6 +41,10 @@ Way = Literal[
 ]
 """Inference methods of recipes."""
 
+NATURAL_GRADIENT = "natural_gradient"
+NATURAL_LEARNING_RATE = 0.02
+"""Default rate of the means under the natural gradient, that of `tfp_bnn.NaturalGradient`."""
+
 _LEFT_OUT = Field(default=None, exclude_if=lambda value: value is None)
 
 RecipeName = Annotated[str, AfterValidator(check_name)]
@@ -68,7 +72,7 @@ class OptimizerRecipe(Strict):
 
     Attributes:
         name: Name of a Keras optimizer.
-        learning_rate: Initial learning rate.
+        learning_rate: Initial learning rate. Default: 1e-3, and 0.02 for `natural_gradient`.
         decay: `"cosine"` for decay to zero over the whole training, or None.
         clipnorm: Maximum norm of each gradient, or None.
         natural_gradient: Further settings of `natural_gradient`. Default: those of `NaturalGradientRecipe`, and None
@@ -93,7 +97,31 @@ class OptimizerRecipe(Strict):
             return values
         if values.get("clipnorm") is not None:
             raise ValueError("clipped gradients have the wrong curvature. Remove clipnorm, or use another optimizer")
-        return {**values, "natural_gradient": values.get("natural_gradient") or {}}
+        # Its rate is a fraction of a Newton step, which is another unit than that of the other optimizers.
+        return {
+            "learning_rate": NATURAL_LEARNING_RATE,
+            **values,
+            "natural_gradient": values.get("natural_gradient") or {},
+        }
+
+
+class DeterministicStartRecipe(Strict):
+    """Training of the means alone, before that of the posterior; see `zoo.training.starting`.
+
+    Attributes:
+        epochs: Number of passes over the training split, in addition to the epochs of the recipe.
+        optimizer: Optimizer settings of these epochs.
+    """
+
+    epochs: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 5
+    optimizer: OptimizerRecipe = OptimizerRecipe()
+
+    @field_validator("optimizer")
+    @classmethod
+    def _of_points(cls, value: OptimizerRecipe) -> OptimizerRecipe:
+        if value.natural_gradient is not None:
+            raise ValueError("a deterministic start has no posterior for natural_gradient. Use another optimizer")
+        return value
 
 
 class AugmentationRecipe(Strict):
@@ -154,7 +182,9 @@ class Recipe(Strict):
             weights; `"mc_dropout"`, which needs a `dropout` in `model`; `"ensemble"`, of MAP estimates unless `model`
             has a `kernel_posterior`; `"maximum_likelihood"`; `"vbll"`; `"swag"` and `"laplace"`, which start from a MAP
             estimate; or `"full_rank"`, `"mean_field"`, `"hmc"`, `"nuts"` and `"sgld"`, which have no epochs and no
-            optimizer.
+            optimizer. `"natural_gradient"` is short for `"variational"` with the optimizer of that name.
+        deterministic_start: Epochs in which only the means are trained, as a maximum a posteriori estimate, before the
+            posterior is; None for none. For `"variational"` only.
         members: Number of members of an ensemble, 3 by default. None for the other methods.
         swag: Settings of `inference: swag`; None for the other methods. So are the next six.
         laplace: Settings of `inference: laplace`.
@@ -170,7 +200,8 @@ class Recipe(Strict):
         optimizer: Optimizer settings.
         batch_size: Examples per step.
         epochs: Number of passes over the training split.
-        warmup: Fraction of the steps over which beta rises from 0 to `beta`.
+        warmup: Fraction of the steps over which beta rises from 0 to `beta`. Default: 0.2, and 0 for the natural
+            gradient, which cannot have one.
         beta: Final weight of the KL. 1 is the ELBO.
         objective: `"elbo"`, `"pac_m"` or `"importance_weighted"`; see `tfp_bnn.objectives`.
         num_draws: Number of independent draws of all weights and masks in each training step.
@@ -189,8 +220,9 @@ class Recipe(Strict):
     dataset: DatasetName | None = None
     model: dict[str, Any] = Field(default_factory=dict)
     inference: Way = "variational"
-    members: Annotated[int, Field(strict=True, ge=1, le=MOST_MEMBERS)] | None = None
     # Left out where they are None, as in recipes from before there were these methods.
+    deterministic_start: DeterministicStartRecipe | None = _LEFT_OUT
+    members: Annotated[int, Field(strict=True, ge=1, le=MOST_MEMBERS)] | None = None
     swag: SwagRecipe | None = _LEFT_OUT
     laplace: LaplaceRecipe | None = _LEFT_OUT
     full_rank: FullBatchRecipe | None = _LEFT_OUT
@@ -228,6 +260,26 @@ class Recipe(Strict):
 
     @model_validator(mode="before")
     @classmethod
+    def _short_for_the_natural_gradient(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        optimizer = values.get("optimizer")
+        if values.get("inference") == NATURAL_GRADIENT:
+            given = optimizer if isinstance(optimizer, dict) else {}
+            if given.get("name", NATURAL_GRADIENT) != NATURAL_GRADIENT:
+                # Rates, decay and warm-up of another optimizer would be taken over without a word.
+                raise ValueError(
+                    f"inference: natural_gradient, but the optimizer is {given['name']!r}. Set optimizer: {{name: "
+                    "natural_gradient} and warmup: 0"
+                )
+            optimizer = {**given, "name": NATURAL_GRADIENT}
+            values = {**values, "inference": "variational", "optimizer": optimizer}
+        if isinstance(optimizer, dict) and optimizer.get("name") == NATURAL_GRADIENT:
+            return {"warmup": 0.0, **values}
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
     def _members_of_an_ensemble(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
@@ -248,6 +300,14 @@ class Recipe(Strict):
             elif values.get(way) is not None:
                 raise ValueError(f"{way} is for inference: {way} only. Remove it, or set it to null")
         return values
+
+    @model_validator(mode="after")
+    def _start_of_a_posterior(self) -> Recipe:
+        if self.deterministic_start is not None and self.inference != "variational":
+            raise ValueError(
+                f"deterministic_start is for inference: variational only, but inference is {self.inference}. Remove it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _posterior_of_bayes(self) -> Recipe:

@@ -37,9 +37,46 @@ def test_recipes_of_other_optimizers_are_written_as_before(tiny):
     assert "natural_gradient" not in recipe_text(load_recipe(tiny.recipe))
 
 
+def test_the_inference_natural_gradient_is_short_for_the_optimizer_without_warm_up(tiny):
+    without = {key: value for key, value in tiny.recipe.items() if key != "warmup"}
+    short = load_recipe({**without, "inference": "natural_gradient", "optimizer": {"decay": None}})
+    long = load_recipe({**without, "optimizer": {"name": "natural_gradient", "learning_rate": 0.02, "decay": None}})
+    assert short == long
+    assert (short.inference, short.warmup, short.optimizer.natural_gradient.momentum) == ("variational", 0.0, 0.9)
+    assert load_recipe(without).warmup == 0.2
+
+
+@pytest.mark.parametrize("estimator", ["reparameterization", "flipout", "grouped"])
+def test_every_estimator_of_an_architecture_can_be_trained(steps_run_eagerly, estimator):
+    """Convolutions and dense layers; of the scales, none stays where it was."""
+    model = {"estimator": estimator, "groups_of_noise": 2, "pixel_max": 16.0, "resize": [12, 12]}
+    recipe = load_recipe(
+        {
+            "name": "lenet5_flipout.tiny",
+            "architecture": "lenet5_flipout",
+            "dataset": "digits",
+            "model": {**model, "widths": [2, 2, 4, 4], "kernel_prior": {"name": "normal", "empirical_bayes": True}},
+            "inference": "natural_gradient",
+        }
+    )
+    data = zoo.load_dataset("digits")
+    network = build(recipe, data)
+    weights = [layer.variational_weights["kernel"] for layer in network.variational_layers]
+    before = [weight.parameters() for weight in weights]
+    network.fit(data.train.x[:8], data.train.y[:8], batch_size=8, verbose=0)
+    for old, weight in zip(before, weights, strict=True):
+        new = weight.parameters()
+        assert (old["scale"] != new["scale"]).all()
+        assert old["prior_scale"] != new["prior_scale"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"inference": "natural_gradient", "optimizer": {"name": "adam"}},
+            "the optimizer is 'adam'. Set optimizer",
+        ),
         ({"warmup": 0.5}, "Set warmup: 0 and a beta above 0"),
         ({"beta": 0.0}, "Set warmup: 0 and a beta above 0"),
         ({"inference": "map"}, "inference: map has no posterior for optimizer: natural_gradient"),
