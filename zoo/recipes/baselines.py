@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from zoo.core.validation import validate
+from zoo.recipes.comparison import Baseline, ComparisonRecipe
 from zoo.recipes.schema import NATURAL_GRADIENT, Recipe
-
-Baseline = Literal["map", "mc_dropout", "ensemble", "variational", "natural_gradient"]
-"""Inference methods that a comparison knows."""
 
 _LEARNS_A_SCALE = ("empirical_bayes", "hyperprior", "shared")
 _DROPOUT = 0.1
@@ -22,6 +20,7 @@ def baseline(recipe: Recipe, inference: Baseline) -> Recipe:
     Points have priors with a fixed scale: what was learned, or inferred, stays at its start, because weights and scale
     together have no most probable value. Epochs of a deterministic start are epochs of a method that has none. The
     natural gradient, and methods without it, have the default settings of their optimizer if the recipe has another.
+    An ensemble has the members, and their share of the epochs, of `comparison`.
 
     Args:
         recipe: Recipe of a network and its data.
@@ -44,7 +43,10 @@ def baseline(recipe: Recipe, inference: Baseline) -> Recipe:
         values |= {"model": _of_points(recipe, inference), "warmup": 0.0, "objective": "elbo", "num_draws": 1}
         start = values.pop("deterministic_start", None)
         values["epochs"] += 0 if start is None else start["epochs"]
-    values["members"] = values["members"] if inference == "ensemble" else None
+    values["members"] = None
+    if inference == "ensemble":
+        how = recipe.comparison or ComparisonRecipe()
+        values |= {"members": how.members, "epochs": max(1, round(how.member_epochs * values["epochs"]))}
     return validate(Recipe, values, f"The recipe {recipe.name!r} with inference: {inference}")
 
 

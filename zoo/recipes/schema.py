@@ -12,6 +12,7 @@ from zoo.architectures import ARCHITECTURES
 from zoo.core.names import check_name
 from zoo.core.validation import Strict
 from zoo.datasets import check_dataset_name
+from zoo.recipes.comparison import ComparisonRecipe
 from zoo.recipes.inference import (
     OF_ALL_DATA,
     OF_BAYES,
@@ -211,6 +212,7 @@ class Recipe(Strict):
             is fitted to a random half of the split.
         seed: Seed of initial weights, shuffling, augmentation and noise.
         evaluation: Settings of the evaluation.
+        comparison: How `tfp-bnn compare` tunes the baselines; None for the defaults.
         notes: Note for the card.
         overrides: Changes for one run, by dotted key; see `change_recipe`.
     """
@@ -244,6 +246,7 @@ class Recipe(Strict):
     conformal: ConformalRecipe | None = _LEFT_OUT
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
     evaluation: EvaluationRecipe = EvaluationRecipe()
+    comparison: ComparisonRecipe | None = _LEFT_OUT
     notes: str = ""
     overrides: dict[str, Any] = Field(default_factory=dict)
 

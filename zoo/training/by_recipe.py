@@ -337,7 +337,7 @@ def _fingerprint(recipe: Recipe, data: Dataset) -> dict[str, Any]:
     fields = type(recipe).model_fields
     unset = {name for name in ("objective", "num_draws") if getattr(recipe, name) == fields[name].default}
     return {
-        "recipe": recipe.model_dump(mode="json", exclude={"notes", "evaluation", "overrides", *unset}),
+        "recipe": recipe.model_dump(mode="json", exclude={"notes", "evaluation", "comparison", "overrides", *unset}),
         "num_classes": data.num_classes,
         **describe_splits(train=data.train, validation=data.validation),
     }
