@@ -11,6 +11,11 @@ from zoo.recipes.schema import NATURAL_GRADIENT, Recipe
 
 _LEARNS_A_SCALE = ("empirical_bayes", "hyperprior", "shared")
 _DROPOUT = 0.1
+# Of the natural gradient and of others. The initial scales of Adam are too narrow for a first Newton step.
+_DEFAULTS: Mapping[bool, Mapping[str, Any]] = {
+    True: {"name": NATURAL_GRADIENT, "natural_gradient": {"initial_precision": 0.1}},
+    False: {"name": "adam"},
+}
 _POINTS = ("map", "mc_dropout", "ensemble")
 
 
@@ -19,7 +24,8 @@ def baseline(recipe: Recipe, inference: Baseline) -> Recipe:
 
     Points have priors with a fixed scale: what was learned, or inferred, stays at its start, because weights and scale
     together have no most probable value. Epochs of a deterministic start are epochs of a method that has none. The
-    natural gradient, and methods without it, have the default settings of their optimizer if the recipe has another.
+    natural gradient, and methods without it, have the default settings of their optimizer if the recipe has another;
+    the natural gradient then starts at the precision 0.1 instead of at an `initial_scale`.
     An ensemble has the members, and their share of the epochs, of `comparison`.
 
     Args:
@@ -35,10 +41,11 @@ def baseline(recipe: Recipe, inference: Baseline) -> Recipe:
     values = recipe.model_dump(mode="json")
     optimizer = values["optimizer"]
     if (optimizer["name"] == NATURAL_GRADIENT) != (inference == NATURAL_GRADIENT):
-        optimizer = {"name": NATURAL_GRADIENT if inference == NATURAL_GRADIENT else "adam", "decay": optimizer["decay"]}
+        optimizer = {**_DEFAULTS[inference == NATURAL_GRADIENT], "decay": optimizer["decay"]}
+        if inference == NATURAL_GRADIENT:
+            values["model"] = {key: value for key, value in recipe.model.items() if key != "initial_scale"}
+            values["warmup"] = 0.0
     values |= {"inference": inference, "optimizer": optimizer}
-    if inference == NATURAL_GRADIENT:
-        values["warmup"] = 0.0
     if inference in _POINTS:
         values |= {"model": _of_points(recipe, inference), "warmup": 0.0, "objective": "elbo", "num_draws": 1}
         start = values.pop("deterministic_start", None)

@@ -60,12 +60,15 @@ class NaturalGradientRecipe(Strict):
         momentum: Decay of the averaged gradient of the means.
         temperature: Temperature of a cold posterior, with the prior cooled too. `beta` of the recipe is the other kind.
         companion_learning_rate: Rate of Adam for all weights without a distribution, with the decay of the optimizer.
+        initial_precision: Curvature P = h + delta at the start, which gives all posteriors the initial scale
+            sqrt(beta * temperature / (N P)). None for the `initial_scale` in `model`.
     """
 
     curvature_rate: Annotated[float, Field(strict=True, ge=0, le=1)] = 2e-3
     momentum: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.9
     temperature: Annotated[float, Field(strict=True, gt=0)] = 1.0
     companion_learning_rate: Annotated[float, Field(strict=True, gt=0, le=10)] = 1e-3
+    initial_precision: Annotated[float, Field(strict=True, gt=0)] | None = _LEFT_OUT
 
 
 class OptimizerRecipe(Strict):
@@ -76,6 +79,7 @@ class OptimizerRecipe(Strict):
         learning_rate: Initial learning rate. Default: 1e-3, and 0.02 for `natural_gradient`.
         decay: `"cosine"` for decay to zero over the whole training, or None.
         clipnorm: Maximum norm of each gradient, or None.
+        momentum: Nesterov momentum of `sgd`; None for the other optimizers, and for none.
         natural_gradient: Further settings of `natural_gradient`. Default: those of `NaturalGradientRecipe`, and None
             for other optimizers.
     """
@@ -84,14 +88,17 @@ class OptimizerRecipe(Strict):
     learning_rate: Annotated[float, Field(strict=True, gt=0, le=10)] = 1e-3
     decay: Literal["cosine"] | None = "cosine"
     clipnorm: Annotated[float, Field(strict=True, gt=0)] | None = None
-    # Left out where it is None: recipes of other optimizers are written as before there was a natural gradient.
-    natural_gradient: NaturalGradientRecipe | None = Field(default=None, exclude_if=lambda value: value is None)
+    # Left out where they are None: recipes of other optimizers are written as before there were these.
+    momentum: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = _LEFT_OUT
+    natural_gradient: NaturalGradientRecipe | None = _LEFT_OUT
 
     @model_validator(mode="before")
     @classmethod
     def _settings_of_the_natural_gradient(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
+        if values.get("momentum") is not None and values.get("name") != "sgd":
+            raise ValueError("momentum is for name: sgd only. Remove it")
         if values.get("name") != "natural_gradient":
             if values.get("natural_gradient") is not None:
                 raise ValueError("natural_gradient is for name: natural_gradient only. Remove it")
@@ -334,4 +341,7 @@ class Recipe(Strict):
                     f"optimizer: natural_gradient divides by beta, but with warmup: {self.warmup:g} and beta: "
                     f"{self.beta:g} it is 0 at first. Set warmup: 0 and a beta above 0"
                 )
+            how = self.optimizer.natural_gradient
+            if how is not None and how.initial_precision is not None and "initial_scale" in self.model:
+                raise ValueError("initial_precision and model.initial_scale are two of one thing. Remove one")
         return self

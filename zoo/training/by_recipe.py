@@ -235,6 +235,9 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
         config["input_mean"], config["input_variance"] = column_moments(data.train.x)
     if recipe.standardize_targets:
         config["target_mean"], config["target_variance"] = column_moments(data.train.y)
+    own = recipe.optimizer.natural_gradient
+    if own is not None and own.initial_precision is not None:
+        config["initial_scale"] = math.sqrt(recipe.beta * own.temperature / (len(data.train) * own.initial_precision))
     steps = recipe.epochs * -(-len(data.train) // recipe.batch_size)
     schedule = {"name": "constant", "beta": recipe.beta}
     if recipe.warmup > 0:
@@ -258,8 +261,9 @@ def _optimizer(how: OptimizerRecipe, steps: int) -> keras.optimizers.Optimizer:
         return keras.optimizers.schedules.CosineDecay(rate, steps) if how.decay == "cosine" else rate
 
     if how.natural_gradient is None:
-        return _OPTIMIZERS[how.name](decayed(how.learning_rate), clipnorm=how.clipnorm)
-    own = how.natural_gradient.model_dump()
+        of_sgd = {} if how.momentum is None else {"momentum": how.momentum, "nesterov": True}
+        return _OPTIMIZERS[how.name](decayed(how.learning_rate), clipnorm=how.clipnorm, **of_sgd)
+    own = how.natural_gradient.model_dump(exclude={"initial_precision"})
     companion = keras.optimizers.Adam(decayed(own.pop("companion_learning_rate")))
     return tfp_bnn.NaturalGradient(decayed(how.learning_rate), **own, companion=companion)
 
