@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from zoo.evaluation.leaderboard import (
@@ -66,6 +68,11 @@ def test_the_table_is_the_same_from_numbers_and_from_a_file(tmp_path):
         "| `mlp_flipout.iris` | ensemble | 3 x 5 | 2 | 0.6 ± 0.12 | 1.25 ± 0.25 | 0.3 | 0.1 | 0.75 | 2 |"
     )
     assert point.endswith("| 0.75 |  |")
+
+
+def test_the_page_shows_the_leaderboard_of_the_zoo():
+    page = (Path(__file__).parents[3] / "docs" / "comparing.md").read_text("utf-8")
+    assert with_leaderboard(page, read_leaderboard()) == page
 
 
 def test_a_page_without_the_place_for_it_is_refused():

@@ -85,6 +85,30 @@ def chosen_by(monkeypatch, nlls):
     return read
 
 
+def test_the_validation_split_alone_chooses_and_the_row_is_of_the_chosen_settings(tmp_path, monkeypatch):
+    """Nothing is trained here. Two seeds took 8 seconds together."""
+    trained = []
+
+    def train(recipe, path, measure, **options):
+        trained.append((path.parent.name, path.name, recipe.epochs, recipe.optimizer.learning_rate, measure))
+        path.with_name(f"{path.name}.seconds.json").write_text("8.0")
+
+    metrics = {"num_samples": 3, "training_seeds": [0, 1], "test": {"nll": 0.5}}
+    artifact = {"metrics": metrics, "config": {"num_weights": 7}}
+    monkeypatch.setattr("zoo.training.comparing.train", train)
+    monkeypatch.setattr("zoo.training.comparing.load_artifact", lambda path, trust: None)
+    monkeypatch.setattr("zoo.training.comparing.read_artifact", lambda path: artifact)
+    read = chosen_by(monkeypatch, [0.9, 0.8, 0.7])
+    grid = {"optimizer.learning_rate": (0.1, 0.2, 0.3)}
+    (row,) = compare(OWN, tmp_path / "out", inference=["variational"], grid=grid)
+    assert read == ["validation"] * 3
+    candidates = [("variational", f"candidate-{k}", 1, rate, False) for k, rate in enumerate((0.1, 0.2, 0.3))]
+    assert trained == [*candidates, ("variational", "final", 2, 0.3, True)]
+    assert (row["settings"], row["validation_nll"]) == ('{"optimizer.learning_rate": 0.3}', 0.7)
+    # Two epochs, and three of the deterministic start.
+    assert (row["epochs"], row["tuning_epochs"], row["seconds"], row["num_weights"]) == (5, 4, 4.0, 7)
+
+
 class Killed(BaseException):
     """As if the process had been killed."""
 
