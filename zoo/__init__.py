@@ -9,6 +9,7 @@ from zoo.core.lazy import lazy_names
 
 _HOME = {
     "ArtifactError": "zoo.core.untrusted",
+    "compare": "zoo.training.comparing",
     "create_model": "zoo.hub.catalog",
     "evaluate": "zoo.evaluation.card_numbers",
     "fine_tune": "zoo.training.fine_tuning",

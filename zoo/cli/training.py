@@ -52,7 +52,7 @@ def train(
     from zoo.recipes import parse_changes
     from zoo.training import train as train_by_recipe
 
-    with _says_how_to_go_on(out), training_progress() as callbacks:
+    with says_how_to_go_on(out), training_progress() as callbacks:
         run = train_by_recipe(
             recipe,
             out,
@@ -116,7 +116,7 @@ def finetune(
     from zoo.training.fine_tuning import fine_tune
 
     say(f"fine-tuning {name} on {dataset} ...")
-    with _says_how_to_go_on(out), training_progress() as callbacks:
+    with says_how_to_go_on(out), training_progress() as callbacks:
         done = fine_tune(
             name,
             dataset,
@@ -220,7 +220,7 @@ def evaluate(
 
 
 @contextlib.contextmanager
-def _says_how_to_go_on(out: Path | None) -> Iterator[None]:
+def says_how_to_go_on(out: Path | None) -> Iterator[None]:
     """Turns an interruption into exit code 128 + signal and prints the command that continues the run."""
     from zoo.training.signals import TrainingInterrupted
 

@@ -71,6 +71,7 @@ class Dataset:
         source: Origin of the data.
         num_groups: Number of groups for grouped data, such as one group per patient. The last column of the inputs is
             then the group, 0 to `num_groups - 1`. None for data without groups.
+        license: Licence of the data, `"generated"` if a program makes them, or None if none is known.
 
     Raises:
         ValueError: If the parts are inconsistent, empty or contain NaN. The message names the dataset and the split.
@@ -86,6 +87,7 @@ class Dataset:
     description: str
     source: str
     num_groups: int | None = None
+    license: str | None = None
 
     def __post_init__(self) -> None:
         """Refuses inconsistent parts."""

@@ -21,4 +21,5 @@ def digits() -> Dataset:
         description="Handwritten digits 0 to 9 of 13 writers, as 8 x 8 counts of dark pixels from 0 to 16.",
         source="E. Alpaydin, C. Kaynak, Optical recognition of handwritten digits (the test part), 1998, UCI Machine "
         "Learning Repository; via sklearn.datasets.load_digits.",
+        license="CC BY 4.0",
     )

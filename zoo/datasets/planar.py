@@ -13,6 +13,7 @@ from zoo.datasets.base import DATASETS, Dataset, Split, split_rows
 NUM_POINTS = 1000
 POINT_SEED = 0
 NUM_GROUPS = 18
+GENERATED = "generated"
 GROUP_POINTS = {"train": 12, "validation": 12, "test": 100}
 
 
@@ -73,6 +74,7 @@ def rotated_moons(seed: int = POINT_SEED) -> Dataset:
         "for training, 12 for validation and 100 for testing. The last column is the group.",
         source="sklearn.datasets.make_moons",
         num_groups=NUM_GROUPS,
+        license=GENERATED,
     )
 
 
@@ -95,4 +97,5 @@ def _planar(
         class_names=class_names,
         description=description,
         source=source,
+        license=GENERATED,
     )

@@ -9,6 +9,9 @@ from sklearn import datasets
 
 from zoo.datasets.base import DATASETS, Dataset, split_rows
 
+# Of the UCI Machine Learning Repository.
+_UCI = "CC BY 4.0"
+
 
 @DATASETS.register("iris")
 def iris() -> Dataset:
@@ -19,6 +22,7 @@ def iris() -> Dataset:
         description="Three species of iris, 50 flowers of each, from four measurements of sepal and petal in cm.",
         source="R. A. Fisher, The use of multiple measurements in taxonomic problems, 1936; via "
         "sklearn.datasets.load_iris.",
+        license=_UCI,
     )
 
 
@@ -30,6 +34,7 @@ def wine() -> Dataset:
         datasets.load_wine(),
         description="Three cultivars of wine grown in one region of Italy, from 13 chemical measurements.",
         source="M. Forina et al., PARVUS, 1988, UCI Machine Learning Repository; via sklearn.datasets.load_wine.",
+        license=_UCI,
     )
 
 
@@ -43,6 +48,7 @@ def breast_cancer() -> Dataset:
         "aspirates.",
         source="W. N. Street, W. H. Wolberg, O. L. Mangasarian, Nuclear feature extraction for breast tumor "
         "diagnosis, 1993, UCI Machine Learning Repository; via sklearn.datasets.load_breast_cancer.",
+        license=_UCI,
     )
 
 
@@ -63,7 +69,7 @@ def diabetes() -> Dataset:
     )
 
 
-def _classification(name: str, table: Any, *, description: str, source: str) -> Dataset:
+def _classification(name: str, table: Any, *, description: str, source: str, license: str) -> Dataset:
     return Dataset(
         name=name,
         task="classification",
@@ -72,4 +78,5 @@ def _classification(name: str, table: Any, *, description: str, source: str) -> 
         class_names=tuple(str(label) for label in table.target_names),
         description=description,
         source=source,
+        license=license,
     )

@@ -11,6 +11,8 @@ from zoo.datasets.base import DATASETS, DataMissingError, Dataset, Split
 
 # Share of the training split if there is no validation split: 10,000 of MNIST's 60,000.
 _VALIDATION_FRACTION = 1 / 6
+# Of the pages of the datasets; tensorflow-datasets does not tell.
+_LICENSES = {"mnist": "CC BY-SA 3.0", "fashion_mnist": "MIT"}
 
 
 def load_tfds_images(name: str) -> Dataset:
@@ -67,6 +69,7 @@ def load_tfds_images(name: str) -> Dataset:
         class_names=tuple(info.features["label"].names),
         description=" ".join(info.description.split()),
         source=f"{info.homepage}; via tensorflow-datasets, {info.full_name}.",
+        license=_LICENSES.get(name),
     )
 
 

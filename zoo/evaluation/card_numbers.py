@@ -17,6 +17,7 @@ from tfp_bnn.metrics import out_of_distribution_auroc
 from tfp_bnn.models import PredictiveModel
 from tfp_bnn.predictive import agreement, score
 from zoo.datasets import Dataset, load_dataset
+from zoo.evaluation.optimum import optimum_numbers
 from zoo.hub.cards import AGREEMENT_SAMPLES, posterior_statistics
 from zoo.hub.loading import load_model
 from zoo.hub.members import records_of
@@ -191,8 +192,9 @@ def measure(
         `test_uncalibrated` where it has a calibration; `test_plug_in`, of the mean of the weights; `validation`;
         `quick`, with its own `num_examples`, `num_samples`, `seed` and `test`; `out_of_distribution`, with `data`,
         `num_examples` and the numbers of `out_of_distribution_numbers`; `kl`, with `total` and `by_layer` (nats);
-        `posterior`, as in `posterior_statistics`; `beta` of the last step. The last three are omitted if they are not
-        defined: point estimates have no `posterior`, and ensembles have none of the three. `diagnostics` is what the
+        `optimum`, the numbers of `optimum_numbers`; `posterior`, as in `posterior_statistics`; `beta` of the last step.
+        The last four are omitted if they are not defined: point estimates have no `posterior`, and ensembles have none
+        of the four. `diagnostics` is what the
         inference method says of its posterior, such as R-hat and ESS of Markov chains; it is omitted if there is
         nothing. `num_samples` is the number of draws that were used, which is smaller than requested if fewer exist.
 
@@ -225,7 +227,7 @@ def measure(
             "num_examples": len(outside.x),
             **out_of_distribution_numbers(model, data, outside, how.seed),
         },
-        **_of_the_posterior(model, data.test.x),
+        **_of_the_posterior(model, data),
     }
 
 
@@ -309,16 +311,19 @@ def agreement_numbers(
     return {**numbers, "plug_in": {**agreement(plug_in, reference), **score(plug_in, data.test.y)}}
 
 
-def _of_the_posterior(model: PredictiveModel, x: npt.NDArray[Any]) -> dict[str, Any]:
-    """Returns KL, statistics of the weights, diagnostics and beta, if they are defined."""
+def _of_the_posterior(model: PredictiveModel, data: Dataset) -> dict[str, Any]:
+    """Returns KL, ELBO, statistics of the weights, diagnostics and beta, if they are defined."""
     numbers: dict[str, Any] = {}
     kl = {name: float(draws.mean()) for name, draws in kl_draws(model).items()}
     if kl:
         numbers["kl"] = {"total": sum(kl.values()), "by_layer": kl}
+    optimum = optimum_numbers(model, data)
+    if optimum:
+        numbers["optimum"] = optimum
     statistics = posterior_statistics(*records_of(model))
     if statistics:
         numbers["posterior"] = statistics
-    diagnostics = diagnostics_of(model, x)
+    diagnostics = diagnostics_of(model, data.test.x)
     if diagnostics:
         numbers["diagnostics"] = diagnostics
     return {**numbers, "beta": model.beta} if isinstance(model, tfp_bnn.VariationalMixin) else numbers

@@ -8,8 +8,8 @@ rounding of float32, whatever the platform and the number of threads. It must ag
 Rounding can move a single example over a threshold: accuracy, ECE, coverage and the size of conformal sets, which move
 in steps, may differ by one example in 2,000. Only a KL without closed form is estimated from new draws, of both
 measurements: it may differ by 4 standard errors of their difference. R-hat and effective sample sizes, whose ranks and
-cut-offs rounding can move, may differ by 1 %. What the card says of its training, of sizes and of the spread over seeds
-is compared with the recipe, the files and the data.
+cut-offs rounding can move, may differ by 1 %, and so may the temperature of scales, a sum over all weights. What the
+card says of its training, of sizes and of the spread over seeds is compared with the recipe, the files and the data.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from zoo.evaluation.card_numbers import (
     out_of_distribution_numbers,
 )
 from zoo.evaluation.claims import Claims, agrees, claims_of, sizes_of
+from zoo.evaluation.optimum import optimum_numbers
 from zoo.hub.artifacts import GOLDEN_SAMPLES, GOLDEN_SEED
 from zoo.hub.cards import posterior_statistics
 from zoo.hub.loading import open_model
@@ -122,8 +123,8 @@ def verify(name: str | os.PathLike[str], full: bool = False) -> list[Check]:
     coverage and size of a `conformal` prediction there, the `quick` numbers (at most 2,000 test examples, 10 samples)
     and the agreement with a stored `reference`, where the model has them. `full` checks everything else on the card
     about the stored posterior: `test_uncalibrated`, `test_plug_in`, `validation`, `out_of_distribution`, `kl`,
-    `posterior` and `diagnostics`. The posteriors of the other training seeds and the chains of a reference are not
-    there, so their numbers are only compared with the others on the card.
+    `optimum`, `posterior` and `diagnostics`. The posteriors of the other training seeds and the chains of a reference
+    are not there, so their numbers are only compared with the others on the card.
 
     Args:
         name: Name of a pretrained model, or folder of an artifact, which is checked against its own manifest. No trust
@@ -196,6 +197,11 @@ def _checks(name: str, full: bool) -> Iterator[Check]:
         of_model = diagnostics_of(model, data().test.x)
         return {key: Number(value, None, _DIAGNOSTIC_TOLERANCE * abs(value)) for key, value in of_model.items()}
 
+    def optimum() -> Numbers:
+        # Older cards do not have it.
+        of_model = optimum_numbers(model, data()) if "optimum" in card else {}
+        return {key: Number(value, None, _DIAGNOSTIC_TOLERANCE * abs(value)) for key, value in of_model.items()}
+
     def reference() -> Numbers:
         return _of_reference(model, data(), artifact, how) if "reference" in card else {}
 
@@ -209,6 +215,7 @@ def _checks(name: str, full: bool) -> Iterator[Check]:
         "quick": functools.partial(labelled, "quick"),
         "out_of_distribution": outside,
         "kl": functools.partial(_kl, model),
+        "optimum": optimum,
         "posterior": functools.partial(_posterior, model),
         "diagnostics": diagnostics,
         "reference": reference,

@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 
 from tfp_bnn.models.weight_record import Role, WeightRecord
+from zoo.hub.optimum_text import optimum_lines, training_lines
 from zoo.hub.ways import DIAGNOSTICS, text_of
 
 _MOST_COLUMNS = 20
@@ -52,7 +53,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: st
         "## Distributions\n",
         f"- prior of the kernels: `{config['config']['kernel_prior']}`",
         f"- posterior: `{config['config'].get('kernel_posterior', 'mean_field_normal')}`",
-        *_natural_gradient(recipe),
+        *training_lines(recipe),
         *_dropout(config),
         f"- calibration: {_calibration_text(calibration)}",
     ]
@@ -111,15 +112,6 @@ def _kept(parameters: Mapping[str, Any]) -> Any:
 
 def _subject(config: Mapping[str, Any]) -> str:
     return text_of(config).subject.format_map({**config, "weights": f"{config['num_weights']:,}"})
-
-
-def _natural_gradient(recipe: str) -> list[str]:
-    """What tells a posterior of the natural gradient from the minimizer of nll + beta * kl / N."""
-    how = ((yaml.safe_load(recipe) or {}).get("optimizer") or {}).get("natural_gradient")
-    if how is None:
-        return []
-    cold = f"; a cold posterior, of temperature {how['temperature']:g}" if how["temperature"] != 1 else ""
-    return [f"- trained along the natural gradient, curvature rate {how['curvature_rate']:g}{cold}"]
 
 
 def _dropout(config: Mapping[str, Any]) -> list[str]:
@@ -364,6 +356,7 @@ def _posterior_section(records: Sequence[WeightRecord], metrics: Mapping[str, An
         divergence = "KL(posterior || prior)" if statistics else "-log p(weights)"
         lines.append(f"- {divergence}: {metrics['kl']['total']:.1f} nats; final beta {metrics['beta']:g}")
         lines += [f"  - {layer}: {value:.1f} nats" for layer, value in metrics["kl"]["by_layer"].items()]
+    lines += optimum_lines(metrics)
     # An informed prior has a scale for every weight.
     for index, record in enumerate(records):
         of_member = "" if len(records) == 1 else f" of member {index}"

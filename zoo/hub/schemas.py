@@ -182,6 +182,20 @@ class Kl(Strict):
     by_layer: Numbers
 
 
+class Optimum(Strict):
+    """What says whether a variational posterior is at the optimum of the ELBO; see `zoo.evaluation.optimum`.
+
+    Attributes:
+        elbo: ELBO at beta 1, in nats per training example.
+        nll: Its expected negative log-likelihood, in nats per training example.
+        temperature_of_scales: Temperature at which the posterior scales are the best ones.
+    """
+
+    elbo: Number
+    nll: Number
+    temperature_of_scales: Number
+
+
 class Spread(Strict):
     """A number over the training seeds.
 
@@ -229,6 +243,7 @@ class Metrics(Strict):
         conformal: Coverage and mean size of the conformal prediction on the test split.
         out_of_distribution: Uncertainty on other inputs.
         kl: KL between posterior and prior.
+        optimum: What says whether the posterior is at the optimum of the ELBO.
         posterior: Statistics of the weights.
         diagnostics: What the inference method says of its posterior.
         reference: Agreement with a reference posterior.
@@ -249,6 +264,7 @@ class Metrics(Strict):
     conformal: Numbers | None = None
     out_of_distribution: OutOfDistribution | None = None
     kl: Kl | None = None
+    optimum: Optimum | None = None
     posterior: Numbers | None = None
     diagnostics: Numbers | None = None
     reference: dict[Name, Any] | None = None

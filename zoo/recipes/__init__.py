@@ -11,11 +11,13 @@ import yaml
 from tfp_bnn.core.plugins import load_plugins
 from tfp_bnn.core.registry import unknown_name_message
 from zoo.core.validation import validate
+from zoo.recipes.comparison import ComparisonRecipe
 from zoo.recipes.fine_tuning import FineTuneRecipe, StartFromRecipe
 from zoo.recipes.inference import HmcRecipe, LaplaceRecipe, NutsRecipe, SgldRecipe, SwagRecipe
 from zoo.recipes.registered import RECIPES, register_recipes
 from zoo.recipes.schema import (
     AugmentationRecipe,
+    DeterministicStartRecipe,
     EvaluationRecipe,
     NaturalGradientRecipe,
     OptimizerRecipe,
@@ -26,6 +28,8 @@ from zoo.recipes.yaml_text import parse_yaml, with_numbers
 __all__ = [
     "RECIPES",
     "AugmentationRecipe",
+    "ComparisonRecipe",
+    "DeterministicStartRecipe",
     "EvaluationRecipe",
     "FineTuneRecipe",
     "HmcRecipe",

@@ -12,6 +12,7 @@ from zoo.architectures import ARCHITECTURES
 from zoo.core.names import check_name
 from zoo.core.validation import Strict
 from zoo.datasets import check_dataset_name
+from zoo.recipes.comparison import ComparisonRecipe
 from zoo.recipes.inference import (
     OF_ALL_DATA,
     OF_BAYES,
@@ -41,6 +42,10 @@ Way = Literal[
 ]
 """Inference methods of recipes."""
 
+NATURAL_GRADIENT = "natural_gradient"
+NATURAL_LEARNING_RATE = 0.02
+"""Default rate of the means under the natural gradient, that of `tfp_bnn.NaturalGradient`."""
+
 _LEFT_OUT = Field(default=None, exclude_if=lambda value: value is None)
 
 RecipeName = Annotated[str, AfterValidator(check_name)]
@@ -55,12 +60,15 @@ class NaturalGradientRecipe(Strict):
         momentum: Decay of the averaged gradient of the means.
         temperature: Temperature of a cold posterior, with the prior cooled too. `beta` of the recipe is the other kind.
         companion_learning_rate: Rate of Adam for all weights without a distribution, with the decay of the optimizer.
+        initial_precision: Curvature P = h + delta at the start, which gives all posteriors the initial scale
+            sqrt(beta * temperature / (N P)). None for the `initial_scale` in `model`.
     """
 
     curvature_rate: Annotated[float, Field(strict=True, ge=0, le=1)] = 2e-3
     momentum: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.9
     temperature: Annotated[float, Field(strict=True, gt=0)] = 1.0
     companion_learning_rate: Annotated[float, Field(strict=True, gt=0, le=10)] = 1e-3
+    initial_precision: Annotated[float, Field(strict=True, gt=0)] | None = _LEFT_OUT
 
 
 class OptimizerRecipe(Strict):
@@ -68,9 +76,10 @@ class OptimizerRecipe(Strict):
 
     Attributes:
         name: Name of a Keras optimizer.
-        learning_rate: Initial learning rate.
+        learning_rate: Initial learning rate. Default: 1e-3, and 0.02 for `natural_gradient`.
         decay: `"cosine"` for decay to zero over the whole training, or None.
         clipnorm: Maximum norm of each gradient, or None.
+        momentum: Nesterov momentum of `sgd`; None for the other optimizers, and for none.
         natural_gradient: Further settings of `natural_gradient`. Default: those of `NaturalGradientRecipe`, and None
             for other optimizers.
     """
@@ -79,21 +88,48 @@ class OptimizerRecipe(Strict):
     learning_rate: Annotated[float, Field(strict=True, gt=0, le=10)] = 1e-3
     decay: Literal["cosine"] | None = "cosine"
     clipnorm: Annotated[float, Field(strict=True, gt=0)] | None = None
-    # Left out where it is None: recipes of other optimizers are written as before there was a natural gradient.
-    natural_gradient: NaturalGradientRecipe | None = Field(default=None, exclude_if=lambda value: value is None)
+    # Left out where they are None: recipes of other optimizers are written as before there were these.
+    momentum: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = _LEFT_OUT
+    natural_gradient: NaturalGradientRecipe | None = _LEFT_OUT
 
     @model_validator(mode="before")
     @classmethod
     def _settings_of_the_natural_gradient(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
+        if values.get("momentum") is not None and values.get("name") != "sgd":
+            raise ValueError("momentum is for name: sgd only. Remove it")
         if values.get("name") != "natural_gradient":
             if values.get("natural_gradient") is not None:
                 raise ValueError("natural_gradient is for name: natural_gradient only. Remove it")
             return values
         if values.get("clipnorm") is not None:
             raise ValueError("clipped gradients have the wrong curvature. Remove clipnorm, or use another optimizer")
-        return {**values, "natural_gradient": values.get("natural_gradient") or {}}
+        # Its rate is a fraction of a Newton step, which is another unit than that of the other optimizers.
+        return {
+            "learning_rate": NATURAL_LEARNING_RATE,
+            **values,
+            "natural_gradient": values.get("natural_gradient") or {},
+        }
+
+
+class DeterministicStartRecipe(Strict):
+    """Training of the means alone, before that of the posterior; see `zoo.training.starting`.
+
+    Attributes:
+        epochs: Number of passes over the training split, in addition to the epochs of the recipe.
+        optimizer: Optimizer settings of these epochs.
+    """
+
+    epochs: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 5
+    optimizer: OptimizerRecipe = OptimizerRecipe()
+
+    @field_validator("optimizer")
+    @classmethod
+    def _of_points(cls, value: OptimizerRecipe) -> OptimizerRecipe:
+        if value.natural_gradient is not None:
+            raise ValueError("a deterministic start has no posterior for natural_gradient. Use another optimizer")
+        return value
 
 
 class AugmentationRecipe(Strict):
@@ -154,7 +190,9 @@ class Recipe(Strict):
             weights; `"mc_dropout"`, which needs a `dropout` in `model`; `"ensemble"`, of MAP estimates unless `model`
             has a `kernel_posterior`; `"maximum_likelihood"`; `"vbll"`; `"swag"` and `"laplace"`, which start from a MAP
             estimate; or `"full_rank"`, `"mean_field"`, `"hmc"`, `"nuts"` and `"sgld"`, which have no epochs and no
-            optimizer.
+            optimizer. `"natural_gradient"` is short for `"variational"` with the optimizer of that name.
+        deterministic_start: Epochs in which only the means are trained, as a maximum a posteriori estimate, before the
+            posterior is; None for none. For `"variational"` only.
         members: Number of members of an ensemble, 3 by default. None for the other methods.
         swag: Settings of `inference: swag`; None for the other methods. So are the next six.
         laplace: Settings of `inference: laplace`.
@@ -170,7 +208,8 @@ class Recipe(Strict):
         optimizer: Optimizer settings.
         batch_size: Examples per step.
         epochs: Number of passes over the training split.
-        warmup: Fraction of the steps over which beta rises from 0 to `beta`.
+        warmup: Fraction of the steps over which beta rises from 0 to `beta`. Default: 0.2, and 0 for the natural
+            gradient, which cannot have one.
         beta: Final weight of the KL. 1 is the ELBO.
         objective: `"elbo"`, `"pac_m"` or `"importance_weighted"`; see `tfp_bnn.objectives`.
         num_draws: Number of independent draws of all weights and masks in each training step.
@@ -180,6 +219,7 @@ class Recipe(Strict):
             is fitted to a random half of the split.
         seed: Seed of initial weights, shuffling, augmentation and noise.
         evaluation: Settings of the evaluation.
+        comparison: How `tfp-bnn compare` tunes the baselines; None for the defaults.
         notes: Note for the card.
         overrides: Changes for one run, by dotted key; see `change_recipe`.
     """
@@ -189,8 +229,9 @@ class Recipe(Strict):
     dataset: DatasetName | None = None
     model: dict[str, Any] = Field(default_factory=dict)
     inference: Way = "variational"
-    members: Annotated[int, Field(strict=True, ge=1, le=MOST_MEMBERS)] | None = None
     # Left out where they are None, as in recipes from before there were these methods.
+    deterministic_start: DeterministicStartRecipe | None = _LEFT_OUT
+    members: Annotated[int, Field(strict=True, ge=1, le=MOST_MEMBERS)] | None = None
     swag: SwagRecipe | None = _LEFT_OUT
     laplace: LaplaceRecipe | None = _LEFT_OUT
     full_rank: FullBatchRecipe | None = _LEFT_OUT
@@ -212,6 +253,7 @@ class Recipe(Strict):
     conformal: ConformalRecipe | None = _LEFT_OUT
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
     evaluation: EvaluationRecipe = EvaluationRecipe()
+    comparison: ComparisonRecipe | None = _LEFT_OUT
     notes: str = ""
     overrides: dict[str, Any] = Field(default_factory=dict)
 
@@ -225,6 +267,26 @@ class Recipe(Strict):
     def _known_objective(cls, value: str) -> str:
         OBJECTIVES.get(value)
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_for_the_natural_gradient(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        optimizer = values.get("optimizer")
+        if values.get("inference") == NATURAL_GRADIENT:
+            given = optimizer if isinstance(optimizer, dict) else {}
+            if given.get("name", NATURAL_GRADIENT) != NATURAL_GRADIENT:
+                # Rates, decay and warm-up of another optimizer would be taken over without a word.
+                raise ValueError(
+                    f"inference: natural_gradient, but the optimizer is {given['name']!r}. Set optimizer: {{name: "
+                    "natural_gradient} and warmup: 0"
+                )
+            optimizer = {**given, "name": NATURAL_GRADIENT}
+            values = {**values, "inference": "variational", "optimizer": optimizer}
+        if isinstance(optimizer, dict) and optimizer.get("name") == NATURAL_GRADIENT:
+            return {"warmup": 0.0, **values}
+        return values
 
     @model_validator(mode="before")
     @classmethod
@@ -250,6 +312,14 @@ class Recipe(Strict):
         return values
 
     @model_validator(mode="after")
+    def _start_of_a_posterior(self) -> Recipe:
+        if self.deterministic_start is not None and self.inference != "variational":
+            raise ValueError(
+                f"deterministic_start is for inference: variational only, but inference is {self.inference}. Remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _posterior_of_bayes(self) -> Recipe:
         if self.inference in OF_BAYES and self.beta != 1:
             raise ValueError(f"inference: {self.inference} is for beta: 1, but beta is {self.beta:g}")
@@ -271,4 +341,7 @@ class Recipe(Strict):
                     f"optimizer: natural_gradient divides by beta, but with warmup: {self.warmup:g} and beta: "
                     f"{self.beta:g} it is 0 at first. Set warmup: 0 and a beta above 0"
                 )
+            how = self.optimizer.natural_gradient
+            if how is not None and how.initial_precision is not None and "initial_scale" in self.model:
+                raise ValueError("initial_precision and model.initial_scale are two of one thing. Remove one")
         return self

@@ -26,6 +26,7 @@ from zoo.hub.artifacts import GOLDEN_ROWS, save_artifact
 from zoo.hub.catalog import create_model
 from zoo.hub.members import ZooModel
 from zoo.recipes import FineTuneRecipe, OptimizerRecipe, Recipe, change_recipe, load_recipe
+from zoo.recipes.baselines import starting_recipe
 from zoo.training.batches import ShuffledBatches
 from zoo.training.board import board_of
 from zoo.training.calibrating import calibrate_by_recipe, check_calibration, conformalize_by_recipe
@@ -36,6 +37,7 @@ from zoo.training.fine_tuning_run import Options
 from zoo.training.inference import architecture_arguments, member_recipes
 from zoo.training.results import TrainingRun
 from zoo.training.run_folder import RunFolder, describe_splits
+from zoo.training.starting import start_at_a_point
 from zoo.training.user_data import dataset_from
 from zoo.training.ways import Trainer, check_way_fits, train_model
 
@@ -135,16 +137,23 @@ def train(
         board = [] if tensorboard is None else [board_of(recipe, examples, Path(tensorboard), tell)]
         return [*callbacks, *board]
 
+    def fresh(recipe: Recipe) -> tfp_bnn.VariationalModel:
+        with default_seeds_from(recipe.seed):
+            return build(recipe, examples)
+
     def fit_one(recipe: Recipe) -> tuple[tfp_bnn.VariationalModel, Mapping[str, list[float]]]:
         checkpoints = folder.checkpoints(recipe.seed, _fingerprint(recipe, examples))
-        return _fit(recipe, examples, checkpoints, checkpoint_seconds, callbacks_of(recipe), tell)
+        model = fresh(recipe)
+        if recipe.deterministic_start is not None:
+            start_at_a_point(model, recipe, fresh, go_on)
+        return model, _fit(model, recipe, examples, checkpoints, checkpoint_seconds, callbacks_of(recipe), tell)
 
     def go_on(
         recipe: Recipe,
         model: tfp_bnn.VariationalModel,
         part: str,
         epochs: int,
-        further: Sequence[keras.callbacks.Callback],
+        further: Sequence[keras.callbacks.Callback] = (),
     ) -> Mapping[str, list[float]]:
         checkpoints = folder.checkpoints(recipe.seed, _fingerprint(recipe, examples))
         of_part = None if checkpoints is None else checkpoints.part(part)
@@ -164,6 +173,8 @@ def train(
     with deterministic_operations(recipe.seed), default_seeds_from(recipe.seed):
         # A recipe that does not fit its data is refused before anything is written.
         check_way_fits(recipe, build(recipe, examples), examples)
+        if recipe.deterministic_start is not None:
+            build(starting_recipe(recipe), examples)
         how = recipe.evaluation
         outside = None
         if measure:
@@ -224,6 +235,9 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
         config["input_mean"], config["input_variance"] = column_moments(data.train.x)
     if recipe.standardize_targets:
         config["target_mean"], config["target_variance"] = column_moments(data.train.y)
+    own = recipe.optimizer.natural_gradient
+    if own is not None and own.initial_precision is not None:
+        config["initial_scale"] = math.sqrt(recipe.beta * own.temperature / (len(data.train) * own.initial_precision))
     steps = recipe.epochs * -(-len(data.train) // recipe.batch_size)
     schedule = {"name": "constant", "beta": recipe.beta}
     if recipe.warmup > 0:
@@ -247,23 +261,23 @@ def _optimizer(how: OptimizerRecipe, steps: int) -> keras.optimizers.Optimizer:
         return keras.optimizers.schedules.CosineDecay(rate, steps) if how.decay == "cosine" else rate
 
     if how.natural_gradient is None:
-        return _OPTIMIZERS[how.name](decayed(how.learning_rate), clipnorm=how.clipnorm)
-    own = how.natural_gradient.model_dump()
+        of_sgd = {} if how.momentum is None else {"momentum": how.momentum, "nesterov": True}
+        return _OPTIMIZERS[how.name](decayed(how.learning_rate), clipnorm=how.clipnorm, **of_sgd)
+    own = how.natural_gradient.model_dump(exclude={"initial_precision"})
     companion = keras.optimizers.Adam(decayed(own.pop("companion_learning_rate")))
     return tfp_bnn.NaturalGradient(decayed(how.learning_rate), **own, companion=companion)
 
 
 def _fit(
+    model: tfp_bnn.VariationalModel,
     recipe: Recipe,
     data: Dataset,
     checkpoints: Checkpoints | None,
     checkpoint_seconds: float,
     callbacks: Sequence[keras.callbacks.Callback],
     tell: Callable[[str], None],
-) -> tuple[tfp_bnn.VariationalModel, Mapping[str, list[float]]]:
-    """Trains the network of one seed and returns it with its history."""
-    with default_seeds_from(recipe.seed):
-        model = build(recipe, data)
+) -> Mapping[str, list[float]]:
+    """Trains the network of one seed for the epochs of its recipe and returns the history."""
     history = _run(model, recipe, data, recipe.epochs, checkpoints, checkpoint_seconds, callbacks, tell)
     of_epochs = enumerate(history.get("val_nll", []), start=1)
     values = [(nll, epoch) for epoch, nll in of_epochs if math.isfinite(nll)]
@@ -271,7 +285,7 @@ def _fit(
         # The first epoch of those with the same value.
         nll, epoch = min(values)
         tell(f"seed {recipe.seed}: lowest validation NLL {nll:.4f} in epoch {epoch}")
-    return model, history
+    return history
 
 
 def _run(
@@ -327,7 +341,7 @@ def _fingerprint(recipe: Recipe, data: Dataset) -> dict[str, Any]:
     fields = type(recipe).model_fields
     unset = {name for name in ("objective", "num_draws") if getattr(recipe, name) == fields[name].default}
     return {
-        "recipe": recipe.model_dump(mode="json", exclude={"notes", "evaluation", "overrides", *unset}),
+        "recipe": recipe.model_dump(mode="json", exclude={"notes", "evaluation", "comparison", "overrides", *unset}),
         "num_classes": data.num_classes,
         **describe_splits(train=data.train, validation=data.validation),
     }

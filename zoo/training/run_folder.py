@@ -60,7 +60,7 @@ class RunFolder:
         if self._folder is None or self.target is None:
             yield
             return
-        if self._resume and not any(self._folder.glob(f"seed-{self._seed}/generation-*")):
+        if self._resume and not any(self._folder.glob(f"seed-{self._seed}/**/generation-*")):
             if Checkpoints(self._folder / f"seed-{self._seed}", {}).lost():
                 raise CheckpointError(
                     f"All checkpoints in {str(self._folder)!r} are gone. Put them back, or start again with "

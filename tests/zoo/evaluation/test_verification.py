@@ -65,7 +65,7 @@ def test_full_verification_measures_every_number_of_the_posterior(artifact):
     metrics, checks = read_artifact(artifact)["metrics"], verify(artifact, full=True)
     assert statuses(checks) == {Status.PASSED}
     expected = {"kl/total"}
-    for block in ("test", "test_uncalibrated", "test_plug_in", "validation", "posterior"):
+    for block in ("test", "test_uncalibrated", "test_plug_in", "validation", "optimum", "posterior"):
         expected |= {f"{block}/{name}" for name in metrics[block]}
     expected |= {f"kl/{name}" for name in metrics["kl"]["by_layer"]}
     for of in ("", "uncalibrated/"):

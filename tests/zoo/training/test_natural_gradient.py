@@ -32,14 +32,74 @@ def test_a_recipe_builds_the_optimizer_with_a_decaying_companion(tiny):
     assert float(optimizer.companion.learning_rate) == pytest.approx(0.125)
 
 
+def test_an_initial_precision_is_that_of_the_first_scales(tiny):
+    """P = 1 / (lambda scale^2), with lambda = N / (beta T)."""
+    how = {**NATURAL, "natural_gradient": {"initial_precision": 0.5, "temperature": 0.2}}
+    network = build(load_recipe({**tiny.recipe, "optimizer": how, "beta": 0.3}), zoo.load_dataset("iris"))
+    (scale,) = {float(s) for s in network.variational_layers[0].kernel_posterior.stddev().numpy().ravel()}
+    assert 0.3 * 0.2 / (96 * scale**2) == pytest.approx(0.5, rel=1e-5)
+
+
+def test_sgd_has_a_momentum(tiny):
+    recipe = load_recipe({**tiny.recipe, "optimizer": {"name": "sgd", "momentum": 0.9}})
+    optimizer = build(recipe, zoo.load_dataset("iris")).optimizer
+    assert (optimizer.momentum, optimizer.nesterov) == (0.9, True)
+    assert "momentum" not in recipe_text(load_recipe(tiny.recipe))
+
+
 def test_recipes_of_other_optimizers_are_written_as_before(tiny):
     """Runs that began before there was a natural gradient have the same settings, and can be resumed."""
     assert "natural_gradient" not in recipe_text(load_recipe(tiny.recipe))
 
 
+def test_the_inference_natural_gradient_is_short_for_the_optimizer_without_warm_up(tiny):
+    without = {key: value for key, value in tiny.recipe.items() if key != "warmup"}
+    short = load_recipe({**without, "inference": "natural_gradient", "optimizer": {"decay": None}})
+    long = load_recipe({**without, "optimizer": {"name": "natural_gradient", "learning_rate": 0.02, "decay": None}})
+    assert short == long
+    assert (short.inference, short.warmup, short.optimizer.natural_gradient.momentum) == ("variational", 0.0, 0.9)
+    assert load_recipe(without).warmup == 0.2
+
+
+@pytest.mark.parametrize("estimator", ["reparameterization", "flipout", "grouped"])
+def test_every_estimator_of_an_architecture_can_be_trained(steps_run_eagerly, estimator):
+    """Convolutions and dense layers; of the scales, none stays where it was."""
+    model = {"estimator": estimator, "groups_of_noise": 2, "pixel_max": 16.0, "resize": [12, 12]}
+    recipe = load_recipe(
+        {
+            "name": "lenet5_flipout.tiny",
+            "architecture": "lenet5_flipout",
+            "dataset": "digits",
+            "model": {**model, "widths": [2, 2, 4, 4], "kernel_prior": {"name": "normal", "empirical_bayes": True}},
+            "inference": "natural_gradient",
+        }
+    )
+    data = zoo.load_dataset("digits")
+    network = build(recipe, data)
+    weights = [layer.variational_weights["kernel"] for layer in network.variational_layers]
+    before = [weight.parameters() for weight in weights]
+    network.fit(data.train.x[:8], data.train.y[:8], batch_size=8, verbose=0)
+    for old, weight in zip(before, weights, strict=True):
+        new = weight.parameters()
+        assert (old["scale"] != new["scale"]).all()
+        assert old["prior_scale"] != new["prior_scale"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"inference": "natural_gradient", "optimizer": {"name": "adam"}},
+            "the optimizer is 'adam'. Set optimizer",
+        ),
+        ({"optimizer": {"name": "adam", "momentum": 0.9}}, "momentum is for name: sgd only"),
+        (
+            {
+                "optimizer": {**NATURAL, "natural_gradient": {"initial_precision": 0.1}},
+                "model": {"hidden": [4], "initial_scale": 0.1},
+            },
+            "initial_precision and model.initial_scale are two of one thing",
+        ),
         ({"warmup": 0.5}, "Set warmup: 0 and a beta above 0"),
         ({"beta": 0.0}, "Set warmup: 0 and a beta above 0"),
         ({"inference": "map"}, "inference: map has no posterior for optimizer: natural_gradient"),

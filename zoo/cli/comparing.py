@@ -1,0 +1,73 @@
+"""The command `compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli.models import JsonOption
+from zoo.cli.progress import say, training_progress
+from zoo.cli.training import says_how_to_go_on
+from zoo.core.shown import printable
+from zoo.hub.manifest import to_json
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands of this module."""
+    app.command("compare")(compare)
+
+
+def compare(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe of the zoo, or a YAML file.")],
+    out: Annotated[Path, typer.Option(help="Folder for all runs and leaderboard.csv.")],
+    inference: Annotated[
+        list[str] | None, typer.Option(help="Inference method to compare. Can be repeated. Default: all.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs. Default: the recipe's.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of training seeds for the spread.")] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUES", help="Values to try instead of the recipe's grids, as in beta=[0.1, 1]."),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, as in comparison.tuning_epochs=5."),
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Another folder whose leaderboard.csv gets the rows, such as zoo/results.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison of --out.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Train a recipe by several inference methods, each tuned on the validation split, and compare them.
+
+    Methods: map, mc_dropout, ensemble, variational and natural_gradient, for the same number of epochs. Each tries the
+    same number of settings; the best by validation NLL is trained again and measured on the test split. A comparison
+    that was killed or interrupted goes on with --resume.
+    """
+    from zoo.evaluation.leaderboard import LEADERBOARD_NAME, leaderboard_table, write_leaderboard
+    from zoo.recipes import parse_changes
+    from zoo.recipes.comparison import BASELINES, check_grid
+    from zoo.training.comparing import compare as compare_by_recipe
+
+    with says_how_to_go_on(out), training_progress() as callbacks:
+        rows = compare_by_recipe(
+            recipe,
+            out,
+            inference=inference or BASELINES,
+            epochs=epochs,
+            seeds=seeds,
+            grid=check_grid(parse_changes(grid)) if grid else None,
+            overrides=parse_changes(changes or []),
+            resume=resume,
+            callbacks=callbacks,
+            tell=say,
+        )
+    if results is not None:
+        write_leaderboard(rows, results / LEADERBOARD_NAME)
+    if json:
+        typer.echo(to_json(rows), nl=False)
+        return
+    typer.echo(printable(leaderboard_table(rows)))
