@@ -13,6 +13,7 @@ from tfp_bnn.predictive import agreement
 from zoo.datasets import Split
 from zoo.evaluation.references import MOST_RHAT, SAMPLERS, Reference, Sampler, add_reference, make_reference
 from zoo.evaluation.verification import Status, verify
+from zoo.hub.cards import AGREEMENT_SAMPLES
 from zoo.hub.manifest import bundled_models
 from zoo.hub.reading import read_artifact
 
@@ -53,7 +54,7 @@ def test_the_numbers_are_those_of_the_stored_predictions(with_reference, referen
     model, data = zoo.load_artifact(with_reference, trust=True), zoo.load_dataset("iris")
     stored = read_artifact(with_reference)["reference"]["predictive"]
     np.testing.assert_array_equal(stored, reference.arrays["predictive"])
-    expected = agreement(model.posterior_predictive(data.test.x, num_samples=10, seed=0), stored)
+    expected = agreement(model.posterior_predictive(data.test.x, num_samples=AGREEMENT_SAMPLES, seed=0), stored)
     assert numbers["model"] == pytest.approx(expected)
     plug_in = model.plug_in_predictive(data.test.x).mean()
     assert numbers["plug_in"]["total_variation"] == pytest.approx(0.5 * np.abs(plug_in - stored).sum(axis=-1).mean())
