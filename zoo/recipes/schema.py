@@ -78,6 +78,7 @@ class OptimizerRecipe(Strict):
         name: Name of a Keras optimizer.
         learning_rate: Initial learning rate. Default: 1e-3, and 0.02 for `natural_gradient`.
         decay: `"cosine"` for decay to zero over the whole training, or None.
+        learning_rate_warmup: Fraction of the steps over which the rate first rises from 0, before it decays.
         clipnorm: Maximum norm of each gradient, or None.
         momentum: Nesterov momentum of `sgd`; None for the other optimizers, and for none.
         natural_gradient: Further settings of `natural_gradient`. Default: those of `NaturalGradientRecipe`, and None
@@ -88,7 +89,10 @@ class OptimizerRecipe(Strict):
     learning_rate: Annotated[float, Field(strict=True, gt=0, le=10)] = 1e-3
     decay: Literal["cosine"] | None = "cosine"
     clipnorm: Annotated[float, Field(strict=True, gt=0)] | None = None
-    # Left out where they are None: recipes of other optimizers are written as before there were these.
+    # Left out where they are not used: such recipes are written as before there were these.
+    learning_rate_warmup: Annotated[float, Field(strict=True, ge=0, lt=1)] = Field(
+        default=0.0, exclude_if=lambda value: not value
+    )
     momentum: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = _LEFT_OUT
     natural_gradient: NaturalGradientRecipe | None = _LEFT_OUT
 
@@ -97,6 +101,8 @@ class OptimizerRecipe(Strict):
     def _settings_of_the_natural_gradient(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
+        if values.get("learning_rate_warmup") and not values.get("decay", "cosine"):
+            raise ValueError("learning_rate_warmup is for decay: cosine only. Remove it")
         if values.get("momentum") is not None and values.get("name") != "sgd":
             raise ValueError("momentum is for name: sgd only. Remove it")
         if values.get("name") != "natural_gradient":

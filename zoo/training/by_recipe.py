@@ -258,7 +258,12 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
 
 def _optimizer(how: OptimizerRecipe, steps: int) -> keras.optimizers.Optimizer:
     def decayed(rate: float) -> Any:
-        return keras.optimizers.schedules.CosineDecay(rate, steps) if how.decay == "cosine" else rate
+        if how.decay is None:
+            return rate
+        rising = round(how.learning_rate_warmup * steps)
+        if not rising:
+            return keras.optimizers.schedules.CosineDecay(rate, steps)
+        return keras.optimizers.schedules.CosineDecay(0.0, steps - rising, warmup_target=rate, warmup_steps=rising)
 
     if how.natural_gradient is None:
         of_sgd = {} if how.momentum is None else {"momentum": how.momentum, "nesterov": True}

@@ -40,6 +40,16 @@ def test_an_initial_precision_is_that_of_the_first_scales(tiny):
     assert 0.3 * 0.2 / (96 * scale**2) == pytest.approx(0.5, rel=1e-5)
 
 
+def test_a_learning_rate_rises_before_it_decays(tiny):
+    how = {"name": "sgd", "learning_rate": 0.4, "learning_rate_warmup": 1 / 3}
+    optimizer = build(load_recipe({**tiny.recipe, "optimizer": how}), zoo.load_dataset("iris")).optimizer
+    rates = [float(optimizer._learning_rate(step)) for step in range(7)]
+    # 3 steps in each of 2 epochs: two of them rise, four decay along half a cosine.
+    np.testing.assert_allclose(rates, [0, 0.2, 0.4, 0.341421, 0.2, 0.058579, 0], atol=1e-6)
+    with pytest.raises(ValueError, match="learning_rate_warmup is for decay: cosine only"):
+        load_recipe({**tiny.recipe, "optimizer": {**how, "decay": None}})
+
+
 def test_sgd_has_a_momentum(tiny):
     recipe = load_recipe({**tiny.recipe, "optimizer": {"name": "sgd", "momentum": 0.9}})
     optimizer = build(recipe, zoo.load_dataset("iris")).optimizer
@@ -49,7 +59,9 @@ def test_sgd_has_a_momentum(tiny):
 
 def test_recipes_of_other_optimizers_are_written_as_before(tiny):
     """Runs that began before there was a natural gradient have the same settings, and can be resumed."""
-    assert "natural_gradient" not in recipe_text(load_recipe(tiny.recipe))
+    text = recipe_text(load_recipe(tiny.recipe))
+    assert "natural_gradient" not in text
+    assert "warmup" not in text.replace("\nwarmup", "")
 
 
 def test_the_inference_natural_gradient_is_short_for_the_optimizer_without_warm_up(tiny):
