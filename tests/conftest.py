@@ -27,6 +27,9 @@ OUTSIDE_PACKAGE = Path(__file__).parent / "outside_package"
 # of pytest share the cores.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
+# While tests are collected, the collector would search everything imported so far again and again, and find nothing.
+gc.disable()
+
 # Tests above this many seconds that are not marked with one of these are listed at the end of a run.
 PATIENCE = 5.0
 NOT_QUICK = {"slow", "thorough"}
@@ -52,6 +55,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                 _GENERATORS[value] = value.bit_generator.state
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
@@ -166,7 +170,7 @@ def draw_outputs() -> Callable[..., np.ndarray]:
         if not layer.built:
             layer.build(inputs.shape)
 
-        @tf.function
+        @tf.function(autograph=False)
         def run(x: Any) -> Any:
             root = Noise(tf.constant([seed, 0], tf.int32))
 

@@ -47,7 +47,7 @@ def draw_tensors() -> Callable[..., np.ndarray]:
     from tfp_bnn.core.noise import Noise
 
     def draw(compute: Callable[[Any], Any], num_draws: int, seed: int = 0) -> np.ndarray:
-        @tf.function
+        @tf.function(autograph=False)
         def run() -> Any:
             root = Noise(tf.constant([seed, 0], tf.int32))
             return tf.map_fn(

@@ -192,7 +192,7 @@ def test_a_prior_that_is_promised_to_be_set_is_set(rng):
     layer.build((None, 4))
     weight = layer.variational_weights["kernel"]
 
-    @tf.function
+    @tf.function(autograph=False)
     def kl_and_gradient():
         with tf.GradientTape() as tape:
             kl = layer.kl()

@@ -93,7 +93,7 @@ def test_the_samples_of_a_list_do_not_share_their_noise(estimator, training):
     model, alone = stack(dense(3)), dense(3)
     alone.build((None, 4))
 
-    @tf.function
+    @tf.function(autograph=False)
     def samples():
         return [[sampled(X, training=training) for _ in range(2)] for sampled in (model, alone)]
 

@@ -72,7 +72,7 @@ def served_functions(
     inputs = input_specs(model, input_signature)
     posterior = ServedDraws(model, model.draws, inputs, num_samples, model.calibration if calibrated else None, level)
     all_of_them = model.plug_in_draws().num_draws
-    plug_in = ServedDraws(model, lambda seed: model.plug_in_draws(), inputs, all_of_them, None, level)
+    plug_in = ServedDraws(model, lambda seed: model.plug_in_draws(), inputs, all_of_them, None, level, ("mean",))
     default = tf.constant(seed, tf.int64)
 
     # A server fills in the default, as TensorFlow does in calls of the loaded functions.

@@ -23,6 +23,7 @@ class ServedDraws:
         num_samples: S, the largest number of draws.
         calibration: Calibration of the predictive, or None.
         level: Probability of the central interval.
+        names: The outputs of the predictive that are asked for, with the mean among them.
 
     Attributes:
         num_samples: S, the number of draws.
@@ -40,9 +41,10 @@ class ServedDraws:
         num_samples: int,
         calibration: Calibration | None,
         level: float,
+        names: tuple[str, ...] = NAMES,
     ) -> None:
         first = draws(0)
-        self._draws, self._likelihood = draws, model.likelihood
+        self._draws, self._likelihood, self._asked = draws, model.likelihood, names
         self.num_samples = num_samples if first.num_draws is None else min(num_samples, first.num_draws)
         self._specs = self._output_specs(model, first, input_specs)
         weights, by_draw = weights_of_draws(first, self.num_samples)
@@ -58,7 +60,7 @@ class ServedDraws:
             )
             for name in self._specs
         }
-        self.names = {name: head.names_in_graph(self._specs[name].shape) for name, head in self._heads.items()}
+        self.names = {name: head.names_in_graph(self._specs[name].shape, names) for name, head in self._heads.items()}
 
     def predictive(self, x: Any, seed: Any) -> dict[str, tf.Tensor]:
         """What is known of each target by name, `(batch, ...)`; that of a head as `<head>/<name>`."""
@@ -75,7 +77,9 @@ class ServedDraws:
     @property
     def left_out(self) -> list[str]:
         """The outputs that have no form as a graph, by name."""
-        return [_full_name(head, name) for head, names in self.names.items() for name in NAMES if name not in names]
+        return [
+            _full_name(head, name) for head, names in self.names.items() for name in self._asked if name not in names
+        ]
 
     def _by_name(
         self, x: Any, seed: Any, of_head: Callable[[str, tf.Tensor], dict[str, tf.Tensor]]

@@ -64,14 +64,15 @@ class ServedHead:
         means = self.likelihood.mean(outputs, weights)
         return tf.transpose(means, [1, 0, *range(2, len(means.shape))])
 
-    def names_in_graph(self, shape: tuple[int | None, ...]) -> tuple[str, ...]:
+    def names_in_graph(self, shape: tuple[int | None, ...], names: tuple[str, ...] = NAMES) -> tuple[str, ...]:
         """The outputs that can be computed in a graph, and there equal those of `PosteriorPredictive`.
 
-        Each is tried on random raw outputs, one row at a time. That also leaves out what depends on the other rows of
+        They are tried on random raw outputs, one row at a time. That also leaves out what depends on the other rows of
         a batch, such as means of sampled targets.
 
         Args:
             shape: Shape of the raw outputs, `(S, batch, *positions, channels)`; sizes of positions may be unknown.
+            names: The outputs that are asked for, with the mean among them.
 
         Raises:
             ValueError: If the mean is not among them.
@@ -83,16 +84,20 @@ class ServedHead:
         expected = self._expected(outputs)
         spec = tf.TensorSpec([shape[0], *[None] * (1 + positions), shape[-1]])
 
-        def is_right(name: str) -> bool:
-            wanted = expected[name]()
-            graph = tf.function(lambda rows: self.predictive(rows, (name,))[name], [spec], autograph=False)
+        def are_right(names: tuple[str, ...]) -> bool:
+            graph = tf.function(lambda rows: self.predictive(rows, names), [spec], autograph=False)
             try:
-                found = [graph(outputs[:, row : row + 1]) for row in range(_ROWS_OF_TRIAL)]
+                rows = [graph(outputs[:, row : row + 1]) for row in range(_ROWS_OF_TRIAL)]
             except _NO_GRAPH:
                 return False
-            return np.allclose(np.concatenate(found), wanted, rtol=1e-4, atol=1e-5, equal_nan=True)
+            found = {name: np.concatenate([of_row[name] for of_row in rows]) for name in names}
+            return all(
+                np.allclose(found[name], expected[name](), rtol=1e-4, atol=1e-5, equal_nan=True) for name in names
+            )
 
-        names = tuple(name for name in NAMES if is_right(name))
+        # One graph of all takes a fraction of the time that a graph of each does.
+        if not are_right(names):
+            names = tuple(name for name in names if are_right((name,)))
         if "mean" not in names:
             calibrated = "" if self.calibration is None else f" with the calibration {self.calibration!r}"
             raise ValueError(

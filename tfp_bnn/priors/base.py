@@ -338,7 +338,7 @@ class ScaledPrior(Prior):
         u = tf.convert_to_tensor(weights["untransformed_scale"])
         if self.hyperprior is not None:
             u += self._spread(weights) * noise
-        return tfb.Chain([tfb.Shift(_SCALE_FLOOR), tfb.Exp()]).forward(u)
+        return tf.exp(u) + _SCALE_FLOOR
 
     def _spread(self, weights: Mapping[str, tf.Tensor]) -> tf.Tensor:
         return _spread_transform().forward(tf.convert_to_tensor(weights["untransformed_spread"]))

@@ -25,6 +25,9 @@ from tfp_bnn.layers import Conv2DFlipout, DenseFlipout, DenseReparameterization,
 from tfp_bnn.models.weight_record import trainable_values, weight_distributions
 from tfp_bnn.predictive import score, standard_errors
 
+# Each training is of a few steps.
+pytestmark = pytest.mark.usefixtures("steps_run_eagerly")
+
 ROWS = 40
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(ROWS, 4)).astype(np.float32)

@@ -44,7 +44,7 @@ def test_batches_of_any_size_have_their_rows_in_turn_in_the_groups(num_groups, i
     layer = make(num_groups)
     parameters = randomize(layer)
 
-    @tf.function(input_signature=[tf.TensorSpec((None, 4, 2))])
+    @tf.function(input_signature=[tf.TensorSpec((None, 4, 2))], autograph=False)
     def of_unknown_batch(x):
         with noise_scope({id(layer): injected_noise}):
             return layer(x, training=True)

@@ -243,7 +243,7 @@ def linear_draws(layer, num_draws, training):
     x, h = (rng.normal(size=(1, size)).astype(np.float32) for size in (FEATURES, UNITS))
     batch = [tf.repeat(x[:, None], 2, axis=0), tf.repeat(h, 2, axis=0), tf.zeros((2, UNITS))]
 
-    @tf.function
+    @tf.function(autograph=False)
     def run():
         def once(index):
             return under(noise_of().fold_in(index), layer, batch[0], initial_state=batch[1:], training=training)

@@ -67,7 +67,7 @@ def test_a_compiled_step_of_unknown_batch_size_gives_the_same(case):
     shape = [samples.shape[0], None, samples.shape[2]]
     signature = [tf.TensorSpec([None, *y.shape[1:]], y.dtype), tf.TensorSpec(shape, samples.dtype)]
 
-    @tf.function(input_signature=signature)
+    @tf.function(input_signature=signature, autograph=False)
     def step(y, predictions):
         metric.update_state(y, predictions)
         return metric.result()

@@ -70,7 +70,7 @@ def test_the_kl_is_stationary_at_the_optimal_prior_scale(random_weight, injected
 def test_training_finds_the_optimal_prior_scale(random_weight, injected_noise):
     weight, variable, optimum = empirical_bayes_weight(random_weight)
 
-    @tf.function
+    @tf.function(autograph=False)
     def kl_gradient():
         with tf.GradientTape() as tape:
             kl = weight.kl(injected_noise)

@@ -32,7 +32,7 @@ def gradients(request):
     example = case.inputs(batch=1)
     means = [variable.value for variable in layer.trainable_variables if variable.name.endswith("_loc")]
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def draw(inputs):
         root = Noise(tf.constant([3, 0]))
 

@@ -111,7 +111,7 @@ def test_kl_agrees_with_a_monte_carlo_estimate(posterior, prior):
 def kl_draws(layer, num_draws):
     """Many values of the layer's KL, each of a draw of its own."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def run():
         def once(index):
             with noise_scope({id(layer): Noise(tf.constant([5, 0])).fold_in(index)}):
