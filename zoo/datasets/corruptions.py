@@ -120,7 +120,7 @@ def _jpeg_compression(x: _Images, quality: float, rng: np.random.Generator) -> _
     coefficients = scipy.fft.dctn(blocks * 255 - 128, axes=(2, 4), norm="ortho")
     blocks = scipy.fft.idctn(np.rint(coefficients / steps) * steps, axes=(2, 4), norm="ortho")
     decoded: _Images = ((blocks + 128) / 255).reshape(x.shape)[:, :height, :width]
-    return (decoded - _GREY) @ _FROM_YCBCR.T if channels == 3 else decoded
+    return np.matmul(decoded - _GREY, _FROM_YCBCR.T) if channels == 3 else decoded
 
 
 _TO_YCBCR: _Images = np.array([LUMA, [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
