@@ -12,6 +12,7 @@ _HOME = {
     "compare": "zoo.training.comparing",
     "create_model": "zoo.hub.catalog",
     "evaluate": "zoo.evaluation.card_numbers",
+    "evaluate_suite": "zoo.evaluation.suite",
     "fine_tune": "zoo.training.fine_tuning",
     "list_datasets": "zoo.datasets",
     "list_models": "zoo.hub.catalog",

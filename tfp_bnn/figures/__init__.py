@@ -14,6 +14,7 @@ from tfp_bnn.figures.kl import kl_by_layer
 from tfp_bnn.figures.regression import quantile_calibration, regression_predictions
 from tfp_bnn.figures.reliability import reliability_diagram
 from tfp_bnn.figures.risk import risk_coverage
+from tfp_bnn.figures.severity import severity_curves
 from tfp_bnn.figures.style import to_png
 from tfp_bnn.figures.surface import decision_surface
 from tfp_bnn.figures.uncertainty import uncertainty_histograms
@@ -28,6 +29,7 @@ __all__ = [
     "regression_predictions",
     "reliability_diagram",
     "risk_coverage",
+    "severity_curves",
     "to_png",
     "uncertainty_histograms",
 ]

@@ -54,6 +54,12 @@ def show(
         typer.echo(printable(artifact["card"]), nl=False)
 
 
+def print_numbers(numbers: dict[str, float]) -> None:
+    """Prints numbers by name, one to a line."""
+    for name, value in numbers.items():
+        typer.echo(f"{name:<20} {value:.4f}")
+
+
 def _headline(entry: dict[str, Any]) -> str:
     shown = ("accuracy", "rmse", "nll", "ece", "coverage_90")
     return "  ".join(f"{key} {value:.4g}" for key, value in entry["metrics"].items() if key in shown)

@@ -1,4 +1,4 @@
-"""The commands `train`, `finetune` and `evaluate`."""
+"""The commands `train` and `finetune`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.models import JsonOption, TrustOption
-from zoo.cli.progress import say, training_progress, working
+from zoo.cli.models import JsonOption, TrustOption, print_numbers
+from zoo.cli.progress import say, training_progress
 from zoo.core.shown import printable
 from zoo.hub.manifest import to_json
 
@@ -22,7 +22,6 @@ def add_to(app: typer.Typer) -> None:
     """Adds the commands of this module."""
     app.command("train")(train)
     app.command("finetune")(finetune)
-    app.command("evaluate")(evaluate)
 
 
 def train(
@@ -72,7 +71,7 @@ def train(
             to_json({"name": run.recipe.name, "path": str(run.path) if run.path else None, **run.metrics}), nl=False
         )
         return
-    _print_table({**run.metrics["test"], **run.metrics.get("conformal", {})})
+    print_numbers({**run.metrics["test"], **run.metrics.get("conformal", {})})
     if run.path:
         typer.echo(printable(f"saved: {run.path}"))
 
@@ -143,80 +142,9 @@ def finetune(
     if json:
         typer.echo(to_json({"source": name, "dataset": dataset, **about, **done.metrics}), nl=False)
         return
-    _print_table({key: value for key, value in about.items() if isinstance(value, float)} | done.metrics["test"])
+    print_numbers({key: value for key, value in about.items() if isinstance(value, float)} | done.metrics["test"])
     if done.path:
         typer.echo(printable(f"saved: {done.path}"))
-
-
-def evaluate(
-    name: Annotated[str, typer.Argument(help="Name of a pretrained model, or the folder of an artifact.")],
-    dataset: Annotated[
-        str | None, typer.Option(help="Dataset. Default: the one that the model was trained on.")
-    ] = None,
-    split: Annotated[str, typer.Option(help="Split: train, validation or test.")] = "test",
-    num_samples: Annotated[int, typer.Option(min=1, help="Number of Monte Carlo samples of the weights.")] = 50,
-    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
-    calibrated: Annotated[bool, typer.Option(help="Apply the model's calibration.")] = True,
-    report: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for figures, a CSV of all predictions and an HTML page.")
-    ] = None,
-    ood: Annotated[
-        str | None,
-        typer.Option(metavar="DATASET", help="With --report: out-of-distribution data. Default: uniform noise."),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="With --report: replace the report in DIR.")] = False,
-    trust: TrustOption = False,
-    json: JsonOption = False,
-) -> None:
-    """Evaluate a model on a split of a dataset.
-
-    With --report, DIR/index.html is a self-contained page with figures and tables that needs no network.
-    """
-    if report is None and (overwrite or ood is not None):
-        raise ValueError("--ood and --overwrite can only be used with --report: give --report DIR together with them.")
-    from zoo.evaluation.card_numbers import UNIFORM
-    from zoo.evaluation.card_numbers import evaluate as measure
-    from zoo.hub.loading import open_model
-    from zoo.hub.reading import read_artifact
-
-    config = read_artifact(name)["config"]
-    dataset = dataset or config.get("data", {}).get("dataset")
-    if dataset is None:
-        raise ValueError(f"The artifact {name!r} does not name the dataset that it was trained on. Pass --dataset.")
-    page = None
-    with working(f"evaluating {name} on {dataset} ({split}), {num_samples} samples"):
-        model = open_model(name, trust)
-        if report is None:
-            metrics = measure(model, dataset, split, num_samples, seed, calibrated)
-        else:
-            from zoo.evaluation.report import write_evaluation_report
-
-            ood = ood or UNIFORM
-            words = ["tfp-bnn", "evaluate", name, "--dataset", dataset, "--split", split]
-            words += ["--num-samples", str(num_samples), "--seed", str(seed), "--ood", ood, "--report", str(report)]
-            words += ["--calibrated" if calibrated else "--no-calibrated", *(["--trust"] if trust else [])]
-            written = write_evaluation_report(
-                model,
-                dataset,
-                split,
-                report,
-                name=config["name"],
-                num_samples=num_samples,
-                seed=seed,
-                calibrated=calibrated,
-                out_of_distribution=ood,
-                overwrite=overwrite,
-                command=shlex.join(words),
-            )
-            metrics, page = written.metrics, str(written.path)
-    if json:
-        about: dict[str, Any] = {"name": name, "dataset": dataset, "split": split, "num_samples": num_samples}
-        about |= {"seed": seed, "calibrated": calibrated, **metrics}
-        typer.echo(to_json(about if page is None else {**about, "report": page}), nl=False)
-        return
-    _print_table(metrics)
-    if page:
-        typer.echo(printable(f"report: {page}"))
 
 
 @contextlib.contextmanager
@@ -257,8 +185,3 @@ def _prior(text: str) -> Any:
         return with_numbers(parse_yaml(text))
     except ValueError as error:
         raise ValueError(f"--prior {text!r} is not valid YAML: {error}.") from None
-
-
-def _print_table(metrics: dict[str, float]) -> None:
-    for name, value in metrics.items():
-        typer.echo(f"{name:<20} {value:.4f}")

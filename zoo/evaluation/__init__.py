@@ -1,4 +1,4 @@
-"""Evaluation of models: the numbers of cards, their verification, the results table, and reports.
+"""Evaluation of models: the numbers of cards, their verification, the suite, the results table, and reports.
 
 Names are imported on first use (PEP 562), so the command line starts without TensorFlow.
 """
@@ -9,6 +9,7 @@ from zoo.core.lazy import lazy_names
 
 _HOME = {
     "evaluate": "zoo.evaluation.card_numbers",
+    "evaluate_suite": "zoo.evaluation.suite",
     "measure": "zoo.evaluation.card_numbers",
     "verify": "zoo.evaluation.verification",
     "write_evaluation_report": "zoo.evaluation.report.writing",

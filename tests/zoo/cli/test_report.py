@@ -45,8 +45,9 @@ def test_the_command_on_the_page_makes_the_page_again(tiny_artifact, tmp_path, r
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["--overwrite"], 2, "give --report DIR together with them"),
-        (["--ood", "wine"], 2, "give --report DIR together with them"),
+        (["--overwrite"], 2, "give --report DIR together with it"),
+        (["--ood", "wine"], 2, "give --report DIR or --suite together with it"),
+        (["--report", "new", "--ood", "wine", "--ood", "digits"], 2, "can only be used once"),
         (["--report", "taken"], 2, "It is not an evaluation report"),
         (["--report", "taken", "--overwrite"], 2, "It is not an evaluation report"),
         (["--report", "taken/file/report"], 1, "file"),

@@ -4,6 +4,7 @@
     predictions.csv    a row for each example: target, prediction, uncertainty and its parts
     metrics.json       all numbers, and how they were measured
     *.png              the figures
+    suite.csv          the numbers of the suite, if there is one
 
 `write_evaluation_report` writes it; `tfp-bnn evaluate NAME --report DIR` does so from the command line.
 """
@@ -31,9 +32,13 @@ from zoo.evaluation.card_numbers import UNIFORM
 from zoo.evaluation.report import classification, regression, sections
 from zoo.evaluation.report.measured import Measured, measure
 from zoo.evaluation.report.page import Section, page
+from zoo.evaluation.report.robustness import robustness
+from zoo.evaluation.suite import Suite
+from zoo.evaluation.suite_files import suite_csv
 from zoo.hub.manifest import to_json
 
 SCHEMA_VERSION = 1
+_FILES = ("index.html", "metrics.json", "predictions.csv")
 # By the kind of target; a dataset has one label for each example.
 _CONTENTS: Mapping[str, Any] = {"class": classification, "number": regression}
 _PACKAGES = ("tfp_bnn", "tensorflow", "keras", "tensorflow_probability", "numpy", "matplotlib")
@@ -63,6 +68,7 @@ def write_evaluation_report(
     seed: int = 0,
     calibrated: bool = True,
     out_of_distribution: str | None = UNIFORM,
+    suite: Suite | None = None,
     overwrite: bool = False,
     command: str | None = None,
 ) -> EvaluationReport:
@@ -82,6 +88,8 @@ def write_evaluation_report(
         out_of_distribution: Name of a dataset with the same input shape, of which the first 2,000 test rows are
             compared with the split. `"uniform"` for noise, uniform over the range of the training inputs. None to leave
             it out.
+        suite: Results of `zoo.evaluate_suite` for the same model and split, which get a section and the file
+            `suite.csv`; or None.
         overwrite: Whether to replace an existing report.
         command: Command line shown in the report as its origin. Default: the call of this function.
 
@@ -115,7 +123,7 @@ def write_evaluation_report(
             calibrated=calibrated,
             out_of_distribution=out_of_distribution,
         )
-        _write_files(working, measured, command or _call(measured, folder))
+        _write_files(working, measured, suite, command or _call(measured, folder))
     return EvaluationReport(target / "index.html", dict(measured.scores))
 
 
@@ -150,7 +158,7 @@ def _foreign_files(folder: Path) -> list[str] | None:
     return sorted({path.name for path in folder.iterdir()} - set(map(str, content["files"])))
 
 
-def _write_files(folder: Path, measured: Measured, command: str) -> None:
+def _write_files(folder: Path, measured: Measured, suite: Suite | None, command: str) -> None:
     task: Any = _CONTENTS[measured.predictive.target_kind]
     further = {key: _or_none(value) for key, value in task.further_scores(measured).items()}
     outside = sections.out_of_distribution(task, measured)
@@ -164,6 +172,7 @@ def _write_files(folder: Path, measured: Measured, command: str) -> None:
             images=task.images_of_least_certain(measured),
         ),
         sections.uncertainty(task, measured, outside),
+        *([] if suite is None else [robustness(suite)]),
         sections.kl(measured),
         sections.reproduction(measured, command, versions),
     ]
@@ -171,6 +180,8 @@ def _write_files(folder: Path, measured: Measured, command: str) -> None:
     for image in images:
         (folder / image.file).write_bytes(image.png)
     _write_csv(folder / "predictions.csv", task.columns(measured))
+    if suite is not None:
+        (folder / "suite.csv").write_text(suite_csv(suite, measured.name), "utf-8")
     (folder / "index.html").write_text(page(f"Evaluation of {measured.name}", sections.lead(measured), parts), "utf-8")
     content = {
         "report": SCHEMA_VERSION,
@@ -189,7 +200,8 @@ def _write_files(folder: Path, measured: Measured, command: str) -> None:
         "kl": {"total": sum(measured.kl.values(), 0.0), "by_layer": dict(measured.kl)},
         "command": command,
         "versions": versions,
-        "files": sorted(["index.html", "metrics.json", "predictions.csv", *(image.file for image in images)]),
+        **({} if suite is None else {"suite": suite.to_dict()}),
+        "files": sorted([*_FILES, *(image.file for image in images), *([] if suite is None else ["suite.csv"])]),
     }
     (folder / "metrics.json").write_text(to_json(content), "utf-8")
 

@@ -1,0 +1,68 @@
+"""The section of a report on the results of the suite."""
+
+from __future__ import annotations
+
+from tfp_bnn import figures
+from zoo.evaluation.report.drawing import image
+from zoo.evaluation.report.page import Section, Table
+from zoo.evaluation.suite import CLEAN, CORRUPTION_SCORES, Suite
+
+_UNCERTAINTIES = {"entropy": "predictive entropy", "mutual_information": "mutual information"}
+_LABELS = {"accuracy": "accuracy", "nll": "NLL (nats per example)", "ece": "ECE"}
+
+
+def robustness(suite: Suite) -> Section:
+    """How the model behaves on other data and on corrupted images."""
+    plug_in = [[name, f"{value:.4f}", f"{suite.plug_in[name]:.4f}"] for name, value in suite.scores.items()]
+    outside = []
+    for name, numbers in suite.out_of_distribution.items():
+        versions = [(label, numbers, of) for of, label in _UNCERTAINTIES.items() if f"auroc_{of}" in numbers]
+        versions.append(("entropy of the plug-in mean", suite.out_of_distribution_plug_in[name], "entropy"))
+        outside += [[name, label, f"{of[f'auroc_{by}']:.4f}", f"{of[f'fpr95_{by}']:.4f}"] for label, of, by in versions]
+    means = suite.by_severity()
+    severities = [
+        [str(severity), *(f"{numbers[metric]:.4f}" for metric in CORRUPTION_SCORES)]
+        for severity, numbers in means.items()
+    ]
+    curves = {
+        _LABELS[metric]: {
+            name: [suite.corruptions[CLEAN][0][metric], *(numbers[metric] for numbers in by_severity.values())]
+            for name, by_severity in suite.corruptions.items()
+            if name != CLEAN
+        }
+        for metric in CORRUPTION_SCORES
+    }
+    kinds = len(suite.corruptions) - 1
+    return Section(
+        "Other data, corrupted images",
+        [
+            f"{kinds} corruptions of {suite.num_corrupted:,} images, {suite.num_samples_corrupted} samples of the "
+            "weights. suite.csv has the numbers of each."
+        ],
+        [
+            Table(
+                "The predictive, and the plug-in mean of the weights.", ["metric", "value", "plug-in"], plug_in, "lrr"
+            ),
+            Table(
+                "Out-of-distribution inputs told from the split by their uncertainty.",
+                ["data", "uncertainty", "AUROC", "FPR at 95 % recall"],
+                outside,
+                "llrr",
+            ),
+            Table(
+                f"Mean over {kinds} corruptions; severity 0 is without.",
+                ["severity", "accuracy", "NLL (nats)", "ECE"],
+                severities,
+                "lrrr",
+            ),
+        ],
+        [
+            image(
+                "corruptions.png",
+                figures.severity_curves(curves),
+                f"Accuracy, NLL and ECE against the severity of {kinds} corruptions: mean accuracy "
+                f"{means[0]['accuracy']:.4f} without and {means[5]['accuracy']:.4f} at severity 5.",
+                "A good model is less sure where it is less accurate: accuracy falls, but ECE stays low.",
+            )
+        ],
+    )
