@@ -26,7 +26,7 @@ COLUMNS = (
     *("candidates", "tuning_epochs", "validation_nll", "seeds", "num_samples"),
     *(column for score in _SCORES for column in (score, f"{score}_spread")),
     *("nll_uncalibrated", "ece_uncalibrated", "out_of_distribution", *_AUROCS, "kl", "beta", "temperature"),
-    "seconds",
+    *("seconds", "cpu_seconds"),
 )
 """What a row says; see `docs/comparing.md`. A cell is empty if there is no such number."""
 
@@ -99,19 +99,19 @@ def write_leaderboard(rows: Iterable[Row], path: Path) -> None:
 def leaderboard_table(rows: Sequence[Row]) -> str:
     """Formats rows as a Markdown table, without columns in which no row has a number."""
     shown = {name: title for name, title in _SHOWN.items() if any(_number(row, name) is not None for row in rows)}
-    header = ["model", "inference", "epochs", "seeds", *shown.values(), "seconds"]
+    header = ["model", "inference", "epochs", "seeds", *shown.values(), "CPU s"]
     lines = [header, ["---"] * len(header)]
     for row in rows:
         members, epochs = row["members"], f"{_cell(row['epochs'])}"
         cells = [f"`{row['model']}`", str(row["inference"]), f"{members} x {epochs}" if members else epochs]
         cells += [_cell(row["seeds"]), *(_score(row, name) for name in shown)]
-        seconds = _number(row, "seconds")
+        seconds = _number(row, "cpu_seconds")
         lines.append([*cells, "" if seconds is None else f"{seconds:,.0f}"])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def leaderboard_figure(rows: Sequence[Row]) -> Figure:
-    """Draws the test NLL of every row against its seconds of training, a panel for each model.
+    """Draws the test NLL of every row against its CPU seconds of training, a panel for each model.
 
     Args:
         rows: Rows of at least one model.
@@ -126,7 +126,7 @@ def leaderboard_figure(rows: Sequence[Row]) -> Figure:
     for index, model in enumerate(models, start=1):
         panel = figure.add_subplot(-(-len(models) // columns), columns, index)
         for row in rows:
-            seconds, nll = _number(row, "seconds"), _number(row, "nll")
+            seconds, nll = _number(row, "cpu_seconds"), _number(row, "nll")
             if row["model"] != model or seconds is None or nll is None:
                 continue
             way = str(row["inference"])
@@ -134,7 +134,7 @@ def leaderboard_figure(rows: Sequence[Row]) -> Figure:
             panel.annotate(way.replace("_", " "), (seconds, nll), xytext=(6, 4), textcoords="offset points", fontsize=8)
         panel.set_xscale("log")
         panel.margins(x=0.35, y=0.15)
-        panel.set(title=model, xlabel="seconds of training", ylabel="test NLL (nats)")
+        panel.set(title=model, xlabel="CPU seconds of training", ylabel="test NLL (nats)")
         tidy(panel)
     return figure
 

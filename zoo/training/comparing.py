@@ -174,7 +174,7 @@ class _Runs:
         recipe = plan.finals[settings]
         self._tell(f"{way}: training with {settings}")
         path = self._folder / way / "final"
-        seconds = self._train(recipe, path, measure=True)
+        of_all_seeds = self._train(recipe, path, measure=True)
         artifact = read_artifact(path)
         own = recipe.optimizer.natural_gradient
         number_of_seeds = len(artifact["metrics"]["training_seeds"])
@@ -192,7 +192,7 @@ class _Runs:
             tuning_epochs=_all_epochs(plan.candidates[settings]) if len(plan.candidates) > 1 else None,
             validation_nll=nll,
             temperature=None if own is None else own.temperature,
-            seconds=None if seconds is None else seconds / number_of_seeds,
+            **{name: seconds / number_of_seeds for name, seconds in of_all_seeds.items()},
         )
 
     def _chosen(self, way: Tuned, candidates: Mapping[str, Recipe], data: Dataset) -> tuple[str, float | None]:
@@ -215,12 +215,12 @@ class _Runs:
         best = min(nlls, key=lambda settings: nlls[settings] if math.isfinite(nlls[settings]) else math.inf)
         return best, nlls[best]
 
-    def _train(self, recipe: Recipe, path: Path, measure: bool) -> float | None:
-        """Trains a recipe unless that is done; returns the seconds, None if they are not known."""
+    def _train(self, recipe: Recipe, path: Path, measure: bool) -> dict[str, float]:
+        """Trains a recipe unless that is done; returns the seconds by their column, none if they are not known."""
         seconds = path.with_name(f"{path.name}.seconds.json")
         if path.is_dir():
             _check_same_settings(recipe, path)
-            return json.loads(seconds.read_text("utf-8")) if seconds.is_file() else None
+            return json.loads(seconds.read_text("utf-8")) if seconds.is_file() else {}
         path.parent.mkdir(parents=True, exist_ok=True)
         train(
             recipe,
@@ -231,7 +231,7 @@ class _Runs:
             callbacks=[*self._callbacks, Stopwatch(seconds)],
             tell=self._tell,
         )
-        return float(json.loads(seconds.read_text("utf-8")))
+        return dict(json.loads(seconds.read_text("utf-8")))
 
 
 def _tuned_as(way: Baseline) -> Tuned:

@@ -18,7 +18,7 @@ def compared(monkeypatch):
 
     def compare(recipe, out, **given):
         options.append({"recipe": recipe, "out": out, **given})
-        about = {"model": recipe, "inference": "map", "epochs": 1, "members": None, "seconds": 1.0}
+        about = {"model": recipe, "inference": "map", "epochs": 1, "members": None, "cpu_seconds": 1.0}
         return [row_of(METRICS, **about)]
 
     monkeypatch.setattr("zoo.training.comparing.compare", compare)

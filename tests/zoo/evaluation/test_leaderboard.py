@@ -29,7 +29,7 @@ METRICS = {
 
 
 def row(**about):
-    known = {"model": "mlp_flipout.iris", "inference": "map", "epochs": 10, "members": None, "seconds": 2.0}
+    known = {"model": "mlp_flipout.iris", "inference": "map", "epochs": 10, "members": None, "cpu_seconds": 2.0}
     return row_of(METRICS, **{**known, **about})
 
 
@@ -39,7 +39,7 @@ def test_a_row_has_means_over_seeds_and_what_is_not_known_is_empty(tmp_path):
     assert tuple(found) == COLUMNS
     known = {"accuracy": "0.6", "accuracy_spread": "0.125", "nll": "1.25", "ece": "0.1", "ece_spread": ""}
     known |= {"nll_uncalibrated": "1.5", "auroc_entropy": "0.75", "auroc_mutual_information": "", "rmse": ""}
-    known |= {"kl": "12", "beta": "1", "seeds": "2", "license": "", "seconds": "2"}
+    known |= {"kl": "12", "beta": "1", "seeds": "2", "license": "", "cpu_seconds": "2", "seconds": ""}
     assert {column: found[column] for column in known} == known
 
 
@@ -56,14 +56,12 @@ def test_new_rows_replace_those_of_the_same_model_and_inference_and_keep_all_oth
 
 
 def test_the_table_is_the_same_from_numbers_and_from_a_file(tmp_path):
-    rows = [row(inference="ensemble", members=3, epochs=5), row(seconds=None)]
+    rows = [row(inference="ensemble", members=3, epochs=5), row(cpu_seconds=None)]
     write_leaderboard(rows, tmp_path / "leaderboard.csv")
     table = leaderboard_table(rows)
     assert leaderboard_table(read_leaderboard(tmp_path / "leaderboard.csv")) == table
     header, _, ensemble, point = table.splitlines()
-    assert (
-        header == "| model | inference | epochs | seeds | accuracy | NLL | Brier | ECE | AUROC by entropy | seconds |"
-    )
+    assert header == "| model | inference | epochs | seeds | accuracy | NLL | Brier | ECE | AUROC by entropy | CPU s |"
     assert ensemble == (
         "| `mlp_flipout.iris` | ensemble | 3 x 5 | 2 | 0.6 ± 0.12 | 1.25 ± 0.25 | 0.3 | 0.1 | 0.75 | 2 |"
     )
@@ -81,7 +79,12 @@ def test_a_page_without_the_place_for_it_is_refused():
 
 
 def test_the_figure_has_a_panel_for_each_model_with_a_point_for_each_method():
-    rows = [row(), row(inference="ensemble"), row(model="a.b"), row(model="a.b", inference="ensemble", seconds=None)]
+    rows = [
+        row(),
+        row(inference="ensemble"),
+        row(model="a.b"),
+        row(model="a.b", inference="ensemble", cpu_seconds=None),
+    ]
     first, second = leaderboard_figure(rows).axes
     assert [text.get_text() for text in first.texts] == ["map", "ensemble"]
     assert [text.get_text() for text in second.texts] == ["map"]

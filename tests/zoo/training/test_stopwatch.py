@@ -12,10 +12,15 @@ from zoo.training.stopwatch import Stopwatch
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that stands still; its only entry is the time in seconds."""
+    """A clock that stands still; its only entry is the time in seconds. The process works half of it."""
     now = [100.0]
     monkeypatch.setattr("zoo.training.stopwatch.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("zoo.training.stopwatch.time.process_time", lambda: now[0] / 2)
     return now
+
+
+def of(seconds):
+    return {"seconds": seconds, "cpu_seconds": seconds / 2}
 
 
 def epoch(watch, clock, steps, validation=5.0):
@@ -34,7 +39,7 @@ def test_seconds_of_steps_are_summed_over_trainings_without_validation(clock, tm
         epoch(watch, clock, 3)
         epoch(watch, clock, 1)
         watch.on_train_end()
-        assert json.loads((tmp_path / "seconds.json").read_text()) == 8.0 * training
+        assert json.loads((tmp_path / "seconds.json").read_text()) == of(8.0 * training)
 
 
 def test_a_resumed_training_counts_the_steps_that_it_kept_and_not_the_pause(clock, tmp_path):
@@ -49,4 +54,4 @@ def test_a_resumed_training_counts_the_steps_that_it_kept_and_not_the_pause(cloc
     restore_callbacks([resumed], states, arrays)
     epoch(resumed, clock, 2)
     resumed.on_train_end()
-    assert json.loads((tmp_path / "seconds.json").read_text()) == 10.0
+    assert json.loads((tmp_path / "seconds.json").read_text()) == of(10.0)
