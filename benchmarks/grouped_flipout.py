@@ -1,0 +1,212 @@
+"""Grouped flipout beside flipout and reparameterization: variance of the gradient by layer, and the ELBO of training.
+
+Run: `python benchmarks/grouped_flipout.py variance`, and `... elbo --rows 60000 --epochs 40`. Images are those of
+Fashion-MNIST, from TFDS_DATA_DIR.
+
+`variance` trains the networks by flipout for a few epochs, gives their weights to networks of the other estimators, and
+draws the gradient of the negative log-likelihood of one batch of 128 many times. The table has the variance with
+respect to the posterior means, summed over a layer and divided by that of flipout; the batch is shuffled, or sorted by
+class. With grouped flipout the dense layers are flipout.
+
+`elbo` trains LeNet-5 by each estimator with the same seeds. The ELBO is that of the training rows, with beta = 1, the
+log-likelihood a mean over draws of the weights for the whole set; the table has means over seeds with their spread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfp_bnn
+import zoo
+from tfp_bnn.core.noise import Noise, noise_scope
+from tfp_bnn.layers import (
+    Convolution2DFlipout,
+    Convolution2DReparameterization,
+    DenseFlipout,
+    DenseReparameterization,
+)
+
+RESULTS = Path(__file__).parent / "results" / "grouped_flipout.csv"
+BATCH = 128
+# Convolution, its arguments, and dense layer of each estimator.
+ESTIMATORS: dict[str, tuple[Any, dict[str, Any], Any]] = {
+    "flipout": (Convolution2DFlipout, {}, DenseFlipout),
+    "grouped, K = 2": (Convolution2DFlipout, {"groups_of_noise": 2}, DenseFlipout),
+    "grouped, K = 4": (Convolution2DFlipout, {"groups_of_noise": 4}, DenseFlipout),
+    "grouped, K = 8": (Convolution2DFlipout, {"groups_of_noise": 8}, DenseFlipout),
+    "reparameterization": (Convolution2DReparameterization, {}, DenseReparameterization),
+}
+COMPARED = ["flipout", "grouped, K = 4", "reparameterization"]
+# Filters and padding of the convolutions, units of the dense layers, and the activation.
+NETWORKS: dict[str, tuple[Sequence[tuple[int, str]], Sequence[int], str]] = {
+    "LeNet-5": (((6, "same"), (16, "valid")), (120, 84), "relu"),
+    "SeedCNN": (((32, "valid"), (32, "valid")), (64,), "tanh"),
+}
+
+
+def build(network: str, estimator: str, seed: int = 0) -> tfp_bnn.VariationalSequential:
+    keras.utils.set_random_seed(seed)
+    convolutions, dense_units, activation = NETWORKS[network]
+    convolution, arguments, dense = ESTIMATORS[estimator]
+    posterior = {"name": "mean_field_normal", "initial_scale": 0.05}
+    weights = {"kernel_prior": {"name": "normal", "scale": 0.1}, "kernel_posterior": posterior}
+    layers: list[Any] = [keras.Input((28, 28, 1))]
+    for index, (filters, padding) in enumerate(convolutions, start=1):
+        more = {"padding": padding, "activation": activation, "name": f"conv{index}", **arguments, **weights}
+        layers += [convolution(filters, 5, **more), keras.layers.MaxPooling2D()]
+    layers += [keras.layers.Flatten()]
+    for index, units in enumerate(dense_units, start=1):
+        layers += [dense(units, activation=activation, name=f"dense{index}", **weights)]
+    return tfp_bnn.VariationalSequential([*layers, dense(10, name="logits", **weights)], seed=seed)
+
+
+def train(model: Any, x: np.ndarray, y: np.ndarray, epochs: int) -> Any:
+    steps = epochs * math.ceil(len(x) / BATCH)
+    model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(2e-3, steps)))
+    return model.fit(x, y, batch_size=BATCH, epochs=epochs, verbose=0)
+
+
+def images(split: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    found = zoo.load_dataset("fashion_mnist").split(split)
+    return np.asarray(found.x[:rows], np.float32) / 255, np.asarray(found.y[:rows])
+
+
+# === Variance ===
+
+
+def gradient_draws(model: Any, x: np.ndarray, y: np.ndarray, draws: int) -> dict[str, np.ndarray]:
+    """Gradients of the mean negative log-likelihood in the posterior means, of shape `(draws, weights)` by layer."""
+    kernels = {layer.name: layer.variational_weights["kernel"] for layer in model.variational_layers}
+    values = [kernel.posterior_variables["loc"].value for kernel in kernels.values()]
+
+    @tf.function
+    def draw(index: tf.Tensor) -> list[tf.Tensor]:
+        noise = model._noise_of_layers(Noise(tf.constant((0, 1), tf.int64)).fold_in(index))
+        with noise_scope(noise), tf.GradientTape() as tape:
+            logits = model(x, training=True)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
+        return tape.gradient(loss, values)
+
+    found = [[gradient.numpy().ravel() for gradient in draw(tf.constant(index, tf.int64))] for index in range(draws)]
+    return {name: np.stack(of_layer) for name, of_layer in zip(kernels, zip(*found, strict=True), strict=True)}
+
+
+def variance(args: argparse.Namespace) -> None:
+    x, y = images("train", args.rows)
+    for network in NETWORKS:
+        trained = build(network, "flipout")
+        train(trained, x, y, args.epochs)
+        batch = np.arange(BATCH)
+        batches = {"shuffled": batch, "sorted by class": batch[np.argsort(y[:BATCH], kind="stable")]}
+        names = [layer.name for layer in trained.variational_layers]
+        print(f"\n{network}, {args.rows:,} rows, {args.epochs} epochs, {args.draws} draws: variance / flipout's\n")
+        print(f"| estimator | batch | {' | '.join(names)} | all |\n|{'---|' * (len(names) + 3)}")
+        reference: dict[str, float] = {}
+        for estimator in ESTIMATORS:
+            model = build(network, estimator)
+            model.set_weights(trained.get_weights())
+            for order, rows in batches.items():
+                draws = gradient_draws(model, x[rows], y[rows], args.draws)
+                total = {name: float(each.var(axis=0, dtype=np.float64).sum()) for name, each in draws.items()}
+                total["all"] = sum(total.values())
+                reference = reference or total
+                print(
+                    f"| {estimator} | {order} | {' | '.join(f'{total[n] / reference[n]:.2f}' for n in total)} |",
+                    flush=True,
+                )
+
+
+# === ELBO ===
+
+
+def elbo(args: argparse.Namespace) -> None:
+    x, y = images("train", args.rows)
+    x_test, y_test = images("test", args.test_rows)
+    args.results.parent.mkdir(exist_ok=True)
+    for seed in range(args.seeds):
+        for estimator in args.estimators:
+            model = build("LeNet-5", estimator, seed)
+            train(model, x, y, args.epochs)
+            log_likelihood = np.mean(
+                [-model.evaluate(x, y, batch_size=1000, verbose=0, return_dict=True)["nll"] for _ in range(args.draws)]
+            )
+            kl = float(model.kl())
+            predictive = model.posterior_predictive(x_test, num_samples=args.draws, seed=0)
+            row = {
+                "estimator": estimator,
+                "seed": seed,
+                "rows": args.rows,
+                "epochs": args.epochs,
+                "elbo": float(log_likelihood - kl / len(x)),
+                "log_likelihood": float(log_likelihood),
+                "kl": kl,
+                "test_nll": -float(np.mean(predictive.log_prob(y_test))),
+            }
+            new = not args.results.exists()
+            with args.results.open("a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, row)
+                if new:
+                    writer.writeheader()
+                writer.writerow(row)
+            print(row, flush=True)
+    print(table(read_results(args.results)))
+
+
+def read_results(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def table(results: Sequence[dict[str, str]]) -> str:
+    """ELBO, log-likelihood, KL and test NLL of each estimator: means over seeds, plus or minus their spread."""
+    lines = ["| estimator | seeds | ELBO, nats a row | KL, nats | test NLL |", "|---|---|---|---|---|"]
+    for estimator in dict.fromkeys(row["estimator"] for row in results):
+        rows = [row for row in results if row["estimator"] == estimator]
+
+        def cell(name: str, digits: int, rows: Sequence[dict[str, str]] = rows) -> str:
+            values = [float(row[name]) for row in rows]
+            spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+            return f"{statistics.mean(values):.{digits}f}{spread}"
+
+        lines.append(f"| {estimator} | {len(rows)} | {cell('elbo', 4)} | {cell('kl', 0)} | {cell('test_nll', 4)} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True)
+    of_variance = commands.add_parser("variance", help="variance of the gradient by layer")
+    of_variance.add_argument("--rows", type=int, default=10_000)
+    of_variance.add_argument("--epochs", type=int, default=5)
+    of_variance.add_argument("--draws", type=int, default=1000)
+    of_variance.set_defaults(run=variance)
+    of_elbo = commands.add_parser("elbo", help="the ELBO of training by each estimator")
+    of_elbo.add_argument("--rows", type=int, default=60_000)
+    of_elbo.add_argument("--test-rows", type=int, default=10_000)
+    of_elbo.add_argument("--epochs", type=int, default=40)
+    of_elbo.add_argument("--seeds", type=int, default=3)
+    of_elbo.add_argument("--draws", type=int, default=16)
+    of_elbo.add_argument(
+        "--estimators", nargs="+", choices=ESTIMATORS, default=["flipout", "grouped, K = 4", "reparameterization"]
+    )
+    of_elbo.add_argument("--results", type=Path, default=RESULTS)
+    of_elbo.set_defaults(run=elbo)
+    args = parser.parse_args(arguments)
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()
