@@ -8,6 +8,7 @@ from __future__ import annotations
 from zoo.core.lazy import lazy_names
 
 _HOME = {
+    "ArtifactError": "zoo.core.untrusted",
     "create_model": "zoo.hub.catalog",
     "evaluate": "zoo.evaluation.card_numbers",
     "fine_tune": "zoo.training.fine_tuning",

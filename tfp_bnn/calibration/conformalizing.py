@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tfp_bnn.core.batches import read_examples
-from tfp_bnn.predictive.conformal import Conformal, conformal_for
+from tfp_bnn.predictive.conformal import Conformal, conformal_for, refuse_several_outputs
 
 if TYPE_CHECKING:
     from tfp_bnn.models.predictive_model import PredictiveModel
@@ -20,12 +20,12 @@ def conformalize(
     num_samples: int = 50,
     seed: int = 0,
 ) -> Conformal:
-    """Fits sets of classes, or intervals of numbers, that cover new targets with a given probability.
+    """Fits sets of classes, or intervals, that cover new targets with a given probability, and sets `model.conformal`.
 
     The guarantee needs no assumption about the model, only that the n examples and a new one are exchangeable: the
     probability of coverage lies between the level and the level + 1 / (n + 1), on average over the calibration
     examples. With `by_class`, it holds within each class. The calibration of the model is applied first. Predict with
-    the same `num_samples` and `seed`, so that both are the same function of the inputs.
+    the same `num_samples` and `seed`, which the result knows, so that both are the same function of the inputs.
 
     Args:
         model: A trained model, or an ensemble.
@@ -40,8 +40,8 @@ def conformalize(
         `ConformalSets` for one class per example, `ConformalIntervals` for numbers. Its `predict` takes a predictive.
 
     Raises:
-        ValueError: If the targets are several labels or have positions, there are too few examples, an argument is out
-            of range, or the data do not fit.
+        ValueError: If there are several outputs or labels, or positions, or too few examples; if an argument is out of
+            range; or if the data do not fit. `model.conformal` does not change then.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn
@@ -52,8 +52,13 @@ def conformalize(
         >>> lower, upper = conformal.predict(model.posterior_predictive(x[:1]))
         >>> np.round(lower, 2), np.round(upper, 2)
         (array([[-0.82]]), array([[0.82]]))
+        >>> model.conformal == conformal
+        True
     """
+    refuse_several_outputs(model.likelihood)
     x, y = read_examples(x, y)
     model._check_examples(x, y)
     predictive = model.posterior_predictive(x, num_samples, seed)
-    return conformal_for(predictive).fitted(predictive, y, level, by_class)
+    kind = conformal_for(model.likelihood, (*predictive.positions, predictive.num_outputs))
+    model.conformal = kind.fitted(predictive, y, level, by_class, num_samples, seed)
+    return model.conformal

@@ -15,15 +15,23 @@ from tfp_bnn.predictive.calibrators import HIGHEST, LOWEST, Calibration, calibra
 if TYPE_CHECKING:
     from tfp_bnn.models.predictive_model import PredictiveModel
 
-_GRID_POINTS = 11
+_GRID_RATIO = 2.5
 
 
-def calibrate(model: PredictiveModel, x: Any, y: Any = None, num_samples: int = 50, seed: int = 0) -> Calibration:
+def calibrate(
+    model: PredictiveModel, x: Any, y: Any = None, num_samples: int = 50, seed: int = 0, sharpen: bool = False
+) -> Calibration:
     """Fits the calibration of a trained model, and sets `model.calibration`.
 
     Minimizes the negative log-likelihood of the Monte Carlo predictive, in nats; that of each position on its own, if
     there are positions, such as pixels. The search starts on a grid, because that of a mixture can have several minima,
     and takes about 25 evaluations. The network is run once, and any calibration the model already has is ignored.
+
+    Only numbers of at least 1 are considered, which make predictions less confident. A number below 1 makes them more
+    confident for all inputs, also for those that are unlike the validation data, where nothing says that they should
+    be: there it does more harm than it helps here (`benchmarks/sharpening.py` measures both). A result of exactly 1
+    therefore means that the predictions are not overconfident. If they are underconfident, train the posterior further.
+
     Memory: a few copies of the raw outputs, `num_samples` x n x outputs float32 numbers.
 
     Args:
@@ -33,6 +41,7 @@ def calibrate(model: PredictiveModel, x: Any, y: Any = None, num_samples: int = 
         y: Targets of the inputs, as for training. Those of batches are in them.
         num_samples: S, the number of weight draws.
         seed: Integer seed of the draws.
+        sharpen: Whether to consider numbers below 1, too. Only for inputs that are all like the validation data.
 
     Returns:
         A `Temperature` for the likelihoods 'categorical' and 'bernoulli', a `Scale` for 'normal', 'laplace',
@@ -62,12 +71,13 @@ def calibrate(model: PredictiveModel, x: Any, y: Any = None, num_samples: int = 
     def nll(value: float) -> float:
         return -float(raw.calibrated_by(cls(value)).log_prob(y, by_position=True).mean(dtype=np.float64))
 
-    grid = np.geomspace(LOWEST, HIGHEST, _GRID_POINTS).tolist()
+    lowest = LOWEST if sharpen else 1.0
+    grid = np.geomspace(lowest, HIGHEST, 1 + round(math.log(HIGHEST / lowest, _GRID_RATIO))).tolist()
     heights = [nll(value) for value in grid]
     if np.isnan(heights).any():
         raise ValueError("The predictions of the model have NaN or infinite values. Train it again before calibrating.")
     best = int(np.argmin(heights))
-    around = np.log([grid[max(best - 1, 0)], grid[min(best + 1, _GRID_POINTS - 1)]])
+    around = np.log([grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]])
     found = scipy.optimize.minimize_scalar(
         lambda logarithm: nll(math.exp(logarithm)), bounds=around, method="bounded", options={"xatol": 1e-5}
     )

@@ -162,7 +162,7 @@ def _prunable_weights(model: Any, by: str) -> dict[Place, VariationalWeight]:
 def _copy_with_masks(model: Any) -> Any:
     """A copy of a model with masks that keep every weight that was kept."""
     config = respecify(model.get_config(), "posterior", _with_mask)
-    copy = type(model).from_config({**config, "calibration": None})
+    copy = type(model).from_config({**config, "calibration": None, "conformal": None})
     specs = [spec for layer in copy.variational_layers for spec, _ in layer.distribution_specs.values()]
     if not all(spec.pruned for spec in specs):
         raise ValueError(

@@ -76,6 +76,14 @@ def rows_of(arrays: Any, rows: slice) -> Any:
     return keras.tree.map_structure(lambda array: _rows_of_array(array, rows), arrays)
 
 
+def twice(rows: Any) -> Any:
+    """Rows of `rows_of`, each one two times: first all of them, then all of them again."""
+    return keras.tree.map_structure(
+        lambda part: tf.sparse.concat(0, [part] * 2) if isinstance(part, tf.SparseTensor) else tf.concat([part] * 2, 0),
+        rows,
+    )
+
+
 def batches_of(data: Any, y: Any = None, batch_size: int = 512) -> Iterator[Batch]:
     """The batches of a stream, in its order, or arrays cut into batches.
 

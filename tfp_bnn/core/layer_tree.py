@@ -109,9 +109,12 @@ def calls_in_order(model: keras.Model) -> list[tuple[str, list[Any]]]:
 
     `layer.output` is that of the first call only, which for a nested model is in a separate graph.
     """
-    by_depth = graph_of(model)._nodes_by_depth
-    calls = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
-    return [(node.operation.name, list(node.outputs)) for node in calls]
+    return [(node.operation.name, list(node.outputs)) for node in _nodes_in_order(graph_of(model))]
+
+
+def _nodes_in_order(graph: Any) -> list[Any]:
+    by_depth = graph._nodes_by_depth
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
 
 
 def calls_by_operation(model: keras.Model) -> Counter[int]:
@@ -124,6 +127,62 @@ def maker_of(tensor: keras.KerasTensor) -> tuple[keras.Operation, list[keras.Ker
     """The operation that made a symbolic tensor, and the tensors it was called with."""
     operation, node_index, _ = tensor._keras_history
     return operation, list(operation._inbound_nodes[node_index].input_tensors)
+
+
+class SplitGraph:
+    """The graph of a built Functional or Sequential model in two parts, each run on its own.
+
+    A model made from the tensors between them would leave its calls behind in the layers.
+
+    Args:
+        model: The model.
+        belongs_after: Whether an operation, and so all that depends on it, belongs to the second part.
+    """
+
+    def __init__(self, model: keras.Model, belongs_after: Callable[[keras.Operation], bool]) -> None:
+        self._graph = graph_of(model)
+        self._before, self._after = [], []
+        late: set[int] = set()
+        for node in _nodes_in_order(self._graph):
+            if belongs_after(node.operation) or any(id(tensor) in late for tensor in node.input_tensors):
+                late |= {id(tensor) for tensor in node.outputs}
+                self._after.append(node)
+            else:
+                self._before.append(node)
+        needed = [*(tensor for node in self._after for tensor in node.input_tensors), *self._graph.outputs]
+        self._between = list({id(tensor): tensor for tensor in needed if id(tensor) not in late}.values())
+
+    @property
+    def useful(self) -> bool:
+        """Whether there is a first part, and nothing but tensors between the two: masks would be lost."""
+        return bool(self._before) and all(mask_of(tensor) is None for tensor in self._between)
+
+    def before(self, inputs: Any) -> list[tf.Tensor]:
+        """Runs the first part in inference mode, and returns what the second needs of it."""
+        policy = self._graph.dtype_policy
+        flat = [
+            policy.convert_input(x, self._graph.autocast, self._graph.input_dtype) for x in keras.tree.flatten(inputs)
+        ]
+        flat = self._graph._standardize_inputs(keras.tree.pack_sequence_as(inputs, flat))
+        values = {id(symbolic): x for symbolic, x in zip(self._graph.inputs, flat, strict=True)}
+        self._run(self._before, values)
+        return [values[id(tensor)] for tensor in self._between]
+
+    def after(self, between: list[tf.Tensor]) -> Any:
+        """Runs the second part in inference mode on what the first returned."""
+        values = {id(symbolic): x for symbolic, x in zip(self._between, between, strict=True)}
+        self._run(self._after, values)
+        outputs = [values[id(tensor)] for tensor in self._graph.outputs]
+        return keras.tree.pack_sequence_as(self._graph._outputs_struct, outputs)
+
+    @staticmethod
+    def _run(nodes: list[Any], values: dict[int, Any]) -> None:
+        for node in nodes:
+            args, kwargs = node.arguments.fill_in(values)
+            if "training" in getattr(node.operation, "_call_context_args", ()):
+                kwargs["training"] = False
+            outputs = keras.tree.flatten(node.operation(*args, **kwargs))
+            values.update({id(symbolic): x for symbolic, x in zip(node.outputs, outputs, strict=True)})
 
 
 # === Layers of Keras that ours are made from ===

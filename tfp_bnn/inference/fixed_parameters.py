@@ -54,7 +54,7 @@ def with_fixed_parameters(model: VariationalMixin) -> Any:
         for name, weight in bayesian_weights(layer).items()
     }
     config = respecify(model.get_config(), "prior", priors)
-    copy = type(model).from_config({**config, "calibration": None})  # type: ignore[attr-defined]
+    copy = type(model).from_config({**config, "calibration": None, "conformal": None})  # type: ignore[attr-defined]
     if not copy.built:
         copy.build(model.input_shape)  # type: ignore[attr-defined]
     known = weight_distributions(model)

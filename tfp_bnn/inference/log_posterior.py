@@ -92,6 +92,10 @@ class LogPosterior:
         """Log posterior up to a constant, in nats, for vectors `(chains, D)`: a float32 tensor `(chains,)`."""
         return self._compiled(vectors)
 
+    def log_likelihood_of_data(self, vectors: tf.Tensor) -> tf.Tensor:
+        """The sum of log p(y_n | x_n, w) over all examples, in nats, for vectors `(..., D)`; float32 `(...,)`."""
+        return tf.reshape(self._compiled_likelihood(tf.reshape(vectors, [-1, self.num_weights])), vectors.shape[:-1])
+
     def log_likelihood(self, vector: tf.Tensor, x: Any, y: Any) -> tf.Tensor:
         """The sum of log p(y_n | x_n, w) over the given examples, in nats, for one vector `(D,)`; float32 scalar."""
         values = self.split(vector)
@@ -125,6 +129,14 @@ class LogPosterior:
         }
         return self.join(values)
 
+    def spread_of_prior(self, seed: int, number: int = 200) -> tf.Tensor:
+        """The scale of the prior of each weight, `(D,)`: the median distance of `number` draws from their median.
+
+        Unlike a standard deviation, every prior has one.
+        """
+        draws = self.draw_of_prior(number, seed).numpy()
+        return tf.constant(np.median(np.abs(draws - np.median(draws, axis=0)), axis=0))
+
     def draw_of_model(self, number: int, seed: int) -> tf.Tensor:
         """Draws of the posterior that the model has, `(number, D)`; points, such as learned noise, are as they are."""
         noise = Noise(tf.constant([seed, 0], tf.int64))
@@ -146,11 +158,17 @@ class LogPosterior:
         # Compiled once, however often a kernel uses it: gradients within nested loops are slow to trace.
         @tf.function(autograph=False)
         def log_posterior(vectors: tf.Tensor) -> tf.Tensor:
-            x, y = self.data
-            of_data = tf.vectorized_map(lambda vector: self.log_likelihood(vector, x, y), vectors)
-            return of_data + self.log_prior(vectors)
+            return self._of_all_data(vectors) + self.log_prior(vectors)
 
         return log_posterior
+
+    @functools.cached_property
+    def _compiled_likelihood(self) -> Any:
+        return tf.function(self._of_all_data, autograph=False)
+
+    def _of_all_data(self, vectors: tf.Tensor) -> tf.Tensor:
+        x, y = self.data
+        return tf.vectorized_map(lambda vector: self.log_likelihood(vector, x, y), vectors)
 
     def _priors_of_points(
         self, plain_prior: str | Mapping[str, Any] | Prior | None, roles: Mapping[int, str], function: str

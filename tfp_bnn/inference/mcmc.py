@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from tfp_bnn.core.checks import invalid_arguments_as_value_errors
 from tfp_bnn.core.noise import Noise, number_of
 from tfp_bnn.inference.chains import Chains
 from tfp_bnn.inference.log_posterior import LogPosterior, initial_vectors, require_finite, require_memory
+from tfp_bnn.inference.replica_exchange import EXCHANGES, replica_exchange, statistics_of_exchange, warn_of_gaps
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.priors import Prior
 
@@ -41,6 +43,7 @@ def hmc(
     thin: int = 1,
     step_size: float = 0.01,
     num_leapfrog_steps: int = 20,
+    num_temperatures: int = 1,
     target_acceptance: float = 0.75,
     start: str = "prior",
     plain_prior: str | Mapping[str, Any] | Prior | None = None,
@@ -67,9 +70,15 @@ def hmc(
         burn_in: Number of first states of each chain that are thrown away.
         num_chains: Number of chains. R-hat needs several.
         thin: Keeps every `thin`-th state. It saves memory and costs `thin` times as many steps.
-        step_size: Step size, in units of the weights; the one to start with if there is a `burn_in`.
+        step_size: Step size, in units of the weights; the one to start with if there is a `burn_in`. With several
+            temperatures, in units of the spread of the prior of each weight.
         num_leapfrog_steps: Mean number L of leapfrog steps per state. Each step draws it from 1, 2, ..., 2 L - 1: a
             trajectory of fixed length can be a whole period of the posterior, and end where it began.
+        num_temperatures: Number K of temperatures: with more than one, each chain is K replicas of replica exchange,
+            also called parallel tempering, which is for posteriors with separate modes. Replica k = 0, ..., K - 1 has
+            the density p(data | w)^b p(w) with b = (1 - k / (K - 1))^3: the first that of the posterior, the last that
+            of the prior, which moves freely. After each step neighbours are offered to exchange their states. Only the
+            states of the first are kept. It costs K times as much; each replica has a step size of its own.
         target_acceptance: Acceptance rate to which the step size is adapted.
         start: `"prior"`: chains start at draws of the prior, far apart, so R-hat can find a chain that is stuck. Or
             `"model"`: at draws of the posterior of `model`, with a shorter burn-in if it is trained.
@@ -83,14 +92,15 @@ def hmc(
 
     Returns:
         `Chains`, whose `statistics` are `log_posterior` (nats, up to a constant), `acceptance_rate`, `diverging`,
-        `step_size` and `n_steps`.
+        `step_size` and `n_steps`; and with several temperatures `exchange_rate`, the share of the offered exchanges
+        that were accepted.
 
     Raises:
         TypeError: If the model has no `VariationalMixin`.
         ValueError: If an argument is out of range or data do not fit; if the states need more than 1 GiB, or all chains
-            more than 1,000,000 rows at once; if the model has layers with dropout, batch normalization or half
-            precision, regularizers, weights without a prior, or priors that are improper or learned; or if the log
-            posterior is not finite at the start.
+            and temperatures more than 1,000,000 rows at once; if the model has layers with dropout, batch normalization
+            or half precision, regularizers, weights without a prior, or priors that are improper or learned; or if the
+            log posterior is not finite at the start.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn
@@ -104,9 +114,11 @@ def hmc(
 
     References:
         Neal 2011, MCMC using Hamiltonian dynamics, https://arxiv.org/abs/1206.1901; Izmailov et al. 2021, What Are
-        Bayesian Neural Network Posteriors Really Like?, https://arxiv.org/abs/2104.14421
+        Bayesian Neural Network Posteriors Really Like?, https://arxiv.org/abs/2104.14421; of replica exchange, Syed et
+        al. 2022, Non-reversible parallel tempering, https://arxiv.org/abs/1905.02939
     """
     require_integer("num_leapfrog_steps", num_leapfrog_steps, 1)
+    require_integer("num_temperatures", num_temperatures, 1)
 
     def kernel(log_posterior: Any, step_size: tf.Tensor) -> Any:
         return _RandomLengths(log_posterior, step_size, num_leapfrog_steps)
@@ -122,7 +134,7 @@ def hmc(
     posterior = LogPosterior(model, x, y, plain_prior, likelihood_spread, "hmc")
     return _sampled(
         posterior, "hmc", kernel, statistics, num_samples, burn_in, num_chains, thin, step_size, target_acceptance,
-        start, seed, jit_compile, verbose,
+        start, seed, jit_compile, verbose, num_temperatures,
     )  # fmt: skip
 
 
@@ -223,6 +235,7 @@ def _sampled(
     seed: int,
     jit_compile: bool,
     verbose: int,
+    num_temperatures: int = 1,
 ) -> Chains:
     for name, value, least in (
         ("num_samples", num_samples, 1),
@@ -236,55 +249,76 @@ def _sampled(
     if not 0 < target_acceptance < 1:
         raise ValueError(f"`target_acceptance` must lie between 0 and 1, but got {target_acceptance!r}.")
     require_memory(posterior, num_chains, num_samples)
-    rows = num_chains * posterior.num_examples
+    replicas = num_chains * num_temperatures
+    rows = replicas * posterior.num_examples
     if rows > _MOST_ROWS:
         raise ValueError(
-            f"Each gradient would send {num_chains} x {posterior.num_examples} = {rows} rows through the network at "
+            f"Each gradient would send {replicas} x {posterior.num_examples} = {rows} rows through the network at "
             f"once; at most {_MOST_ROWS} fit. Use fewer chains or examples, or `sgld`, which takes small batches."
         )
+    # Near the prior, weights move as far as their prior is wide.
+    scale = 1.0 if num_temperatures == 1 else posterior.spread_of_prior(seed)
     vectors = initial_vectors(posterior, start, num_chains, seed)
-    kernel = tfp.mcmc.DualAveragingStepSizeAdaptation(
-        make_kernel(posterior, tf.constant(step_size, tf.float32)),
-        num_adaptation_steps=burn_in * 4 // 5,
-        target_accept_prob=target_acceptance,
-    )
+
+    def adapted(log_posterior: Any, step_size: tf.Tensor) -> Any:
+        return tfp.mcmc.DualAveragingStepSizeAdaptation(
+            make_kernel(log_posterior, step_size),
+            num_adaptation_steps=burn_in * 4 // 5,
+            target_accept_prob=target_acceptance,
+        )
+
     total = burn_in + num_samples * thin
     at_once = _largest_divisor(math.gcd(burn_in, num_samples * thin), _MOST_STEPS_AT_ONCE)
 
-    def trace(_: tf.Tensor, results: Any) -> dict[str, tf.Tensor]:
+    def of_adapted(results: Any) -> dict[str, tf.Tensor]:
         ratio = results.inner_results.log_accept_ratio
         # That of a divergent trajectory can be NaN.
         acceptance = tf.where(tf.math.is_nan(ratio), 0.0, tf.exp(tf.minimum(ratio, 0.0)))
-        sizes = tf.fill(tf.shape(ratio), results.new_step_size)
+        # One step size, or one of each replica.
+        sizes = tf.broadcast_to(tf.reshape(results.new_step_size, [-1, *[1] * (ratio.shape.rank - 1)]), tf.shape(ratio))
         return {"acceptance_rate": acceptance, "step_size": sizes, **statistics_of(results.inner_results)}
 
+    if num_temperatures == 1:
+        kernel, trace = adapted(posterior, tf.constant(step_size, tf.float32)), of_adapted
+    else:
+        kernel = replica_exchange(posterior, scale, adapted, step_size, num_temperatures)
+        trace = functools.partial(statistics_of_exchange, of_replicas=of_adapted)
+
     @tf.function(autograph=False, jit_compile=jit_compile)
-    def steps(vectors: tf.Tensor, results: Any, seed: tf.Tensor) -> Any:
+    def steps(states: tf.Tensor, results: Any, seed: tf.Tensor) -> Any:
         return tfp.mcmc.sample_chain(
-            at_once, vectors, results, kernel, trace_fn=trace, return_final_kernel_results=True, seed=seed
+            at_once,
+            states,
+            results,
+            kernel,
+            trace_fn=lambda _, found: trace(found),
+            return_final_kernel_results=True,
+            seed=seed,
         )
 
     with invalid_arguments_as_value_errors():
-        results = kernel.bootstrap_results(vectors)
+        states = vectors / scale
+        results = kernel.bootstrap_results(states)
         require_finite(posterior(vectors).numpy(), "at the start")
         noise = Noise(tf.constant([seed, 0], tf.int64)).fold_in(number_of(way))
         progress = keras.utils.Progbar(total, verbose=verbose, unit_name="step")
-        kept, traces = [], []
+        kept, traces, exchanges = [], [], []
         for begin in range(0, total, at_once):
-            found = steps(vectors, results, tf.cast(noise.fold_in(begin).seed % 2**31, tf.int32))
-            vectors, results = found.all_states[-1], found.final_kernel_results
+            found = steps(states, results, tf.cast(noise.fold_in(begin).seed % 2**31, tf.int32))
+            states, results = found.all_states[-1], found.final_kernel_results
+            if num_temperatures > 1:
+                # Of all steps: each pair of neighbours is offered an exchange in every second one.
+                exchanges.append(found.trace.pop(EXCHANGES).numpy()[max(0, burn_in - begin) :])
             # Absolute numbers decide which states to keep, however the steps are cut.
             chosen = [k for k in range(at_once) if begin + k >= burn_in and (begin + k - burn_in) % thin == thin - 1]
-            kept.append(found.all_states.numpy()[chosen])
+            kept.append((found.all_states * scale).numpy()[chosen])
             traces.append({name: value.numpy()[chosen] for name, value in found.trace.items()})
             of_block = {name: float(found.trace[name].numpy().mean()) for name in ("acceptance_rate", "step_size")}
             progress.update(begin + at_once, values=[(name, value) for name, value in of_block.items()])
-    return chains_of(
-        posterior,
-        np.concatenate(kept),
-        {name: np.concatenate([trace[name] for trace in traces]) for name in traces[0]},
-        way,
-    )
+    statistics = {name: np.concatenate([of_block[name] for of_block in traces]) for name in traces[0]}
+    if num_temperatures > 1:
+        warn_of_gaps(np.concatenate(exchanges))
+    return chains_of(posterior, np.concatenate(kept), statistics, way)
 
 
 def chains_of(

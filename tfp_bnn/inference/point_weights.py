@@ -121,7 +121,7 @@ def with_point_weights(model: VariationalMixin, prior: Prior | None = None) -> A
     config = respecify(model.get_config(), "posterior", lambda posterior: Delta(pruned=posterior.pruned))
     if prior is not None:
         config = respecify(config, "prior", prior)
-    copy = type(model).from_config({**config, "calibration": None})  # type: ignore[attr-defined]
+    copy = type(model).from_config({**config, "calibration": None, "conformal": None})  # type: ignore[attr-defined]
     if any(layer.is_random for layer in copy.variational_layers):
         raise ValueError(
             f"{type(model).__name__} creates layers itself, so their posteriors are not part of its config. Give "

@@ -59,8 +59,8 @@ class Convolution2DFlipout(FlipoutConvolution, _VariationalConvolution, keras.la
             `"mean_field_normal"`.
         bias_prior: Prior of a Bayesian bias. Default: `"normal"` if `bias_posterior` is given.
         bias_posterior: Posterior family of the bias. Default: None, a deterministic bias.
-        groups_of_noise: Integer of at least 2, the number K of groups of grouped flipout; 4 is a good choice. Default:
-            None, flipout. Not to be confused with `groups`, which divides the channels.
+        groups_of_noise: Integer of at least 2, the number K of groups of grouped flipout, such as 4. Default: None,
+            flipout. Not to be confused with `groups`, which divides the channels.
         seed: Integer seed of the layer's noise outside a `VariationalModel`. Default: drawn from Keras' global seed.
         kl_weight: Weight of the KL, only for a plain `keras.Model`; see `VariationalLayer`. Default: None.
 

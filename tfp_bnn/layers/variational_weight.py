@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 import keras
@@ -22,6 +24,23 @@ from tfp_bnn.priors import Prior
 from tfp_bnn.priors.shared_scales import SharedPrior
 
 _MASK = "mask"
+_drawn: contextvars.ContextVar[Mapping[VariationalWeight, tf.Tensor]] = contextvars.ContextVar(
+    "tfp_bnn_drawn", default=MappingProxyType({})
+)
+
+
+@contextlib.contextmanager
+def drawn_scope(draws: Mapping[VariationalWeight, tf.Tensor]) -> Iterator[None]:
+    """Context in which weights were drawn already: `sample` returns these draws, whatever the noise.
+
+    Args:
+        draws: Draws, float32, of the shapes of the weights.
+    """
+    token = _drawn.set(draws)
+    try:
+        yield
+    finally:
+        _drawn.reset(token)
 
 
 class VariationalWeight:
@@ -120,8 +139,9 @@ class VariationalWeight:
         return self._masked(self.posterior_spec.perturbation(self._posterior_weights, noise, self.name))
 
     def sample(self, noise: NoiseSource) -> tf.Tensor:
-        """A posterior draw, float32, of the shape of the weight."""
-        return self.mean + self.perturbation(noise)
+        """A posterior draw, float32, of the shape of the weight: that of the open `drawn_scope`, if there is one."""
+        drawn = _drawn.get().get(self)
+        return self.mean + self.perturbation(noise) if drawn is None else drawn
 
     def kl(self, noise: NoiseSource) -> tf.Tensor:
         """KL(q || p) in nats, summed over the tensor, float32 scalar.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
-from tfp_bnn.core.layer_tree import graph_of
+from tfp_bnn.core.layer_tree import SplitGraph, calls_in_order, graph_of, is_functional, sublayers
+from tfp_bnn.layers.stochastic import StochasticLayer
 from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
 from tfp_bnn.likelihoods.joint import named_after_outputs
 from tfp_bnn.models.data_checks import check_outputs
@@ -15,7 +17,7 @@ from tfp_bnn.models.likelihood_checks import warn_of_probabilities
 from tfp_bnn.models.preparation import refuse_kl_weights
 from tfp_bnn.models.summary import print_bayesian_summary
 from tfp_bnn.models.variational_mixin import VariationalMixin
-from tfp_bnn.predictive.drawing import forget_compiled
+from tfp_bnn.predictive.seeded_draws import forget_compiled
 
 
 class _Network(VariationalMixin, keras.Model):
@@ -46,6 +48,21 @@ class _Network(VariationalMixin, keras.Model):
             self.network.build((None, *input_shape[1:]))
         self.built = True
         self._bind_shared_priors()
+
+    def largest_row_bytes(self) -> int | None:
+        """Size in bytes of the largest output of a layer for one input; None if a size is not fixed."""
+        if not (is_functional(self.network) and self.network.built):
+            return None
+        shapes = [tensor.shape[1:] for _, outputs in calls_in_order(self.network) for tensor in outputs]
+        return None if any(None in shape for shape in shapes) else 4 * max((math.prod(s) for s in shapes), default=1)
+
+    def split_before_noise(self) -> SplitGraph | None:
+        """The layers before the first with randomness, and the others; None if that does not pay."""
+        ordinary = type(self).call is _Network.call and is_functional(self.network) and self.network.built
+        if not ordinary or self.compute_dtype != self.network.compute_dtype:
+            return None
+        split = SplitGraph(self.network, _is_random)
+        return split if split.useful else None
 
     def summary(self, *args: Any, **kwargs: Any) -> None:
         """Prints the layers of the network, as `keras.Model.summary` does, and a table of its Bayesian weights."""
@@ -88,6 +105,11 @@ class _Network(VariationalMixin, keras.Model):
         if not self.likelihood.heads:
             return self.network.output_shape
         return keras.tree.map_structure(lambda tensor: tensor.shape, self.output)
+
+
+def _is_random(operation: keras.Operation) -> bool:
+    layer = isinstance(operation, keras.layers.Layer)
+    return layer and any(isinstance(part, StochasticLayer) for part in [operation, *sublayers(operation)])
 
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")

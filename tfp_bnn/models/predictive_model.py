@@ -15,6 +15,7 @@ from tfp_bnn.core.expected_inputs import ExpectedInputs, UnlikelyInputsWarning
 from tfp_bnn.export import export_plug_in, export_saved_model
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.predictive.calibrators import CALIBRATIONS, Calibration, check_fits
+from tfp_bnn.predictive.conformal import CONFORMALS, Conformal, check_conformal_fits
 from tfp_bnn.predictive.joint_predictive import predictive_from_draws
 from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive
 
@@ -35,6 +36,7 @@ class PredictiveModel:
     likelihood: Likelihood
     inputs_expected: ExpectedInputs | None = None
     _calibration: Calibration | None = None
+    _conformal: Conformal | None = None
 
     def draws(self, seed: int = 0) -> Draws:
         """The draws of the posterior.
@@ -71,7 +73,8 @@ class PredictiveModel:
         """The calibration of `posterior_predictive`, or None. Set it to a name, a config, an object or None.
 
         It is part of the config of a model, not of its weights. `fit` and `train_on_batch` set it to None, because it
-        belongs to the posterior it was fitted to.
+        belongs to the posterior it was fitted to. Another calibration sets `conformal` to None, which was fitted to the
+        predictions of the old one.
         """
         return self._calibration
 
@@ -80,14 +83,37 @@ class PredictiveModel:
         calibration = None if value is None else CALIBRATIONS.get(value)
         if calibration is not None:
             check_fits(calibration, self.likelihood)
+        if self._conformal is not None and calibration != self._calibration:
+            warnings.warn(
+                f"The model had a conformal prediction, {self._conformal!r}, fitted to predictions with another "
+                "calibration: model.conformal is None now. Fit it after the calibration, with tfp_bnn.conformalize.",
+                stacklevel=2,
+            )
+            self._conformal = None
         self._calibration = calibration
+
+    @property
+    def conformal(self) -> Conformal | None:
+        """The conformal prediction of the model, or None. Set it to a config, an object or None.
+
+        `tfp_bnn.conformalize` fits and sets it. `model.conformal.predict(predictive)` returns sets or intervals of a
+        `posterior_predictive` with its `num_samples` and `seed`. It is kept, and dropped by training, as `calibration`.
+        """
+        return self._conformal
+
+    @conformal.setter
+    def conformal(self, value: Mapping[str, Any] | Conformal | None) -> None:
+        conformal = None if value is None else CONFORMALS.get(value)
+        if conformal is not None:
+            check_conformal_fits(conformal, self.likelihood)
+        self._conformal = conformal
 
     def posterior_predictive(
         self,
         x: Any,
         num_samples: int = 100,
         seed: int = 0,
-        batch_size: int = 512,
+        batch_size: int | None = None,
         max_bytes: int = 2**30,
         calibrated: bool = True,
     ) -> PosteriorPredictive:
@@ -103,7 +129,7 @@ class PredictiveModel:
             num_samples: S, the number of draws. If there are fewer, as in an ensemble or a point estimate, all are
                 used; the `num_samples` of the result is their number.
             seed: Integer. Equal seeds give equal draws.
-            batch_size: Number of rows per forward pass.
+            batch_size: Number of rows per forward pass. Default: by memory; see `PosteriorPredictive.from_draws`.
             max_bytes: Memory limit for the raw outputs of all draws, S x n x outputs x 4 bytes. Above it, only the
                 moments are kept, and the outputs of a few rows are in memory: at most half the limit, or 64 MiB if that
                 is more, or one row. The entropy of numbers then runs the draws again when it is first asked for.
@@ -131,14 +157,14 @@ class PredictiveModel:
                 calibration=self.calibration if calibrated else None,
             )
 
-    def plug_in_predictive(self, x: Any, batch_size: int = 512) -> PosteriorPredictive:
+    def plug_in_predictive(self, x: Any, batch_size: int | None = None) -> PosteriorPredictive:
         """The prediction with every weight at its posterior mean: fast, and blind to the uncertainty of the weights.
 
         Never calibrated: `model.calibration` was fitted to the Monte Carlo predictive.
 
         Args:
             x: Inputs, as in `posterior_predictive`.
-            batch_size: Number of rows per forward pass.
+            batch_size: Number of rows per forward pass. Default: by memory; see `PosteriorPredictive.from_draws`.
 
         Returns:
             As `posterior_predictive`, of one draw; for an ensemble, of one draw per member.

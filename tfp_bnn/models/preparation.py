@@ -43,9 +43,18 @@ def build_before_tracing(model: Any, x: Any, y: Any, sample_weight: Any) -> None
 
 
 def forget_calibration(model: Any) -> None:
-    """Drops the calibration of a model that is about to be trained, with a warning."""
+    """Drops calibration and conformal prediction of a model that is about to be trained, with a warning."""
     # A model that is not compiled is not trained: Keras refuses it.
-    if model.calibration is not None and model.compiled:
+    if not model.compiled:
+        return
+    if model.conformal is not None:
+        warnings.warn(
+            f"The model had a conformal prediction, {model.conformal!r}, but training changes the posterior that this "
+            "was fitted to: model.conformal is None now. Fit it again after training, with tfp_bnn.conformalize.",
+            stacklevel=3,
+        )
+        model.conformal = None
+    if model.calibration is not None:
         warnings.warn(
             f"The model was calibrated, {model.calibration!r}, but training changes the posterior that this was "
             "fitted to: model.calibration is None now. Calibrate again after training, with tfp_bnn.calibrate.",

@@ -14,13 +14,13 @@ from tfp_bnn.priors import Prior
 Specs = Prior | Posterior | Mapping[str, Prior | Posterior] | Callable[[Posterior], Prior | Posterior]
 
 
-def respecify(config: Any, role: Literal["prior", "posterior"], spec: Specs) -> Any:
-    """Returns a Keras config in which every Bayesian weight has another prior or posterior.
+def respecify(config: Mapping[str, Any], role: Literal["prior", "posterior"], spec: Specs) -> dict[str, Any]:
+    """Returns a Keras config of a model in which every Bayesian weight has another prior or posterior.
 
-    Deterministic weights stay deterministic.
+    Deterministic weights stay deterministic. The model is not what its architecture builds any more, so it has none.
 
     Args:
-        config: Config of a model, or any part of one.
+        config: Config of a model.
         role: Whether `spec` is a `"prior"` or a `"posterior"`.
         spec: Prior or posterior object; one for each weight, by `<layer>/<weight>`; or a function that returns one for
             a weight with the given posterior.
@@ -28,11 +28,15 @@ def respecify(config: Any, role: Literal["prior", "posterior"], spec: Specs) -> 
     Returns:
         A new config. It does not contain layers that a subclassed model creates in its own code.
     """
+    return {key: _changed(part, role, spec) for key, part in config.items() if key != "architecture"}
+
+
+def _changed(config: Any, role: Literal["prior", "posterior"], spec: Specs) -> Any:
     if isinstance(config, list | tuple):
-        return type(config)(respecify(part, role, spec) for part in config)
+        return type(config)(_changed(part, role, spec) for part in config)
     if not isinstance(config, Mapping):
         return config
-    changed = {key: respecify(part, role, spec) for key, part in config.items()}
+    changed = {key: _changed(part, role, spec) for key, part in config.items()}
     made = keras.saving.get_registered_object(str(config.get("registered_name")))
     if isinstance(made, type) and issubclass(made, VariationalLayer):
         own = changed["config"]

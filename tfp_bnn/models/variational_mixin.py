@@ -15,12 +15,12 @@ import tensorflow as tf
 
 from tfp_bnn.core.arguments import is_integer, require_integer
 from tfp_bnn.core.layer_tree import OnlyExportedByItself, sublayers
-from tfp_bnn.core.noise import Noise, NoiseStreams, NoNoise, in_noise_scope, noise_scope, number_of, require_seed
+from tfp_bnn.core.noise import NoiseStreams, in_noise_scope, noise_scope
 from tfp_bnn.core.step_guard import StepGuard
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.stochastic import StochasticLayer
 from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
-from tfp_bnn.models.data_checks import check_examples, check_inputs, check_outputs, example_shape
+from tfp_bnn.models.data_checks import check_examples, check_inputs, example_shape
 from tfp_bnn.models.elbo_training import ElboTraining
 from tfp_bnn.models.finite_weights import refuse_non_finite_weights
 from tfp_bnn.models.predictive_model import PredictiveModel
@@ -28,8 +28,9 @@ from tfp_bnn.models.preparation import NEGATIVE_ELBO
 from tfp_bnn.models.saving import SEED_GENERATORS, load_seed_generators, save_seed_generators
 from tfp_bnn.models.step_count import StepCount
 from tfp_bnn.models.summary import print_bayesian_summary
+from tfp_bnn.models.variational_draws import VariationalDraws
 from tfp_bnn.predictive.calibrators import Calibration
-from tfp_bnn.predictive.drawing import PlugInDraws, SeededDraws
+from tfp_bnn.predictive.conformal import Conformal
 from tfp_bnn.priors.shared_scales import SharedPrior, bind_shared_priors
 from tfp_bnn.variational.kl import kl_by_layer
 from tfp_bnn.variational.objectives import OBJECTIVES, Objective
@@ -38,7 +39,7 @@ from tfp_bnn.variational.schedules import SCHEDULES, Schedule
 _NOT_SAVED = "It is not saved."
 
 
-class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
+class VariationalMixin(OnlyExportedByItself, VariationalDraws, PredictiveModel, ElboTraining):
     """Trains a Keras model of Bayesian layers on the ELBO. List it before `keras.Model` when subclassing.
 
         loss = nll + beta * kl / N + regularizers of the user
@@ -81,6 +82,10 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
         seed: Integer that determines all noise of training and evaluation; None draws one from Keras' global seed.
         calibration: Calibration of the posterior predictive: a name, a config or an object of `tfp_bnn.calibration`, or
             None. It is usually fitted and set by `tfp_bnn.calibrate` after training.
+        conformal: Conformal prediction: a config or an object of `tfp_bnn.calibration`, or None. It is usually fitted
+            and set by `tfp_bnn.conformalize` after training.
+        architecture: What the model was built from, as an object that Keras can serialize, or its config. Models of the
+            zoo have one; None for a model of your own.
 
     Raises:
         ValueError: If the outputs do not fit the likelihood, if there is a layer with `kl_weight`, an unknown name or a
@@ -90,6 +95,8 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
         Blundell et al. 2015, https://arxiv.org/abs/1505.05424; Graves 2011, Practical Variational Inference for Neural
         Networks
     """
+
+    _architecture: Any = None
 
     def __init__(
         self,
@@ -101,6 +108,8 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
         num_examples: int | None = None,
         seed: int | None = None,
         calibration: str | Mapping[str, Any] | Calibration | None = None,
+        conformal: Mapping[str, Any] | Conformal | None = None,
+        architecture: Any = None,
         **kwargs: Any,
     ) -> None:
         likelihood = LIKELIHOODS.get(likelihood)
@@ -110,7 +119,8 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
         noise_streams = NoiseStreams(seed)
         super().__init__(*args, **kwargs)
         self.likelihood = likelihood
-        self.calibration = calibration
+        self.calibration, self.conformal = calibration, conformal
+        self.architecture = architecture
         self.beta_schedule = beta_schedule
         self.objective, self.num_draws = objective, num_draws
         self.seed = None if seed is None else int(seed)
@@ -142,6 +152,23 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
                 "training set."
             )
         self._num_examples.assign(float(value))
+
+    @property
+    def architecture(self) -> Any:
+        """What the model was built from; None for a model of your own. It is part of the config of the model.
+
+        A model can be loaded without the package of this object. It is the config of the object then, until that
+        package is imported.
+        """
+        found = self._architecture
+        if isinstance(found, MappingProxyType) and keras.saving.get_registered_object(found.get("registered_name")):
+            self._architecture = keras.saving.deserialize_keras_object(dict(found))
+        return self._architecture
+
+    @architecture.setter
+    def architecture(self, value: Any) -> None:
+        # Keras would track a plain dictionary.
+        self._architecture = MappingProxyType(value) if isinstance(value, dict) else value
 
     @property
     def loss(self) -> Any:
@@ -215,34 +242,6 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
         self._bind_shared_priors()
         return outputs
 
-    # === Prediction ===
-
-    def draws(self, seed: int = 0) -> SeededDraws:
-        """The draws of all weights and masks: draw k is one function, determined by (seed, k, layer) only.
-
-        Args:
-            seed: Integer. Equal seeds give equal draws.
-
-        Returns:
-            An unlimited number of draws; a single one for a model without randomness.
-
-        Raises:
-            ValueError: If the seed is not an integer.
-        """
-        random = any(layer.is_random for layer in self.stochastic_layers)
-        return SeededDraws(self, require_seed(seed), num_draws=None if random else 1)
-
-    def plug_in_draws(self) -> PlugInDraws:
-        """The one draw in which every weight is its posterior mean and every mask its expectation."""
-        return PlugInDraws(self)
-
-    def call_with_noise(self, x: Any, noise: Noise | NoNoise) -> Any:
-        """The raw outputs, `training=False`, under the draw of all weights that `noise` determines."""
-        with noise_scope(self._noise_of_layers(noise)):
-            outputs = self(x, training=False)
-        check_outputs(outputs, self.likelihood)
-        return outputs
-
     def summary(self, *args: Any, **kwargs: Any) -> None:
         """Prints the layers, as `keras.Model.summary` does, and a table of the Bayesian weights."""
         super().summary(*args, **kwargs)  # type: ignore[misc]
@@ -266,8 +265,9 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
         super().save(filepath, *args, **kwargs)  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
-        """The config of the network, the likelihood, the schedule, the objective, the seed and the calibration."""
-        return {
+        """The config of the network and the arguments of the model."""
+        built = self.architecture
+        config = {
             **super().get_config(),  # type: ignore[misc]
             "likelihood": keras.saving.serialize_keras_object(self.likelihood),
             "beta_schedule": keras.saving.serialize_keras_object(self.beta_schedule),
@@ -276,7 +276,12 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
             "num_examples": self._declared_num_examples,
             "seed": self.seed,
             "calibration": keras.saving.serialize_keras_object(self.calibration),
+            "conformal": keras.saving.serialize_keras_object(self.conformal),
         }
+        if built is not None:
+            is_config = isinstance(built, MappingProxyType)
+            config["architecture"] = dict(built) if is_config else keras.saving.serialize_keras_object(built)
+        return config
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Creates the weights that a file has values for, including those of shared priors."""
@@ -315,14 +320,6 @@ class VariationalMixin(OnlyExportedByItself, PredictiveModel, ElboTraining):
     def _draw(self, training: bool) -> Iterator[None]:
         with noise_scope(self._noise_of_layers(self._noise_streams.next(training))):
             yield
-
-    def _noise_of_layers(self, noise: Noise | NoNoise) -> dict[int, Any]:
-        noise_of: dict[int, Any] = {
-            id(layer): noise.fold_in(index) for index, layer in enumerate(self.stochastic_layers)
-        }
-        for name, shared in self._shared_priors.items():
-            noise_of[id(shared)] = noise.fold_in(number_of(f"prior/{name}"))
-        return noise_of
 
     def _bind_shared_priors(self) -> None:
         bind_shared_priors(self, self._shared_priors)

@@ -13,14 +13,21 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from tfp_bnn.core.arguments import is_number
+from tfp_bnn.core.arguments import is_integer, is_number
 from tfp_bnn.core.registry import Spec, SpecRegistry
+from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive
 
 Floats = npt.NDArray[np.float64]
 
 # Of the central intervals that are widened, so that any level above 0 can be reached.
 _WIDTH = 1e-12
+# Widths are float32 numbers, so the ends of intervals stay finite.
+_MOST_MARGIN = 1e30
+MOST_SAMPLES = 100_000
+"""Largest `num_samples` of a conformal prediction: whoever uses one from a file waits for as many draws."""
+STEPS = ("coverage", "mean_size")
+"""Scores that move in steps, when a single example moves over a threshold."""
 
 
 class Conformal(Spec):
@@ -28,17 +35,46 @@ class Conformal(Spec):
 
     Args:
         level: Coverage, a number between 0 and 1.
+        num_samples: Number of weight draws of the predictions it was fitted to, at most 100,000; None if unknown.
+        seed: Seed of these draws, of 64 bits; None if unknown.
     """
 
-    def __init__(self, level: float) -> None:
+    target_kind: str
+    """The kind of target it is for, as `PosteriorPredictive.target_kind`."""
+
+    def __init__(self, level: float, num_samples: int | None = None, seed: int | None = None) -> None:
         if not is_number(level) or not 0 < level < 1:
             raise ValueError(f"`level` must be a number between 0 and 1, such as 0.9, but got {level!r}.")
         self.level = float(level)
+        self.num_samples = _integer("num_samples", num_samples, 1, MOST_SAMPLES)
+        self.seed = _integer("seed", seed, -(2**63), 2**63 - 1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor, JSON-serializable."""
+        return {"level": self.level, "num_samples": self.num_samples, "seed": self.seed}
 
     @classmethod
-    def fitted(cls, predictive: PosteriorPredictive, y: Any, level: float, by_class: bool) -> Self:
+    def fitted(
+        cls,
+        predictive: PosteriorPredictive,
+        y: Any,
+        level: float,
+        by_class: bool,
+        num_samples: int | None = None,
+        seed: int | None = None,
+    ) -> Self:
         """Fits it to the predictions and targets of calibration examples; see `tfp_bnn.conformalize`."""
         raise NotImplementedError
+
+    def check_outputs(self, likelihood: Likelihood, output_shape: Sequence[int]) -> None:
+        """Refuses a network that it was not fitted to; arguments as of `conformal_for`.
+
+        Raises:
+            ValueError: If there is no conformal prediction for its outputs, or another one, or the numbers of classes
+                or targets differ.
+        """
+        conformal_for(likelihood, output_shape)
+        check_conformal_fits(self, likelihood)
 
     def predict(self, predictive: PosteriorPredictive) -> Any:
         """Returns the sets or intervals of predictions."""
@@ -46,6 +82,19 @@ class Conformal(Spec):
 
     def covers(self, predictive: PosteriorPredictive, y: Any) -> npt.NDArray[np.bool_]:
         """Returns whether each target is covered, `(n,)` for classes or `(n, targets)`. Its mean is the coverage."""
+        return self.contains(self.predict(predictive), predictive, y)
+
+    def score(self, predictive: PosteriorPredictive, y: Any) -> dict[str, float]:
+        """Returns the `coverage`, a share of all targets, and the mean size of what `predict` returns, by its name."""
+        found = self.predict(predictive)
+        return {"coverage": float(self.contains(found, predictive, y).mean()), **self.mean_size(found)}
+
+    def contains(self, found: Any, predictive: PosteriorPredictive, y: Any) -> npt.NDArray[np.bool_]:
+        """Returns whether each target is in `found`, the sets or intervals of its predictions; see `covers`."""
+        raise NotImplementedError
+
+    def mean_size(self, found: Any) -> dict[str, float]:
+        """Returns how large sets or intervals are on average, as one number with its name."""
         raise NotImplementedError
 
 
@@ -59,6 +108,8 @@ class ConformalSets(Conformal):
     Args:
         level: Coverage, a number between 0 and 1.
         thresholds: A number from 0 to 1 for all classes, or one for each class.
+        num_samples: As in `Conformal`.
+        seed: As in `Conformal`.
 
     Raises:
         ValueError: If a value is out of range.
@@ -68,24 +119,46 @@ class ConformalSets(Conformal):
         Ambiguous Set-Valued Classifiers with Bounded Error Levels, https://doi.org/10.1080/01621459.2017.1395341
     """
 
-    def __init__(self, level: float, thresholds: float | Sequence[float]) -> None:
-        super().__init__(level)
+    target_kind = "class"
+
+    def __init__(
+        self,
+        level: float,
+        thresholds: float | Sequence[float],
+        num_samples: int | None = None,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(level, num_samples, seed)
         self.thresholds = _numbers("thresholds", thresholds, 0.0, 1.0)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor, JSON-serializable."""
-        return {"level": self.level, "thresholds": self.thresholds}
+        return {**super().get_config(), "thresholds": self.thresholds}
 
     @classmethod
-    def fitted(cls, predictive: PosteriorPredictive, y: Any, level: float, by_class: bool) -> Self:
+    def fitted(
+        cls,
+        predictive: PosteriorPredictive,
+        y: Any,
+        level: float,
+        by_class: bool,
+        num_samples: int | None = None,
+        seed: int | None = None,
+    ) -> Self:
         """Takes as threshold the quantile of 1 - p(y_i | x_i), over all examples or those of each class."""
         labels = _classes(predictive, y)
-        probabilities = _probabilities(predictive)
-        scores = 1.0 - probabilities[np.arange(len(labels)), labels]
+        complements = _complements(predictive)
+        scores = complements[np.arange(len(labels)), labels]
         if not by_class:
-            return cls(level, _quantile(scores, level))
-        _require_enough(np.bincount(labels, minlength=probabilities.shape[-1]), level)
-        return cls(level, [_quantile(scores[labels == k], level) for k in range(probabilities.shape[-1])])
+            return cls(level, _quantile(scores, level), num_samples, seed)
+        require_enough(np.bincount(labels, minlength=complements.shape[-1]), level)
+        thresholds = [_quantile(scores[labels == k], level) for k in range(complements.shape[-1])]
+        return cls(level, thresholds, num_samples, seed)
+
+    def check_outputs(self, likelihood: Likelihood, output_shape: Sequence[int]) -> None:
+        """As `Conformal.check_outputs`."""
+        super().check_outputs(likelihood, output_shape)
+        self._check_number(likelihood.num_classes(output_shape[-1]))
 
     def predict(self, predictive: PosteriorPredictive) -> npt.NDArray[np.bool_]:
         """Returns which classes are in the set of each input, `(n, classes)`. A set can be empty.
@@ -93,18 +166,21 @@ class ConformalSets(Conformal):
         Raises:
             ValueError: If the predictions are not of classes, or of another number of them.
         """
-        probabilities = _probabilities(predictive)
-        if np.size(self.thresholds) not in (1, probabilities.shape[-1]):
-            raise ValueError(
-                f"There are thresholds for {np.size(self.thresholds)} classes, but the predictions are of "
-                f"{probabilities.shape[-1]}. Fit them to this model."
-            )
-        return 1.0 - probabilities <= np.asarray(self.thresholds)
+        complements = _complements(predictive)
+        self._check_number(complements.shape[-1])
+        return complements <= np.asarray(self.thresholds)
 
-    def covers(self, predictive: PosteriorPredictive, y: Any) -> npt.NDArray[np.bool_]:
+    def contains(self, found: npt.NDArray[np.bool_], predictive: PosteriorPredictive, y: Any) -> npt.NDArray[np.bool_]:
         """Returns whether the set of each input contains its class, `(n,)`."""
         labels = _classes(predictive, y)
-        return self.predict(predictive)[np.arange(len(labels)), labels]
+        return found[np.arange(len(labels)), labels]
+
+    def mean_size(self, found: npt.NDArray[np.bool_]) -> dict[str, float]:
+        """Returns `mean_size`, the mean number of classes in a set."""
+        return {"mean_size": float(found.sum(axis=-1).mean())}
+
+    def _check_number(self, number: int | None) -> None:
+        _require_number("thresholds", "classes", self.thresholds, number)
 
 
 @CONFORMALS.register("intervals")
@@ -115,7 +191,9 @@ class ConformalIntervals(Conformal):
 
     Args:
         level: Coverage, a number between 0 and 1.
-        margins: A number of at least -0.5 for all targets, or one for each target.
+        margins: A number from -0.5 to 1e30 for all targets, or one for each target.
+        num_samples: As in `Conformal`.
+        seed: As in `Conformal`.
 
     Raises:
         ValueError: If a value is out of range.
@@ -125,23 +203,40 @@ class ConformalIntervals(Conformal):
         margins in units of the width, Sesia and Candès 2020, https://doi.org/10.1002/sta4.261
     """
 
-    def __init__(self, level: float, margins: float | Sequence[float]) -> None:
-        super().__init__(level)
-        self.margins = _numbers("margins", margins, -0.5, math.inf)
+    target_kind = "number"
+
+    def __init__(
+        self, level: float, margins: float | Sequence[float], num_samples: int | None = None, seed: int | None = None
+    ) -> None:
+        super().__init__(level, num_samples, seed)
+        self.margins = _numbers("margins", margins, -0.5, _MOST_MARGIN)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor, JSON-serializable."""
-        return {"level": self.level, "margins": self.margins}
+        return {**super().get_config(), "margins": self.margins}
 
     @classmethod
-    def fitted(cls, predictive: PosteriorPredictive, y: Any, level: float, by_class: bool) -> Self:
+    def fitted(
+        cls,
+        predictive: PosteriorPredictive,
+        y: Any,
+        level: float,
+        by_class: bool,
+        num_samples: int | None = None,
+        seed: int | None = None,
+    ) -> Self:
         """Takes as margins the quantiles of how far the targets are outside of their intervals, in widths of these."""
         if by_class:
             raise ValueError("The targets are numbers, which have no classes. Use by_class=False.")
         lower, width = _intervals(predictive, level)
         targets = _targets(predictive, y)
         scores = np.maximum(lower - targets, targets - lower - width) / width
-        return cls(level, [_quantile(scores[:, k], level) for k in range(scores.shape[1])])
+        return cls(level, [_quantile(scores[:, k], level) for k in range(scores.shape[1])], num_samples, seed)
+
+    def check_outputs(self, likelihood: Likelihood, output_shape: Sequence[int]) -> None:
+        """As `Conformal.check_outputs`."""
+        super().check_outputs(likelihood, output_shape)
+        self._check_number(likelihood.num_targets(output_shape[-1]))
 
     def predict(self, predictive: PosteriorPredictive) -> tuple[Floats, Floats]:
         """Returns the lower and upper ends, two arrays `(n, targets)`, in units of the target.
@@ -150,47 +245,81 @@ class ConformalIntervals(Conformal):
             ValueError: If the predictions are not of numbers, or of another number of targets.
         """
         lower, width = _intervals(predictive, self.level)
-        if np.size(self.margins) not in (1, lower.shape[-1]):
-            raise ValueError(
-                f"There are margins for {np.size(self.margins)} targets, but the predictions are of "
-                f"{lower.shape[-1]}. Fit them to this model."
-            )
+        self._check_number(lower.shape[-1])
         margins = np.asarray(self.margins) * width
         return lower - margins, lower + width + margins
 
-    def covers(self, predictive: PosteriorPredictive, y: Any) -> npt.NDArray[np.bool_]:
-        """Returns whether each target is in its interval, `(n, targets)`."""
-        lower, upper = self.predict(predictive)
+    def contains(self, found: tuple[Floats, Floats], predictive: PosteriorPredictive, y: Any) -> npt.NDArray[np.bool_]:
+        """Returns whether each target is in its interval, both ends included, `(n, targets)`."""
+        lower, upper = found
         targets = _targets(predictive, y)
         return (lower <= targets) & (targets <= upper)
 
+    def mean_size(self, found: tuple[Floats, Floats]) -> dict[str, float]:
+        """Returns `mean_width`, the mean width of an interval in units of the target, over inputs and targets."""
+        lower, upper = found
+        return {"mean_width": float((upper - lower).mean())}
+
+    def _check_number(self, number: int) -> None:
+        _require_number("margins", "targets", self.margins, number)
+
 
 # By the kind of target.
-_BY_KIND: dict[str, type[Conformal]] = {"class": ConformalSets, "number": ConformalIntervals}
+_BY_KIND: dict[str, type[Conformal]] = {cls.target_kind: cls for cls in (ConformalSets, ConformalIntervals)}
 
 
-def conformal_for(predictive: PosteriorPredictive) -> type[Conformal]:
+def conformal_for(likelihood: Likelihood, output_shape: Sequence[int]) -> type[Conformal]:
     """The conformal prediction for a kind of target.
 
+    Args:
+        likelihood: Likelihood of the model.
+        output_shape: Shape of the raw outputs of one example, `(*positions, outputs)`.
+
     Raises:
-        ValueError: If there is none: for several labels, and for outputs with positions, whose parts are not
+        ValueError: If there is none: for several outputs or labels, and for outputs with positions, whose parts are not
             exchangeable.
     """
-    kind = _BY_KIND.get(predictive.target_kind)
-    if kind is None or predictive.positions:
-        what = f"outputs with positions {predictive.positions}" if predictive.positions else "several labels"
-        raise ValueError(f"There is no conformal prediction for {what}. It is for one class, or numbers, per example.")
+    refuse_several_outputs(likelihood)
+    *positions, num_outputs = output_shape
+    kind = _BY_KIND.get(likelihood.target_kind(num_outputs))
+    if kind is None or positions:
+        raise _no_conformal_prediction(f"outputs with positions {tuple(positions)}" if positions else "several labels")
     return kind
 
 
-def _quantile(scores: Floats, level: float) -> float:
-    """The smallest score that at least ceil((n + 1) level) of n scores do not exceed."""
-    rank = math.ceil((len(scores) + 1) * level - 1e-9)
-    _require_enough(np.array([len(scores)]), level)
-    return float(np.sort(scores)[rank - 1])
+def refuse_several_outputs(likelihood: Likelihood) -> None:
+    """Raises a ValueError for a joint likelihood."""
+    if likelihood.heads:
+        raise _no_conformal_prediction(f"several outputs, {list(likelihood.heads)}")
 
 
-def _require_enough(counts: npt.NDArray[np.intp], level: float) -> None:
+def _no_conformal_prediction(what: str) -> ValueError:
+    return ValueError(f"There is no conformal prediction for {what}. It is for one class, or numbers, per example.")
+
+
+def check_conformal_fits(conformal: Conformal, likelihood: Likelihood) -> None:
+    """Refuses a conformal prediction for another kind of target than that of a likelihood.
+
+    Raises:
+        ValueError: If the kinds differ.
+    """
+    if likelihood.heads or (conformal.target_kind == "class") != likelihood.has_probabilities:
+        raise ValueError(
+            f"The conformal prediction {conformal!r} does not fit the likelihood {likelihood!r}, which is for "
+            f"{likelihood.task}. Fit one to this model, with tfp_bnn.conformalize(model, x, y)."
+        )
+
+
+def require_enough(counts: npt.NDArray[np.intp], level: float) -> None:
+    """Refuses too few calibration examples.
+
+    Args:
+        counts: Number of examples, an array of one number or of one for each class.
+        level: Coverage, a number between 0 and 1.
+
+    Raises:
+        ValueError: If a number is below level / (1 - level).
+    """
     least = math.ceil(level / (1.0 - level) - 1e-9)
     short = np.flatnonzero(counts < least)
     if len(short):
@@ -201,11 +330,26 @@ def _require_enough(counts: npt.NDArray[np.intp], level: float) -> None:
         )
 
 
-def _probabilities(predictive: PosteriorPredictive) -> Floats:
+def _quantile(scores: Floats, level: float) -> float:
+    """The smallest score that at least ceil((n + 1) level) of n scores do not exceed."""
+    rank = math.ceil((len(scores) + 1) * level - 1e-9)
+    require_enough(np.array([len(scores)]), level)
+    return float(np.sort(scores)[rank - 1])
+
+
+def _complements(predictive: PosteriorPredictive) -> Floats:
+    """1 - p of each class."""
     if predictive.target_kind != "class":
         raise ValueError(f"The predictions are of {predictive.target_kind}s, which have no sets of classes.")
     probabilities = predictive.mean().astype(np.float64)
-    return probabilities if probabilities.shape[-1] > 1 else np.hstack([1.0 - probabilities, probabilities])
+    if probabilities.shape[-1] == 1:
+        return np.hstack([probabilities, 1.0 - probabilities])
+    complements = 1.0 - probabilities
+    # A float32 near 1 is coarse, so sure predictions would tie; the sum of the others is not.
+    best = np.arange(len(probabilities)), probabilities.argmax(axis=-1)
+    probabilities[best] = 0.0
+    complements[best] = probabilities.sum(axis=-1)
+    return complements
 
 
 def _intervals(predictive: PosteriorPredictive, level: float) -> tuple[Floats, Floats]:
@@ -230,6 +374,22 @@ def _targets(predictive: PosteriorPredictive, y: Any) -> Floats:
 
 def _numbers(name: str, value: Any, low: float, high: float) -> float | list[float]:
     values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    if not values or not all(is_number(v) and low <= v <= high and math.isfinite(v) for v in values):
-        raise ValueError(f"`{name}` must be a number from {low:g} to {high:g}, or a list of them, but got {value!r}.")
+    bad = next((v for v in values if not (is_number(v) and low <= v <= high)), None)
+    if bad is not None or not values:
+        got = repr(value) if bad is None else repr(bad)
+        raise ValueError(f"`{name}` must be a number from {low:g} to {high:g}, or a list of them, but got {got}.")
     return [float(v) for v in values] if isinstance(value, Sequence) else float(value)
+
+
+def _require_number(name: str, of_what: str, values: float | list[float], number: int | None) -> None:
+    if np.size(values) not in (1, number):
+        raise ValueError(
+            f"There are {name} for {np.size(values)} {of_what}, but the predictions are of {number}. Fit them to this "
+            "model."
+        )
+
+
+def _integer(name: str, value: Any, low: int, high: int) -> int | None:
+    if value is not None and not (is_integer(value) and low <= value <= high):
+        raise ValueError(f"`{name}` must be an integer from {low} to {high}, or None, but got {value!r}.")
+    return None if value is None else int(value)

@@ -1,8 +1,8 @@
-"""The draws of a model, and the outputs of draws for given inputs."""
+"""The outputs of draws for given inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,69 +10,18 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import require_integer
-from tfp_bnn.core.batches import as_arrays, inputs_of, is_stream, num_rows, rows_of
-from tfp_bnn.core.compiled import compiled
-from tfp_bnn.core.draws import Draws, Function
-from tfp_bnn.core.noise import Noise, NoNoise
+from tfp_bnn.core.batches import as_arrays, inputs_of, is_stream, num_rows, rows_of, twice
+from tfp_bnn.core.draws import Draws
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.predictive.calibrators import Calibration
+from tfp_bnn.predictive.seeded_draws import FEWEST_ROWS, SeededDraws
 
-# Distinct from the streams of training and evaluation, which fold in 0 and 1.
-_PREDICTION = 2
 _Part = tuple[np.ndarray, dict[str, Any]]
 # The entropy of a mixture of S normals takes S x S numbers per row.
 _NUMBERS_AT_ONCE = 2**22
 # Rows are never cut so small that the outputs of all draws take less than this.
 _WORKING_BYTES = 2**26
 MOMENTS = ("mean", "entropy", "aleatoric", "epistemic")
-
-
-class SeededDraws:
-    """The draws of a model whose layers take counter-based noise: draw k is `seed` with k folded in.
-
-    A draw depends on (seed, k, layer) only. Variational weights and dropout masks are drawn this way.
-
-    Args:
-        model: Model with `likelihood_weights` and `call_with_noise`.
-        seed: Integer, or an integer tensor in the graph of an exported model. Equal seeds give equal draws.
-        num_draws: 1 for a model without randomness; None for an unlimited number of draws.
-    """
-
-    def __init__(self, model: Any, seed: int | tf.Tensor, num_draws: int | None = None) -> None:
-        self.num_draws = num_draws
-        self._model = model
-        self._forward = _forward(model, plug_in=False)
-        self._root = tf.stack([tf.convert_to_tensor(seed, tf.int64), tf.constant(0, tf.int64)])
-
-    def __call__(self, index: int) -> Function:
-        """Returns the model under the noise of draw `index`."""
-        return lambda x: self._forward(x, self._root, tf.convert_to_tensor(index))
-
-    def likelihood_weights(self, index: int) -> Mapping[str, np.ndarray]:
-        """The learned parameters of the likelihood by role, the same in all draws."""
-        return _learned(self._model)
-
-
-class PlugInDraws:
-    """The one draw in which every weight is its posterior mean and every mask its expectation.
-
-    Args:
-        model: Model with `likelihood_weights` and `call_with_noise`.
-    """
-
-    num_draws = 1
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self._forward = _forward(model, plug_in=True)
-
-    def __call__(self, index: int) -> Function:
-        """Returns the model without noise."""
-        return lambda x: self._forward(x, tf.constant([0, 0], tf.int64), tf.constant(index))
-
-    def likelihood_weights(self, index: int) -> Mapping[str, np.ndarray]:
-        """The learned parameters of the likelihood, by role."""
-        return _learned(self._model)
 
 
 @dataclass(frozen=True)
@@ -104,7 +53,7 @@ def draw_outputs(
     x: Any,
     likelihood: Likelihood,
     num_samples: int,
-    batch_size: int,
+    batch_size: int | None,
     max_bytes: int,
     calibration: Calibration | None,
 ) -> dict[str, DrawnOutputs]:
@@ -114,19 +63,20 @@ def draw_outputs(
         What was drawn for each head of the likelihood; for a single output, under an empty name.
     """
     require_integer("num_samples", num_samples, 1)
+    if batch_size is None:
+        batch_size = getattr(draws, "rows_at_once", FEWEST_ROWS)
     require_integer("batch_size", batch_size, 1)
     all_taken = draws.num_draws is not None and draws.num_draws <= num_samples
     # Of the draws of others, which only follow the protocol, a finite number is taken for the whole posterior.
     exhaustive = all_taken and not getattr(draws, "sampled", False)
     if draws.num_draws is not None:
         num_samples = min(num_samples, draws.num_draws)
-    functions = [draws(index) for index in range(num_samples)]
     weights, weights_by_draw = weights_of_draws(draws, num_samples)
     learned = likelihood.weights_by_head(weights)
     differing = likelihood.weights_by_head(dict.fromkeys(weights_by_draw))
 
     def parts() -> Iterator[dict[str, _Part]]:
-        for outputs in _outputs_of(functions, x, batch_size, max_bytes, likelihood):
+        for outputs in _outputs_of(draws, num_samples, x, batch_size, max_bytes, likelihood):
             of_heads = {head: (of_head, dict(learned[head])) for head, of_head in outputs.items()}
             if calibration is not None:
                 of_heads = {head: calibration.apply(*part, likelihood) for head, part in of_heads.items()}
@@ -243,30 +193,6 @@ def num_bytes(shape: tuple[int, ...]) -> int:
     return 4 * int(np.prod(shape, dtype=np.int64))
 
 
-def forget_compiled(model: Any) -> None:
-    """Makes the next prediction recompile its forward pass. Call it when the layers of a model have changed."""
-    model.__dict__.pop("_predictive_functions", None)
-
-
-def _forward(model: Any, plug_in: bool) -> Any:
-    """The compiled forward pass of a model under one draw, made once per model and mode."""
-    functions = model.__dict__.setdefault("_predictive_functions", {})
-    if plug_in not in functions:
-
-        def forward(x: tf.Tensor, root: tf.Tensor, sample: tf.Tensor) -> tf.Tensor:
-            noise = NoNoise() if plug_in else Noise(root).fold_in(_PREDICTION).fold_in(sample)
-            return model.call_with_noise(x, noise)
-
-        functions[plug_in] = compiled(forward)
-    return functions[plug_in]
-
-
-def _learned(model: Any) -> dict[str, np.ndarray]:
-    # They are constants in the graph of an exported model.
-    with tf.init_scope():
-        return {role: np.asarray(variable) for role, variable in model.likelihood_weights.items()}
-
-
 def weights_of_draws(draws: Draws, num_samples: int) -> tuple[dict[str, Any], frozenset[str]]:
     """The likelihood weights of the first draws, and the roles of those that differ between draws.
 
@@ -289,34 +215,45 @@ def weights_of_draws(draws: Draws, num_samples: int) -> tuple[dict[str, Any], fr
 
 
 def _outputs_of(
-    functions: Sequence[Function], x: Any, batch_size: int, max_bytes: int, likelihood: Likelihood
+    draws: Draws, num_samples: int, x: Any, batch_size: int, max_bytes: int, likelihood: Likelihood
 ) -> Iterator[dict[str, np.ndarray]]:
     """The raw outputs of all draws by head, `(S, rows, channels)`, float32, for a few rows at a time."""
 
-    def run(function: Function, inputs: Any) -> dict[str, np.ndarray]:
-        by_head = likelihood.by_head(function(inputs), "The outputs of the model")
-        return {head: np.asarray(outputs, np.float32) for head, outputs in by_head.items()}
+    def by_head(outputs: Any) -> dict[str, np.ndarray]:
+        of_heads = likelihood.by_head(outputs, "The outputs of the model")
+        return {head: np.asarray(of_head, np.float32) for head, of_head in of_heads.items()}
 
     # A part is made while the one before it is still in memory.
     most_bytes = max(_WORKING_BYTES, max_bytes // 4)
     at_once = batch_size
+    seeded = draws if isinstance(draws, SeededDraws) else None
     for batch in inputs_of(x):
         start, number = 0, num_rows(batch)
         while start < number:
             inputs = rows_of(batch, slice(start, start + at_once))
-            first = run(functions[0], inputs)
-            # How many outputs a row has is known only now.
-            bytes_of_row = sum(outputs[0].nbytes for outputs in first.values())
-            most_rows = max(1, most_bytes // (len(functions) * max(1, bytes_of_row)))
-            rows = num_rows(first)
+            rows = num_rows(inputs)
+            # TensorFlow multiplies a single row in another order. With a copy, its outputs are those that it has among
+            # others.
+            inputs = twice(inputs) if rows == 1 else inputs
+            first: dict[str, np.ndarray] = {}
+            size = None if seeded is None else seeded.bytes_of_row(num_samples, inputs)
+            in_one_call = size is not None
+            if size is None:
+                first = {head: outputs[:rows] for head, outputs in by_head(draws(0)(inputs)).items()}
+                size = num_samples * sum(outputs[0].nbytes for outputs in first.values())
+            most_rows = max(1, most_bytes // max(1, size))
             if rows > most_rows:
                 at_once = most_rows
                 continue
-            found = {head: np.empty((len(functions), *outputs.shape), np.float32) for head, outputs in first.items()}
-            for index, function in enumerate(functions):
-                for head, outputs in (run(function, inputs) if index else first).items():
-                    found[head][index] = outputs
-            yield found
+            if seeded is not None and in_one_call:
+                together = by_head(seeded.first(num_samples, inputs))
+                yield {head: outputs[:, :rows] for head, outputs in together.items()}
+            else:
+                found = {head: np.empty((num_samples, *outputs.shape), np.float32) for head, outputs in first.items()}
+                for index in range(num_samples):
+                    for head, outputs in (by_head(draws(index)(inputs)) if index else first).items():
+                        found[head][index] = outputs[:rows]
+                yield found
             start += rows
 
 

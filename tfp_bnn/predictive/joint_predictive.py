@@ -54,7 +54,7 @@ class JointPredictive(Mapping[str, PosteriorPredictive]):
         likelihood: Likelihood,
         num_samples: int = 100,
         *,
-        batch_size: int = 512,
+        batch_size: int | None = None,
         max_bytes: int = 2**30,
         calibration: Calibration | None = None,
     ) -> JointPredictive:

@@ -64,7 +64,7 @@ class PosteriorPredictive:
         likelihood: Likelihood,
         num_samples: int = 100,
         *,
-        batch_size: int = 512,
+        batch_size: int | None = None,
         max_bytes: int = 2**30,
         calibration: Calibration | None = None,
     ) -> PosteriorPredictive:
@@ -77,7 +77,8 @@ class PosteriorPredictive:
             likelihood: Distribution of a target given the raw outputs.
             num_samples: Number of draws. If there are fewer, all are used; the `num_samples` of the result is their
                 number.
-            batch_size: Number of rows per call of a function.
+            batch_size: Number of rows per call of a function. Default: as many as make the largest array between two
+                layers 64 MiB, from 512 to 8,192; 512 where its size is not known, as of models without a graph.
             max_bytes: Memory limit for the raw outputs of all draws, S x n x outputs x 4 bytes. Above it, only the
                 moments are kept, and the outputs of a few rows are in memory: at most half the limit, or 64 MiB if that
                 is more, or one row. The entropy of numbers then runs the draws again when it is first asked for.

@@ -67,7 +67,7 @@ def informed_prior(
     require_bayesian_layers(model)
     prior = Informed(mix=mix or 0.0, broad_scale=broad_scale)
     config = respecify(model.get_config(), "prior", prior)
-    config = {**config, "calibration": None, "num_examples": None}
+    config = {**config, "calibration": None, "conformal": None, "num_examples": None}
     copy = type(model).from_config(config)  # type: ignore[attr-defined]
     if any(spec != prior for layer in copy.variational_layers for _, spec in layer.distribution_specs.values()):
         raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import keras
 import numpy as np
@@ -13,14 +13,23 @@ from pydantic import Field, field_validator, model_validator
 
 import tfp_bnn
 from tfp_bnn.core.origin import Origin
+from tfp_bnn.core.plugins import load_plugins
 from tfp_bnn.core.registry import Registry, SpecRegistry
-from tfp_bnn.layers import MCDropout
-from tfp_bnn.layers.estimators import Estimator, Flipout, check_combination
+from tfp_bnn.layers import (
+    Convolution1DFlipout,
+    Convolution1DReparameterization,
+    Convolution2DFlipout,
+    Convolution2DReparameterization,
+    DenseFlipout,
+    DenseReparameterization,
+    MCDropout,
+)
+from tfp_bnn.layers.estimators import Estimator, Flipout, Reparameterization, check_combination
 from tfp_bnn.likelihoods import LIKELIHOODS
 from tfp_bnn.posteriors import POSTERIORS
 from tfp_bnn.priors import PRIORS
 from zoo.core.names import check_plain_name
-from zoo.core.validation import Strict
+from zoo.core.validation import Strict, validate
 
 _Value = str | bool | int | float | None
 # A name, or a mapping of a name and arguments, one of which may again be such a mapping: a prior's hyperprior.
@@ -33,10 +42,16 @@ Moment = Annotated[float, Field(strict=True, ge=-1e15, le=1e15)]
 Variance = Annotated[float, Field(strict=True, ge=1e-30, le=1e30)]
 """Their roots are float32 numbers that one can divide by."""
 
-GroupsOfNoise = Annotated[int, Field(strict=True, ge=2, le=128)] | None
-"""Number of groups of grouped flipout in the convolutions, as in `Convolution2DFlipout`; None for flipout."""
-
 _MAX_INPUTS = 2**20
+_ESTIMATORS: dict[str, Estimator] = {
+    "flipout": Flipout(),
+    "grouped": Flipout(),
+    "reparameterization": Reparameterization(),
+}
+_CONVOLUTIONS = {
+    1: (Convolution1DFlipout, Convolution1DReparameterization),
+    2: (Convolution2DFlipout, Convolution2DReparameterization),
+}
 
 
 def require_one_output(likelihood: Any) -> None:
@@ -75,6 +90,8 @@ class ArchitectureConfig(Strict):
         input_shape: of one raw input, without the batch axis; 1 to 3 positive dimensions.
         num_outputs: number of classes, or of targets.
         likelihood: name or config of a likelihood of `tfp_bnn`.
+        estimator: Estimator of the layers in training: `"flipout"`; `"grouped"`, which is flipout with a few draws for
+            a batch in convolutions, one operation instead of two; or `"reparameterization"`, one draw for a batch.
         kernel_prior: name or config of the prior of every kernel.
         kernel_posterior: Name or config of the posterior of every kernel; `"delta"` for points.
         initial_scale: posterior scale of every weight at the start, where the posterior has one and names no other.
@@ -86,12 +103,10 @@ class ArchitectureConfig(Strict):
         target_variance: of each target.
     """
 
-    estimator: ClassVar[Estimator] = Flipout()
-    """Of the layers of the architecture."""
-
     input_shape: Annotated[tuple[Width, ...], Field(min_length=1, max_length=3)]
     num_outputs: Annotated[int, Field(strict=True, ge=1, le=10_000)]
     likelihood: Spec = "categorical"
+    estimator: Literal["flipout", "grouped", "reparameterization"] = "flipout"
     kernel_prior: Spec = "normal"
     kernel_posterior: Spec = "mean_field_normal"
     initial_scale: Annotated[float, Field(strict=True, gt=0, le=10)] = 0.05
@@ -145,7 +160,7 @@ class ArchitectureConfig(Strict):
     def _check_distributions(self, prior: Spec) -> None:
         posterior = POSTERIORS.get(self.kernel_posterior)
         try:
-            check_combination(self.estimator, "kernel", posterior, PRIORS.get(prior))
+            check_combination(_ESTIMATORS[self.estimator], "kernel", posterior, PRIORS.get(prior))
         except TypeError as error:
             raise ValueError(str(error)) from None
         if PRIORS.get(prior).learns_scale and not posterior.has_spread:
@@ -182,6 +197,16 @@ class ArchitectureConfig(Strict):
             posterior.setdefault("initial_scale", self.initial_scale)
         return {"kernel_prior": self.kernel_prior, "kernel_posterior": posterior}
 
+    def dense(self, units: int, **arguments: Any) -> keras.layers.Layer:
+        """Makes a Bayesian dense layer of the estimator and the distributions of the config.
+
+        Args:
+            units: Number of outputs.
+            **arguments: Further arguments of the layer.
+        """
+        layer = DenseReparameterization if self.estimator == "reparameterization" else DenseFlipout
+        return layer(units, **self.kernel_arguments, **arguments)
+
     def after_activation(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
         """The outputs of a hidden layer, with the dropout of the config.
 
@@ -190,6 +215,33 @@ class ArchitectureConfig(Strict):
             name: Name of the hidden layer.
         """
         return MCDropout(self.dropout, name=f"{name}_dropout")(x) if self.dropout else x
+
+
+class ConvolutionalConfig(ArchitectureConfig):
+    """Config shared by architectures of convolutions.
+
+    Attributes:
+        groups_of_noise: Number of groups of the estimator `"grouped"`, in the convolutions.
+    """
+
+    groups_of_noise: Annotated[int, Field(strict=True, ge=2, le=128)] = 4
+
+    def convolution(self, rank: int, filters: int, size: int, **arguments: Any) -> keras.layers.Layer:
+        """Makes a Bayesian convolution of the estimator and the distributions of the config.
+
+        Args:
+            rank: Number of positional axes, 1 or 2.
+            filters: Number of filters.
+            size: Size of the kernel along each axis.
+            **arguments: Further arguments of the layer.
+        """
+        flipout, reparameterization = _CONVOLUTIONS[rank]
+        arguments |= self.kernel_arguments
+        if self.estimator == "reparameterization":
+            return reparameterization(filters, size, **arguments)
+        if self.estimator == "grouped":
+            arguments["groups_of_noise"] = self.groups_of_noise
+        return flipout(filters, size, **arguments)
 
 
 @dataclass(frozen=True)
@@ -243,6 +295,7 @@ def _in_target_units(config: ArchitectureConfig, outputs: keras.KerasTensor) -> 
     return LIKELIHOODS.get(config.likelihood).in_target_units(outputs, mean, config.target_scale)
 
 
+@keras.saving.register_keras_serializable(package="zoo")
 @dataclass(frozen=True)
 class BuiltFrom:
     """Name and config from which a model of the zoo can be rebuilt.
@@ -254,6 +307,22 @@ class BuiltFrom:
 
     name: str
     config: ArchitectureConfig
+
+    def get_config(self) -> dict[str, Any]:
+        """Both, as JSON values."""
+        return {"name": self.name, "config": self.config.model_dump(mode="json")}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> BuiltFrom:
+        """The inverse of `get_config`.
+
+        Raises:
+            ValueError: For an architecture that is not registered, or values out of bounds.
+            PluginError: If a plug-in fails to load.
+        """
+        load_plugins()
+        name = config["name"]
+        return cls(name, validate(ARCHITECTURES[name].config, config["config"], f"The architecture {name!r}"))
 
 
 ARCHITECTURES: Registry[Architecture] = Registry("architecture")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, Literal
 
 import keras
 import numpy as np
@@ -10,7 +10,6 @@ import numpy.typing as npt
 from pydantic import Field, field_validator
 
 from tfp_bnn.layers import HierarchicalDenseReparameterization
-from tfp_bnn.layers.estimators import Estimator, Reparameterization
 from zoo.architectures.base import Activation, ArchitectureConfig, Spec, Width, register_architecture
 
 # === Config ===
@@ -24,16 +23,16 @@ class HierarchicalMLPConfig(ArchitectureConfig):
 
     Attributes:
         num_groups: Number of groups, numbered 0 to `num_groups - 1`.
+        estimator: The only one of these layers.
         hidden: Widths of the hidden layers; empty for a linear model.
         activation: Activation of the hidden layers.
         kernel_prior: Name or config of the prior of the mean over the groups, for every kernel and bias.
         group_prior: Name or config of the prior of the groups around that mean. Its scale is their spread.
     """
 
-    estimator: ClassVar[Estimator] = Reparameterization()
-
     input_shape: tuple[Annotated[int, Field(strict=True, ge=2, le=8192)]]
     num_groups: Annotated[int, Field(strict=True, ge=1, le=100_000)]
+    estimator: Literal["reparameterization"] = "reparameterization"
     hidden: Annotated[tuple[Width, ...], Field(max_length=16)] = (16,)
     activation: Activation = "relu"
     group_prior: Spec = {"name": "normal", "hyperprior": "half_normal"}  # noqa: RUF012

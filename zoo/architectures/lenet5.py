@@ -7,28 +7,18 @@ from typing import Annotated
 import keras
 from pydantic import Field, model_validator
 
-from tfp_bnn.layers import Convolution2DFlipout, DenseFlipout
-from zoo.architectures.base import (
-    Activation,
-    ArchitectureConfig,
-    GroupsOfNoise,
-    PixelMax,
-    Width,
-    register_architecture,
-    rescaled,
-)
+from zoo.architectures.base import Activation, ConvolutionalConfig, PixelMax, Width, register_architecture, rescaled
 
 # === Config ===
 
 
-class LeNet5FlipoutConfig(ArchitectureConfig):
+class LeNet5FlipoutConfig(ConvolutionalConfig):
     """The arguments of `lenet5_flipout`.
 
     Attributes:
         widths: Filters of the two convolutions and units of the two hidden dense layers.
         activation: Activation of the hidden layers.
         pixel_max: Maximum of raw pixels, which start at 0; they are divided by it. None for no rescaling.
-        groups_of_noise: Number of groups of grouped flipout in the convolutions, at half their cost; None for flipout.
         resize: Rows and columns to which the model resizes the images (bilinear); None for no resizing.
     """
 
@@ -37,7 +27,6 @@ class LeNet5FlipoutConfig(ArchitectureConfig):
     widths: tuple[Width, Width, Width, Width] = (6, 16, 120, 84)
     activation: Activation = "relu"
     pixel_max: PixelMax = 255.0
-    groups_of_noise: GroupsOfNoise = None
     resize: tuple[Width, Width] | None = None
 
     @model_validator(mode="after")
@@ -61,15 +50,14 @@ def lenet5_flipout(config: LeNet5FlipoutConfig, inputs: keras.KerasTensor) -> ke
     if config.resize is not None:
         x = keras.layers.Resizing(*config.resize, name="resize")(x)
     first, second, third, fourth = config.widths
-    hidden = {"activation": config.activation, **config.kernel_arguments}
-    convolution = {"groups_of_noise": config.groups_of_noise, **hidden}
-    x = Convolution2DFlipout(first, 5, padding="same", name="conv1", **convolution)(x)
+    hidden = {"activation": config.activation}
+    x = config.convolution(2, first, 5, padding="same", name="conv1", **hidden)(x)
     x = config.after_activation(x, "conv1")
     x = keras.layers.MaxPooling2D(name="pool1")(x)
-    x = Convolution2DFlipout(second, 5, name="conv2", **convolution)(x)
+    x = config.convolution(2, second, 5, name="conv2", **hidden)(x)
     x = config.after_activation(x, "conv2")
     x = keras.layers.MaxPooling2D(name="pool2")(x)
     x = keras.layers.Flatten(name="flatten")(x)
-    x = config.after_activation(DenseFlipout(third, name="dense1", **hidden)(x), "dense1")
-    x = config.after_activation(DenseFlipout(fourth, name="dense2", **hidden)(x), "dense2")
-    return DenseFlipout(config.num_outputs, name="logits", **config.kernel_arguments)(x)
+    x = config.after_activation(config.dense(third, name="dense1", **hidden)(x), "dense1")
+    x = config.after_activation(config.dense(fourth, name="dense2", **hidden)(x), "dense2")
+    return config.dense(config.num_outputs, name="logits")(x)

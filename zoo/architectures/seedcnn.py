@@ -7,28 +7,18 @@ from typing import Annotated
 import keras
 from pydantic import Field, model_validator
 
-from tfp_bnn.layers import Convolution2DFlipout, DenseFlipout
-from zoo.architectures.base import (
-    Activation,
-    ArchitectureConfig,
-    GroupsOfNoise,
-    PixelMax,
-    Width,
-    register_architecture,
-    rescaled,
-)
+from zoo.architectures.base import Activation, ConvolutionalConfig, PixelMax, Width, register_architecture, rescaled
 
 # === Config ===
 
 
-class SeedCNNFlipoutConfig(ArchitectureConfig):
+class SeedCNNFlipoutConfig(ConvolutionalConfig):
     """The arguments of `seedcnn_flipout`.
 
     Attributes:
         widths: Filters of the two convolutions and units of the hidden dense layer.
         activation: Activation of the hidden layers.
         pixel_max: Maximum of raw pixels, which start at 0; they are divided by it. None for no rescaling.
-        groups_of_noise: Number of groups of grouped flipout in the convolutions, at half their cost; None for flipout.
     """
 
     input_shape: Annotated[tuple[Width, ...], Field(min_length=3, max_length=3)] = (28, 28, 1)
@@ -36,7 +26,6 @@ class SeedCNNFlipoutConfig(ArchitectureConfig):
     widths: tuple[Width, Width, Width] = (32, 32, 64)
     activation: Activation = "tanh"
     pixel_max: PixelMax = 255.0
-    groups_of_noise: GroupsOfNoise = None
 
     @model_validator(mode="after")
     def _large_enough(self) -> SeedCNNFlipoutConfig:
@@ -57,14 +46,13 @@ def seedcnn_flipout(config: SeedCNNFlipoutConfig, inputs: keras.KerasTensor) -> 
     """Flipout network: conv 32 5x5 valid tanh, pool, conv 32 5x5 valid tanh, pool, dense 64 tanh, classes."""
     x = rescaled(config.pixel_max, inputs)
     first, second, third = config.widths
-    hidden = {"activation": config.activation, **config.kernel_arguments}
-    convolution = {"groups_of_noise": config.groups_of_noise, **hidden}
-    x = Convolution2DFlipout(first, 5, name="conv1", **convolution)(x)
+    hidden = {"activation": config.activation}
+    x = config.convolution(2, first, 5, name="conv1", **hidden)(x)
     x = config.after_activation(x, "conv1")
     x = keras.layers.MaxPooling2D(name="pool1")(x)
-    x = Convolution2DFlipout(second, 5, name="conv2", **convolution)(x)
+    x = config.convolution(2, second, 5, name="conv2", **hidden)(x)
     x = config.after_activation(x, "conv2")
     x = keras.layers.MaxPooling2D(name="pool2")(x)
     x = keras.layers.Flatten(name="flatten")(x)
-    x = config.after_activation(DenseFlipout(third, name="dense1", **hidden)(x), "dense1")
-    return DenseFlipout(config.num_outputs, name="logits", **config.kernel_arguments)(x)
+    x = config.after_activation(config.dense(third, name="dense1", **hidden)(x), "dense1")
+    return config.dense(config.num_outputs, name="logits")(x)

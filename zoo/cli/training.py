@@ -72,7 +72,7 @@ def train(
             to_json({"name": run.recipe.name, "path": str(run.path) if run.path else None, **run.metrics}), nl=False
         )
         return
-    _print_table(run.metrics["test"])
+    _print_table({**run.metrics["test"], **run.metrics.get("conformal", {})})
     if run.path:
         typer.echo(printable(f"saved: {run.path}"))
 
@@ -180,7 +180,7 @@ def evaluate(
     from zoo.hub.reading import read_artifact
 
     config = read_artifact(name)["config"]
-    dataset = dataset or config["data"].get("dataset")
+    dataset = dataset or config.get("data", {}).get("dataset")
     if dataset is None:
         raise ValueError(f"The artifact {name!r} does not name the dataset that it was trained on. Pass --dataset.")
     page = None

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import glob
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+_UNFINISHED = ".unfinished"
+# Of Linux: <fcntl.h> and <linux/fs.h>.
+_RELATIVE_TO_HERE, _EXCHANGE = -100, 2
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file atomically: a reader sees either the old file or the new one."""
+
+def write_atomically(path: Path, contents: str | bytes) -> None:
+    """Writes a file atomically, a string in UTF-8: a reader sees either the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, "utf-8")
+        temporary.write_bytes(contents.encode() if isinstance(contents, str) else contents)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -22,32 +28,56 @@ def write_atomically(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
-    """Yields a working folder next to the target, which replaces the target when the block ends without an error.
+    """Yields a working folder next to the target, which takes its place when the block ends without an error.
 
-    An existing target is replaced. If the process is killed at that moment, the old one is left under a hidden name
-    next to it.
+    Whenever the process is killed, the target is the old folder or the new one, each whole; see `take_place`. The
+    working folder of a killed process stays under a hidden name; see `remove_unfinished`.
 
     Args:
-        target: Absolute path of the folder to create. Its parents are created if needed.
+        target: Absolute path of the folder to create, or of one to replace. Its parents are created if needed.
 
     Raises:
         OSError: If the working folder cannot be created (before the block is entered) or cannot replace the target.
     """
+    # Behind a link, it is the folder that is replaced.
+    target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    working = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_UNFINISHED, dir=target.parent))
     try:
         yield working
         working.chmod(0o755)
-        _replace_folder(working, target)
+        for path in working.rglob("*"):
+            sync(path)
+        sync(working)
+        take_place(working, target)
+        sync(target.parent)
+    except OSError as error:
+        # What is written to an open file does not know its name.
+        if error.errno is not None and error.filename is None:
+            error.filename = str(target)
+        raise
     finally:
         shutil.rmtree(working, ignore_errors=True)
 
 
-def _replace_folder(working: Path, target: Path) -> None:
+def take_place(working: Path, target: Path) -> None:
+    """Moves a folder to the place of another one on the same file system, which may exist.
+
+    Where a name exists, the two change places in one step, and the old folder has the working name then. So the target
+    is whole at every moment, the old or the new. Only Linux can do that, on its usual file systems. Elsewhere the old
+    folder is moved aside first: it is whole under its name or that of the working folder with `.old`, and between two
+    renames there is no target.
+
+    Raises:
+        OSError: If the folder cannot be moved. The target is the old one then.
+    """
     if not target.exists():
         working.rename(target)
         return
-    aside = target.with_name(f".{target.name}.{os.getpid()}.old")
+    with contextlib.suppress(OSError):
+        _swap(working, target)
+        return
+    aside = working.with_name(f"{working.name}.old")
     target.rename(aside)
     try:
         working.rename(target)
@@ -55,3 +85,30 @@ def _replace_folder(working: Path, target: Path) -> None:
         aside.rename(target)
         raise
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_unfinished(target: Path) -> None:
+    """Removes working folders of `written_whole` whose processes were killed. No other process may write the target."""
+    for working in target.parent.glob(f".{glob.escape(target.name)}.????????{_UNFINISHED}"):
+        shutil.rmtree(working, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or the list of files of a folder, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _swap(first: Path, second: Path) -> None:
+    """Exchanges two names in one step. Raises an OSError if the system or the file system cannot."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError) as error:
+        raise OSError("this system cannot exchange two names") from error
+    names = (os.fsencode(first), os.fsencode(second))
+    if renameat2(_RELATIVE_TO_HERE, names[0], _RELATIVE_TO_HERE, names[1], _EXCHANGE):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(second))

@@ -27,6 +27,16 @@ def printable(text: str) -> str:
     )
 
 
+def in_one_line(text: str) -> str:
+    r"""Returns a text without line breaks and tabs, which are escaped as `printable` escapes other characters.
+
+    Example:
+        >>> print(in_one_line("a\nfile"))
+        a\nfile
+    """
+    return printable(text).replace("\n", r"\n").replace("\t", r"\t")
+
+
 def shown(value: object, most: int = 200) -> str:
     """Returns the `repr` of a value for a message, cut to some length.
 

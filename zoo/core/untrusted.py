@@ -5,14 +5,16 @@ Every function refuses early and in few words: what a file costs is bounded befo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zoo.core.shown import shown
+from zoo.core.shown import in_one_line, shown
 
 MAX_JSON_BYTES = 2**20
 MOST_DIGITS = 20
@@ -26,6 +28,36 @@ _KINDS = (
     (stat.S_ISBLK, "a device"),
     (stat.S_ISSOCK, "a socket"),
 )
+
+
+class ArtifactError(ValueError):
+    """Raised for an artifact that cannot be used: unknown, missing, not trusted, damaged, malformed or too large.
+
+    Everything that reads an artifact raises it, whatever is wrong with the files. The message is one line that names
+    the file, what was found and what was expected.
+
+    Example:
+        >>> import zoo
+        >>> try:
+        ...     zoo.load_artifact("downloads/a_model", trust=True)
+        ... except zoo.ArtifactError as error:
+        ...     print(error)
+        There is no folder 'downloads/a_model'. Expected a folder written by save_artifact.
+    """
+
+
+@contextlib.contextmanager
+def artifact_errors() -> Iterator[None]:
+    """Raises every error of a block, or of a decorated function, that reads an artifact as an `ArtifactError`."""
+    try:
+        yield
+    except ArtifactError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ArtifactError(in_one_line(str(error))) from error
+    except Exception as error:
+        reason = shown(str(error), 1000)
+        raise ArtifactError(f"The artifact cannot be used: {type(error).__name__} {reason}.") from error
 
 
 def open_regular(path: Path) -> Any:

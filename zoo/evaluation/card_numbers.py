@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import tfp_bnn
 from tfp_bnn.core.batches import is_stream
 from tfp_bnn.core.expected_inputs import any_inputs
+from tfp_bnn.metrics import out_of_distribution_auroc
 from tfp_bnn.models import PredictiveModel
 from tfp_bnn.predictive import agreement, score
 from zoo.datasets import Dataset, load_dataset
@@ -57,8 +58,9 @@ def evaluate(
         central 90 % interval), `aleatoric_std`, `epistemic_std` (roots of the mean variances, units of the target).
 
     Raises:
-        ValueError: For an unknown model, dataset or split (the message gives the nearest), or a dataset that does not
-            fit the model.
+        ArtifactError: For a name of an unknown model, or a model whose files are damaged.
+        ValueError: For an unknown dataset or split (the message gives the nearest), or a dataset that does not fit the
+            model.
         DataMissingError: If the data are not on this machine and cannot be obtained.
     """
     if isinstance(model, str):
@@ -94,17 +96,21 @@ class Block:
         y: Targets as in `Split`; None for inputs that have none.
         num_samples: Number of Monte Carlo samples of the weights.
         calibrated: Whether to apply the model's calibration.
+        plug_in: Whether every weight is at its posterior mean instead. Never calibrated.
     """
 
     x: npt.NDArray[Any]
     y: npt.NDArray[Any] | None
     num_samples: int
     calibrated: bool = True
+    plug_in: bool = False
 
     def predict(self, model: PredictiveModel, seed: int) -> tfp_bnn.PosteriorPredictive:
         """Returns the predictive of a model for these inputs."""
         # Those without targets are inputs that the model was not trained for.
         with any_inputs() if self.y is None else contextlib.nullcontext():
+            if self.plug_in:
+                return model.plug_in_predictive(self.x)
             return model.posterior_predictive(
                 self.x, num_samples=self.num_samples, seed=seed, calibrated=self.calibrated
             )
@@ -114,16 +120,24 @@ def labelled_blocks(model: PredictiveModel, data: Dataset, num_samples: int) -> 
     """Returns the blocks of a card that have targets, by name.
 
     Returns:
-        `test`; `test_uncalibrated` if the model has a calibration; `validation`; and `quick`, the first 2,000 test rows
-        in the fixed order of the dataset with 10 samples, which is quick to measure again.
+        `test`; `test_uncalibrated` if the model has a calibration; `test_plug_in`, with every weight at its posterior
+        mean; `validation`; and `quick`, the first 2,000 test rows in the fixed order of the dataset with 10 samples,
+        which is quick to measure again.
     """
     test, validation = data.test, data.validation
-    blocks = {"test": Block(test.x, test.y, num_samples)}
-    if model.calibration is not None:
-        blocks["test_uncalibrated"] = Block(test.x, test.y, num_samples, calibrated=False)
+    versions = _versions(model, Block(test.x, test.y, num_samples))
+    blocks = {"_".join(filter(None, ("test", version))): block for version, block in versions.items()}
     blocks["validation"] = Block(validation.x, validation.y, num_samples)
     blocks["quick"] = Block(test.x[:QUICK_EXAMPLES], test.y[:QUICK_EXAMPLES], QUICK_SAMPLES)
     return blocks
+
+
+def _versions(model: PredictiveModel, block: Block) -> dict[str, Block]:
+    """A block as the model predicts it, under an empty name; `uncalibrated` if that differs; and of the `plug_in`."""
+    versions = {"": block}
+    if model.calibration is not None:
+        versions["uncalibrated"] = replace(block, calibrated=False)
+    return {**versions, "plug_in": replace(block, plug_in=True)}
 
 
 def out_of_distribution_block(data: Dataset, other: str, num_samples: int) -> Block:
@@ -172,15 +186,15 @@ def measure(
             its first step, so that bad ones cost no training.
 
     Returns:
-        Contents of `metrics.json`: `num_samples`, `seed`, `split`, `num_examples` and `test`, the
-        metrics of `evaluate`; `test_uncalibrated` where the model has a calibration; `validation`; `quick`, with its
-        own `num_examples`, `num_samples`, `seed` and `test`; `out_of_distribution`, with `data`, `num_examples`, and
-        `mutual_information` and `entropy` (classification, nats) or `epistemic_std` (regression, units of the target);
-        `kl`, with `total` and `by_layer` (nats); `posterior`, as in `posterior_statistics`; `beta` of the last step.
-        The last three are omitted if they are not defined: point estimates have no `posterior`, and ensembles have none
-        of the three. `diagnostics` is what the inference method says of its posterior, such as R-hat and ESS of Markov
-        chains; it is omitted if there is nothing. `num_samples` is the number of draws that were used, which is smaller
-        than requested if fewer exist.
+        Contents of `metrics.json`: `num_samples`, `seed`, `split`, `num_examples` and `test`, the metrics of
+        `evaluate`; `conformal`, coverage and mean size on the test split, where the model has a conformal prediction;
+        `test_uncalibrated` where it has a calibration; `test_plug_in`, of the mean of the weights; `validation`;
+        `quick`, with its own `num_examples`, `num_samples`, `seed` and `test`; `out_of_distribution`, with `data`,
+        `num_examples` and the numbers of `out_of_distribution_numbers`; `kl`, with `total` and `by_layer` (nats);
+        `posterior`, as in `posterior_statistics`; `beta` of the last step. The last three are omitted if they are not
+        defined: point estimates have no `posterior`, and ensembles have none of the three. `diagnostics` is what the
+        inference method says of its posterior, such as R-hat and ESS of Markov chains; it is omitted if there is
+        nothing. `num_samples` is the number of draws that were used, which is smaller than requested if fewer exist.
 
     Raises:
         ValueError: If the out-of-distribution data do not fit.
@@ -190,6 +204,8 @@ def measure(
     for name, block in labelled_blocks(model, data, how.num_samples).items():
         predictive = block.predict(model, how.seed)
         scores[name], num_samples[name] = score(predictive, block.y), predictive.num_samples
+        if name == "test" and model.conformal is not None:
+            scores["conformal"] = model.conformal.score(predictive, block.y)
     quick = {
         "num_examples": min(QUICK_EXAMPLES, len(data.test)),
         "num_samples": num_samples["quick"],
@@ -207,10 +223,52 @@ def measure(
         "out_of_distribution": {
             "data": how.out_of_distribution,
             "num_examples": len(outside.x),
-            **score(outside.predict(model, how.seed)),
+            **out_of_distribution_numbers(model, data, outside, how.seed),
         },
         **_of_the_posterior(model, data.test.x),
     }
+
+
+def out_of_distribution_numbers(model: PredictiveModel, data: Dataset, outside: Block, seed: int) -> dict[str, Any]:
+    """Measures the uncertainty on inputs that a model was not trained for, and how well it tells them from test rows.
+
+    Args:
+        model: Trained model.
+        data: Dataset that the model was trained on. As many of its test rows are used, the first.
+        outside: Result of `out_of_distribution_block`.
+        seed: Seed of the samples.
+
+    Returns:
+        Means over the inputs: `mutual_information` and `entropy` (classification, nats), or `epistemic_std`
+        (regression, units of the target). The area under the ROC curve for each: `auroc_entropy`, ..., 0.5 by chance.
+        The same without calibration in a mapping `uncalibrated`, where the model has one, and for the mean of the
+        weights in `plug_in`.
+    """
+    inside = replace(outside, x=data.test.x[: len(outside.x)])
+    others = _versions(model, outside)
+    numbers: dict[str, Any] = {}
+    for version, block in _versions(model, inside).items():
+        of_version = _told_apart(block.predict(model, seed), others[version].predict(model, seed))
+        numbers |= {version: of_version} if version else of_version
+    return numbers
+
+
+def _told_apart(inside: tfp_bnn.PosteriorPredictive, outside: tfp_bnn.PosteriorPredictive) -> dict[str, float]:
+    numbers = score(outside)
+    arrays = [uncertainties(predictive) for predictive in (inside, outside)]
+    # With one draw, there is no disagreement that could tell anything.
+    names = [name for name in arrays[0] if name == "entropy" or outside.num_samples > 1]
+    aurocs = {f"auroc_{name}": out_of_distribution_auroc(arrays[0][name], arrays[1][name]) for name in names}
+    return {**numbers, **aurocs}
+
+
+def uncertainties(predictive: tfp_bnn.PosteriorPredictive) -> dict[str, npt.NDArray[Any]]:
+    """Returns the uncertainties of each input, `(n,)`, by the names of their means in `score`."""
+    epistemic = predictive.epistemic().reshape(len(predictive), -1).mean(axis=1)
+    if predictive.likelihood.has_probabilities:
+        entropy = predictive.entropy().reshape(len(predictive), -1).mean(axis=1)
+        return {"entropy": entropy, "mutual_information": epistemic}
+    return {"epistemic_std": np.sqrt(epistemic)}
 
 
 def diagnostics_of(model: PredictiveModel, x: npt.NDArray[Any]) -> dict[str, float]:

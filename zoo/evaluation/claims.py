@@ -23,7 +23,8 @@ def claims_of(artifact: Mapping[str, Any], manifest: Mapping[str, Any]) -> Claim
         manifest: Manifest entry of the artifact.
 
     Returns:
-        Pairs of the statement and the truth: `recipe/...` for beta, training seeds and the seed of the measurement;
+        Pairs of the statement and the truth: `recipe/...` for beta, training seeds, the seed of the measurement and the
+        level of a conformal prediction;
         `listed/...` for the numbers that `tfp-bnn list` shows; `sizes/num_weights`; and `spread/...` for the distance
         between the number of the stored posterior and the mean over the seeds, which is at most (n - 1) / sqrt(n)
         standard deviations for one of n values.
@@ -36,6 +37,8 @@ def claims_of(artifact: Mapping[str, Any], manifest: Mapping[str, Any]) -> Claim
     claims: Claims = {}
     if isinstance(recipe, dict):
         claims |= {f"recipe/{name}": pair for name, pair in _of_recipe(card, recipe).items()}
+        if how := recipe.get("conformal"):
+            claims["recipe/level"] = ((config.get("conformal") or {}).get("level"), how.get("level"))
     listed = manifest.get("metrics") or {}
     claims |= {f"listed/{name}": (listed.get(name), card["test"].get(name)) for name in {**card["test"], **listed}}
     claims["sizes/num_weights"] = (config.get("num_weights"), manifest.get("num_weights"))

@@ -54,6 +54,7 @@ class Sampler:
         num_chains: Number of chains.
         thin: Keeps every `thin`-th state.
         seed: Seed of the chains.
+        num_temperatures: Number of temperatures of each chain, for `hmc`.
     """
 
     num_leapfrog_steps: int | None
@@ -62,14 +63,16 @@ class Sampler:
     num_chains: int = 8
     thin: int = 1
     seed: int = 0
+    num_temperatures: int = 1
 
     def run(self, model: Any, data: Dataset, verbose: int = 0) -> Chains:
         """Samples the weights of a model, starting at draws of their prior."""
-        settings = {key: value for key, value in asdict(self).items() if key != "num_leapfrog_steps"}
+        settings = asdict(self)
+        of_hmc = {name: settings.pop(name) for name in ("num_leapfrog_steps", "num_temperatures")}
         x, y = data.train.x, data.train.y
         if self.num_leapfrog_steps is None:
             return nuts(model, x, y, **settings, verbose=verbose)
-        return hmc(model, x, y, **settings, num_leapfrog_steps=self.num_leapfrog_steps, verbose=verbose)
+        return hmc(model, x, y, **settings, **of_hmc, verbose=verbose)
 
 
 # Chosen by trial: enough for an R-hat below 1.05 of every prediction.
@@ -77,6 +80,8 @@ SAMPLERS = {
     "mlp_flipout.diabetes": Sampler(20, 500, 500),
     "mlp_flipout.digits": Sampler(30, 400, 200, num_chains=4),
     "mlp_flipout.iris": Sampler(20, 500, 500),
+    # Separate modes: without temperatures, R-hat was 1.25 after 40,000 states of each chain.
+    "mlp_flipout.moons": Sampler(8, 1000, 400, num_temperatures=14),
 }
 
 

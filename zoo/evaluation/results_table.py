@@ -25,7 +25,9 @@ _BEGIN, _END = "<!-- models: written by `python -m zoo.evaluation.results_table`
 _CLASSIFICATION = ("accuracy", "nll", "ece", "brier", "entropy", "mutual_information")
 _REGRESSION = ("rmse", "mae", "coverage_90", "aleatoric_std", "epistemic_std")
 _METRICS = (*_CLASSIFICATION, *_REGRESSION)
-_OUTSIDE = ("mutual_information", "entropy", "epistemic_std")
+_UNCERTAINTIES = ("mutual_information", "entropy", "epistemic_std")
+_OUTSIDE = (*_UNCERTAINTIES, *(f"auroc_{name}" for name in _UNCERTAINTIES))
+_VERSIONS = ("uncalibrated", "plug_in")
 _POSTERIOR = ("median_scale", "median_signal_to_noise", "active_fraction")
 _SHOWN = ("accuracy", "rmse", "nll", "ece", "coverage_90")
 
@@ -34,10 +36,10 @@ def write_results(checks: Iterable[Check], folder: Path) -> Path:
     """Writes `test.csv`, with a row for each fully verified model.
 
     The numbers of the posterior are the measured ones, to six digits. Those of the test split have their own names,
-    with the suffix `_uncalibrated` if the model has a calibration. Those of out-of-distribution data have the prefix
-    `ood_`. `kl` is in nats; medians and active fraction are those of `posterior_statistics`. Numbers that only training
-    can give are copied from the card: `beta`, and the standard deviation over training seeds, with the suffix
-    `_spread`. A cell is empty if there is no such number.
+    with the suffix `_uncalibrated` if the model has a calibration, and `_plug_in` for the mean of the weights. Those of
+    out-of-distribution data have the prefix `ood_`. `kl` is in nats; medians and active fraction are those of
+    `posterior_statistics`. Numbers that only training can give are copied from the card: `beta`, and the standard
+    deviation over training seeds, with the suffix `_spread`. A cell is empty if there is no such number.
 
     Args:
         checks: Results of `zoo.verify(name, full=True)`, one model after the other.
@@ -104,11 +106,16 @@ def _row(name: str, checks: list[Check]) -> dict[str, Any]:
         "temperature": calibration.get("temperature"),
         "scale": calibration.get("scale"),
         **{metric: measured.get(f"test/{metric}") for metric in _METRICS},
-        **{f"{metric}_uncalibrated": measured.get(f"test_uncalibrated/{metric}") for metric in _METRICS},
+        **{f"{metric}_{of}": measured.get(f"test_{of}/{metric}") for of in _VERSIONS for metric in _METRICS},
         **{f"{metric}_spread": spread.get(metric, {}).get("std") for metric in _METRICS},
         "num_training_seeds": len(metrics.get("training_seeds", ())),
         "ood_data": metrics.get("out_of_distribution", {}).get("data"),
         **{f"ood_{metric}": measured.get(f"out_of_distribution/{metric}") for metric in _OUTSIDE},
+        **{
+            f"ood_{metric}_{of}": measured.get(f"out_of_distribution/{of}/{metric}")
+            for of in _VERSIONS
+            for metric in _OUTSIDE
+        },
         "kl": measured.get("kl/total"),
         **{statistic: measured.get(f"posterior/{statistic}") for statistic in _POSTERIOR},
     }

@@ -5,11 +5,11 @@ rounding of float32, whatever the platform and the number of threads. It must ag
 
     1e-4 |number of the card| + 1e-6
 
-Rounding can move a single example over a threshold: accuracy, ECE and coverage, which move in steps, may differ by one
-example in 2,000. Only a KL without closed form is estimated from new draws, of both measurements: it may differ by 4
-standard errors of their difference. R-hat and effective sample sizes, whose ranks and cut-offs rounding can move, may
-differ by 1 %. What the card says of its training, of sizes and of the spread over seeds is compared with the recipe,
-the files and the data.
+Rounding can move a single example over a threshold: accuracy, ECE, coverage and the size of conformal sets, which move
+in steps, may differ by one example in 2,000. Only a KL without closed form is estimated from new draws, of both
+measurements: it may differ by 4 standard errors of their difference. R-hat and effective sample sizes, whose ranks and
+cut-offs rounding can move, may differ by 1 %. What the card says of its training, of sizes and of the spread over seeds
+is compared with the recipe, the files and the data.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ import numpy as np
 
 from tfp_bnn.core.arguments import is_number
 from tfp_bnn.core.expected_inputs import any_inputs
+from tfp_bnn.core.plugins import load_plugins
 from tfp_bnn.likelihoods.scoring import STEPS
 from tfp_bnn.models import PredictiveModel
-from tfp_bnn.predictive import score, standard_errors
+from tfp_bnn.predictive import PosteriorPredictive, score, standard_errors
+from tfp_bnn.predictive.conformal import STEPS as CONFORMAL_STEPS
 from zoo.core.shown import shown
+from zoo.core.untrusted import ArtifactError, artifact_errors
 from zoo.core.validation import validate
 from zoo.datasets import DataMissingError, Dataset, load_dataset
 from zoo.evaluation.card_numbers import (
@@ -40,6 +43,7 @@ from zoo.evaluation.card_numbers import (
     kl_draws,
     labelled_blocks,
     out_of_distribution_block,
+    out_of_distribution_numbers,
 )
 from zoo.evaluation.claims import Claims, agrees, claims_of, sizes_of
 from zoo.hub.artifacts import GOLDEN_SAMPLES, GOLDEN_SEED
@@ -115,10 +119,11 @@ def verify(name: str | os.PathLike[str], full: bool = False) -> list[Check]:
     """Compares golden outputs and the numbers of the card with new measurements.
 
     By default: the golden outputs, what the card says of its training and its data, the numbers on the `test` split,
-    the `quick` numbers (at most 2,000 test examples, 10 samples) and the agreement with a stored `reference`, if there
-    is one. `full` checks everything else on the card about the stored posterior: `test_uncalibrated`, `validation`,
-    `out_of_distribution`, `kl`, `posterior` and `diagnostics`. The posteriors of the other training seeds and the
-    chains of a reference are not there, so their numbers are only compared with the others on the card.
+    coverage and size of a `conformal` prediction there, the `quick` numbers (at most 2,000 test examples, 10 samples)
+    and the agreement with a stored `reference`, where the model has them. `full` checks everything else on the card
+    about the stored posterior: `test_uncalibrated`, `test_plug_in`, `validation`, `out_of_distribution`, `kl`,
+    `posterior` and `diagnostics`. The posteriors of the other training seeds and the chains of a reference are not
+    there, so their numbers are only compared with the others on the card.
 
     Args:
         name: Name of a pretrained model, or folder of an artifact, which is checked against its own manifest. No trust
@@ -129,15 +134,17 @@ def verify(name: str | os.PathLike[str], full: bool = False) -> list[Check]:
         One check per number. Damaged files are a failed check. Numbers whose data are missing neither pass nor fail.
 
     Raises:
-        ValueError: For an unknown name (the message gives the nearest), or a folder without a manifest.
+        ArtifactError: For an unknown name (the message gives the nearest), or a folder without a manifest.
         PluginError: If a plug-in fails to load.
     """
+    load_plugins()
     locate(name)
     checks = []
     try:
-        for check in _checks(str(name), full):
-            checks.append(check)
-    except (ValueError, OSError) as error:
+        with artifact_errors():
+            for check in _checks(str(name), full):
+                checks.append(check)
+    except ArtifactError as error:
         checks.append(Check(str(name), "artifact", None, None, None, Status.FAILED, str(error)))
     return checks
 
@@ -157,11 +164,30 @@ def _checks(name: str, full: bool) -> Iterator[Check]:
     how = _how(card, name)
     data = functools.cache(functools.partial(load_dataset, dataset))
 
+    # Drawn once for the two blocks that need it.
+    @functools.cache
+    def on_test_split() -> PosteriorPredictive:
+        return labelled_blocks(model, data(), how.num_samples)["test"].predict(model, how.seed)
+
+    def test() -> Numbers:
+        return _scores(on_test_split(), data().test.y)
+
+    def conformal() -> Numbers:
+        found = {} if model.conformal is None else model.conformal.score(on_test_split(), data().test.y)
+        return {
+            key: Number(value, None, ONE_EXAMPLE if key in CONFORMAL_STEPS else 0.0) for key, value in found.items()
+        }
+
     def labelled(block: str) -> Numbers:
         return _of_block(model, labelled_blocks(model, data(), how.num_samples).get(block), how.seed)
 
     def outside() -> Numbers:
-        return _of_block(model, out_of_distribution_block(data(), how.out_of_distribution, how.num_samples), how.seed)
+        block = out_of_distribution_block(data(), how.out_of_distribution, how.num_samples)
+        numbers = _flat(out_of_distribution_numbers(model, data(), block, how.seed))
+        # Older cards have means only.
+        older = "plug_in" not in _mapping(card["out_of_distribution"])
+        stated = _in_card(card, "out_of_distribution")
+        return {key: Number(value) for key, value in numbers.items() if key in stated or not older}
 
     def num_examples() -> Numbers:
         return {"test": Number(len(data().test))}
@@ -175,8 +201,10 @@ def _checks(name: str, full: bool) -> Iterator[Check]:
 
     ways: dict[str, Callable[[], Numbers]] = {
         "num_examples": num_examples,
-        "test": functools.partial(labelled, "test"),
+        "test": test,
+        "conformal": conformal,
         "test_uncalibrated": functools.partial(labelled, "test_uncalibrated"),
+        "test_plug_in": functools.partial(labelled, "test_plug_in") if "test_plug_in" in card else dict,
         "validation": functools.partial(labelled, "validation"),
         "quick": functools.partial(labelled, "quick"),
         "out_of_distribution": outside,
@@ -189,7 +217,7 @@ def _checks(name: str, full: bool) -> Iterator[Check]:
     with contextlib.suppress(DataMissingError):
         # The numbers below tell of missing data.
         yield from _claims(name, sizes_of(artifact, data()))
-    for block in ways if full else ["num_examples", "test", "quick", "reference"]:
+    for block in ways if full else ["num_examples", "test", "conformal", "quick", "reference"]:
         yield from _compare(name, block, _in_card(card, block), ways[block])
 
 
@@ -228,10 +256,18 @@ def _in_card(card: Mapping[str, Any], block: str) -> dict[str, float]:
         part = _mapping(part.get("test"))
     elif block == "reference":
         # The numbers of the chains themselves are not measured again.
-        part = {f"{of}/{key}": value for of in _COMPARED for key, value in _mapping(part.get(of)).items()}
+        part = {of: _mapping(part.get(of)) for of in _COMPARED}
     elif block == "kl":
         part = {"total": part.get("total"), **_mapping(part.get("by_layer"))}
-    return {key: value for key, value in part.items() if is_number(value) and key != "num_examples"}
+    return {key: value for key, value in _flat(part).items() if is_number(value) and key != "num_examples"}
+
+
+def _flat(part: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a mapping and of those in it, by path."""
+    flat: dict[str, Any] = {}
+    for key, value in part.items():
+        flat |= {f"{key}/{inner}": x for inner, x in value.items()} if isinstance(value, Mapping) else {key: value}
+    return flat
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -239,13 +275,14 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _of_block(model: PredictiveModel, block: Block | None, seed: int) -> Numbers:
-    if block is None:
-        return {}
-    predictive = block.predict(model, seed)
-    errors = standard_errors(predictive, block.y)
+    return {} if block is None else _scores(block.predict(model, seed), block.y)
+
+
+def _scores(predictive: PosteriorPredictive, y: Any) -> Numbers:
+    errors = standard_errors(predictive, y)
     return {
         key: Number(value, errors.get(key), ONE_EXAMPLE if key in STEPS else 0.0)
-        for key, value in score(predictive, block.y).items()
+        for key, value in score(predictive, y).items()
     }
 
 

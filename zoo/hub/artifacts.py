@@ -1,6 +1,7 @@
 """Artifacts: a folder with a weight distribution and everything needed to verify, rebuild and evaluate it.
 
-    config.json            architecture, its config, inference method, N, description of the data, calibration
+    config.json            architecture, its config, inference method, N, description of the data, calibration,
+                           conformal prediction
     weights.safetensors    the weight distributions, in natural units; for an ensemble, those of all members
     posterior.safetensors  the posterior beside these weights, for SWAG, Laplace and Markov chains
     recipe.yaml            how it was trained
@@ -28,6 +29,7 @@ import safetensors.numpy
 from tfp_bnn.calibration import CALIBRATIONS
 from tfp_bnn.core.expected_inputs import any_inputs
 from tfp_bnn.inference import members_of
+from tfp_bnn.predictive import CONFORMALS
 from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import BuiltFrom
 from zoo.core.files import written_whole
@@ -99,8 +101,9 @@ def save_artifact(
 ) -> Path:
     """Writes an artifact, completely or not at all.
 
-    If the process is killed while it replaces an artifact, the old one may be left under a hidden name in the same
-    folder.
+    Whenever the process is killed, the folder holds the old artifact or the new one, each whole. Only where the system
+    cannot exchange two folders in one step, which Linux can, is there none between two renames; the old one is next to
+    it then, under a hidden name that ends in `.old`.
 
     Args:
         model: Model made by `zoo.create_model`, `zoo.train` or `zoo.load_model`, or a result of `tfp_bnn.inference`
@@ -120,8 +123,9 @@ def save_artifact(
         The folder.
 
     Raises:
-        ValueError: If the model is not from the zoo, its posterior is too large, or the folder exists and must not be
-            replaced.
+        ValueError: If the model is not from the zoo, its posterior is too large, its conformal prediction does not fit
+            its outputs, or the folder exists and must not be replaced.
+        OSError: If the folder cannot be written. Nothing is left behind, and an existing artifact stays as it is.
     """
     if not isinstance(model, ZooModel) and hasattr(model, "golden_inputs"):
         run = model
@@ -192,6 +196,10 @@ def _write_files(
         "data": data,
         "calibration": calibration_config(model),
     }
+    if model.conformal is not None:
+        # What does not fit could not be loaded.
+        model.conformal.check_outputs(model.likelihood, members_of(model)[0].output_shape[1:])
+        config["conformal"] = {"name": CONFORMALS.name_of(model.conformal), **model.conformal.get_config()}
     if (package := ARCHITECTURES.package_of(built.name)) != _OWN_PACKAGE:
         config["package"] = package
     if golden_inputs is None:
@@ -204,12 +212,10 @@ def _write_files(
     (folder / "recipe.yaml").write_text(recipe_text(recipe) if recipe else "", "utf-8")
     if log is not None:
         (folder / LOG_NAME).write_text(log, "utf-8")
-    safetensors.numpy.save_file(
-        _contiguous(arrays_of(records, number_of_members(config, name))), folder / "weights.safetensors"
-    )
+    _write_tensors(folder / "weights.safetensors", arrays_of(records, number_of_members(config, name)))
     if beside:
-        safetensors.numpy.save_file(_contiguous(beside), folder / POSTERIOR_NAME)
-    safetensors.numpy.save_file({"inputs": golden, "mean": mean}, folder / "golden.safetensors")
+        _write_tensors(folder / POSTERIOR_NAME, beside)
+    _write_tensors(folder / "golden.safetensors", {"inputs": golden, "mean": mean})
     (folder / "README.md").write_text(
         model_card(config, metrics, recipe_text(recipe) if recipe else "", *records), "utf-8"
     )
@@ -225,8 +231,10 @@ def _write_files(
     (folder / MANIFEST_NAME).write_text(to_json(manifest), "utf-8")
 
 
-def _contiguous(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    return {key: np.array(value, order="C") for key, value in sorted(arrays.items())}
+def _write_tensors(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    contiguous = {key: np.array(value, order="C") for key, value in sorted(arrays.items())}
+    # Errors of `save_file` are no OSError.
+    path.write_bytes(safetensors.numpy.save(contiguous))
 
 
 def _built_from(model: Any) -> BuiltFrom | None:

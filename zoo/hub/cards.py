@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,6 +41,8 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: st
         parts += ["## Inputs\n", _inputs_section(config["config"]["input_shape"], data["inputs"])]
     if metrics:
         parts += ["## Measured\n", _metrics_section(metrics, config)]
+    if config.get("conformal") is not None:
+        parts += ["## Conformal prediction\n", _conformal_section(config["conformal"], metrics)]
     if "out_of_distribution" in metrics:
         parts += ["## Out of distribution\n", _out_of_distribution_section(metrics)]
     if "reference" in metrics:
@@ -153,8 +156,9 @@ def _inputs_section(shape: Sequence[int], inputs: Mapping[str, Any]) -> str:
 def _metrics_section(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     test, spread = metrics["test"], metrics.get("spread", {})
     columns = {"test": {name: f"{value:.4g}" for name, value in test.items()}}
-    if "test_uncalibrated" in metrics:
-        columns["test, not calibrated"] = {name: f"{value:.4g}" for name, value in metrics["test_uncalibrated"].items()}
+    for block, title in (("test_uncalibrated", "test, not calibrated"), ("test_plug_in", "test, plug-in mean")):
+        if block in metrics:
+            columns[title] = {name: f"{value:.4g}" for name, value in metrics[block].items()}
     columns["mean ± standard deviation over training seeds"] = {
         name: f"{over['mean']:.4g} ± {over['std']:.2g}" for name, over in spread.items()
     }
@@ -167,6 +171,36 @@ def _metrics_section(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> s
         f"in nats.\n"
     )
     return _table(["metric", *columns], rows) + note
+
+
+def _conformal_section(conformal: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    what = _CONFORMAL.get(conformal["name"], f"Regions (`{conformal['name']}`) that contain the target")
+    by_class = ", in every class" if isinstance(conformal.get("thresholds"), list) else ""
+    drawn = f", seed {conformal['seed']}" if conformal.get("seed") is not None else ""
+    of_fit = f" with {conformal['num_samples']} samples{drawn}" if conformal.get("num_samples") is not None else ""
+    text = (
+        f"{what} of a new example with a probability of at least {conformal['level']:g}{by_class}, if it is "
+        f"exchangeable with the examples of the fit, whose predictions were made{of_fit}.\n"
+    )
+    if "conformal" not in metrics:
+        return text
+    numbers = {name: f"{value:.4g}" for name, value in metrics["conformal"].items()}
+    coverage = metrics["conformal"].get("coverage")
+    if coverage is not None:
+        error = math.sqrt(max(0.0, coverage * (1.0 - coverage)) / max(1, metrics["num_examples"]))
+        numbers["coverage"] += f" ± {error:.2g}"
+    table = _table(["on the test split", ""], [[name, number] for name, number in numbers.items()])
+    return (
+        f"{text}\n{table}\nThe error of the coverage is the binomial standard error of {metrics['num_examples']} "
+        f"examples. {'; '.join(meaning for name, meaning in _SIZES.items() if name in numbers)}.\n"
+    )
+
+
+_CONFORMAL = {"sets": "Sets of classes that contain the class", "intervals": "Intervals that contain each target"}
+_SIZES = {
+    "mean_size": "`mean_size` is the mean number of classes in a set",
+    "mean_width": "`mean_width` is the mean width of an interval, in units of the target",
+}
 
 
 def _out_of_distribution_section(metrics: Mapping[str, Any]) -> str:
@@ -185,7 +219,25 @@ def _out_of_distribution_section(metrics: Mapping[str, Any]) -> str:
         _table(["mean over the inputs", "test", f"`{outside['data']}`"], rows)
         + f"\nOn {outside['num_examples']} {what}, that the model was not trained for. The mutual information of label "
         "and weights (nats), or the epistemic standard deviation (units of the target), is what more data like them "
-        "would remove.\n"
+        "would remove.\n" + _auroc_table(outside)
+    )
+
+
+def _auroc_table(outside: Mapping[str, Any]) -> str:
+    """How well each uncertainty tells the inputs from those of the test split."""
+    names = [name for name in outside if name.startswith("auroc_")]
+    if not names:
+        return ""
+    columns = {"calibrated" if "uncalibrated" in outside else "model": outside}
+    titles = {"uncalibrated": "not calibrated", "plug_in": "plug-in mean"}
+    columns |= {title: outside[key] for key, title in titles.items() if key in outside}
+    rows = [
+        [name.removeprefix("auroc_"), *(f"{of[name]:.4g}" if name in of else "-" for of in columns.values())]
+        for name in names
+    ]
+    return (
+        "\n" + _table(["AUROC by", *columns], rows) + "\nThe area under the ROC curve with which an uncertainty tells "
+        f"them from the first {outside['num_examples']} test examples: 0.5 by chance, 1 at best.\n"
     )
 
 
@@ -206,14 +258,16 @@ def _reference_section(metrics: Mapping[str, Any]) -> str:
         if metrics.get("beta", 1) != 1
         else ""
     )
+    temperatures = reference.get("num_temperatures", 1)
+    replicas = f", each of {temperatures} replicas that exchange their states," if temperatures > 1 else ""
     return (
         _table(["on the test split", *columns], rows)
         + "\nThe reference is the average over Markov chains of the exact posterior of the same network under the same "
         "prior, likelihood and training data. What has no posterior is fixed at the values of this model: weights "
         f"without a distribution, and learned scales of priors and noise.{cold} "
         + "; ".join(text for name, text in _DISTANCES.items() if name in model)
-        + f".\n\n`{reference['method']}`, {reference['num_chains']} chains of {reference['num_samples']} states after "
-        f"{reference['burn_in']}, seed {reference['seed']}: over all predictions the worst R-hat is "
+        + f".\n\n`{reference['method']}`, {reference['num_chains']} chains{replicas} of {reference['num_samples']} "
+        f"states after {reference['burn_in']}, seed {reference['seed']}: over all predictions the worst R-hat is "
         f"{reference['worst_rhat']:.3f} and the least effective sample size {reference['least_ess']:.0f}; "
         f"{reference['divergent']} divergent trajectories; {reference['cpu_seconds']:.0f} CPU seconds. "
         f"`{reference['command']}` makes it again.\n"

@@ -17,11 +17,12 @@ from tfp_bnn.models.weight_record import WeightRecord
 from zoo.architectures import ARCHITECTURES, Architecture, ArchitectureConfig
 from zoo.core.names import check_name
 from zoo.core.shown import printable, shown
+from zoo.core.untrusted import artifact_errors
 from zoo.core.validation import validate
 from zoo.hub.artifacts import POSTERIOR_NAME, calibration_config
 from zoo.hub.manifest import (
     bundled_models,
-    locate,
+    read_files,
     read_verified,
     require,
     saved_models_folder,
@@ -55,17 +56,20 @@ def load_artifact(path: str | os.PathLike[str], trust: bool = False) -> ZooModel
         `tfp_bnn.UnlikelyInputsWarning`.
 
     Raises:
-        ValueError: Without `trust`, or if a file is missing, changed or malformed.
+        ArtifactError: Without `trust`, or if a file is missing, changed or malformed. It is a `ValueError`.
+        PluginError: If a plug-in fails to load.
     """
+    load_plugins()
     folder = Path(path)
-    if trust is not True:
-        raise ValueError(
-            f"{str(folder)!r} is a folder outside of the package. If you know where it comes from, load it with "
-            "load_artifact(path, trust=True); a bundled model is loaded by its name with load_model."
-        )
-    if not folder.is_dir():
-        raise ValueError(f"There is no folder {str(folder)!r}. Expected a folder written by save_artifact.")
-    return _load(*locate(folder))
+    with artifact_errors():
+        if trust is not True:
+            raise ValueError(
+                f"{str(folder)!r} is a folder outside of the package. If you know where it comes from, load it with "
+                "load_artifact(path, trust=True); a bundled model is loaded by its name with load_model."
+            )
+        if not folder.is_dir():
+            raise ValueError(f"There is no folder {str(folder)!r}. Expected a folder written by save_artifact.")
+        return _load(*read_files(folder))
 
 
 def load_model(name: str) -> ZooModel:
@@ -81,8 +85,9 @@ def load_model(name: str) -> ZooModel:
         in `load_artifact`.
 
     Raises:
-        ValueError: For an unknown name (the message gives the nearest), a path, or a file that is not the published
-            one.
+        ArtifactError: For an unknown name (the message gives the nearest), a path, or a file that is not the published
+            one. It is a `ValueError`.
+        PluginError: If a plug-in fails to load.
 
     Example:
         >>> import numpy as np, zoo
@@ -92,15 +97,13 @@ def load_model(name: str) -> ZooModel:
         >>> model.class_names, model.card["metrics"]["num_examples"]
         (('setosa', 'versicolor', 'virginica'), 30)
     """
+    load_plugins()
     models = bundled_models()
-    if check_name(name) not in models:
-        if name in ARCHITECTURES:
-            tags = ", ".join(known for known in models if known.startswith(f"{name}.")) or "none"
-            raise ValueError(
-                f"{name!r} is an architecture without weights. Pretrained: {tags}. For fresh weights use create_model."
-            )
-        raise ValueError(unknown_name_message("pretrained model", name, models))
-    return _load(saved_models_folder() / name, models[name])
+    with artifact_errors():
+        if check_name(name) not in models:
+            raise ValueError(_unknown(name, models))
+        folder, entry = saved_models_folder() / name, models[name]
+        return _load(folder, entry, read_verified(folder, entry))
 
 
 def open_model(name_or_path: str | os.PathLike[str], trust: bool = False) -> ZooModel:
@@ -110,9 +113,14 @@ def open_model(name_or_path: str | os.PathLike[str], trust: bool = False) -> Zoo
     return load_model(str(name_or_path))
 
 
-def _load(folder: Path, entry: Any) -> ZooModel:
-    load_plugins()
-    files = read_verified(folder, entry)
+def _unknown(name: str, models: Mapping[str, Any]) -> str:
+    if name not in ARCHITECTURES:
+        return unknown_name_message("pretrained model", name, models)
+    tags = ", ".join(known for known in models if known.startswith(f"{name}.")) or "none"
+    return f"{name!r} is an architecture without weights. Pretrained: {tags}. For fresh weights use create_model."
+
+
+def _load(folder: Path, entry: Any, files: Mapping[str, bytes]) -> ZooModel:
     texts = read_texts(files, folder)
     config, what = texts["config"], str(folder / "config.json")
     architecture = _architecture(config, what)
@@ -135,6 +143,7 @@ def _load(folder: Path, entry: Any) -> ZooModel:
     model = _joined(members, config, files, folder)
     check_way(model, config, what)
     _set_calibration(model, config.get("calibration"), what)
+    _set_conformal(model, config.get("conformal"), members[0].output_shape[1:], what)
     _tell_of_card(model, texts)
     model.inputs_expected = _inputs_expected(config, settings.input_shape, what)
     return model
@@ -200,6 +209,17 @@ def _set_calibration(model: ZooModel, value: Any, what: str) -> None:
             raise ValueError("expected null, or a mapping of 'name' and the number of that calibration")
     except (TypeError, ValueError) as error:
         raise ValueError(f"{what}: 'calibration' got {shown(value)}: {error}") from None
+
+
+def _set_conformal(model: ZooModel, value: Any, output_shape: tuple[int, ...], what: str) -> None:
+    """Sets the conformal prediction, which must fit the outputs of the network, of this shape for one input."""
+    if value is None:
+        return
+    try:
+        model.conformal = value
+        model.conformal.check_outputs(model.likelihood, output_shape)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what}: 'conformal' got {shown(value)}: {error}") from None
 
 
 def _check_number_of_weights(

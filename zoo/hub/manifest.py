@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.core.files import write_atomically
 from zoo.core.names import check_name
 from zoo.core.shown import listed, shown
-from zoo.core.untrusted import MAX_JSON_BYTES, open_regular, parse_json
+from zoo.core.untrusted import MAX_JSON_BYTES, ArtifactError, artifact_errors, open_regular, parse_json
 
 if TYPE_CHECKING:
     from zoo.hub.schemas import FileEntry, Manifest
@@ -30,6 +30,8 @@ MAX_FILE_BYTES = 20 * 2**20
 MAX_TOTAL_BYTES = 40 * 2**20
 # Of a folder, before its names are compared.
 _MOST_LISTED = 64
+# While another process replaces the artifact.
+_MOST_ATTEMPTS = 20
 # Of a file of the wrong size, enough to see what it is.
 _DIAGNOSED = 2**16
 
@@ -51,11 +53,12 @@ def bundled_models() -> dict[str, dict[str, Any]]:
     return dict(sorted(json.loads(_BUNDLED.read_text("utf-8"))["models"].items()))
 
 
+@artifact_errors()
 def locate(name_or_path: str | os.PathLike[str]) -> tuple[Path, Any]:
     """Returns folder and manifest entry of a bundled model, by its name, or of an artifact, by its folder.
 
     Raises:
-        ValueError: If the name is unknown (the message gives the nearest), or the folder has no manifest.
+        ArtifactError: If the name is unknown (the message gives the nearest), or the folder has no manifest.
     """
     models, folder = bundled_models(), Path(name_or_path)
     if str(name_or_path) in models:
@@ -68,11 +71,46 @@ def locate(name_or_path: str | os.PathLike[str]) -> tuple[Path, Any]:
     raise ValueError(unknown_name_message("pretrained model", check_name(str(name_or_path)), models))
 
 
+@artifact_errors()
+def read_files(name_or_path: str | os.PathLike[str]) -> tuple[Path, Any, dict[str, bytes]]:
+    """Reads all files of an artifact, checked as by `read_verified`.
+
+    If another process replaces the artifact meanwhile, they are all of the old one or all of the new one.
+
+    Returns:
+        Folder, manifest entry, and the bytes by file name.
+
+    Raises:
+        ArtifactError: As in `locate` and `read_verified`.
+    """
+    for _ in range(_MOST_ATTEMPTS):
+        before = _identity(name_or_path)
+        try:
+            folder, entry = locate(name_or_path)
+            return folder, entry, read_verified(folder, entry)
+        except ArtifactError:
+            # What does not fit together may be of two folders.
+            if _identity(name_or_path) == before:
+                raise
+    raise ValueError(f"{str(name_or_path)!r} is replaced again and again. Read it when that is over.")
+
+
+def _identity(folder: str | os.PathLike[str]) -> tuple[int, int, int] | None:
+    """Returns what changes when another folder takes the place of this one; None if there is none."""
+    try:
+        found = os.stat(folder)
+    except (OSError, ValueError):
+        return None
+    # A number can be given to another folder once this one is removed, but not at the same time.
+    return found.st_dev, found.st_ino, found.st_ctime_ns
+
+
+@artifact_errors()
 def read_manifest(folder: Path) -> Any:
     """Reads the manifest in the folder of an artifact.
 
     Raises:
-        ValueError: If there is none, or it is not JSON in a regular file.
+        ArtifactError: If there is none, or it is not JSON in a regular file.
     """
     manifest = folder / MANIFEST_NAME
     if not os.path.lexists(manifest):
@@ -90,6 +128,7 @@ def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
     return {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path.read_bytes())} for path in files}
 
 
+@artifact_errors()
 def read_verified(folder: Path, entry: Mapping[str, Any], max_bytes: int | None = MAX_FILE_BYTES) -> dict[str, bytes]:
     """Reads all files of an artifact and checks them against a manifest entry before anything is parsed.
 
@@ -102,7 +141,7 @@ def read_verified(folder: Path, entry: Mapping[str, Any], max_bytes: int | None 
         The checked bytes by file name: nothing can change between the check and the use.
 
     Raises:
-        ValueError: If a file is missing, extra or changed, with expected and actual length and SHA-256; or if the
+        ArtifactError: If a file is missing, extra or changed, with expected and actual length and SHA-256; or if the
             manifest has no hashes or a newer schema.
     """
     files = _checked_entry(folder, entry).files

@@ -12,9 +12,9 @@ import safetensors
 import safetensors.numpy
 
 from zoo.core.shown import shown
-from zoo.core.untrusted import parse_json
+from zoo.core.untrusted import artifact_errors, parse_json
 from zoo.core.validation import validate
-from zoo.hub.manifest import locate, read_verified, require
+from zoo.hub.manifest import read_files, require
 from zoo.hub.schemas import ArtifactConfig, Metrics
 
 _LENGTH = 8
@@ -25,6 +25,7 @@ REFERENCE_NAME = "reference.safetensors"
 """File of an artifact with the predictions of Markov chains for the test split; optional."""
 
 
+@artifact_errors()
 def read_artifact(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads the verified contents of an artifact, without building the model.
 
@@ -36,10 +37,10 @@ def read_artifact(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
         artifact has no reference.
 
     Raises:
-        ValueError: If the name is unknown (the message gives the nearest), or a file is missing, changed or malformed.
+        ArtifactError: If the name is unknown (the message gives the nearest), or a file is missing, changed or
+            malformed.
     """
-    folder, entry = locate(name_or_path)
-    files = read_verified(folder, entry)
+    folder, _, files = read_files(name_or_path)
     reference = files.get(REFERENCE_NAME)
     return {
         **read_texts(files, folder),

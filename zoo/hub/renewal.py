@@ -63,7 +63,7 @@ def write_card(folder: Path, config: Mapping[str, Any], metrics: Mapping[str, An
     records = split_records(arrays, number_of_members(config, str(folder)))
     recipe = (folder / "recipe.yaml").read_text("utf-8")
     write_atomically(folder / "README.md", model_card(config, metrics, recipe, *records))
-    manifest = {**read_manifest(folder), "files": describe_files(folder)}
+    manifest = {**read_manifest(folder), "metrics": metrics.get("test", {}), "files": describe_files(folder)}
     write_atomically(folder / MANIFEST_NAME, to_json(manifest))
 
 

@@ -11,6 +11,8 @@ from zoo.core.validation import Strict
 MOST_FILES = 32
 MOST_NAMES = 10_000
 """Of classes, columns, layers or weights."""
+# Of the config of a conformal prediction of any kind.
+_MOST_KEYS = 16
 
 Count = Annotated[int, Field(strict=True, ge=0, lt=2**53)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
@@ -75,6 +77,32 @@ class DataDescription(Strict):
     fine_tuning: dict[Name, Any] | None = None
 
 
+class ConformalPrediction(Strict):
+    """A conformal prediction in `config.json`. What else it has are numbers, which the class of its name checks.
+
+    Attributes:
+        name: Name of the kind, such as "sets".
+        level: Coverage.
+        num_samples: Number of weight draws of the predictions it was fitted to.
+        seed: Seed of these draws.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    __pydantic_extra__: dict[str, Number | Annotated[list[Number], Field(max_length=MOST_NAMES)]] = Field(init=False)
+
+    name: Name
+    level: Annotated[float, Field(strict=True, gt=0, lt=1)]
+    num_samples: Annotated[int, Field(strict=True, ge=1, le=100_000)] | None = None
+    seed: Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_keys(cls, values: Any) -> Any:
+        if isinstance(values, dict) and len(values) > _MOST_KEYS:
+            raise ValueError(f"{len(values):,} keys; at most {_MOST_KEYS} were expected")
+        return values
+
+
 class ArtifactConfig(Strict):
     """`config.json`, but for what the architecture and the inference method check of their own settings.
 
@@ -88,6 +116,7 @@ class ArtifactConfig(Strict):
         num_weights: Number of weights of all networks.
         data: Description of the data.
         calibration: Config of a calibration.
+        conformal: Config of a conformal prediction.
         package: Package of the architecture, if it is not the zoo's.
         members: Of an ensemble, the number of members. From here on, the settings of the inference method, which it
             validates itself; see `StoredPosterior.settings`.
@@ -111,6 +140,7 @@ class ArtifactConfig(Strict):
     num_weights: Count | None = None
     data: DataDescription = DataDescription()
     calibration: Annotated[dict[Name, Any], Field(max_length=3)] | None = None
+    conformal: ConformalPrediction | None = None
     package: Name | None = None
     members: Count | None = None
     chains: Count | None = None
@@ -170,6 +200,8 @@ class OutOfDistribution(Strict):
     Attributes:
         data: Name of the dataset, or "uniform".
         num_examples: Number of inputs.
+        uncalibrated: The same numbers without calibration.
+        plug_in: Those of the mean of the weights.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
@@ -177,6 +209,8 @@ class OutOfDistribution(Strict):
 
     data: Name
     num_examples: Count
+    uncalibrated: Numbers | None = None
+    plug_in: Numbers | None = None
 
 
 class Metrics(Strict):
@@ -189,8 +223,10 @@ class Metrics(Strict):
         num_examples: Number of test examples.
         test: The numbers on the test split.
         test_uncalibrated: The same without calibration.
+        test_plug_in: The same for the mean of the weights.
         validation: Those on the validation split.
         quick: Those that take seconds to measure again.
+        conformal: Coverage and mean size of the conformal prediction on the test split.
         out_of_distribution: Uncertainty on other inputs.
         kl: KL between posterior and prior.
         posterior: Statistics of the weights.
@@ -207,8 +243,10 @@ class Metrics(Strict):
     test: Numbers
     split: Name = "test"
     test_uncalibrated: Numbers | None = None
+    test_plug_in: Numbers | None = None
     validation: Numbers | None = None
     quick: Quick | None = None
+    conformal: Numbers | None = None
     out_of_distribution: OutOfDistribution | None = None
     kl: Kl | None = None
     posterior: Numbers | None = None

@@ -122,9 +122,11 @@ class HmcRecipe(_AdaptedRecipe):
 
     Attributes:
         num_leapfrog_steps: Mean number of leapfrog steps per state.
+        num_temperatures: Number of temperatures of replica exchange; 1 for none.
     """
 
     num_leapfrog_steps: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 20
+    num_temperatures: Annotated[int, Field(strict=True, ge=1, le=1000)] = 1
 
 
 class NutsRecipe(_AdaptedRecipe):

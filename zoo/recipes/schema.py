@@ -113,6 +113,18 @@ class AugmentationRecipe(Strict):
     rotation: Annotated[float, Field(strict=True, ge=0, le=180)] = 0.0
 
 
+class ConformalRecipe(Strict):
+    """Conformal prediction of a recipe; see `tfp_bnn.conformalize`.
+
+    Attributes:
+        level: Probability that a set or an interval contains the target of a new example.
+        by_class: Whether that holds within each class.
+    """
+
+    level: Annotated[float, Field(strict=True, gt=0, lt=1)] = 0.9
+    by_class: Annotated[bool, Field(strict=True)] = False
+
+
 class EvaluationRecipe(Strict):
     """Evaluation settings for the published numbers.
 
@@ -164,6 +176,8 @@ class Recipe(Strict):
         num_draws: Number of independent draws of all weights and masks in each training step.
         calibration: `"temperature"` (classification) or `"scale"` (regression), fitted to the validation split after
             training, or None.
+        conformal: Conformal prediction, fitted to the validation split after the calibration, or None. With both, each
+            is fitted to a random half of the split.
         seed: Seed of initial weights, shuffling, augmentation and noise.
         evaluation: Settings of the evaluation.
         notes: Note for the card.
@@ -195,6 +209,7 @@ class Recipe(Strict):
     objective: str = "elbo"
     num_draws: Annotated[int, Field(strict=True, ge=1, le=1000)] = 1
     calibration: Literal["temperature", "scale"] | None = None
+    conformal: ConformalRecipe | None = _LEFT_OUT
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
     evaluation: EvaluationRecipe = EvaluationRecipe()
     notes: str = ""

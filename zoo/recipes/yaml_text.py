@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 
 _MOST_LEVELS = 20
+# The scanner in Python takes a second for a thousand open brackets.
+_Events = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # YAML 1.1 reads 010 as 8 and 1:30 as 90; YAML 1.2 as 10 and as text.
 _AMBIGUOUS = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
 
@@ -68,7 +70,7 @@ class _Loader(yaml.SafeLoader):
 def _check_events(text: str | bytes) -> None:
     """Refuses what would be read in more than one way, or be expensive, before anything is built."""
     level = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    for event in yaml.parse(text, Loader=_Events):
         if getattr(event, "anchor", None) is not None:
             raise ValueError(_at("anchors and aliases are not allowed; write the value out", event.start_mark))
         if isinstance(event, yaml.CollectionStartEvent):

@@ -12,14 +12,12 @@ import keras
 import numpy as np
 
 import tfp_bnn
-from tfp_bnn.calibration import calibrate
 from tfp_bnn.core.expected_inputs import ExpectedInputs
 from tfp_bnn.core.layer_tree import deterministic_operations
 from tfp_bnn.core.randomness import default_seeds_from
 from tfp_bnn.inference.stored_posterior import StoredPosterior
 from tfp_bnn.likelihoods import LIKELIHOODS
 from tfp_bnn.models.preparation import attach_optimizer
-from tfp_bnn.predictive.calibrators import CALIBRATIONS, check_fits
 from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import column_moments, require_one_output
 from zoo.datasets import Dataset, load_dataset
@@ -30,6 +28,7 @@ from zoo.hub.members import ZooModel
 from zoo.recipes import FineTuneRecipe, OptimizerRecipe, Recipe, change_recipe, load_recipe
 from zoo.training.batches import ShuffledBatches
 from zoo.training.board import board_of
+from zoo.training.calibrating import calibrate_by_recipe, check_calibration, conformalize_by_recipe
 from zoo.training.checkpoints import Checkpoints
 from zoo.training.engine import run
 from zoo.training.fine_tuning import fine_tune_by_recipe
@@ -156,7 +155,7 @@ def train(
 
     def fit(recipe: Recipe) -> tuple[ZooModel, Mapping[str, list[float]]]:
         model, history = train_model(recipe, trainer)
-        _calibrate(model, recipe, examples)
+        calibrate_by_recipe(model, recipe, examples)
         if tensorboard is not None and isinstance(model, StoredPosterior):
             # `fit` logged its networks, if it ran at all.
             board_of(recipe, examples, Path(tensorboard), tell).write(model)
@@ -173,6 +172,7 @@ def train(
             Path(tensorboard).mkdir(parents=True, exist_ok=True)
         with folder.held(tell):
             model, history = fit(recipe)
+            conformalize_by_recipe(model, recipe, examples)
             metrics = {} if outside is None else _measure(model, recipe, examples, outside, fit)
             about = {**examples.about(), "dataset": examples.name if named else None}
             golden = examples.test.x[:GOLDEN_ROWS]
@@ -219,8 +219,7 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
             config["likelihood"] = LIKELIHOODS.get(told).rescaled(scale)
     likelihood = LIKELIHOODS.get(config.get("likelihood", ARCHITECTURES[recipe.architecture].default_likelihood))
     config.setdefault("num_outputs", likelihood.num_outputs_for(data.train.y, data.num_classes))
-    if recipe.calibration is not None:
-        check_fits(CALIBRATIONS.get(recipe.calibration), likelihood)
+    check_calibration(recipe, likelihood, config["num_outputs"], data)
     if recipe.standardize_inputs:
         config["input_mean"], config["input_variance"] = column_moments(data.train.x)
     if recipe.standardize_targets:
@@ -296,12 +295,6 @@ def _run(
         callbacks=callbacks,
         tell=tell,
     ).history
-
-
-def _calibrate(model: ZooModel, recipe: Recipe, data: Dataset) -> None:
-    if recipe.calibration is not None:
-        draws = recipe.evaluation
-        calibrate(model, data.validation.x, data.validation.y, num_samples=draws.num_samples, seed=draws.seed)
 
 
 def _measure(

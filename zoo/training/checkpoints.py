@@ -31,7 +31,7 @@ import numpy.typing as npt
 import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, Field
 
-from zoo.core.files import write_atomically
+from zoo.core.files import sync, take_place, write_atomically
 from zoo.core.shown import shown
 from zoo.core.validation import validate
 from zoo.hub import manifest as hub
@@ -133,7 +133,6 @@ class Checkpoints:
         target = self.folder / f"{_PREFIX}{steps:010d}"
         try:
             working = Path(tempfile.mkdtemp(prefix=_WORKING, dir=self.folder))
-            aside = working.with_name(f"{working.name}.old")
             try:
                 state = {"schema": SCHEMA_VERSION, "fingerprint": self._fingerprint, **asdict(progress)}
                 # Losses in `history` may be infinite or NaN; Python's JSON preserves them and every other bit.
@@ -141,16 +140,13 @@ class Checkpoints:
                 _write(working / "state.safetensors", safetensors.numpy.save(_contiguous(arrays)))
                 manifest = {"schema": hub.SCHEMA_VERSION, "files": describe_files(working)}
                 _write(working / MANIFEST_NAME, json.dumps(manifest).encode())
-                _sync(working)
-                if target.exists():
-                    # A partly removed generation would look damaged.
-                    target.rename(aside)
-                working.rename(target)
+                sync(working)
+                # A partly removed generation would look damaged.
+                take_place(working, target)
                 (self.folder / _SAVED).touch()
-                _sync(self.folder)
+                sync(self.folder)
             finally:
                 shutil.rmtree(working, ignore_errors=True)
-                shutil.rmtree(aside, ignore_errors=True)
         except OSError as error:
             others = (
                 "Earlier checkpoints are intact. Free some space or make the folder writable, and resume"
@@ -287,11 +283,3 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -99,7 +99,8 @@ def fine_tune(
         A `FineTuning`.
 
     Raises:
-        ValueError: For an unknown model, dataset, prior, layer to freeze or head; a model that is not of the zoo;
+        ArtifactError: For an unknown model, a folder without `trust`, or damaged files.
+        ValueError: For an unknown dataset, prior, layer to freeze or head; a model that is not of the zoo;
             inputs or a task that do not fit the source (the message names both); a different number of classes with
             `head="keep"`; a number out of range; an existing folder; an unfinished run without `resume`; or a run with
             different settings. All are raised before training starts.

@@ -126,7 +126,8 @@ def source_of(model: Any, trust: bool) -> Any:
     """Returns the model to start from, given as a name, a folder or the model itself.
 
     Raises:
-        ValueError: For an unknown name, a folder without `trust`, or a model that is not of the zoo.
+        ArtifactError: For an unknown name, a folder without `trust`, or damaged files.
+        ValueError: For a model that is not of the zoo.
         TypeError: For a model without Bayesian layers.
     """
     is_stored = isinstance(model, str | os.PathLike)

@@ -15,6 +15,7 @@ import numpy as np
 
 import tfp_bnn
 from tfp_bnn.models.weight_record import weight_distributions
+from zoo.core.files import remove_unfinished
 from zoo.datasets import Split
 from zoo.hub.artifacts import check_target
 from zoo.training.checkpoints import CheckpointError, Checkpoints, describe_array, locked
@@ -56,7 +57,7 @@ class RunFolder:
         Raises:
             CheckpointError: If another process is training there, or the checkpoints of a run to resume are gone.
         """
-        if self._folder is None:
+        if self._folder is None or self.target is None:
             yield
             return
         if self._resume and not any(self._folder.glob(f"seed-{self._seed}/generation-*")):
@@ -71,6 +72,8 @@ class RunFolder:
                 for old in self._folder.glob("seed-*"):
                     shutil.rmtree(old)
             yield
+            # Of this run, if it was killed while it wrote the artifact.
+            remove_unfinished(self.target)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def checkpoints(self, seed: int, fingerprint: Mapping[str, Any]) -> Checkpoints | None:

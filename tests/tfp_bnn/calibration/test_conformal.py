@@ -24,7 +24,8 @@ def predictive_of(likelihood, outputs):
 
 def fitted(likelihood, outputs, y, level, by_class=False):
     predictive = predictive_of(likelihood, outputs)
-    return conformal_for(predictive).fitted(predictive, y, level, by_class)
+    kind = conformal_for(likelihood, (*predictive.positions, predictive.num_outputs))
+    return kind.fitted(predictive, y, level, by_class)
 
 
 def numbers(rows):
@@ -38,11 +39,19 @@ def test_the_threshold_is_the_score_of_the_right_rank():
     conformal = fitted(Categorical(), outputs, labels, 0.81)
     scores = np.sort(1 - predictive_of(Categorical(), outputs).mean()[np.arange(19), labels].astype(float))
     # ceil(20 * 0.81) = 17 of 19; ceil(19 * 0.81) would be 16.
-    assert conformal == ConformalSets(0.81, scores[16])
+    assert conformal.thresholds == pytest.approx(scores[16], rel=1e-6)
     sets = conformal.predict(predictive_of(Categorical(), outputs))
     assert sets.shape == (19, 4)
     assert sets[np.arange(19), labels].sum() == 17
     assert conformal.covers(predictive_of(Categorical(), outputs), labels).sum() == 17
+
+
+def test_thresholds_of_sure_predictions_are_finer_than_the_rounding_of_float32():
+    logits = np.stack([np.linspace(18.0, 25.0, 9), np.zeros(9), np.zeros(9)], axis=-1)
+    conformal = fitted(Categorical(), logits[np.newaxis], np.zeros(9, int), 0.5)
+    # 1 - p is 0 in float32.
+    assert conformal.thresholds == pytest.approx(2 * np.exp(-logits[4, 0]), rel=1e-5)
+    assert conformal.covers(predictive_of(Categorical(), logits[np.newaxis]), np.zeros(9)).sum() == 5
 
 
 def test_margins_are_in_widths_of_the_interval_of_each_target():
@@ -93,7 +102,7 @@ def test_a_model_is_conformalized_with_its_calibration():
     model.calibration = {"name": "temperature", "temperature": 2.0}
     conformal = conformalize(model, x, y, num_samples=4, seed=1)
     predictive = model.posterior_predictive(x, num_samples=4, seed=1)
-    assert conformal == ConformalSets.fitted(predictive, y, 0.9, False)
+    assert conformal == ConformalSets.fitted(predictive, y, 0.9, False, num_samples=4, seed=1) == model.conformal
     assert CONFORMALS.get({"name": "sets", **conformal.get_config()}) == conformal
     assert conformal.covers(predictive, y).mean() == pytest.approx(46 / 50)
 

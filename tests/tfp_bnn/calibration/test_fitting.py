@@ -247,7 +247,7 @@ def test_the_temperature_of_sharpened_logits_is_found():
     before, after = (model.posterior_predictive(3.0 * logits, 1, calibrated=c).log_prob(y).mean() for c in (0, 1))
     assert after > before + 0.1
     # The factor itself is found exactly, whatever the chance in the labels.
-    plain = calibrate(Passing(likelihood="categorical"), logits, y, num_samples=1)
+    plain = calibrate(Passing(likelihood="categorical"), logits, y, num_samples=1, sharpen=True)
     assert found.temperature == pytest.approx(3.0 * plain.temperature, rel=1e-3)
     # Again, on a calibrated model: it is the raw predictive that is fitted.
     assert calibrate(model, 3.0 * logits, y, num_samples=1) == found
@@ -266,7 +266,7 @@ def test_no_other_number_fits_better(likelihood):
         "Bernoulli": truth + rng.logistic(size=truth.shape) > 0,
         "Normal": raw.mean() + rng.normal(scale=3.0, size=raw.mean().shape),
     }[type(likelihood).__name__]
-    found = calibrate(giving(raw), truth, y)
+    found = calibrate(giving(raw), truth, y, sharpen=True)
     cls, (value,) = type(found), found.get_config().values()
     assert 0.1 < value < 50.0
 
@@ -310,7 +310,24 @@ def test_of_two_minima_the_lower_is_taken():
         return -raw.calibrated_by(Temperature(temperature)).log_prob(y).mean()
 
     assert nll(59.0) < min(nll(20.0), nll(99.0)) - 1e-3
-    assert calibrate(giving(raw), logits[0], y).temperature == pytest.approx(0.0328, abs=2e-4)
+    assert calibrate(giving(raw), logits[0], y, sharpen=True).temperature == pytest.approx(0.0328, abs=2e-4)
+    # Of those that do not sharpen, too.
+    assert nll(1.0) > nll(59.0) + 1e-3
+    assert calibrate(giving(raw), logits[0], y).temperature == pytest.approx(59.0, abs=1.0)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "x", "y", "sharpened"),
+    [
+        ("categorical", np.eye(3)[[0, 1, 2] * 4], [0, 1, 2] * 3 + [1, 2, 0], Temperature),
+        ({"name": "normal", "scale": 1.0}, np.zeros((3, 1)), [-0.5, 0.0, 0.5], Scale),
+    ],
+    ids=["temperature", "scale"],
+)
+def test_predictions_are_made_more_confident_only_on_request(likelihood, x, y, sharpened):
+    model, x, y = Passing(likelihood=likelihood), x.astype(np.float32), np.array(y)
+    assert calibrate(model, x, y, 1) == sharpened(1.0)
+    assert calibrate(model, x, y, 1, sharpen=True).get_config().popitem()[1] < 0.9
 
 
 @pytest.mark.parametrize(("sign", "expected"), [(1.0, 0.01), (-1.0, 100.0)])
@@ -318,7 +335,7 @@ def test_data_that_do_not_determine_it_give_a_warning(sign, expected):
     logits = np.eye(3, dtype=np.float32)[[0, 1, 2, 2]] * 9.0
     model = Passing(likelihood="categorical")
     with pytest.warns(UserWarning, match=r"fits these 4 examples best is at the end of its range, 0.01 to 100"):
-        assert calibrate(model, sign * logits, np.array([0, 1, 2, 2]), 1) == Temperature(expected)
+        assert calibrate(model, sign * logits, np.array([0, 1, 2, 2]), 1, sharpen=True) == Temperature(expected)
 
 
 def test_the_draws_are_known_by_their_seed():

@@ -118,7 +118,7 @@ def test_the_arguments_are_those_of_the_keras_twin_and_our_own_by_keyword(cls):
     }
     ours = inspect.signature(cls).parameters
     own = [f"{prefix}_{role}" for prefix in cls.bayesian_weights.values() for role in ("prior", "posterior")]
-    own += ["seed", "kl_weight"]
+    own += list(cls.own_arguments)
     assert [name for name in ours if name not in own] == list(of_twin)
     assert [name for name in ours if name not in of_twin] == own
     for name in own:

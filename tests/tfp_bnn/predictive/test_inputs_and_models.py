@@ -26,7 +26,7 @@ def model():
 
 
 @pytest.mark.parametrize("name", ["num_samples", "batch_size"])
-@pytest.mark.parametrize("value", [0, -1, 2.0, True, None, "10"])
+@pytest.mark.parametrize("value", [0, -1, 2.0, True, "10"])
 def test_sizes_that_are_no_positive_integers_are_refused(model, name, value):
     with pytest.raises(ValueError, match=rf"`{name}` must be an integer >= 1, but got"):
         model.posterior_predictive(X, **{name: value})

@@ -7,6 +7,7 @@ import concurrent.futures
 import keras
 import numpy as np
 import pytest
+import scipy.sparse
 import scipy.stats
 
 import tfp_bnn
@@ -72,6 +73,20 @@ def test_the_batch_size_does_not_matter(each):
         np.testing.assert_allclose(parts.samples, whole.samples, rtol=1e-6, atol=1e-6)
         for name, value in moments(whole).items():
             np.testing.assert_allclose(moments(parts)[name], value, rtol=1e-5, atol=2e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_array], ids=["dense", "sparse"])
+def test_a_row_alone_is_predicted_as_it_is_among_others(form):
+    """Not only nearly: a product with a single row takes its sums in another order."""
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((4,)), keras.layers.Dense(512, "relu"), DenseFlipout(3)]
+    wide = tfp_bnn.VariationalSequential(layers, seed=0)
+    whole = wide.posterior_predictive(form(X), SAMPLES).samples
+    each_alone = wide.posterior_predictive(form(X), SAMPLES, batch_size=1).samples
+    first_alone = wide.posterior_predictive(form(X)[:1], SAMPLES).samples
+    tolerance = 1e-7 * np.abs(whole).max()
+    np.testing.assert_allclose(each_alone, whole, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(first_alone, whole[:, :1], rtol=0, atol=tolerance)
 
 
 def test_below_the_memory_cap_moments_are_streamed(each):

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
+from tfp_bnn.metrics import out_of_distribution_auroc
 from tfp_bnn.models.weight_record import WeightRecord
 from zoo.datasets import DATASETS
 from zoo.evaluation.card_numbers import (
@@ -17,6 +18,7 @@ from zoo.evaluation.card_numbers import (
     labelled_blocks,
     measure,
     out_of_distribution_block,
+    out_of_distribution_numbers,
     score,
     with_spread,
 )
@@ -64,16 +66,36 @@ def test_measure_gives_every_number_of_the_posterior(trained):
     assert numbers["kl"]["by_layer"] == pytest.approx({name: float(kl) for name, kl in model.kl_by_layer().items()})
     assert numbers["kl"]["total"] == pytest.approx(sum(numbers["kl"]["by_layer"].values()))
     assert numbers["posterior"] == posterior_statistics(WeightRecord.of(model))
+    assert numbers["test_plug_in"] == score(model.plug_in_predictive(data.test.x), data.test.y)
     outside = numbers["out_of_distribution"]
-    assert set(outside) == {"data", "num_examples", "mutual_information", "entropy"}
     assert (outside["data"], outside["num_examples"]) == ("uniform", 30)
     to_json(numbers)
+
+
+def test_uncertainty_out_of_distribution_is_measured_in_each_version(trained):
+    model, data = trained
+    block = out_of_distribution_block(data, "uniform", 6)
+    numbers = out_of_distribution_numbers(model, data, block, 3)
+    predicted = [model.posterior_predictive(x, num_samples=6, seed=3, calibrated=False) for x in (data.test.x, block.x)]
+    inside, outside = predicted
+    expected = {
+        "auroc_entropy": out_of_distribution_auroc(inside.entropy(), outside.entropy()),
+        "auroc_mutual_information": out_of_distribution_auroc(inside.epistemic(), outside.epistemic()),
+        **score(outside),
+    }
+    assert numbers["uncalibrated"] == expected
+    assert numbers["entropy"] > expected["entropy"]
+    assert set(numbers) == {*expected, "uncalibrated", "plug_in"}
+    # One draw does not disagree with itself.
+    assert set(numbers["plug_in"]) == {"entropy", "mutual_information", "auroc_entropy"}
+    model_alone = zoo.create_model("mlp_flipout", input_shape=(4,), num_outputs=3)
+    assert "uncalibrated" not in out_of_distribution_numbers(model_alone, data, block, 3)
 
 
 def test_nothing_uncalibrated_without_a_calibration(trained):
     _, data = trained
     model = zoo.create_model("mlp_flipout", input_shape=(4,), num_outputs=3)
-    assert list(labelled_blocks(model, data, 5)) == ["test", "validation", "quick"]
+    assert list(labelled_blocks(model, data, 5)) == ["test", "test_plug_in", "validation", "quick"]
 
 
 @pytest.mark.slow
@@ -82,7 +104,7 @@ def test_regression_has_epistemic_std_out_of_distribution():
     model = fitted(REGRESSION, data)
     numbers = measure(model, data, zoo.load_recipe(REGRESSION).evaluation)
     outside = numbers["out_of_distribution"]
-    assert set(outside) == {"data", "num_examples", "epistemic_std"}
+    assert set(outside) == {"data", "num_examples", "epistemic_std", "auroc_epistemic_std", "plug_in"}
     noise = out_of_distribution_block(data, "uniform", 6).x
     variance = model.posterior_predictive(noise, num_samples=6, seed=3).epistemic()
     assert outside["epistemic_std"] == pytest.approx(np.sqrt(variance.mean()), rel=1e-6)

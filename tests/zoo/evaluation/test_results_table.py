@@ -44,12 +44,21 @@ def test_results_agree_with_the_card(name):
         "scale": calibration.get("scale"),
         "kl": metrics["kl"]["total"],
         **metrics["test"],
-        **{f"{key}_uncalibrated": value for key, value in metrics.get("test_uncalibrated", {}).items()},
+        **{
+            f"{key}_{of}": value
+            for of in ("uncalibrated", "plug_in")
+            for key, value in metrics.get(f"test_{of}", {}).items()
+        },
         **{f"{key}_spread": value["std"] for key, value in metrics["spread"].items()},
         **{
             f"ood_{key}": value
             for key, value in metrics.get("out_of_distribution", {}).items()
             if f"ood_{key}" in row and key != "data"
+        },
+        **{
+            f"ood_{key}_{of}": value
+            for of in ("uncalibrated", "plug_in")
+            for key, value in metrics["out_of_distribution"].get(of, {}).items()
         },
         **metrics.get("posterior", {}),
     }
@@ -80,16 +89,21 @@ def test_card_shows_numbers_with_and_without_calibration(calibrated_artifact):
     artifact = read_artifact(calibrated_artifact)
     card, metrics, config = artifact["card"], artifact["metrics"], artifact["config"]
     header = (
-        "| metric | test | test, not calibrated | mean ± standard deviation over training seeds |\n|---|---|---|---|\n"
+        "| metric | test | test, not calibrated | test, plug-in mean | mean ± standard deviation over training seeds |"
     )
-    assert header in card
-    nll, raw, spread = metrics["test"]["nll"], metrics["test_uncalibrated"]["nll"], metrics["spread"]["nll"]
-    assert f"| nll | {nll:.4g} | {raw:.4g} | {spread['mean']:.4g} ± {spread['std']:.2g} |\n" in card
+    assert f"{header}\n|---|---|---|---|---|\n" in card
+    nll, raw, plug_in = (metrics[block]["nll"] for block in ("test", "test_uncalibrated", "test_plug_in"))
+    spread = metrics["spread"]["nll"]
+    numbers = f"| nll | {nll:.4g} | {raw:.4g} | {plug_in:.4g} | {spread['mean']:.4g} ± {spread['std']:.2g} |\n"
+    assert numbers in card
     assert f"calibration: temperature {config['calibration']['temperature']:.4g}" in card
     outside = metrics["out_of_distribution"]
     information = metrics["test"]["mutual_information"], outside["mutual_information"]
     assert "| mean over the inputs | test | `uniform` |\n" in card
     assert f"| mutual_information | {information[0]:.4g} | {information[1]:.4g} |\n" in card
+    aurocs = (outside["auroc_entropy"], outside["uncalibrated"]["auroc_entropy"], outside["plug_in"]["auroc_entropy"])
+    assert "| AUROC by | calibrated | not calibrated | plug-in mean |\n" in card
+    assert f"| entropy | {' | '.join(f'{value:.4g}' for value in aurocs)} |\n" in card
     assert f"{outside['num_examples']} inputs of noise" in card
     for name, value in metrics["kl"]["by_layer"].items():
         assert f"  - {name}: {value:.1f} nats\n" in card

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+import tfp_bnn
 import zoo
 from zoo.datasets import DataMissingError
 from zoo.evaluation import verification
@@ -64,14 +65,26 @@ def test_full_verification_measures_every_number_of_the_posterior(artifact):
     metrics, checks = read_artifact(artifact)["metrics"], verify(artifact, full=True)
     assert statuses(checks) == {Status.PASSED}
     expected = {"kl/total"}
-    for block in ("test", "test_uncalibrated", "validation", "posterior"):
+    for block in ("test", "test_uncalibrated", "test_plug_in", "validation", "posterior"):
         expected |= {f"{block}/{name}" for name in metrics[block]}
     expected |= {f"kl/{name}" for name in metrics["kl"]["by_layer"]}
-    expected |= {f"out_of_distribution/{name}" for name in ("mutual_information", "entropy")}
+    for of in ("", "uncalibrated/"):
+        for name in ("mutual_information", "entropy"):
+            expected |= {f"out_of_distribution/{of}{name}", f"out_of_distribution/{of}auroc_{name}"}
+    expected |= {f"out_of_distribution/plug_in/{name}" for name in ("mutual_information", "entropy", "auroc_entropy")}
     assert set(by_quantity(checks)) == expected | set(by_quantity(verify(artifact)))
     for check in checks[1:]:
         if check.card is not None:
             assert check.measured == pytest.approx(check.card, rel=1e-5, abs=1e-6), check.quantity
+
+
+def test_cards_from_before_there_were_plug_in_numbers_pass(artifact, rewrite):
+    metrics = json.loads((artifact / "metrics.json").read_text())
+    del metrics["test_plug_in"]
+    kept = ("data", "num_examples", "mutual_information", "entropy")
+    metrics["out_of_distribution"] = {key: metrics["out_of_distribution"][key] for key in kept}
+    rewrite("metrics.json", json.dumps(metrics).encode())
+    assert statuses(verify(artifact, full=True)) == {Status.PASSED}
 
 
 # === What was changed fails ===
@@ -88,6 +101,7 @@ def test_full_verification_measures_every_number_of_the_posterior(artifact):
             for keys in (
                 ("test", "nll"),
                 ("test_uncalibrated", "brier"),
+                ("test_plug_in", "ece"),
                 ("validation", "entropy"),
                 ("out_of_distribution", "mutual_information"),
                 ("kl", "total"),
@@ -190,6 +204,47 @@ def test_a_calibration_that_was_changed_fails(artifact, rewrite):
     assert statuses(checks.values(), "test_uncalibrated/") == {Status.PASSED}
 
 
+@pytest.fixture
+def with_sets(artifact, rewrite):
+    """Gives the artifact sets of a level of 0.8, with what the card says of them."""
+    config, metrics = (json.loads((artifact / f"{name}.json").read_text()) for name in ("config", "metrics"))
+    model, data = zoo.load_artifact(artifact, trust=True), zoo.load_dataset("iris")
+    conformal = tfp_bnn.conformalize(model, data.validation.x, data.validation.y, 0.8, num_samples=10)
+    metrics["conformal"] = conformal.score(model.posterior_predictive(data.test.x, 10), data.test.y)
+    rewrite("config.json", json.dumps({**config, "conformal": {"name": "sets", **conformal.get_config()}}).encode())
+    rewrite("metrics.json", json.dumps(metrics).encode())
+
+
+@pytest.mark.parametrize("name", [None, "coverage", "mean_size"])
+def test_a_forged_coverage_alone_fails_by_default(artifact, with_sets, rewrite, name):
+    if name is not None:
+        tamper(rewrite, artifact, "conformal", name, by=-0.01)
+    checks = by_quantity(verify(artifact))
+    assert {"conformal/coverage", "conformal/mean_size"} < set(checks)
+    failed = {quantity for quantity, check in checks.items() if check.status is not Status.PASSED}
+    assert failed == (set() if name is None else {f"conformal/{name}"})
+
+
+def test_sets_that_were_changed_or_that_the_card_hides_fail(artifact, with_sets, rewrite):
+    config, metrics = (json.loads((artifact / f"{name}.json").read_text()) for name in ("config", "metrics"))
+    wider = {**config, "conformal": {**config["conformal"], "thresholds": 1.0}}
+    rewrite("config.json", json.dumps(wider).encode())
+    check = by_quantity(verify(artifact))["conformal/mean_size"]
+    assert (check.status, check.measured) == (Status.FAILED, 3.0)
+    del metrics["conformal"]
+    rewrite("metrics.json", json.dumps(metrics).encode())
+    assert by_quantity(verify(artifact))["conformal/coverage"].message == "The card has no such number."
+
+
+def test_the_level_is_that_of_the_recipe(artifact, with_sets, rewrite):
+    recipe = (artifact / "recipe.yaml").read_text()
+    rewrite("recipe.yaml", f"{recipe}conformal: {{level: 0.8, by_class: false}}\n".encode())
+    assert by_quantity(verify(artifact))["recipe/level"].status is Status.PASSED
+    rewrite("recipe.yaml", f"{recipe}conformal: {{level: 0.9, by_class: false}}\n".encode())
+    check = by_quantity(verify(artifact))["recipe/level"]
+    assert (check.status, check.card, check.measured) == (Status.FAILED, 0.8, 0.9)
+
+
 def test_damaged_files_are_a_failed_check(artifact):
     with (artifact / "weights.safetensors").open("ab") as file:
         file.write(b"x")
@@ -267,12 +322,13 @@ def test_regression_is_verified_too(tmp_path):
             "model": {"hidden": [8], "kernel_prior": "scale_mixture"},
             "standardize_inputs": True,
             "standardize_targets": True,
+            "epochs": 2,
             "evaluation": {"num_samples": 5},
         }
     )
     data = zoo.load_dataset("diabetes")
     model = build(recipe, data)
-    model.fit(data.train.x, data.train.y, epochs=2, verbose=0)
+    model.fit(data.train.x, data.train.y, epochs=recipe.epochs, verbose=0)
     numbers = measure(model, data, recipe.evaluation)
     about = {"dataset": data.name, "task": data.task}
     folder = zoo.save_artifact(model, tmp_path / "d", recipe=recipe, metrics=numbers, data=about)
@@ -280,4 +336,4 @@ def test_regression_is_verified_too(tmp_path):
     assert statuses(checks) == {Status.PASSED}
     # The KL to a scale mixture is drawn.
     assert by_quantity(checks)["kl/logits"].standard_error > 0
-    assert by_quantity(checks)["out_of_distribution/epistemic_std"].standard_error > 0
+    assert by_quantity(checks)["out_of_distribution/auroc_epistemic_std"].status is Status.PASSED

@@ -26,7 +26,9 @@ def takes_images(name):
 
 
 def test_every_architecture_is_tested():
-    assert {"hierarchical_mlp", "mlp_flipout", "lenet5_flipout", "seedcnn_flipout"} <= set(ARGUMENTS)
+    assert {"hierarchical_mlp", "mlp_flipout", "lenet5_flipout", "seedcnn_flipout", "resnet20_flipout"} <= set(
+        ARGUMENTS
+    )
 
 
 @pytest.mark.parametrize(
@@ -102,11 +104,42 @@ def test_arguments_reach_the_layers():
     np.testing.assert_allclose(weight_distributions(model)["dense1/kernel/scale"], 0.01, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["lenet5_flipout", "seedcnn_flipout"])
-def test_grouped_flipout_is_for_all_convolutions(name):
-    model = zoo.create_model(name, groups_of_noise=4)
-    found = {layer.name: getattr(layer, "groups_of_noise", None) for layer in model.variational_layers}
-    assert {layer: groups for layer, groups in found.items() if groups} == {"conv1": 4, "conv2": 4}
+def test_resnet20_has_the_published_number_of_weights():
+    # He et al. 2016: 0.27 million, with projections where the width changes.
+    kernels = 432 + 13_824 + 50_688 + 202_752 + 512 + 2_048 + 640
+    # Gains and offsets of 688 channels, and 10 biases.
+    assert count_weights(zoo.create_model("resnet20_flipout")) == kernels + 2 * 688 + 10
+
+
+def test_resnet20_has_batch_normalization_only_on_request():
+    def kinds(**arguments):
+        model = zoo.create_model("resnet20_flipout", input_shape=(8, 8, 3), widths=(2, 3, 4), **arguments)
+        return {type(layer).__name__ for layer in model.layers if "Norm" in type(layer).__name__}
+
+    assert kinds() == {"FilterResponseNormalization"}
+    assert kinds(normalization="batch") == {"BatchNormalization"}
+
+
+@pytest.mark.parametrize("name", ["lenet5_flipout", "seedcnn_flipout", "cnn1d_flipout"])
+def test_the_estimator_is_that_of_all_layers(name):
+    def estimators(**arguments):
+        model = zoo.create_model(name, **{**ARGUMENTS[name], **arguments})
+        return {(layer.name[:4], layer.estimator.description) for layer in model.variational_layers}
+
+    convolutions = {kind for kind, _ in estimators() if kind == "conv"}
+    assert {description for _, description in estimators()} == {"flipout"}
+    grouped = estimators(estimator="grouped", groups_of_noise=6)
+    assert {description for kind, description in grouped if kind in convolutions} == {"grouped flipout, 6 groups"}
+    assert {description for kind, description in grouped if kind not in convolutions} == {"flipout"}
+    assert {d for _, d in estimators(estimator="reparameterization")} == {"reparameterization"}
+
+
+def test_any_posterior_goes_with_reparameterization():
+    arguments = {"input_shape": (4,), "num_outputs": 3, "kernel_posterior": "radial"}
+    model = zoo.create_model("mlp_flipout", estimator="reparameterization", **arguments)
+    assert model.posterior_predictive(np.ones((1, 4)), num_samples=2).mean().shape == (1, 3)
+    with pytest.raises(ValueError, match="The flipout estimator does not exist for kernel_posterior=Radial"):
+        zoo.create_model("mlp_flipout", **arguments)
 
 
 @pytest.mark.parametrize(

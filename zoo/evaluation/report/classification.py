@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tfp_bnn import figures, metrics
-from tfp_bnn.predictive import PosteriorPredictive, for_each_class
+from tfp_bnn.predictive import for_each_class
+from zoo.evaluation.card_numbers import uncertainties
 from zoo.evaluation.report.drawing import image
 from zoo.evaluation.report.measured import MOST_EXAMPLES, Measured
 from zoo.evaluation.report.page import Image, Table
@@ -37,11 +38,6 @@ SCORES = {
 _MOST_IMAGES = 9
 # How the uncertainties are called in figures, and their unit.
 UNCERTAINTIES = {"entropy": ("predictive entropy", "nats"), "mutual_information": ("mutual information", "nats")}
-
-
-def uncertainties(predictive: PosteriorPredictive) -> dict[str, npt.NDArray[Any]]:
-    """Returns scores of shape `(n,)` for the detection of out-of-distribution inputs."""
-    return {"entropy": predictive.entropy(), "mutual_information": predictive.epistemic()}
 
 
 def further_scores(measured: Measured) -> dict[str, float]:

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tfp_bnn import figures, metrics
-from tfp_bnn.predictive import PosteriorPredictive
 from zoo.evaluation.report.drawing import image
 from zoo.evaluation.report.measured import MOST_EXAMPLES, Measured
 from zoo.evaluation.report.page import Image, Table
@@ -32,11 +31,6 @@ UNCERTAINTIES = {"epistemic_std": ("epistemic standard deviation", _TARGET)}
 # Central intervals of 90 %, 70 %, ..., 10 %.
 _LEVELS = [(2 * index + 1) / 20 for index in range(10)]
 _MOST_PANELS = 6
-
-
-def uncertainties(predictive: PosteriorPredictive) -> dict[str, npt.NDArray[Any]]:
-    """Returns scores of shape `(n,)` for the detection of out-of-distribution inputs."""
-    return {"epistemic_std": np.sqrt(predictive.epistemic().mean(axis=-1))}
 
 
 def further_scores(measured: Measured) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tfp_bnn import figures, metrics
 from tfp_bnn.inference.ways import meaning_of
-from zoo.evaluation.card_numbers import UNIFORM
+from zoo.evaluation.card_numbers import UNIFORM, uncertainties
 from zoo.evaluation.report.drawing import image
 from zoo.evaluation.report.measured import Measured
 from zoo.evaluation.report.page import Section, Table
@@ -58,7 +58,7 @@ def out_of_distribution(task: Any, measured: Measured) -> dict[str, Any] | None:
     """How well each uncertainty tells the out-of-distribution inputs from those of the split."""
     if measured.outside is None:
         return None
-    inside, outside = task.uncertainties(measured.predictive), task.uncertainties(measured.outside)
+    inside, outside = uncertainties(measured.predictive), uncertainties(measured.outside)
     return {
         "data": measured.outside_name,
         "num_examples": len(measured.outside),
@@ -76,8 +76,8 @@ def out_of_distribution(task: Any, measured: Measured) -> dict[str, Any] | None:
 
 def uncertainty(task: Any, measured: Measured, outside: Mapping[str, Any] | None) -> Section:
     """How uncertain the predictions are, in the split and out of distribution."""
-    inside_scores = task.uncertainties(measured.predictive)
-    outside_scores = None if measured.outside is None else task.uncertainties(measured.outside)
+    inside_scores = uncertainties(measured.predictive)
+    outside_scores = None if measured.outside is None else uncertainties(measured.outside)
     drawn = []
     for name, (label, unit) in task.UNCERTAINTIES.items():
         others = None if outside_scores is None else outside_scores[name]

@@ -1,0 +1,65 @@
+"""A small network in the manner of VGG (Simonyan and Zisserman 2015)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import keras
+from pydantic import Field, model_validator
+
+from tfp_bnn.layers import FilterResponseNormalization
+from zoo.architectures.base import Activation, ConvolutionalConfig, PixelMax, Width, register_architecture, rescaled
+
+# === Config ===
+
+
+class VGGSmallFlipoutConfig(ConvolutionalConfig):
+    """The arguments of `vgg_small_flipout`.
+
+    Attributes:
+        widths: Filters of each stage, which has two convolutions and a pooling.
+        units: Units of the hidden dense layer.
+        activation: Activation of the hidden layers.
+        pixel_max: Maximum of raw pixels, which start at 0; they are divided by it. None for no rescaling.
+    """
+
+    input_shape: Annotated[tuple[Width, ...], Field(min_length=3, max_length=3)] = (28, 28, 1)
+    num_outputs: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 10
+    widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=5)] = (32, 64, 128)
+    units: Width = 128
+    activation: Activation = "silu"
+    pixel_max: PixelMax = 255.0
+
+    @model_validator(mode="after")
+    def _large_enough(self) -> VGGSmallFlipoutConfig:
+        rows, columns = self.input_shape[:2]
+        least = 2 ** len(self.widths)
+        if min(rows, columns) < least:
+            raise ValueError(
+                f"images of {rows}x{columns} are too small for {len(self.widths)} poolings. Expected at least "
+                f"{least}x{least}"
+            )
+        return self
+
+
+# === Functional Model ===
+
+
+@register_architecture("vgg_small_flipout", VGGSmallFlipoutConfig)
+def vgg_small_flipout(config: VGGSmallFlipoutConfig, inputs: keras.KerasTensor) -> keras.KerasTensor:
+    """Stages of two 3x3 convolutions with filter response normalization and a pooling, then dense 128, classes."""
+    x = rescaled(config.pixel_max, inputs)
+    for stage, filters in enumerate(config.widths, start=1):
+        for number in (1, 2):
+            name = f"conv{stage}_{number}"
+            layer = config.convolution(
+                2, filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
+            )
+            x = FilterResponseNormalization(threshold=False, name=f"{name}_norm")(layer(x))
+            x = keras.layers.Activation(config.activation, name=f"{name}_activation")(x)
+            x = config.after_activation(x, name)
+        x = keras.layers.MaxPooling2D(name=f"pool{stage}")(x)
+    x = keras.layers.Flatten(name="flatten")(x)
+    x = config.dense(config.units, activation=config.activation, name="dense1")(x)
+    x = config.after_activation(x, "dense1")
+    return config.dense(config.num_outputs, name="logits")(x)
