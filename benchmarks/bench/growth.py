@@ -43,66 +43,64 @@ def build(width: int, depth: int, bayesian: bool = True) -> Any:
     return model
 
 
-def seconds(work: Callable[[], Any], rounds: int) -> float:
-    """Median over rounds."""
-    found = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - start)
-    return statistics.median(found)
-
-
 def data(width: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     return rng.random((rows, width), dtype=np.float32), rng.integers(NUM_CLASSES, size=rows)
 
 
+def seconds(rounds: int, work: Callable[..., Any], *arguments: Any) -> float:
+    """Median over rounds."""
+    found = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        work(*arguments)
+        found.append(time.perf_counter() - start)
+    return statistics.median(found)
+
+
+def fit(model: Any, x: np.ndarray, y: np.ndarray) -> None:
+    model.fit(x, y, batch_size=BATCH, verbose=0)
+
+
+def predict(model: Any, x: np.ndarray, draws: int) -> None:
+    """A prediction with new draws: what is kept of the last one is dropped with the weights that it is of."""
+    model.set_weights(model.get_weights())
+    model.posterior_predictive(x, num_samples=draws, seed=0).mean()
+
+
 def measured(quick: bool) -> list[dict[str, Any]]:
     """Rows of the results."""
     rounds, steps = (1, 2) if quick else (ROUNDS, STEPS)
+    sizes = slice(2 if quick else None)
     rows: list[dict[str, Any]] = []
 
     def note(measure: str, size: int, found: float) -> None:
         rows.append({"measure": measure, "size": size, "seconds": found})
         print(f"{measure}, {size:,}: {found:.4g} s", flush=True)
 
-    def fit(model: Any, width: int, num_steps: int) -> None:
-        model.fit(*data(width, num_steps * BATCH), batch_size=BATCH, verbose=0)
-
-    for width in WIDTHS[: 2 if quick else None]:
+    for width in WIDTHS[sizes]:
         model = build(width, DEPTH)
-        fit(model, width, 1)
-        weights = sum(
-            weight.size for layer in model.variational_layers for weight in layer.variational_weights.values()
-        )
-        note("step, by weights", weights, seconds(lambda: fit(model, width, steps), rounds) / steps)  # noqa: B023
-    for depth in DEPTHS[: 2 if quick else None]:
+        fit(model, *data(width, BATCH))
+        kernels = [layer.variational_weights["kernel"] for layer in model.variational_layers]
+        of_step = seconds(rounds, fit, model, *data(width, steps * BATCH)) / steps
+        note("step, by weights", sum(math.prod(kernel.shape) for kernel in kernels), of_step)
+    for depth in DEPTHS[sizes]:
         for title, bayesian in (("flipout", True), ("deterministic", False)):
             start = time.perf_counter()
             model = build(WIDTH, depth, bayesian)
-            fit(model, WIDTH, 1)
-            note(f"first step of a {title} network, by layers", depth, time.perf_counter() - start)
-            note(
-                f"step of a {title} network, by layers",
-                depth,
-                seconds(lambda: fit(model, WIDTH, steps), rounds) / steps,
-            )  # noqa: B023
+            fit(model, *data(WIDTH, BATCH))
+            note(f"first step, {title}, by layers", depth, time.perf_counter() - start)
+            of_step = seconds(rounds, fit, model, *data(WIDTH, steps * BATCH)) / steps
+            note(f"step, {title}, by layers", depth, of_step)
     model = build(WIDTH, DEPTH)
-
-    def predict(num_rows: int, draws: int) -> Callable[[], Any]:
+    for num_rows in ROW_COUNTS[sizes]:
         x, _ = data(WIDTH, num_rows)
-        return lambda: model.posterior_predictive(x, num_samples=draws, seed=0).mean()
-
-    sizes = {
-        "prediction, by rows": [(rows_, rows_, DRAWS) for rows_ in ROW_COUNTS],
-        "prediction, by draws": [(draws, ROWS, draws) for draws in DRAW_COUNTS],
-    }
-    for measure, cases in sizes.items():
-        for size, num_rows, draws in cases[: 2 if quick else None]:
-            work = predict(num_rows, draws)
-            work()
-            note(measure, size, seconds(work, rounds))
+        predict(model, x, DRAWS)
+        note("prediction, by rows", num_rows, seconds(rounds, predict, model, x, DRAWS))
+    x, _ = data(WIDTH, ROWS)
+    for draws in DRAW_COUNTS[sizes]:
+        predict(model, x, draws)
+        note("prediction, by draws", draws, seconds(rounds, predict, model, x, draws))
     return rows
 
 

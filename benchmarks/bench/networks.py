@@ -48,11 +48,11 @@ class Network:
 
 _IMAGES, _COLOURS = (28, 28, 1), (32, 32, 3)
 _LENET = (Convolution(6, 5, "same"), Convolution(16, 5, "valid"))
-_RESNET = {"residual": True, "samples": 5, "steps": 8}
+_RESNET = {"residual": True, "samples": 5, "steps": 6}
 NETWORKS = {
-    "mlp": Network((784,), "relu", units=(400, 400)),
+    "mlp": Network((784,), "relu", units=(400, 400), steps=100),
     "lenet5": Network(_IMAGES, "relu", _LENET, (120, 84)),
-    "seedcnn": Network(_IMAGES, "tanh", (Convolution(32, 5, "valid"),) * 2, (64,)),
+    "seedcnn": Network(_IMAGES, "tanh", (Convolution(32, 5, "valid"),) * 2, (64,), steps=20),
     "resnet20": Network(_COLOURS, "silu", **_RESNET),
     "resnet20_bfloat16": Network(_COLOURS, "silu", precision="mixed_bfloat16", **_RESNET),
 }

@@ -97,6 +97,8 @@ class Ours(OfKeras):
     """This package, with one estimator in all layers; `groups_of_noise` is for the convolutions."""
 
     def __init__(self, network: Network, estimator: str, **of_convolution: Any) -> None:
+        self._arguments = {"estimator": estimator, **of_convolution}
+        self._of_zoo: Any = None
         self._layers = [getattr(ours, f"{kind}{estimator}") for kind in ("Convolution2D", "Dense")]
         self._of_convolution = of_convolution
         super().__init__(network)
@@ -120,10 +122,13 @@ class Ours(OfKeras):
         self.model.posterior_predictive(self.x[:rows], num_samples=samples, seed=0).mean()
 
     def zoo(self, steps: int) -> None:
-        """Trains for a number of steps in the loop of the zoo; images are shifted, as in its recipes."""
+        """Trains a second model for a number of steps in the loop of the zoo; images are shifted, as in its recipes."""
+        # A model of its own: where both loops train one, TensorFlow traces it again for the iterators of the other.
+        if self._of_zoo is None:
+            self._of_zoo = Ours(self.network, **self._arguments).model
         split = Split(self.x[: steps * BATCH], self.y[: steps * BATCH])
         shifts = AugmentationRecipe(shift=2) if len(self.network.shape) == 3 else None
-        run(self.model, ShuffledBatches(split, BATCH, epochs=1, seed=0, augmentation=shifts))
+        run(self._of_zoo, ShuffledBatches(split, BATCH, epochs=1, seed=0, augmentation=shifts))
 
 
 class KerasProba(OfKeras):

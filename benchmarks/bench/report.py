@@ -1,12 +1,16 @@
-"""Table and figure of the results of `run.py`."""
+"""Rows, table and figure of the results of `run.py`."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 Row = dict[str, str]
+Readings = dict[tuple[str, str], dict[int, dict[str, float]]]
+"""By contestant and measure, the `seconds`, `cpu` and `memory` of each round; round 0 is the warm-up."""
 COLUMNS = [
     *("network", "contestant", "measure", "median", "least", "most", "cpu"),
     *("ratio", "least ratio", "most ratio", "ratio of cpu"),
@@ -16,10 +20,53 @@ MEASURES = {
     "fit": ("step, ms", 1e3),
     "zoo": ("zoo step, ms", 1e3),
     "predict": ("predict, s", 1),
+    "predict again": ("again, s", 1),
     "one row": ("one row, ms", 1e3),
     "first step": ("first step, s", 1),
-    "memory, MiB": ("memory, MiB", 1),
+    "memory": ("memory, MiB", 1),
+    "imports": ("imports, MiB", 1),
 }
+
+
+def rows(readings: Readings, reference: str, steps: int) -> list[dict[str, Any]]:
+    """Rows of the results of a network, without its name.
+
+    Args:
+        readings: What was measured.
+        reference: Contestant that the others are divided by, round by round.
+        steps: Training steps of a reading.
+    """
+    found: list[dict[str, Any]] = []
+    for (contestant, measure), of_rounds in readings.items():
+        per = steps if measure in ("fit", "zoo") else 1
+        theirs = readings.get((reference, "fit" if measure == "zoo" else measure), {})
+        if measure == "imports":
+            found.append({"contestant": contestant, "measure": measure, "median": of_rounds[1]["memory"]})
+        elif of_rounds:
+            found.append({"contestant": contestant, "measure": measure, **_summary(of_rounds, theirs, per)})
+    for contestant in dict.fromkeys(contestant for contestant, _ in readings):
+        memory, of_reference = _memory(readings, contestant), _memory(readings, reference)
+        ratio = {"ratio": memory / of_reference} if of_reference else {}
+        found.append({"contestant": contestant, "measure": "memory", "median": memory, **ratio})
+    return found
+
+
+def _summary(ours: Mapping[int, Any], theirs: Mapping[int, Any], per: int) -> dict[str, float]:
+    ours = {number: reading for number, reading in ours.items() if number}
+    seconds = [reading["seconds"] / per for reading in ours.values()]
+    found = {"median": statistics.median(seconds), "least": min(seconds), "most": max(seconds)}
+    found["cpu"] = statistics.median(reading["cpu"] / per for reading in ours.values())
+    if both := ours.keys() & theirs.keys():
+        ratios, of_cpu = ([ours[n][clock] / theirs[n][clock] for n in both] for clock in ("seconds", "cpu"))
+        found |= {"ratio": statistics.median(ratios), "least ratio": min(ratios), "most ratio": max(ratios)}
+        found["ratio of cpu"] = statistics.median(of_cpu)
+    return found
+
+
+def _memory(readings: Readings, contestant: str) -> float:
+    """The peak before the loop of the zoo; 0 for a contestant that did not take part."""
+    before_zoo = [found for (name, measure), found in readings.items() if name == contestant and measure != "zoo"]
+    return max((found[0]["memory"] for found in before_zoo if 0 in found), default=0.0)
 
 
 def read(path: Path) -> list[Row]:
@@ -47,11 +94,16 @@ def _cell(row: Row | None, units: float) -> str:
     value = f"{float(row['median']) * units:.4g}"
     if not row["ratio"]:
         return value
-    return f"{value} ({float(row['ratio']):.2f}; {float(row['least ratio']):.2f} to {float(row['most ratio']):.2f})"
+    spread = (
+        f"; {float(row['least ratio']):.2f} to {float(row['most ratio']):.2f}"
+        if row["least ratio"] != row["most ratio"]
+        else ""
+    )
+    return f"{value} ({float(row['ratio']):.2f}{spread})"
 
 
 def figure(rows: Sequence[Row], path: Path) -> None:
-    """Bars of the ratios of a training step and of a prediction, one panel for each network; a line at the reference."""
+    """Bars of the ratios of a training step and of a prediction, a panel for each network; a line at the reference."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
