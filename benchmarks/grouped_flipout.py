@@ -1,7 +1,7 @@
 """Grouped flipout beside flipout and reparameterization: variance of the gradient by layer, and the ELBO of training.
 
 Run: `python benchmarks/grouped_flipout.py variance`, and `... elbo --rows 60000 --epochs 40`. Images are those of
-Fashion-MNIST, from TFDS_DATA_DIR.
+Fashion-MNIST, from TFDS_DATA_DIR. Both write a CSV in `benchmarks/results`; with `--report` they print its table again.
 
 `variance` trains the networks by flipout for a few epochs, gives their weights to networks of the other estimators, and
 draws the gradient of the negative log-likelihood of one batch of 128 many times. The table has the variance with
@@ -31,7 +31,6 @@ import tensorflow as tf
 
 import tfp_bnn
 import zoo
-from tfp_bnn.core.noise import Noise, noise_scope
 from tfp_bnn.layers import (
     Convolution2DFlipout,
     Convolution2DReparameterization,
@@ -39,7 +38,7 @@ from tfp_bnn.layers import (
     DenseReparameterization,
 )
 
-RESULTS = Path(__file__).parent / "results" / "grouped_flipout.csv"
+RESULTS = Path(__file__).parent / "results"
 BATCH = 128
 # Convolution, its arguments, and dense layer of each estimator.
 ESTIMATORS: dict[str, tuple[Any, dict[str, Any], Any]] = {
@@ -93,49 +92,64 @@ def gradient_draws(model: Any, x: np.ndarray, y: np.ndarray, draws: int) -> dict
     values = [kernel.posterior_variables["loc"].value for kernel in kernels.values()]
 
     @tf.function
-    def draw(index: tf.Tensor) -> list[tf.Tensor]:
-        noise = model._noise_of_layers(Noise(tf.constant((0, 1), tf.int64)).fold_in(index))
-        with noise_scope(noise), tf.GradientTape() as tape:
+    def draw() -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
             logits = model(x, training=True)
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
         return tape.gradient(loss, values)
 
-    found = [[gradient.numpy().ravel() for gradient in draw(tf.constant(index, tf.int64))] for index in range(draws)]
+    found = [[gradient.numpy().ravel() for gradient in draw()] for _ in range(draws)]
     return {name: np.stack(of_layer) for name, of_layer in zip(kernels, zip(*found, strict=True), strict=True)}
 
 
-def variance(args: argparse.Namespace) -> None:
+def variance(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows of the results: the variance of a layer, or of all of them."""
     x, y = images("train", args.rows)
+    shuffled = np.arange(BATCH)
+    batches = {"shuffled": shuffled, "sorted by class": shuffled[np.argsort(y[:BATCH], kind="stable")]}
+    found: list[dict[str, Any]] = []
     for network in NETWORKS:
         trained = build(network, "flipout")
         train(trained, x, y, args.epochs)
-        batch = np.arange(BATCH)
-        batches = {"shuffled": batch, "sorted by class": batch[np.argsort(y[:BATCH], kind="stable")]}
-        names = [layer.name for layer in trained.variational_layers]
-        print(f"\n{network}, {args.rows:,} rows, {args.epochs} epochs, {args.draws} draws: variance / flipout's\n")
-        print(f"| estimator | batch | {' | '.join(names)} | all |\n|{'---|' * (len(names) + 3)}")
-        reference: dict[str, float] = {}
         for estimator in ESTIMATORS:
             model = build(network, estimator)
             model.set_weights(trained.get_weights())
             for order, rows in batches.items():
                 draws = gradient_draws(model, x[rows], y[rows], args.draws)
-                total = {name: float(each.var(axis=0, dtype=np.float64).sum()) for name, each in draws.items()}
-                total["all"] = sum(total.values())
-                reference = reference or total
-                print(
-                    f"| {estimator} | {order} | {' | '.join(f'{total[n] / reference[n]:.2f}' for n in total)} |",
-                    flush=True,
-                )
+                of_layers = {name: float(each.var(axis=0, dtype=np.float64).sum()) for name, each in draws.items()}
+                of_layers["all"] = sum(of_layers.values())
+                row = {"network": network, "rows": args.rows, "epochs": args.epochs, "draws": args.draws}
+                row |= {"estimator": estimator, "batch": order}
+                found += [{**row, "layer": name, "variance": value} for name, value in of_layers.items()]
+                print(f"{network}, {estimator}, {order}: {of_layers['all']:.4g}", flush=True)
+    return found
+
+
+def variance_table(results: Sequence[dict[str, str]]) -> str:
+    """Variances by layer, divided by those of flipout in a batch of the same order."""
+    lines: list[str] = []
+    for network in dict.fromkeys(row["network"] for row in results):
+        rows = [row for row in results if row["network"] == network]
+        layers = list(dict.fromkeys(row["layer"] for row in rows))
+        found = {(row["estimator"], row["batch"], row["layer"]): float(row["variance"]) for row in rows}
+        settings = ", ".join(f"{rows[0][name]} {name}" for name in ("rows", "epochs", "draws"))
+        lines += [f"{network}, {settings}:", "", f"| estimator | batch | {' | '.join(layers)} |"]
+        lines += [f"{'|---' * (len(layers) + 2)}|"]
+        for estimator, order in dict.fromkeys((row["estimator"], row["batch"]) for row in rows):
+            ratios = [found[estimator, order, layer] / found["flipout", order, layer] for layer in layers]
+            lines.append(f"| {estimator} | {order} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 # === ELBO ===
 
 
-def elbo(args: argparse.Namespace) -> None:
+def elbo(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows of the results, one for each seed and estimator."""
     x, y = images("train", args.rows)
     x_test, y_test = images("test", args.test_rows)
-    args.results.parent.mkdir(exist_ok=True)
+    found: list[dict[str, Any]] = []
     for seed in range(args.seeds):
         for estimator in args.estimators:
             model = build("LeNet-5", estimator, seed)
@@ -155,14 +169,11 @@ def elbo(args: argparse.Namespace) -> None:
                 "kl": kl,
                 "test_nll": -float(np.mean(predictive.log_prob(y_test))),
             }
-            new = not args.results.exists()
-            with args.results.open("a", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, row)
-                if new:
-                    writer.writeheader()
-                writer.writerow(row)
             print(row, flush=True)
-    print(table(read_results(args.results)))
+            found.append(row)
+            # What a long run has found so far.
+            write_results(found, args.results)
+    return found
 
 
 def read_results(path: Path) -> list[dict[str, str]]:
@@ -170,7 +181,15 @@ def read_results(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def table(results: Sequence[dict[str, str]]) -> str:
+def write_results(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
+
+
+def elbo_table(results: Sequence[dict[str, str]]) -> str:
     """ELBO, log-likelihood, KL and test NLL of each estimator: means over seeds, plus or minus their spread."""
     lines = ["| estimator | seeds | ELBO, nats a row | KL, nats | test NLL |", "|---|---|---|---|---|"]
     for estimator in dict.fromkeys(row["estimator"] for row in results):
@@ -192,20 +211,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     of_variance.add_argument("--rows", type=int, default=10_000)
     of_variance.add_argument("--epochs", type=int, default=5)
     of_variance.add_argument("--draws", type=int, default=1000)
-    of_variance.set_defaults(run=variance)
+    of_variance.set_defaults(run=variance, table=variance_table, results=RESULTS / "grouped_flipout_variance.csv")
     of_elbo = commands.add_parser("elbo", help="the ELBO of training by each estimator")
     of_elbo.add_argument("--rows", type=int, default=60_000)
     of_elbo.add_argument("--test-rows", type=int, default=10_000)
     of_elbo.add_argument("--epochs", type=int, default=40)
     of_elbo.add_argument("--seeds", type=int, default=3)
     of_elbo.add_argument("--draws", type=int, default=16)
-    of_elbo.add_argument(
-        "--estimators", nargs="+", choices=ESTIMATORS, default=["flipout", "grouped, K = 4", "reparameterization"]
-    )
-    of_elbo.add_argument("--results", type=Path, default=RESULTS)
-    of_elbo.set_defaults(run=elbo)
+    of_elbo.add_argument("--estimators", nargs="+", choices=ESTIMATORS, default=COMPARED)
+    of_elbo.set_defaults(run=elbo, table=elbo_table, results=RESULTS / "grouped_flipout_elbo.csv")
+    for command in (of_variance, of_elbo):
+        command.add_argument("--results", type=Path)
+        command.add_argument("--report", action="store_true", help="only print the table of the results that exist")
     args = parser.parse_args(arguments)
-    args.run(args)
+    if not args.report:
+        write_results(args.run(args), args.results)
+    print(args.table(read_results(args.results)))
 
 
 if __name__ == "__main__":

@@ -64,9 +64,8 @@ def _summary(ours: Mapping[int, Any], theirs: Mapping[int, Any], per: int) -> di
 
 
 def _memory(readings: Readings, contestant: str) -> float:
-    """The peak before the loop of the zoo; 0 for a contestant that did not take part."""
-    before_zoo = [found for (name, measure), found in readings.items() if name == contestant and measure != "zoo"]
-    return max((found[0]["memory"] for found in before_zoo if 0 in found), default=0.0)
+    """The peak before the loop of the zoo, which is warmed up after "one row"; 0 for one that does not take part."""
+    return readings.get((contestant, "one row"), {}).get(0, {}).get("memory", 0.0)
 
 
 def read(path: Path) -> list[Row]:
