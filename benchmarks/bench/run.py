@@ -12,9 +12,9 @@ peers draw anew, and ours may keep draws. `first step` includes building the mod
 peak of the process until the zoo's loop begins, `imports` what it had reached before the network was built.
 
 All use the threads that they choose; on a shared machine set TF_NUM_INTRAOP_THREADS=1 and OMP_NUM_THREADS=1. Peers that
-are not installed are named and left out. Those of PyTorch need an interpreter of their own: `--torch-python PATH`, with
-torch, torchbnn, bayesian-torch and blitz-bayesian-pytorch. `--growth` measures how the costs of our flipout grow
-instead.
+are not installed are named and left out: keras-proba, and those of PyTorch, which need an interpreter of their own,
+`--torch-python PATH`, with torch, torchbnn, bayesian-torch and blitz-bayesian-pytorch. `--growth` measures how the
+costs of our flipout grow instead.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def compare(name: str, contestants: Sequence[str], args: argparse.Namespace) -> 
                 if measure == "predict again" and not worker.contestant.startswith("ours"):
                     continue
                 of_worker = readings.setdefault((worker.contestant, measure), {})
-                if number > 2 and of_worker and of_worker[0]["seconds"] > LONG:
+                if number > 2 and of_worker and of_worker[1]["seconds"] > LONG:
                     continue
                 if answer := worker.ask(function, *arguments):
                     of_worker[number] = answer
@@ -176,22 +176,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help=f"whether it runs: few steps, rounds and draws; by default only {' and '.join(QUICK_NETWORKS)}",
     )
     parser.add_argument("--growth", action="store_true", help="growth in weights, depth, draws and rows instead")
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--results",
+        type=Path,
+        help="CSV, by default bench.csv in benchmarks/results, with --quick in a temporary folder",
+    )
     args = parser.parse_args(arguments)
+    results = args.results or (Path(tempfile.mkdtemp()) / RESULTS.name if args.quick else RESULTS)
     if args.growth:
         import growth
 
-        growth.main(args.results.with_stem("bench_growth") if args.results == RESULTS else args.results, args.quick)
+        growth.main(results.with_stem(f"{results.stem}_growth"), args.quick)
         return
     networks = args.networks or (QUICK_NETWORKS if args.quick else NETWORKS)
-    args.results.parent.mkdir(exist_ok=True)
+    results.parent.mkdir(exist_ok=True)
     rows: list[dict[str, Any]] = []
     for name in networks:
         rows += compare(name, args.contestants, args)
-        write(rows, args.results)
-    found = report.read(args.results)
+        write(rows, results)
+    found = report.read(results)
     print(report.table(found))
-    report.figure(found, args.results.with_suffix(".png"))
+    report.figure(found, results.with_suffix(".png"))
+    print(f"\n{results}")
 
 
 if __name__ == "__main__":
