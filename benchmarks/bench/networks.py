@@ -33,6 +33,7 @@ class Network:
         samples: Draws of the weights in a prediction for `rows` inputs.
         rows: Inputs of that prediction.
         steps: Training steps between two readings of the clock.
+        rounds: Rounds of readings.
     """
 
     shape: tuple[int, ...]
@@ -44,11 +45,12 @@ class Network:
     samples: int = 50
     rows: int = 1000
     steps: int = 40
+    rounds: int = 4
 
 
 _IMAGES, _COLOURS = (28, 28, 1), (32, 32, 3)
 _LENET = (Convolution(6, 5, "same"), Convolution(16, 5, "valid"))
-_RESNET = {"residual": True, "samples": 5, "steps": 6}
+_RESNET = {"residual": True, "samples": 2, "steps": 4, "rounds": 3}
 NETWORKS = {
     "mlp": Network((784,), "relu", units=(400, 400), steps=100),
     "lenet5": Network(_IMAGES, "relu", _LENET, (120, 84)),
