@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all planted-faults fuzz notebooks notebooks-full lint format verify pretrained wheel clean
+.PHONY: help demo test test-all planted-faults fuzz bench notebooks notebooks-full lint format verify pretrained wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,10 @@ planted-faults: $(VENV)/.dev ## Plant known faults in a copy of the code, and ch
 
 fuzz: $(VENV)/.dev ## Damage an artifact in 2,000 ways, and see that each is refused in words or loaded as it is written
 	$(VENV)/bin/python -m pytest -s tests/zoo/hub/test_fuzz.py
+
+bench: $(VENV)/.dev ## Measure speed and memory beside every peer, and how costs grow (BENCH_ARGS="--torch-python PATH" or "--quick")
+	$(VENV)/bin/python benchmarks/bench/run.py $(BENCH_ARGS)
+	$(VENV)/bin/python benchmarks/bench/run.py --growth $(BENCH_ARGS)
 
 notebooks: $(VENV)/.dev ## Execute every notebook with small parameters (minutes)
 	$(VENV)/bin/python notebooks/run.py --small
