@@ -24,13 +24,15 @@ def is_image_shape(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 and shape[-1] in (1, 3) and min(shape[:2]) >= _SMALLEST_SIDE
 
 
-def pixel_range_of(images: npt.NDArray[Any]) -> PixelRange:
-    """The range of the pixels of training images: that of their dtype for uint8, else from the least to the greatest.
+def pixel_range_of(*images: npt.NDArray[Any]) -> PixelRange:
+    """The range of the pixels of a dataset: that of their dtype for uint8, else from the least to the greatest value.
 
     Args:
-        images: Images `(n, height, width, channels)`.
+        *images: Images of each split, `(n, height, width, channels)`.
     """
-    return UINT8_RANGE if images.dtype == np.uint8 else (float(images.min()), float(images.max()))
+    if all(array.dtype == np.uint8 for array in images):
+        return UINT8_RANGE
+    return float(min(array.min() for array in images)), float(max(array.max() for array in images))
 
 
 def to_unit(images: npt.ArrayLike, pixel_range: PixelRange | None) -> npt.NDArray[np.float32]:

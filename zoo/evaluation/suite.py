@@ -25,10 +25,11 @@ from tfp_bnn.metrics import (
 from tfp_bnn.models import PredictiveModel
 from tfp_bnn.models.weight_record import count_weights
 from tfp_bnn.predictive import PosteriorPredictive, for_each_class, score
-from zoo.datasets import Dataset, load_dataset
+from zoo.datasets import Dataset, Split, load_dataset
+from zoo.datasets.base import SPLIT_NAMES
 from zoo.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from zoo.datasets.development import development_out_of_distribution
-from zoo.datasets.images import fitted, is_image_shape, pixel_range_of
+from zoo.datasets.images import PixelRange, fitted, is_image_shape, pixel_range_of
 from zoo.evaluation.card_numbers import QUICK_EXAMPLES, Block, check_task, uncertainties
 
 CORRUPTION_SCORES = ("accuracy", "nll", "ece")
@@ -211,26 +212,11 @@ def evaluate_suite(
         told_apart[name] = _told_apart(predictive, block.predict(model, seed))
         told_apart_plug_in[name] = _told_apart(plug_in, replace(block, plug_in=True).predict(model, seed))
 
-    # An ensemble has the same images and draws as one of its members.
-    many = max(map(count_weights, members_of(model))) > _MANY_WEIGHTS
-    corrupted = Block(
-        part.x[: _FEW_EXAMPLES if many else QUICK_EXAMPLES],
-        part.y[: _FEW_EXAMPLES if many else QUICK_EXAMPLES],
-        min(num_samples, _FEW_SAMPLES) if many else num_samples,
-        calibrated,
-    )
+    corrupted = _to_corrupt(model, part, inside)
     of_corruptions = {CLEAN: {0: _short_scores(model, corrupted, seed)}}
-    pixel_range = pixel_range_of(dataset.train.x)
     for name in CORRUPTIONS:
         say(f"{len(corrupted.x):,} images with 5 severities of {name}")
-        of_corruptions[name] = {
-            severity: _short_scores(
-                model,
-                replace(corrupted, x=corrupt(corrupted.x, name, severity, _SEED_OF_INPUTS, pixel_range)),
-                seed,
-            )
-            for severity in SEVERITIES
-        }
+        of_corruptions[name] = _corrupted_scores(model, corrupted, name, _pixel_range(dataset), seed)
     probabilities = for_each_class(predictive.mean())
     return Suite(
         dataset=dataset.name,
@@ -264,7 +250,8 @@ def _check_fits(model: PredictiveModel, data: Dataset) -> None:
             f"{data.name!r} is for {data.task} and has inputs of shape {data.input_shape}. Evaluate the model without "
             "the suite."
         )
-    row = model.posterior_predictive(data.train.x[:1], num_samples=1)
+    with any_inputs():
+        row = model.posterior_predictive(data.train.x[:1], num_samples=1)
     columns = for_each_class(row.mean()).shape[-1]
     if row.target_kind != "class" or row.positions or columns != data.num_classes:
         raise ValueError(
@@ -276,7 +263,7 @@ def _check_fits(model: PredictiveModel, data: Dataset) -> None:
 
 def _outside(data: Dataset, split: str, names: Sequence[str] | None) -> dict[str, npt.NDArray[Any]]:
     """The inputs out of distribution, by the name of their data."""
-    pixel_range = pixel_range_of(data.train.x)
+    pixel_range = _pixel_range(data)
     if names is None and split != "test":
         images = data.split(split).x[:QUICK_EXAMPLES]
         return dict(development_out_of_distribution(images, _SEED_OF_INPUTS, pixel_range))
@@ -290,16 +277,39 @@ def _outside(data: Dataset, split: str, names: Sequence[str] | None) -> dict[str
                 f"Out-of-distribution data: {name!r} has inputs of shape {other.input_shape}; images of at least 8 x 8 "
                 "pixels with 1 or 3 channels were expected. Choose another dataset."
             )
-        images = fitted(other.test.x[:QUICK_EXAMPLES], pixel_range_of(other.train.x), data.input_shape, pixel_range)
+        images = fitted(other.test.x[:QUICK_EXAMPLES], _pixel_range(other), data.input_shape, pixel_range)
         # A copy, so that the rest of the dataset is not kept in memory.
         found[name] = images.copy()
     return found
+
+
+def _pixel_range(data: Dataset) -> PixelRange:
+    return pixel_range_of(*(data.split(name).x for name in SPLIT_NAMES))
 
 
 def _scores(predictive: PosteriorPredictive, labels: npt.NDArray[Any]) -> Numbers:
     probabilities = for_each_class(predictive.mean())
     area = area_under_risk_coverage(labels, probabilities, predictive.entropy())
     return {**score(predictive, labels), "area_under_risk_coverage": area}
+
+
+def _to_corrupt(model: PredictiveModel, part: Split, block: Block) -> Block:
+    """The first images of a split, fewer and with fewer draws for a large network."""
+    num_examples, num_samples = QUICK_EXAMPLES, block.num_samples
+    # An ensemble has the same images and draws as one of its members.
+    if max(map(count_weights, members_of(model))) > _MANY_WEIGHTS:
+        num_examples, num_samples = _FEW_EXAMPLES, min(num_samples, _FEW_SAMPLES)
+    return replace(block, x=part.x[:num_examples], y=part.y[:num_examples], num_samples=num_samples)
+
+
+def _corrupted_scores(
+    model: PredictiveModel, block: Block, name: str, pixel_range: PixelRange, seed: int
+) -> dict[int, Numbers]:
+    found = {}
+    for severity in SEVERITIES:
+        images = corrupt(block.x, name, severity, _SEED_OF_INPUTS, pixel_range)
+        found[severity] = _short_scores(model, replace(block, x=images), seed)
+    return found
 
 
 def _short_scores(model: PredictiveModel, block: Block, seed: int) -> Numbers:

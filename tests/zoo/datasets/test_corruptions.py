@@ -145,4 +145,4 @@ def test_images_of_another_shape_and_range_are_fitted():
 
 def test_the_range_of_training_images_is_that_of_uint8_or_of_their_values():
     assert pixel_range_of(GREY // 2) == (0, 255)
-    assert pixel_range_of(np.array([[2.0, -1.0]])) == (-1, 2)
+    assert pixel_range_of(np.array([[2.0, -1.0]]), np.array([[3.0]])) == (-1, 3)
