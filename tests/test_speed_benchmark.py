@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib
+import importlib.util
 import math
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def module(monkeypatch) -> Iterator[ModuleType]:
     before = {*sys.modules}
     monkeypatch.syspath_prepend(FOLDER)
     yield importlib.import_module
-    for name in {"growth", "networks", "of_keras", "report"} - before:
+    for name in {"growth", "networks", "of_keras", "report", "run"} - before:
         sys.modules.pop(name, None)
 
 
@@ -69,6 +69,20 @@ def test_a_residual_network_has_the_weights_of_resnet20_whatever_its_layers(modu
 def test_the_exponent_of_growth_is_that_of_the_last_two_sizes(module):
     rows = [{"measure": "step", "size": size, "seconds": seconds} for size, seconds in ((1, 5), (10, 6), (100, 600))]
     assert module("growth").table(rows).splitlines()[-1] == "| step | 1: 5, 10: 6, 100: 600 | 2.00 |"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="a library that is installed is not missing")
+def test_a_library_that_is_not_installed_is_named(module, capsys):
+    assert module("run").started("mlp", ["blitz"], sys.executable) == {}
+    assert capsys.readouterr().out == "mlp: blitz is left out: torch is not installed.\n"
+
+
+def test_a_contestant_that_fails_leaves_the_others_alone_and_has_no_answers(module, capsys):
+    ((worker, answers),) = module("run").started("mlp", ["blitz"], "false").items()
+    assert answers == worker.ask("fit", 1) == {}
+    assert worker.failed
+    worker.stop()
+    assert "blitz failed" in capsys.readouterr().err
 
 
 @pytest.mark.slow

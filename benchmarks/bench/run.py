@@ -20,6 +20,7 @@ costs of our flipout grow instead.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import subprocess
@@ -59,10 +60,10 @@ def takes_part(contestant: str, network: Network) -> bool:
 
 
 class Worker:
-    """The process of a contestant. `imported` is its answer for the imports."""
+    """The process of a contestant. Where it fails, its error is printed, and from then on it has no answers."""
 
     def __init__(self, contestant: str, network: str, python: str) -> None:
-        self.contestant = contestant
+        self.contestant, self.failed = contestant, False
         self._errors = tempfile.TemporaryFile("w+")
         command = [python, str(HERE / "worker.py"), "--module", CONTESTANTS[contestant]]
         self._process = subprocess.Popen(  # noqa: S603
@@ -75,23 +76,29 @@ class Worker:
 
     def ask(self, measure: str, *arguments: int) -> dict[str, Any]:
         """The worker's answer."""
+        if self.failed:
+            return {}
         assert self._process.stdin is not None
-        print(json.dumps([measure, *arguments]), file=self._process.stdin, flush=True)
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps([measure, *arguments]), file=self._process.stdin, flush=True)
         return self.answer()
 
     def answer(self) -> dict[str, Any]:
-        """The next answer."""
+        """The next answer, empty for a measure that the contestant does not have."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
+            self.failed = True
             self._errors.seek(0)
-            raise RuntimeError(f"The contestant {self.contestant!r} ended: {self._errors.read()[-3000:]}")
+            print(f"{self.contestant} failed: {self._errors.read()[-3000:]}", file=sys.stderr, flush=True)
+            return {}
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     def stop(self) -> None:
         """Ends the process, which reads to the end of its input."""
-        self._process.communicate(timeout=60)
+        with contextlib.suppress(BrokenPipeError):
+            self._process.communicate(timeout=60)
         self._errors.close()
 
 
@@ -115,12 +122,12 @@ def started(name: str, contestants: Sequence[str], torch_python: str | None) -> 
             print(f"{name}: {worker.contestant} is left out: {first['missing']} is not installed.", flush=True)
             worker.stop()
         else:
-            answers[worker] = {"imports": imports, "first step": first}
+            answers[worker] = {"imports": imports, "first step": first} if first else {}
     return answers
 
 
-def compare(name: str, contestants: Sequence[str], args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Rows of the results of one network."""
+def compare(name: str, contestants: Sequence[str], args: argparse.Namespace) -> tuple[list[dict[str, Any]], bool]:
+    """Rows of the results of one network, and whether a contestant failed."""
     network = NETWORKS[name]
     steps, rounds = (QUICK_STEPS, QUICK_ROUNDS) if args.quick else (network.steps, network.rounds)
     samples = QUICK_SAMPLES if args.quick else network.samples
@@ -146,7 +153,7 @@ def compare(name: str, contestants: Sequence[str], args: argparse.Namespace) -> 
                 if measure == "predict again" and not is_ours:
                     continue
                 of_worker = readings.setdefault((worker.contestant, measure), {})
-                if number > 2 and of_worker and of_worker[1]["seconds"] > LONG:
+                if number > 2 and of_worker.get(1, {}).get("seconds", 0) > LONG:
                     continue
                 # Peers repeat a pass for each draw: one of them warms up.
                 one_draw = not number and not is_ours and function == "predict"
@@ -156,7 +163,7 @@ def compare(name: str, contestants: Sequence[str], args: argparse.Namespace) -> 
     for worker in workers:
         worker.stop()
     found = report.rows(readings, REFERENCE_OF_RESIDUAL if network.residual else REFERENCE, steps)
-    return [{"network": name, **row} for row in found]
+    return [{"network": name, **row} for row in found], any(worker.failed for worker in workers)
 
 
 def write(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -194,13 +201,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     networks = args.networks or (QUICK_NETWORKS if args.quick else NETWORKS)
     results.parent.mkdir(exist_ok=True)
     rows: list[dict[str, Any]] = []
+    some_failed = False
     for name in networks:
-        rows += compare(name, args.contestants, args)
+        of_network, failed = compare(name, args.contestants, args)
+        rows += of_network
+        some_failed |= failed
         write(rows, results)
     found = report.read(results)
     print(report.table(found))
     report.figure(found, results.with_suffix(".png"))
     print(f"\n{results}")
+    if some_failed:
+        sys.exit("Some contestants failed: their errors are above.")
 
 
 if __name__ == "__main__":
