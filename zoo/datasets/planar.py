@@ -8,12 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.datasets import make_circles, make_moons
 
-from zoo.datasets.base import DATASETS, Dataset, Split, split_rows
+from zoo.datasets.base import DATASETS, GENERATED, Dataset, Split, split_rows
 
 NUM_POINTS = 1000
 POINT_SEED = 0
 NUM_GROUPS = 18
-GENERATED = "generated"
 GROUP_POINTS = {"train": 12, "validation": 12, "test": 100}
 
 
