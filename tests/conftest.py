@@ -126,16 +126,6 @@ def steps_run_eagerly(eager_steps: Callable[[], contextlib.AbstractContextManage
         yield
 
 
-@pytest.fixture
-def functions_run_eagerly() -> Iterator[None]:
-    """For tests of what becomes of predictions: to trace the draws of a small model takes longer than to draw."""
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 class InjectedNoise:
     """Noise that is known to the test: NumPy draws by name, each made once and stored in `drawn`."""
 

@@ -6,10 +6,12 @@ import json
 import resource
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfp_bnn
 import zoo
@@ -70,6 +72,14 @@ def outcome(folder: Path) -> str:
     if model.conformal is not None:
         assert model.conformal.predict(predictive).shape == (2, 3)
     return "loaded"
+
+
+@pytest.fixture
+def functions_run_eagerly() -> Iterator[None]:
+    """Tracing the draws of each loaded model would take most of the time."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.mark.parametrize("number", [200, pytest.param(2000, marks=pytest.mark.thorough)])
