@@ -25,9 +25,9 @@ class DataMissingError(OSError):
 SPLIT_NAMES = ("train", "validation", "test")
 # The first seed that puts the two identical rows of iris into one split.
 SPLIT_SEED = 1
-# Validation is 20 % of the rows outside the test split: 16 % of all rows.
 GENERATED = "generated"
 """Licence of data that a function makes."""
+# Validation is 20 % of the rows outside the test split: 16 % of all rows.
 HELD_OUT_FRACTION = 0.2
 
 
