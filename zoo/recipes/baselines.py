@@ -11,9 +11,10 @@ from zoo.recipes.schema import NATURAL_GRADIENT, Recipe
 
 _LEARNS_A_SCALE = ("empirical_bayes", "hyperprior", "shared")
 _DROPOUT = 0.1
-# Of the natural gradient and of others. The initial scales of Adam are too narrow for a first Newton step.
+# Of the natural gradient and of others. The initial scales of Adam can be too wide for a first Newton step: at a
+# precision of 0.1 a LeNet-5 did not recover from its first steps, and the curvature is found soon from above.
 _DEFAULTS: Mapping[bool, Mapping[str, Any]] = {
-    True: {"name": NATURAL_GRADIENT, "natural_gradient": {"initial_precision": 0.1}},
+    True: {"name": NATURAL_GRADIENT, "natural_gradient": {"initial_precision": 1.0}},
     False: {"name": "adam"},
 }
 _POINTS = ("map", "mc_dropout", "ensemble")
@@ -25,7 +26,7 @@ def baseline(recipe: Recipe, inference: Baseline) -> Recipe:
     Points have priors with a fixed scale: what was learned, or inferred, stays at its start, because weights and scale
     together have no most probable value. Epochs of a deterministic start are epochs of a method that has none. The
     natural gradient, and methods without it, have the default settings of their optimizer if the recipe has another;
-    the natural gradient then starts at the precision 0.1 instead of at an `initial_scale`.
+    the natural gradient then starts at the precision 1 instead of at an `initial_scale`.
     An ensemble has the members, and their share of the epochs, of `comparison`.
 
     Args:
