@@ -148,7 +148,8 @@ def with_leaderboard(text: str, rows: Sequence[Row]) -> str:
     if _BEGIN not in text or _END not in text:
         raise ValueError(f"The page has no place for the leaderboard: expected the lines {_BEGIN!r} and {_END!r}.")
     before, rest = text.split(_BEGIN, 1)
-    return f"{before}{_BEGIN}\n{leaderboard_table(rows)}\n{_END}{rest.split(_END, 1)[1]}"
+    shown = leaderboard_table(rows) if rows else "No comparison of a model of the zoo has been run yet."
+    return f"{before}{_BEGIN}\n{shown}\n{_END}{rest.split(_END, 1)[1]}"
 
 
 def _score(row: Row, name: str) -> str:
