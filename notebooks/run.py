@@ -100,6 +100,8 @@ def execute(name: str, parameters: Mapping[str, Any], to: Path) -> None:
                     progress_bar=False,
                     cwd=folder,
                     start_timeout=600,
+                    # How the lines of an output arrive differs each time.
+                    coalesce_streams=True,
                     config=CONFIG_OF_MANAGER,
                 )
         except papermill.exceptions.PapermillExecutionError as error:
