@@ -244,7 +244,7 @@ def evaluate_suite(
 def _check_fits(model: PredictiveModel, data: Dataset) -> None:
     """Refuses what is no classifier of images, and images that do not fit, with the first row of the data."""
     check_task(model, data)
-    if data.task != "classification" or not is_image_shape(data.input_shape):
+    if not is_image_shape(data.input_shape):
         raise ValueError(
             f"The suite is for classifiers of images of at least 8 x 8 pixels with 1 or 3 channels, but the dataset "
             f"{data.name!r} is for {data.task} and has inputs of shape {data.input_shape}. Evaluate the model without "
