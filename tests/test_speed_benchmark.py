@@ -71,8 +71,10 @@ def test_the_exponent_of_growth_is_that_of_the_last_two_sizes(module):
     assert module("growth").table(rows).splitlines()[-1] == "| step | 1: 5, 10: 6, 100: 600 | 2.00 |"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="a library that is installed is not missing")
-def test_a_library_that_is_not_installed_is_named(module, capsys):
+def test_a_library_that_is_not_installed_is_named(module, tmp_path, monkeypatch, capsys):
+    # Also where it is installed.
+    (tmp_path / "torch.py").write_text('raise ModuleNotFoundError("No module named torch", name="torch")')
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert module("run").started("mlp", ["blitz"], sys.executable) == {}
     assert capsys.readouterr().out == "mlp: blitz is left out: torch is not installed.\n"
 

@@ -79,3 +79,12 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def table_cell(value: object) -> str:
+    """Returns a value for a table of results: nothing for None, floats with 6 digits, text as `cell` writes it."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return cell(value) if isinstance(value, str) else str(value)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.core.files import write_atomically
+from zoo.core.shown import table_cell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,7 +87,7 @@ def write_leaderboard(rows: Iterable[Row], path: Path) -> None:
         rows: New rows, from `row_of`.
         path: The file. Its folder is created if it does not exist.
     """
-    new = {(row["model"], row["inference"]): {name: _cell(value) for name, value in row.items()} for row in rows}
+    new = {(row["model"], row["inference"]): {name: table_cell(value) for name, value in row.items()} for row in rows}
     old = {(row["model"], row["inference"]): row for row in read_leaderboard(path)}
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
@@ -102,9 +103,9 @@ def leaderboard_table(rows: Sequence[Row]) -> str:
     header = ["model", "inference", "epochs", "seeds", *shown.values(), "CPU s"]
     lines = [header, ["---"] * len(header)]
     for row in rows:
-        members, epochs = row["members"], f"{_cell(row['epochs'])}"
+        members, epochs = row["members"], f"{table_cell(row['epochs'])}"
         cells = [f"`{row['model']}`", str(row["inference"]), f"{members} x {epochs}" if members else epochs]
-        cells += [_cell(row["seeds"]), *(_score(row, name) for name in shown)]
+        cells += [table_cell(row["seeds"]), *(_score(row, name) for name in shown)]
         seconds = _number(row, "cpu_seconds")
         lines.append([*cells, "" if seconds is None else f"{seconds:,.0f}"])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
@@ -163,12 +164,6 @@ def _number(row: Row, name: str) -> float | None:
     value = row.get(name)
     number = math.nan if value in (None, "") else float(value)
     return number if math.isfinite(number) else None
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

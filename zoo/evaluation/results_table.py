@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.core.files import write_atomically
+from zoo.core.shown import table_cell
 from zoo.hub.reading import read_artifact
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def write_results(checks: Iterable[Check], folder: Path) -> Path:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({column: _cell(value) for column, value in row.items()} for row in rows)
+    writer.writerows({column: table_cell(value) for column, value in row.items()} for row in rows)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / RESULTS_NAME, text.getvalue())
     return folder / RESULTS_NAME
@@ -119,12 +120,6 @@ def _row(name: str, checks: list[Check]) -> dict[str, Any]:
         "kl": measured.get("kl/total"),
         **{statistic: measured.get(f"posterior/{statistic}") for statistic in _POSTERIOR},
     }
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -267,7 +267,7 @@ def _reference_section(metrics: Mapping[str, Any]) -> str:
     )
 
 
-# Draws that a model is compared with its reference by: enough for the distance not to depend on the seed.
+# Draws that a model is compared with its reference by: with few, the distance depends on the seed.
 AGREEMENT_SAMPLES = 500
 
 _DISTANCES = {

@@ -11,8 +11,8 @@ from zoo.recipes.schema import NATURAL_GRADIENT, Recipe
 
 _LEARNS_A_SCALE = ("empirical_bayes", "hyperprior", "shared")
 _DROPOUT = 0.1
-# Of the natural gradient and of others. The initial scales of Adam can be too wide for a first Newton step: at a
-# precision of 0.1 a LeNet-5 did not recover from its first steps, and the curvature is found soon from above.
+# Of the natural gradient and of others. The initial scales of Adam can be too wide for a first Newton step, which
+# divides by the precision that they stand for; the curvature is soon found from above.
 _DEFAULTS: Mapping[bool, Mapping[str, Any]] = {
     True: {"name": NATURAL_GRADIENT, "natural_gradient": {"initial_precision": 1.0}},
     False: {"name": "adam"},

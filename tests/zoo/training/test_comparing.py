@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 
-import keras
 import numpy as np
 import pytest
 
@@ -110,23 +109,8 @@ def test_the_validation_split_alone_chooses_and_the_row_is_of_the_chosen_setting
     assert (row["seconds"], row["cpu_seconds"]) == (4.0, 3.0)
 
 
-class Killed(BaseException):
-    """As if the process had been killed."""
-
-
-class KillAfter(keras.callbacks.Callback):
-    def __init__(self, steps):
-        super().__init__()
-        self._left = steps
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._left -= 1
-        if self._left == 0:
-            raise Killed
-
-
 @pytest.mark.slow
-def test_methods_are_tuned_on_the_validation_split_and_resumed_wherever_they_were_killed(tmp_path, monkeypatch):
+def test_methods_are_tuned_on_the_validation_split_and_resumed_wherever_they_were_killed(tiny, tmp_path, monkeypatch):
     """Each method has 3 steps for each candidate; then 6 steps for each of two seeds, or of four members."""
     recipe = {**OWN, "deterministic_start": None, "comparison": {**OWN["comparison"], "member_epochs": 1.0}}
     ways, grid = ["map", "ensemble", "natural_gradient"], {"optimizer.learning_rate": (0.02, 0.05)}
@@ -149,8 +133,12 @@ def test_methods_are_tuned_on_the_validation_split_and_resumed_wherever_they_wer
     assert rows[0]["nll"] == card["spread"]["nll"]["mean"]
     for steps in (5, 30):
         read = chosen_by(monkeypatch, nlls)
-        killed = {"resume": True, "checkpoint_seconds": 0, "callbacks": [KillAfter(steps)]}
-        with pytest.raises(Killed):
+        killed = {
+            "resume": True,
+            "checkpoint_seconds": 0,
+            "callbacks": [tiny.At("on_train_batch_end", steps, tiny.die)],
+        }
+        with pytest.raises(tiny.Killed):
             compare(recipe, tmp_path / "out", **options, **killed)
     chosen_by(monkeypatch, nlls)
     resumed = compare(recipe, tmp_path / "out", **options, resume=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import pytest
 
@@ -14,23 +13,6 @@ from zoo.training.starting import start_at_a_point
 
 pytestmark = pytest.mark.usefixtures("steps_run_eagerly")
 START = {"deterministic_start": {"epochs": 2, "optimizer": {"learning_rate": 0.03}}}
-
-
-class Killed(BaseException):
-    """As if the process had been killed."""
-
-
-class KillAfter(keras.callbacks.Callback):
-    """Ends a run after a number of steps of both parts together."""
-
-    def __init__(self, steps):
-        super().__init__()
-        self._left = steps
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._left -= 1
-        if self._left == 0:
-            raise Killed
 
 
 def test_means_start_where_the_point_estimate_ended_and_scales_where_they_would_without(tiny):
@@ -62,8 +44,9 @@ def test_a_run_that_was_killed_in_either_part_or_between_them_is_resumed_to_the_
     how = {**tiny.recipe, **START, "epochs": 1, "inference": "natural_gradient"}
     whole = zoo.train(how, tmp_path / "whole", measure=False)
     told = []
-    with pytest.raises(Killed):
-        zoo.train(how, tmp_path / "out", measure=False, checkpoint_seconds=0, callbacks=[KillAfter(steps)])
+    killer = tiny.At("on_train_batch_end", steps, tiny.die)
+    with pytest.raises(tiny.Killed):
+        zoo.train(how, tmp_path / "out", measure=False, checkpoint_seconds=0, callbacks=[killer])
     zoo.train(how, tmp_path / "out", measure=False, resume=True, tell=told.append)
     for name in ("weights.safetensors", "log.csv", "golden.safetensors"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
