@@ -1,13 +1,15 @@
-"""Fixtures of the zoo: a small artifact, trained once."""
+"""Fixtures of the zoo: a small artifact, trained once, and a server for artifacts."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from .hub.remote.lying_server import LyingServer, make_certificate, running
 
 TINY_RECIPE = {
     "name": "mlp_flipout.tiny",
@@ -73,3 +75,32 @@ def rewrite(artifact: Path) -> Callable[[str, bytes], None]:
         (artifact / "manifest.json").write_text(json.dumps(manifest))
 
     return replace
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture
+def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests believe in the certificate of the server, and go to it directly."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.with_name("certificate.pem")))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+
+
+@pytest.fixture
+def server(tmp_path: Path, certificate: Path, trusted: None) -> Iterator[LyingServer]:
+    """Serves the folder `served`, in which the artifact `iris` is one that is bundled."""
+    from zoo.hub.manifest import saved_models_folder
+
+    shutil.copytree(saved_models_folder() / "mlp_flipout.iris", tmp_path / "served" / "iris")
+    with running(LyingServer(tmp_path / "served", certificate)) as started:
+        yield started
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the cache, which does not exist yet."""
+    monkeypatch.setenv("TFP_BNN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"

@@ -11,6 +11,7 @@ import typer
 
 from zoo.cli.models import JsonOption
 from zoo.hub.manifest import bundled_models, read_verified, saved_models_folder, to_json
+from zoo.hub.remote.cache import cache_folder
 
 _PACKAGES = (
     "tfp_bnn",
@@ -39,6 +40,7 @@ def doctor(json: JsonOption = False) -> None:
     report["devices"] = _devices(problems)
     report["saved_models"] = str(saved_models_folder())
     report["datasets_folder"] = os.environ.get("TFDS_DATA_DIR", "not set (TFDS_DATA_DIR)")
+    report["cache"] = str(cache_folder())
     report["models"] = {}
     for name, entry in bundled_models().items():
         try:

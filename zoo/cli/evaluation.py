@@ -21,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def evaluate(
-    name: Annotated[str, typer.Argument(help="Name of a pretrained model, or the folder of an artifact.")],
+    name: Annotated[str, typer.Argument(help="Name of a pretrained model, or folder or address of an artifact.")],
     dataset: Annotated[
         str | None, typer.Option(help="Dataset. Default: the one that the model was trained on.")
     ] = None,
@@ -79,17 +79,20 @@ def evaluate(
     from zoo.evaluation.suite import evaluate_suite
     from zoo.evaluation.suite_files import check_file, write_probabilities, write_suite
     from zoo.hub.loading import open_model
+    from zoo.hub.locating import local
     from zoo.hub.reading import read_artifact
 
     for path in (out, save_probabilities):
         check_file(path)
-    config = read_artifact(name)["config"]
+    # Of an address, one version is read and loaded.
+    place = local(name)
+    config = read_artifact(place)["config"]
     dataset = dataset or config.get("data", {}).get("dataset")
     if dataset is None:
         raise ValueError(f"The artifact {name!r} does not name the dataset that it was trained on. Pass --dataset.")
     judged = page = None
     with working(f"evaluating {name} on {dataset} ({split}), {num_samples} samples"):
-        model = open_model(name, trust)
+        model = open_model(place, trust)
         how: dict[str, Any] = {"num_samples": num_samples, "seed": seed, "calibrated": calibrated}
         if suite:
             judged = evaluate_suite(model, dataset, split, **how, out_of_distribution=ood, tell=say)

@@ -10,9 +10,7 @@ import typer
 from zoo.hub.manifest import bundled_models, to_json
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-TrustOption = Annotated[
-    bool, typer.Option("--trust", help="Confirm that you know where the artifact's folder comes from.")
-]
+TrustOption = Annotated[bool, typer.Option("--trust", help="Confirm that you know where the artifact comes from.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -40,7 +38,7 @@ def list_models(
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="Name of a pretrained model, or the folder of an artifact.")],
+    name: Annotated[str, typer.Argument(help="Name of a pretrained model, or folder or address of an artifact.")],
     json: JsonOption = False,
 ) -> None:
     """Show the card of a model."""

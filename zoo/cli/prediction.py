@@ -29,7 +29,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def predict(
-    name: Annotated[str, typer.Argument(help="Name of a pretrained model, or the folder of an artifact.")],
+    name: Annotated[str, typer.Argument(help="Name of a pretrained model, or folder or address of an artifact.")],
     files: Annotated[list[Path], typer.Argument(help="One CSV or NPY file, or image files.")],
     num_samples: Annotated[
         int | None,

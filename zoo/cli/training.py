@@ -77,7 +77,7 @@ def train(
 
 
 def finetune(
-    name: Annotated[str, typer.Argument(help="Name of a pretrained model, or the folder of an artifact.")],
+    name: Annotated[str, typer.Argument(help="Name of a pretrained model, or folder or address of an artifact.")],
     dataset: Annotated[str, typer.Option(help="Dataset to fine-tune on. Its training split is used.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the artifact. Default: nothing is saved.")] = None,
     prior: Annotated[

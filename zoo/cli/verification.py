@@ -12,7 +12,8 @@ import typer
 from zoo.cli.models import JsonOption
 from zoo.cli.progress import working
 from zoo.core.shown import printable
-from zoo.hub.manifest import bundled_models, locate, to_json
+from zoo.hub.locating import locate
+from zoo.hub.manifest import bundled_models, to_json
 
 if TYPE_CHECKING:
     from zoo.evaluation.verification import Check
@@ -28,7 +29,8 @@ def add_to(app: typer.Typer) -> None:
 
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Pretrained models or folders of artifacts. Default: all bundled.")
+        list[str] | None,
+        typer.Argument(help="Pretrained models, or folders or addresses of artifacts. Default: all bundled."),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Check all numbers about the posteriors.")] = False,
     results: Annotated[

@@ -17,8 +17,8 @@ def check_name(name: object) -> str:
         shown = repr(name) if len(repr(name)) <= 120 else repr(name)[:117] + "..."
         raise ValueError(
             f"{shown} is not a name of the zoo. Expected <architecture>.<tag> in lower-case letters, digits and "
-            "underscores, such as 'lenet5_flipout.digits'. A folder is opened with zoo.load_artifact(path, "
-            "trust=True)."
+            "underscores, such as 'lenet5_flipout.digits'. A folder or an address is opened with "
+            "zoo.load_artifact(path, trust=True)."
         )
     return name
 

@@ -31,7 +31,8 @@ from zoo.core.validation import validate
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation.card_numbers import agreement_numbers
 from zoo.hub.loading import load_model, open_model
-from zoo.hub.manifest import bundled_models, locate, to_json, write_package_manifest
+from zoo.hub.locating import locate
+from zoo.hub.manifest import bundled_models, to_json, write_package_manifest
 from zoo.hub.members import ZooModel
 from zoo.hub.reading import REFERENCE_NAME, read_artifact
 from zoo.hub.renewal import write_card

@@ -24,7 +24,8 @@ from zoo.datasets import load_dataset
 from zoo.evaluation.card_numbers import agreement_numbers, measure
 from zoo.hub.artifacts import GOLDEN_SAMPLES, GOLDEN_SEED
 from zoo.hub.loading import open_model
-from zoo.hub.manifest import bundled_models, locate, to_json, write_package_manifest
+from zoo.hub.locating import locate
+from zoo.hub.manifest import bundled_models, to_json, write_package_manifest
 from zoo.hub.reading import read_artifact
 from zoo.hub.renewal import write_card
 from zoo.recipes import EvaluationRecipe

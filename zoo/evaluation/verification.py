@@ -50,7 +50,7 @@ from zoo.evaluation.optimum import optimum_numbers
 from zoo.hub.artifacts import GOLDEN_SAMPLES, GOLDEN_SEED
 from zoo.hub.cards import posterior_statistics
 from zoo.hub.loading import open_model
-from zoo.hub.manifest import locate
+from zoo.hub.locating import local, locate
 from zoo.hub.members import records_of
 from zoo.hub.reading import REFERENCE_NAME, read_artifact
 from zoo.recipes import EvaluationRecipe
@@ -127,8 +127,9 @@ def verify(name: str | os.PathLike[str], full: bool = False) -> list[Check]:
     are not there, so their numbers are only compared with the others on the card.
 
     Args:
-        name: Name of a pretrained model, or folder of an artifact, which is checked against its own manifest. No trust
-            is needed, because loading runs no code from the folder and the model is not used for anything else.
+        name: Name of a pretrained model, or folder or address of an artifact, which is checked against its own
+            manifest. No trust is needed, because loading runs no code from there and the model is not used for anything
+            else.
         full: Whether to check everything.
 
     Returns:
@@ -139,20 +140,22 @@ def verify(name: str | os.PathLike[str], full: bool = False) -> list[Check]:
         PluginError: If a plug-in fails to load.
     """
     load_plugins()
-    locate(name)
+    # Of an address, one version is verified.
+    place = local(name)
+    locate(place)
     checks = []
     try:
         with artifact_errors():
-            for check in _checks(str(name), full):
+            for check in _checks(str(name), place, full):
                 checks.append(check)
     except ArtifactError as error:
         checks.append(Check(str(name), "artifact", None, None, None, Status.FAILED, str(error)))
     return checks
 
 
-def _checks(name: str, full: bool) -> Iterator[Check]:
-    artifact, model = read_artifact(name), open_model(name, trust=True)
-    _, manifest = locate(name)
+def _checks(name: str, place: str | os.PathLike[str], full: bool) -> Iterator[Check]:
+    artifact, model = read_artifact(place), open_model(place, trust=True)
+    _, manifest = locate(place)
     yield _golden(name, model, artifact["golden"])
     card, dataset = _mapping(artifact["metrics"]), _mapping(artifact["config"].get("data")).get("dataset")
     if not card:

@@ -20,9 +20,9 @@ from zoo.core.shown import printable, shown
 from zoo.core.untrusted import artifact_errors
 from zoo.core.validation import validate
 from zoo.hub.artifacts import POSTERIOR_NAME, calibration_config
+from zoo.hub.locating import fetched, read_files
 from zoo.hub.manifest import (
     bundled_models,
-    read_files,
     read_verified,
     require,
     saved_models_folder,
@@ -37,17 +37,27 @@ from zoo.hub.members import (
 )
 from zoo.hub.networks import build_network
 from zoo.hub.reading import parse_tensors, read_texts
+from zoo.hub.remote.addresses import Address, is_address, parse_address
 
 
-def load_artifact(path: str | os.PathLike[str], trust: bool = False) -> ZooModel:
-    """Loads a model from a folder.
+def load_artifact(
+    path: str | os.PathLike[str], trust: bool = False, *, revision: str | None = None, sha256: str | None = None
+) -> ZooModel:
+    """Loads a model from a folder, or from the network.
 
     The manifest in the folder proves that the files are intact, not who wrote them. Pass `trust=True` to confirm that
     you know where they come from. No code from the folder is run in either case.
 
+    From the network, `https://host/folder` is a folder with the files of an artifact, and `hf://user/name` a repository
+    of the Hugging Face Hub, which needs `pip install 'tfp_bnn[hub]'`. They are kept in the folder of `TFP_BNN_CACHE`.
+
     Args:
-        path: Folder of the artifact.
+        path: Folder of the artifact, or its address.
         trust: Must be True.
+        revision: Branch, tag or commit of a repository. Default: its main branch. `hf://user/name@revision` says it in
+            the address.
+        sha256: SHA-256 that its `manifest.json` must have, and so all files theirs. Default: any. `#sha256=...` at the
+            end says it in an address.
 
     Returns:
         The model, ready to predict on raw inputs. `model.card` is a mapping with the `config`, `metrics` and card
@@ -56,20 +66,24 @@ def load_artifact(path: str | os.PathLike[str], trust: bool = False) -> ZooModel
         `tfp_bnn.UnlikelyInputsWarning`.
 
     Raises:
-        ArtifactError: Without `trust`, or if a file is missing, changed or malformed. It is a `ValueError`.
+        ArtifactError: Without `trust`, if a file is missing, changed or malformed, or if an address cannot be reached
+            and is not in the cache. It is a `ValueError`.
         PluginError: If a plug-in fails to load.
     """
     load_plugins()
-    folder = Path(path)
     with artifact_errors():
         if trust is not True:
+            kind = "an address" if is_address(path) else "a folder"
             raise ValueError(
-                f"{str(folder)!r} is a folder outside of the package. If you know where it comes from, load it with "
+                f"{str(path)!r} is {kind} outside of the package. If you know where it comes from, load it with "
                 "load_artifact(path, trust=True); a bundled model is loaded by its name with load_model."
             )
+        # A folder can be pinned as an address can: to a hash, but to no revision.
+        address = (parse_address(path) if is_address(path) else Address(str(path))).pinned(revision, sha256)
+        folder = fetched(address) if is_address(path) else Path(path)
         if not folder.is_dir():
             raise ValueError(f"There is no folder {str(folder)!r}. Expected a folder written by save_artifact.")
-        return _load(*read_files(folder))
+        return _load(*read_files(folder, address.sha256))
 
 
 def load_model(name: str) -> ZooModel:
@@ -107,7 +121,9 @@ def load_model(name: str) -> ZooModel:
 
 
 def open_model(name_or_path: str | os.PathLike[str], trust: bool = False) -> ZooModel:
-    """Loads a bundled model by its name, or an artifact by its folder; see `load_model` and `load_artifact`."""
+    """Loads a bundled model by its name, or an artifact by its folder or address; see `load_model`, `load_artifact`."""
+    if is_address(name_or_path):
+        return load_artifact(name_or_path, trust)
     if str(name_or_path) not in bundled_models() and Path(name_or_path).is_dir():
         return load_artifact(name_or_path, trust)
     return load_model(str(name_or_path))

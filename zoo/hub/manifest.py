@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.core.files import write_atomically
-from zoo.core.names import check_name
 from zoo.core.shown import listed, shown
-from zoo.core.untrusted import MAX_JSON_BYTES, ArtifactError, artifact_errors, open_regular, parse_json
+from zoo.core.untrusted import MAX_JSON_BYTES, artifact_errors, open_regular, parse_json
 
 if TYPE_CHECKING:
     from zoo.hub.schemas import FileEntry, Manifest
@@ -30,8 +29,6 @@ MAX_FILE_BYTES = 20 * 2**20
 MAX_TOTAL_BYTES = 40 * 2**20
 # Of a folder, before its names are compared.
 _MOST_LISTED = 64
-# While another process replaces the artifact.
-_MOST_ATTEMPTS = 20
 # Of a file of the wrong size, enough to see what it is.
 _DIAGNOSED = 2**16
 
@@ -54,63 +51,15 @@ def bundled_models() -> dict[str, dict[str, Any]]:
 
 
 @artifact_errors()
-def locate(name_or_path: str | os.PathLike[str]) -> tuple[Path, Any]:
-    """Returns folder and manifest entry of a bundled model, by its name, or of an artifact, by its folder.
-
-    Raises:
-        ArtifactError: If the name is unknown (the message gives the nearest), or the folder has no manifest.
-    """
-    models, folder = bundled_models(), Path(name_or_path)
-    if str(name_or_path) in models:
-        return saved_models_folder() / name_or_path, models[str(name_or_path)]
-    if folder.is_dir():
-        return folder, read_manifest(folder)
-    # Not at the top, because it imports TensorFlow.
-    from tfp_bnn.core.registry import unknown_name_message
-
-    raise ValueError(unknown_name_message("pretrained model", check_name(str(name_or_path)), models))
-
-
-@artifact_errors()
-def read_files(name_or_path: str | os.PathLike[str]) -> tuple[Path, Any, dict[str, bytes]]:
-    """Reads all files of an artifact, checked as by `read_verified`.
-
-    If another process replaces the artifact meanwhile, they are all of the old one or all of the new one.
-
-    Returns:
-        Folder, manifest entry, and the bytes by file name.
-
-    Raises:
-        ArtifactError: As in `locate` and `read_verified`.
-    """
-    for _ in range(_MOST_ATTEMPTS):
-        before = _identity(name_or_path)
-        try:
-            folder, entry = locate(name_or_path)
-            return folder, entry, read_verified(folder, entry)
-        except ArtifactError:
-            # What does not fit together may be of two folders.
-            if _identity(name_or_path) == before:
-                raise
-    raise ValueError(f"{str(name_or_path)!r} is replaced again and again. Read it when that is over.")
-
-
-def _identity(folder: str | os.PathLike[str]) -> tuple[int, int, int] | None:
-    """Returns what changes when another folder takes the place of this one; None if there is none."""
-    try:
-        found = os.stat(folder)
-    except (OSError, ValueError):
-        return None
-    # A number can be given to another folder once this one is removed, but not at the same time.
-    return found.st_dev, found.st_ino, found.st_ctime_ns
-
-
-@artifact_errors()
-def read_manifest(folder: Path) -> Any:
+def read_manifest(folder: Path, sha256: str | None = None) -> Any:
     """Reads the manifest in the folder of an artifact.
 
+    Args:
+        folder: Folder of the artifact.
+        sha256: SHA-256 that the manifest must have, or None for any.
+
     Raises:
-        ArtifactError: If there is none, or it is not JSON in a regular file.
+        ArtifactError: If there is none, it is another one, or it is not JSON in a regular file.
     """
     manifest = folder / MANIFEST_NAME
     if not os.path.lexists(manifest):
@@ -119,13 +68,29 @@ def read_manifest(folder: Path) -> Any:
             "save_artifact."
         )
     with open_regular(manifest) as file:
-        return parse_json(file.read(MAX_JSON_BYTES + 1), str(manifest))
+        data = file.read(MAX_JSON_BYTES + 1)
+    if sha256 is not None:
+        check_sha256(data, sha256, str(manifest))
+    return parse_json(data, str(manifest))
+
+
+def check_sha256(data: bytes, sha256: str, what: str) -> None:
+    """Checks the SHA-256 of some bytes.
+
+    Raises:
+        ValueError: If they have another one. The message has both.
+    """
+    if digest(data) != sha256.lower():
+        raise ValueError(
+            f"{what}{diagnosis(data)} has the SHA-256 {digest(data)}; {sha256} was expected. Compare that with "
+            "what its author publishes now."
+        )
 
 
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Returns length and SHA-256 of each file of an artifact except its manifest, by name."""
     files = sorted(path for path in folder.iterdir() if path.name != MANIFEST_NAME)
-    return {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path.read_bytes())} for path in files}
+    return {path.name: {"bytes": path.stat().st_size, "sha256": digest(path.read_bytes())} for path in files}
 
 
 @artifact_errors()
@@ -144,7 +109,7 @@ def read_verified(folder: Path, entry: Mapping[str, Any], max_bytes: int | None 
         ArtifactError: If a file is missing, extra or changed, with expected and actual length and SHA-256; or if the
             manifest has no hashes or a newer schema.
     """
-    files = _checked_entry(folder, entry).files
+    files = listed_files(str(folder), entry, max_bytes)
     if not folder.is_dir():
         raise ValueError(f"The folder {str(folder)!r} does not exist. Install tfp_bnn again, or check the path.")
     with os.scandir(folder) as found:
@@ -154,12 +119,35 @@ def read_verified(folder: Path, entry: Mapping[str, Any], max_bytes: int | None 
             f"The files in {str(folder)!r} are not those of its manifest: missing {listed(set(files) - present)}, "
             f"unlisted {listed(present - set(files))}. Restore the folder from where it came."
         )
+    return {name: _read_one(folder / name, expected) for name, expected in files.items()}
+
+
+def listed_files(place: str, entry: Any, max_bytes: int | None = MAX_FILE_BYTES) -> dict[str, FileEntry]:
+    """Returns the files that a manifest entry lists, by name, once the entry is validated and their sizes are bounded.
+
+    Args:
+        place: Folder or address of the artifact, for messages.
+        entry: Entry of a manifest, from any source.
+        max_bytes: Maximum size of a file, or None for files that this machine wrote itself.
+
+    Raises:
+        ValueError: If the entry is malformed or of a newer schema, or a file or all together are too large.
+    """
+    files = _checked_entry(place, entry).files
+    if max_bytes is None:
+        return files
+    for name, expected in files.items():
+        if expected.bytes > max_bytes:
+            path = os.path.join(place, name)
+            raise ValueError(
+                f"The manifest says that {path!r} has {expected.bytes} bytes; 0 to {max_bytes} were expected."
+            )
     total = sum(expected.bytes for expected in files.values())
-    if max_bytes is not None and total > MAX_TOTAL_BYTES:
+    if total > MAX_TOTAL_BYTES:
         raise ValueError(
-            f"The manifest for {str(folder)!r} lists {total} bytes in all; at most {MAX_TOTAL_BYTES} were expected."
+            f"The manifest for {place!r} lists {total} bytes in all; at most {MAX_TOTAL_BYTES} were expected."
         )
-    return {name: _read_one(folder / name, expected, max_bytes) for name, expected in files.items()}
+    return files
 
 
 def require(files: Mapping[str, bytes], name: str, folder: Path) -> bytes:
@@ -169,12 +157,12 @@ def require(files: Mapping[str, bytes], name: str, folder: Path) -> bytes:
     return files[name]
 
 
-def _checked_entry(folder: Path, entry: Any) -> Manifest:
+def _checked_entry(place: str, entry: Any) -> Manifest:
     # Not at the top: `tfp-bnn list` needs no schema.
     from zoo.core.validation import validate
     from zoo.hub.schemas import Manifest
 
-    what = f"The manifest for {str(folder)!r}"
+    what = f"The manifest for {place!r}"
     if not isinstance(entry, Mapping):
         raise ValueError(f"{what} holds {type(entry).__name__}; a mapping was expected. Save the artifact again.")
     version = entry.get("schema")
@@ -186,26 +174,23 @@ def _checked_entry(folder: Path, entry: Any) -> Manifest:
     return validate(Manifest, entry, what)
 
 
-def _read_one(path: Path, expected: FileEntry, max_bytes: int | None) -> bytes:
-    if max_bytes is not None and expected.bytes > max_bytes:
-        raise ValueError(
-            f"The manifest says that {str(path)!r} has {expected.bytes} bytes; 0 to {max_bytes} were expected."
-        )
+def _read_one(path: Path, expected: FileEntry) -> bytes:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         # A sparse file of the wrong size costs nothing to refuse.
         data = file.read(expected.bytes + 1) if size == expected.bytes else file.read(_DIAGNOSED)
-    if size == len(data) == expected.bytes and _sha256(data) == expected.sha256.lower():
+    if size == len(data) == expected.bytes and digest(data) == expected.sha256.lower():
         return data
-    found = _sha256(data) if size == len(data) else "a SHA-256 that was not computed"
+    found = digest(data) if size == len(data) else "a SHA-256 that was not computed"
     raise ValueError(
-        f"The file {str(path)!r} is not the one that was published{_diagnosis(data)}: expected {expected.bytes} "
+        f"The file {str(path)!r} is not the one that was published{diagnosis(data)}: expected {expected.bytes} "
         f"bytes with SHA-256 {expected.sha256}, found {size} bytes with {found}. Restore the file, or install "
         "tfp_bnn again."
     )
 
 
-def _diagnosis(data: bytes) -> str:
+def diagnosis(data: bytes) -> str:
+    """Returns what some bytes are instead of a file of an artifact, for messages, or nothing if they do not show it."""
     if data.startswith(_LFS_SIGN):
         return " (it is a Git-LFS pointer: run `git lfs pull`)"
     if data.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
@@ -213,7 +198,8 @@ def _diagnosis(data: bytes) -> str:
     return " (it is empty)" if not data else ""
 
 
-def _sha256(data: bytes) -> str:
+def digest(data: bytes) -> str:
+    """Returns the SHA-256 of some bytes in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 

@@ -14,7 +14,8 @@ import safetensors.numpy
 from zoo.core.shown import shown
 from zoo.core.untrusted import artifact_errors, parse_json
 from zoo.core.validation import validate
-from zoo.hub.manifest import read_files, require
+from zoo.hub.locating import read_files
+from zoo.hub.manifest import require
 from zoo.hub.schemas import ArtifactConfig, Metrics
 
 _LENGTH = 8
@@ -30,7 +31,7 @@ def read_artifact(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads the verified contents of an artifact, without building the model.
 
     Args:
-        name_or_path: Name of a model of the zoo, or path of an artifact's folder.
+        name_or_path: Name of a model of the zoo, or folder or address of an artifact.
 
     Returns:
         `config`, `metrics`, `card`, and the arrays by name in `golden` and `reference`; the last is empty if the

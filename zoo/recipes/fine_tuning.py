@@ -18,7 +18,7 @@ class StartFromRecipe(Strict):
     """Source of a fine-tuning, and how its posterior becomes the prior; see `zoo.fine_tune`.
 
     Attributes:
-        model: Name of a pretrained model or folder of an artifact, or None for a model without a name.
+        model: Name of a pretrained model, folder or address of an artifact, or None for a model without a name.
         prior: `"posterior"`, `"default"`, or name or config of a prior.
         inflate: Factor of the standard deviations of the posterior, or `"auto"`.
         head_scale: Standard deviation of the prior of a new head, or `"auto"`.

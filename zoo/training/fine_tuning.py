@@ -63,8 +63,8 @@ def fine_tune(
     again.
 
     Args:
-        model: Name of a pretrained model, folder of an artifact (with `trust`), or a model of the zoo. It is not
-            changed.
+        model: Name of a pretrained model, folder or address of an artifact (with `trust`), or a model of the zoo. It
+            is not changed.
         dataset: Dataset or its name, of which the training split is used. Or arrays `(x, y)` or a `tf.data.Dataset` of
             batches, for which nothing is measured.
         prior: `"posterior"`, as above. `"default"` is the prior that the source was trained with. Any name, config or

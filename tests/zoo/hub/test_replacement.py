@@ -11,7 +11,7 @@ import pytest
 
 import zoo
 from zoo.core.files import take_place
-from zoo.hub import artifacts, manifest
+from zoo.hub import artifacts, locating, manifest
 from zoo.hub.reading import read_artifact
 
 from ..kill_at_operation import KillAtOperation, Killed
@@ -98,7 +98,7 @@ def test_a_damaged_artifact_is_read_only_once(artifact, monkeypatch):
     (artifact / "config.json").write_text("{}")
     asked = []
     monkeypatch.setattr(
-        manifest, "locate", lambda folder: asked.append(folder) or (folder, manifest.read_manifest(folder))
+        locating, "locate", lambda folder, _: asked.append(folder) or (folder, manifest.read_manifest(folder))
     )
     with pytest.raises(zoo.ArtifactError, match="not the one that was published"):
         read_artifact(artifact)
