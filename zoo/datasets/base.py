@@ -74,6 +74,7 @@ class Dataset:
         num_groups: Number of groups for grouped data, such as one group per patient. The last column of the inputs is
             then the group, 0 to `num_groups - 1`. None for data without groups.
         license: Licence of the data, `"generated"` if a program makes them, or None if none is known.
+        citation: What to cite for the data, or None.
 
     Raises:
         ValueError: If the parts are inconsistent, empty or contain NaN. The message names the dataset and the split.
@@ -90,6 +91,7 @@ class Dataset:
     source: str
     num_groups: int | None = None
     license: str | None = None
+    citation: str | None = None
 
     def __post_init__(self) -> None:
         """Refuses inconsistent parts."""
@@ -125,6 +127,9 @@ class Dataset:
             "class_names": self.class_names,
             "feature_names": self.feature_names,
             "inputs": ExpectedInputs.of(self.train.x, self.feature_names).get_config(),
+            "source": self.source,
+            "license": self.license,
+            "citation": self.citation,
         }
 
     def _check_names(self) -> None:

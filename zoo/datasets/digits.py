@@ -22,4 +22,6 @@ def digits() -> Dataset:
         source="E. Alpaydin, C. Kaynak, Optical recognition of handwritten digits (the test part), 1998, UCI Machine "
         "Learning Repository; via sklearn.datasets.load_digits.",
         license="CC BY 4.0",
+        citation="E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, "
+        "1998, https://doi.org/10.24432/C50P49",
     )

@@ -13,6 +13,10 @@ from zoo.datasets.base import DATASETS, GENERATED, Dataset, Split, split_rows
 NUM_POINTS = 1000
 POINT_SEED = 0
 NUM_GROUPS = 18
+_CITATION = (
+    "F. Pedregosa et al., Scikit-learn: Machine Learning in Python, Journal of Machine Learning Research 12, "
+    "2825-2830, 2011"
+)
 GROUP_POINTS = {"train": 12, "validation": 12, "test": 100}
 
 
@@ -74,6 +78,7 @@ def rotated_moons(seed: int = POINT_SEED) -> Dataset:
         source="sklearn.datasets.make_moons",
         num_groups=NUM_GROUPS,
         license=GENERATED,
+        citation=_CITATION,
     )
 
 
@@ -97,4 +102,5 @@ def _planar(
         description=description,
         source=source,
         license=GENERATED,
+        citation=_CITATION,
     )

@@ -23,6 +23,7 @@ def iris() -> Dataset:
         source="R. A. Fisher, The use of multiple measurements in taxonomic problems, 1936; via "
         "sklearn.datasets.load_iris.",
         license=_UCI,
+        citation="R. A. Fisher, Iris, UCI Machine Learning Repository, 1936, https://doi.org/10.24432/C56C76",
     )
 
 
@@ -35,6 +36,8 @@ def wine() -> Dataset:
         description="Three cultivars of wine grown in one region of Italy, from 13 chemical measurements.",
         source="M. Forina et al., PARVUS, 1988, UCI Machine Learning Repository; via sklearn.datasets.load_wine.",
         license=_UCI,
+        citation="S. Aeberhard, M. Forina, Wine, UCI Machine Learning Repository, 1992, "
+        "https://doi.org/10.24432/C5PC7J",
     )
 
 
@@ -49,6 +52,8 @@ def breast_cancer() -> Dataset:
         source="W. N. Street, W. H. Wolberg, O. L. Mangasarian, Nuclear feature extraction for breast tumor "
         "diagnosis, 1993, UCI Machine Learning Repository; via sklearn.datasets.load_breast_cancer.",
         license=_UCI,
+        citation="W. Wolberg, O. Mangasarian, N. Street, W. Street, Breast Cancer Wisconsin (Diagnostic), UCI Machine "
+        "Learning Repository, 1993, https://doi.org/10.24432/C5DW2B",
     )
 
 
@@ -66,10 +71,12 @@ def diabetes() -> Dataset:
         "blood pressure and six blood serum measurements in their raw units.",
         source="B. Efron, T. Hastie, I. Johnstone, R. Tibshirani, Least angle regression, 2004; via "
         "sklearn.datasets.load_diabetes.",
+        citation="B. Efron, T. Hastie, I. Johnstone, R. Tibshirani, Least angle regression, The Annals of Statistics "
+        "32(2), 407-499, 2004, https://doi.org/10.1214/009053604000000067",
     )
 
 
-def _classification(name: str, table: Any, *, description: str, source: str, license: str) -> Dataset:
+def _classification(name: str, table: Any, *, description: str, source: str, license: str, citation: str) -> Dataset:
     return Dataset(
         name=name,
         task="classification",
@@ -79,4 +86,5 @@ def _classification(name: str, table: Any, *, description: str, source: str, lic
         description=description,
         source=source,
         license=license,
+        citation=citation,
     )

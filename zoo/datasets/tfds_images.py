@@ -70,6 +70,7 @@ def load_tfds_images(name: str) -> Dataset:
         description=" ".join(info.description.split()),
         source=f"{info.homepage}; via tensorflow-datasets, {info.full_name}.",
         license=_LICENSES.get(name),
+        citation=" ".join(info.citation.split()) or None,
     )
 
 

@@ -17,6 +17,7 @@ Loading runs no code from the folder. The registry rebuilds the network from a b
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,7 @@ from tfp_bnn.predictive import CONFORMALS
 from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import BuiltFrom
 from zoo.core.files import written_whole
+from zoo.core.validation import validate
 from zoo.hub.cards import model_card
 from zoo.hub.manifest import (
     MANIFEST_NAME,
@@ -49,6 +51,7 @@ from zoo.hub.members import (
     own_arrays,
     records_of,
 )
+from zoo.hub.schemas import ArtifactConfig
 from zoo.recipes import FineTuneRecipe, Recipe, recipe_text
 
 LOG_NAME = "log.csv"
@@ -97,6 +100,7 @@ def save_artifact(
     data: Mapping[str, Any] | None = None,
     golden_inputs: npt.NDArray[Any] | None = None,
     log: str | None = None,
+    license: str | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Writes an artifact, completely or not at all.
@@ -114,9 +118,11 @@ def save_artifact(
         recipe: Recipe of the training.
         metrics: Measured numbers, as in `TrainingRun.metrics`.
         data: Description of the data: `dataset`, `task`, `class_names`, `feature_names`, and `inputs`, the config of a
-            `tfp_bnn.ExpectedInputs`. Default for the last: `model.inputs_expected`.
+            `tfp_bnn.ExpectedInputs`, and `source`, `license` and `citation`. Default for `inputs`:
+            `model.inputs_expected`.
         golden_inputs: A few raw inputs. Default: four from `some_inputs` of the config, usually uniform noise.
         log: Log of the training as CSV, one row per epoch.
+        license: Licence of the model for the card, as an identifier of SPDX, such as `"Apache-2.0"`.
         overwrite: Whether to replace an existing artifact.
 
     Returns:
@@ -124,7 +130,7 @@ def save_artifact(
 
     Raises:
         ValueError: If the model is not from the zoo, its posterior is too large, its conformal prediction does not fit
-            its outputs, or the folder exists and must not be replaced.
+            its outputs, `data` or `license` could not be loaded again, or the folder exists and must not be replaced.
         OSError: If the folder cannot be written. Nothing is left behind, and an existing artifact stays as it is.
     """
     if not isinstance(model, ZooModel) and hasattr(model, "golden_inputs"):
@@ -149,7 +155,9 @@ def save_artifact(
         )
     name = name or (recipe.name if recipe else target.name)
     with written_whole(target) as working:
-        _write_files(working, model, built, name, recipe, dict(metrics or {}), dict(data or {}), golden_inputs, log)
+        _write_files(
+            working, model, built, name, recipe, dict(metrics or {}), dict(data or {}), golden_inputs, log, license
+        )
     return target
 
 
@@ -181,6 +189,7 @@ def _write_files(
     data: dict[str, Any],
     golden_inputs: npt.NDArray[Any] | None,
     log: str | None,
+    license: str | None,
 ) -> None:
     records, beside = records_of(model), own_arrays(model)
     if model.inputs_expected is not None:
@@ -202,12 +211,17 @@ def _write_files(
         config["conformal"] = {"name": CONFORMALS.name_of(model.conformal), **model.conformal.get_config()}
     if (package := ARCHITECTURES.package_of(built.name)) != _OWN_PACKAGE:
         config["package"] = package
+    if license is not None:
+        config["license"] = license
+    config_text = to_json(config)
+    # What does not fit could not be loaded.
+    validate(ArtifactConfig, json.loads(config_text), "The artifact")
     if golden_inputs is None:
         golden_inputs = built.config.some_inputs(GOLDEN_ROWS)
     golden = np.asarray(golden_inputs, np.float32)
     with any_inputs():
         mean = model.posterior_predictive(golden, num_samples=GOLDEN_SAMPLES, seed=GOLDEN_SEED).mean()
-    (folder / "config.json").write_text(to_json(config), "utf-8")
+    (folder / "config.json").write_text(config_text, "utf-8")
     (folder / "metrics.json").write_text(to_json(metrics), "utf-8")
     (folder / "recipe.yaml").write_text(recipe_text(recipe) if recipe else "", "utf-8")
     if log is not None:

@@ -13,6 +13,7 @@ import yaml
 
 from tfp_bnn.models.weight_record import Role, WeightRecord
 from zoo.hub.optimum_text import optimum_lines, training_lines
+from zoo.hub.origin_text import origin_lines
 from zoo.hub.ways import DIAGNOSTICS, text_of
 
 _MOST_COLUMNS = 20
@@ -58,6 +59,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: st
         f"- calibration: {_calibration_text(calibration)}",
     ]
     parts += [f"- likelihood: `{config['config']['likelihood']}`\n"]
+    parts += ["## Data and licence\n", *origin_lines(config), ""]
     if "fine_tuning" in data:
         parts += ["## Fine-tuning\n", _fine_tuning_section(data["fine_tuning"], data.get("dataset"), *records)]
     if recipe:

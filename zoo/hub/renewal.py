@@ -1,4 +1,4 @@
-"""Writes what the bundled artifacts say about their data, and their cards, again: `python -m zoo.hub.renewal`.
+"""Writes the data, the licences and the cards of the bundled artifacts again: `python -m zoo.hub.renewal`.
 
 Cards and descriptions are made from other files and from the datasets. After a change to either, this brings the
 bundled artifacts up to date. Weights, metrics, recipes and golden outputs stay as they are.
@@ -25,6 +25,9 @@ from zoo.hub.manifest import (
 from zoo.hub.members import number_of_members, split_records
 from zoo.hub.reading import parse_tensors, read_artifact
 
+LICENSE = "Apache-2.0"
+"""Of this package, and so of the models in it."""
+
 
 def renew(name: str) -> Path:
     """Renews the description of the data and the card of a bundled artifact.
@@ -41,6 +44,8 @@ def renew(name: str) -> Path:
     """
     folder, artifact = saved_models_folder() / name, read_artifact(name)
     config = artifact["config"]
+    # The bundled models are part of this package.
+    config["license"] = LICENSE
     config["data"] = {**config["data"], **load_dataset(config["data"]["dataset"]).about()}
     write_atomically(folder / "config.json", to_json(config))
     write_card(folder, config, artifact["metrics"])

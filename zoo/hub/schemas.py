@@ -18,6 +18,7 @@ Count = Annotated[int, Field(strict=True, ge=0, lt=2**53)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 Number = Annotated[float, Field(strict=True)]
 Name = Annotated[str, Field(strict=True, max_length=200)]
+Text = Annotated[str, Field(strict=True, max_length=4000)]
 Names = Annotated[list[Name], Field(max_length=MOST_NAMES)]
 Numbers = Annotated[dict[Name, Number | None], Field(max_length=MOST_NAMES)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}$")]
@@ -67,6 +68,9 @@ class DataDescription(Strict):
         feature_names: A name for each column.
         inputs: Config of a `tfp_bnn.ExpectedInputs`.
         fine_tuning: How the model was fine-tuned, as `zoo.fine_tune` describes it.
+        source: Origin of the data.
+        license: Licence of the data, or "generated".
+        citation: What to cite for the data.
     """
 
     dataset: Name | None = None
@@ -75,6 +79,9 @@ class DataDescription(Strict):
     feature_names: Names | None = None
     inputs: dict[Name, Any] | None = None
     fine_tuning: dict[Name, Any] | None = None
+    source: Text | None = None
+    license: Name | None = None
+    citation: Text | None = None
 
 
 class ConformalPrediction(Strict):
@@ -118,6 +125,7 @@ class ArtifactConfig(Strict):
         calibration: Config of a calibration.
         conformal: Config of a conformal prediction.
         package: Package of the architecture, if it is not the zoo's.
+        license: Licence of the model.
         members: Of an ensemble, the number of members. From here on, the settings of the inference method, which it
             validates itself; see `StoredPosterior.settings`.
         chains: Number of Markov chains.
@@ -142,6 +150,7 @@ class ArtifactConfig(Strict):
     calibration: Annotated[dict[Name, Any], Field(max_length=3)] | None = None
     conformal: ConformalPrediction | None = None
     package: Name | None = None
+    license: Name | None = None
     members: Count | None = None
     chains: Count | None = None
     samples: Count | None = None

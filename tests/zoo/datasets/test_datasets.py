@@ -129,6 +129,7 @@ def test_shapes_dtypes_and_names(name: str) -> None:
     assert dataset.input_shape == INPUT_SHAPES[name]
     assert dataset.description
     assert dataset.source
+    assert dataset.citation
     for split_name in SPLIT_NAMES:
         split = dataset.split(split_name)
         assert split.x.dtype == np.float32

@@ -91,6 +91,9 @@ class TestEveryModel:
         assert artifact["config"]["name"] == name
         assert entry["num_weights"] == artifact["config"]["num_weights"] > 0
         assert metrics["num_samples"] >= 50
+        assert artifact["config"]["license"] == "Apache-2.0"
+        assert {"source", "license", "citation"} <= set(artifact["config"]["data"])
+        assert artifact["config"]["data"]["citation"]
         # The spread is asked of small models.
         if entry["num_weights"] < 100_000:
             assert len(metrics["training_seeds"]) >= 3
