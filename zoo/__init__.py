@@ -23,6 +23,7 @@ _HOME = {
     "load_plugins": "tfp_bnn.core.plugins",
     "load_recipe": "zoo.recipes",
     "prune": "zoo.hub.pruning",
+    "push": "zoo.hub.remote.pushing",
     "register_architecture": "zoo.architectures",
     "register_dataset": "zoo.datasets",
     "register_recipes": "zoo.recipes",

@@ -14,6 +14,7 @@ _HOME = {
     "load_artifact": "zoo.hub.loading",
     "load_model": "zoo.hub.loading",
     "prune": "zoo.hub.pruning",
+    "push": "zoo.hub.remote.pushing",
     "save_artifact": "zoo.hub.artifacts",
 }
 

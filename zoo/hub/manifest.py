@@ -89,8 +89,12 @@ def check_sha256(data: bytes, sha256: str, what: str) -> None:
 
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Returns length and SHA-256 of each file of an artifact except its manifest, by name."""
-    files = sorted(path for path in folder.iterdir() if path.name != MANIFEST_NAME)
-    return {path.name: {"bytes": path.stat().st_size, "sha256": digest(path.read_bytes())} for path in files}
+    return describe({path.name: path.read_bytes() for path in folder.iterdir() if path.name != MANIFEST_NAME})
+
+
+def describe(files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+    """Returns length and SHA-256 of files, by name, as a manifest lists them."""
+    return {name: {"bytes": len(data), "sha256": digest(data)} for name, data in sorted(files.items())}
 
 
 @artifact_errors()

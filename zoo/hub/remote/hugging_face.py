@@ -43,8 +43,9 @@ def place_of(address: Address) -> tuple[str, dict[str, str]]:
     if address.url is not None:
         return address.url, {}
     hub = hub_client()
+    api = hub.HfApi(library_name="tfp_bnn")
     try:
-        found = hub.HfApi().model_info(address.repository, revision=address.revision, timeout=SECONDS_OF_SILENCE)
+        found = api.model_info(address.repository, revision=address.revision, timeout=SECONDS_OF_SILENCE)
     except hub.errors.HfHubHTTPError as error:
         reason = shown(str(error), 400)
         if error.response.status_code >= _FAILURE:

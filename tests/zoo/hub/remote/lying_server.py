@@ -42,13 +42,14 @@ class LyingServer(http.server.ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    handler: type[Handler]
 
     def __init__(self, folder: Path, certificate: Path) -> None:
         self.folder = folder
         self.lies: dict[str, Lie] = {}
         self.asked: Counter[str] = Counter()
         self.headers: dict[str, dict[str, str]] = {}
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(("127.0.0.1", 0), self.handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
         self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
@@ -78,6 +79,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+LyingServer.handler = Handler
 
 
 @contextlib.contextmanager
