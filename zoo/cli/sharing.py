@@ -1,17 +1,20 @@
-"""The command `push`."""
+"""The commands `push` and `index`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from zoo.cli.progress import working
+from zoo.core.shown import printable, shown
 
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands of this module."""
     app.command("push")(push)
+    app.command("index")(index)
 
 
 def push(
@@ -29,3 +32,29 @@ def push(
     with working(f"uploading {artifact}"):
         published = push_to_hub(artifact, address, license=license, private=private, message=message)
     typer.echo(published)
+
+
+def index(
+    file: Annotated[Path, typer.Argument(help="YAML file to write.")],
+    models: Annotated[
+        list[str], typer.Argument(metavar="NAME=ADDRESS", help="Model, and its address or its folder beside the file.")
+    ],
+) -> None:
+    """Write an index of published artifacts, so that others find them: `tfp-bnn list --index FILE`.
+
+    The artifacts are fetched and verified first. An address is https://host/folder, hf://user/name@revision, or a
+    folder relative to the index.
+    """
+    from zoo.hub.remote.index import write_index
+
+    named = dict(_named(model) for model in models)
+    with working(f"verifying {len(named)} artifacts"):
+        written = write_index(file, named)
+    typer.echo(printable(str(written)))
+
+
+def _named(model: str) -> tuple[str, str]:
+    name, sign, address = model.partition("=")
+    if not sign:
+        raise ValueError(f"Got {shown(model)}; NAME=ADDRESS was expected, as in mlp_flipout.iris=hf://user/iris.")
+    return name, address

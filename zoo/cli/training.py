@@ -179,7 +179,7 @@ def _number_or_word(option: str, value: str) -> float | str:
 
 def _prior(text: str) -> Any:
     """Parses a prior from the command line: a name, or a mapping in YAML."""
-    from zoo.recipes.yaml_text import parse_yaml, with_numbers
+    from zoo.core.yaml_text import parse_yaml, with_numbers
 
     try:
         return with_numbers(parse_yaml(text))

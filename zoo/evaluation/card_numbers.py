@@ -21,6 +21,7 @@ from zoo.evaluation.optimum import optimum_numbers
 from zoo.hub.cards import AGREEMENT_SAMPLES, posterior_statistics
 from zoo.hub.loading import load_model
 from zoo.hub.members import records_of
+from zoo.hub.reading import read_artifact
 from zoo.recipes import EvaluationRecipe
 
 QUICK_EXAMPLES = 2000
@@ -64,8 +65,9 @@ def evaluate(
         DataMissingError: If the data are not on this machine and cannot be obtained.
     """
     if isinstance(model, str):
+        if dataset is None:
+            dataset = str(read_artifact(model)["config"]["data"]["dataset"])
         model = load_model(model)
-        dataset = model.card["config"]["data"]["dataset"] if dataset is None else dataset
     if dataset is None:
         raise ValueError("Pass `dataset`. It can only be left out for a pretrained model that is given by its name.")
     if is_stream(dataset) or isinstance(dataset, tuple | list):

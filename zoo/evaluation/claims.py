@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfp_bnn.core.arguments import is_number
+from zoo.core.yaml_text import parse_yaml
 from zoo.datasets import Dataset
 from zoo.evaluation.card_numbers import QUICK_EXAMPLES
-from zoo.recipes.yaml_text import parse_yaml
 
 Claims = dict[str, tuple[Any, Any]]
 """What the card says, and what the files and the data say, by name."""

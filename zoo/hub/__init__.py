@@ -16,6 +16,7 @@ _HOME = {
     "prune": "zoo.hub.pruning",
     "push": "zoo.hub.remote.pushing",
     "save_artifact": "zoo.hub.artifacts",
+    "write_index": "zoo.hub.remote.index",
 }
 
 __all__ = sorted(_HOME)

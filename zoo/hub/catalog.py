@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,22 +15,30 @@ from zoo.architectures import ARCHITECTURES
 from zoo.core.validation import validate
 from zoo.hub.manifest import bundled_models
 from zoo.hub.networks import build_network
+from zoo.hub.remote.index import read_index
 
 
-def list_models(pattern: str = "*", pretrained: bool | None = None) -> list[str]:
+def list_models(
+    pattern: str = "*", pretrained: bool | None = None, *, index: str | os.PathLike[str] | None = None
+) -> list[str]:
     """Returns the names of the models, sorted.
 
     Args:
         pattern: Pattern with wildcards, such as `"lenet*"`, that must match the whole name.
         pretrained: True for pretrained models (`"lenet5_flipout.digits"`), False for architectures
             (`"lenet5_flipout"`), None for both.
+        index: Path or address of an index file, by which others publish their models; see `zoo.write_index`. Then the
+            names are those of its models, for `load_model` with the same index.
 
     Returns:
         Names for `load_model` (pretrained) or `create_model` (architectures).
 
     Raises:
+        ArtifactError: If the index is missing or malformed, or cannot be downloaded. It is a `ValueError`.
         PluginError: If a plug-in fails to load.
     """
+    if index is not None:
+        return sorted(fnmatch.filter(read_index(index), pattern))
     load_plugins()
     names = ([] if pretrained else list(ARCHITECTURES)) + ([] if pretrained is False else list(bundled_models()))
     return sorted(fnmatch.filter(names, pattern))

@@ -38,6 +38,7 @@ from zoo.hub.members import (
 from zoo.hub.networks import build_network
 from zoo.hub.reading import parse_tensors, read_texts
 from zoo.hub.remote.addresses import Address, is_address, parse_address
+from zoo.hub.remote.index import find_in_index
 
 
 def load_artifact(
@@ -86,21 +87,23 @@ def load_artifact(
         return _load(*read_files(folder, address.sha256))
 
 
-def load_model(name: str) -> ZooModel:
-    """Loads a bundled pretrained model.
+def load_model(name: str, *, index: str | os.PathLike[str] | None = None, trust: bool = False) -> ZooModel:
+    """Loads a pretrained model by its name: a bundled one, or one of an index.
 
-    Its files are checked against the hashes in the package before anything is parsed.
+    Its files are checked against the hashes in the package, or in the index, before anything is parsed.
 
     Args:
         name: Name from `list_models(pretrained=True)`, such as `"lenet5_flipout.digits"`.
+        index: Path or address of an index file, by which others publish their models; see `zoo.write_index`.
+        trust: With an index, must be True: confirms that you know who wrote it. Bundled models need no trust.
 
     Returns:
         The model, ready to predict on raw inputs. Compile it to train it. `model.card` and `model.class_names` are as
         in `load_artifact`.
 
     Raises:
-        ArtifactError: For an unknown name (the message gives the nearest), a path, or a file that is not the published
-            one. It is a `ValueError`.
+        ArtifactError: For an unknown name (the message gives the nearest), a path, an index without `trust` or that
+            cannot be read, or a file that is not the published one. It is a `ValueError`.
         PluginError: If a plug-in fails to load.
 
     Example:
@@ -113,11 +116,14 @@ def load_model(name: str) -> ZooModel:
     """
     load_plugins()
     models = bundled_models()
+    if index is not None:
+        entry = find_in_index(name, index)
+        return load_artifact(entry.address, trust, sha256=entry.sha256)
     with artifact_errors():
         if check_name(name) not in models:
             raise ValueError(_unknown(name, models))
-        folder, entry = saved_models_folder() / name, models[name]
-        return _load(folder, entry, read_verified(folder, entry))
+        folder = saved_models_folder() / name
+        return _load(folder, models[name], read_verified(folder, models[name]))
 
 
 def open_model(name_or_path: str | os.PathLike[str], trust: bool = False) -> ZooModel:

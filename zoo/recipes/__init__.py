@@ -11,6 +11,7 @@ import yaml
 from tfp_bnn.core.plugins import load_plugins
 from tfp_bnn.core.registry import unknown_name_message
 from zoo.core.validation import validate
+from zoo.core.yaml_text import parse_yaml, with_numbers
 from zoo.recipes.comparison import ComparisonRecipe
 from zoo.recipes.fine_tuning import FineTuneRecipe, StartFromRecipe
 from zoo.recipes.inference import HmcRecipe, LaplaceRecipe, NutsRecipe, SgldRecipe, SwagRecipe
@@ -23,7 +24,6 @@ from zoo.recipes.schema import (
     OptimizerRecipe,
     Recipe,
 )
-from zoo.recipes.yaml_text import parse_yaml, with_numbers
 
 __all__ = [
     "RECIPES",

@@ -66,3 +66,21 @@ def test_a_copy_in_the_cache_is_used_with_a_warning_in_one_line(tfp_bnn, publish
 
 def test_the_doctor_names_the_cache(tfp_bnn, cache):
     assert json.loads(tfp_bnn("doctor", "--json")[1])["cache"] == str(cache)
+
+
+def test_an_index_is_written_and_listed_with_addresses_that_other_commands_take(tfp_bnn, server, cache, tmp_path):
+    index = tmp_path / "index.yaml"
+    assert tfp_bnn("index", index, f"mlp.iris={server.url}/iris")[:2] == (0, f"{index}\n")
+    code, out, _ = tfp_bnn("list", "--index", index)
+    assert code == 0
+    address = out.splitlines()[2].split()[-1]
+    assert address.startswith(f"{server.url}/iris#sha256=")
+    assert out.splitlines()[1].split()[0] == "mlp.iris"
+    assert "Apache-2.0" in out
+    (entry,) = json.loads(tfp_bnn("list", "--index", index, "--json")[1])
+    assert (entry["name"], entry["address"], entry["dataset"]) == ("mlp.iris", address, "iris")
+    assert tfp_bnn("show", address)[0] == 0
+    assert tfp_bnn("list", "--index", tmp_path / "none.yaml")[0] == 2
+    code, _, err = tfp_bnn("index", index, "mlp.iris")
+    assert code == 2
+    assert "NAME=ADDRESS was expected" in err
