@@ -151,9 +151,9 @@ def slow(handler: Handler, data: bytes) -> None:
     handler.send_header("Content-Length", str(len(data)))
     handler.end_headers()
     with contextlib.suppress(OSError):
-        for byte in data:
-            handler.wfile.write(bytes([byte]))
-            time.sleep(0.02)
+        for start in range(0, len(data), len(data) // 50):
+            handler.wfile.write(data[start : start + len(data) // 50])
+            time.sleep(0.1)
 
 
 def silent(handler: Handler, data: bytes) -> None:

@@ -161,9 +161,11 @@ def test_a_process_that_is_killed_leaves_no_part_and_holds_nobody_up(server, cac
 
     server.lies[WEIGHTS] = hang
     process = fetch_in_a_process(f"{server.url}/iris")
-    assert reached.wait(60)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    try:
+        assert reached.wait(60)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
     assert [path for path in cache.iterdir() if not path.name.startswith(".")] == []
     assert len(list(cache.glob("*.unfinished"))) == 1
     del server.lies[WEIGHTS]
