@@ -49,7 +49,8 @@ def locate(name_or_path: str | os.PathLike[str], sha256: str | None = None) -> t
             one.
     """
     models, place = bundled_models(), local(name_or_path)
-    if str(place) in models:
+    # A name is text; a path is a folder, even if it is called like a model.
+    if isinstance(place, str) and place in models:
         return saved_models_folder() / place, models[str(place)]
     folder = Path(place)
     if folder.is_dir():

@@ -7,9 +7,9 @@ whole or not at all.
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,6 +36,10 @@ _HINTS = {
     403: "; the server does not allow it, or asks for a login",
     404: "; check the address",
 }
+
+# `pooch` prints a line for every file, but not for ours, in whatever thread.
+_OURS = ContextVar("_OURS", default=False)
+pooch.get_logger().addFilter(lambda _: not _OURS.get())
 
 
 class UnreachableError(Exception):
@@ -86,14 +90,16 @@ def download(session: requests.Session, url: str, path: Path, num_bytes: int, sh
         registry={path.name: None if sha256 is None else f"sha256:{sha256.lower()}"},
         retry_if_failed=ATTEMPTS - 1,
     )
+    quiet = _OURS.set(True)
     try:
-        with _without_log():
-            keeper.fetch(path.name, downloader=stream)
+        keeper.fetch(path.name, downloader=stream)
     except requests.RequestException as error:
         raise UnreachableError(shown(str(error), 400)) from error
     except ValueError as error:
         # Of pooch: the size is right, the hash is not.
         raise RefusedError(f"{url} is not the file that was published: {error}") from error
+    finally:
+        _OURS.reset(quiet)
 
 
 def _stream(session: requests.Session, url: str, file: BinaryIO, num_bytes: int, is_exact: bool) -> None:
@@ -131,15 +137,3 @@ def _check_status(url: str, answer: requests.Response) -> None:
         answer.raise_for_status()
     if status != requests.codes.ok:
         raise RefusedError(f"{url} answers with {status} {shown(answer.reason, 80)}{_HINTS.get(status, '')}")
-
-
-@contextlib.contextmanager
-def _without_log() -> Iterator[None]:
-    """Keeps `pooch` from printing a line for every file."""
-    logger = pooch.get_logger()
-    before = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

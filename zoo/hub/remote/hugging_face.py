@@ -51,6 +51,8 @@ def place_of(address: Address) -> tuple[str, dict[str, str]]:
         if error.response.status_code >= _FAILURE:
             raise UnreachableError(reason) from error
         raise RefusedError(f"{reason}. Check name and revision; a private repository needs `hf auth login`") from error
+    except hub.errors.HFValidationError as error:
+        raise RefusedError(shown(str(error), 400)) from error
     except Exception as error:
         # Those of its HTTP library, which is another one in each of its major versions.
         raise UnreachableError(f"{type(error).__name__} {shown(str(error), 400)}") from error

@@ -180,6 +180,11 @@ def test_an_unknown_repository_is_refused_in_words(hub):
         local("hf://user/unknown")
 
 
+def test_a_name_that_the_hub_does_not_allow_is_refused(hub):
+    with pytest.raises(ArtifactError, match=r"hf://user/two--dashes cannot be used: .*repo_id"):
+        local("hf://user/two--dashes")
+
+
 def test_a_client_that_is_missing_is_named_with_the_command_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     for use in (lambda: local("hf://user/iris"), lambda: push(IRIS, "hf://user/iris")):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.server
 import json
+import logging
 import threading
 
+import pooch
 import pytest
 
 from zoo.core.untrusted import ArtifactError
@@ -40,6 +42,20 @@ def test_an_artifact_is_fetched_once(server, cache):
     assert server.asked[WEIGHTS] == 1
     assert server.asked[MANIFEST] == 2
     assert leftovers(cache) == [folder.name]
+
+
+def test_pooch_prints_nothing_of_our_files_and_goes_on_printing_of_others(server, cache):
+    logger, records = pooch.get_logger(), []
+    handler = logging.Handler()
+    handler.emit = records.append
+    logger.addHandler(handler)
+    try:
+        local(f"{server.url}/iris")
+        assert records == []
+        logger.info("a file of others")
+        assert len(records) == 1
+    finally:
+        logger.removeHandler(handler)
 
 
 @pytest.mark.parametrize(

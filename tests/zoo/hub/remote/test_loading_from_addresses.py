@@ -52,6 +52,14 @@ def test_a_hash_can_be_passed_for_addresses_and_folders(published, tiny_artifact
         zoo.load_artifact(tiny_artifact, trust=True, sha256="0")
 
 
+def test_a_folder_that_is_called_like_a_bundled_model_is_a_folder(tiny_artifact, tmp_path, monkeypatch):
+    shutil.copytree(tiny_artifact, tmp_path / "mlp_flipout.iris")
+    monkeypatch.chdir(tmp_path)
+    assert zoo.load_artifact("mlp_flipout.iris", trust=True).card["config"]["name"] == "mlp_flipout.tiny"
+    with pytest.raises(zoo.ArtifactError, match="was expected"):
+        zoo.load_artifact("mlp_flipout.iris", trust=True, sha256="0" * 64)
+
+
 def test_a_folder_has_no_revision(tiny_artifact):
     with pytest.raises(zoo.ArtifactError, match="only hf:// addresses have one"):
         zoo.load_artifact(tiny_artifact, trust=True, revision="main")
