@@ -6,9 +6,7 @@ import contextlib
 import functools
 import gc
 import os
-import pickle
 import random
-import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -59,13 +57,37 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _randomness_starts_alike() -> None:
-    """What a test draws without a seed of its own does not depend on the tests before it, which differ by worker."""
+def _tests_start_alike() -> None:
+    """What a test draws, and how layers are named, does not depend on the tests before it, which differ by worker."""
     for generator, state in _GENERATORS.items():
         generator.bit_generator.state = state
-    # Keras takes its default seeds from `random`. Seeding TensorFlow would empty its caches of kernels.
+    # Keras takes its default seeds from `random`.
     random.seed(0)
     np.random.seed(0)
+    if "keras" in sys.modules:
+        from keras.src.utils import naming
+
+        # Noise depends on names. TensorFlow also makes a kernel for each name of a variable, and keeps it.
+        naming.reset_uids()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _seeding_keeps_kernels() -> Iterator[None]:
+    """Seeding does not empty TensorFlow's cache of kernels: filling it again took a quarter of the time of some tests.
+
+    TensorFlow empties it to reset its random operations with a state. Ours and those of Keras have none.
+    """
+    if "tensorflow" not in sys.modules:
+        yield
+        return
+    from tensorflow.python.eager.context import Context
+
+    def seed_alone(context: Any, seed: int) -> None:
+        context._seed, context._rng = seed, random.Random(seed)  # noqa: S311
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Context, "_set_global_seed", seed_alone)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -371,18 +393,3 @@ def assert_moments() -> Callable[..., None]:
         np.testing.assert_array_less(scipy.stats.chi2.ppf(tail, num_draws), squares)
 
     return check
-
-
-@pytest.fixture(scope="session")
-def two_replicas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Results of `tfp_bnn/two_replicas.py` in a process with two logical CPUs. Takes half a minute; for slow tests."""
-    import tfp_bnn
-
-    found = tmp_path_factory.mktemp("two replicas") / "found.pickle"
-    path = os.pathsep.join([str(Path(tfp_bnn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, str(Path(__file__).parent / "tfp_bnn" / "two_replicas.py"), str(found)]
-    environment = {**os.environ, "PYTHONPATH": path}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr[-3000:]
-    # The file was just written by that process.
-    return pickle.loads(found.read_bytes())  # noqa: S301
