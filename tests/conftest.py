@@ -9,6 +9,7 @@ import os
 import random
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: NOT_QUICK.isdisjoint(item.keywords))
 
 
-# The state of each generator that belongs to a test module, as it was after the import.
+# The state of each generator that belongs to a test module, and the counts of Keras' names, as after the import.
 _GENERATORS: dict[np.random.Generator, Any] = {}
+_NAMES: Counter[str] = Counter()
+_COUNTS_OF_NAMES = "object_name_uids"
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -51,6 +54,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         for value in vars(module).values() if module else ():
             if isinstance(value, np.random.Generator):
                 _GENERATORS[value] = value.bit_generator.state
+    if "keras" in sys.modules:
+        from keras.src.backend.common import global_state
+        from tensorflow.python.eager.context import Context
+
+        _NAMES.update(global_state.get_global_attribute(_COUNTS_OF_NAMES, {}))
+        Context._set_global_seed = _seed_and_keep_kernels
     gc.collect()
     gc.freeze()
     gc.enable()
@@ -64,35 +73,30 @@ def _tests_start_alike() -> None:
     # Keras takes its default seeds from `random`.
     random.seed(0)
     np.random.seed(0)
-    if "keras" in sys.modules:
-        from keras.src.utils import naming
-
-        # Noise depends on names. TensorFlow also makes a kernel for each name of a variable, and keeps it.
-        naming.reset_uids()
+    _count_names_anew()
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _seeding_keeps_kernels() -> Iterator[None]:
-    """Seeding does not empty TensorFlow's cache of kernels: filling it again took a quarter of the time of some tests.
+def _seed_and_keep_kernels(context: Any, seed: int) -> None:
+    """Seeds TensorFlow without emptying its cache of kernels, which took up to a quarter of the time of tests to fill.
 
     TensorFlow empties it to reset its random operations with a state. Ours and those of Keras have none.
     """
-    if "tensorflow" not in sys.modules:
-        yield
-        return
-    from tensorflow.python.eager.context import Context
+    context._seed, context._rng = seed, random.Random(seed)  # noqa: S311
 
-    def seed_alone(context: Any, seed: int) -> None:
-        context._seed, context._rng = seed, random.Random(seed)  # noqa: S311
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Context, "_set_global_seed", seed_alone)
-        yield
+def _count_names_anew() -> None:
+    """Names layers as after the import: noise depends on names, and TensorFlow keeps a kernel for each variable's."""
+    if "keras" in sys.modules:
+        from keras.src.backend.common import global_state
+
+        global_state.set_global_attribute(_COUNTS_OF_NAMES, _NAMES.copy())
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _freeze_leftovers() -> Iterator[None]:
     """After each module, does the same with what `fit` leaves behind: traced graphs that Keras never frees."""
+    # For the fixtures of the module, which come before those of its first test.
+    _count_names_anew()
     yield
     gc.collect()
     gc.freeze()
