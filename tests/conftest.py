@@ -6,11 +6,10 @@ import contextlib
 import functools
 import gc
 import os
-import pickle
 import random
-import subprocess
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,8 +42,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: NOT_QUICK.isdisjoint(item.keywords))
 
 
-# The state of each generator that belongs to a test module, as it was after the import.
+# The state of each generator that belongs to a test module, and the counts of Keras' names, as after the import.
 _GENERATORS: dict[np.random.Generator, Any] = {}
+_NAMES: Counter[str] = Counter()
+_COUNTS_OF_NAMES = "object_name_uids"
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -53,24 +54,49 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         for value in vars(module).values() if module else ():
             if isinstance(value, np.random.Generator):
                 _GENERATORS[value] = value.bit_generator.state
+    if "keras" in sys.modules:
+        from keras.src.backend.common import global_state
+        from tensorflow.python.eager.context import Context
+
+        _NAMES.update(global_state.get_global_attribute(_COUNTS_OF_NAMES, {}))
+        Context._set_global_seed = _seed_and_keep_kernels
     gc.collect()
     gc.freeze()
     gc.enable()
 
 
 @pytest.fixture(autouse=True)
-def _randomness_starts_alike() -> None:
-    """What a test draws without a seed of its own does not depend on the tests before it, which differ by worker."""
+def _tests_start_alike() -> None:
+    """What a test draws, and how layers are named, does not depend on the tests before it, which differ by worker."""
     for generator, state in _GENERATORS.items():
         generator.bit_generator.state = state
-    # Keras takes its default seeds from `random`. Seeding TensorFlow would empty its caches of kernels.
+    # Keras takes its default seeds from `random`.
     random.seed(0)
     np.random.seed(0)
+    _count_names_anew()
+
+
+def _seed_and_keep_kernels(context: Any, seed: int) -> None:
+    """Seeds TensorFlow without emptying its cache of kernels, which took up to a quarter of the time of tests to fill.
+
+    TensorFlow empties it to reset its random operations with a state. Ours and those of Keras have none.
+    """
+    context._seed, context._rng = seed, random.Random(seed)  # noqa: S311
+
+
+def _count_names_anew() -> None:
+    """Names layers as after the import: noise depends on names, and TensorFlow keeps a kernel for each variable's."""
+    if "keras" in sys.modules:
+        from keras.src.backend.common import global_state
+
+        global_state.set_global_attribute(_COUNTS_OF_NAMES, _NAMES.copy())
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _freeze_leftovers() -> Iterator[None]:
     """After each module, does the same with what `fit` leaves behind: traced graphs that Keras never frees."""
+    # For the fixtures of the module, which come before those of its first test.
+    _count_names_anew()
     yield
     gc.collect()
     gc.freeze()
@@ -371,18 +397,3 @@ def assert_moments() -> Callable[..., None]:
         np.testing.assert_array_less(scipy.stats.chi2.ppf(tail, num_draws), squares)
 
     return check
-
-
-@pytest.fixture(scope="session")
-def two_replicas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Results of `tfp_bnn/two_replicas.py` in a process with two logical CPUs. Takes half a minute; for slow tests."""
-    import tfp_bnn
-
-    found = tmp_path_factory.mktemp("two replicas") / "found.pickle"
-    path = os.pathsep.join([str(Path(tfp_bnn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, str(Path(__file__).parent / "tfp_bnn" / "two_replicas.py"), str(found)]
-    environment = {**os.environ, "PYTHONPATH": path}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr[-3000:]
-    # The file was just written by that process.
-    return pickle.loads(found.read_bytes())  # noqa: S301

@@ -6,6 +6,7 @@ Rooms are folders at the top of `tfp_bnn` and `zoo`, in the order below from the
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -70,12 +71,18 @@ def find_imports(source: str, modules: Mapping[str, Path]) -> Iterator[Import]:
                 yield Import(source, target, node.lineno)
 
 
+@functools.cache
+def all_imports(root: Path) -> dict[str, list[Import]]:
+    """The imports of every module in a tree, which does not change, by the name of the module."""
+    modules = find_modules(root)
+    return {source: list(find_imports(source, modules)) for source in modules}
+
+
 def upward_imports(root: Path) -> list[str]:
     """What goes up, as messages; a module without a floor counts as above all others."""
-    modules = find_modules(root)
     found = []
-    for source in modules:
-        for found_import in find_imports(source, modules):
+    for source, imports in all_imports(root).items():
+        for found_import in imports:
             low, high = floor_of(source), floor_of(found_import.target)
             if low is not None and (high is None or high > low):
                 found.append(f"{source}:{found_import.line} (floor {low}) imports {found_import.target} (floor {high})")
@@ -84,8 +91,7 @@ def upward_imports(root: Path) -> list[str]:
 
 def import_cycle(root: Path) -> list[str]:
     """A ring of modules that import one another, perhaps only when a function runs or for type checkers; or nothing."""
-    modules = find_modules(root)
-    graph = {source: {i.target for i in find_imports(source, modules)} for source in modules}
+    graph = {source: {i.target for i in imports} for source, imports in all_imports(root).items()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -224,9 +230,9 @@ def test_the_private_api_of_other_libraries_is_touched_in_one_file(package):
 
 
 def test_imports_are_found_in_the_real_tree():
-    modules = find_modules(ROOT)
-    assert {name.partition(".")[0] for name in modules} == set(PACKAGES)
-    assert "tfp_bnn.core.registry" in {i.target for i in find_imports("tfp_bnn.priors.base", modules)}
+    imports = all_imports(ROOT)
+    assert {name.partition(".")[0] for name in imports} == set(PACKAGES)
+    assert "tfp_bnn.core.registry" in {i.target for i in imports["tfp_bnn.priors.base"]}
 
 
 def test_no_import_goes_up():

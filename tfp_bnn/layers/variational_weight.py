@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -44,6 +45,12 @@ def drawn_scope(draws: Mapping[VariationalWeight, tf.Tensor]) -> Iterator[None]:
         _drawn.reset(token)
 
 
+@functools.lru_cache(maxsize=256)
+def _event_shape(prior: Prior, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the tensors that a prior is over, found once for equal priors: a distribution takes long to make."""
+    return tuple(prior.distribution(shape, {}).event_shape)
+
+
 class VariationalWeight:
     """A weight that has a distribution instead of a value.
 
@@ -74,7 +81,7 @@ class VariationalWeight:
         self.posterior_spec = posterior
         self.prior_spec = prior
         # The distribution holds arrays of this shape.
-        if allocates() and (event_shape := tuple(prior.distribution(self.shape, {}).event_shape)) != self.shape:
+        if allocates() and (event_shape := _event_shape(prior, self.shape)) != self.shape:
             raise ValueError(
                 f"The prior {prior!r} of {name!r} is over tensors of shape {event_shape}, but the weight has shape "
                 f"{self.shape}."

@@ -90,7 +90,7 @@ class Regression:
         self.model.compile("sgd")
         self._variables = self.model.trainable_variables
         inferred = "hyperprior" in scale_of_prior
-        self._elbo_and_gradient = tf.function(lambda: self._compute(16 if inferred else 1))
+        self._elbo_and_gradient = tf.function(lambda: self._compute(16 if inferred else 1), autograph=False)
 
     @property
     def parameters(self):

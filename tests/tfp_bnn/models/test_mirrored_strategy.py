@@ -6,16 +6,37 @@ The measurements are those of the script `two_replicas.py`, made once, in a proc
 from __future__ import annotations
 
 import itertools
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
+
+import tfp_bnn
 
 pytestmark = pytest.mark.thorough
 
 # What is drawn for a flipout layer with a Bayesian bias and an inferred, shared prior scale.
 NAMES = {"kernel", "bias", "input_signs", "output_signs", "prior_scale"}
 SHARED_SCALE = {"all_prior_untransformed_scale", "all_prior_untransformed_spread"}
+
+
+@pytest.fixture(scope="module")
+def two_replicas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Results of `tfp_bnn/two_replicas.py` in a process with two logical CPUs. Takes half a minute."""
+    found = tmp_path_factory.mktemp("two replicas") / "found.pickle"
+    path = os.pathsep.join([str(Path(tfp_bnn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, str(Path(__file__).parents[1] / "two_replicas.py"), str(found)]
+    environment = {**os.environ, "PYTHONPATH": path}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+    # The file was just written by that process.
+    return pickle.loads(found.read_bytes())  # noqa: S301
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def test_the_kl_of_a_point_is_zero(random_weight, injected_noise):
     weight = random_weight("flat", "delta")
     (loc,) = weight.variables
     with tf.GradientTape() as tape:
-        kl = tf.function(weight.kl)(injected_noise)
+        kl = tf.function(weight.kl, autograph=False)(injected_noise)
     assert kl == 0.0
     assert kl.shape == ()
     gradient = tape.gradient(kl, loc.value)

@@ -205,13 +205,24 @@ def each_with_the_default(priors: Iterable[str], posteriors: Iterable[str]) -> l
     ]
 
 
+def one_at_a_time(cases: Iterable[Case]) -> list[Any]:
+    """The same cases, as parameters; those that vary the layer and the posterior together are thorough.
+
+    Every layer draws its weights through one class, whatever the posterior: a fault of a layer shows with the posterior
+    that they all take, and a fault of a posterior shows in a dense layer or a convolution.
+    """
+    return [pytest.param(case, marks=() if _varies_one(case) else pytest.mark.thorough) for case in cases]
+
+
+def _varies_one(case: Case) -> bool:
+    return case.posterior == "mean_field_normal" or operation_of(case.layer) in ("Dense", "Convolution2D")
+
+
 def by_cost(cases: Iterable[Case]) -> list[Any]:
     """The same cases, as parameters of tests that take long; all but a few are marked as slow or thorough.
 
-    Every layer draws its weights through one class, whatever the posterior: a fault of a layer shows with the posterior
-    that they all take, and a fault of a posterior shows in a dense layer. Those are the slow cases. The others, which
-    no code path of their own takes, are thorough, as are convolutions of one and three dimensions, which run through
-    the code of two.
+    The slow cases are those of `one_at_a_time`. The others, which no code path of their own takes, are thorough, as are
+    convolutions of one and three dimensions, which run through the code of two.
     """
     return [pytest.param(case, marks=_marks(case)) for case in cases]
 
@@ -225,6 +236,6 @@ def _marks(case: Case) -> Any:
     return pytest.mark.slow if has_code_of_its_own else pytest.mark.thorough
 
 
-for_each_case = pytest.mark.parametrize("case", CASES, ids=str)
+for_each_case = pytest.mark.parametrize("case", one_at_a_time(CASES), ids=str)
 for_each_costly_case = pytest.mark.parametrize("case", by_cost(CASES), ids=str)
 for_each_layer = pytest.mark.parametrize("case", LAYER_CASES, ids=str)
