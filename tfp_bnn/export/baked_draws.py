@@ -101,7 +101,8 @@ class _PartlyEvaluated:
             outputs = tf.graph_util.import_graph_def(self._second, given, self._outputs, name="draw")
             return keras.tree.pack_sequence_as(self._structure, outputs)
 
-        return function, sum(value.nbytes for value in values)
+        constants = sum(len(node.attr["value"].tensor.tensor_content) for node in self._second.node)
+        return function, constants + sum(value.nbytes for value in values)
 
 
 def _read_from_draw(graph: Any, inputs: list[tf.Tensor], numbers: list[tf.Tensor]) -> list[tf.Tensor]:

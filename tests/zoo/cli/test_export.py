@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -58,3 +62,35 @@ def test_the_line_that_installs_a_missing_package_is_given(tmp_path, tfp_bnn, mo
     code, _, errors = tfp_bnn("export", NAME, "--output", tmp_path, "--format", "onnx")
     assert code == 1
     assert "pip install 'tfp_bnn[onnx]'" in errors
+
+
+ELSEWHERE = """
+import importlib.util, sys
+assert not any(map(importlib.util.find_spec, ("tfp_bnn", "zoo", "tensorflow_probability")))
+import numpy as np, tensorflow as tf
+model = tf.saved_model.load("served")
+(name,) = model.signatures["serving_default"].structured_input_signature[1]
+answer = model.signatures["serving_default"](**{name: tf.constant(np.load("x.npy"))})
+np.savez("answer.npz", **answer)
+"""
+
+
+@pytest.mark.thorough
+@pytest.mark.network
+def test_a_fresh_environment_with_tensorflow_alone_gives_the_predictive(tmp_path, tfp_bnn):
+    x = np.random.default_rng(0).integers(0, 256, (8, 28, 28, 1)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    assert tfp_bnn("export", "lenet5_flipout.mnist", "--output", tmp_path / "served", "--samples", 20)[0] == 0
+    environment = tmp_path / "environment"
+    for command in (
+        [sys.executable, "-m", "uv", "venv", "--python", sys.executable, environment],
+        [sys.executable, "-m", "uv", "pip", "install", "--python", environment, f"tensorflow=={tf.__version__}"],
+        [environment / "bin" / "python", "-c", ELSEWHERE],
+    ):
+        clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        run = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr[-3000:]
+    answer = np.load(tmp_path / "answer.npz")
+    predictive = zoo.load_model("lenet5_flipout.mnist").posterior_predictive(x, 20)
+    for name in ("mean", "entropy", "aleatoric", "epistemic"):
+        np.testing.assert_allclose(answer[name], getattr(predictive, name)(), rtol=1e-5, atol=1e-5)
