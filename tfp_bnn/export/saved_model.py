@@ -7,10 +7,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_bnn.core.arguments import is_number, require_integer
 from tfp_bnn.core.layer_tree import has_sublayers, sublayers
 from tfp_bnn.export.input_signature import input_specs
-from tfp_bnn.export.served_draws import ServedDraws
+from tfp_bnn.export.served_draws import ServedDraws, require_predictive_arguments
 from tfp_bnn.layers.base import VariationalLayer
 
 # Operations that call back into the Python process that made them.
@@ -64,15 +63,12 @@ def served_functions(
     Raises:
         ValueError: As for `PredictiveModel.export`.
     """
-    require_integer("num_samples", num_samples, 1)
-    require_integer("seed", seed)
-    if not is_number(level) or not 0.0 < level < 1.0:
-        raise ValueError(f"`level` must be a number between 0 and 1, but got {level!r}.")
+    require_predictive_arguments(num_samples, seed, level)
     model._check_weights()
     inputs = input_specs(model, input_signature)
     posterior = ServedDraws(model, model.draws, inputs, num_samples, model.calibration if calibrated else None, level)
-    all_of_them = model.plug_in_draws().num_draws
-    plug_in = ServedDraws(model, lambda seed: model.plug_in_draws(), inputs, all_of_them, None, level, ("mean",))
+    at_means = model.plug_in_draws()
+    plug_in = ServedDraws(model, lambda seed: at_means, inputs, at_means.num_draws or 1, None, level, ("mean",))
     default = tf.constant(seed, tf.int64)
 
     # A server fills in the default, as TensorFlow does in calls of the loaded functions.

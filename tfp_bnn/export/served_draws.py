@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfp_bnn.core.arguments import is_number, require_integer
 from tfp_bnn.core.draws import Draws
 from tfp_bnn.export.served_outputs import NAMES, ServedHead
 from tfp_bnn.predictive.calibrators import Calibration
@@ -62,9 +63,18 @@ class ServedDraws:
         }
         self.names = {name: head.names_in_graph(self._specs[name].shape, names) for name, head in self._heads.items()}
 
+    @property
+    def raw_specs(self) -> dict[str, tf.TensorSpec]:
+        """The raw outputs of all draws by head, `(S, batch, *positions, channels)`, float32."""
+        return dict(self._specs)
+
     def predictive(self, x: Any, seed: Any) -> dict[str, tf.Tensor]:
         """What is known of each target by name, `(batch, ...)`; that of a head as `<head>/<name>`."""
         return self._by_name(x, seed, lambda name, outputs: self._heads[name].predictive(outputs, self.names[name]))
+
+    def of_raw_outputs(self, head: str, outputs: tf.Tensor, names: tuple[str, ...]) -> dict[str, tf.Tensor]:
+        """Some outputs of the predictive of one head, from its raw outputs."""
+        return self._heads[head].predictive(outputs, names)
 
     def mean(self, x: Any, seed: Any) -> dict[str, tf.Tensor]:
         """The predictive means by name."""
@@ -117,6 +127,14 @@ class ServedDraws:
             ) from error
         outputs = self._likelihood.by_head(traced.structured_outputs, "The outputs of the model")
         return {name: tf.TensorSpec([self.num_samples, *found.shape], tf.float32) for name, found in outputs.items()}
+
+
+def require_predictive_arguments(num_samples: Any, seed: Any, level: Any) -> None:
+    """Raises a ValueError for a number of draws, a seed or a level of the interval that is out of range."""
+    require_integer("num_samples", num_samples, 1)
+    require_integer("seed", seed)
+    if not is_number(level) or not 0.0 < level < 1.0:
+        raise ValueError(f"`level` must be a number between 0 and 1, but got {level!r}.")
 
 
 def _full_name(head: str, name: str) -> str:

@@ -96,11 +96,6 @@ class Ensemble(StoredPosterior):
         return self.members[0].input_shape
 
     @property
-    def input(self) -> Any:
-        """The symbolic inputs of a member."""
-        return self.members[0].input
-
-    @property
     def output_shape(self) -> Any:
         """Shape of the raw outputs, batch axis first."""
         return self.members[0].output_shape

@@ -36,6 +36,11 @@ class StoredPosterior(PredictiveModel):
         """N, the number of training examples; None if it is not known."""
         raise NotImplementedError
 
+    @property
+    def input(self) -> Any:
+        """The symbolic inputs of a network."""
+        return self.networks[0].input
+
     def settings(self) -> dict[str, Any]:
         """JSON values that determine, with the networks, the names and shapes of `arrays`. Floats are exact."""
         return {}

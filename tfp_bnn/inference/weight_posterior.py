@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_bnn.core.arguments import require_integer
 from tfp_bnn.core.compiled import compiled
 from tfp_bnn.core.draws import FiniteDraws, Function
-from tfp_bnn.core.noise import Noise, NoiseSource
+from tfp_bnn.core.noise import Noise, NoiseSource, require_seed
 from tfp_bnn.inference.function_of_weights import FunctionOfWeights
 from tfp_bnn.inference.stored_posterior import StoredPosterior
 
@@ -89,7 +88,7 @@ class WeightPosterior(StoredPosterior):
         Raises:
             ValueError: If the seed is not an integer.
         """
-        return WeightDraws(self._compiled, require_integer("seed", seed), self._likelihood_values_of_draw)
+        return WeightDraws(self._compiled, require_seed(seed), self._likelihood_values_of_draw)
 
     def plug_in_draws(self) -> FiniteDraws:
         """The one draw in which the weights are their posterior means."""
@@ -140,7 +139,7 @@ class WeightDraws:
 
     Args:
         outputs: Function of inputs, a seed `(2,)` and the number of a draw that returns raw outputs.
-        seed: Integer. Equal seeds give equal draws.
+        seed: Integer, or an integer tensor in the graph of an exported model. Equal seeds give equal draws.
         likelihood_weights: Function of the noise of a draw that returns the learned parameters of the likelihood by
             role.
     """
@@ -148,19 +147,19 @@ class WeightDraws:
     num_draws = None
 
     def __init__(
-        self, outputs: Any, seed: int, likelihood_weights: Callable[[NoiseSource], Mapping[str, np.ndarray]]
+        self, outputs: Any, seed: int | tf.Tensor, likelihood_weights: Callable[[NoiseSource], Mapping[str, np.ndarray]]
     ) -> None:
         self._of_draw = outputs
-        self._root = tf.constant([seed, 0], tf.int64)
+        self._root = tf.stack([tf.convert_to_tensor(seed, tf.int64), tf.constant(0, tf.int64)])
         self._likelihood_weights = likelihood_weights
 
     def __call__(self, index: int) -> Function:
         """Returns the network with the weights of draw `index`."""
-        return lambda x: self._of_draw(x, self._root, tf.constant(index))
+        return lambda x: self._of_draw(x, self._root, tf.convert_to_tensor(index))
 
     def likelihood_weights(self, index: int) -> Mapping[str, np.ndarray]:
         """The learned parameters of the likelihood of draw `index`, by role."""
-        return self._likelihood_weights(_noise_of_draw(self._root, tf.constant(index)))
+        return self._likelihood_weights(_noise_of_draw(self._root, tf.convert_to_tensor(index)))
 
 
 def _noise_of_draw(root: tf.Tensor, index: tf.Tensor) -> Noise:

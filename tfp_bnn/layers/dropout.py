@@ -105,7 +105,8 @@ class MCDropout(StochasticLayer):
 
     def _mask_shape(self, inputs: tf.Tensor, training: bool) -> list[Any]:
         sizes = self.noise_shape or (None,) * len(inputs.shape)
-        actual = tf.shape(inputs)
+        # Sizes that are known are not read from the inputs, so the mask does not depend on them.
+        actual = keras.ops.shape(inputs)
         shape = [actual[axis] if size is None else size for axis, size in enumerate(sizes)]
         return shape if training else [1, *shape[1:]]
 

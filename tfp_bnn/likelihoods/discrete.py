@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfp_bnn.likelihoods.base import Likelihood, Weights
 from tfp_bnn.likelihoods.targets import MARKED_ADVICE, check_rank_is_known, checked
@@ -44,9 +43,12 @@ class Discrete(Likelihood):
 
     def graph_quantiles(self, outputs: tf.Tensor, weights: Weights, levels: Sequence[float]) -> tf.Tensor:
         """`quantiles`, to rounding, by TensorFlow operations alone."""
-        probabilities = self.mean(outputs, weights)
-        found = tfp.stats.percentile(probabilities, 100.0 * np.asarray(levels), axis=0, interpolation="linear")
-        return tf.ensure_shape(found, [len(levels), *probabilities.shape[1:]])
+        ordered = tf.sort(self.mean(outputs, weights), axis=0)
+        last = ordered.shape[0] - 1
+        positions = last * np.asarray(levels).reshape(-1, *[1] * (len(ordered.shape) - 1))
+        below = np.floor(positions).astype(np.int32)
+        at, after = (tf.gather(ordered, index.reshape(-1)) for index in (below, np.minimum(below + 1, last)))
+        return at + (positions - below).astype(np.float32) * (after - at)
 
     def levels(self, outputs: tf.Tensor, weights: Weights, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Raises a ValueError: classes and labels have no order."""

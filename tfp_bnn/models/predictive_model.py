@@ -12,7 +12,7 @@ from tfp_bnn.core.batches import batches_of, checked_inputs
 from tfp_bnn.core.checks import invalid_arguments_as_value_errors
 from tfp_bnn.core.draws import Draws
 from tfp_bnn.core.expected_inputs import ExpectedInputs, UnlikelyInputsWarning
-from tfp_bnn.export import export_plug_in, export_saved_model
+from tfp_bnn.export import PORTABLE_FORMATS, export_portable, export_saved_model, export_with_keras
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.predictive.calibrators import CALIBRATIONS, Calibration, check_fits
 from tfp_bnn.predictive.conformal import CONFORMALS, Conformal, check_conformal_fits
@@ -234,54 +234,86 @@ class PredictiveModel:
         seed: int = 0,
         calibrated: bool = True,
         level: float = 0.9,
+        plug_in: bool = False,
+        int8_from: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Exports the predictive as a SavedModel, which answers in any process that has TensorFlow.
+        """Exports the predictive to a file that other programs answer from, without this library.
 
         Equal inputs get equal answers: those of `posterior_predictive(x, num_samples, seed)`, to rounding, whatever
-        the batch. The signatures, whose outputs have the batch on the first axis:
+        the batch. They are `mean`, `entropy`, `aleatoric`, `epistemic`, and the ends of the central interval, `lower`
+        and `upper`, as in `PosteriorPredictive`; with the batch on the first axis. For several outputs, the names are
+        those of the heads: `class/mean`. Inputs are not checked: NaN gives NaN.
 
-        - `serving_default`: `mean`, `entropy`, `aleatoric`, `epistemic`, and the ends of the central interval, `lower`
-          and `upper`, as in `PosteriorPredictive`. The function `serve` returns the mean alone.
-        - `predict`: the same, with another input, the `seed`, an int64 scalar.
-        - `draws`: `samples`, the predictions of each draw, `(batch, S, ...)`. It has the input `seed` too.
-        - `mean`: `mean` of the plug-in prediction, never calibrated.
+        - `"tf_saved_model"`: a folder, which answers in any process that has TensorFlow. The weights are drawn at each
+          request, and the file has its size whatever S is. It has several signatures: `serving_default`; `predict`, the
+          same with another input, the `seed`, an int64 scalar; `draws`, which has the input `seed` too, with `samples`,
+          the predictions of each draw, `(batch, S, ...)`; and `mean`, that of the plug-in prediction, never calibrated.
+          The function `serve` returns the mean alone.
+        - `"onnx"` and `"litert"`: one file. The S draws are in it, so it grows with S: one copy of the random weights
+          for each. With `plug_in=True`, `mean` alone, of the plug-in prediction, never calibrated.
+        - Another format of `keras.Model.export`: the mean of the plug-in prediction of a single model.
 
-        For several outputs, the names are those of the heads: `class/mean`. What a likelihood cannot compute by
-        TensorFlow operations alone is left out, and the text that is printed says so: the entropy of numbers other
-        than those of 'normal', and the interval of counts. Inputs are not checked: NaN gives NaN.
+        What a likelihood cannot compute by TensorFlow operations alone is left out, and so is what a format has no
+        operations for; the text that is printed says so. That is the entropy of numbers other than those of 'normal',
+        and the interval of counts.
 
         Args:
-            filepath: Folder to write to. In an existing folder, an earlier SavedModel is replaced.
-            format: `"tf_saved_model"`; or another format of `keras.Model.export`, such as `"litert"`, for the plug-in
-                mean of a single model: a file without draws, on which the arguments of the predictive have no effect.
-            verbose: Whether to print the signatures. Default: True.
+            filepath: Folder or file to write to. An earlier export is replaced.
+            format: Name of the format, as above.
+            verbose: Whether to print the signatures, or the size of the file. Default: True.
             input_signature: Shapes and dtypes of the inputs, as in `keras.Model.export`; None for those of the model.
             num_samples: S, the number of draws; all, if there are fewer. It is part of the file.
             seed: Integer, the seed of the draws.
             calibrated: Whether to apply `model.calibration`, if there is one.
             level: Probability of the interval. Default: 0.9.
-            **kwargs: Arguments of `keras.Model.export` for another format.
+            plug_in: Whether to write the plug-in prediction, for `"onnx"` and `"litert"`: one pass, no uncertainty of
+                the weights.
+            int8_from: Inputs like those to come, a hundred rows or more, for a plug-in prediction in `"litert"` with
+                weights and activations of eight bits, whose ranges they determine. Default: 32 bits.
+            **kwargs: Arguments of `keras.Model.export` for a format other than `"tf_saved_model"`.
 
         Raises:
             ValueError: If the model is not built, has weights that are NaN or infinite, or cannot be exported because a
-                layer or the likelihood only runs in Python, which is named; if an argument is out of range; or if the
-                folder cannot be written to. Nothing is written then.
+                layer or the likelihood only runs in Python or has no operations in the format; if an argument is out of
+                range, or the draws would take more than 512 MiB in the file; or if the path cannot be written to.
+                Nothing is written then.
+            ImportError: If a package for the format is missing; the message has the line that installs it.
         """
-        if format != "tf_saved_model":
-            export_plug_in(self, filepath, format, input_signature, verbose=verbose, **kwargs)
-            return
-        export_saved_model(
-            self,
-            filepath,
-            num_samples=num_samples,
-            seed=seed,
-            calibrated=calibrated,
-            level=level,
-            input_signature=input_signature,
-            verbose=verbose is not False,
-            **kwargs,
-        )
+        if format == "tf_saved_model":
+            if plug_in or int8_from is not None:
+                raise ValueError(
+                    "`plug_in` and `int8_from` are for format='onnx' and 'litert'. A SavedModel has the plug-in mean "
+                    "as its signature `mean`."
+                )
+            export_saved_model(
+                self,
+                filepath,
+                num_samples=num_samples,
+                seed=seed,
+                calibrated=calibrated,
+                level=level,
+                input_signature=input_signature,
+                verbose=verbose is not False,
+                **kwargs,
+            )
+        elif format in PORTABLE_FORMATS:
+            export_portable(
+                self,
+                filepath,
+                format,
+                num_samples=num_samples,
+                seed=seed,
+                calibrated=calibrated,
+                level=level,
+                plug_in=plug_in,
+                int8_from=int8_from,
+                input_signature=input_signature,
+                verbose=verbose is not False,
+                **kwargs,
+            )
+        else:
+            export_with_keras(self, filepath, format, input_signature, verbose=verbose, **kwargs)
 
     def _check_of_inputs(self, x: Any) -> Callable[[Any], None]:
         """A function that refuses arrays of inputs that do not fit, and warns of those that are unlike training."""

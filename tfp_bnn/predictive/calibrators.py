@@ -103,8 +103,13 @@ class Scale(Calibration):
         """Moves the means of the draws, and passes the factor for the noise on to the likelihood as `widening`."""
         targets = likelihood.num_targets(outputs.shape[-1])
         means = outputs[..., :targets]
-        numpy = tnp if tf.is_tensor(outputs) else np
-        center = numpy.asarray(numpy.mean(means, axis=0, dtype=np.float64), np.float32)
+        if tf.is_tensor(outputs):
+            numpy = tnp
+            # Formats of exported models can lack float64. Differences from one draw are small, and so is their error.
+            center = means[0] + tf.reduce_mean(means - means[0], axis=0)
+        else:
+            numpy = np
+            center = np.asarray(np.mean(means, axis=0, dtype=np.float64), np.float32)
         moved = center + (means - center) * np.float32(self.scale)
         widening = self.scale * weights.get("widening", 1.0)
         return numpy.concatenate([moved, outputs[..., targets:]], axis=-1), {**weights, "widening": widening}

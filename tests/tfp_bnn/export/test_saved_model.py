@@ -121,20 +121,3 @@ def test_a_path_that_cannot_be_written_to_is_refused(tmp_path):
 def test_saving_one_draw_of_the_weights_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"would save one draw of the weights.*Use model.export\(folder\)"):
         tf.saved_model.save(network(), tmp_path / "saved")
-
-
-def test_an_ensemble_has_no_other_format(tmp_path):
-    with pytest.raises(ValueError, match=r"'litert'.*'tf_saved_model'.*members"):
-        tfp_bnn.inference.ensemble([network()]).export(tmp_path / "model.tflite", format="litert")
-
-
-@pytest.mark.slow
-# TensorFlow still has the interpreter; the package that replaces it is not among what we need.
-@pytest.mark.filterwarnings("ignore:(?s).*tf.lite.Interpreter is deprecated:UserWarning")
-def test_litert_holds_the_plug_in_mean(tmp_path):
-    model = network(calibration={"name": "temperature", "temperature": 3.0})
-    path = tmp_path / "model.tflite"
-    model.export(path, format="litert", verbose=False)
-    run = tf.lite.Interpreter(model_path=str(path)).get_signature_runner()
-    (answer,) = run(features=X).values()
-    np.testing.assert_allclose(answer, model.plug_in_predictive(X).mean(), rtol=1e-5, atol=1e-5)

@@ -267,3 +267,14 @@ def test_a_layer_that_only_runs_in_python_is_named(layer, message):
     model = tfp_bnn.VariationalSequential([keras.Input((4,)), layer, DenseFlipout(3)], seed=0)
     with pytest.raises(ValueError, match=f"(?s){message}"):
         served(model)
+
+
+def test_a_posterior_beside_its_network_takes_a_seed_too():
+    x = keras.Input((4,))
+    y = DenseReparameterization(2, kernel_posterior="delta")(x)
+    network = tfp_bnn.VariationalModel(x, y, likelihood="normal", seed=0)
+    network.num_examples = ROWS
+    model = tfp_bnn.inference.laplace(network, X, X[:, :2], prior_precision=1.0)
+    functions = served(model)
+    assert_answers(functions["predict"](X, 4), model.posterior_predictive(X, DRAWS, seed=4))
+    np.testing.assert_allclose(functions["mean"](X)["mean"], model.plug_in_predictive(X).mean(), **TOLERANCE)

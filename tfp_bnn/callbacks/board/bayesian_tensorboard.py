@@ -18,6 +18,7 @@ from tfp_bnn.models.predictive_model import PredictiveModel
 
 if TYPE_CHECKING:
     from tfp_bnn.callbacks.board.recorder import Recorder
+    from tfp_bnn.callbacks.board.sinks import Sink
 
 
 class BayesianTensorBoard(keras.callbacks.Callback):
@@ -53,6 +54,9 @@ class BayesianTensorBoard(keras.callbacks.Callback):
         class_names: One name per class, for figures and curves.
         recipe: Description of the training for the text page, as Markdown or a mapping.
         hparams: Additional hyperparameters, numbers or strings by name. Nested mappings are flattened.
+        sinks: Experiment trackers that get the numbers, figures, texts and hyperparameters too, such as
+            `tfp_bnn.callbacks.MlflowSink` and `WandbSink`, or your own with the methods of `Sink`. One that fails warns
+            and gets nothing more.
 
     Raises:
         ImportError: If the package `tensorboard` is not installed.
@@ -84,6 +88,7 @@ class BayesianTensorBoard(keras.callbacks.Callback):
         class_names: Sequence[str] | None = None,
         recipe: str | Mapping[str, Any] | None = None,
         hparams: Mapping[str, Any] | None = None,
+        sinks: Sequence[Sink] = (),
     ) -> None:
         super().__init__()
         _recorder_class()
@@ -96,6 +101,7 @@ class BayesianTensorBoard(keras.callbacks.Callback):
         self._class_names = None if class_names is None else [str(name) for name in class_names]
         self._recipe = recipe
         self._hparams = dict(hparams or {})
+        self._sinks = list(sinks)
         self._rows: dict[str, Rows] | None = None
         self._recorder: Recorder | None = None
         self._training = self._described = False
@@ -219,7 +225,7 @@ class BayesianTensorBoard(keras.callbacks.Callback):
             check_rows(model, rows, name)
         _check_class_names(model, self._class_names)
         self._recorder = _recorder_class()(
-            self._log_dir, model, self._rows, self._num_samples, self._seed, self._class_names
+            self._log_dir, model, self._rows, self._num_samples, self._seed, self._class_names, self._sinks
         )
         return self._recorder
 

@@ -16,7 +16,9 @@ from tfp_bnn import figures
 from tfp_bnn.callbacks.board.dashboard import dashboard
 from tfp_bnn.callbacks.board.event_log import EventLog, EventLogError
 from tfp_bnn.callbacks.board.measurement_figures import measurement_figures
+from tfp_bnn.callbacks.board.mirrored_log import MirroredLog
 from tfp_bnn.callbacks.board.run_description import hyperparameters, inference_page, model_page
+from tfp_bnn.callbacks.board.sinks import Sink
 from tfp_bnn.callbacks.board.tags import MARGINS, ROOT, safe_names, score_tags, tag_table
 from tfp_bnn.callbacks.curvature import layer_curvatures
 from tfp_bnn.callbacks.measuring import (
@@ -53,6 +55,7 @@ class Recorder:
         num_samples: Number of draws of the weights.
         seed: Seed of the draws.
         class_names: One name per class, or None for their numbers.
+        sinks: Where else numbers, figures and texts go.
     """
 
     def __init__(
@@ -63,7 +66,9 @@ class Recorder:
         num_samples: int,
         seed: int,
         class_names: Sequence[str] | None,
+        sinks: Sequence[Sink] = (),
     ) -> None:
+        self._sinks = list(sinks)
         self._log_dir, self._model, self._rows = log_dir, model, rows
         self._num_samples, self._seed, self._class_names = num_samples, seed, class_names
         self._kl_terms = kl_terms_of(model)
@@ -74,7 +79,8 @@ class Recorder:
     def open(self, run: str) -> EventLog:
         """Returns the log of a run, opened at its first use; `EventLogError` if that is not possible."""
         if run not in self._logs:
-            self._logs[run] = EventLog(os.path.join(self._log_dir, run) if run else self._log_dir)
+            folder = os.path.join(self._log_dir, run) if run else self._log_dir
+            self._logs[run] = MirroredLog(folder, run, self._sinks)
         return self._logs[run]
 
     def attempt(self, what: str, act: Callable[..., None], *arguments: Any) -> None:

@@ -1,0 +1,144 @@
+"""ONNX and LiteRT files answer what `posterior_predictive` does for the same draws."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfp_bnn
+from tfp_bnn.layers import Convolution2DFlipout, DenseFlipout
+
+ROWS, DRAWS = 5, 4
+X = np.random.default_rng(0).normal(size=(ROWS, 4)).astype(np.float32)
+ALL = {"mean", "entropy", "aleatoric", "epistemic", "lower", "upper"}
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
+
+
+def network(likelihood="categorical", outputs=3, **kwargs):
+    x = keras.Input((4,), name="features")
+    return tfp_bnn.VariationalModel(x, DenseFlipout(outputs)(x), likelihood=likelihood, seed=0, **kwargs)
+
+
+def assert_answers(answer, predictive, names=frozenset(ALL)):
+    assert set(answer) == set(names)
+    wanted = {name: getattr(predictive, name)() for name in ("mean", "entropy", "aleatoric", "epistemic")}
+    wanted |= dict(zip(("lower", "upper"), predictive.interval(), strict=True))
+    for name, values in answer.items():
+        np.testing.assert_allclose(values, wanted[name], **TOLERANCE, err_msg=name)
+
+
+# LiteRT has no error function.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("likelihood", "outputs", "calibration", "lost"),
+    [
+        ("categorical", 3, {"name": "temperature", "temperature": 3.0}, {"onnx": set(), "litert": set()}),
+        ("normal", 2, {"name": "scale", "scale": 2.0}, {"onnx": set(), "litert": {"lower", "upper"}}),
+    ],
+)
+def test_the_answers_are_those_of_the_predictive_whatever_the_batch(portable, likelihood, outputs, calibration, lost):
+    model = network(likelihood, outputs, calibration=calibration)
+    run = portable(model, num_samples=DRAWS, seed=7)
+    answer = run({"features": X})
+    assert_answers(answer, model.posterior_predictive(X, DRAWS, seed=7), ALL - lost[portable.format])
+    np.testing.assert_allclose(run({"features": X[:1]})["mean"], answer["mean"][:1], **TOLERANCE)
+
+
+@pytest.mark.slow
+def test_what_is_left_out_is_said(exporting_to, capsys):
+    litert = exporting_to("litert")
+    network("laplace", 1).export(litert.path, format="litert", num_samples=DRAWS)
+    printed = capsys.readouterr().out
+    assert "MB. The answers are those of 4 draws, which are in the file. Left out: entropy." in printed
+    network("normal", 1).export(litert.path, format="litert", num_samples=DRAWS)
+    assert "Left out: lower, upper. litert has no operations for lower, upper." in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_images_heads_and_several_inputs(portable):
+    x = {"left": keras.Input((6, 6, 1), name="left"), "right": keras.Input((6, 6, 1), name="right")}
+    y = keras.layers.BatchNormalization()(keras.layers.Subtract()(list(x.values())))
+    y = keras.layers.Flatten()(Convolution2DFlipout(2, 3, strides=2, padding="same", activation="relu")(y))
+    heads = {"class": DenseFlipout(3)(y), "value": DenseFlipout(1)(y)}
+    model = tfp_bnn.VariationalModel(x, heads, likelihood={"class": "categorical", "value": "poisson"}, seed=0)
+    rng = np.random.default_rng(1)
+    inputs = {name: rng.normal(size=(ROWS, 6, 6, 1)).astype(np.float32) for name in x}
+    answer = portable(model, num_samples=DRAWS)(inputs)
+    for head, names in (("class", ALL), ("value", ALL - {"entropy", "lower", "upper"})):
+        of_head = {key.removeprefix(f"{head}/"): value for key, value in answer.items() if key.startswith(head)}
+        assert_answers(of_head, model.posterior_predictive(inputs, DRAWS)[head], names)
+
+
+@pytest.mark.slow
+def test_the_plug_in_mean_of_an_ensemble(portable):
+    members = [network(calibration={"name": "temperature", "temperature": 3.0}) for _ in range(2)]
+    model = tfp_bnn.inference.ensemble(members, draws_per_member=2)
+    answer = portable(model, plug_in=True)({"features": X})
+    assert set(answer) == {"mean"}
+    np.testing.assert_allclose(answer["mean"], model.plug_in_predictive(X).mean(), **TOLERANCE)
+
+
+@pytest.mark.slow
+def test_eight_bits_make_a_smaller_file_with_nearly_the_same_answers(exporting_to):
+    litert = exporting_to("litert")
+    x = keras.Input((4,), name="features")
+    y = DenseFlipout(3)(DenseFlipout(64, activation="relu")(DenseFlipout(64, activation="relu")(x)))
+    model = tfp_bnn.VariationalModel(x, y, seed=0)
+    rows = np.random.default_rng(2).normal(size=(100, 4))
+    litert(model, plug_in=True)
+    size = litert.path.stat().st_size
+    answer = litert(model, plug_in=True, int8_from=rows)({"features": X})
+    assert litert.path.stat().st_size < 0.5 * size
+    error = np.abs(answer["mean"] - model.plug_in_predictive(X).mean())
+    assert 0 < error.max() < 0.05
+
+
+def with_python(x):
+    return tf.ensure_shape(tf.numpy_function(np.sin, [x], tf.float32), x.shape)
+
+
+@pytest.mark.slow
+def test_an_earlier_file_survives_a_layer_that_cannot_be_exported(portable):
+    x = keras.Input((4,))
+    y = DenseFlipout(3)(keras.layers.Lambda(with_python, output_shape=(4,), name="sine")(x))
+    portable.path.write_bytes(b"earlier")
+    with pytest.raises(ValueError, match=r"(?s)cannot be exported with format=.*(PyFunc|py_func|numpy_function)"):
+        portable(tfp_bnn.VariationalModel(x, y, seed=0), num_samples=2)
+    assert portable.path.read_bytes() == b"earlier"
+    assert list(portable.path.parent.iterdir()) == [portable.path]
+
+
+def test_a_format_whose_package_is_missing_is_refused_with_the_line_that_installs_it(monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"needs onnx and tf2onnx. Use `pip install 'tfp_bnn\[onnx\]'`"):
+        network().export(tmp_path / "model.onnx", format="onnx")
+
+
+def test_draws_that_would_take_too_much_of_a_file_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr("tfp_bnn.export.baked_draws.MOST_BYTES", 100)
+    with pytest.raises(ValueError, match=r"(?s)10 draws take .* Use num_samples=[12] or fewer, or format="):
+        network().export(tmp_path / "model.tflite", format="litert", num_samples=10)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("path", "arguments", "message"),
+    [
+        ("", {}, r"could not be written to .*it is a folder.*Expected the path of a file"),
+        ("taken/model", {}, r"could not be written to .*Expected the path of a file"),
+        ("model", {"num_samples": 0}, "`num_samples`"),
+        ("model", {"level": 1.0}, "`level` must be a number between 0 and 1"),
+        ("model", {"int8_from": X}, r"`int8_from` is for the plug-in mean in LiteRT"),
+        ("model", {"int8_from": X[:, :2], "plug_in": True}, "features|shape"),
+        ("model", {"format": "tf_saved_model", "plug_in": True}, "as its signature `mean`"),
+    ],
+)
+def test_bad_arguments_are_refused(path, arguments, message, tmp_path):
+    taken = tmp_path / "taken"
+    taken.write_text("precious")
+    with pytest.raises(ValueError, match=rf"(?s){message}"):
+        network().export(tmp_path / path, **{"format": "litert", "num_samples": 2, **arguments})
+    assert taken.read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [taken]

@@ -1,0 +1,129 @@
+"""Where the numbers, figures and texts of a board go besides TensorBoard."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class Sink(Protocol):
+    """An experiment tracker. Tags begin with the run of the board, as in `train/elbo/kl`; steps are finished epochs."""
+
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        """Takes a number."""
+
+    def image(self, tag: str, png: bytes, step: int) -> None:
+        """Takes a figure, the bytes of a PNG file."""
+
+    def text(self, tag: str, markdown: str, step: int) -> None:
+        """Takes a text in Markdown."""
+
+    def hyperparameters(self, values: Mapping[str, bool | float | str]) -> None:
+        """Takes the hyperparameters of the run."""
+
+    def close(self) -> None:
+        """Ends a training. What comes later belongs to the same run."""
+
+
+class MlflowSink:
+    """A run of MLflow.
+
+    Args:
+        experiment: Name of the experiment, created if necessary. Default: MLflow's own default.
+        run_name: Name of the run. Default: chosen by MLflow.
+        tracking_uri: Where runs are kept. Default: that of MLflow.
+
+    Attributes:
+        run_id: Identifier of the run.
+
+    Raises:
+        ImportError: If MLflow is not installed.
+    """
+
+    def __init__(
+        self, experiment: str = "Default", run_name: str | None = None, tracking_uri: str | None = None
+    ) -> None:
+        try:
+            import mlflow
+        except ImportError as error:
+            raise ImportError("MLflow is not installed. Use `pip install 'tfp_bnn[mlflow]'`.") from error
+        self._client = mlflow.MlflowClient(tracking_uri)
+        known = self._client.get_experiment_by_name(experiment)
+        number = self._client.create_experiment(experiment) if known is None else known.experiment_id
+        self.run_id: str = self._client.create_run(number, run_name=run_name).info.run_id
+
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        """Logs a metric."""
+        self._client.log_metric(self.run_id, tag, value, step=step)
+
+    def image(self, tag: str, png: bytes, step: int) -> None:
+        """Logs an image."""
+        self._client.log_image(self.run_id, _picture(png), key=tag, step=step)
+
+    def text(self, tag: str, markdown: str, step: int) -> None:
+        """Logs an artifact, which replaces an earlier one of this tag."""
+        self._client.log_text(self.run_id, markdown, f"{tag}.md")
+
+    def hyperparameters(self, values: Mapping[str, bool | float | str]) -> None:
+        """Logs parameters."""
+        for name, value in values.items():
+            self._client.log_param(self.run_id, name, value)
+
+    def close(self) -> None:
+        """Marks the run as finished."""
+        self._client.set_terminated(self.run_id)
+
+
+class WandbSink:
+    """A run of Weights & Biases.
+
+    Args:
+        **settings: Arguments of `wandb.init`, such as `project`, `name` and `mode="offline"`.
+
+    Raises:
+        ImportError: If the package `wandb` is not installed.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise ImportError("Weights & Biases is not installed. Use `pip install 'tfp_bnn[wandb]'`.") from error
+        self._wandb, self._settings = wandb, {"id": wandb.util.generate_id(), **settings}
+        self._run: Any = None
+
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        """Logs a number."""
+        self._opened().log({tag: value, "epoch": step})
+
+    def image(self, tag: str, png: bytes, step: int) -> None:
+        """Logs an image."""
+        self._opened().log({tag: self._wandb.Image(_picture(png)), "epoch": step})
+
+    def text(self, tag: str, markdown: str, step: int) -> None:
+        """Adds a text to the summary of the run."""
+        self._opened().summary[tag] = markdown
+
+    def hyperparameters(self, values: Mapping[str, bool | float | str]) -> None:
+        """Adds to the config of the run."""
+        self._opened().config.update(dict(values), allow_val_change=True)
+
+    def close(self) -> None:
+        """Ends the run; a later training continues it."""
+        if self._run is not None:
+            self._run.finish()
+            self._run = None
+
+    def _opened(self) -> Any:
+        if self._run is None:
+            self._run = self._wandb.init(**{"resume": "allow", **self._settings})
+            self._run.define_metric("epoch")
+            self._run.define_metric("*", step_metric="epoch")
+        return self._run
+
+
+def _picture(png: bytes) -> Any:
+    from PIL import Image
+
+    return Image.open(io.BytesIO(png))

@@ -1,0 +1,278 @@
+"""Export of predictions to ONNX and LiteRT, files that programs without TensorFlow answer from."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_bnn.core.batches import as_arrays, num_rows, rows_of
+from tfp_bnn.core.draws import Draws
+from tfp_bnn.export.baked_draws import baked_draws
+from tfp_bnn.export.input_signature import input_specs
+from tfp_bnn.export.onnx_operations import register_onnx_operations
+from tfp_bnn.export.served_draws import ServedDraws, require_predictive_arguments
+
+_LETTERS_OF_REASON = 400
+
+
+@dataclass(frozen=True)
+class _Format:
+    """A format of `keras.Model.export` whose files do not need TensorFlow.
+
+    Attributes:
+        suffix: What Keras wants file names to end with.
+        packages: The packages that it needs, besides TensorFlow.
+        extra: The extra of this package that installs them.
+        settings: Arguments of `keras.Model.export`.
+        prepare: What to do before.
+        check: Refuses a file that is not valid, though it was written.
+    """
+
+    suffix: str
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+    settings: Mapping[str, Any] | None = None
+    prepare: Callable[[], None] = lambda: None
+    check: Callable[[Path], None] = lambda path: None
+
+
+def _check_onnx(path: Path) -> None:
+    import onnx
+
+    # tf2onnx writes operations that it does not know as they are.
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+PORTABLE_FORMATS = {
+    "onnx": _Format(".onnx", ("onnx", "tf2onnx"), "onnx", {}, register_onnx_operations, _check_onnx),
+    # Other operations of TensorFlow would need its whole runtime.
+    "litert": _Format(".tflite", settings={"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}),
+}
+"""The formats of `export_portable` by name."""
+
+
+class ServedNetwork(keras.Model):
+    """A function as a Keras model, for the exporters of Keras.
+
+    Args:
+        function: Function of inputs that returns tensors by name.
+        name: Name of the model.
+    """
+
+    def __init__(self, function: Callable[[Any], dict[str, tf.Tensor]], name: str) -> None:
+        super().__init__(name=name)
+        # A function, so that Keras does not track the model behind it, which refuses it.
+        self._function = function
+        self.built = True
+
+    def call(self, x: Any) -> dict[str, tf.Tensor]:
+        """Arrays by name, each with the batch on the first axis."""
+        return self._function(x)
+
+
+def plug_in_network(model: Any, specs: Any) -> ServedNetwork:
+    """The plug-in mean of a model, as a Keras model: no draws, no uncertainty of the weights, and no calibration."""
+    served = _served(model, model.plug_in_draws(), specs, model.plug_in_draws().num_draws or 1, None, 0.9, ("mean",))
+    return ServedNetwork(lambda x: served.mean(x, 0), model.name)
+
+
+class _Export:
+    """Writes networks to a file of a format.
+
+    Args:
+        format: Name of the format.
+        path: Path of the file, with the suffix of the format.
+        settings: Further arguments of `keras.Model.export`.
+    """
+
+    def __init__(self, format: str, path: Path, settings: Mapping[str, Any]) -> None:
+        self.name, self.path = format, path
+        self._format = PORTABLE_FORMATS[format]
+        self._settings = {**(self._format.settings or {}), **settings}
+
+    def try_to_write(self, network: ServedNetwork, specs: Any) -> Exception | None:
+        """Writes a network. Returns what the exporter raised, of which there are many kinds, or None."""
+        try:
+            with _third_parties_silenced():
+                self._format.prepare()
+                network.export(self.path, format=self.name, input_signature=[specs], verbose=False, **self._settings)
+                self._format.check(self.path)
+        except Exception as error:
+            return error
+        return None
+
+    def write(self, network: ServedNetwork, specs: Any) -> None:
+        """Writes a network. A ValueError says why it cannot be."""
+        error = self.try_to_write(network, specs)
+        if error is not None:
+            reason = " ".join(str(error).split())[:_LETTERS_OF_REASON]
+            raise ValueError(
+                f"The model {network.name!r} cannot be exported with format={self.name!r}: {reason}. Use layers whose "
+                "operations the format has, or format='tf_saved_model'."
+            ) from error
+
+    def write_predictive(self, model: Any, served: ServedDraws, specs: Any) -> list[str]:
+        """Writes the outputs that the format has operations for. Returns the names of the others."""
+        network = ServedNetwork(lambda x: served.predictive(x, 0), model.name)
+        if self.try_to_write(network, specs) is None:
+            return []
+        before = served.left_out
+
+        def fits(head: str, name: str) -> bool:
+            def of_raw_outputs(outputs: tf.Tensor) -> dict[str, tf.Tensor]:
+                return served.of_raw_outputs(head, outputs, (name,))
+
+            return self.try_to_write(ServedNetwork(of_raw_outputs, model.name), served.raw_specs[head]) is None
+
+        # Each by itself, from raw outputs: graphs without the network are small.
+        served.names = {
+            head: tuple(name for name in names if name == "mean" or fits(head, name))
+            for head, names in served.names.items()
+        }
+        self.write(network, specs)
+        return [name for name in served.left_out if name not in before]
+
+
+def export_portable(
+    model: Any,
+    filepath: Any,
+    format: str,
+    *,
+    num_samples: int,
+    seed: int,
+    calibrated: bool,
+    level: float,
+    plug_in: bool,
+    int8_from: Any,
+    input_signature: Any,
+    verbose: bool,
+    **kwargs: Any,
+) -> None:
+    """Writes the predictive of a model, or its plug-in mean; see `PredictiveModel.export` for arguments and errors."""
+    _require_packages(format)
+    require_predictive_arguments(num_samples, seed, level)
+    model._check_weights()
+    specs = input_specs(model, input_signature)
+    if int8_from is not None:
+        if format != "litert" or not plug_in:
+            raise ValueError(
+                "`int8_from` is for the plug-in mean in LiteRT: eight bits are too few for the differences between "
+                "draws. Pass format='litert' and plug_in=True, or leave it out."
+            )
+        x = as_arrays(int8_from, "int8_from")
+        model._check_inputs(x)
+        kwargs = {**kwargs, **_settings_of_int8(x, specs)}
+    with _folder_beside(filepath) as folder:
+        path = Path(folder) / f"model{PORTABLE_FORMATS[format].suffix}"
+        export = _Export(format, path, kwargs)
+        if plug_in:
+            export.write(plug_in_network(model, specs), specs)
+            description = "The answers are those of the plug-in mean."
+        else:
+            served = _served(
+                model, model.draws(seed), specs, num_samples, model.calibration if calibrated else None, level
+            )
+            lost = export.write_predictive(model, served, specs)
+            description = f"The answers are those of {served.num_samples} draws, which are in the file."
+            if served.left_out:
+                description += f" Left out: {', '.join(served.left_out)}."
+            if lost:
+                description += f" {format} has no operations for {', '.join(lost)}."
+        with _writing(filepath):
+            os.replace(path, filepath)
+    if verbose:
+        print(f"Saved {str(filepath)!r}, {Path(filepath).stat().st_size / 1e6:.1f} MB. {description}")
+
+
+def export_with_keras(model: Any, filepath: Any, format: str, input_signature: Any, **kwargs: Any) -> None:
+    """Writes the plug-in mean in any format of `keras.Model.export`, with its own arguments and errors."""
+    specs = input_specs(model, input_signature)
+    plug_in_network(model, specs).export(filepath, format=format, input_signature=[specs], **kwargs)
+
+
+def _served(
+    model: Any, draws: Draws, specs: Any, num_samples: int, calibration: Any, level: float, *names: tuple[str, ...]
+) -> ServedDraws:
+    baked = baked_draws(draws, num_samples, specs)
+    return ServedDraws(model, lambda seed: baked, specs, num_samples, calibration, level, *names)
+
+
+def _require_packages(format: str) -> None:
+    of_format = PORTABLE_FORMATS[format]
+    missing = [name for name in of_format.packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(
+            f"The export with format={format!r} needs {' and '.join(missing)}. Use `pip install "
+            f"'tfp_bnn[{of_format.extra}]'`."
+        )
+
+
+def _settings_of_int8(x: Any, specs: Any) -> dict[str, Any]:
+    """Settings of Keras' exporter for weights and activations of eight bits, with ranges from rows like these."""
+    names = [spec.name for spec in keras.tree.flatten(specs)]
+    dtypes = [spec.dtype.as_numpy_dtype for spec in keras.tree.flatten(specs)]
+
+    def rows() -> Iterator[dict[str, np.ndarray]]:
+        for row in range(num_rows(x)):
+            leaves = keras.tree.flatten(rows_of(x, slice(row, row + 1)))
+            yield {n: np.asarray(leaf, dtype) for n, leaf, dtype in zip(names, leaves, dtypes, strict=True)}
+
+    return {
+        "optimizations": [tf.lite.Optimize.DEFAULT],
+        "representative_dataset": rows,
+        "target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]},
+    }
+
+
+@contextlib.contextmanager
+def _third_parties_silenced() -> Iterator[None]:
+    """Exporters warn of one another's versions, and print what they cannot convert before they raise it."""
+    logger = logging.getLogger("tf2onnx")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    # Those that are not written in Python do not know of `sys.stderr`.
+    stderr = os.dup(2)
+    try:
+        with warnings.catch_warnings(), open(os.devnull, "wb") as nowhere:
+            warnings.simplefilter("ignore")
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def _folder_beside(filepath: Any) -> Iterator[str]:
+    """A temporary folder on the disk of a file, which replaces an earlier one at once or not at all."""
+    with contextlib.ExitStack() as stack:
+        with _writing(filepath):
+            if Path(filepath).is_dir():
+                raise OSError("it is a folder")
+            Path(filepath).parent.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(dir=Path(filepath).parent))
+        yield folder
+
+
+@contextlib.contextmanager
+def _writing(filepath: Any) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"The model could not be written to {str(filepath)!r}: {error}. Expected the path of a file, new or "
+            "existing, in a folder that can be written to."
+        ) from error
