@@ -43,7 +43,7 @@ def load_dataset(name: str) -> Dataset:
 
     Args:
         name: One of `list_datasets()`, or an image-classification dataset of tensorflow-datasets that is prepared in
-            `TFDS_DATA_DIR`, such as `"cifar10"`.
+            `TFDS_DATA_DIR`, such as `"cifar100"`.
 
     Returns:
         A new dataset at each call, whose arrays may be changed in place.

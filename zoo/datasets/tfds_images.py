@@ -9,21 +9,22 @@ import numpy as np
 
 from zoo.datasets.base import DATASETS, DataMissingError, Dataset, Split
 
-# Share of the training split if there is no validation split: 10,000 of MNIST's 60,000.
+# Share of the training split that is held out where no number is given.
 _VALIDATION_FRACTION = 1 / 6
 # Of the pages of the datasets; tensorflow-datasets does not tell.
 _LICENSES = {"mnist": "CC BY-SA 3.0", "fashion_mnist": "MIT"}
 
 
-def load_tfds_images(name: str) -> Dataset:
+def load_tfds_images(name: str, num_validation: int | None = None) -> Dataset:
     """Loads an image-classification dataset prepared by tensorflow-datasets, in its original order.
 
     Images are uint8 of shape `(height, width, channels)`, labels are int64. The test split is that of the dataset. So
-    is the validation split if there is one; otherwise it is the last sixth of the training split: for `mnist` and
-    `fashion_mnist` the last 10,000 of the 60,000.
+    is the validation split if there is one; otherwise it is the end of the training split.
 
     Args:
         name: Name of a builder of tensorflow-datasets.
+        num_validation: Number of images at the end of the training split that are held out for validation, if there is
+            no validation split. Default: a sixth of them.
 
     Returns:
         The dataset.
@@ -57,7 +58,7 @@ def load_tfds_images(name: str) -> Dataset:
     if "validation" in info.splits:
         validation = read("validation")
     else:
-        kept = len(train) - round(len(train) * _VALIDATION_FRACTION)
+        kept = len(train) - (num_validation or round(len(train) * _VALIDATION_FRACTION))
         train, validation = Split(train.x[:kept], train.y[:kept]), Split(train.x[kept:], train.y[kept:])
     return Dataset(
         name=name,
@@ -77,13 +78,19 @@ def load_tfds_images(name: str) -> Dataset:
 @DATASETS.register("mnist")
 def mnist() -> Dataset:
     """Handwritten digits, 70,000 images of shape `(28, 28, 1)`, uint8; from tensorflow-datasets."""
-    return load_tfds_images("mnist")
+    return load_tfds_images("mnist", num_validation=10_000)
 
 
 @DATASETS.register("fashion_mnist")
 def fashion_mnist() -> Dataset:
     """Articles of clothing, 70,000 images of shape `(28, 28, 1)`, uint8; from tensorflow-datasets."""
-    return load_tfds_images("fashion_mnist")
+    return load_tfds_images("fashion_mnist", num_validation=10_000)
+
+
+@DATASETS.register("cifar10")
+def cifar10() -> Dataset:
+    """Photographs of animals and vehicles, 60,000 images of shape `(32, 32, 3)`, uint8; from tensorflow-datasets."""
+    return load_tfds_images("cifar10", num_validation=5_000)
 
 
 def _check_features(name: str, features: Any) -> None:

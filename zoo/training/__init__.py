@@ -13,8 +13,11 @@ _HOME = {
     "TrainingInterrupted": "zoo.training.signals",
     "FineTuning": "zoo.training.fine_tuning_run",
     "TrainingRun": "zoo.training.results",
+    "WorkerMissingError": "zoo.training.workers",
+    "Workers": "zoo.training.workers",
     "build": "zoo.training.by_recipe",
     "fine_tune": "zoo.training.fine_tuning",
+    "run_on_workers": "zoo.training.several_workers",
     "train": "zoo.training.by_recipe",
 }
 

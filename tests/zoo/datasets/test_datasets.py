@@ -57,8 +57,14 @@ SOURCES: dict[str, Callable[[], tuple[npt.NDArray[Any], npt.NDArray[Any]]]] = {
 }
 # Sines and cosines differ in the last bit between platforms: these are hashed to four decimals.
 COMPUTED = ("circles", "moons", "rotated_moons")
-# The same for those that tensorflow-datasets prepares: the last 10,000 training images are the validation split.
+# The same for those that tensorflow-datasets prepares: the validation split is the last 10,000 training images, and
+# the last 5,000 for CIFAR-10.
 PREPARED = {
+    "cifar10": [
+        (45000, "132a0a3440eb7536aae1574416cc245c0c662d3bd2d133a378e7eb51fe8d49fc"),
+        (5000, "958310f59795c1b682e38990c22577654bb2b4f111ad5f069a44a8fed4ee5ccd"),
+        (10000, "1c3ac3c662a888b706a8df5bdfa7a6a6e6f2ede034dc519f708d51b7a9932fe1"),
+    ],
     "fashion_mnist": [
         (50000, "267f630e3f6bc449067b86e71ae27621b145b41d5e8bcd7784cc1e7bef951711"),
         (10000, "a8e8c030d38d6e08e5415844bb971847bb729ed59c1947accdd2abe8b0c1be58"),
@@ -172,7 +178,10 @@ def test_a_dataset_is_made_afresh_at_each_call() -> None:
 # === What tensorflow-datasets has prepared ===
 
 
-@pytest.fixture(scope="module", params=["mnist", pytest.param("fashion_mnist", marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module",
+    params=["mnist", *[pytest.param(name, marks=pytest.mark.slow) for name in ("fashion_mnist", "cifar10")]],
+)
 def prepared(request: pytest.FixtureRequest) -> Dataset:
     try:
         return load_dataset(request.param)
@@ -183,14 +192,14 @@ def prepared(request: pytest.FixtureRequest) -> Dataset:
 
 
 def test_prepared_splits_are_the_pinned_ones(prepared: Dataset) -> None:
-    assert set(PREPARED) == {"mnist", "fashion_mnist"}
+    assert set(PREPARED) == {"cifar10", "fashion_mnist", "mnist"}
     splits = [prepared.split(split_name) for split_name in SPLIT_NAMES]
     assert [(len(split), digest(split, None)) for split in splits] == PREPARED[prepared.name]
 
 
 def test_prepared_images_and_labels(prepared: Dataset) -> None:
     assert prepared.task == "classification"
-    assert prepared.input_shape == (28, 28, 1)
+    assert prepared.input_shape == ((32, 32, 3) if prepared.name == "cifar10" else (28, 28, 1))
     assert prepared.num_classes == 10
     assert prepared.feature_names is None
     assert "tensorflow-datasets" in prepared.source
@@ -202,7 +211,11 @@ def test_prepared_images_and_labels(prepared: Dataset) -> None:
         assert set(np.unique(split.y)) == set(range(10))
         # Not sorted by class: a tenth of each split, more or less.
         assert np.abs(np.bincount(split.y) / len(split) - 0.1).max() < 0.02
-    names = {"mnist": tuple("0123456789"), "fashion_mnist": ("T-shirt/top", "Trouser", "Pullover")}
+    names = {
+        "cifar10": ("airplane", "automobile", "bird"),
+        "fashion_mnist": ("T-shirt/top", "Trouser", "Pullover"),
+        "mnist": tuple("0123456789"),
+    }
     assert prepared.class_names[: len(names[prepared.name])] == names[prepared.name]
 
 
@@ -249,4 +262,4 @@ def test_sets_that_are_no_image_classification_are_refused(
     info = SimpleNamespace(features=features, splits=dict.fromkeys(splits))
     monkeypatch.setattr(tfds, "builder", lambda name, data_dir: SimpleNamespace(is_prepared=lambda: True, info=info))
     with pytest.raises(ValueError, match=message):
-        load_dataset("cifar10")
+        load_dataset("cifar100")
