@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import uuid
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -90,7 +91,7 @@ class WandbSink:
             import wandb
         except ImportError as error:
             raise ImportError("Weights & Biases is not installed. Use `pip install 'tfp_bnn[wandb]'`.") from error
-        self._wandb, self._settings = wandb, {"id": wandb.util.generate_id(), **settings}
+        self._wandb, self._settings = wandb, {"id": uuid.uuid4().hex, **settings}
         self._run: Any = None
 
     def scalar(self, tag: str, value: float, step: int) -> None:

@@ -7,8 +7,10 @@ whole or not at all.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
@@ -82,7 +84,7 @@ def download(session: requests.Session, url: str, path: Path, num_bytes: int, sh
 
     def stream(url: str, name: str, _: object) -> None:
         with open(name, "wb") as file:
-            _stream(session, url, file, num_bytes, sha256 is not None)
+            _in_time(url, lambda: _stream(session, url, file, num_bytes, sha256 is not None))
 
     keeper = pooch.Pooch(
         path=path.parent,
@@ -129,6 +131,27 @@ def _stream(session: requests.Session, url: str, file: BinaryIO, num_bytes: int,
         found = diagnosis(first) if first else ""
         what = f"{url}{found} has {total} bytes; {num_bytes} were expected"
         raise RefusedError(what) if found else requests.ConnectionError(what)
+
+
+def _in_time(url: str, work: Callable[[], None]) -> None:
+    """Runs a function in a thread that is left alone when its time is over.
+
+    The time between two bytes is all that a socket limits, and the headers of an answer can be slow too.
+    """
+    outcome: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+            outcome.set_result(None)
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    seconds = MOST_SECONDS + SECONDS_OF_SILENCE
+    if not wait([outcome], seconds).done:
+        raise RefusedError(f"{url} has not answered in {seconds:g} seconds, which is too slow")
+    outcome.result()
 
 
 def _check_status(url: str, answer: requests.Response) -> None:

@@ -156,6 +156,15 @@ def slow(handler: Handler, data: bytes) -> None:
             time.sleep(0.1)
 
 
+def slow_headers(handler: Handler, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        for _ in range(30):
+            handler.wfile.write(b"a")
+            time.sleep(0.1)
+    handler.close_connection = True
+
+
 def silent(handler: Handler, data: bytes) -> None:
     handler.send_response(200)
     handler.send_header("Content-Length", str(len(data)))
