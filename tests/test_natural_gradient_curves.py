@@ -26,14 +26,10 @@ def curves() -> Iterator[ModuleType]:
         del sys.modules["natural_gradient_curves"]
 
 
-def test_recipes_are_valid_and_start_at_the_stated_curvature(curves):
+def test_recipes_are_valid(curves):
     for network in curves.NETWORKS:
         for method in curves.METHODS:
-            recipe = load_recipe(curves.recipe_of(network, method, 50_000, 10, 0))
-            if recipe.optimizer.natural_gradient is None:
-                continue
-            curvature = curves.TEMPERATURE / (50_000 * recipe.model["initial_scale"] ** 2)
-            assert curvature == pytest.approx(0.1 + 1 / (50_000 * 0.3**2))
+            load_recipe(curves.recipe_of(network, method, 10, 0))
 
 
 @pytest.mark.slow
@@ -41,7 +37,7 @@ def test_a_curve_has_a_point_for_each_epoch_and_is_not_trained_again(curves, ste
     digits = zoo.load_dataset("digits")
     images = dataclasses.replace(digits, train=zoo.datasets.Split(digits.train.x[:60], digits.train.y[:60]))
     tiny = {"architecture": "mlp_flipout", "dataset": "digits"}
-    monkeypatch.setattr(curves, "NETWORKS", {"tiny": curves.Network(tiny, 0.2, 2e-3)})
+    monkeypatch.setattr(curves, "NETWORKS", {"tiny": curves.Network(tiny, 0.02, {"curvature_rate": 2e-3})})
     monkeypatch.setattr(curves.zoo, "load_dataset", lambda name: images)
     monkeypatch.setattr(curves, "VALIDATION_ROWS", 20)
     path, methods = tmp_path / "curves.csv", ["natural gradient, flipout", "SGD, points"]

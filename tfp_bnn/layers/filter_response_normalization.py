@@ -118,9 +118,11 @@ class FilterResponseNormalization(keras.layers.Layer):
         Returns:
             A tensor of the same shape, in the compute dtype.
         """
-        normalized = self.normalize(tf.cast(inputs, tf.float32))
+        inputs = tf.cast(inputs, tf.float32)
         along = self._along_channels(len(inputs.shape))
-        outputs = normalized * keras.ops.reshape(self.gamma, along) + keras.ops.reshape(self.beta, along)
+        # One pass over the inputs less than with `normalize`.
+        scale = self._inverse_rms(inputs) * keras.ops.reshape(self.gamma, along)
+        outputs = inputs * scale + keras.ops.reshape(self.beta, along)
         return tf.cast(self.activation(outputs), self.compute_dtype)
 
     def normalize(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -129,10 +131,7 @@ class FilterResponseNormalization(keras.layers.Layer):
         Args:
             inputs: Inputs in float32.
         """
-        rank = len(inputs.shape)
-        positions = [axis for axis in range(1, rank) if axis != self.axis % rank]
-        mean_square = keras.ops.mean(keras.ops.square(inputs), positions, keepdims=True)
-        return inputs * keras.ops.rsqrt(mean_square + self.epsilon)
+        return inputs * self._inverse_rms(inputs)
 
     def activation(self, outputs: tf.Tensor) -> tf.Tensor:
         """Applies the TLU: outputs below the threshold become the threshold.
@@ -167,6 +166,12 @@ class FilterResponseNormalization(keras.layers.Layer):
             constraint=getattr(self, f"{name}_constraint"),
             autocast=False,
         )
+
+    def _inverse_rms(self, inputs: tf.Tensor) -> tf.Tensor:
+        rank = len(inputs.shape)
+        positions = [axis for axis in range(1, rank) if axis != self.axis % rank]
+        mean_square = keras.ops.mean(keras.ops.square(inputs), positions, keepdims=True)
+        return keras.ops.rsqrt(mean_square + self.epsilon)
 
     def _along_channels(self, rank: int) -> list[int]:
         shape = [1] * rank
