@@ -59,7 +59,8 @@ def test_what_is_left_out_is_said(exporting_to, capsys):
 @pytest.mark.slow
 def test_images_heads_and_several_inputs(portable):
     x = {"left": keras.Input((6, 6, 1), name="left"), "right": keras.Input((6, 6, 1), name="right")}
-    y = keras.layers.BatchNormalization()(keras.layers.Subtract()(list(x.values())))
+    y = keras.layers.Rescaling(1 / 3)(keras.layers.Subtract()(list(x.values())))
+    y = keras.layers.BatchNormalization()(y)
     y = keras.layers.Flatten()(Convolution2DFlipout(2, 3, strides=2, padding="same", activation="relu")(y))
     heads = {"class": DenseFlipout(3)(y), "value": DenseFlipout(1)(y)}
     model = tfp_bnn.VariationalModel(x, heads, likelihood={"class": "categorical", "value": "poisson"}, seed=0)
