@@ -101,7 +101,8 @@ class _PartlyEvaluated:
             outputs = tf.graph_util.import_graph_def(self._second, given, self._outputs, name="draw")
             return keras.tree.pack_sequence_as(self._structure, outputs)
 
-        constants = sum(len(node.attr["value"].tensor.tensor_content) for node in self._second.node)
+        # To read an attribute that a node does not have would add it.
+        constants = sum(len(n.attr["value"].tensor.tensor_content) for n in self._second.node if n.op == "Const")
         return function, constants + sum(value.nbytes for value in values)
 
 

@@ -21,7 +21,7 @@ from tfp_bnn.core.batches import as_arrays, num_rows, rows_of
 from tfp_bnn.core.draws import Draws
 from tfp_bnn.export.baked_draws import baked_draws
 from tfp_bnn.export.input_signature import input_specs
-from tfp_bnn.export.onnx_operations import finish_onnx_file, register_onnx_operations
+from tfp_bnn.export.onnx_operations import check_onnx_file, register_onnx_operations
 from tfp_bnn.export.served_draws import ServedDraws, require_predictive_arguments
 
 _LETTERS_OF_REASON = 400
@@ -37,7 +37,7 @@ class _Format:
         extra: The extra of this package that installs them.
         settings: Arguments of `keras.Model.export`.
         prepare: What to do before.
-        finish: What to do with the file that was written; it may refuse it.
+        check: Refuses a file that is not valid, though it was written.
     """
 
     suffix: str
@@ -45,11 +45,11 @@ class _Format:
     extra: str = ""
     settings: Mapping[str, Any] | None = None
     prepare: Callable[[], None] = lambda: None
-    finish: Callable[[Path], None] = lambda path: None
+    check: Callable[[Path], None] = lambda path: None
 
 
 PORTABLE_FORMATS = {
-    "onnx": _Format(".onnx", ("onnx", "tf2onnx"), "onnx", {}, register_onnx_operations, finish_onnx_file),
+    "onnx": _Format(".onnx", ("onnx", "tf2onnx"), "onnx", {}, register_onnx_operations, check_onnx_file),
     # Other operations of TensorFlow would need its whole runtime.
     "litert": _Format(".tflite", settings={"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}),
 }
@@ -101,7 +101,7 @@ class _Export:
             with _third_parties_silenced():
                 self._format.prepare()
                 network.export(self.path, format=self.name, input_signature=[specs], verbose=False, **self._settings)
-                self._format.finish(self.path)
+                self._format.check(self.path)
         except Exception as error:
             return error
         return None
