@@ -21,8 +21,10 @@ def test_a_saved_model_is_written_to_the_folder(tmp_path, tfp_bnn):
     code, printed, _ = tfp_bnn("export", NAME, "--output", tmp_path / "served", "--samples", 3, "--seed", 4)
     assert code == 0
     assert "The answers are those of 3 draws." in printed
-    answer = tf.saved_model.load(tmp_path / "served").serve(IRIS)
-    np.testing.assert_allclose(answer, zoo.load_model(NAME).posterior_predictive(IRIS, 3, seed=4).mean(), atol=1e-5)
+    served = tf.saved_model.load(tmp_path / "served")
+    np.testing.assert_allclose(
+        served.serve(IRIS), zoo.load_model(NAME).posterior_predictive(IRIS, 3, seed=4).mean(), atol=1e-5
+    )
 
 
 @pytest.mark.slow
@@ -77,6 +79,7 @@ np.savez("answer.npz", **answer)
 
 @pytest.mark.thorough
 @pytest.mark.network
+@pytest.mark.filterwarnings("ignore::tfp_bnn.UnlikelyInputsWarning")
 def test_a_fresh_environment_with_tensorflow_alone_gives_the_predictive(tmp_path, tfp_bnn):
     x = np.random.default_rng(0).integers(0, 256, (8, 28, 28, 1)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
