@@ -30,7 +30,7 @@ NEEDED = {
 BARS = {
     "lenet5_flipout.digits": {"accuracy": 0.975, "nll": 0.10},
     "lenet5_flipout.mnist": {"accuracy": 0.992, "nll": 0.028, "ece": 0.006},
-    "lenet5_flipout.fashion_mnist": {"accuracy": 0.902, "nll": 0.270, "ece": 0.012},
+    "lenet5_flipout.fashion_mnist": {"accuracy": 0.906, "nll": 0.259, "ece": 0.011},
     "seedcnn_flipout.mnist": {"accuracy": 0.991, "nll": 0.032, "ece": 0.006},
     "mlp_flipout.mnist": {"accuracy": 0.984},
 }
