@@ -11,10 +11,10 @@ from zoo.recipes.schema import NATURAL_GRADIENT, Recipe
 
 _LEARNS_A_SCALE = ("empirical_bayes", "hyperprior", "shared")
 _DROPOUT = 0.1
-# Of the natural gradient and of others. The initial scales of Adam can be too wide for a first Newton step, which
-# divides by the precision that they stand for; the curvature is soon found from above.
+# Of the natural gradient and of others. The scales that Adam starts from can be too wide for a first Newton step, which
+# divides by the precision that they stand for; see "Where to start" in docs/natural_gradient.md.
 _DEFAULTS: Mapping[bool, Mapping[str, Any]] = {
-    True: {"name": NATURAL_GRADIENT, "natural_gradient": {"initial_precision": 1.0}},
+    True: {"name": NATURAL_GRADIENT, "learning_rate": 0.03, "natural_gradient": {"initial_precision": 0.1}},
     False: {"name": "adam"},
 }
 _POINTS = ("map", "mc_dropout", "ensemble")
@@ -26,7 +26,7 @@ def baseline(recipe: Recipe, inference: Baseline) -> Recipe:
     Points have priors with a fixed scale: what was learned, or inferred, stays at its start, because weights and scale
     together have no most probable value. Epochs of a deterministic start are epochs of a method that has none. The
     natural gradient, and methods without it, have the default settings of their optimizer if the recipe has another;
-    the natural gradient then starts at the precision 1 instead of at an `initial_scale`.
+    the natural gradient then starts at the precision 0.1 instead of at an `initial_scale`.
     An ensemble has the members, and their share of the epochs, of `comparison`.
 
     Args:

@@ -52,7 +52,7 @@ def test_baselines_differ_from_the_recipe_only_where_their_method_does(way):
     same = {"name", "dataset", "architecture", "batch_size", "augmentation", "standardize_inputs", "beta", "seed"}
     assert found.model_dump(include=same) == recipe.model_dump(include=same)
     if way == "natural_gradient":
-        assert found.optimizer.natural_gradient.initial_precision == 1.0
+        assert found.optimizer.natural_gradient.initial_precision == 0.1
     assert found.warmup == (0.2 if way == "variational" else 0.0)
 
 
