@@ -10,8 +10,7 @@ posteriors. Images are drawn from the training split, equally many of each class
 scores. Seed s determines the images, the new heads, the order of the rows and the noise.
 
 - informed prior: `zoo.fine_tune` with its defaults. The factor and the prior of the new head are chosen by
-cross-validation
-  on the images of the seed.
+  cross-validation on the images of the seed.
 - default prior: `zoo.fine_tune(prior="default")`: the same start and steps with the prior of the source's training.
 - deterministic: the network of the source's posterior means with the same kind of new head, Adam with early stopping:
   a fifth of the images is set aside, training stops when their NLL has not decreased for 20 epochs, and the best
