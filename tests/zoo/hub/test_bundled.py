@@ -28,10 +28,10 @@ NEEDED = {
 }
 # Of the test split, as the card was measured.
 BARS = {
-    "lenet5_flipout.digits": {"accuracy": 0.975, "nll": 0.10},
+    "lenet5_flipout.digits": {"accuracy": 0.975, "nll": 0.056},
     "lenet5_flipout.mnist": {"accuracy": 0.992, "nll": 0.028, "ece": 0.006},
     "lenet5_flipout.fashion_mnist": {"accuracy": 0.906, "nll": 0.259, "ece": 0.011},
-    "seedcnn_flipout.mnist": {"accuracy": 0.991, "nll": 0.032, "ece": 0.006},
+    "seedcnn_flipout.mnist": {"accuracy": 0.994, "nll": 0.019, "ece": 0.004},
     "mlp_flipout.mnist": {"accuracy": 0.984},
 }
 
