@@ -13,6 +13,8 @@ GUIDES = sorted(DOCS.glob("*.md"))
 # Their examples take ten seconds or more.
 LONG = {
     "acquisition",
+    "choosing_a_method",
+    "deep_nets",
     "hierarchical_groups",
     "inference",
     "informed_priors",

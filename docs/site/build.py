@@ -1,15 +1,13 @@
 """Builds the documentation site: `python docs/site/build.py [FOLDER]`, by default in `build/docs`.
 
-The pages are gathered in the layout of the repository, so the links between them stay what they are. Guides and notebooks
-are the files of the repository; the pages of the API come from the packages, and those of the models from `saved_models`
-and `zoo/results`. A warning is an error, and so is a link within the site that leads nowhere.
+The pages are gathered in the layout of the repository, so the links between them stay what they are. Guides and
+notebooks are the files of the repository; the pages of the API come from the packages, and those of the models from
+`saved_models` and `zoo/results`. A warning is an error, and so is a link within the site that leads nowhere.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import inspect
 import json
 import re
 import shutil
@@ -20,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
+from api import api_pages
 from links import broken_links
 from sphinx.cmd.build import build_main
 
@@ -39,8 +38,6 @@ GUIDES = {
     "Use": "serving sharing extending",
     "Migrating": "migrating_from_tfp migrating_from_torch",
 }
-# Public as modules, but not packages of their own.
-MODULES = ("tfp_bnn.hyperpriors", "tfp_bnn.objectives", "tfp_bnn.schedules")
 IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)#:]+\.png)\)")
 LINK = re.compile(r"\]\(([^)#:\s]+)[^)]*\)")
 
@@ -103,37 +100,6 @@ def models_page(names: list[str]) -> str:
     for name in names:
         text = text.replace(f"| `{name}` |", f"| [`{name}`](models/{name}.md) |")
     return f"{text}## Cards\n\n{menu('', [f'models/{name}' for name in names])}"
-
-
-def api_pages() -> dict[str, str]:
-    """The page of each module that users import from, in reStructuredText. A name is described on the first page."""
-    described: dict[int, str] = {}
-    pages = {}
-    for module in [*MODULES, *rooms("tfp_bnn"), *rooms("zoo")]:
-        public = vars(importlib.import_module(module))
-        names = [name for name in public.get("__all__", public) if not name.startswith("_")]
-        objects = {name: getattr(importlib.import_module(module), name) for name in names}
-        own = {
-            name: value
-            for name, value in objects.items()
-            if not inspect.ismodule(value) and ("__all__" in public or value.__module__ == public["__name__"])
-        }
-        first = {name: described.setdefault(id(value), f"{module}.{name}") for name, value in own.items()}
-        here = [name for name, home in first.items() if home.startswith(f"{module}.")]
-        elsewhere = ", ".join(f":py:obj:`{home}`" for home in first.values() if not home.startswith(f"{module}."))
-        pages[module] = (
-            f"{module}\n{'=' * len(module)}\n\n.. automodule:: {module}\n   :members: {', '.join(here)}\n"
-            "   :imported-members:\n   :show-inheritance:\n"
-        ) + (f"\nAlso here: {elsewhere}.\n" if elsewhere else "")
-    return dict(sorted(pages.items()))
-
-
-def rooms(package: str) -> list[str]:
-    """A package and the rooms in it that say what is public in `__all__`."""
-    paths = [ROOT / package / "__init__.py", *sorted((ROOT / package).glob("*/__init__.py"))]
-    return [
-        ".".join(path.parent.relative_to(ROOT).parts) for path in paths if "\n__all__ = " in path.read_text("utf-8")
-    ]
 
 
 def figures_of_guides() -> Iterator[str]:
