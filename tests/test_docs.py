@@ -21,6 +21,7 @@ LONG = {
     "layers",
     "likelihoods",
     "natural_gradient",
+    "priors",
     "targets",
     "tensorboard",
     "training",

@@ -15,14 +15,14 @@ MODULES = ("tfp_bnn.hyperpriors", "tfp_bnn.objectives", "tfp_bnn.schedules")
 def api_pages() -> dict[str, str]:
     """Returns the pages in reStructuredText by module, sorted.
 
-    What is public in several modules is described in the first of them; the others refer to it.
+    What is public in several modules is described in the first of them; the others refer to it, and so do aliases.
     """
     described: dict[int, str] = {}
     pages = {}
     for module in (*MODULES, *packages("tfp_bnn"), *packages("zoo")):
         homes = {name: described.setdefault(id(value), f"{module}.{name}") for name, value in public(module).items()}
-        here = [name for name, home in homes.items() if home.rpartition(".")[0] == module]
-        elsewhere = [f":py:obj:`{home}`" for name, home in homes.items() if name not in here]
+        here = [name for name, home in homes.items() if home == f"{module}.{name}"]
+        elsewhere = [f"``{name}`` (:py:obj:`{home}`)" for name, home in homes.items() if name not in here]
         lines = [module, "=" * len(module), "", f".. automodule:: {module}", f"   :members: {', '.join(here)}"]
         lines += ["   :imported-members:", "   :show-inheritance:", ""]
         lines += [f"Also here: {', '.join(elsewhere)}.", ""] if elsewhere else []
@@ -38,12 +38,16 @@ def packages(name: str) -> list[str]:
 
 
 def public(module: str) -> dict[str, Any]:
-    """What a module offers by name: what is in `__all__`, or else defined in it; no modules, no private names."""
+    """What a module offers by name: what is in `__all__`, or else defined in it; no modules, no private names.
+
+    Aliases come last.
+    """
     loaded = importlib.import_module(module)
     names = getattr(loaded, "__all__", None)
     objects = {name: getattr(loaded, name) for name in names or vars(loaded) if not name.startswith("_")}
-    return {
+    found = {
         name: value
         for name, value in objects.items()
         if not inspect.ismodule(value) and (names or getattr(value, "__module__", None) == loaded.__name__)
     }
+    return dict(sorted(found.items(), key=lambda item: getattr(item[1], "__name__", item[0]) != item[0]))

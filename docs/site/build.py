@@ -89,7 +89,7 @@ def guide_menus(guides: list[str]) -> Iterator[str]:
     named = {name for names in groups.values() for name in names}
     for title, names in {**groups, "More": [guide for guide in guides if guide not in named]}.items():
         if found := [name for name in names if name in guides]:
-            yield f"## {title}\n\n{menu(title, [f'docs/{name}' for name in found])}"
+            yield menu(title, [f"docs/{name}" for name in found])
 
 
 def models_page(names: list[str]) -> str:

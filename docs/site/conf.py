@@ -13,7 +13,7 @@ release = version_of("tfp_bnn")
 author = "the authors of tfp_bnn"
 project_copyright = "the authors of tfp_bnn, Apache-2.0"
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "myst_nb", "markdown_docstrings"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb", "markdown_docstrings"]
 exclude_patterns = ["README.md"]
 # The order of what is documented is that of `__all__`, which is sorted.
 autodoc_member_order = "alphabetical"
@@ -21,7 +21,6 @@ autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 100
 napoleon_numpy_docstring = False
 napoleon_custom_sections = [("Call arguments", "params_style")]
-viewcode_line_numbers = True
 
 # As GitHub shows the same files: an anchor for every heading.
 myst_heading_anchors = 4
