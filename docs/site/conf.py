@@ -18,6 +18,8 @@ exclude_patterns = ["README.md"]
 # The order of what is documented is that of `__all__`, which is sorted.
 autodoc_member_order = "alphabetical"
 autodoc_typehints_format = "short"
+# Otherwise a default without a literal, such as a function, keeps the whole signature from being read.
+autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 100
 napoleon_numpy_docstring = False
 napoleon_custom_sections = [("Call arguments", "params_style")]
@@ -33,6 +35,8 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_js_files = ["filter.js"]
 html_show_sourcelink = False
+# The theme complains in the console if this is not set.
+html_context = {"default_mode": "auto"}
 html_copy_source = False
 html_theme_options = {
     "logo": {"text": "tfp_bnn"},
@@ -42,6 +46,6 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
     "secondary_sidebar_items": ["page-toc"],
-    "show_prev_next": True,
+    "show_prev_next": False,
 }
 html_sidebars = {"index": [], "gallery": [], "CHANGELOG": []}
