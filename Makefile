@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all planted-faults fuzz bench notebooks notebooks-full lint format verify pretrained wheel clean
+.PHONY: help demo test test-all planted-faults fuzz bench notebooks notebooks-full docs lint format verify pretrained wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,9 @@ notebooks: $(VENV)/.dev ## Execute every notebook with small parameters (minutes
 notebooks-full: $(VENV)/.dev ## Execute every notebook with its own parameters, and write notebooks/*.ipynb (long)
 	$(VENV)/bin/python notebooks/run.py
 
+docs: $(VENV)/.dev ## Build the site into build/docs; warnings and links that lead nowhere are errors (DOCS=FOLDER)
+	$(VENV)/bin/python docs/site/build.py $(DOCS)
+
 lint: $(VENV)/.dev ## Check style, formatting and types
 	$(VENV)/bin/python -m ruff check
 	$(VENV)/bin/python -m ruff format --check
@@ -69,8 +72,9 @@ pretrained: $(VENV)/.runtime ## Train every recipe into saved_models/ (hours), a
 	$(VENV)/bin/tfp-bnn verify --full --results zoo/results
 	$(VENV)/bin/python -m zoo.evaluation.results_table
 
-wheel: $(VENV)/.dev ## Build dist/*.whl and the source distribution
+wheel: $(VENV)/.dev ## Build dist/*.whl and the source distribution, and check them
 	$(VENV)/bin/python -m build --outdir dist .
+	$(VENV)/bin/python -m twine check --strict dist/*
 
 clean: ## Remove the environment, caches and build products
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .coverage htmlcov

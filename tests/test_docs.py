@@ -13,12 +13,15 @@ GUIDES = sorted(DOCS.glob("*.md"))
 # Their examples take ten seconds or more.
 LONG = {
     "acquisition",
+    "choosing_a_method",
+    "deep_nets",
     "hierarchical_groups",
     "inference",
     "informed_priors",
     "layers",
     "likelihoods",
     "natural_gradient",
+    "priors",
     "targets",
     "tensorboard",
     "training",

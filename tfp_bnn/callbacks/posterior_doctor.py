@@ -80,7 +80,7 @@ class PosteriorDoctor(keras.callbacks.Callback):
     It finds:
 
     - `collapsed`: a layer whose KL is below 0.01 nats per weight, with less than 0.1 % of its weights larger than their
-    standard deviation. Its posterior is the prior: it only passes on noise.
+      standard deviation. Its posterior is the prior: it only passes on noise.
     - `near_delta`: a layer whose median of |mean| / scale is above 100, or whose median scale is below 0.002 prior
       scales. Its draws are all the same, and it adds no epistemic uncertainty.
     - `kl_dominated`: beta * kl / N is more than 10 times the NLL, while the NLL of a classifier is above half of what

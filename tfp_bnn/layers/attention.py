@@ -32,9 +32,11 @@ class MultiHeadAttentionFlipout(VariationalLayer, keras.layers.MultiHeadAttentio
     `kl()` is KL(q || prior) in nats, summed over the weights of all projections and not scaled; it does not depend on
     the number of positions. A `VariationalModel` divides it by N, the number of sequences.
 
-    Args: Those of `keras.layers.MultiHeadAttention`. Initializer, regularizer and constraint of the kernels act on
-        their posterior means, and the activity regularizer on the outputs of the layer. `dropout` drops attention
-        scores in training, and only there. Biases are deterministic.
+    It takes the arguments of `keras.layers.MultiHeadAttention`. Initializer, regularizer and constraint of the kernels
+    act on their posterior means, and the activity regularizer on the outputs of the layer. `dropout` drops attention
+    scores in training, and only there. Biases are deterministic.
+
+    Args:
         query_prior, key_prior, value_prior, output_prior: Prior of each kernel: a name, config or object of
             `tfp_bnn.priors`. Default: `"normal"`, N(0, 1).
         query_posterior, key_posterior, value_posterior, output_posterior: Posterior family of each kernel: a name,
