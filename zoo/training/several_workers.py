@@ -74,7 +74,7 @@ def run_on_workers(
                 write_log(checkpoints.folder, progress.history)
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
         raise WorkerMissingError(
-            f"Another worker went away in epoch {progress.epoch + 1}, and worker {workers.index} cannot go on alone. "
+            f"Another worker went away in epoch {progress.epoch + 1}, and {workers.name} cannot go on alone. "
             f"Start all workers again, with resume=True if there are checkpoints. TensorFlow says: {error.message}"
         ) from error
     return model, progress

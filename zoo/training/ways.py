@@ -94,6 +94,11 @@ def check_way_fits(recipe: Recipe, network: tfp_bnn.VariationalModel, data: Data
         _CHECKS[recipe.inference](recipe, network, data)
 
 
+def trains_by_fit(inference: str) -> bool:
+    """Whether an inference method trains its networks by `fit`, in steps on batches."""
+    return inference not in _WITHOUT_FIT
+
+
 def _fitted(recipe: Recipe, trainer: Trainer) -> tuple[ZooModel, History]:
     return trainer.fit(recipe)
 
@@ -236,6 +241,8 @@ _MAKERS: dict[str, Maker] = {
     "nuts": _chains(nuts),
     "sgld": _chains(sgld, in_batches=True),
 }
+# All others train networks by `fit`.
+_WITHOUT_FIT = ("full_rank", "mean_field", "hmc", "nuts", "sgld")
 _CHECKS: dict[str, Callable[[Recipe, tfp_bnn.VariationalModel, Dataset], None]] = {
     "maximum_likelihood": _check_maximum_likelihood,
     "swag": _check_swag,

@@ -168,6 +168,14 @@ def test_a_worker_that_sends_nonsense_is_no_worker():
     stranger.join()
 
 
+def test_a_missing_worker_has_its_name_of_tf_config(monkeypatch):
+    chief, worker = free_addresses(2)
+    config = {"cluster": {"chief": [chief], "worker": [worker]}, "task": {"type": "chief", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    with pytest.raises(WorkerMissingError, match=rf"Chief 0 waited for 0 seconds, .* meet worker 0 at {worker}\."):
+        Workers.of_environment().meet(patience=0)
+
+
 @pytest.mark.parametrize(
     ("config", "addresses", "index"),
     [
