@@ -135,8 +135,8 @@ def train(
         options = Options(measure, out, overwrite, resume, checkpoint_seconds, callbacks, tensorboard, tell)
         return fine_tune_by_recipe(change_recipe(recipe, changes), data, options, trust)
     recipe = change_recipe(recipe, changes)
-    strategy = strategy_of(strategy)
-    replicas = strategy.num_replicas_in_sync
+    devices = strategy_of(strategy)
+    replicas = devices.num_replicas_in_sync
     folder = RunFolder(out, member_recipes(recipe)[0].seed, overwrite, resume)
     examples, named = _examples(recipe, data, validation_data, test_data)
     if not named and not isinstance(data, Dataset) and test_data is None and measure:
@@ -149,7 +149,7 @@ def train(
         return [*callbacks, *board]
 
     def fresh(recipe: Recipe) -> tfp_bnn.VariationalModel:
-        with default_seeds_from(recipe.seed), strategy.scope():
+        with default_seeds_from(recipe.seed), devices.scope():
             return build(recipe, examples)
 
     def fit_one(recipe: Recipe) -> tuple[tfp_bnn.VariationalModel, Mapping[str, list[float]]]:
@@ -185,6 +185,8 @@ def train(
         # A recipe that does not fit its data is refused before anything is written.
         network = build(recipe, examples)
         check_replicas(recipe, network, examples, replicas)
+        if strategy is not None:
+            tell(f"devices that share each batch: {replicas}")
         check_way_fits(recipe, network, examples)
         if recipe.deterministic_start is not None:
             build(starting_recipe(recipe), examples)

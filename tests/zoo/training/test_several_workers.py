@@ -75,6 +75,8 @@ def test_without_noise_two_processes_train_like_one(folder):
             np.testing.assert_allclose(worker["history"][name], values, rtol=1e-4, err_msg=name)
         for one, other in zip(worker["weights"], alone["weights"], strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+        for one, other in zip(worker["natural gradient"], alone["natural gradient"], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.thorough
