@@ -77,12 +77,20 @@ class Workers:
             patience: Seconds to wait.
 
         Raises:
-            WorkerMissingError: If a worker did not come. The message names all that are missing.
+            WorkerMissingError: If a worker did not come. The message names all that are missing. Or if TensorFlow
+                could not connect those that came.
         """
         if not self.addresses:
             return tf.distribute.get_strategy()
         self.meet(patience)
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        try:
+            return tf.distribute.MultiWorkerMirroredStrategy()
+        except tf.errors.OpError as error:
+            all_of_them = ", ".join(f"{self._name_of(k)} at {address}" for k, address in enumerate(self.addresses))
+            raise WorkerMissingError(
+                f"{self.name.capitalize()} met all workers ({all_of_them}), but TensorFlow could not connect them: one "
+                f"went away, or was too slow to answer. Start all of them again. TensorFlow says: {error.message}"
+            ) from error
 
     def meet(self, patience: float) -> None:
         """Returns when each worker has heard of every other, at the addresses where they will train.

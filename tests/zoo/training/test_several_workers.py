@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from zoo.training import WorkerMissingError, Workers
 
@@ -176,6 +177,16 @@ def test_a_missing_worker_has_its_name_of_tf_config(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps(config))
     with pytest.raises(WorkerMissingError, match=rf"Chief 0 waited for 0 seconds, .* meet worker 0 at {worker}\."):
         Workers.of_environment().meet(patience=0)
+
+
+def test_workers_that_met_and_cannot_be_connected_are_named(monkeypatch):
+    def too_slow():
+        raise tf.errors.InternalError(None, None, "heartbeat timeout")
+
+    monkeypatch.setattr(Workers, "meet", lambda self, patience: None)
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", too_slow)
+    with pytest.raises(WorkerMissingError, match=r"Worker 1 met all workers \(worker 0 at a:1, worker 1 at b:2\), but"):
+        Workers(("a:1", "b:2"), 1).strategy()
 
 
 @pytest.mark.parametrize(
