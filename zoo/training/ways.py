@@ -126,7 +126,10 @@ def _swag(recipe: Recipe, trainer: Trainer) -> tuple[ZooModel, History]:
     network, history = trainer.fit(recipe)
     how, iterates = recipe.swag, _iterates(recipe)
     metrics = network.likelihood.training_metrics(network.output_shape[-1])
-    network.compile(keras.optimizers.SGD(how.learning_rate, how.momentum), metrics=metrics)  # type: ignore[union-attr]
+    # An optimizer belongs to the strategy under which it is made.
+    with network.distribute_strategy.scope():
+        optimizer = keras.optimizers.SGD(how.learning_rate, how.momentum)  # type: ignore[union-attr]
+        network.compile(optimizer, metrics=metrics)
     attach_optimizer(network)
     more = trainer.go_on(recipe, network, "swag", how.epochs, [iterates])  # type: ignore[union-attr]
     return swag(network, iterates, recipe.architecture), {name: history[name] + more[name] for name in history}

@@ -70,12 +70,7 @@ def main(out: Path) -> None:
         return model.posterior_predictive(X, num_samples=4, seed=0).mean()
 
     folder = out.with_suffix(".run")
-    found: dict[str, Any] = {
-        "points": [
-            (run.model.get_weights(), run.history)
-            for run in (trained({"inference": "map"}, w) for w in (strategy, None))
-        ]
-    }
+    found: dict[str, Any] = {"points": [result(trained({"inference": "map"}, where)) for where in (strategy, None)]}
     whole = trained({}, callbacks=[Draws()])
     found["outputs"] = outputs
     try:
