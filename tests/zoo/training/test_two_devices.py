@@ -65,12 +65,12 @@ def test_a_run_is_resumed_with_the_same_bits_at_a_batch_that_is_shared_unevenly(
 
 @pytest.mark.thorough
 def test_a_run_is_not_resumed_on_another_number_of_devices(two_devices):
-    assert "replicas" in two_devices["other devices"]
+    assert "has different settings: replicas was 2" in two_devices["other devices"]
 
 
 @pytest.mark.thorough
 def test_an_artifact_does_not_depend_on_the_devices(two_devices):
-    np.testing.assert_array_equal(*two_devices["predicted"])
+    np.testing.assert_allclose(*two_devices["predicted"], rtol=1e-5)
 
 
 @pytest.mark.thorough
