@@ -119,8 +119,7 @@ def _nodes_in_order(graph: Any) -> list[Any]:
 
 def calls_by_operation(model: keras.Model) -> Counter[int]:
     """How often each operation is called in the graph of a model, by `id`, without nested graphs."""
-    by_depth = graph_of(model)._nodes_by_depth
-    return Counter(id(node.operation) for nodes in by_depth.values() for node in nodes)
+    return Counter(id(node.operation) for nodes in graph_of(model)._nodes_by_depth.values() for node in nodes)
 
 
 def maker_of(tensor: keras.KerasTensor) -> tuple[keras.Operation, list[keras.KerasTensor]]:
@@ -245,8 +244,7 @@ def outermost_call() -> Any:
 
 def model_in_call() -> keras.Model | None:
     """The model whose `__call__` is the outermost of the calls of layers that are under way, or None."""
-    call = outermost_call()
-    entry = None if call is None else call.entry_layer
+    entry = getattr(outermost_call(), "entry_layer", None)
     return entry if isinstance(entry, keras.Model) else None
 
 
@@ -288,8 +286,7 @@ def replace_metrics(model: keras.Model, replace: Callable[[Any, bool], Any]) -> 
     if compiled is None or compiled.built:
         return
     for name, weighted in (("_user_metrics", False), ("_user_weighted_metrics", True)):
-        given = getattr(compiled, name)
-        if given:
+        if given := getattr(compiled, name):
             setattr(compiled, name, replace(given, weighted))
 
 
@@ -308,6 +305,18 @@ def build_state_of_training(model: keras.Model, batch: Any) -> None:
     """
     if model._distribute_strategy is None:
         model._symbolic_build(data_batch=batch)
+
+
+@contextlib.contextmanager
+def replicas_share_any_batch(model: keras.Model, batch: Any) -> Iterator[None]:
+    """The same under a strategy. In the block a first batch may be odd, of which Keras would take the mean."""
+    with model.distribute_strategy.scope():
+        model._symbolic_build(data_batch=batch)
+    model._maybe_symbolic_build = lambda **_: None
+    try:
+        yield
+    finally:
+        del model._maybe_symbolic_build
 
 
 def index_in_optimizer(optimizer: keras.optimizers.Optimizer, variable: Any) -> int:

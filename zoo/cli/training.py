@@ -39,6 +39,7 @@ def train(
     tensorboard: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for TensorBoard logs: tensorboard --logdir DIR.")
     ] = None,
+    strategy: Annotated[str | None, typer.Option(help="mirrored: all GPUs share each batch. Default: one.")] = None,
     trust: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -64,6 +65,7 @@ def train(
             trust=trust,
             callbacks=callbacks,
             tensorboard=tensorboard,
+            strategy=strategy,
             tell=say,
         )
     if json:

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 import tfp_bnn
 from tfp_bnn.core.expected_inputs import ExpectedInputs
@@ -38,6 +39,7 @@ from zoo.training.inference import architecture_arguments, member_recipes
 from zoo.training.results import TrainingRun
 from zoo.training.run_folder import RunFolder, describe_splits
 from zoo.training.starting import start_at_a_point
+from zoo.training.strategies import check_replicas, strategy_of
 from zoo.training.user_data import dataset_from
 from zoo.training.ways import Trainer, check_way_fits, train_model
 
@@ -67,6 +69,7 @@ def train(
     checkpoint_seconds: float = 30.0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     tensorboard: str | os.PathLike[str] | None = None,
+    strategy: str | tf.distribute.Strategy | None = None,
     tell: Callable[[str], None] = lambda message: None,
 ) -> TrainingRun:
     """Trains a model from a recipe, calibrates and evaluates it, and saves it as an artifact.
@@ -103,6 +106,9 @@ def train(
         tensorboard: Folder for TensorBoard logs, one subfolder `seed-<seed>` per training seed, written by
             `tfp_bnn.callbacks.BayesianTensorBoard`. Posteriors that `fit` does not find are in its run `evaluation`.
             None for no log.
+        strategy: Several devices, which share each batch: `"mirrored"` for all GPUs of this process, or a
+            `tf.distribute.MirroredStrategy`. Each draws its own noise, and the KL counts once, so batch size and
+            learning rate mean what they do on one device. Default: one device.
         tell: Function that receives messages for the user, such as that a damaged checkpoint was skipped.
 
     Returns:
@@ -110,8 +116,9 @@ def train(
 
     Raises:
         ValueError: For an unknown recipe or key (the message gives the nearest), a value out of bounds, data that do
-            not fit, an existing folder, an unfinished run without `resume`, or a run with different settings (the
-            message names each field). All are raised before training starts.
+            not fit, an existing folder, an unfinished run without `resume`, a run with different settings (the
+            message names each field), or what the devices of `strategy` cannot train together. All are raised before
+            training starts.
         DataMissingError: If the dataset is not on this machine.
         TrainingInterrupted: On SIGINT or SIGTERM.
         NonFiniteError: If a number is NaN or infinite. Nothing is saved then.
@@ -121,11 +128,15 @@ def train(
     changes = dict(overrides or {})
     changes |= _short_overrides(changes.get("seed", recipe.seed), epochs, seed, seeds)
     if isinstance(recipe, FineTuneRecipe):
+        if strategy is not None:
+            raise ValueError("A fine-tuning trains on one device. Leave out `strategy` (--strategy).")
         if validation_data is not None or test_data is not None:
             raise ValueError("A fine-tuning trains on all rows: leave out `validation_data` and `test_data`.")
         options = Options(measure, out, overwrite, resume, checkpoint_seconds, callbacks, tensorboard, tell)
         return fine_tune_by_recipe(change_recipe(recipe, changes), data, options, trust)
     recipe = change_recipe(recipe, changes)
+    devices = strategy_of(strategy)
+    replicas = devices.num_replicas_in_sync
     folder = RunFolder(out, member_recipes(recipe)[0].seed, overwrite, resume)
     examples, named = _examples(recipe, data, validation_data, test_data)
     if not named and not isinstance(data, Dataset) and test_data is None and measure:
@@ -138,11 +149,11 @@ def train(
         return [*callbacks, *board]
 
     def fresh(recipe: Recipe) -> tfp_bnn.VariationalModel:
-        with default_seeds_from(recipe.seed):
+        with default_seeds_from(recipe.seed), devices.scope():
             return build(recipe, examples)
 
     def fit_one(recipe: Recipe) -> tuple[tfp_bnn.VariationalModel, Mapping[str, list[float]]]:
-        checkpoints = folder.checkpoints(recipe.seed, _fingerprint(recipe, examples))
+        checkpoints = folder.checkpoints(recipe.seed, _fingerprint(recipe, examples, replicas))
         model = fresh(recipe)
         if recipe.deterministic_start is not None:
             start_at_a_point(model, recipe, fresh, go_on)
@@ -155,7 +166,7 @@ def train(
         epochs: int,
         further: Sequence[keras.callbacks.Callback] = (),
     ) -> Mapping[str, list[float]]:
-        checkpoints = folder.checkpoints(recipe.seed, _fingerprint(recipe, examples))
+        checkpoints = folder.checkpoints(recipe.seed, _fingerprint(recipe, examples, replicas))
         of_part = None if checkpoints is None else checkpoints.part(part)
         # First, since the state of callbacks is found by their position, and users may resume with others.
         return _run(model, recipe, examples, epochs, of_part, checkpoint_seconds, [*further, *callbacks], tell)
@@ -172,7 +183,11 @@ def train(
 
     with deterministic_operations(recipe.seed), default_seeds_from(recipe.seed):
         # A recipe that does not fit its data is refused before anything is written.
-        check_way_fits(recipe, build(recipe, examples), examples)
+        network = build(recipe, examples)
+        check_replicas(recipe, network, examples, replicas)
+        if strategy is not None:
+            tell(f"devices that share each batch: {replicas}")
+        check_way_fits(recipe, network, examples)
         if recipe.deterministic_start is not None:
             build(starting_recipe(recipe), examples)
         how = recipe.evaluation
@@ -340,13 +355,14 @@ def _short_overrides(first: int, epochs: int | None, seed: int | None, seeds: in
     return changes
 
 
-def _fingerprint(recipe: Recipe, data: Dataset) -> dict[str, Any]:
+def _fingerprint(recipe: Recipe, data: Dataset, replicas: int) -> dict[str, Any]:
     """Returns everything under the user's control that determines the result of a run."""
-    # Checkpoints that exist do not know these.
+    # Checkpoints that exist do not know these, nor `replicas`.
     fields = type(recipe).model_fields
     unset = {name for name in ("objective", "num_draws") if getattr(recipe, name) == fields[name].default}
     return {
         "recipe": recipe.model_dump(mode="json", exclude={"notes", "evaluation", "comparison", "overrides", *unset}),
         "num_classes": data.num_classes,
+        **({"replicas": replicas} if replicas > 1 else {}),
         **describe_splits(train=data.train, validation=data.validation),
     }

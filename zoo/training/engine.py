@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 import tfp_bnn
+from tfp_bnn.core.layer_tree import replicas_share_any_batch
 from tfp_bnn.models.data_checks import check_examples
 from tfp_bnn.models.diagnosis import has_finite_weights, non_finite_layer
 from tfp_bnn.models.fit_callbacks import tell_direction
@@ -82,7 +84,7 @@ def run(
     validation_data = None
     if validation is not None:
         validation_data = tf.data.Dataset.from_tensor_slices((validation.x, validation.y)).batch(_VALIDATION_BATCH)
-    with signals_noted(checkpoints is not None) as noted:
+    with signals_noted(checkpoints is not None) as noted, _replicas_share_batches(model, batches):
         between_steps = _BetweenSteps(model, batches, callbacks, checkpoints, checkpoint_seconds, noted, tell)
         between_steps.begin(resume)
         progress = between_steps.progress
@@ -92,6 +94,12 @@ def run(
                 between_steps.fit(first, start, end, validation_data)
         between_steps.end()
     return progress
+
+
+def _replicas_share_batches(model: tfp_bnn.VariationalModel, batches: Batches) -> AbstractContextManager[None]:
+    if model.distribute_strategy.num_replicas_in_sync == 1:
+        return nullcontext()
+    return replicas_share_any_batch(model, [values[:1] for values in batches.batch(0, 0)])
 
 
 class _BetweenSteps(keras.callbacks.CallbackList):

@@ -14,6 +14,14 @@ from zoo.training.checkpoints import Checkpoints, Progress
 from zoo.training.log import write_log
 from zoo.training.workers import WorkerMissingError, Workers
 
+# What the others get to see when a process dies or is too slow to answer, depending on what they wait for.
+_GONE = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
+
 
 def run_on_workers(
     build: Callable[[], tfp_bnn.VariationalModel],
@@ -72,9 +80,9 @@ def run_on_workers(
             if checkpoints is not None and workers.is_chief:
                 checkpoints.save(batches.steps_before(progress.epoch), progress, training_state(model))
                 write_log(checkpoints.folder, progress.history)
-    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+    except _GONE as error:
         raise WorkerMissingError(
-            f"Another worker went away in epoch {progress.epoch + 1}, and worker {workers.index} cannot go on alone. "
+            f"Another worker went away in epoch {progress.epoch + 1}, and {workers.name} cannot go on alone. "
             f"Start all workers again, with resume=True if there are checkpoints. TensorFlow says: {error.message}"
         ) from error
     return model, progress

@@ -94,6 +94,11 @@ def check_way_fits(recipe: Recipe, network: tfp_bnn.VariationalModel, data: Data
         _CHECKS[recipe.inference](recipe, network, data)
 
 
+def trains_by_fit(inference: str) -> bool:
+    """Whether an inference method trains its networks by `fit`, in steps on batches."""
+    return inference not in _WITHOUT_FIT
+
+
 def _fitted(recipe: Recipe, trainer: Trainer) -> tuple[ZooModel, History]:
     return trainer.fit(recipe)
 
@@ -121,7 +126,10 @@ def _swag(recipe: Recipe, trainer: Trainer) -> tuple[ZooModel, History]:
     network, history = trainer.fit(recipe)
     how, iterates = recipe.swag, _iterates(recipe)
     metrics = network.likelihood.training_metrics(network.output_shape[-1])
-    network.compile(keras.optimizers.SGD(how.learning_rate, how.momentum), metrics=metrics)  # type: ignore[union-attr]
+    # An optimizer belongs to the strategy under which it is made.
+    with network.distribute_strategy.scope():
+        optimizer = keras.optimizers.SGD(how.learning_rate, how.momentum)  # type: ignore[union-attr]
+        network.compile(optimizer, metrics=metrics)
     attach_optimizer(network)
     more = trainer.go_on(recipe, network, "swag", how.epochs, [iterates])  # type: ignore[union-attr]
     return swag(network, iterates, recipe.architecture), {name: history[name] + more[name] for name in history}
@@ -236,6 +244,8 @@ _MAKERS: dict[str, Maker] = {
     "nuts": _chains(nuts),
     "sgld": _chains(sgld, in_batches=True),
 }
+# All others train networks by `fit`.
+_WITHOUT_FIT = ("full_rank", "mean_field", "hmc", "nuts", "sgld")
 _CHECKS: dict[str, Callable[[Recipe, tfp_bnn.VariationalModel, Dataset], None]] = {
     "maximum_likelihood": _check_maximum_likelihood,
     "swag": _check_swag,

@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import tensorflow as tf
 
@@ -25,10 +25,12 @@ class Workers:
     Attributes:
         addresses: Addresses `host:port`, the chief first; empty for a single process.
         index: Position of this process.
+        tasks: Names of the processes in TF_CONFIG, such as `worker 0`. By default all are workers.
     """
 
     addresses: tuple[str, ...] = ()
     index: int = 0
+    tasks: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def of_environment(cls) -> Workers:
@@ -50,12 +52,21 @@ class Workers:
                 f"TF_CONFIG says that this process is {this[0]!r} number {this[1]}, but its cluster has "
                 f"{', '.join(f'{role} {index}' for role, index in tasks)}. Set 'task' to one of these."
             )
-        return cls(tuple(cluster[role][index] for role, index in tasks), tasks.index(this))
+        addresses = tuple(cluster[role][index] for role, index in tasks)
+        return cls(addresses, tasks.index(this), tuple(f"{role} {index}" for role, index in tasks))
 
     @property
     def is_chief(self) -> bool:
         """Whether this process writes the checkpoints; also if it is alone."""
         return self.index == 0
+
+    @property
+    def name(self) -> str:
+        """What TF_CONFIG calls this process, such as `worker 0`."""
+        return self._name_of(self.index)
+
+    def _name_of(self, index: int) -> str:
+        return self.tasks[index] if self.tasks else f"worker {index}"
 
     def strategy(self, patience: float = 300.0) -> tf.distribute.Strategy:
         """Waits for all workers, and returns the strategy under which they train together.
@@ -66,12 +77,20 @@ class Workers:
             patience: Seconds to wait.
 
         Raises:
-            WorkerMissingError: If a worker did not come. The message names all that are missing.
+            WorkerMissingError: If a worker did not come. The message names all that are missing. Or if TensorFlow
+                could not connect those that came.
         """
         if not self.addresses:
             return tf.distribute.get_strategy()
         self.meet(patience)
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        try:
+            return tf.distribute.MultiWorkerMirroredStrategy()
+        except tf.errors.OpError as error:
+            all_of_them = ", ".join(f"{self._name_of(k)} at {address}" for k, address in enumerate(self.addresses))
+            raise WorkerMissingError(
+                f"{self.name.capitalize()} met all workers ({all_of_them}), but TensorFlow could not connect them: one "
+                f"went away, or was too slow to answer. Start all of them again. TensorFlow says: {error.message}"
+            ) from error
 
     def meet(self, patience: float) -> None:
         """Returns when each worker has heard of every other, at the addresses where they will train.
@@ -90,8 +109,8 @@ class Workers:
                 if time.monotonic() > end:
                     missing = sorted(everyone - (heard & reached))
                     raise WorkerMissingError(
-                        f"Worker {self.index} waited for {patience:g} seconds, but did not meet "
-                        f"{', '.join(f'worker {k} at {self.addresses[k]}' for k in missing)}. Start all workers of "
+                        f"{self.name.capitalize()} waited for {patience:g} seconds, but did not meet "
+                        f"{', '.join(f'{self._name_of(k)} at {self.addresses[k]}' for k in missing)}. Start all of "
                         "TF_CONFIG, each with its own 'task', and see that they can reach each other's ports."
                     )
                 reached |= {other for other in everyone - reached if self._greet(other)}

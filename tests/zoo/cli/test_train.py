@@ -118,6 +118,7 @@ def test_seeds_count_from_the_seed_that_was_set():
         (["--seed", "-1"], "'seed' got -1"),
         (["--seeds", "0"], "--seeds"),
         (["--resume"], "nothing to resume"),
+        (["--strategy", "mirorred"], "Did you mean 'mirrored'"),
     ],
 )
 def test_wrong_usage_ends_with_2_before_anything_is_written(recipe, tmp_path, tfp_bnn, options, says):

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from zoo.training import WorkerMissingError, Workers
 
@@ -75,6 +76,8 @@ def test_without_noise_two_processes_train_like_one(folder):
             np.testing.assert_allclose(worker["history"][name], values, rtol=1e-4, err_msg=name)
         for one, other in zip(worker["weights"], alone["weights"], strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+        for one, other in zip(worker["natural gradient"], alone["natural gradient"], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.thorough
@@ -166,6 +169,24 @@ def test_a_worker_that_sends_nonsense_is_no_worker():
     stranger.start()
     assert list(meet_in_threads(addresses, [0], patience=0.5)) == [0]
     stranger.join()
+
+
+def test_a_missing_worker_has_its_name_of_tf_config(monkeypatch):
+    chief, worker = free_addresses(2)
+    config = {"cluster": {"chief": [chief], "worker": [worker]}, "task": {"type": "chief", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    with pytest.raises(WorkerMissingError, match=rf"Chief 0 waited for 0 seconds, .* meet worker 0 at {worker}\."):
+        Workers.of_environment().meet(patience=0)
+
+
+def test_workers_that_met_and_cannot_be_connected_are_named(monkeypatch):
+    def too_slow():
+        raise tf.errors.InternalError(None, None, "heartbeat timeout")
+
+    monkeypatch.setattr(Workers, "meet", lambda self, patience: None)
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", too_slow)
+    with pytest.raises(WorkerMissingError, match=r"Worker 1 met all workers \(worker 0 at a:1, worker 1 at b:2\), but"):
+        Workers(("a:1", "b:2"), 1).strategy()
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ def main(out: Path, kind: str, folder: Path | None = None, resume: bool = False)
         "drawn": _drawn(model),
         "predicted": model.posterior_predictive(X, num_samples=3, seed=0).mean(),
         "refused": _refused(model),
+        "natural gradient": _by_natural_gradient(model.distribute_strategy) if kind == "points" else [],
     }
     out.write_bytes(pickle.dumps(found))
 
@@ -71,6 +72,23 @@ def _drawn(model: Any) -> np.ndarray:
     ones = tf.ones((2, 4))
     outputs = model.distribute_strategy.run(lambda: model(ones, training=True))
     return outputs.numpy()
+
+
+def _by_natural_gradient(strategy: Any) -> list[np.ndarray]:
+    """Weights after steps on inputs of 0: only the KL moves the kernel, and the companion the biases, without noise."""
+    import keras
+
+    import tfp_bnn
+    from tfp_bnn.models import elbo_step
+
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = tfp_bnn.VariationalSequential([keras.Input((4,)), tfp_bnn.layers.DenseFlipout(2)], seed=0)
+        model.compile(tfp_bnn.NaturalGradient(0.1, 0.1))
+    step = elbo_step(model, 19)
+    for _ in range(4):
+        step(0 * X, Y)
+    return model.get_weights()
 
 
 def _refused(model: Any) -> dict[str, Any]:
