@@ -101,17 +101,17 @@ class Marginals:
         if cdf is None:
             raise NotImplementedError("There is no distribution function in closed form.")
 
-        def of_mixture(level: float) -> tf.Tensor:
-            def halve(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                middle = (low + high) / 2.0
-                below = tf.reduce_mean(cdf(middle), axis=0) < level
-                return tf.where(below, middle, low), tf.where(below, high, middle)
+        # All levels in one loop, on an axis before that of the components.
+        levels = np.reshape(np.asarray(levels, np.float32), (-1, 1, 1, 1))
 
-            of_components = self._call("quantile", tf.fill([1, 1, 1], np.float32(level)))
-            ends = tf.reduce_min(of_components, axis=0), tf.reduce_max(of_components, axis=0)
-            return tf.while_loop(lambda *_: tf.constant(True), halve, ends, maximum_iterations=_HALVINGS)[1]
+        def halve(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            middle = (low + high) / 2.0
+            below = tf.reduce_mean(cdf(middle[:, None]), axis=1) < levels[:, 0]
+            return tf.where(below, middle, low), tf.where(below, high, middle)
 
-        return tf.stack([of_mixture(level) for level in levels])
+        of_components = self._call("quantile", tf.constant(levels))
+        ends = tf.reduce_min(of_components, axis=1), tf.reduce_max(of_components, axis=1)
+        return tf.while_loop(lambda *_: tf.constant(True), halve, ends, maximum_iterations=_HALVINGS)[1]
 
     def entropy(self) -> tf.Tensor:
         """Entropy of the mixture in nats, `(n, targets)`; `(n, 1)` for targets that are not independent.
