@@ -105,14 +105,14 @@ class Marginals:
             raise NotImplementedError("There is no distribution function in closed form.")
 
         # All levels in one loop, on an axis before that of the components.
-        levels = np.reshape(np.asarray(levels, np.float32), (-1, 1, 1, 1))
+        asked = np.asarray(levels, np.float32).reshape(-1, 1, 1, 1)
 
         def halve(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             middle = (low + high) / 2.0
-            below = tf.reduce_mean(cdf(middle[:, None]), axis=1) < levels[:, 0]
+            below = tf.reduce_mean(cdf(middle[:, None]), axis=1) < asked[:, 0]
             return tf.where(below, middle, low), tf.where(below, high, middle)
 
-        of_components = self._call("quantile", tf.constant(levels))
+        of_components = self._call("quantile", tf.constant(asked))
         ends = tf.reduce_min(of_components, axis=1), tf.reduce_max(of_components, axis=1)
         return tf.while_loop(lambda *_: tf.constant(True), halve, ends, maximum_iterations=_HALVINGS)[1]
 
