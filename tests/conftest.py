@@ -57,11 +57,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if "keras" in sys.modules:
         from keras.src.backend.common import global_state
         from tensorflow.python.eager.context import Context
+        from tensorflow.python.util import tf_stack
 
         _NAMES.update(global_state.get_global_attribute(_COUNTS_OF_NAMES, {}))
         Context._set_global_seed = _seed_and_keep_kernels
+        # Operations of graphs do not note where they were made: so deep in calls, that took a twentieth of the time.
+        nowhere = tf_stack.extract_stack()
+        tf_stack.extract_stack = lambda stacklevel=1: nowhere
     gc.collect()
     gc.freeze()
+    # Rarely: graphs are made of many objects that stay.
+    gc.set_threshold(50_000, 20)
     gc.enable()
 
 
@@ -375,25 +381,3 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registrations_undon
         if path.startswith((str(folder), str(OUTSIDE_PACKAGE))):
             del sys.modules[name]
     made.look_again()
-
-
-@pytest.fixture(scope="session")
-def assert_moments() -> Callable[..., None]:
-    """A function that compares the moments of draws from known normals with their expected values."""
-    import scipy.stats
-
-    def check(draws: np.ndarray, mean: np.ndarray, variance: np.ndarray, false_failure_rate: float = 1e-6) -> None:
-        """Fails by chance with probability `false_failure_rate`, by Bonferroni's inequality over elements and both
-        moments.
-
-        The draws of each element, along the first axis, are independent normals. Elements may depend on each other.
-        """
-        num_draws = len(draws)
-        tail = false_failure_rate / (4 * mean.size)
-        error = (draws.mean(axis=0, dtype=np.float64) - mean) / np.sqrt(variance / num_draws)
-        np.testing.assert_array_less(np.abs(error), scipy.stats.norm.isf(tail))
-        squares = ((draws - mean) ** 2).sum(axis=0, dtype=np.float64) / variance
-        np.testing.assert_array_less(squares, scipy.stats.chi2.isf(tail, num_draws))
-        np.testing.assert_array_less(scipy.stats.chi2.ppf(tail, num_draws), squares)
-
-    return check

@@ -46,6 +46,16 @@ class Import:
     line: int
 
 
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    """The syntax tree of a file as a list, parsed once for all tests."""
+    return _nodes_of_text(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _nodes_of_text(text: str) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(text)))
+
+
 def find_modules(root: Path) -> dict[str, Path]:
     """The modules of both packages by their dotted name; a package has the name of its folder."""
     modules = {}
@@ -64,7 +74,7 @@ def floor_of(module: str) -> int | None:
 def find_imports(source: str, modules: Mapping[str, Path]) -> Iterator[Import]:
     """The imports of one module that lead to one of `modules`, wherever in it they stand."""
     package = source if modules[source].name == "__init__.py" else source.rpartition(".")[0]
-    for node in ast.walk(ast.parse(modules[source].read_text(encoding="utf-8"))):
+    for node in nodes_of(modules[source]):
         for name in _imported_names(node, package):
             target = _nearest_module(name, modules)
             if target is not None and target != source:
@@ -108,9 +118,13 @@ def _imported_names(node: ast.AST, package: str) -> list[str]:
         parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
         origin = ".".join([*parents, *([node.module] if node.module else [])])
         return [f"{origin}.{alias.name}" for alias in node.names]
-    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+    if isinstance(node, ast.Call) and _name_called(node).endswith("import_module"):
         return [arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
     return []
+
+
+def _name_called(node: ast.Call) -> str:
+    return getattr(node.func, "attr", getattr(node.func, "id", ""))
 
 
 def _nearest_module(name: str, modules: Mapping[str, Path]) -> str | None:
@@ -127,12 +141,12 @@ def private_api_uses(path: Path, foreign: frozenset[str]) -> list[str]:
         foreign: Private names of the classes of Keras. Using one, or defining one in a class of ours, counts as a use
             of private API.
     """
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    nodes = nodes_of(path)
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
     own = {node.attr for node in attributes if isinstance(node.ctx, ast.Store) and _is_self(node.value)}
-    own |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    own |= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
     found = []
-    for node in ast.walk(tree):
+    for node in nodes:
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -141,7 +155,7 @@ def private_api_uses(path: Path, foreign: frozenset[str]) -> list[str]:
         found += [f"{node.lineno}: {name}" for name in names if name.startswith(PRIVATE_PACKAGES)]
         if isinstance(node, ast.Attribute) and node.attr in foreign - own:
             found.append(f"{node.lineno}: {node.attr}")
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr", "setattr"):
+        if isinstance(node, ast.Call) and _name_called(node) in ("getattr", "hasattr", "setattr"):
             texts = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
             found += [f"{node.lineno}: {text!r}" for text in texts if text in foreign]
         if isinstance(node, ast.ClassDef) and node.bases:

@@ -135,3 +135,24 @@ _LOG_POSTERIORS: Mapping[str, Callable[..., float]] = {
     "low_rank_normal": _log_low_rank_normal,
     "radial": _log_radial,
 }
+
+
+@pytest.fixture(scope="session")
+def assert_moments() -> Callable[..., None]:
+    """A function that compares the moments of draws from known normals with their expected values."""
+
+    def check(draws: np.ndarray, mean: np.ndarray, variance: np.ndarray, false_failure_rate: float = 1e-6) -> None:
+        """Fails by chance with probability `false_failure_rate`, by Bonferroni's inequality over elements and both
+        moments.
+
+        The draws of each element, along the first axis, are independent normals. Elements may depend on each other.
+        """
+        num_draws = len(draws)
+        tail = false_failure_rate / (4 * mean.size)
+        error = (draws.mean(axis=0, dtype=np.float64) - mean) / np.sqrt(variance / num_draws)
+        np.testing.assert_array_less(np.abs(error), scipy.stats.norm.isf(tail))
+        squares = ((draws - mean) ** 2).sum(axis=0, dtype=np.float64) / variance
+        np.testing.assert_array_less(squares, scipy.stats.chi2.isf(tail, num_draws))
+        np.testing.assert_array_less(scipy.stats.chi2.ppf(tail, num_draws), squares)
+
+    return check

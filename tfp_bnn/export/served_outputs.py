@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ class ServedHead:
     calibration: Calibration | None
     level: float
     weights_by_draw: frozenset[str]
+    _graphs: dict[tuple[str, ...], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def predictive(self, outputs: tf.Tensor, names: tuple[str, ...]) -> dict[str, tf.Tensor]:
         """Arrays of the predictive by name, each with the batch on the first axis.
@@ -46,15 +48,20 @@ class ServedHead:
             outputs: Raw outputs, `(S, batch, *positions, channels)`, float32; the batch may be unknown.
             names: Some of `NAMES`.
         """
+        # What was tried as a graph is called, and not traced again.
+        return self._graphs.get(names, functools.partial(self._predictive, names=names))(outputs)
+
+    def _predictive(self, outputs: tf.Tensor, names: tuple[str, ...]) -> dict[str, tf.Tensor]:
         outputs, weights = self._calibrated(outputs)
         tail = round((1.0 - self.level) / 2.0, 12)
+        ends = functools.cache(lambda: self.likelihood.graph_quantiles(outputs, weights, [tail, 1.0 - tail]))
         compute: dict[str, Callable[[], tf.Tensor]] = {
             "mean": lambda: tf.reduce_mean(self.likelihood.mean(outputs, weights), axis=0),
             "entropy": lambda: self.likelihood.entropy(outputs, weights),
             "aleatoric": lambda: self.likelihood.aleatoric(outputs, weights),
             "epistemic": lambda: self.likelihood.epistemic(outputs, weights),
-            "lower": lambda: self.likelihood.graph_quantiles(outputs, weights, [tail])[0],
-            "upper": lambda: self.likelihood.graph_quantiles(outputs, weights, [1.0 - tail])[0],
+            "lower": lambda: ends()[0],
+            "upper": lambda: ends()[1],
         }
         return {name: compute[name]() for name in names}
 
@@ -85,15 +92,18 @@ class ServedHead:
         spec = tf.TensorSpec([shape[0], *[None] * (1 + positions), shape[-1]])
 
         def are_right(names: tuple[str, ...]) -> bool:
-            graph = tf.function(lambda rows: self.predictive(rows, names), [spec], autograph=False)
+            graph = tf.function(lambda rows: self._predictive(rows, names), [spec], autograph=False)
             try:
                 rows = [graph(outputs[:, row : row + 1]) for row in range(_ROWS_OF_TRIAL)]
             except _NO_GRAPH:
                 return False
             found = {name: np.concatenate([of_row[name] for of_row in rows]) for name in names}
-            return all(
+            right = all(
                 np.allclose(found[name], expected[name](), rtol=1e-4, atol=1e-5, equal_nan=True) for name in names
             )
+            if right:
+                self._graphs[names] = graph
+            return right
 
         # One graph of all takes a fraction of the time that a graph of each does.
         if not are_right(names):

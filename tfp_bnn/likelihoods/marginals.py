@@ -7,6 +7,7 @@ cases by less than half of that.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -79,11 +80,13 @@ class Marginals:
         if cdf is None:
             return self._sampled_quantiles(levels)
 
-        def of_mixture(points: tf.Tensor) -> tf.Tensor:
-            return tf.reduce_mean(cdf(points), axis=0)
+        def of_mixture(points: Any) -> tf.Tensor:
+            return tf.reduce_mean(cdf(points[..., None, :, :]), axis=-3)
 
-        find = self._whole_quantile if self.are_whole_numbers() else self._real_quantile
-        found = np.stack([find(of_mixture, float(level)) for level in levels])
+        if self.are_whole_numbers():
+            found = np.stack([self._whole_quantile(of_mixture, float(level)) for level in levels])
+        else:
+            found = self._real_quantiles(of_mixture, levels)
         inner = [0.0 < level < 1.0 for level in levels]
         # Some distribution functions of TFP overflow.
         lost = ~np.isfinite(found) & np.reshape(inner, (-1, *[1] * (found.ndim - 1)))
@@ -101,17 +104,17 @@ class Marginals:
         if cdf is None:
             raise NotImplementedError("There is no distribution function in closed form.")
 
-        def of_mixture(level: float) -> tf.Tensor:
-            def halve(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                middle = (low + high) / 2.0
-                below = tf.reduce_mean(cdf(middle), axis=0) < level
-                return tf.where(below, middle, low), tf.where(below, high, middle)
+        # All levels in one loop, on an axis before that of the components.
+        asked = np.asarray(levels, np.float32).reshape(-1, 1, 1, 1)
 
-            of_components = self._call("quantile", tf.fill([1, 1, 1], np.float32(level)))
-            ends = tf.reduce_min(of_components, axis=0), tf.reduce_max(of_components, axis=0)
-            return tf.while_loop(lambda *_: tf.constant(True), halve, ends, maximum_iterations=_HALVINGS)[1]
+        def halve(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            middle = (low + high) / 2.0
+            below = tf.reduce_mean(cdf(middle[:, None]), axis=1) < asked[:, 0]
+            return tf.where(below, middle, low), tf.where(below, high, middle)
 
-        return tf.stack([of_mixture(level) for level in levels])
+        of_components = self._call("quantile", tf.constant(asked))
+        ends = tf.reduce_min(of_components, axis=1), tf.reduce_max(of_components, axis=1)
+        return tf.while_loop(lambda *_: tf.constant(True), halve, ends, maximum_iterations=_HALVINGS)[1]
 
     def entropy(self) -> tf.Tensor:
         """Entropy of the mixture in nats, `(n, targets)`; `(n, 1)` for targets that are not independent.
@@ -219,37 +222,52 @@ class Marginals:
             points = tf.cast(points, self._each.dtype)
         return self._with_targets(getattr(self._each, method)(points[..., 0] if self._has_scalar_events else points))
 
-    def _real_quantile(self, cdf: Callable[[tf.Tensor], tf.Tensor], level: float) -> npt.NDArray[np.float32]:
+    def _real_quantiles(self, cdf: Callable[[Any], tf.Tensor], levels: Sequence[float]) -> npt.NDArray[np.float32]:
         support = self.support()
 
-        def to_target(points: tf.Tensor) -> tf.Tensor:
+        def to_target(points: Any) -> tf.Tensor:
             return points if support is None else support.forward(sign * points)
 
         # A few TFP bijectors are decreasing.
         ends = [0.0, 0.0] if support is None else [support.forward(tf.constant(end)) for end in (-1.0, 1.0)]
-        sign = -1.0 if bool(tf.reduce_all(ends[0] > ends[1])) else 1.0
-        shape = self._shape_of_rows()
-        if level in (0.0, 1.0):
-            end = tf.fill(shape, np.float32(-np.inf if level == 0.0 else np.inf))
-            found = to_target(end).numpy()
-            return np.where(np.isnan(found), end.numpy(), found)
-        bracket = self._bracket_of_components(level)
+        sign = np.float32(-1.0 if bool(tf.reduce_all(ends[0] > ends[1])) else 1.0)
+
+        def end_of_support(level: float) -> npt.NDArray[np.float32]:
+            end = np.full(self._shape_of_rows(), -np.inf if level == 0.0 else np.inf, np.float32)
+            found = np.asarray(to_target(end))
+            return np.where(np.isnan(found), end, found)
+
+        inner = np.array([level for level in levels if level not in (0.0, 1.0)], np.float32).reshape(-1, 1, 1)
+        numbers_of_level = self._whole.batch_shape[0] * int(np.prod(self._shape_of_rows()))
+        at_once = max(1, _NUMBERS_AT_ONCE // max(1, numbers_of_level))
+        of_inner = itertools.chain.from_iterable(
+            self._inner_quantiles(cdf, to_target, inner[start : start + at_once])
+            for start in range(0, len(inner), at_once)
+        )
+        return np.stack([end_of_support(level) if level in (0.0, 1.0) else next(of_inner) for level in levels])
+
+    def _inner_quantiles(
+        self, cdf: Callable[[Any], tf.Tensor], to_target: Callable[[Any], tf.Tensor], levels: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """Quantiles of real numbers at levels within (0, 1), of shape `(levels, 1, 1)`, all in one search."""
+        bracket = self._bracket_of_components(levels)
         if bracket is not None:
-            return _solve(cdf, level, *bracket).numpy()
-        low, high = _widen(lambda z: cdf(to_target(z)) < level, tf.fill(shape, -1.0), tf.fill(shape, 1.0))
-        found = to_target(_solve(lambda z: cdf(to_target(z)), level, low, high))
+            return _solve(cdf, levels, *bracket)
+        shape = [len(levels), *self._shape_of_rows()]
+        low, high = _widen(lambda z: cdf(to_target(z)) < levels, tf.fill(shape, -1.0), tf.fill(shape, 1.0))
+        found = to_target(_solve(lambda z: cdf(to_target(z)), levels, low, high))
         # An atom, such as the zeros of a hurdle model, is hit exactly rather than from above.
         whole = tf.round(found)
-        is_atom = (tf.abs(found - whole) < 1e-6) & (whole <= found) & (cdf(whole) >= level)
+        is_atom = (tf.abs(found - whole) < 1e-6) & (whole <= found) & (cdf(whole) >= levels)
         return tf.where(is_atom, whole, found).numpy()
 
-    def _bracket_of_components(self, level: float) -> tuple[tf.Tensor, tf.Tensor] | None:
+    def _bracket_of_components(self, levels: npt.NDArray[np.float32]) -> tuple[tf.Tensor, tf.Tensor] | None:
         """A quantile of a mixture lies between the least and the largest of its components."""
         try:
-            found = self._call("quantile", tf.fill([1, 1, 1], np.float32(level)))
+            found = self._call("quantile", tf.constant(levels[:, None]))
         except NotImplementedError:
             return None
-        low, high = tf.reduce_min(found, axis=0), tf.reduce_max(found, axis=0)
+        low, high = tf.reduce_min(found, axis=1), tf.reduce_max(found, axis=1)
         return (low, high) if bool(tf.reduce_all(tf.math.is_finite(low) & tf.math.is_finite(high))) else None
 
     def _whole_quantile(self, cdf: Callable[[tf.Tensor], tf.Tensor], level: float) -> npt.NDArray[np.float32]:
@@ -285,31 +303,37 @@ def each_target(distribution: tfd.Distribution) -> tfd.Distribution | None:
     return distribution if distribution.event_shape.rank == 0 else None
 
 
-def _solve(cdf: Callable[[tf.Tensor], tf.Tensor], level: float, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
-    """Finds where a distribution function crosses a level: the Illinois method, with every third step a bisection.
+# The heights can be equal, as on a plateau, and the ends very large.
+@np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore")
+def _solve(
+    cdf: Callable[[Any], tf.Tensor], levels: npt.NDArray[np.float32], low: tf.Tensor, high: tf.Tensor
+) -> npt.NDArray[np.float32]:
+    """Finds where a distribution function crosses levels: the Illinois method, with every third step a bisection.
 
-    It stops when the level is met to 3e-7, or when the bracket is one float32 wide, as around an atom.
+    It stops when every level is met to 3e-7, or its bracket is one float32 wide, as around an atom. The arrays are
+    small: outside the distribution function, TensorFlow would take longer to start its operations than to compute them.
     """
-    height_low, height_high = cdf(low) - level, cdf(high) - level
-    found, met = high, tf.zeros_like(high, tf.bool)
-    last_below = tf.zeros_like(high)
+    low, high = np.asarray(low), np.asarray(high)
+    height_low, height_high = np.asarray(cdf(low)) - levels, np.asarray(cdf(high)) - levels
+    found, met = high, np.zeros_like(high, bool)
+    last_below = np.zeros_like(high)
     for step in range(_MOST_STEPS):
         point = (low + high) / 2.0
         if step % 3 < 2:
             secant = low - height_low * (high - low) / (height_high - height_low)
-            point = tf.where((secant > low) & (secant < high), secant, point)
-        height = cdf(point) - level
+            point = np.where((secant > low) & (secant < high), secant, point)
+        height = np.asarray(cdf(point)) - levels
         below = height < 0.0
-        found = tf.where(met, found, tf.where(tf.abs(height) <= _LEVEL_TOLERANCE, point, high))
-        met |= tf.abs(height) <= _LEVEL_TOLERANCE
-        if bool(tf.reduce_all(met | (high - low <= _RESOLUTION * tf.maximum(tf.abs(low), tf.abs(high))))):
+        found = np.where(met, found, np.where(np.abs(height) <= _LEVEL_TOLERANCE, point, high))
+        met |= np.abs(height) <= _LEVEL_TOLERANCE
+        if np.all(met | (high - low <= _RESOLUTION * np.maximum(np.abs(low), np.abs(high)))):
             break
         # The height of an end that stays twice in a row is halved, or the other end would only creep towards it.
-        side = tf.where(below, 1.0, -1.0)
+        side = np.where(below, np.float32(1.0), np.float32(-1.0))
         again = side == last_below
-        height_high = tf.where(below, tf.where(again, height_high / 2.0, height_high), height)
-        height_low = tf.where(below, height, tf.where(again, height_low / 2.0, height_low))
-        low, high, last_below = tf.where(below, point, low), tf.where(below, high, point), side
+        height_high = np.where(below, np.where(again, height_high / 2.0, height_high), height)
+        height_low = np.where(below, height, np.where(again, height_low / 2.0, height_low))
+        low, high, last_below = np.where(below, point, low), np.where(below, high, point), side
     return found
 
 

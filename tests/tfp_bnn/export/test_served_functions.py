@@ -98,7 +98,7 @@ def test_draws_and_the_plug_in_mean():
     [
         ("bernoulli", {"name": "temperature", "temperature": 3.0}, True),
         ({"name": "normal", "initial_scale": 2.0}, {"name": "scale", "scale": 2.0}, True),
-        ({"name": "normal", "initial_scale": 2.0}, {"name": "scale", "scale": 2.0}, False),
+        ("bernoulli", {"name": "temperature", "temperature": 3.0}, False),
     ],
 )
 def test_the_calibration_is_applied_unless_told_not_to(likelihood, calibration, calibrated):
@@ -108,7 +108,7 @@ def test_the_calibration_is_applied_unless_told_not_to(likelihood, calibration, 
 
 
 def test_the_level_of_the_interval_can_be_chosen():
-    model = network("normal", 1)
+    model = network()
     assert_answers(served(model, level=0.5)["serving_default"](X), model.posterior_predictive(X, DRAWS), level=0.5)
 
 

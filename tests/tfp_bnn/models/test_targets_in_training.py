@@ -39,8 +39,7 @@ def network(channels, likelihood, activation=None, **kwargs):
 # === Missing targets ===
 
 
-@pytest.mark.parametrize("compiled", [True, False])
-@pytest.mark.parametrize("missing", ["nan", -5.0])
+@pytest.mark.parametrize(("missing", "compiled"), [("nan", True), (-5.0, False)])
 def test_missing_numbers_are_left_out_of_loss_and_metrics(missing, compiled):
     y = np.where(GONE, np.float32(missing), NUMBERS)
     model = network(2, {"name": "normal", "scale": 1.0, "missing": missing}, metrics=["mae"], run_eagerly=not compiled)
@@ -113,8 +112,7 @@ def test_a_saved_model_knows_what_is_missing(tmp_path):
 # === Several labels ===
 
 
-@pytest.mark.parametrize("name", ["accuracy", "acc"])
-@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize(("name", "compiled"), [("accuracy", True), ("acc", False)])
 def test_the_accuracy_of_several_labels_is_that_of_the_labels(name, compiled):
     model = network(3, "bernoulli", metrics=[name, "binary_accuracy"], run_eagerly=not compiled)
     logs = model.fit(X, LABELS, verbose=0).history

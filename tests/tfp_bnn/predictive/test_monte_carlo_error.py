@@ -10,7 +10,7 @@ from tfp_bnn.likelihoods import Bernoulli, Categorical, Normal
 from tfp_bnn.predictive import PosteriorPredictive, monte_carlo_error, score, standard_errors
 
 RNG = np.random.default_rng(0)
-SAMPLES, ROWS, RESAMPLES = 7, 40, 8
+SAMPLES, ROWS, RESAMPLES = 4, 40, 4
 LABELS = RNG.integers(0, 2, size=ROWS)
 TARGETS = RNG.normal(size=(ROWS, 2)).astype(np.float32)
 MIXTURES = {
