@@ -95,6 +95,9 @@ def predict_files(
     require_beam()
     beam = importlib.import_module("apache_beam")
     require_integer("batch_size", batch_size, 1)
+    if isinstance(keep, str) or not all(isinstance(name, str) for name in keep):
+        raise ValueError(f"`keep` must be a sequence of the names of columns, but got {keep!r}.")
+    options = _options(options)
     handler = PredictiveHandler(model, seed=seed, draws=draws)
     served = load_served(str(model), draws)
     paths = find_files(files)
@@ -104,7 +107,7 @@ def predict_files(
     each = max(1, _PARTS // len(paths))
     parts = [(path, part, each) for path in paths for part in range(each)]
     with folder.taken():
-        pipeline = beam.Pipeline(options=_options(options))
+        pipeline = beam.Pipeline(options=options)
         rows = (
             pipeline
             | "Parts" >> beam.Create(parts)
@@ -150,8 +153,6 @@ def _plan(
     inputs: Mapping[str, tf.TensorSpec], columns: Any, keep: tuple[str, ...], paths: list[str], batch_size: int
 ) -> _Reading:
     """Looks at the files before anything runs, so what is wrong with them is said within seconds."""
-    if isinstance(keep, str) or not all(isinstance(name, str) for name in keep):
-        raise ValueError(f"`keep` must be a sequence of the names of columns, but got {keep!r}.")
     files = [(path, names) for path in paths if (names := row_file(path).names())]
     if not files:
         raise ValueError(f"There are no rows in {', '.join(paths[:3])}{' and others' if len(paths) > 3 else ''}.")
@@ -176,7 +177,7 @@ def _schema(reading: _Reading, outputs: Mapping[str, tf.TensorSpec]) -> pa.Schem
     if double := sorted(taken & set(reading.kept)):
         raise ValueError(f"The column {double[0]!r} cannot be kept: the predictions have one of that name. Rename it.")
     fields = {**_ID, **reading.kept}
-    for name, spec in outputs.items():
+    for name, spec in sorted(outputs.items()):
         of_one = pa.float32()
         for _ in range(spec.shape.rank - 1):
             of_one = pa.list_(of_one)
