@@ -20,6 +20,14 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 
+# By the kind of a feature: what TensorFlow reads it as, and what Arrow has it as.
+_KINDS = {
+    "float_list": (tf.float32, pa.float32()),
+    "int64_list": (tf.int64, pa.int64()),
+    "bytes_list": (tf.string, pa.binary()),
+}
+
+
 @dataclass
 class Rows:
     """Consecutive rows of a file.
@@ -126,7 +134,8 @@ class CSVFile(RowFile):
         """The header, and an iterator of the rows below it."""
         with _opened(self.path) as raw, contextlib.ExitStack() as stack:
             binary = stack.enter_context(gzip.open(raw)) if self.path.endswith(".gz") else raw
-            rows = (row for row in csv.reader(io.TextIOWrapper(binary, "utf-8-sig", newline="")) if row)
+            text = stack.enter_context(io.TextIOWrapper(binary, "utf-8-sig", newline=""))
+            rows = (row for row in csv.reader(text) if row)
             header = [name.strip() for name in next(rows, [])]
             if len(set(header)) < len(header):
                 raise csv.Error("its header has the same name twice.")
@@ -157,14 +166,14 @@ class TFRecordFile(RowFile):
     """
 
     errors = (OSError, tf.errors.OpError, DecodeError)
-    _dtypes = {"float_list": tf.float32, "int64_list": tf.int64, "bytes_list": tf.string}  # noqa: RUF012
 
     def _names(self) -> list[str]:
         return list(self._kinds())
 
     def _chunks(self, names: Sequence[str], size: int) -> Iterator[np.ndarray]:
         kinds = self._kinds()
-        self._features = {name: tf.io.RaggedFeature(self._dtypes[kinds[name]]) for name in names}
+        self._types = {name: _KINDS[kinds[name]][1] for name in names}
+        self._features = {name: tf.io.RaggedFeature(_KINDS[kinds[name]][0]) for name in names}
         yield from self._records().batch(size).as_numpy_iterator()
 
     def _columns(self, chunk: np.ndarray, names: Sequence[str]) -> tuple[list[pa.Array], dict[int, str]]:
@@ -177,7 +186,9 @@ class TFRecordFile(RowFile):
             chunk = [b"" if position in faults else record for position, record in enumerate(chunk)]
             parsed = tf.io.parse_example(chunk, self._features)
         return [
-            pa.ListArray.from_arrays(pa.array(parsed[name].row_splits.numpy()), pa.array(parsed[name].values.numpy()))
+            pa.ListArray.from_arrays(
+                pa.array(parsed[name].row_splits.numpy()), pa.array(parsed[name].values.numpy(), self._types[name])
+            )
             for name in names
         ], faults
 
