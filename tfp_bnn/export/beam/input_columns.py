@@ -46,18 +46,20 @@ class InputColumns:
         with np.errstate(over="ignore"):
             array = np.zeros(values.shape, self.dtype) if self.dtype.kind in "iub" else values.astype(self.dtype)
         if self.dtype.kind == "f":
-            self._blame(~np.isfinite(array).all(axis=1), "has values that are missing, no numbers, NaN or infinite", faults)
+            self._blame(
+                ~np.isfinite(array).all(axis=1), "has values that are missing, no numbers, NaN or infinite", faults
+            )
         elif self.dtype.kind in "iub":
             limits = np.iinfo(self.dtype if self.dtype.kind != "b" else np.uint8)
             most = 1 if self.dtype.kind == "b" else limits.max
             fits = (values == np.rint(values)) & (values >= limits.min) & (values <= most)
-            self._blame(~fits.all(axis=1), f"has values that are missing or no numbers of the type {self.dtype}", faults)
+            self._blame(
+                ~fits.all(axis=1), f"has values that are missing or no numbers of the type {self.dtype}", faults
+            )
             array = np.where(fits, values, 0).astype(self.dtype)
         return array.reshape(number, *self.shape)
 
-    def _values(
-        self, name: str, column: pa.Array, number: int, width: int, faults: dict[int, str]
-    ) -> np.ndarray:
+    def _values(self, name: str, column: pa.Array, number: int, width: int, faults: dict[int, str]) -> np.ndarray:
         """The values of one column, `(rows, width)`, as float64 or objects."""
         flat, owners = flattened(column)
         counts = np.bincount(owners, minlength=number)

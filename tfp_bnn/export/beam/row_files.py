@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-
 # By the kind of a feature: what TensorFlow reads it as, and what Arrow has it as.
 _KINDS = {
     "float_list": (tf.float32, pa.float32()),

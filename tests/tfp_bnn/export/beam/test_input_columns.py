@@ -39,7 +39,12 @@ def test_lists_of_any_kind_are_read_in_row_major_order(column):
 
 
 def test_scalar_columns_are_stacked_in_the_order_given():
-    columns = [pa.array([1, 2]), pa.array(["3", "4"]), pa.array([True, False]), pa.array(["5", "5"]).dictionary_encode()]
+    columns = [
+        pa.array([1, 2]),
+        pa.array(["3", "4"]),
+        pa.array([True, False]),
+        pa.array(["5", "5"]).dictionary_encode(),
+    ]
     array, faults = converted("abcd", columns, (4,))
     np.testing.assert_array_equal(array, [[1, 3, 1, 5], [2, 4, 0, 5]])
     assert faults == {}
@@ -97,7 +102,11 @@ def test_columns_are_chosen_by_name(inputs, columns, found, expected):
 @pytest.mark.parametrize(
     ("inputs", "columns", "message"),
     [
-        (ONE, ["lenght", "width"], "'f' has no column 'lenght'. Did you mean 'length'\\? It has 'id', 'length', 'width'"),
+        (
+            ONE,
+            ["lenght", "width"],
+            "'f' has no column 'lenght'. Did you mean 'length'\\? It has 'id', 'length', 'width'",
+        ),
         (ONE, None, "columns 'id', 'length', 'width', and none that is called 'x'"),
         (ONE, ["id", "length", "width"], "has 3 columns for the input 'x', which has 2 values"),
         (TWO, ["id", "length"], "The model has the inputs u, v. Expected `columns` by input"),

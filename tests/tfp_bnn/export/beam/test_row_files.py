@@ -51,7 +51,9 @@ def test_parts_have_all_rows_between_them(name, tmp_path):
         for rows in file.rows(["b"], 3, part, 2):
             values = np.ravel(rows.columns["b"].to_pylist()).tolist()
             numbers += range(rows.first, rows.first + len(values))
-            assert [value.decode() if isinstance(value, bytes) else value for value in values] == B[rows.first :][: len(values)]
+            assert [value.decode() if isinstance(value, bytes) else value for value in values] == B[rows.first :][
+                : len(values)
+            ]
             assert rows.faults == {}
     assert len(numbers) == 10
     assert set(numbers) == set(range(10))
