@@ -1,7 +1,7 @@
 """Batch prediction of a million rows by Apache Beam: rows per second, memory, and a run that is killed and repeated.
 
-Run: `python benchmarks/beam_rows.py`; needs `pip install 'tfp_bnn[beam]'`. It exports a model of the zoo, writes rows to
-one Parquet file, and runs `python -m tfp_bnn.export.beam` on Beam's local runner, with one worker in its process and
+Run: `python benchmarks/beam_rows.py`; needs `pip install 'tfp_bnn[beam]'`. It exports a model of the zoo, writes rows
+to one Parquet file, and runs `python -m tfp_bnn.export.beam` on Beam's local runner, with one worker in its process and
 with two processes, each with one thread for TensorFlow. Before each of the latter, a run is killed by SIGKILL while it
 writes; the next one has the same output. All rows must be there once, and have the same predictions to the last bit
 however many workers there were; otherwise the exit code is 1. Seconds are those of the whole command, with the start of
@@ -108,9 +108,19 @@ def measure(given: argparse.Namespace, folder: Path, workers: int, kills: int) -
     assert run.wait() == 0, log.read_text()[-3000:]
     seconds, cpu = time.monotonic() - began, cpu_of_children() - before
     result = Result(
-        given.model, given.draws, given.rows, workers, kills, seconds, given.rows / seconds, cpu, given.rows / cpu, peak,
-        load, os.getloadavg()[0],
-    )  # fmt: skip
+        given.model,
+        given.draws,
+        given.rows,
+        workers,
+        kills,
+        seconds,
+        given.rows / seconds,
+        cpu,
+        given.rows / cpu,
+        peak,
+        load,
+        os.getloadavg()[0],
+    )
     found = pq.read_table(output / "predictions", columns=["row", "key", "mean"]).sort_by("row")
     expected = np.arange(given.rows)
     assert np.array_equal(found["row"].to_numpy(), expected), "A row is missing, or there twice."

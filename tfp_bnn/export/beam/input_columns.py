@@ -43,20 +43,16 @@ class InputColumns:
         width = math.prod(self.shape) // len(self.columns)
         parts = [self._values(name, columns[name], number, width, faults) for name in self.columns]
         values = np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+        kind = self.dtype.kind
+        if kind in "iub":
+            least, most = (0, 1) if kind == "b" else (np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)
+            fits = (values == np.rint(values)) & (values >= least) & (values <= most)
+            self._blame(~fits, f"has values that are missing or no numbers of the type {self.dtype}", faults)
+            values = np.where(fits, values, 0)
         with np.errstate(over="ignore"):
-            array = np.zeros(values.shape, self.dtype) if self.dtype.kind in "iub" else values.astype(self.dtype)
-        if self.dtype.kind == "f":
-            self._blame(
-                ~np.isfinite(array).all(axis=1), "has values that are missing, no numbers, NaN or infinite", faults
-            )
-        elif self.dtype.kind in "iub":
-            limits = np.iinfo(self.dtype if self.dtype.kind != "b" else np.uint8)
-            most = 1 if self.dtype.kind == "b" else limits.max
-            fits = (values == np.rint(values)) & (values >= limits.min) & (values <= most)
-            self._blame(
-                ~fits.all(axis=1), f"has values that are missing or no numbers of the type {self.dtype}", faults
-            )
-            array = np.where(fits, values, 0).astype(self.dtype)
+            array = values.astype(self.dtype)
+        if kind == "f":
+            self._blame(~np.isfinite(array), "has values that are missing, no numbers, NaN or infinite", faults)
         return array.reshape(number, *self.shape)
 
     def _values(self, name: str, column: pa.Array, number: int, width: int, faults: dict[int, str]) -> np.ndarray:
@@ -70,12 +66,11 @@ class InputColumns:
         found = np.zeros((number, width), values.dtype)
         found[~wrong] = values[~wrong[owners]].reshape(-1, width)
         if self.dtype.kind == "O":
-            missing = np.equal(found, None).any(axis=1)
-            self._blame(missing, "has values that are missing", faults)
+            self._blame(np.equal(found, None), "has values that are missing", faults)
         return found
 
-    def _blame(self, rows: np.ndarray, reason: str, faults: dict[int, str]) -> None:
-        for row in np.flatnonzero(rows):
+    def _blame(self, values: np.ndarray, reason: str, faults: dict[int, str]) -> None:
+        for row in np.flatnonzero(values.any(axis=1)):
             faults.setdefault(int(row), f"{self.name!r} {reason}")
 
 
@@ -165,8 +160,8 @@ def choose_columns(
         shape = tuple(spec.shape[1:])
         if None in shape:
             raise ValueError(
-                f"The input {name!r} of the model has the shape {tuple(spec.shape)}, so rows can be of different sizes. "
-                f"Export it with one size: input_signature=[keras.InputSpec(shape=(None, 20), dtype=...)]."
+                f"The input {name!r} of the model has the shape {tuple(spec.shape)}, so rows can have different sizes. "
+                "Export it with one size: input_signature=[keras.InputSpec(shape=(None, 20), dtype=...)]."
             )
         size = math.prod(shape)
         given = by_input.get(name, name)

@@ -24,12 +24,17 @@ class OutputFolder:
 
     Args:
         path: Path of the folder, which need not exist.
+
+    Raises:
+        ValueError: If the path is a pattern.
     """
 
     def __init__(self, path: Any) -> None:
         self._systems = importlib.import_module("apache_beam.io.filesystems").FileSystems
         self.is_local = self._systems.get_scheme(str(path)) is None
         self.path = os.path.abspath(path) if self.is_local else str(path)
+        if set(self.path) & set("*?["):
+            raise ValueError(f"The output folder {self.path!r} has one of *, ? and [ in it, which are for patterns.")
 
     def prefix(self, part: str) -> str:
         """The beginning of the paths of the Parquet files of `PREDICTIONS` or `REJECTED`."""

@@ -81,7 +81,8 @@ def predict_files(
         draws: Whether to write the predictions of each draw too, which takes twice the time.
         seed: Integer, the seed of the draws.
         batch_size: Rows that are predicted together.
-        options: `PipelineOptions` of Beam or a list of flags, such as `["--runner=FlinkRunner"]`; None for this process.
+        options: `PipelineOptions` of Beam or a list of flags, such as `["--runner=FlinkRunner"]`; None to run in
+            this process.
 
     Returns:
         The numbers of rows.
@@ -160,7 +161,7 @@ def _plan(
     require_columns(first, found, keep)
     chosen = tuple(choose_columns(inputs, columns, first, found, keep))
     kept = {name: pa.string() for name in keep}
-    for rows in row_file(first).rows(keep, 1):
+    for rows in row_file(first).rows(keep, 1) if keep else ():
         kept = {name: flattened(column)[0].type for name, column in rows.columns.items()}
         break
     reading = _Reading(chosen, kept, batch_size)
@@ -173,9 +174,9 @@ def _plan(
 
 def _schema(reading: _Reading, outputs: Mapping[str, tf.TensorSpec]) -> pa.Schema:
     """The columns of the predictions."""
-    taken = {*_ID, *outputs}
+    taken = {*_ID, *outputs, _REASON}
     if double := sorted(taken & set(reading.kept)):
-        raise ValueError(f"The column {double[0]!r} cannot be kept: the predictions have one of that name. Rename it.")
+        raise ValueError(f"The column {double[0]!r} cannot be kept: the output has one of that name. Rename it.")
     fields = {**_ID, **reading.kept}
     for name, spec in sorted(outputs.items()):
         of_one = pa.float32()
@@ -204,7 +205,7 @@ def _read(part: tuple[str, int, int], reading: _Reading) -> Iterator[Any]:
         good[list(faults)] = False
         of_file = pa.repeat(pa.scalar(path), number)
         numbers = pa.array(np.arange(rows.first, rows.first + number))
-        table = pa.table([of_file, numbers, *kept], pa.schema({**_ID, **reading.kept}))
+        table = pa.table([of_file, numbers, *kept], schema=pa.schema({**_ID, **reading.kept}))
         if faults:
             reasons = pa.array([faults[row] for row in sorted(faults)])
             rejected = table.filter(pa.array(~good)).append_column(_REASON, reasons)
@@ -228,7 +229,7 @@ def _table(element: tuple[pa.Table, Any], schema: pa.Schema) -> pa.Table:
     """The rows of a block with what is predicted for them."""
     rows, result = element
     answers = [result.inference[name] for name in schema.names[len(rows.column_names) :]]
-    return pa.table([*rows.columns, *map(_lists, answers)], schema)
+    return pa.table([*rows.columns, *map(_lists, answers)], schema=schema)
 
 
 def _lists(array: np.ndarray) -> pa.Array:

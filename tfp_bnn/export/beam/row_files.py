@@ -102,7 +102,7 @@ class RowFile(ABC):
 
 
 class CSVFile(RowFile):
-    """Comma-separated values in UTF-8, under a header, perhaps in a `.gz`. Columns are strings; empty lines are none."""
+    """Comma-separated values in UTF-8 under a header, perhaps in a `.gz`. Cells are strings; empty lines do not count."""
 
     errors = (OSError, EOFError, csv.Error, UnicodeDecodeError)
 

@@ -103,5 +103,5 @@ def test_files_are_found_once(tmp_path):
     for name in ("b.csv", "a.csv", "c.parquet"):
         (tmp_path / name).touch()
     assert find_files([f"{tmp_path}/*.csv", f"{tmp_path}/a*"]) == [f"{tmp_path}/a.csv", f"{tmp_path}/b.csv"]
-    with pytest.raises(ValueError, match="No file matches '.*d.csv'"):
+    with pytest.raises(ValueError, match=r"No file matches '.*d.csv'"):
         find_files([f"{tmp_path}/*.csv", f"{tmp_path}/d.csv"])
