@@ -102,7 +102,7 @@ class RowFile(ABC):
 
 
 class CSVFile(RowFile):
-    """Comma-separated values in UTF-8 under a header, perhaps in a `.gz`. Cells are strings; empty lines do not count."""
+    """Comma-separated values in UTF-8 under a header, perhaps in a `.gz`; all columns are strings. Empty lines are none."""
 
     errors = (OSError, EOFError, csv.Error, UnicodeDecodeError)
 
