@@ -18,7 +18,7 @@ _base: Any = importlib.import_module("apache_beam.ml.inference.base") if _INSTAL
 _ModelHandler: Any = _base.ModelHandler if _INSTALLED else object
 
 
-class PredictiveHandler(_ModelHandler):  # type: ignore[misc]
+class PredictiveHandler(_ModelHandler):
     """Predicts by a SavedModel of `PredictiveModel.export` on the workers of Apache Beam.
 
     It is for pipelines of your own, `blocks | RunInference(PredictiveHandler("served"))`; `predict_files` is one that

@@ -46,7 +46,7 @@ class InputColumns:
         kind = self.dtype.kind
         if kind in "iub":
             least, most = (0, 1) if kind == "b" else (np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)
-            fits = (values == np.rint(values)) & (values >= least) & (values <= most)
+            fits: Any = (values == np.rint(values)) & (values >= least) & (values <= most)
             self._blame(~fits, f"has values that are missing or no numbers of the type {self.dtype}", faults)
             values = np.where(fits, values, 0)
         with np.errstate(over="ignore"):
@@ -66,7 +66,11 @@ class InputColumns:
         found = np.zeros((number, width), values.dtype)
         found[~wrong] = values[~wrong[owners]].reshape(-1, width)
         if self.dtype.kind == "O":
-            self._blame(np.equal(found, None), "has values that are missing", faults)
+            self._blame(
+                np.array([value is None for value in found.flat]).reshape(found.shape),
+                "has values that are missing",
+                faults,
+            )
         return found
 
     def _blame(self, values: np.ndarray, reason: str, faults: dict[int, str]) -> None:

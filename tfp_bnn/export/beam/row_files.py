@@ -102,7 +102,7 @@ class RowFile(ABC):
 
 
 class CSVFile(RowFile):
-    """Comma-separated values in UTF-8 under a header, perhaps in a `.gz`; all columns are strings. Empty lines are none."""
+    """Comma-separated values in UTF-8 under a header, perhaps in a `.gz`, as strings. Empty lines are left out."""
 
     errors = (OSError, EOFError, csv.Error, UnicodeDecodeError)
 
@@ -182,8 +182,8 @@ class TFRecordFile(RowFile):
         except tf.errors.InvalidArgumentError:
             faults = dict(filter(None, map(self._fault, range(len(chunk)), chunk)))
             # An example without features.
-            chunk = [b"" if position in faults else record for position, record in enumerate(chunk)]
-            parsed = tf.io.parse_example(chunk, self._features)
+            whole = [b"" if position in faults else record for position, record in enumerate(chunk)]
+            parsed = tf.io.parse_example(whole, self._features)
         return [
             pa.ListArray.from_arrays(
                 pa.array(parsed[name].row_splits.numpy()), pa.array(parsed[name].values.numpy(), self._types[name])
