@@ -74,6 +74,7 @@ def test_every_row_is_predicted_or_rejected_with_the_reason(model, served, tmp_p
 
 
 @needs_beam
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_run_that_failed_leaves_nothing_that_counts_and_can_be_started_again(served, tmp_path):
     import pyarrow as pa
@@ -162,14 +163,14 @@ def test_the_line_that_installs_beam_is_given_where_it_is_missing(monkeypatch, c
 @needs_beam
 @pytest.mark.slow
 def test_a_run_on_two_workers_that_is_killed_is_repeated_without_double_or_missing_rows(served, tmp_path):
-    """Killed at three moments, the last one while files are moved to their places if it is as late as that."""
+    """Killed twice, at moments while it writes."""
     number = 20_000
     for half in range(2):
         frame(number).to_csv(tmp_path / f"r{half}.csv", index=False)
     command = [sys.executable, "-m", "tfp_bnn.export.beam", "--model", served, "--columns", *NAMES, "--keep", "key"]
     command += ["--batch-size", "100", "--output", tmp_path / "out", "--input", f"{tmp_path}/r*.csv", "--"]
     generator = random.Random(0)  # noqa: S311
-    for _ in range(3):
+    for _ in range(2):
         run = subprocess.Popen([*command, *ON_TWO_WORKERS], stderr=subprocess.PIPE)
         while run.poll() is None and not list((tmp_path / "out" / "predictions").glob("beam-temp*/*")):
             time.sleep(0.01)
