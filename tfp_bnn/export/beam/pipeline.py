@@ -259,4 +259,6 @@ def _options(options: Any) -> Any:
         options = of_beam(["--runner=FnApiRunner", *(options or ())])
     elif not isinstance(options, of_beam):
         raise ValueError(f"`options` must be PipelineOptions or a list of flags, but got {options!r}.")
+    # Before the first file is looked for.
+    importlib.import_module("apache_beam.io.filesystems").FileSystems.set_options(options)
     return options

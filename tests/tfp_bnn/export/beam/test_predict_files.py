@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
 import tfp_bnn
 from tfp_bnn.export.beam import PredictiveHandler, handler, predict_files
@@ -53,7 +54,12 @@ def test_every_row_is_predicted_or_rejected_with_the_reason(model, served, tmp_p
     whole = frame()
     whole.loc[7, "b"] = np.nan
     whole[:30].to_csv(tmp_path / "r1.csv", index=False)
-    whole[30:].to_parquet(tmp_path / "r2.parquet")
+    whole[30:40].to_parquet(tmp_path / "r2.parquet")
+    with tf.io.TFRecordWriter(f"{tmp_path}/r3.tfrecord") as writer:
+        for *values, key in whole[40:].itertuples(index=False):
+            made = {name: {"float_list": {"value": [value]}} for name, value in zip(NAMES, values, strict=True)}
+            made["key"] = {"bytes_list": {"value": [key.encode()]}}
+            writer.write(tf.train.Example(features={"feature": made}).SerializeToString())
     report = predict_files(
         served, f"{tmp_path}/r*", tmp_path / "out", keep=["key"], draws=True, seed=3, batch_size=4, columns=NAMES
     )
@@ -61,7 +67,7 @@ def test_every_row_is_predicted_or_rejected_with_the_reason(model, served, tmp_p
     assert json.loads((tmp_path / "out" / "_SUCCESS").read_text())["rows"] == ROWS - 1
     found = predictions(tmp_path / "out")
     assert found["key"].tolist() == whole["key"].drop(7).tolist()
-    assert found["row"].tolist() == [row for row in range(30) if row != 7] + list(range(20))
+    assert found["row"].tolist() == [*(row for row in range(30) if row != 7), *range(10), *range(10)]
     predictive = model.posterior_predictive(np.delete(X, 7, axis=0), DRAWS, seed=3)
     for name in ("mean", "entropy", "aleatoric", "epistemic"):
         values = np.stack(found[name])
