@@ -26,6 +26,8 @@ LONG = {
     "tensorboard",
     "training",
 }
+# What the examples of a guide need that is not installed for the tests of all others.
+NEEDED = {"batch_prediction": ("apache_beam", "beam")}
 
 
 def blocks(guide: Path, language: str) -> list[str]:
@@ -60,6 +62,9 @@ def test_every_row_of_a_table_is_one_line(page):
 )
 @pytest.mark.usefixtures("registrations_undone")
 def test_examples_run_and_print_what_is_shown(guide, tmp_path, monkeypatch, capsys):
+    if guide.stem in NEEDED:
+        package, extra = NEEDED[guide.stem]
+        pytest.importorskip(package, reason=f"needs {package}: pip install 'tfp_bnn[{extra}]'")
     monkeypatch.chdir(tmp_path)
     # Names of layers count up in a process, and noise depends on them.
     keras.backend.clear_session()
