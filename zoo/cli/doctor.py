@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from zoo.cli.models import JsonOption
+from zoo.cli.starting import start
 from zoo.hub.manifest import bundled_models, read_verified, saved_models_folder, to_json
 from zoo.hub.remote.cache import cache_folder
 
@@ -68,9 +69,8 @@ def _version(package: str) -> str | None:
 
 def _devices(problems: list[str]) -> list[str]:
     try:
+        start()
         import tensorflow as tf
-
-        import tfp_bnn  # noqa: F401
     except ImportError as error:
         problems.append(f"import failed: {error}")
         return []

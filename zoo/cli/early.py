@@ -10,9 +10,11 @@ import importlib.metadata
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from zoo.core.names import unknown_name_message
+from zoo.core.paths import found_files
 from zoo.core.shown import shown
 from zoo.hub.locating import locate
 from zoo.hub.manifest import bundled_models
@@ -62,9 +64,14 @@ def check_recipe(source: str) -> None:
         if not Path(source).is_file():
             raise ValueError(f"There is no recipe file {source!r}.")
         return
-    known = [path.stem for path in (_ZOO / "recipes").glob("*.yaml")]
+    known = bundled_recipes()
     if source not in known and not _may_have_plugins():
         raise ValueError(unknown_name_message("recipe", source, known) + " A file of your own must end in .yaml.")
+
+
+def bundled_recipes() -> list[str]:
+    """Returns the names of the zoo's recipes, sorted."""
+    return sorted(path.stem for path in (_ZOO / "recipes").glob("*.yaml"))
 
 
 def check_dataset(name: str) -> None:
@@ -82,6 +89,23 @@ def check_dataset(name: str) -> None:
             f"{unknown_name_message('dataset', name, known)} One of tensorflow-datasets has to be in "
             f"{str(prepared)!r} (TFDS_DATA_DIR)."
         )
+
+
+def check_inputs(files: Sequence[str]) -> None:
+    """Checks the inputs of `predict`: files, folders of images and patterns, or the name of a dataset alone.
+
+    Raises:
+        ValueError: If there is no such file. The message gives the nearest dataset for a word that could be one.
+    """
+    if len(files) == 1 and is_name_of_dataset(files[0]):
+        check_dataset(files[0])
+        return
+    found_files(files)
+
+
+def is_name_of_dataset(name: str) -> bool:
+    """Whether an input of `predict` can only be the name of a dataset."""
+    return re.fullmatch(r"[a-z0-9_]+", name, re.ASCII) is not None and not Path(name).exists()
 
 
 def registered_datasets() -> list[str]:

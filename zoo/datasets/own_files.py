@@ -244,7 +244,7 @@ def _are_labels(y: npt.NDArray[Any]) -> bool:
     return is_whole and len(np.unique(y)) <= min(_MOST_CLASSES, math.ceil(len(y) / 2))
 
 
-def _splits(path: Path, parts: _Parts, is_labelled: bool, whole: bool) -> dict[str, Split]:
+def _splits(path: Path, parts: _Parts, is_labelled: bool, whole: bool) -> dict[str, Any]:
     if whole:
         x = np.concatenate([x for x, _ in parts.values()])
         return dict.fromkeys(SPLIT_NAMES, Split(x, np.concatenate([y for _, y in parts.values()])))
