@@ -87,7 +87,7 @@ def check_dataset(name: str) -> None:
     if not re.fullmatch(r"\w+", name) or not (prepared / name).is_dir():
         raise ValueError(
             f"{unknown_name_message('dataset', name, known)} One of tensorflow-datasets has to be in "
-            f"{str(prepared)!r} (TFDS_DATA_DIR)."
+            f"{str(prepared)!r} (TFDS_DATA_DIR): python -c 'import tensorflow_datasets as d; d.load(\"NAME\")'."
         )
 
 

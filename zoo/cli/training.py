@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
 import signal
 import sys
@@ -250,12 +251,15 @@ def _resume_command(arguments: list[str]) -> str:
 
 
 def _number_or_word(option: str, value: str) -> float | str:
-    try:
-        return float(value)
-    except ValueError:
-        if value != "auto":
-            raise ValueError(f"{option} must be a number or auto, but got {value!r}.") from None
+    if value == "auto":
         return value
+    try:
+        number = float(value)
+    except ValueError:
+        raise ValueError(f"{option} must be a number or auto, but got {value!r}.") from None
+    if not 0 < number < math.inf:
+        raise ValueError(f"{option} must be a finite number larger than 0, or auto, but got {value!r}.")
+    return number
 
 
 def _prior(text: str) -> Any:

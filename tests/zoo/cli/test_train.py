@@ -55,7 +55,7 @@ def during(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any], None]],
                     act(self.model)
 
         @contextlib.contextmanager
-        def progress() -> Iterator[list[keras.callbacks.Callback]]:
+        def progress(fits: int) -> Iterator[list[keras.callbacks.Callback]]:
             yield [Act()]
 
         monkeypatch.setattr("zoo.cli.training.training_progress", progress)
@@ -113,9 +113,9 @@ def test_seeds_count_from_the_seed_that_was_set():
         (["--set", "epochs"], "KEY=VALUE was expected"),
         (["--set", "optimizer.learning_rate=fast"], "'optimizer.learning_rate' got 'fast'"),
         (["--set", "optimizer.learning_rate=nan"], "optimizer.learning_rate"),
-        (["--epochs", "0"], "'epochs' got 0"),
+        (["--epochs", "0"], "'--epochs'"),
         (["--epochs", "many"], "--epochs"),
-        (["--seed", "-1"], "'seed' got -1"),
+        (["--seed", "-1"], "'--seed'"),
         (["--seeds", "0"], "--seeds"),
         (["--resume"], "nothing to resume"),
     ],
