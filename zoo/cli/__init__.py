@@ -72,7 +72,7 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.showwarning = _show_warning
     try:
-        app()
+        app(prog_name="tfp-bnn")
     except ValueError as error:
         print(f"tfp-bnn: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)

@@ -61,8 +61,10 @@ def export(
     check_model(name, trust)
     if int8:
         check_inputs(int8)
-    if format is not Format.SAVED_MODEL:
-        check_file_target(None if not output.exists() else output / _FILES[format])
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"The export could not be written to {str(output)!r}: it is a file. Give a folder.")
+    if format is not Format.SAVED_MODEL and output.is_dir():
+        check_file_target(output / _FILES[format])
     start()
     from zoo.hub.loading import open_model
 

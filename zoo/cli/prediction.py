@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json as json_module
 import os
 import sys
@@ -230,6 +231,12 @@ def _finite(value: Any) -> float | None:
 @contextlib.contextmanager
 def _written(path: Path | None) -> Iterator[TextIO]:
     """Yields a file that takes its name when the block ends without an error; stdout without a name."""
+    if path is None and sys.stdout.isatty():
+        # After the progress bar, not among its lines.
+        text = io.StringIO()
+        yield text
+        sys.stdout.write(text.getvalue())
+        return
     if path is None:
         yield sys.stdout
         return

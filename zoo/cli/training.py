@@ -77,12 +77,13 @@ def train(
     say(f"training {recipe}; {_saves(out)}")
     start()
     from zoo.training import train as train_by_recipe
-    from zoo.training.planning import number_of_fits, planned, task_of
+    from zoo.training.planning import fitted_to, number_of_fits, planned, task_of
 
     plan = planned(recipe, overrides, epochs=epochs, seed=seed, seeds=seeds)
-    data = None
+    data: Any = None
     if dataset is not None and is_own_data(dataset):
         data = load_data(dataset, target, task=task_of(plan))
+        plan = fitted_to(plan, data)
     with says_how_to_go_on(out), training_progress(number_of_fits(plan)) as callbacks:
         run = train_by_recipe(
             plan,

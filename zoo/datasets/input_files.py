@@ -107,11 +107,13 @@ def fitting(what: str, x: npt.NDArray[np.float32], input_shape: tuple[int, ...])
     """Returns inputs of the model's shape, from flat ones or images without an axis for the channel.
 
     Raises:
-        ValueError: If they have another shape.
+        ValueError: If they have another shape, or there are none.
     """
     flat_or_without_channels = ((int(np.prod(input_shape)),), input_shape[:-1] if input_shape[-1] == 1 else None)
     if x.shape[1:] in flat_or_without_channels and x.ndim > 1:
         x = x.reshape(len(x), *input_shape)
+    if x.ndim and not len(x):
+        raise ValueError(f"{what!r} holds no inputs.")
     if x.shape[1:] != input_shape:
         raise ValueError(
             f"{what!r} holds inputs of shape {x.shape[1:]}, but the model takes {input_shape}, one input for each row."

@@ -13,6 +13,7 @@ from tfp_bnn.likelihoods import LIKELIHOODS
 from zoo.architectures.base import column_moments
 from zoo.datasets import Dataset
 from zoo.datasets.base import Task
+from zoo.datasets.images import UINT8_RANGE
 from zoo.recipes import FineTuneRecipe, Recipe, change_recipe, load_recipe
 from zoo.training.inference import member_recipes
 
@@ -56,6 +57,13 @@ def task_of(recipe: Recipe | FineTuneRecipe) -> Task | None:
     """Returns the task of the likelihood that a recipe names; None if it leaves that to the data."""
     likelihood = recipe.model.get("likelihood") if isinstance(recipe, Recipe) else None
     return None if likelihood is None else LIKELIHOODS.get(likelihood).task
+
+
+def fitted_to(recipe: Recipe | FineTuneRecipe, data: Dataset) -> Recipe | FineTuneRecipe:
+    """Returns a recipe for other images than those of its dataset: with the range of their pixels."""
+    if isinstance(recipe, FineTuneRecipe) or data.train.x.dtype != np.uint8 or "pixel_max" not in recipe.model:
+        return recipe
+    return change_recipe(recipe, {"model.pixel_max": UINT8_RANGE[1]})
 
 
 def _short_overrides(first: int, epochs: int | None, seed: int | None, seeds: int | None) -> dict[str, Any]:
