@@ -81,7 +81,7 @@ def open_inputs(
             )
         for path in paths:
             # A file that is no image is found before the others are predicted.
-            image_header(path)
+            image_header(path, input_shape)
         return Inputs([str(path) for path in paths], None, paths, input_shape, pixel_max)
     if len(paths) != 1 or not kinds <= set(_TABLES):
         raise ValueError(
