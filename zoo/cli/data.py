@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.early import check_dataset
+from zoo.cli.early import check_dataset, registered_datasets
 from zoo.core.paths import DATA_KINDS, is_own_data
 from zoo.core.shown import listed
 
@@ -23,13 +23,18 @@ TargetOption = Annotated[
 ]
 
 
+def is_own(dataset: str) -> bool:
+    """Whether a dataset is a path of the user's own files. A registered name is that, whatever folders there are."""
+    return is_own_data(dataset) and dataset not in registered_datasets()
+
+
 def check_data(dataset: str, target: str | None) -> None:
     """Checks the dataset of a command before TensorFlow is imported.
 
     Raises:
         ValueError: For an unknown name, a missing file, or a table without the name of its column of targets.
     """
-    if not is_own_data(dataset):
+    if not is_own(dataset):
         if target is not None:
             raise ValueError(
                 f"--target names a column of a table of yours, but {dataset!r} is the name of a dataset. Leave it out."
@@ -50,7 +55,7 @@ def check_data(dataset: str, target: str | None) -> None:
 
 def load_data(dataset: str, target: str | None, **how: Any) -> str | Dataset:
     """Returns the name of a registered dataset as it is, and own files as a dataset; see `dataset_from_files`."""
-    if not is_own_data(dataset):
+    if not is_own(dataset):
         return dataset
     from zoo.datasets.own_files import dataset_from_files
 

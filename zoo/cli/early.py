@@ -98,7 +98,10 @@ def check_inputs(files: Sequence[str]) -> None:
         ValueError: If there is no such file. The message gives the nearest dataset for a word that could be one.
     """
     if len(files) == 1 and is_name_of_dataset(files[0]):
-        check_dataset(files[0])
+        try:
+            check_dataset(files[0])
+        except ValueError as error:
+            raise ValueError(f"There is no file {files[0]!r}, nor a dataset: {error}") from None
         return
     found_files(files)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.data import ALL, FORMS, TargetOption, check_data, load_data
+from zoo.cli.data import ALL, FORMS, TargetOption, check_data, is_own, load_data
 from zoo.cli.early import check_dataset, check_model
 from zoo.cli.models import JsonOption, ModelArgument, TrustOption, print_numbers
 from zoo.cli.progress import say, working
@@ -17,7 +17,6 @@ from zoo.cli.starting import start
 from zoo.cli.suite_tables import print_suite
 from zoo.core.files import check_file_target
 from zoo.core.names import unknown_name_message
-from zoo.core.paths import is_own_data
 from zoo.core.shown import printable
 from zoo.hub.manifest import to_json
 
@@ -175,7 +174,7 @@ def evaluate(
 
 def _check_split(split: str, dataset: str | None) -> None:
     splits = ["train", "validation", "test"]
-    if dataset is not None and is_own_data(dataset):
+    if dataset is not None and is_own(dataset):
         splits.append(ALL)
     if split not in splits:
         raise ValueError(unknown_name_message("split", split, splits))

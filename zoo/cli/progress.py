@@ -98,9 +98,11 @@ def training_progress(fits: int = 1) -> Iterator[list[Any]]:
             self._epochs, self._steps = self.params["epochs"], self.params["steps"]
             self._begun += 1
             of_each = self._epochs * self._steps
-            # What one bar shows: the steps of the trainings before, of this one, and of those to come.
-            self._before = (self._begun - 1) * of_each
-            bar.update(self._task, total=max(fits, self._begun) * of_each)
+            # What one bar shows: the steps of the trainings before, of this one, and of those to come. More trainings
+            # than were announced have a bar each.
+            announced = self._begun <= fits
+            self._before = (self._begun - 1) * of_each if announced else 0
+            bar.update(self._task, total=fits * of_each if announced else of_each)
             self._lines = {round(self._epochs * tenth / 10) for tenth in range(1, 11)}
             self._first: tuple[int, float] | None = None
             self._terms = ""
@@ -124,7 +126,9 @@ def training_progress(fits: int = 1) -> Iterator[list[Any]]:
                 console.print(line, highlight=False, soft_wrap=True)
 
         def _which(self) -> str:
-            return f"training {self._begun}/{max(fits, self._begun)}  " if fits > 1 else ""
+            if self._begun > fits:
+                return f"training {self._begun}  "
+            return f"training {self._begun}/{fits}  " if fits > 1 else ""
 
         def _time_left(self, epochs: int) -> str:
             first_step, start = self._first or (0, time.monotonic())

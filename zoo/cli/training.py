@@ -13,13 +13,12 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.data import FORMS, TargetOption, check_data, load_data
+from zoo.cli.data import FORMS, TargetOption, check_data, is_own, load_data
 from zoo.cli.early import bundled_recipes, check_model, check_recipe
 from zoo.cli.models import JsonOption, ModelArgument, TrustOption, print_numbers
 from zoo.cli.progress import say, training_progress
 from zoo.cli.starting import start
 from zoo.core.names import unknown_name_message
-from zoo.core.paths import is_own_data
 from zoo.core.shown import printable
 from zoo.core.yaml_text import parse_changes, parse_yaml, with_numbers
 from zoo.hub.manifest import check_target, to_json
@@ -67,8 +66,8 @@ def train(
     overrides = parse_changes(changes or [])
     if dataset is not None:
         check_data(dataset, target)
-        overrides["dataset"] = None if is_own_data(dataset) else dataset
-        if is_own_data(dataset):
+        overrides["dataset"] = None if is_own(dataset) else dataset
+        if is_own(dataset):
             # Another dataset has no such inputs.
             overrides.setdefault("evaluation.out_of_distribution", "uniform")
     elif target is not None:
@@ -81,7 +80,7 @@ def train(
 
     plan = planned(recipe, overrides, epochs=epochs, seed=seed, seeds=seeds)
     data: Any = None
-    if dataset is not None and is_own_data(dataset):
+    if dataset is not None and is_own(dataset):
         data = load_data(dataset, target, task=task_of(plan))
         plan = fitted_to(plan, data)
     with says_how_to_go_on(out), training_progress(number_of_fits(plan)) as callbacks:
@@ -169,7 +168,7 @@ def finetune(
     from zoo.training.fine_tuning import fine_tune
 
     data: Any = dataset
-    if is_own_data(dataset):
+    if is_own(dataset):
         about = read_artifact(name)["config"].get("data", {})
         data = load_data(
             dataset,

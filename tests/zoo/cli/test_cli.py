@@ -101,6 +101,7 @@ def test_demo_does_the_main_job(tmp_path, run):
     text = run("demo", "--epochs", 1, "--num-samples", 5, "--out", out)
     assert "least certain test images" in text
     assert "trained again" in text
+    assert "The pretrained posterior names" in text
     with Image.open(out) as image:
         assert image.width > 500
 
