@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.early import check_dataset, registered_datasets
+from zoo.cli.progress import say
 from zoo.core.paths import DATA_KINDS, is_own_data
 from zoo.core.shown import listed
 
@@ -54,12 +55,19 @@ def check_data(dataset: str, target: str | None) -> None:
 
 
 def load_data(dataset: str, target: str | None, **how: Any) -> str | Dataset:
-    """Returns the name of a registered dataset as it is, and own files as a dataset; see `dataset_from_files`."""
+    """Returns the name of a registered dataset as it is, and own files as a dataset; see `dataset_from_files`.
+
+    What was found in the files is told.
+    """
     if not is_own(dataset):
         return dataset
     from zoo.datasets.own_files import dataset_from_files
 
-    return dataset_from_files(dataset, target, **how)
+    data = dataset_from_files(dataset, target, **how)
+    kind = "numbers" if data.class_names is None else f"{len(data.class_names)} classes, {listed(data.class_names)}"
+    sizes = f"{len(data.train):,} to train, {len(data.validation):,} to validate, {len(data.test):,} to test"
+    say(f"{dataset}: {kind}; {f'all {len(data.test):,} rows' if how.get('whole') else sizes}")
+    return data
 
 
 def _columns(path: Path) -> str:
