@@ -12,7 +12,6 @@ import typer
 from zoo.cli.models import JsonOption
 from zoo.cli.starting import start
 from zoo.hub.manifest import bundled_models, read_verified, saved_models_folder, to_json
-from zoo.hub.remote.cache import cache_folder
 
 _PACKAGES = (
     "tfp_bnn",
@@ -33,6 +32,9 @@ def add_to(app: typer.Typer) -> None:
 
 def doctor(json: JsonOption = False) -> None:
     """Print versions, devices and folders, check the bundled models, and exit with 1 if anything is missing."""
+    # Not at the top: every command imports this module.
+    from zoo.hub.remote.cache import cache_folder
+
     report: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
     report["packages"] = {name: _version(name) for name in _PACKAGES}
     problems = [

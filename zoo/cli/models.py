@@ -12,6 +12,7 @@ from zoo.cli.early import check_model
 from zoo.cli.progress import say
 from zoo.core.names import unknown_name_message
 from zoo.core.shown import in_one_line, printable, shown
+from zoo.core.untrusted import artifact_errors
 from zoo.hub.manifest import bundled_models, to_json
 
 _OF_INDEX = ("license", "address", "sha256")
@@ -77,14 +78,18 @@ def list_models(
 
 def show(name: ModelArgument, json: JsonOption = False) -> None:
     """Show the card of a model."""
-    from zoo.hub.reading import read_artifact
+    # Not at the top: `list` needs no schemas.
+    from zoo.hub.locating import read_files
+    from zoo.hub.reading import read_texts
 
     check_model(name)
-    artifact = read_artifact(name)
+    folder, _, files = read_files(name)
+    with artifact_errors():
+        texts = read_texts(files, folder)
     if json:
-        typer.echo(to_json({"config": artifact["config"], "metrics": artifact["metrics"]}), nl=False)
+        typer.echo(to_json({"config": texts["config"], "metrics": texts["metrics"]}), nl=False)
     else:
-        typer.echo(printable(artifact["card"]), nl=False)
+        typer.echo(printable(texts["card"]), nl=False)
 
 
 def print_numbers(numbers: dict[str, float]) -> None:
