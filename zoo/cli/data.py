@@ -54,19 +54,14 @@ def check_data(dataset: str, target: str | None) -> None:
         raise ValueError(f"--target names a column of a table, but {dataset!r} is none. Leave it out.")
 
 
-def load_data(dataset: str, target: str | None, **how: Any) -> str | Dataset:
-    """Returns the name of a registered dataset as it is, and own files as a dataset; see `dataset_from_files`.
-
-    What was found in the files is told.
-    """
-    if not is_own(dataset):
-        return dataset
+def load_files(path: str, target: str | None, **how: Any) -> Dataset:
+    """Returns own files as a dataset, and tells what was found in them; see `dataset_from_files`."""
     from zoo.datasets.own_files import dataset_from_files
 
-    data = dataset_from_files(dataset, target, **how)
+    data = dataset_from_files(path, target, **how)
     kind = "numbers" if data.class_names is None else f"{len(data.class_names)} classes, {listed(data.class_names)}"
     sizes = f"{len(data.train):,} to train, {len(data.validation):,} to validate, {len(data.test):,} to test"
-    say(f"{dataset}: {kind}; {f'all {len(data.test):,} rows' if how.get('whole') else sizes}")
+    say(f"{path}: {kind}; {f'all {len(data.test):,} rows' if how.get('whole') else sizes}")
     return data
 
 

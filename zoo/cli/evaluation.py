@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.data import ALL, FORMS, TargetOption, check_data, is_own, load_data
+from zoo.cli.data import ALL, FORMS, TargetOption, check_data, is_own, load_files
 from zoo.cli.early import check_dataset, check_model
 from zoo.cli.models import JsonOption, ModelArgument, TrustOption, print_numbers
 from zoo.cli.progress import say, working
@@ -107,6 +107,8 @@ def evaluate(
     # Of an address, one version is read and loaded.
     place = local(name)
     config = read_artifact(place)["config"]
+    # What an artifact says is a name, never a path.
+    files = dataset if dataset is not None and is_own(dataset) else None
     dataset = dataset or config.get("data", {}).get("dataset")
     if dataset is None:
         raise ValueError(
@@ -114,14 +116,16 @@ def evaluate(
         )
     judged = page = None
     model: Any = open_model(place, trust)
-    data = load_data(
-        dataset,
-        target,
-        task=model.likelihood.task,
-        class_names=model.class_names,
-        feature_names=config.get("data", {}).get("feature_names"),
-        whole=split == ALL,
-    )
+    data: Any = dataset
+    if files is not None:
+        data = load_files(
+            files,
+            target,
+            task=model.likelihood.task,
+            class_names=model.class_names,
+            feature_names=config.get("data", {}).get("feature_names"),
+            whole=split == ALL,
+        )
     of_data = "test" if split == ALL else split
     how: dict[str, Any] = {"num_samples": num_samples, "seed": seed, "calibrated": calibrated}
     # The suite tells what it does, once it has seen that it can.

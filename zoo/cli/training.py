@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.data import FORMS, TargetOption, check_data, is_own, load_data
+from zoo.cli.data import FORMS, TargetOption, check_data, is_own, load_files
 from zoo.cli.early import bundled_recipes, check_model, check_recipe
 from zoo.cli.models import JsonOption, ModelArgument, TrustOption, print_numbers
 from zoo.cli.progress import say, training_progress
@@ -81,7 +81,7 @@ def train(
     plan = planned(recipe, overrides, epochs=epochs, seed=seed, seeds=seeds)
     data: Any = None
     if dataset is not None and is_own(dataset):
-        data = load_data(dataset, target, task=task_of(plan))
+        data = load_files(dataset, target, task=task_of(plan))
         plan = fitted_to(plan, data)
     with says_how_to_go_on(out), training_progress(number_of_fits(plan)) as callbacks:
         run = train_by_recipe(
@@ -170,7 +170,7 @@ def finetune(
     data: Any = dataset
     if is_own(dataset):
         about = read_artifact(name)["config"].get("data", {})
-        data = load_data(
+        data = load_files(
             dataset,
             target,
             task=about.get("task"),
