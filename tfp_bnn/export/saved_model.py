@@ -37,14 +37,15 @@ def export_saved_model(
     for name, function in functions.items():
         archive.add_endpoint(name, function)
     try:
-        archive.write_out(str(filepath), verbose=verbose)
+        # Keras would list the memory addresses of all variables.
+        archive.write_out(str(filepath), verbose=False)
     except (OSError, tf.errors.OpError) as error:
         raise ValueError(
             f"The SavedModel could not be written to {str(filepath)!r}: {error}. Expected the path of a folder, new or "
             "existing, that can be written to."
         ) from error
     if verbose:
-        print(description)
+        print(f"Saved artifact at {str(filepath)!r}. Endpoints: {', '.join(functions)}.\n{description}")
 
 
 def served_functions(

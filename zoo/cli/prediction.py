@@ -19,7 +19,7 @@ from zoo.cli.models import ModelArgument, TrustOption
 from zoo.cli.progress import counted
 from zoo.cli.starting import start
 from zoo.core.files import check_file_target
-from zoo.core.shown import cell
+from zoo.core.shown import cell, printable
 
 if TYPE_CHECKING:
     from tfp_bnn import PosteriorPredictive
@@ -103,6 +103,9 @@ def predict(
             advance(len(predictive))
         if json:
             file.write("\n]\n")
+    for path in (out, draws):
+        if path is not None:
+            typer.echo(printable(f"saved: {path}"), err=out is None)
 
 
 def inputs_for(model: Any, files: Sequence[str]) -> Inputs:
