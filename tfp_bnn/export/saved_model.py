@@ -37,7 +37,7 @@ def export_saved_model(
     for name, function in functions.items():
         archive.add_endpoint(name, function)
     try:
-        # Keras would list the memory addresses of all variables.
+        # Keras would list the addresses of all variables in memory.
         archive.write_out(str(filepath), verbose=False)
     except (OSError, tf.errors.OpError) as error:
         raise ValueError(
@@ -45,7 +45,8 @@ def export_saved_model(
             "existing, that can be written to."
         ) from error
     if verbose:
-        print(f"Saved artifact at {str(filepath)!r}. Endpoints: {', '.join(functions)}.\n{description}")
+        endpoints = "\n".join(f"* Endpoint '{name}'" for name in functions)
+        print(f"Saved {str(filepath)!r}, a SavedModel.\n{endpoints}\n{description}")
 
 
 def served_functions(
