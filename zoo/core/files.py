@@ -38,8 +38,9 @@ def check_file_target(path: Path | None) -> None:
         raise ValueError(f"{str(path)!r} is a folder. Give the name of a file in it.")
     if not path.absolute().parent.is_dir():
         raise ValueError(f"There is no folder {str(path.parent)!r} for the file {path.name!r}. Make it first.")
-    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-        raise ValueError(f"{str(path)!r} cannot be written to. Choose another place.")
+    # A file is written next to its place first.
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise ValueError(f"The folder of {str(path)!r} cannot be written to. Choose another place.")
 
 
 @contextlib.contextmanager
