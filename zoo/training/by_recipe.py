@@ -205,7 +205,9 @@ def _examples(recipe: Recipe, data: Any, validation_data: Any, test_data: Any) -
     if validation_data is not None or test_data is not None:
         raise ValueError("`validation_data` and `test_data` can only be used with `data`. Pass the training data too.")
     if recipe.dataset is None:
-        raise ValueError(f"The recipe {recipe.name!r} names no dataset. Pass `data`, as in data=(x, y), or name one.")
+        raise ValueError(
+            f"The recipe {recipe.name!r} names no dataset. Pass `data`, as in data=(x, y), or name one (--dataset)."
+        )
     return load_dataset(recipe.dataset), True
 
 

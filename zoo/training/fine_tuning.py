@@ -143,7 +143,9 @@ def fine_tune_by_recipe(recipe: FineTuneRecipe, data: Any, options: Options, tru
             "start_from.model to a pretrained model's name or the folder of an artifact."
         )
     if data is None and recipe.dataset is None:
-        raise ValueError(f"The recipe {recipe.name!r} names no dataset. Pass `data`, as in data=(x, y), or name one.")
+        raise ValueError(
+            f"The recipe {recipe.name!r} names no dataset. Pass `data`, as in data=(x, y), or name one (--dataset)."
+        )
     settings = Settings(
         start.prior,
         start.inflate,
