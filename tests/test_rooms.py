@@ -30,7 +30,7 @@ FLOORS = {
 # The faces of the two packages re-export from every room of their own.
 FACES = {package: max(floor for name, floor in FLOORS.items() if name.startswith(package)) for package in PACKAGES}
 # Where else a Python file may stand than in a room.
-AT_THE_TOP = {"__init__.py"}
+AT_THE_TOP = {"__init__.py", "__main__.py"}
 MOST_LINES = 400
 # The only files that touch a private API, each of one library.
 PRIVATE_API = {"tfp_bnn/core/layer_tree.py", "tfp_bnn/transfer/tf_keras_graph.py"}

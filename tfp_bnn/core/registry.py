@@ -19,9 +19,12 @@ from tfp_bnn.core.origin import Origin
 
 T = TypeVar("T")
 
+# Of a message.
+_MOST_NAMES = 5
+
 
 def unknown_name_message(kind: str, name: object, known: Iterable[str]) -> str:
-    """Returns a message with the unknown name, the nearest known name and all known names.
+    """Returns a message with the unknown name, the nearest known name, and known names, at most five.
 
     Args:
         kind: Kind of object that the name should refer to, such as `"prior"`.
@@ -32,10 +35,12 @@ def unknown_name_message(kind: str, name: object, known: Iterable[str]) -> str:
         A message for a `ValueError`.
     """
     known = sorted(known)
-    nearest = difflib.get_close_matches(str(name)[:120], known, n=1, cutoff=0.5)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    nearest = difflib.get_close_matches(str(name)[:120], known, n=_MOST_NAMES, cutoff=0.0)
+    close = difflib.get_close_matches(str(name)[:120], nearest, n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
     shown = repr(name) if len(repr(name)) <= 120 else f"{repr(name)[:117]}..."
-    return f"Unknown {kind} {shown}.{hint} Expected one of: {', '.join(known)}."
+    others = f" and {len(known) - _MOST_NAMES} others" if len(known) > _MOST_NAMES else ""
+    return f"Unknown {kind} {shown}.{hint} Expected one of: {', '.join(sorted(nearest))}{others}."
 
 
 ON_MISS: list[Callable[[], None]] = []

@@ -37,14 +37,16 @@ def export_saved_model(
     for name, function in functions.items():
         archive.add_endpoint(name, function)
     try:
-        archive.write_out(str(filepath), verbose=verbose)
+        # Keras would list the addresses of all variables in memory.
+        archive.write_out(str(filepath), verbose=False)
     except (OSError, tf.errors.OpError) as error:
         raise ValueError(
             f"The SavedModel could not be written to {str(filepath)!r}: {error}. Expected the path of a folder, new or "
             "existing, that can be written to."
         ) from error
     if verbose:
-        print(description)
+        endpoints = "\n".join(f"* Endpoint '{name}'" for name in functions)
+        print(f"Saved {str(filepath)!r}, a SavedModel.\n{endpoints}\n{description}")
 
 
 def served_functions(

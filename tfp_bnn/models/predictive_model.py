@@ -280,38 +280,23 @@ class PredictiveModel:
                 Nothing is written then.
             ImportError: If a package for the format is missing; the message has the line that installs it.
         """
+        arguments: dict[str, Any] = {
+            "num_samples": num_samples,
+            "seed": seed,
+            "calibrated": calibrated,
+            "level": level,
+            "input_signature": input_signature,
+            "verbose": verbose is not False,
+        }
         if format == "tf_saved_model":
             if plug_in or int8_from is not None:
                 raise ValueError(
                     "`plug_in` and `int8_from` are for format='onnx' and 'litert'. A SavedModel has the plug-in mean "
                     "as its signature `mean`."
                 )
-            export_saved_model(
-                self,
-                filepath,
-                num_samples=num_samples,
-                seed=seed,
-                calibrated=calibrated,
-                level=level,
-                input_signature=input_signature,
-                verbose=verbose is not False,
-                **kwargs,
-            )
+            export_saved_model(self, filepath, **arguments, **kwargs)
         elif format in PORTABLE_FORMATS:
-            export_portable(
-                self,
-                filepath,
-                format,
-                num_samples=num_samples,
-                seed=seed,
-                calibrated=calibrated,
-                level=level,
-                plug_in=plug_in,
-                int8_from=int8_from,
-                input_signature=input_signature,
-                verbose=verbose is not False,
-                **kwargs,
-            )
+            export_portable(self, filepath, format, plug_in=plug_in, int8_from=int8_from, **arguments, **kwargs)
         else:
             export_with_keras(self, filepath, format, input_signature, verbose=verbose, **kwargs)
 

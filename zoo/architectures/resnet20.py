@@ -8,14 +8,15 @@ import keras
 from pydantic import Field, model_validator
 
 from tfp_bnn.layers import FilterResponseNormalization
-from zoo.architectures.base import Activation, ConvolutionalConfig, PixelMax, Width, register_architecture, rescaled
+from zoo.architectures.base import Activation, Width, register_architecture
+from zoo.architectures.image_config import ImageConfig
 
 _BLOCKS = 3
 
 # === Config ===
 
 
-class ResNet20FlipoutConfig(ConvolutionalConfig):
+class ResNet20FlipoutConfig(ImageConfig):
     """The arguments of `resnet20_flipout`.
 
     Attributes:
@@ -23,21 +24,16 @@ class ResNet20FlipoutConfig(ConvolutionalConfig):
         activation: Activation of the hidden layers.
         normalization: `"filter_response"` normalizes each channel of each example by itself. With `"batch"`, the
             outputs of an example depend on its batch in training, and there is no likelihood of one example.
-        pixel_max: Maximum of raw pixels, which start at 0; they are divided by it. None for no rescaling.
     """
 
     input_shape: Annotated[tuple[Width, ...], Field(min_length=3, max_length=3)] = (32, 32, 3)
-    num_outputs: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 10
     widths: tuple[Width, Width, Width] = (16, 32, 64)
     activation: Activation = "silu"
     normalization: Literal["filter_response", "batch"] = "filter_response"
-    pixel_max: PixelMax = 255.0
 
     @model_validator(mode="after")
     def _large_enough(self) -> ResNet20FlipoutConfig:
-        rows, columns = self.input_shape[:2]
-        if min(rows, columns) < 8:
-            raise ValueError(f"images of {rows}x{columns} are too small for two strides of 2. Expected at least 8x8")
+        self.check_size(8, " for two strides of 2")
         return self
 
 
@@ -77,7 +73,7 @@ def resnet20_flipout(config: ResNet20FlipoutConfig, inputs: keras.KerasTensor) -
             x = convolution(x, filters, 1, strides, f"{name}_shortcut")
         return activated(keras.layers.Add(name=f"{name}_add")([x, y]), name)
 
-    x = rescaled(config.pixel_max, inputs)
+    x = config.images(inputs)
     x = activated(normalized(convolution(x, config.widths[0], 3, 1, "conv1"), "norm1"), "conv1")
     for stage, filters in enumerate(config.widths, start=1):
         for number in range(1, _BLOCKS + 1):

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import keras
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from zoo.architectures.base import Activation, ConvolutionalConfig, PixelMax, Width, register_architecture, rescaled
+from zoo.architectures.base import Activation, Width, register_architecture
+from zoo.architectures.image_config import ImageConfig
 
 # === Config ===
 
 
-class SeedCNNFlipoutConfig(ConvolutionalConfig):
+class SeedCNNFlipoutConfig(ImageConfig):
     """The arguments of `seedcnn_flipout`.
 
     Attributes:
         widths: Filters of the two convolutions and units of the hidden dense layer.
         activation: Activation of the hidden layers.
-        pixel_max: Maximum of raw pixels, which start at 0; they are divided by it. None for no rescaling.
     """
 
-    input_shape: Annotated[tuple[Width, ...], Field(min_length=3, max_length=3)] = (28, 28, 1)
-    num_outputs: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 10
     widths: tuple[Width, Width, Width] = (32, 32, 64)
     activation: Activation = "tanh"
-    pixel_max: PixelMax = 255.0
 
     @model_validator(mode="after")
     def _large_enough(self) -> SeedCNNFlipoutConfig:
-        rows, columns = self.input_shape[:2]
-        if min(rows, columns) < 16:
-            raise ValueError(
-                f"images of {rows}x{columns} are too small: the second pooling would leave nothing. Expected at least "
-                "16x16"
-            )
+        self.check_size(16, ": the second pooling would leave nothing")
         return self
 
 
@@ -44,7 +34,7 @@ class SeedCNNFlipoutConfig(ConvolutionalConfig):
 @register_architecture("seedcnn_flipout", SeedCNNFlipoutConfig)
 def seedcnn_flipout(config: SeedCNNFlipoutConfig, inputs: keras.KerasTensor) -> keras.KerasTensor:
     """Flipout network: conv 32 5x5 valid tanh, pool, conv 32 5x5 valid tanh, pool, dense 64 tanh, classes."""
-    x = rescaled(config.pixel_max, inputs)
+    x = config.images(inputs)
     first, second, third = config.widths
     hidden = {"activation": config.activation}
     x = config.convolution(2, first, 5, name="conv1", **hidden)(x)

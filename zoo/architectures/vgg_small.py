@@ -8,37 +8,28 @@ import keras
 from pydantic import Field, model_validator
 
 from tfp_bnn.layers import FilterResponseNormalization
-from zoo.architectures.base import Activation, ConvolutionalConfig, PixelMax, Width, register_architecture, rescaled
+from zoo.architectures.base import Activation, Width, register_architecture
+from zoo.architectures.image_config import ImageConfig
 
 # === Config ===
 
 
-class VGGSmallFlipoutConfig(ConvolutionalConfig):
+class VGGSmallFlipoutConfig(ImageConfig):
     """The arguments of `vgg_small_flipout`.
 
     Attributes:
         widths: Filters of each stage, which has two convolutions and a pooling.
         units: Units of the hidden dense layer.
         activation: Activation of the hidden layers.
-        pixel_max: Maximum of raw pixels, which start at 0; they are divided by it. None for no rescaling.
     """
 
-    input_shape: Annotated[tuple[Width, ...], Field(min_length=3, max_length=3)] = (28, 28, 1)
-    num_outputs: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 10
     widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=5)] = (32, 64, 128)
     units: Width = 128
     activation: Activation = "silu"
-    pixel_max: PixelMax = 255.0
 
     @model_validator(mode="after")
     def _large_enough(self) -> VGGSmallFlipoutConfig:
-        rows, columns = self.input_shape[:2]
-        least = 2 ** len(self.widths)
-        if min(rows, columns) < least:
-            raise ValueError(
-                f"images of {rows}x{columns} are too small for {len(self.widths)} poolings. Expected at least "
-                f"{least}x{least}"
-            )
+        self.check_size(2 ** len(self.widths), f" for {len(self.widths)} poolings")
         return self
 
 
@@ -48,7 +39,7 @@ class VGGSmallFlipoutConfig(ConvolutionalConfig):
 @register_architecture("vgg_small_flipout", VGGSmallFlipoutConfig)
 def vgg_small_flipout(config: VGGSmallFlipoutConfig, inputs: keras.KerasTensor) -> keras.KerasTensor:
     """Stages of two 3x3 convolutions with filter response normalization and a pooling, then dense 128, classes."""
-    x = rescaled(config.pixel_max, inputs)
+    x = config.images(inputs)
     for stage, filters in enumerate(config.widths, start=1):
         for number in (1, 2):
             name = f"conv{stage}_{number}"

@@ -7,6 +7,7 @@ only imports TensorFlow if it needs it.
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import os
 import pkgutil
@@ -16,13 +17,14 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo.cli.starting import start
 from zoo.core.shown import printable
 
 app = typer.Typer(
     name="tfp-bnn",
     help="Bayesian neural networks for Keras 3: load, evaluate and train the models of the zoo.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -33,12 +35,24 @@ for _module in pkgutil.iter_modules(__path__):
         _verbs.add_to(app)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(f"tfp-bnn {importlib.metadata.version('tfp_bnn')}")
+        except importlib.metadata.PackageNotFoundError:
+            typer.echo("tfp-bnn, a checkout that was never installed")
+        raise typer.Exit
+
+
 @app.callback()
 def before_the_verb(
     plugin: Annotated[
         list[str] | None,
         typer.Option(metavar="MODULE", help="Module that registers architectures, datasets, ... Can be repeated."),
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     """Bayesian neural networks for Keras 3: load, evaluate and train the models of the zoo."""
     if plugin:
@@ -46,7 +60,7 @@ def before_the_verb(
         sys.path.append(os.getcwd())
         for module in plugin:
             _check_module(module)
-        # Not at the top, because it imports TensorFlow.
+        start()
         from tfp_bnn.core.plugins import load_plugins
 
         load_plugins(*plugin, source="--plugin")
@@ -58,7 +72,7 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.showwarning = _show_warning
     try:
-        app()
+        app(prog_name="tfp-bnn")
     except ValueError as error:
         print(f"tfp-bnn: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)

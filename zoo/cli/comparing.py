@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.early import check_recipe
 from zoo.cli.models import JsonOption
 from zoo.cli.progress import say, training_progress
+from zoo.cli.starting import start
 from zoo.cli.training import says_how_to_go_on
 from zoo.core.shown import printable
+from zoo.core.yaml_text import parse_changes
 from zoo.hub.manifest import to_json
 
 
@@ -25,7 +28,7 @@ def compare(
     inference: Annotated[
         list[str] | None, typer.Option(help="Inference method to compare. Can be repeated. Default: all.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Number of epochs. Default: the recipe's.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs. Default: the recipe's.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of training seeds for the spread.")] = None,
     grid: Annotated[
         list[str] | None,
@@ -47,8 +50,10 @@ def compare(
     same number of settings; the best by validation NLL is trained again and measured on the test split. A comparison
     that was killed or interrupted goes on with --resume.
     """
+    check_recipe(recipe)
+    overrides, values = parse_changes(changes or []), parse_changes(grid or [])
+    start()
     from zoo.evaluation.leaderboard import LEADERBOARD_NAME, leaderboard_table, write_leaderboard
-    from zoo.recipes import parse_changes
     from zoo.recipes.comparison import BASELINES, check_grid
     from zoo.training.comparing import compare as compare_by_recipe
 
@@ -59,8 +64,8 @@ def compare(
             inference=inference or BASELINES,
             epochs=epochs,
             seeds=seeds,
-            grid=check_grid(parse_changes(grid)) if grid else None,
-            overrides=parse_changes(changes or []),
+            grid=check_grid(values) if grid else None,
+            overrides=overrides,
             resume=resume,
             callbacks=callbacks,
             tell=say,

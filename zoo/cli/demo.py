@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.cli.progress import training_progress, working
+from zoo.cli.starting import start
+from zoo.core.files import check_file_target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +31,8 @@ def demo(
     num_samples: Annotated[int, typer.Option(min=1, help="Number of Monte Carlo samples of the weights.")] = 50,
 ) -> None:
     """Load and evaluate a pretrained posterior, plot its least certain predictions, and train it for a few epochs."""
+    check_file_target(out)
+    start()
     import numpy as np
 
     from zoo.datasets import load_dataset
@@ -52,11 +56,36 @@ def demo(
     typer.echo(f"\nfigure: {out}\n")
     with training_progress() as callbacks:
         run = train(MODEL, epochs=epochs, measure=False, callbacks=callbacks)
-    elbo, accuracy = run.history["elbo"], run.history["val_accuracy"]
+    with working(f"judging the posterior of {epochs} epochs on the same images"):
+        again = evaluate(run.model, data, num_samples=num_samples)
+    elbo = run.history["elbo"]
     typer.echo(
         f"trained again by its recipe, shortened to {epochs} epochs: ELBO {elbo[0]:.2f} -> {elbo[-1]:.2f} nats per "
-        f"example, validation accuracy {accuracy[0]:.3f} -> {accuracy[-1]:.3f}\n"
+        f"example\n{before_and_after(measured, again, len(data.test), epochs)}\n"
         f"the whole recipe: tfp-bnn train {MODEL} --out FOLDER"
+    )
+
+
+def before_and_after(pretrained: dict[str, float], again: dict[str, float], images: int, epochs: int) -> str:
+    """Compares the pretrained classifier with the one that was trained here, in words.
+
+    Args:
+        pretrained: Scores of the pretrained one, as `zoo.evaluate` returns them.
+        again: Scores of the other.
+        images: Number of test images.
+        epochs: Number of epochs of the other.
+    """
+
+    def right(scores: dict[str, float]) -> str:
+        return f"{round(scores['accuracy'] * images)} of {images}"
+
+    how = "less" if again["entropy"] > pretrained["entropy"] else "more"
+    verdict = "worse" if again["nll"] > pretrained["nll"] else "better"
+    return (
+        f"The pretrained posterior names {right(pretrained)} test images correctly, the one of {epochs} epochs "
+        f"{right(again)}. It is {how} certain: its predictions have a mean entropy of {again['entropy']:.2f} nats, "
+        f"those of the pretrained one {pretrained['entropy']:.2f}. All in all its probabilities are {verdict}: the NLL "
+        f"is {again['nll']:.3f} nats per image, before it was {pretrained['nll']:.3f}."
     )
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import typer
 
 from zoo.cli.models import JsonOption
+from zoo.cli.starting import start
 from zoo.hub.manifest import bundled_models, read_verified, saved_models_folder, to_json
-from zoo.hub.remote.cache import cache_folder
 
 _PACKAGES = (
     "tfp_bnn",
@@ -32,6 +32,9 @@ def add_to(app: typer.Typer) -> None:
 
 def doctor(json: JsonOption = False) -> None:
     """Print versions, devices and folders, check the bundled models, and exit with 1 if anything is missing."""
+    # Not at the top: every command imports this module.
+    from zoo.hub.remote.cache import cache_folder
+
     report: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
     report["packages"] = {name: _version(name) for name in _PACKAGES}
     problems = [
@@ -68,9 +71,8 @@ def _version(package: str) -> str | None:
 
 def _devices(problems: list[str]) -> list[str]:
     try:
+        start()
         import tensorflow as tf
-
-        import tfp_bnn  # noqa: F401
     except ImportError as error:
         problems.append(f"import failed: {error}")
         return []

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.models import JsonOption, TrustOption, print_numbers
+from zoo.cli.data import ALL, FORMS, TargetOption, check_data, is_own, load_files
+from zoo.cli.early import check_dataset, check_model
+from zoo.cli.models import JsonOption, ModelArgument, TrustOption, print_numbers
 from zoo.cli.progress import say, working
+from zoo.cli.starting import start
 from zoo.cli.suite_tables import print_suite
+from zoo.core.files import check_file_target
+from zoo.core.names import unknown_name_message
 from zoo.core.shown import printable
 from zoo.hub.manifest import to_json
 
@@ -21,11 +27,15 @@ def add_to(app: typer.Typer) -> None:
 
 
 def evaluate(
-    name: Annotated[str, typer.Argument(help="Name of a pretrained model, or folder or address of an artifact.")],
+    name: ModelArgument,
     dataset: Annotated[
-        str | None, typer.Option(help="Dataset. Default: the one that the model was trained on.")
+        str | None,
+        typer.Option(metavar="DATA", help=f"Dataset: {FORMS}. Default: the one that the model was trained on."),
     ] = None,
-    split: Annotated[str, typer.Option(help="Split: train, validation or test.")] = "test",
+    target: TargetOption = None,
+    split: Annotated[
+        str, typer.Option(help="Split: train, validation or test; of your own data, all for all rows.")
+    ] = "test",
     num_samples: Annotated[int, typer.Option(min=1, help="Number of Monte Carlo samples of the weights.")] = 50,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
     calibrated: Annotated[bool, typer.Option(help="Apply the model's calibration.")] = True,
@@ -74,28 +84,55 @@ def evaluate(
             "--ood can only be used once, with --report, or any number of times with --suite: give --report DIR or "
             "--suite together with it."
         )
+    check_model(name, trust)
+    _check_split(split, dataset)
+    if dataset is not None:
+        check_data(dataset, target)
+    elif target is not None:
+        raise ValueError("--target names a column of a table of yours: give the table with --dataset.")
+    for other in ood or []:
+        if other != "uniform":
+            check_dataset(other)
+    for path in (out, save_probabilities):
+        check_file_target(path)
+    start()
     from zoo.evaluation.card_numbers import UNIFORM
     from zoo.evaluation.card_numbers import evaluate as measure
     from zoo.evaluation.suite import evaluate_suite
-    from zoo.evaluation.suite_files import check_file, write_probabilities, write_suite
+    from zoo.evaluation.suite_files import write_probabilities, write_suite
     from zoo.hub.loading import open_model
     from zoo.hub.locating import local
     from zoo.hub.reading import read_artifact
 
-    for path in (out, save_probabilities):
-        check_file(path)
     # Of an address, one version is read and loaded.
     place = local(name)
     config = read_artifact(place)["config"]
+    # What an artifact says is a name, never a path.
+    files = dataset if dataset is not None and is_own(dataset) else None
     dataset = dataset or config.get("data", {}).get("dataset")
     if dataset is None:
-        raise ValueError(f"The artifact {name!r} does not name the dataset that it was trained on. Pass --dataset.")
+        raise ValueError(
+            f"The artifact {name!r} does not name the dataset that it was trained on. Give it with --dataset."
+        )
     judged = page = None
-    with working(f"evaluating {name} on {dataset} ({split}), {num_samples} samples"):
-        model = open_model(place, trust)
-        how: dict[str, Any] = {"num_samples": num_samples, "seed": seed, "calibrated": calibrated}
+    model: Any = open_model(place, trust)
+    data: Any = dataset
+    if files is not None:
+        data = load_files(
+            files,
+            target,
+            task=model.likelihood.task,
+            class_names=model.class_names,
+            feature_names=config.get("data", {}).get("feature_names"),
+            whole=split == ALL,
+        )
+    of_data = "test" if split == ALL else split
+    how: dict[str, Any] = {"num_samples": num_samples, "seed": seed, "calibrated": calibrated}
+    # The suite tells what it does, once it has seen that it can.
+    message = f"evaluating {name} on {dataset} ({split}), {num_samples} samples"
+    with contextlib.nullcontext() if suite else working(message):
         if suite:
-            judged = evaluate_suite(model, dataset, split, **how, out_of_distribution=ood, tell=say)
+            judged = evaluate_suite(model, data, of_data, **how, out_of_distribution=ood, tell=say)
             if out is not None:
                 write_suite(judged, config["name"], out)
             if save_probabilities is not None:
@@ -105,6 +142,7 @@ def evaluate(
 
             of_report = UNIFORM if suite or not ood else ood[0]
             words = ["tfp-bnn", "evaluate", name, "--dataset", dataset, "--split", split]
+            words += [] if target is None else ["--target", target]
             words += ["--num-samples", str(num_samples), "--seed", str(seed)]
             words += ["--suite"] if suite else ["--ood", of_report]
             words += [word for other in ood or [] if suite for word in ("--ood", other)]
@@ -112,8 +150,8 @@ def evaluate(
             words += ["--trust"] if trust else []
             written = write_evaluation_report(
                 model,
-                dataset,
-                split,
+                data,
+                of_data,
                 report,
                 name=config["name"],
                 **how,
@@ -124,7 +162,7 @@ def evaluate(
             )
             metrics, page = written.metrics, str(written.path)
         elif judged is None:
-            metrics = measure(model, dataset, split, num_samples, seed, calibrated)
+            metrics = measure(model, data, of_data, num_samples, seed, calibrated)
     if json:
         numbers = metrics if judged is None else judged.to_dict()
         about: dict[str, Any] = {"name": name, "dataset": dataset, "split": split, **how, **numbers}
@@ -136,3 +174,11 @@ def evaluate(
         print_suite(judged)
     if page:
         typer.echo(printable(f"report: {page}"))
+
+
+def _check_split(split: str, dataset: str | None) -> None:
+    splits = ["train", "validation", "test"]
+    if dataset is not None and is_own(dataset):
+        splits.append(ALL)
+    if split not in splits:
+        raise ValueError(unknown_name_message("split", split, splits))

@@ -8,8 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.models import TrustOption
+from zoo.cli.early import check_inputs, check_model
+from zoo.cli.models import ModelArgument, TrustOption
+from zoo.cli.prediction import inputs_for
 from zoo.cli.progress import working
+from zoo.cli.starting import start
+from zoo.core.files import check_file_target
 
 
 class Format(StrEnum):
@@ -30,7 +34,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def export(
-    name: Annotated[str, typer.Argument(help="Name of a pretrained model, or the folder of an artifact.")],
+    name: ModelArgument,
     output: Annotated[Path, typer.Option(help="Folder to write to. An earlier export in it is replaced.")],
     format: Annotated[Format, typer.Option(help="Format of the file.")] = Format.SAVED_MODEL,
     num_samples: Annotated[
@@ -41,8 +45,10 @@ def export(
         bool, typer.Option("--plug-in", help="Only the mean of the plug-in prediction, for onnx and litert.")
     ] = False,
     int8: Annotated[
-        list[Path] | None,
-        typer.Option(help="CSV or NPY file, or images, of inputs like those to come, for a plug-in in 8 bits: litert."),
+        list[str] | None,
+        typer.Option(
+            help="Inputs like those to come, as in predict, for a plug-in in 8 bits: litert. Can be repeated."
+        ),
     ] = None,
     trust: TrustOption = False,
 ) -> None:
@@ -52,15 +58,21 @@ def export(
     samples of the seed. saved_model is a SavedModel in the folder itself; the others are model.onnx and model.tflite,
     and contain the samples. What a format cannot compute is left out and named.
     """
-    from zoo.datasets.input_files import read_inputs
+    check_model(name, trust)
+    if int8:
+        check_inputs(int8)
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"The export could not be written to {str(output)!r}: it is a file. Give a folder.")
+    if format is not Format.SAVED_MODEL and output.is_dir():
+        check_file_target(output / _FILES[format])
+    start()
     from zoo.hub.loading import open_model
 
     model: Any = open_model(name, trust)
     int8_from = None
     if int8:
-        config = model.card["config"]
-        shape, pixel_max = tuple(config["config"]["input_shape"]), config["config"].get("pixel_max") or 255.0
-        _, int8_from = read_inputs(int8, shape, pixel_max, config.get("data", {}).get("feature_names"))
+        inputs = inputs_for(model, int8)
+        int8_from = next(inputs.batches(len(inputs)))
     with working(f"exporting {name} to {output}"):
         model.export(
             output / _FILES[format],

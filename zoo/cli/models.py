@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from typing import Annotated, Any
 
 import typer
 
-from zoo.core.shown import in_one_line
+from zoo.cli.early import check_model
+from zoo.cli.progress import say
+from zoo.core.names import unknown_name_message
+from zoo.core.shown import in_one_line, printable, shown
+from zoo.core.untrusted import artifact_errors
 from zoo.hub.manifest import bundled_models, to_json
 
 _OF_INDEX = ("license", "address", "sha256")
+_HEADLINE = ("accuracy", "rmse", "nll", "ece", "coverage_90")
+_HIGHEST_FIRST = ("accuracy", "coverage_90")
+_SORTS = ("name", "dataset", "weights", *_HEADLINE)
 
+
+def names_of_models(incomplete: str) -> list[str]:
+    """Returns the names of the bundled models that begin in some way, for the completion of shells."""
+    return [name for name in bundled_models() if name.startswith(incomplete)]
+
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Name of a pretrained model, or folder or address of an artifact.", autocompletion=names_of_models
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 TrustOption = Annotated[bool, typer.Option("--trust", help="Confirm that you know where the artifact comes from.")]
 
@@ -23,21 +43,31 @@ def add_to(app: typer.Typer) -> None:
 
 
 def list_models(
-    pattern: Annotated[str, typer.Argument(help="Pattern with wildcards, such as 'lenet*'.")] = "*",
+    patterns: Annotated[
+        list[str] | None, typer.Argument(help="Patterns with wildcards, such as 'lenet*'. Default: all.")
+    ] = None,
     index: Annotated[
         str | None, typer.Option(metavar="FILE", help="Index of another zoo: a YAML file, or its https:// address.")
     ] = None,
+    sort: Annotated[str, typer.Option(metavar="KEY", help=f"Best or least first: {', '.join(_SORTS)}.")] = "name",
     json: JsonOption = False,
 ) -> None:
     """List the pretrained models, or those of an index with the addresses that other commands take."""
-    models = bundled_models() if index is None else _models_of(index)
-    models = {name: entry for name, entry in models.items() if fnmatch.fnmatch(name, pattern)}
+    if sort not in _SORTS:
+        raise ValueError(unknown_name_message("key of --sort", sort, _SORTS))
+    known = bundled_models() if index is None else _models_of(index)
+    wanted = {name for pattern in patterns or ["*"] for name in fnmatch.filter(known, pattern)}
+    models = dict(sorted(((name, known[name]) for name in wanted), key=lambda model: _place(model[0], model[1], sort)))
     if json:
         keys = ("architecture", "dataset", "task", "num_weights", "metrics", *_OF_INDEX)
         listed = [{"name": name, **{key: entry[key] for key in keys if key in entry}} for name, entry in models.items()]
         typer.echo(to_json(listed), nl=False)
         return
-    width = max([len(name) for name in models], default=4)
+    if not models:
+        patterns_shown = ", ".join(shown(pattern, 80) for pattern in patterns or [])
+        say(f"no model is called like {patterns_shown or 'that'}; all {len(known)} names: tfp-bnn list")
+        return
+    width = max(len(name) for name in models)
     typer.echo(f"{'name':<{width}}  {'weights':>9}  test metrics")
     for name, entry in models.items():
         weights = "-" if entry["num_weights"] is None else f"{entry['num_weights']:,}"
@@ -46,19 +76,20 @@ def list_models(
             typer.echo(in_one_line(f"{'':<{width}}  {entry['license'] or 'licence not stated'}, {entry['address']}"))
 
 
-def show(
-    name: Annotated[str, typer.Argument(help="Name of a pretrained model, or folder or address of an artifact.")],
-    json: JsonOption = False,
-) -> None:
+def show(name: ModelArgument, json: JsonOption = False) -> None:
     """Show the card of a model."""
-    from zoo.core.shown import printable
-    from zoo.hub.reading import read_artifact
+    # Not at the top: `list` needs no schemas.
+    from zoo.hub.locating import read_files
+    from zoo.hub.reading import read_texts
 
-    artifact = read_artifact(name)
+    check_model(name)
+    folder, _, files = read_files(name)
+    with artifact_errors():
+        texts = read_texts(files, folder)
     if json:
-        typer.echo(to_json({"config": artifact["config"], "metrics": artifact["metrics"]}), nl=False)
+        typer.echo(to_json({"config": texts["config"], "metrics": texts["metrics"]}), nl=False)
     else:
-        typer.echo(printable(artifact["card"]), nl=False)
+        typer.echo(printable(texts["card"]), nl=False)
 
 
 def print_numbers(numbers: dict[str, float]) -> None:
@@ -80,6 +111,17 @@ def _models_of(index: str) -> dict[str, dict[str, Any]]:
     return models
 
 
+def _place(name: str, entry: dict[str, Any], sort: str) -> tuple[Any, ...]:
+    """Returns what to sort a model by: those without the number come last, and equal ones by name."""
+    if sort == "name":
+        return (name,)
+    if sort == "dataset":
+        return (entry["dataset"] or "", name)
+    number = entry["num_weights"] if sort == "weights" else entry["metrics"].get(sort)
+    if number is None:
+        return (math.inf, name)
+    return (-number if sort in _HIGHEST_FIRST else number, name)
+
+
 def _headline(entry: dict[str, Any]) -> str:
-    shown = ("accuracy", "rmse", "nll", "ece", "coverage_90")
-    return "  ".join(f"{key} {value:.4g}" for key, value in entry["metrics"].items() if key in shown)
+    return "  ".join(f"{key} {value:.4g}" for key, value in entry["metrics"].items() if key in _HEADLINE)

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import json as json_module
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from zoo.cli.models import TrustOption
-from zoo.cli.progress import working
-from zoo.core.files import write_atomically
-from zoo.core.shown import cell
+from zoo.cli.early import check_inputs, check_model, is_name_of_dataset
+from zoo.cli.models import ModelArgument, TrustOption
+from zoo.cli.progress import counted
+from zoo.cli.starting import start
+from zoo.core.files import check_file_target
+from zoo.core.shown import cell, printable
 
 if TYPE_CHECKING:
     from tfp_bnn import PosteriorPredictive
-    from tfp_bnn.predictive import Conformal
+    from zoo.datasets.input_files import Inputs
 
 _SAMPLES = 100
+_BATCH_SIZE = 1024
+_LEVEL = 0.9
+
+Columns = dict[str, Any]
+"""A sequence of one value for each input, by the name of the column."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -29,8 +39,14 @@ def add_to(app: typer.Typer) -> None:
 
 
 def predict(
-    name: Annotated[str, typer.Argument(help="Name of a pretrained model, or folder or address of an artifact.")],
-    files: Annotated[list[Path], typer.Argument(help="One CSV or NPY file, or image files.")],
+    name: ModelArgument,
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="One .csv, .parquet, .npy or .npz file; - for CSV from stdin; images, folders of images and patterns; "
+            "or the name of a dataset."
+        ),
+    ],
     num_samples: Annotated[
         int | None,
         typer.Option(
@@ -39,90 +55,226 @@ def predict(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the samples. Default: as there, else 0.")] = None,
     trust: TrustOption = False,
-    out: Annotated[Path | None, typer.Option(help="CSV file to write. Default: stdout.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write. Default: stdout.")] = None,
+    draws: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="NPY file for the prediction of each sample of the weights, (samples, inputs, outputs).",
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="A list in JSON, one object per input, instead of CSV.")] = False,
 ) -> None:
-    """Predict with uncertainty: a CSV with mean, entropy, aleatoric and epistemic part for each input.
+    """Predict with uncertainty: a CSV with a row for each input, in their order.
+
+    Classes: the column prediction has the most probable class, mean_CLASS the probabilities, and entropy, aleatoric
+    and epistemic the uncertainty and its parts, in nats. Numbers: mean, std, the ends lower_90 and upper_90 of the
+    central 90 % interval, and aleatoric_std and epistemic_std, all in units of the target; entropy, in nats.
 
     If the model has a conformal prediction, of a level of 90 % for example, there is also the column set_90, with the
-    classes separated by |, or the columns lower_90 and upper_90. Their coverage holds for the samples of the fit.
+    classes separated by |, or its ends lower_90 and upper_90. Their coverage holds for the samples of the fit.
 
     A CSV file has one row per input and one column per feature, with or without a header. If the header has the model's
-    names of the columns, they may stand in any order. An NPY file contains an array of shape (n, ...). Images are
-    converted to the size and pixel range of the model.
+    names of the columns, they may stand in any order. An NPY file contains an array of shape (n, ...), an NPZ file an
+    array x. Images are converted to the size and pixel range of the model. Of a dataset, the test split is predicted.
     """
-    from zoo.datasets.input_files import read_inputs
+    check_model(name, trust)
+    check_inputs(files)
+    for path in (out, draws):
+        check_file_target(path)
+    start()
     from zoo.hub.loading import open_model
 
     # The config is validated and trusted before any of it is used.
     model: Any = open_model(name, trust)
-    config = model.card["config"]
-    labels, x = read_inputs(
-        files,
-        tuple(config["config"]["input_shape"]),
-        config["config"].get("pixel_max") or 255.0,
-        config.get("data", {}).get("feature_names"),
-    )
-    conformal = model.conformal
-    of_fit = {} if conformal is None else conformal.get_config()
+    inputs = inputs_for(model, files)
+    of_fit = {} if model.conformal is None else model.conformal.get_config()
     num_samples = num_samples or of_fit.get("num_samples") or _SAMPLES
     seed = next(value for value in (seed, of_fit.get("seed"), 0) if value is not None)
-    with working(f"predicting {len(x)} inputs, {num_samples} samples"):
-        predictive = model.posterior_predictive(x, num_samples=num_samples, seed=seed)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    rows = _rows(labels, predictive, model.class_names)
-    if conformal is not None:
-        more = _OF_KIND[conformal.target_kind](conformal, predictive, model.class_names)
-        rows = [[*row, *further] for row, further in zip(rows, more, strict=True)]
-    writer.writerows([cell(str(value)) for value in row] for row in rows)
-    if out is None:
-        sys.stdout.write(text.getvalue())
-    else:
-        write_atomically(out, text.getvalue())
+    what = f"predicting {len(inputs):,} inputs, {num_samples} samples"
+    with _written(out) as file, _draws_file(draws, len(inputs)) as keep, counted(what, len(inputs)) as advance:
+        write = _json_writer(file) if json else _csv_writer(file)
+        done = 0
+        for predictive in _predictives(model, inputs, num_samples, seed):
+            labels = inputs.labels[done : done + len(predictive)]
+            write({"input": labels, **_columns(predictive, model.class_names, model.conformal)})
+            keep(done, predictive)
+            done += len(predictive)
+            advance(len(predictive))
+        if json:
+            file.write("\n]\n")
+    for path in (out, draws):
+        if path is not None:
+            typer.echo(printable(f"saved: {path}"), err=out is None)
 
 
-def _rows(
-    labels: Sequence[str | int], predictive: PosteriorPredictive, classes: Sequence[str] | None
-) -> list[list[Any]]:
-    mean = predictive.mean()
-    if classes and len(classes) == mean.shape[-1]:
-        header = ["input", "prediction", *(f"mean_{name}" for name in classes), "entropy", "aleatoric", "epistemic"]
-        best = [[classes[index]] for index in mean.argmax(axis=-1)]
-    else:
-        names = ["mean"] if mean.shape[-1] == 1 else [f"mean_{index}" for index in range(mean.shape[-1])]
-        header = ["input", *names, "entropy", "aleatoric", "epistemic"]
-        best = [[] for _ in labels]
-    # Regression with several targets has an uncertainty for each. They are summed into one column.
-    parts = [
-        getattr(predictive, name)().reshape(len(labels), -1).sum(axis=1)
-        for name in ("entropy", "aleatoric", "epistemic")
-    ]
-    rows = [
-        [label, *first, *(f"{value:.6g}" for value in means), *(f"{part[index]:.6g}" for part in parts)]
-        for index, (label, first, means) in enumerate(zip(labels, best, mean, strict=True))
-    ]
-    return [header, *rows]
+def inputs_for(model: Any, files: Sequence[str]) -> Inputs:
+    """Opens the inputs of a command for a model; see `zoo.datasets.input_files.open_inputs`.
 
-
-def _sets(conformal: Conformal, predictive: PosteriorPredictive, classes: Sequence[str] | None) -> list[list[str]]:
-    """The header and a row for each input."""
-    sets = conformal.predict(predictive)
-    names = classes if classes and len(classes) == sets.shape[-1] else [str(k) for k in range(sets.shape[-1])]
-    rows = [["|".join(name for name, is_in in zip(names, row, strict=True) if is_in)] for row in sets]
-    return [[f"set_{100 * conformal.level:g}"], *rows]
-
-
-def _intervals(conformal: Conformal, predictive: PosteriorPredictive, classes: Sequence[str] | None) -> list[list[str]]:
-    """The header and a row for each input; the ends of each target are next to each other."""
+    Args:
+        model: Model of an artifact.
+        files: Files, folders and patterns, or the name of a dataset alone, for its test split.
+    """
     import numpy as np
 
+    from zoo.datasets import load_dataset
+    from zoo.datasets.input_files import Inputs, fitting, open_inputs
+
+    config = model.card["config"]
+    shape, pixel_max = tuple(config["config"]["input_shape"]), config["config"].get("pixel_max") or 255.0
+    if len(files) == 1 and is_name_of_dataset(files[0]):
+        x = fitting(files[0], load_dataset(files[0]).test.x.astype(np.float32), shape)
+        return Inputs(range(len(x)), x, (), shape, pixel_max)
+    return open_inputs(files, shape, pixel_max, config.get("data", {}).get("feature_names"))
+
+
+def _predictives(model: Any, inputs: Inputs, num_samples: int, seed: int) -> Iterator[PosteriorPredictive]:
+    """Yields the predictives of some inputs at a time, all for the same draws of the weights."""
+    x = inputs.x if inputs.x is not None else inputs.batches(_BATCH_SIZE)
+    for predictive, _ in model.stream_predictive(x, num_samples=num_samples, seed=seed, batch_size=_BATCH_SIZE):
+        yield predictive
+
+
+def _columns(predictive: PosteriorPredictive, classes: Sequence[str] | None, conformal: Any) -> Columns:
+    mean = predictive.mean()
+    flat = mean.reshape(len(mean), -1)
+    more = {} if conformal is None else _OF_KIND[conformal.target_kind](conformal, predictive, classes)
+    if predictive.target_kind == "number":
+        return _numbers(predictive, flat, more)
+    named = classes is not None and len(classes) == flat.shape[1]
+    names = list(classes) if named and classes is not None else [str(index) for index in range(flat.shape[1])]
+    columns: Columns = {"prediction": [names[index] for index in flat.argmax(axis=1)]} if named else {}
+    columns |= {"mean" if flat.shape[1] == 1 else f"mean_{name}": flat[:, k] for k, name in enumerate(names)}
+    for part in ("entropy", "aleatoric", "epistemic"):
+        # Several labels of an input have an uncertainty each. They are summed into one column.
+        columns[part] = getattr(predictive, part)().reshape(len(mean), -1).sum(axis=1)
+    return {**columns, **more}
+
+
+def _numbers(predictive: PosteriorPredictive, mean: Any, more: Columns) -> Columns:
+    import numpy as np
+
+    parts = {name: getattr(predictive, name)().reshape(len(mean), -1) for name in ("aleatoric", "epistemic")}
+    ends = np.stack([end.reshape(len(mean), -1) for end in predictive.interval(_LEVEL)])
+    columns: Columns = {}
+    for target, suffix in enumerate(_suffixes(mean.shape[1])):
+        columns[f"mean{suffix}"] = mean[:, target]
+        columns[f"std{suffix}"] = np.sqrt(sum(part[:, target] for part in parts.values()))
+        columns |= {
+            f"{end}_{100 * _LEVEL:g}{suffix}": values[:, target]
+            for end, values in zip(("lower", "upper"), ends, strict=True)
+        }
+        columns |= {f"{name}_std{suffix}": np.sqrt(part[:, target]) for name, part in parts.items()}
+    columns["entropy"] = predictive.entropy().reshape(len(mean), -1).sum(axis=1)
+    # A conformal interval of the same level takes the place of the predictive's.
+    return {**{name: values for name, values in columns.items() if name not in more}, **more}
+
+
+def _suffixes(targets: int) -> list[str]:
+    return [""] if targets == 1 else [f"_{index}" for index in range(targets)]
+
+
+def _sets(conformal: Any, predictive: PosteriorPredictive, classes: Sequence[str] | None) -> Columns:
+    sets = conformal.predict(predictive)
+    names = classes if classes and len(classes) == sets.shape[-1] else [str(k) for k in range(sets.shape[-1])]
+    rows = ["|".join(name for name, is_in in zip(names, row, strict=True) if is_in) for row in sets]
+    return {f"set_{100 * conformal.level:g}": rows}
+
+
+def _intervals(conformal: Any, predictive: PosteriorPredictive, classes: Sequence[str] | None) -> Columns:
     lower, upper = conformal.predict(predictive)
-    targets = lower.shape[-1]
-    of_target = [""] if targets == 1 else [f"_{k}" for k in range(targets)]
-    header = [f"{end}_{100 * conformal.level:g}{suffix}" for suffix in of_target for end in ("lower", "upper")]
-    # (n, targets, 2)
-    ends = np.stack([lower, upper], axis=-1).reshape(len(lower), -1)
-    return [header, *([f"{end:.6g}" for end in row] for row in ends)]
+    return {
+        f"{end}_{100 * conformal.level:g}{suffix}": values[:, target]
+        for target, suffix in enumerate(_suffixes(lower.shape[-1]))
+        for end, values in (("lower", lower), ("upper", upper))
+    }
 
 
-_OF_KIND: dict[str, Callable[..., list[list[str]]]] = {"class": _sets, "number": _intervals}
+_OF_KIND: dict[str, Callable[..., Columns]] = {"class": _sets, "number": _intervals}
+
+
+def _csv_writer(file: TextIO) -> Callable[[Columns], None]:
+    writer = csv.writer(file, lineterminator="\n")
+    begun = False
+
+    def write(columns: Columns) -> None:
+        nonlocal begun
+        if not begun:
+            writer.writerow([cell(name) for name in columns])
+            begun = True
+        texts = [[_text(value) for value in values] for values in columns.values()]
+        writer.writerows(zip(*texts, strict=True))
+
+    return write
+
+
+def _text(value: Any) -> str:
+    return cell(str(value)) if isinstance(value, str | int) else f"{value:.6g}"
+
+
+def _json_writer(file: TextIO) -> Callable[[Columns], None]:
+    begun = False
+
+    def write(columns: Columns) -> None:
+        nonlocal begun
+        for row in zip(*columns.values(), strict=True):
+            values = [value if isinstance(value, str | int) else _finite(value) for value in row]
+            file.write(",\n" if begun else "[\n")
+            file.write(json_module.dumps(dict(zip(columns, values, strict=True)), ensure_ascii=False, allow_nan=False))
+            begun = True
+
+    return write
+
+
+def _finite(value: Any) -> float | None:
+    """Returns a number with six digits; JSON has no infinity."""
+    return float(f"{value:.6g}") if abs(value) < float("inf") else None
+
+
+@contextlib.contextmanager
+def _written(path: Path | None) -> Iterator[TextIO]:
+    """Yields a file that takes its name when the block ends without an error; stdout without a name."""
+    if path is None and sys.stdout.isatty():
+        # After the progress bar, not among its lines.
+        text = io.StringIO()
+        yield text
+        sys.stdout.write(text.getvalue())
+        return
+    if path is None:
+        yield sys.stdout
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _draws_file(path: Path | None, rows: int) -> Iterator[Callable[[int, PosteriorPredictive], None]]:
+    """Yields a function that keeps the draws of some rows, which begin at a row, in an NPY file."""
+    if path is None:
+        yield lambda begin, predictive: None
+        return
+    import numpy as np
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    array: Any = None
+
+    def keep(begin: int, predictive: PosteriorPredictive) -> None:
+        nonlocal array
+        samples = predictive.samples
+        if array is None:
+            shape = (len(samples), rows, *samples.shape[2:])
+            array = np.lib.format.open_memmap(temporary, "w+", samples.dtype, shape)
+        array[:, begin : begin + samples.shape[1]] = samples
+
+    try:
+        yield keep
+        if array is not None:
+            array.flush()
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

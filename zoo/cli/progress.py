@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from zoo.core.shown import printable
@@ -34,10 +34,49 @@ def working(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def training_progress() -> Iterator[list[Any]]:
-    """Yields callbacks that draw a progress bar for each training seed, with time left, the ELBO and its parts.
+def counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yields a function that is told how much more is done: a progress bar with the time left.
 
-    If stderr is not a terminal, ten lines are printed instead.
+    If stderr is not a terminal, at most ten lines are printed instead.
+
+    Args:
+        what: What is done, such as `"predicting 300 inputs"`.
+        total: How much there is to do.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(escape(printable(what)), total=total)
+            yield lambda more: bar.advance(task, more)
+        return
+    say(f"{what} ...")
+    start, done, lines = time.monotonic(), 0, 0
+
+    def tell(more: int) -> None:
+        nonlocal done, lines
+        done += more
+        tenth = 10 * done // max(1, total)
+        if lines < tenth < 10:
+            lines = tenth
+            left = (time.monotonic() - start) / done * (total - done)
+            say(f"{done:,} of {total:,}, {_minutes(left)} left")
+
+    yield tell
+
+
+@contextlib.contextmanager
+def training_progress(fits: int = 1) -> Iterator[list[Any]]:
+    """Yields callbacks that draw a progress bar, with the time left of all trainings, the ELBO and its parts.
+
+    If stderr is not a terminal, ten lines for each training are printed instead.
+
+    Args:
+        fits: Number of trainings, each of which is assumed to take as long as the current one.
     """
     import keras
     from rich.console import Console
@@ -48,11 +87,22 @@ def training_progress() -> Iterator[list[Any]]:
     bar = Progress(*columns, console=console)
 
     class Bar(keras.callbacks.Callback):
-        """Draws one bar per training run."""
+        """Draws one bar for all trainings."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._task = bar.add_task("training", total=None, terms="")
+            self._begun = 0
 
         def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
             self._epochs, self._steps = self.params["epochs"], self.params["steps"]
-            self._task = bar.add_task("training", total=self._epochs * self._steps, terms="")
+            self._begun += 1
+            of_each = self._epochs * self._steps
+            # What one bar shows: the steps of the trainings before, of this one, and of those to come. More trainings
+            # than were announced have a bar each.
+            announced = self._begun <= fits
+            self._before = (self._begun - 1) * of_each if announced else 0
+            bar.update(self._task, total=fits * of_each if announced else of_each)
             self._lines = {round(self._epochs * tenth / 10) for tenth in range(1, 11)}
             self._first: tuple[int, float] | None = None
             self._terms = ""
@@ -64,26 +114,37 @@ def training_progress() -> Iterator[list[Any]]:
             done = self._epoch * self._steps + batch + 1
             if self._first is None:
                 self._first = (done, time.monotonic())
-            what = f"epoch {self._epoch + 1}/{self._epochs}"
-            bar.update(self._task, completed=done, description=what, terms=self._terms or _terms(logs or {}))
+            what = f"{self._which()}epoch {self._epoch + 1}/{self._epochs}"
+            terms = self._terms or _terms(logs or {})
+            bar.update(self._task, completed=self._before + done, description=what, terms=terms)
 
         def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
             self._terms = _terms(logs or {})
             if not console.is_terminal and epoch + 1 in self._lines:
-                line = f"epoch {epoch + 1}/{self._epochs}  {self._terms}  {self._time_left(epoch + 1)} left"
+                left = f"{self._time_left(epoch + 1)} left{' in all' if fits > 1 else ''}"
+                line = f"{self._which()}epoch {epoch + 1}/{self._epochs}  {self._terms}  {left}"
                 console.print(line, highlight=False, soft_wrap=True)
+
+        def _which(self) -> str:
+            if self._begun > fits:
+                return f"training {self._begun}  "
+            return f"training {self._begun}/{fits}  " if fits > 1 else ""
 
         def _time_left(self, epochs: int) -> str:
             first_step, start = self._first or (0, time.monotonic())
             done = max(1, epochs * self._steps - first_step)
-            seconds = (time.monotonic() - start) / done * (self._epochs - epochs) * self._steps
-            return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+            epochs_left = self._epochs - epochs + max(0, fits - self._begun) * self._epochs
+            return _minutes((time.monotonic() - start) / done * epochs_left * self._steps)
 
     if console.is_terminal:
         with bar:
             yield [Bar()]
     else:
         yield [Bar()]
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
 
 
 def _terms(logs: dict[str, float]) -> str:

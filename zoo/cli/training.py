@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
 import signal
 import sys
@@ -12,10 +13,15 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.models import JsonOption, TrustOption, print_numbers
+from zoo.cli.data import FORMS, TargetOption, check_data, is_own, load_files
+from zoo.cli.early import bundled_recipes, check_model, check_recipe
+from zoo.cli.models import JsonOption, ModelArgument, TrustOption, print_numbers
 from zoo.cli.progress import say, training_progress
+from zoo.cli.starting import start
+from zoo.core.names import unknown_name_message
 from zoo.core.shown import printable
-from zoo.hub.manifest import to_json
+from zoo.core.yaml_text import parse_changes, parse_yaml, with_numbers
+from zoo.hub.manifest import check_target, to_json
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,10 +31,16 @@ def add_to(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe of the zoo, or a YAML file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Name of a recipe of the zoo, or a YAML file.", autocompletion=names_of_recipes)
+    ],
     out: Annotated[Path | None, typer.Option(help="Folder for the artifact. Default: nothing is saved.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Number of epochs. Default: the recipe's.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Training seed. Default: the recipe's.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="DATA", help=f"Dataset: {FORMS}. Default: the recipe's.")
+    ] = None,
+    target: TargetOption = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs. Default: the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Training seed. Default: the recipe's.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of training seeds for the spread.")] = None,
     changes: Annotated[
         list[str] | None,
@@ -48,18 +60,35 @@ def train(
     A recipe with start_from is run as a fine-tuning. With --out, checkpoints and log.csv are kept in OUT.training until
     the artifact is written. A run that was killed or interrupted continues with --resume, and its result is the same as
     without the interruption.
-    """
-    from zoo.recipes import parse_changes
-    from zoo.training import train as train_by_recipe
 
-    with says_how_to_go_on(out), training_progress() as callbacks:
+    Data of your own are split at random, always in the same way: 64 % train, 16 % validation and 20 % test.
+    """
+    check_recipe(recipe)
+    overrides = parse_changes(changes or [])
+    if dataset is not None:
+        check_data(dataset, target)
+        overrides["dataset"] = None if is_own(dataset) else dataset
+        if is_own(dataset):
+            # Another dataset has no such inputs.
+            overrides.setdefault("evaluation.out_of_distribution", "uniform")
+    elif target is not None:
+        raise ValueError("--target names a column of a table of yours: give the table with --dataset.")
+    check_out(out, overwrite, resume)
+    say(f"training {recipe}; {_saves(out)}")
+    start()
+    from zoo.training import train as train_by_recipe
+    from zoo.training.planning import fitted_to, number_of_fits, planned, task_of
+
+    plan = planned(recipe, overrides, epochs=epochs, seed=seed, seeds=seeds)
+    data: Any = None
+    if dataset is not None and is_own(dataset):
+        data = load_files(dataset, target, task=task_of(plan))
+        plan = fitted_to(plan, data)
+    with says_how_to_go_on(out), training_progress(number_of_fits(plan)) as callbacks:
         run = train_by_recipe(
-            recipe,
+            plan,
             out,
-            epochs=epochs,
-            seed=seed,
-            seeds=seeds,
-            overrides=parse_changes(changes or []),
+            data=data,
             overwrite=overwrite,
             resume=resume,
             trust=trust,
@@ -79,8 +108,11 @@ def train(
 
 
 def finetune(
-    name: Annotated[str, typer.Argument(help="Name of a pretrained model, or folder or address of an artifact.")],
-    dataset: Annotated[str, typer.Option(help="Dataset to fine-tune on. Its training split is used.")],
+    name: ModelArgument,
+    dataset: Annotated[
+        str, typer.Option(metavar="DATA", help=f"Dataset: {FORMS}. Its training split is used to fine-tune.")
+    ],
+    target: TargetOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the artifact. Default: nothing is saved.")] = None,
     prior: Annotated[
         str, typer.Option(help="posterior, default, or a prior in YAML, such as '{name: laplace, scale: 0.3}'.")
@@ -93,14 +125,22 @@ def finetune(
     ] = None,
     head: Annotated[str, typer.Option(help="Last layer: new or keep.")] = "new",
     adapt_inputs: Annotated[
-        bool, typer.Option("--adapt-inputs", help="Let the model resize and rescale images.")
-    ] = False,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps. Default: 10 passes, at least 300 steps.")] = None,
+        bool | None,
+        typer.Option(
+            "--adapt-inputs/--no-adapt-inputs",
+            help="Let the model resize and rescale images, and turn them grey. Default: for a folder of images.",
+            show_default=False,
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimizer steps. Default: 10 passes, at least 300 steps.")
+    ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Rows per step. Default: 16 for up to 500 rows, 32 for up to 5,000, else 128.")
+        int | None,
+        typer.Option(min=1, help="Rows per step. Default: 16 for up to 500 rows, 32 for up to 5,000, else 128."),
     ] = None,
     learning_rate: Annotated[float, typer.Option(help="Initial learning rate of Adam.")] = 4e-3,
-    seed: Annotated[int, typer.Option(help="Seed of the new head, the order of the rows and the noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the new head, the order of the rows and the noise.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact or unfinished run.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the unfinished run of --out.")] = False,
     tensorboard: Annotated[
@@ -114,20 +154,40 @@ def finetune(
     Cross-validation (auto) only uses the training split. Checkpoints and --resume work as in train, with a tenth of the
     steps as an epoch. To repeat the fine-tuning, run: tfp-bnn train OUT/recipe.yaml.
     """
+    check_model(name, trust)
+    check_data(dataset, target)
+    check_out(out, overwrite, resume)
+    how: dict[str, Any] = {
+        "prior": _prior(prior),
+        "inflate": _number_or_word("--inflate", inflate),
+        "head_scale": _number_or_word("--head-scale", head_scale),
+    }
+    if head not in ("new", "keep"):
+        raise ValueError(unknown_name_message("--head", head, ("new", "keep")))
+    say(f"fine-tuning {name} on {dataset}; {_saves(out)}")
+    start()
+    from zoo.hub.reading import read_artifact
     from zoo.training.fine_tuning import fine_tune
 
-    say(f"fine-tuning {name} on {dataset} ...")
+    data: Any = dataset
+    if is_own(dataset):
+        about = read_artifact(name)["config"].get("data", {})
+        data = load_files(
+            dataset,
+            target,
+            task=about.get("task"),
+            class_names=about.get("class_names") if head == "keep" else None,
+            feature_names=about.get("feature_names"),
+        )
     with says_how_to_go_on(out), training_progress() as callbacks:
         done = fine_tune(
             name,
-            dataset,
-            prior=_prior(prior),
-            inflate=_number_or_word("--inflate", inflate),
-            head_scale=_number_or_word("--head-scale", head_scale),
+            data,
+            **how,
             mix=mix,
             freeze=freeze or [],
             head=head,  # type: ignore[arg-type]
-            adapt_inputs=adapt_inputs,
+            adapt_inputs=Path(dataset).is_dir() if adapt_inputs is None else adapt_inputs,
             steps=steps,
             batch_size=batch_size,
             learning_rate=learning_rate,
@@ -140,13 +200,35 @@ def finetune(
             tensorboard=tensorboard,
             tell=say,
         )
-    about = {"inflate": done.inflate, "head_scale": done.head_scale, "path": str(done.path) if done.path else None}
+    chosen = {"inflate": done.inflate, "head_scale": done.head_scale, "path": str(done.path) if done.path else None}
     if json:
-        typer.echo(to_json({"source": name, "dataset": dataset, **about, **done.metrics}), nl=False)
+        typer.echo(to_json({"source": name, "dataset": dataset, **chosen, **done.metrics}), nl=False)
         return
-    print_numbers({key: value for key, value in about.items() if isinstance(value, float)} | done.metrics["test"])
+    print_numbers({key: value for key, value in chosen.items() if isinstance(value, float)} | done.metrics["test"])
     if done.path:
         typer.echo(printable(f"saved: {done.path}"))
+
+
+def names_of_recipes(incomplete: str) -> list[str]:
+    """Returns the names of the zoo's recipes that begin in some way, for the completion of shells."""
+    return [name for name in bundled_recipes() if name.startswith(incomplete)]
+
+
+def check_out(out: Path | None, overwrite: bool, resume: bool) -> None:
+    """Checks the folder for an artifact before TensorFlow is imported, as the training does.
+
+    Raises:
+        ValueError: If it exists and must not be replaced, or is missing for `--resume`.
+        OSError: If it could not be made.
+    """
+    if out is not None:
+        check_target(out, overwrite)
+    elif resume:
+        raise ValueError("There is nothing to resume without a folder. Give the --out of the run.")
+
+
+def _saves(out: Path | None) -> str:
+    return f"to be saved in {out}" if out is not None else "nothing will be saved (--out FOLDER saves it)"
 
 
 @contextlib.contextmanager
@@ -171,18 +253,19 @@ def _resume_command(arguments: list[str]) -> str:
 
 
 def _number_or_word(option: str, value: str) -> float | str:
-    try:
-        return float(value)
-    except ValueError:
-        if value != "auto":
-            raise ValueError(f"{option} must be a number or auto, but got {value!r}.") from None
+    if value == "auto":
         return value
+    try:
+        number = float(value)
+    except ValueError:
+        raise ValueError(f"{option} must be a number or auto, but got {value!r}.") from None
+    if not 0 < number < math.inf:
+        raise ValueError(f"{option} must be a finite number larger than 0, or auto, but got {value!r}.")
+    return number
 
 
 def _prior(text: str) -> Any:
     """Parses a prior from the command line: a name, or a mapping in YAML."""
-    from zoo.core.yaml_text import parse_yaml, with_numbers
-
     try:
         return with_numbers(parse_yaml(text))
     except ValueError as error:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo.cli.models import JsonOption
+from zoo.cli.early import check_model
+from zoo.cli.models import JsonOption, names_of_models
 from zoo.cli.progress import working
+from zoo.cli.starting import start
 from zoo.core.shown import printable
-from zoo.hub.locating import locate
 from zoo.hub.manifest import bundled_models, to_json
 
 if TYPE_CHECKING:
@@ -30,7 +31,10 @@ def add_to(app: typer.Typer) -> None:
 def verify(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Pretrained models, or folders or addresses of artifacts. Default: all bundled."),
+        typer.Argument(
+            help="Pretrained models, or folders or addresses of artifacts. Default: all bundled.",
+            autocompletion=names_of_models,
+        ),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Check all numbers about the posteriors.")] = False,
     results: Annotated[
@@ -47,9 +51,10 @@ def verify(
     """
     names = list(dict.fromkeys(names or bundled_models()))
     for name in names:
-        locate(name)
+        check_model(name)
     if results is not None and not full:
         raise ValueError("The results are numbers of the whole test split: give --full together with --results.")
+    start()
     from zoo.evaluation.results_table import write_results
     from zoo.evaluation.verification import GOLDEN, STATED, Status
     from zoo.evaluation.verification import verify as verify_model

@@ -26,6 +26,23 @@ def write_atomically(path: Path, contents: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def check_file_target(path: Path | None) -> None:
+    """Refuses early a file that could not be written after long work.
+
+    Raises:
+        ValueError: If its folder does not exist or cannot be written to, or it is a folder itself.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise ValueError(f"{str(path)!r} is a folder. Give the name of a file in it.")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"There is no folder {str(path.parent)!r} for the file {path.name!r}. Make it first.")
+    # A file is written next to its place first.
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise ValueError(f"The folder of {str(path)!r} cannot be written to. Choose another place.")
+
+
 @contextlib.contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
     """Yields a working folder next to the target, which takes its place when the block ends without an error.

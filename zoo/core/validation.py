@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from zoo.core.names import unknown_name_message
 from zoo.core.shown import printable, shown
 
 # Of a message: whatever a file holds, it is read by someone.
@@ -39,9 +40,6 @@ def validate(schema: type[M], values: Mapping[str, Any], what: str) -> M:
     known = [field.alias or name for name, field in schema.model_fields.items()]
     for key in values:
         if key not in known:
-            # Not at the top, because it imports TensorFlow.
-            from tfp_bnn.core.registry import unknown_name_message
-
             raise ValueError(f"{what}: {unknown_name_message('key', key, known)}")
     try:
         return schema.model_validate(values)

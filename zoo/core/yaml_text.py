@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -34,6 +35,49 @@ def parse_yaml(text: str | bytes) -> Any:
         raise ValueError(_at(error.problem or "invalid YAML", error.problem_mark or error.context_mark)) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(" ".join(str(error).split())) from None
+
+
+def parse_mapping(text: str | bytes, what: str) -> dict[Any, Any]:
+    """Parses YAML that must be a mapping of keys.
+
+    Args:
+        text: The YAML, as text or in UTF-8.
+        what: Description of the file for messages, such as `"The recipe 'x.yaml'"`.
+
+    Raises:
+        ValueError: As in `parse_yaml`, or if it holds anything else.
+    """
+    try:
+        values = parse_yaml(text)
+    except ValueError as error:
+        raise ValueError(f"{what} is not valid YAML: {error}.") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{what} holds {type(values).__name__}; a mapping of keys was expected.")
+    return values
+
+
+def parse_changes(changes: Sequence[str]) -> dict[str, Any]:
+    """Parses changes to a recipe from the command line.
+
+    Args:
+        changes: Strings `key=value` with the value in YAML, such as `"optimizer.learning_rate=1e-3"`.
+
+    Returns:
+        Values by dotted key, for `zoo.recipes.change_recipe`.
+
+    Raises:
+        ValueError: If a change has no `=`, or its value is not valid YAML.
+    """
+    parsed = {}
+    for change in changes:
+        key, sign, value = change.partition("=")
+        if not sign or not key:
+            raise ValueError(f"Got the change {change!r}; KEY=VALUE was expected, as in optimizer.learning_rate=1e-3.")
+        try:
+            parsed[key] = with_numbers(parse_yaml(value))
+        except ValueError as error:
+            raise ValueError(f"The value of the change {change!r} is not valid YAML: {error}.") from None
+    return parsed
 
 
 def with_numbers(value: Any) -> Any:

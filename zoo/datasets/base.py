@@ -216,12 +216,13 @@ def split_rows(x: npt.NDArray[Any], y: npt.NDArray[Any], *, stratify: bool) -> d
     Returns:
         The splits by name, as keyword arguments for `Dataset`.
     """
-    rest, test = _hold_out(Split(x, y), stratify)
-    train, validation = _hold_out(rest, stratify)
+    rest, test = hold_out(Split(x, y), stratify)
+    train, validation = hold_out(rest, stratify)
     return {"train": train, "validation": validation, "test": test}
 
 
-def _hold_out(split: Split, stratify: bool) -> tuple[Split, Split]:
+def hold_out(split: Split, stratify: bool) -> tuple[Split, Split]:
+    """Returns 80 % and 20 % of the rows of a split, chosen at random with a fixed seed; see `split_rows`."""
     kept_x, held_x, kept_y, held_y = train_test_split(
         split.x, split.y, test_size=HELD_OUT_FRACTION, random_state=SPLIT_SEED, stratify=split.y if stratify else None
     )

@@ -14,20 +14,6 @@ from zoo.core.shown import cell
 from zoo.evaluation.suite import Suite
 
 
-def check_file(path: Path | None) -> None:
-    """Refuses early a file that could not be written after a long evaluation.
-
-    Raises:
-        ValueError: If its folder does not exist, or it is a folder itself.
-    """
-    if path is None:
-        return
-    if path.is_dir():
-        raise ValueError(f"{str(path)!r} is a folder. Give the name of a file in it.")
-    if not path.absolute().parent.is_dir():
-        raise ValueError(f"There is no folder {str(path.parent)!r} for the file {path.name!r}. Make it first.")
-
-
 def write_suite(suite: Suite, name: str, path: str | os.PathLike[str]) -> None:
     """Writes the numbers as CSV, one to a row, to six digits; see `Suite.rows`.
 

@@ -39,6 +39,7 @@ from zoo.hub.cards import model_card
 from zoo.hub.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
+    check_target,
     describe_files,
     to_json,
 )
@@ -158,24 +159,6 @@ def save_artifact(
         _write_files(
             working, model, built, name, recipe, dict(metrics or {}), dict(data or {}), golden_inputs, log, license
         )
-    return target
-
-
-def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
-    """Returns the absolute path of the folder to write an artifact to.
-
-    Raises:
-        ValueError: If it exists and must not be replaced. A folder that is not an artifact is never replaced.
-    """
-    target = Path(path).absolute()
-    is_artifact = (target / MANIFEST_NAME).is_file()
-    if target.exists() and not (overwrite and is_artifact):
-        hint = (
-            "Pass overwrite=True (on the command line: --overwrite) to replace it"
-            if is_artifact
-            else "It is not an artifact; choose another folder"
-        )
-        raise ValueError(f"The folder {str(target)!r} exists. {hint}.")
     return target
 
 

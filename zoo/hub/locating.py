@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from zoo.core.names import check_name
+from zoo.core.names import check_name, unknown_name_message
 from zoo.core.untrusted import ArtifactError, artifact_errors
 from zoo.hub.manifest import bundled_models, read_manifest, read_verified, saved_models_folder
 from zoo.hub.remote.addresses import Address, is_address, parse_address
@@ -55,9 +55,6 @@ def locate(name_or_path: str | os.PathLike[str], sha256: str | None = None) -> t
     folder = Path(place)
     if folder.is_dir():
         return folder, read_manifest(folder, sha256)
-    # Not at the top, because it imports TensorFlow.
-    from tfp_bnn.core.registry import unknown_name_message
-
     raise ValueError(unknown_name_message("pretrained model", check_name(str(place)), models))
 
 

@@ -8,6 +8,7 @@ vouches for. It is written by `python -m zoo.hub.manifest`.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import json
@@ -48,6 +49,30 @@ def bundled_models() -> dict[str, dict[str, Any]]:
     if not _BUNDLED.is_file():
         return {}
     return dict(sorted(json.loads(_BUNDLED.read_text("utf-8"))["models"].items()))
+
+
+def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
+    """Returns the absolute path of the folder to write an artifact to.
+
+    Raises:
+        ValueError: If it exists and must not be replaced. A folder that is not an artifact is never replaced.
+        OSError: If it could not be made.
+    """
+    target = Path(path).absolute()
+    is_artifact = (target / MANIFEST_NAME).is_file()
+    if target.exists() and not (overwrite and is_artifact):
+        hint = (
+            "Pass overwrite=True (on the command line: --overwrite) to replace it"
+            if is_artifact
+            else "It is not an artifact; choose another folder"
+        )
+        raise ValueError(f"The folder {str(target)!r} exists. {hint}.")
+    parent = next(folder for folder in target.parents if os.path.lexists(folder))
+    if not parent.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(parent))
+    if not os.access(parent, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(parent))
+    return target
 
 
 @artifact_errors()

@@ -5,11 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy.typing as npt
-import safetensors
-import safetensors.numpy
+from typing import TYPE_CHECKING, Any
 
 from zoo.core.shown import shown
 from zoo.core.untrusted import artifact_errors, parse_json
@@ -17,6 +13,9 @@ from zoo.core.validation import validate
 from zoo.hub.locating import read_files
 from zoo.hub.manifest import require
 from zoo.hub.schemas import ArtifactConfig, Metrics
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 _LENGTH = 8
 # 2,000 tensors with names of 100 characters.
@@ -84,6 +83,9 @@ def parse_tensors(data: bytes, what: str) -> dict[str, npt.NDArray[Any]]:
     Raises:
         ValueError: If they are not safetensors of NumPy dtypes.
     """
+    # Not at the top: a card is shown without tensors.
+    import safetensors.numpy
+
     # A header of many empty tensors costs hundreds of times its size.
     length = int.from_bytes(data[:_LENGTH], "little")
     if _LENGTH <= len(data) and _MAX_HEADER_BYTES < length <= len(data):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ import yaml
 from tfp_bnn.core.plugins import load_plugins
 from tfp_bnn.core.registry import unknown_name_message
 from zoo.core.validation import validate
-from zoo.core.yaml_text import parse_yaml, with_numbers
+from zoo.core.yaml_text import parse_changes, parse_mapping
 from zoo.recipes.comparison import ComparisonRecipe
 from zoo.recipes.fine_tuning import FineTuneRecipe, StartFromRecipe
 from zoo.recipes.inference import HmcRecipe, LaplaceRecipe, NutsRecipe, SgldRecipe, SwagRecipe
@@ -86,15 +86,11 @@ def load_recipe(source: str | Path | dict[str, Any] | Recipe | FineTuneRecipe) -
     path = _path_of(source)
     with path.open("rb") as file:
         text = file.read(_MAX_BYTES + 1)
+    what = f"The recipe {str(path)!r}"
     if len(text) > _MAX_BYTES:
-        raise ValueError(f"The recipe {str(path)!r} has more than {_MAX_BYTES} bytes.")
-    try:
-        values = parse_yaml(text)
-    except ValueError as error:
-        raise ValueError(f"The recipe {str(path)!r} is not valid YAML: {error}.") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"The recipe {str(path)!r} holds {type(values).__name__}; a mapping of keys was expected.")
-    return validate(_schema_of(values), values, f"The recipe {str(path)!r}")
+        raise ValueError(f"{what} has more than {_MAX_BYTES} bytes.")
+    values = parse_mapping(text, what)
+    return validate(_schema_of(values), values, what)
 
 
 def change_recipe(recipe: AnyRecipe, changes: Mapping[str, Any]) -> AnyRecipe:
@@ -130,30 +126,6 @@ def change_recipe(recipe: AnyRecipe, changes: Mapping[str, Any]) -> AnyRecipe:
         place[last] = value
     values["overrides"] = {**recipe.overrides, **changes}
     return validate(type(recipe), values, f"The recipe {recipe.name!r}")
-
-
-def parse_changes(changes: Sequence[str]) -> dict[str, Any]:
-    """Parses changes to a recipe from the command line.
-
-    Args:
-        changes: Strings `key=value` with the value in YAML, such as `"optimizer.learning_rate=1e-3"`.
-
-    Returns:
-        Values by dotted key, for `change_recipe`.
-
-    Raises:
-        ValueError: If a change has no `=`, or its value is not valid YAML.
-    """
-    parsed = {}
-    for change in changes:
-        key, sign, value = change.partition("=")
-        if not sign or not key:
-            raise ValueError(f"Got the change {change!r}; KEY=VALUE was expected, as in optimizer.learning_rate=1e-3.")
-        try:
-            parsed[key] = with_numbers(parse_yaml(value))
-        except ValueError as error:
-            raise ValueError(f"The value of the change {change!r} is not valid YAML: {error}.") from None
-    return parsed
 
 
 def recipe_text(recipe: Recipe | FineTuneRecipe) -> str:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from tfp_bnn.likelihoods import LIKELIHOODS
 from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import ArchitectureConfig, BuiltFrom, column_moments
+from zoo.architectures.image_config import ImageConfig
 from zoo.core.validation import validate
 from zoo.datasets import Dataset
 
@@ -72,15 +73,18 @@ def _adapted_inputs(built: BuiltFrom, x: npt.NDArray[Any], adapt_inputs: bool) -
     old, changes = built.config, {}
     shape, known = tuple(x.shape[1:]), tuple(old.input_shape)
     if shape != known:
-        can = hasattr(old, "resize") and len(shape) == 3 and shape[-1] == known[-1]
+        # What the first convolution gets stays as it was.
+        *size, channels = old.image_shape if isinstance(old, ImageConfig) else (None, None)
+        grey = shape[-1:] == (3,) and channels == 1
+        can = channels is not None and len(shape) == 3 and (grey or shape[-1] == channels)
         if not (can and adapt_inputs):
             hint = (
-                "Pass adapt_inputs=True to let the model resize images"
+                "Pass adapt_inputs=True (--adapt-inputs) to let the model convert images"
                 if can
                 else f"The first layer of {built.name!r} takes no others: change the data"
             )
             raise ValueError(f"The source takes inputs of shape {known}, but the data have {shape}. {hint}.")
-        changes = {"input_shape": shape, "resize": getattr(old, "resize", None) or known[:2]}
+        changes = {"input_shape": shape, "grey": grey, "resize": tuple(size)}
     pixel_max = getattr(old, "pixel_max", None)
     if pixel_max is not None:
         highest = 255.0 if x.dtype == np.uint8 else float(x.max(initial=0.0))
@@ -90,7 +94,7 @@ def _adapted_inputs(built: BuiltFrom, x: npt.NDArray[Any], adapt_inputs: bool) -
         elif not fits:
             raise ValueError(
                 f"The source takes pixels from 0 to {pixel_max:g}, but those of the data go up to {highest:g}. Pass "
-                "adapt_inputs=True to let the model rescale them, or rescale them yourself."
+                "adapt_inputs=True (--adapt-inputs) to let the model rescale them, or rescale them yourself."
             )
     num_groups = getattr(old, "num_groups", None)
     if num_groups is not None and not np.isin(x[:, -1], np.arange(num_groups)).all():

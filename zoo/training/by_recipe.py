@@ -26,7 +26,7 @@ from zoo.evaluation import card_numbers as evaluation
 from zoo.hub.artifacts import GOLDEN_ROWS, save_artifact
 from zoo.hub.catalog import create_model
 from zoo.hub.members import ZooModel
-from zoo.recipes import FineTuneRecipe, OptimizerRecipe, Recipe, change_recipe, load_recipe
+from zoo.recipes import FineTuneRecipe, OptimizerRecipe, Recipe
 from zoo.recipes.baselines import starting_recipe
 from zoo.training.batches import ShuffledBatches
 from zoo.training.board import board_of
@@ -36,6 +36,7 @@ from zoo.training.engine import run
 from zoo.training.fine_tuning import fine_tune_by_recipe
 from zoo.training.fine_tuning_run import Options
 from zoo.training.inference import architecture_arguments, member_recipes
+from zoo.training.planning import divergence, planned, seeds_of
 from zoo.training.results import TrainingRun
 from zoo.training.run_folder import RunFolder, describe_splits
 from zoo.training.starting import start_at_a_point
@@ -124,17 +125,14 @@ def train(
         NonFiniteError: If a number is NaN or infinite. Nothing is saved then.
         OSError: If a checkpoint cannot be written, or the log for TensorBoard cannot be opened.
     """
-    recipe = load_recipe(recipe)
-    changes = dict(overrides or {})
-    changes |= _short_overrides(changes.get("seed", recipe.seed), epochs, seed, seeds)
+    recipe = planned(recipe, overrides, epochs=epochs, seed=seed, seeds=seeds)
     if isinstance(recipe, FineTuneRecipe):
         if strategy is not None:
             raise ValueError("A fine-tuning trains on one device. Leave out `strategy` (--strategy).")
         if validation_data is not None or test_data is not None:
             raise ValueError("A fine-tuning trains on all rows: leave out `validation_data` and `test_data`.")
         options = Options(measure, out, overwrite, resume, checkpoint_seconds, callbacks, tensorboard, tell)
-        return fine_tune_by_recipe(change_recipe(recipe, changes), data, options, trust)
-    recipe = change_recipe(recipe, changes)
+        return fine_tune_by_recipe(recipe, data, options, trust)
     devices = strategy_of(strategy)
     replicas = devices.num_replicas_in_sync
     folder = RunFolder(out, member_recipes(recipe)[0].seed, overwrite, resume)
@@ -142,6 +140,9 @@ def train(
     if not named and not isinstance(data, Dataset) and test_data is None and measure:
         measure = False
         tell("no test split was given: the model is not measured")
+    seeds_to_run = seeds_of(recipe) if measure else [recipe.seed]
+    if len(seeds_to_run) > 1:
+        tell(f"{len(seeds_to_run)} training seeds, {', '.join(map(str, seeds_to_run))}; the first one is kept")
 
     def callbacks_of(recipe: Recipe) -> list[keras.callbacks.Callback]:
         # The log comes last, so it sees what the other callbacks add to the logs of an epoch.
@@ -219,7 +220,9 @@ def _examples(recipe: Recipe, data: Any, validation_data: Any, test_data: Any) -
     if validation_data is not None or test_data is not None:
         raise ValueError("`validation_data` and `test_data` can only be used with `data`. Pass the training data too.")
     if recipe.dataset is None:
-        raise ValueError(f"The recipe {recipe.name!r} names no dataset. Pass `data`, as in data=(x, y), or name one.")
+        raise ValueError(
+            f"The recipe {recipe.name!r} names no dataset. Pass `data`, as in data=(x, y), or name one (--dataset)."
+        )
     return load_dataset(recipe.dataset), True
 
 
@@ -305,6 +308,8 @@ def _fit(
         # The first epoch of those with the same value.
         nll, epoch = min(values)
         tell(f"seed {recipe.seed}: lowest validation NLL {nll:.4f} in epoch {epoch}")
+        if complaint := divergence(history["val_nll"][-1], data):
+            tell(f"warning: the training with seed {recipe.seed} diverged: {complaint}")
     return history
 
 
@@ -340,19 +345,10 @@ def _measure(
 ) -> dict[str, Any]:
     """Measures the numbers of the card, and trains the other seeds for their spread."""
     how, others = recipe.evaluation, {}
-    for seed in dict.fromkeys(how.spread_seeds):
-        if seed != recipe.seed:
-            other, _ = fit(recipe.model_copy(update={"seed": seed}))
-            others[seed] = evaluation.evaluate(other, data, num_samples=how.num_samples, seed=how.seed)
+    for seed in seeds_of(recipe)[1:]:
+        other, _ = fit(recipe.model_copy(update={"seed": seed}))
+        others[seed] = evaluation.evaluate(other, data, num_samples=how.num_samples, seed=how.seed)
     return evaluation.with_spread(evaluation.measure(model, data, how, outside), recipe.seed, others)
-
-
-def _short_overrides(first: int, epochs: int | None, seed: int | None, seeds: int | None) -> dict[str, Any]:
-    changes: dict[str, Any] = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
-    if seeds is not None:
-        first = first if seed is None else seed
-        changes["evaluation.spread_seeds"] = list(range(first + 1, first + seeds))
-    return changes
 
 
 def _fingerprint(recipe: Recipe, data: Dataset, replicas: int) -> dict[str, Any]:

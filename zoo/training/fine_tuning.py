@@ -78,8 +78,9 @@ def fine_tune(
         freeze: Names of layers whose posterior is not trained.
         head: `"new"`: the last layer starts from scratch, with as many outputs as the data need and, for regression,
             their mean and spread. `"keep"`: it is copied like the other layers, for more data of the same task.
-        adapt_inputs: Whether the model resizes images to the input size of the source, if the architecture supports it,
-            and rescales other pixel ranges. If False, such inputs are an error.
+        adapt_inputs: Whether the model resizes images to the input size of the source, turns RGB images grey for a
+            source of grey ones, if the architecture is one for images, and rescales other pixel ranges. If False, such
+            inputs are an error.
         steps: Number of optimizer steps. Default: 10 passes over the rows, but at least 300 steps.
         batch_size: Rows per step. Default: 16 for up to 500 rows, 32 for up to 5,000, else 128.
         learning_rate: Initial learning rate of Adam. It decays to 0 along a cosine.
@@ -143,7 +144,9 @@ def fine_tune_by_recipe(recipe: FineTuneRecipe, data: Any, options: Options, tru
             "start_from.model to a pretrained model's name or the folder of an artifact."
         )
     if data is None and recipe.dataset is None:
-        raise ValueError(f"The recipe {recipe.name!r} names no dataset. Pass `data`, as in data=(x, y), or name one.")
+        raise ValueError(
+            f"The recipe {recipe.name!r} names no dataset. Pass `data`, as in data=(x, y), or name one (--dataset)."
+        )
     settings = Settings(
         start.prior,
         start.inflate,

@@ -257,6 +257,7 @@ def _choice(
         return inflates[0], head_scales[0] if new_head else None, []
     kept = None if checkpoints is None else checkpoints.recall(_CANDIDATES)
     if kept is None:
+        tell("choosing the prior by cross-validation ...")
         picked = np.random.default_rng(settings.seed).permutation(len(rows))[:_SELECTION_ROWS]
         candidates = choose_inflate(trial(), rows.x[picked], rows.y[picked], inflates, head_scales, seed=settings.seed)
         if checkpoints is not None:

@@ -15,8 +15,6 @@ from tfp_bnn.posteriors import MeanFieldNormal
 from tfp_bnn.priors import PRIORS, Normal, ScaleMixture
 from tfp_bnn.priors.hyperpriors import HalfNormal
 
-KNOWN = f"{', '.join(sorted(PRIORS))}."
-
 
 def test_a_spec_comes_from_a_name_a_mapping_a_config_or_an_object():
     expected = Normal(0.3)
@@ -40,9 +38,9 @@ def test_a_mapping_is_left_as_it_is():
 @pytest.mark.parametrize(
     ("identifier", "error", "message"),
     [
-        ("nomral", ValueError, f"Unknown prior 'nomral'. Did you mean 'normal'? Expected one of: {KNOWN}"),
+        ("nomral", ValueError, "Unknown prior 'nomral'. Did you mean 'normal'? Expected one of: "),
         ("", ValueError, "Unknown prior ''. Expected one of"),
-        ({"name": "spike"}, ValueError, f"Unknown prior 'spike'. Expected one of: {KNOWN}"),
+        ({"name": "spike"}, ValueError, "Unknown prior 'spike'. Expected one of: "),
         ({"name": None}, ValueError, "Unknown prior None."),
         ({"name": ["normal"]}, ValueError, "Unknown prior ['normal']."),
         ({"name": "normal", "scael": 1.0}, ValueError, "prior 'normal': 'scael'. Did you mean 'scale'?"),

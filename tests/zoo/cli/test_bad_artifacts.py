@@ -12,7 +12,7 @@ import pytest
     [
         ("show",),
         ("evaluate", "--trust", "--dataset", "iris"),
-        ("predict", "--trust", "rows.csv"),
+        ("predict", "--trust", "-"),
         ("finetune", "--trust", "--dataset", "iris"),
     ],
 )

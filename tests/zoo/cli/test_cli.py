@@ -69,7 +69,8 @@ def test_predict_csv_with_header(tmp_path, run):
 def test_predict_regression(tmp_path, run):
     np.save(tmp_path / "x.npy", zoo.load_dataset("diabetes").test.x[:3])
     rows = list(csv.DictReader(io.StringIO(run("predict", "mlp_flipout.diabetes", tmp_path / "x.npy"))))
-    assert list(rows[0]) == ["input", "mean", "entropy", "aleatoric", "epistemic"]
+    numbers = ["mean", "std", "lower_90", "upper_90", "aleatoric_std", "epistemic_std", "entropy"]
+    assert list(rows[0]) == ["input", *numbers]
     assert all(np.isfinite(float(row["mean"])) for row in rows)
 
 
@@ -85,7 +86,7 @@ def test_predict_images_agrees_with_pixels(tmp_path, run):
     got = [[float(row[f"mean_{name}"]) for name in range(10)] for row in rows]
     # 8-bit rounding moves a pixel by up to 0.2 % of its range.
     np.testing.assert_allclose(got, expected, atol=0.02)
-    assert [row["input"] for row in rows] == [path.name for path in paths]
+    assert [row["input"] for row in rows] == [str(path) for path in paths]
 
 
 def test_doctor_is_fine(run):
@@ -100,6 +101,7 @@ def test_demo_does_the_main_job(tmp_path, run):
     text = run("demo", "--epochs", 1, "--num-samples", 5, "--out", out)
     assert "least certain test images" in text
     assert "trained again" in text
+    assert "The pretrained posterior names" in text
     with Image.open(out) as image:
         assert image.width > 500
 

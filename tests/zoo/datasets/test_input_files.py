@@ -22,7 +22,7 @@ from zoo.datasets.input_files import read_inputs
         ("x.csv", b"1,2,3,4\n1,2,3\n", "row 1 is"),
         ("x.csv", b"1,2,3,4\n1,2,3,x\n", "row 1 is"),
         ("x.npy", b"garbage", "not an NPY file"),
-        ("x.txt", b"1", "Expected one .csv or .npy file"),
+        ("x.txt", b"1", "Expected one .csv, .parquet, .npy or .npz file"),
         ("x.png", b"garbage", "are not images"),
     ],
 )

@@ -111,8 +111,10 @@ def test_inputs_of_another_shape_are_refused_with_both(few):
     refused(both + "Pass adapt_inputs=True", LENET, (x, y))
     for adapt_inputs in (False, True):
         refused(both + "The first layer of 'mlp_flipout' takes no others", MLP, (x, y), adapt_inputs=adapt_inputs)
-        colours = np.zeros((4, 8, 8, 3), np.uint8)
-        refused("but the data have (8, 8, 3)", LENET, (colours, y), adapt_inputs=adapt_inputs)
+        channels = np.zeros((4, 8, 8, 2), np.uint8)
+        refused("but the data have (8, 8, 2)", LENET, (channels, y), adapt_inputs=adapt_inputs)
+    colours = np.zeros((4, 8, 8, 3), np.uint8)
+    refused("but the data have (8, 8, 3). Pass adapt_inputs=True (--adapt-inputs)", LENET, (colours, y))
     refused("but the data have (64,)", MLP, (few[0].reshape(30, 64), few[1]))
 
 

@@ -29,11 +29,11 @@ import yaml
 from pydantic import Field, field_validator
 
 from zoo.core.files import write_atomically
-from zoo.core.names import check_name
+from zoo.core.names import check_name, unknown_name_message
 from zoo.core.shown import shown
 from zoo.core.untrusted import artifact_errors, open_regular
 from zoo.core.validation import Strict, validate
-from zoo.core.yaml_text import parse_yaml
+from zoo.core.yaml_text import parse_mapping
 from zoo.hub.locating import read_files
 from zoo.hub.manifest import MANIFEST_NAME, digest
 from zoo.hub.reading import read_texts
@@ -105,13 +105,7 @@ def read_index(index: str | os.PathLike[str]) -> dict[str, IndexEntry]:
     """
     data = _download(index) if is_address(index) else _read(Path(index))
     what = f"The index {str(index)!r}"
-    try:
-        values = parse_yaml(data)
-    except ValueError as error:
-        raise ValueError(f"{what} is not valid YAML: {error}.") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{what} holds {type(values).__name__}; a mapping with 'schema' and 'models' was expected.")
-    found = validate(Index, values, what)
+    found = validate(Index, parse_mapping(data, what), what)
     return {name: _resolved(entry, index, f"{what}: {name}") for name, entry in sorted(found.models.items())}
 
 
@@ -124,9 +118,6 @@ def find_in_index(name: str, index: str | os.PathLike[str]) -> IndexEntry:
     """
     models = read_index(index)
     if check_name(name) not in models:
-        # Not at the top, because it imports TensorFlow.
-        from tfp_bnn.core.registry import unknown_name_message
-
         raise ValueError(f"The index {str(index)!r}: {unknown_name_message('model', name, models)}")
     return models[name]
 

@@ -1,0 +1,105 @@
+"""What the command line answers without TensorFlow: lists, cards, help, and whatever it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zoo.cli.early import registered_datasets
+
+# Runs commands one after another in one process, and prints for each its exit code, output, and what it imported.
+RUN_ALL = """
+import contextlib, io, json, sys
+from zoo.cli import main
+for arguments in json.loads(sys.argv[1]):
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    sys.argv = ["tfp-bnn", *arguments]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as exit:
+            code = exit.code or 0
+    print(json.dumps([code, out.getvalue(), err.getvalue(), [m for m in ("tensorflow", "keras") if m in sys.modules]]))
+"""
+
+ANSWERED = {
+    ("--help",): "Usage: tfp-bnn",
+    ("-h",): "Usage: tfp-bnn",
+    ("train", "-h"): "--seeds",
+    ("--version",): "tfp-bnn",
+    ("list",): "lenet5_flipout.digits",
+    ("list", "lenet5*", "*.iris", "--sort", "accuracy", "--json"): "mlp_flipout.iris",
+    ("show", "mlp_flipout.iris"): "# mlp_flipout.iris",
+}
+REFUSED = {
+    ("show", "lenet5_flipout.digit"): "Did you mean 'lenet5_flipout.digits'",
+    ("show", "nowhere/at_all"): "not a name of the zoo",
+    ("list", "--sort", "acuracy"): "Did you mean 'accuracy'",
+    ("evaluate", "lenet5_flipout"): "an architecture without weights",
+    ("evaluate", "mlp_flipout.irs"): "Did you mean 'mlp_flipout.iris'",
+    ("evaluate", "mlp_flipout.iris", "--dataset", "irs"): "Did you mean 'iris'",
+    ("evaluate", "mlp_flipout.iris", "--split", "tets"): "Did you mean 'test'",
+    ("evaluate", "mlp_flipout.iris", "--dataset", "no/photos"): "There is no file or folder 'no/photos'",
+    ("evaluate", "mlp_flipout.iris", "--dataset", "flats.csv"): "It has the columns ['area', 'price']",
+    ("evaluate", "mlp_flipout.iris", "--suite", "--out", "no/suite.csv"): "There is no folder 'no'",
+    ("evaluate", "artifact"): "give --trust",
+    ("predict", "artifact", "flats.csv"): "give --trust",
+    ("predict", "mlp_flipout.irs", "flats.csv"): "Did you mean 'mlp_flipout.iris'",
+    ("predict", "mlp_flipout.iris", "no.csv"): "There is no file 'no.csv'",
+    ("predict", "mlp_flipout.iris", "*.tif"): "No file matches '*.tif'",
+    ("predict", "mlp_flipout.iris", "empty"): "no images in the folder 'empty'",
+    ("predict", "mlp_flipout.iris", "flats.csv", "--out", "no/out.csv"): "There is no folder 'no'",
+    ("predict", "mlp_flipout.iris", "flats.csv", "--num-samples", "0"): "num-samples",
+    ("finetune", "mlp_flipout.irs", "--dataset", "wine"): "Did you mean 'mlp_flipout.iris'",
+    ("finetune", "mlp_flipout.iris", "--dataset", "wines"): "Did you mean 'wine'",
+    ("finetune", "mlp_flipout.iris", "--dataset", "wine", "--inflate", "much"): "must be a number or auto",
+    ("finetune", "mlp_flipout.iris", "--dataset", "wine", "--out", "empty"): "It is not an artifact",
+    ("train", "mlp_flipout.irs"): "Did you mean 'mlp_flipout.iris'",
+    ("train", "no.yaml"): "There is no recipe file",
+    ("train", "mlp_flipout.iris", "--set", "epochs"): "KEY=VALUE was expected",
+    ("train", "mlp_flipout.iris", "--target", "price"): "give the table with --dataset",
+    ("train", "mlp_flipout.iris", "--out", "artifact"): "--overwrite",
+    ("compare", "mlp_flipout.irs", "--out", "compared"): "Did you mean 'mlp_flipout.iris'",
+    ("export", "mlp_flipout.irs", "--output", "served"): "Did you mean 'mlp_flipout.iris'",
+    ("verify", "mlp_flipout.irs"): "Did you mean 'mlp_flipout.iris'",
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a table, an empty folder, and something that has the manifest of an artifact."""
+    (tmp_path / "flats.csv").write_text("area,price\n50,100\n")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "artifact").mkdir()
+    (tmp_path / "artifact" / "manifest.json").write_text("{}")
+    return tmp_path
+
+
+def test_answers_and_refusals_do_not_import_tensorflow(place):
+    commands = [*ANSWERED, *REFUSED]
+    command = [sys.executable, "-c", RUN_ALL, json.dumps(commands)]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=True)
+    found = dict(zip(commands, map(json.loads, done.stdout.splitlines()), strict=True))
+    for words, says in ANSWERED.items():
+        code, out, err, _ = found[words]
+        assert (code, err) == (0, ""), words
+        assert says in out
+    for words, says in REFUSED.items():
+        code, out, err, _ = found[words]
+        assert (code, out) == (2, ""), (words, err)
+        assert says in err, words
+        assert len(err) < 700, words
+    assert {words: imported for words, (*_, imported) in found.items() if imported} == {}
+    assert sorted(path.name for path in place.iterdir()) == ["artifact", "empty", "flats.csv"]
+    (best, *_) = json.loads(found["list", "lenet5*", "*.iris", "--sort", "accuracy", "--json"][1])
+    assert best["name"] == "mlp_flipout.iris"
+
+
+def test_the_names_of_datasets_are_read_from_the_code_that_registers_them():
+    from zoo.datasets import DATASETS
+
+    assert registered_datasets() == sorted(name for name in DATASETS if DATASETS.package_of(name) == "zoo")

@@ -1,0 +1,272 @@
+"""Datasets from files of the user: a folder of images, a table as CSV or Parquet, or an NPZ file of arrays."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfp_bnn.core.registry import unknown_name_message
+from zoo.core.paths import DATA_KINDS, IMAGES, images_in
+from zoo.core.shown import listed, shown
+from zoo.datasets.base import SPLIT_NAMES, Dataset, Split, Task, hold_out, split_rows
+from zoo.datasets.image_files import decoded_image, image_header
+from zoo.datasets.tables import columns_of_model, read_csv_columns, read_npz, read_parquet
+
+# Names that people give to the folders of splits.
+_SPLITS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"}
+_SPLITS |= {"val": "validation", "test": "test", "testing": "test"}
+_MOST_BYTES = 2**31
+_MOST_SIDE = 256
+# Integers of at most that many different values are classes.
+_MOST_CLASSES = 20
+# Of each class, for splits with the same share of it.
+_FEWEST_TO_STRATIFY = 5
+
+
+def dataset_from_files(
+    path: str | Path,
+    target: str | None = None,
+    *,
+    task: Task | None = None,
+    class_names: Sequence[str] | None = None,
+    feature_names: Sequence[str] | None = None,
+    whole: bool = False,
+) -> Dataset:
+    r"""Reads a dataset from files.
+
+    Files without splits of their own are split at random with a fixed seed: 64 % train, 16 % validation and 20 % test,
+    with the same share of each class. So the same files give the same splits.
+
+    Args:
+        path: One of
+
+            - a folder of images, one subfolder per class: `photos/cat/1.jpg`; perhaps below folders `train`,
+              `validation` and `test`. Images become uint8, grey if all are, else RGB. Those of another size than most
+              are resized to that, and no side is longer than 256 pixels.
+            - a `.csv` file with a header, or a `.parquet` file: numbers in all columns but the target.
+            - an `.npz` file with the arrays `x` and `y`, or `x_train`, `y_train`, `x_test`, `y_test`, perhaps
+              `x_validation` and `y_validation`, and perhaps `class_names` and `feature_names`.
+        target: Name of the column of a table that has the targets.
+        task: `"classification"` or `"regression"`. If None, text is classes, and so are at most 20 different integers.
+        class_names: Names of the classes of a model, to whose labels those of the files are matched. Default: the
+            names in the files, sorted.
+        feature_names: Names of the columns of a model. A table that has them is read by these names, whatever the order
+            and what else it has. A table that has none of them is taken as it is.
+        whole: Whether each split is to be all rows, to judge a model on all of them.
+
+    Returns:
+        The dataset, with the name of the file or folder.
+
+    Raises:
+        ValueError: If something is missing, unreadable or does not fit; the message says where.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder) / "flats.csv"
+        ...     _ = file.write_text("area,rooms,price\n" + "50.5,2,100\n70,3,150.5\n" * 20)
+        ...     flats = dataset_from_files(file, "price")
+        >>> flats.task, flats.feature_names, len(flats.train), len(flats.test)
+        ('regression', ('area', 'rooms'), 25, 8)
+    """
+    path = Path(path)
+    names: Sequence[str] | None = None
+    if path.is_dir():
+        parts = _read_folder(path)
+    elif path.suffix.lower() == ".npz" and path.is_file():
+        parts, names, own_classes = _read_npz(path)
+        class_names = class_names or own_classes
+    elif path.suffix.lower() in DATA_KINDS and path.is_file():
+        x, y, names = _read_table(path, target, feature_names)
+        parts = {"": (x, y)}
+    else:
+        raise ValueError(
+            f"Expected a folder of images or a file ({', '.join(DATA_KINDS)}), but {str(path)!r} is none of them."
+        )
+    if target is not None and names is None:
+        raise ValueError("--target (target=...) names a column of a table. Leave it out for images and .npz files.")
+    labelled, found_classes = _with_labels(path, parts, task, class_names)
+    return Dataset(
+        name=path.stem or path.resolve().name,
+        task="regression" if found_classes is None else "classification",
+        **_splits(path, labelled, found_classes is not None, whole),
+        feature_names=None if names is None else tuple(names),
+        class_names=found_classes,
+        description=f"Data of the user, from {path.name}.",
+        source=f"own files: {path.name}",
+    )
+
+
+_Parts = dict[str, tuple[npt.NDArray[Any], Any]]
+"""Inputs and targets by split; under an empty name if there are no splits."""
+
+
+def _read_folder(folder: Path) -> _Parts:
+    subfolders = {path.name: path for path in _folders_in(folder)}
+    splits = {_SPLITS.get(name.lower()): path for name, path in subfolders.items()}
+    if None in splits or "train" not in splits:
+        splits = {"": folder}
+    files = {name: _labelled_images(path) for name, path in splits.items()}
+    shape = _common_shape(folder, [path for found in files.values() for path, _ in found])
+    return {
+        str(name): (np.stack([decoded_image(path, shape) for path, _ in found]), [label for _, label in found])
+        for name, found in files.items()
+    }
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _labelled_images(folder: Path) -> list[tuple[Path, str]]:
+    found = [(path, of_class.name) for of_class in _folders_in(folder) for path in images_in(of_class)]
+    classes = {label for _, label in found}
+    empty = [path.name for path in _folders_in(folder) if path.name not in classes]
+    if len(classes) < 2 or empty:
+        problem = f"those called {listed(empty)} have no images" if empty else f"got {len(classes)} with images"
+        raise ValueError(
+            f"{str(folder)!r} must have one subfolder of images per class, at least two, as in {folder.name}/cat/1.jpg "
+            f"({', '.join(IMAGES)}); {problem}."
+        )
+    return found
+
+
+def _common_shape(folder: Path, paths: Sequence[Path]) -> tuple[int, int, int]:
+    """Returns rows, columns and channels of all images: the size of most of them, grey if all are."""
+    headers = [image_header(path) for path in paths]
+    channels = 1 if all(grey for _, grey in headers) else 3
+    sizes = Counter(size for size, _ in headers)
+    (width, height), number = sizes.most_common(1)[0]
+    shrunk = min(1.0, _MOST_SIDE / max(width, height))
+    rows, columns = max(1, round(height * shrunk)), max(1, round(width * shrunk))
+    if number < len(paths) or shrunk < 1:
+        warnings.warn(
+            f"{len(paths) - number if shrunk == 1 else len(paths)} of {len(paths)} images in {str(folder)!r} are "
+            f"resized to {columns} x {rows} pixels.",
+            UserWarning,
+            stacklevel=2,
+        )
+    if len(paths) * rows * columns * channels > _MOST_BYTES:
+        raise ValueError(
+            f"{len(paths):,} images of {columns} x {rows} pixels in {str(folder)!r} take more than 2 GiB. Make them "
+            "smaller, or use fewer."
+        )
+    return rows, columns, channels
+
+
+def _read_npz(path: Path) -> tuple[_Parts, list[str] | None, list[str] | None]:
+    arrays = read_npz(path)
+    by_split: _Parts = {}
+    for key in arrays:
+        kind, _, suffix = key.partition("_")
+        if kind == "x" and (not suffix or suffix in _SPLITS):
+            if f"y{key[1:]}" not in arrays:
+                raise ValueError(f"{str(path)!r} has the array {key!r} without 'y{key[1:]}'. Add its targets.")
+            x = arrays[key]
+            # Grey images without an axis for the channel.
+            by_split[_SPLITS.get(suffix, "")] = (x[..., np.newaxis] if x.ndim == 3 else x, arrays[f"y{key[1:]}"])
+    if "" not in by_split and "train" not in by_split:
+        raise ValueError(
+            f"{str(path)!r} has the arrays {listed(arrays)}; 'x' and 'y', or 'x_train', 'y_train', 'x_test' "
+            "and 'y_test' were expected."
+        )
+    names = [[str(name) for name in arrays[key]] if key in arrays else None for key in ("feature_names", "class_names")]
+    return by_split, names[0], names[1]
+
+
+def _read_table(
+    path: Path, target: str | None, feature_names: Sequence[str] | None
+) -> tuple[npt.NDArray[np.float32], Any, list[str]]:
+    if target is None:
+        raise ValueError(f"{str(path)!r} is a table: name the column to predict, with --target (target=...).")
+    read = read_parquet if path.suffix.lower() == ".parquet" else read_csv_columns
+
+    def chosen(header: Sequence[str]) -> list[str]:
+        if header.count(target) != 1:
+            raise ValueError(f"{str(path)!r}: {unknown_name_message('column', target, header)}")
+        names = feature_names or ()
+        if set(names) & set(header):
+            return columns_of_model(path, header, names)
+        return [name for name in header if name != target]
+
+    return read(path, chosen, target)
+
+
+def _with_labels(
+    path: Path, parts: _Parts, task: Task | None, class_names: Sequence[str] | None
+) -> tuple[_Parts, tuple[str, ...] | None]:
+    """Returns labels for the targets, and the names of the classes; None for regression."""
+    values = [np.asarray(y) for _, y in parts.values()]
+    values = [y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y for y in values]
+    together = np.concatenate(values)
+    if task is None:
+        task = "classification" if _are_labels(together) else "regression"
+    if task == "regression":
+        if together.dtype.kind not in "biuf":
+            raise ValueError(
+                f"{str(path)!r}: the targets are text, such as {shown(together[0])}; numbers were expected."
+            )
+        columns = [y.reshape(len(y), -1).astype(np.float32) for y in values]
+        return {name: (x, y) for (name, (x, _)), y in zip(parts.items(), columns, strict=True)}, None
+    if together.ndim != 1 or (together.dtype.kind == "f" and not np.all(together == np.round(together))):
+        raise ValueError(
+            f"{str(path)!r}: the targets are numbers such as {shown(together.flat[0].item())}; one class for each row "
+            "was expected."
+        )
+    if together.dtype.kind in "biuf":
+        values, together = [y.astype(np.int64) for y in values], together.astype(np.int64)
+    classes = tuple(class_names) if class_names is not None else tuple(str(label) for label in np.unique(together))
+    index = {name: number for number, name in enumerate(classes)}
+    unknown = sorted({str(label) for label in np.unique(together)} - set(index))
+    if unknown and together.dtype.kind == "i" and 0 <= together.min() and together.max() < len(classes):
+        # Numbers of the classes, in their order.
+        index = {str(number): number for number in range(len(classes))}
+    elif unknown:
+        raise ValueError(
+            f"{str(path)!r} has the classes {listed(unknown)}, but the model knows {listed(classes)}. Rename them."
+        )
+    labels = [np.array([index[str(label)] for label in y], np.int64) for y in values]
+    return {name: (x, y) for (name, (x, _)), y in zip(parts.items(), labels, strict=True)}, classes
+
+
+def _are_labels(y: npt.NDArray[Any]) -> bool:
+    if y.ndim != 1 or y.dtype.kind not in "biuf":
+        return y.ndim == 1
+    is_whole = bool(np.all(np.isfinite(y)) and np.all(y == np.round(y)))
+    return is_whole and len(np.unique(y)) <= min(_MOST_CLASSES, math.ceil(len(y) / 2))
+
+
+def _splits(path: Path, parts: _Parts, is_labelled: bool, whole: bool) -> dict[str, Any]:
+    if whole:
+        x = np.concatenate([x for x, _ in parts.values()])
+        return dict.fromkeys(SPLIT_NAMES, Split(x, np.concatenate([y for _, y in parts.values()])))
+    for name, (x, y) in parts.items():
+        if len(x) != len(y):
+            raise ValueError(
+                f"{str(path)!r} has {len(x)} inputs and {len(y)} targets{f' in {name!r}' if name else ''}."
+            )
+    if "" in parts:
+        x, y = parts[""]
+        if len(x) < _FEWEST_TO_STRATIFY:
+            raise ValueError(
+                f"{str(path)!r} has {len(x)} rows: too few to split. Give more, or judge with --split all."
+            )
+        return split_rows(x, y, stratify=_can_stratify(y, is_labelled))
+    splits = {name: Split(*part) for name, part in parts.items()}
+    for name in ("test", "validation"):
+        if name not in splits:
+            rest = splits["train"]
+            splits["train"], splits[name] = hold_out(rest, _can_stratify(rest.y, is_labelled))
+    return splits
+
+
+def _can_stratify(y: npt.NDArray[Any], is_labelled: bool) -> bool:
+    return is_labelled and min(Counter(y.tolist()).values()) >= _FEWEST_TO_STRATIFY

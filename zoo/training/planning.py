@@ -1,0 +1,97 @@
+"""What a training is going to run, said before it runs, and what is wrong with how it ended."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfp_bnn.likelihoods import LIKELIHOODS
+from zoo.architectures.base import column_moments
+from zoo.datasets import Dataset
+from zoo.datasets.base import Task
+from zoo.datasets.images import UINT8_RANGE
+from zoo.recipes import FineTuneRecipe, Recipe, change_recipe, load_recipe
+from zoo.training.inference import member_recipes
+
+# What no training needs to lose against one prediction for all inputs.
+_DIVERGED_NATS = 10.0
+
+
+def planned(
+    recipe: str | Path | dict[str, Any] | Recipe | FineTuneRecipe,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    epochs: int | None = None,
+    seed: int | None = None,
+    seeds: int | None = None,
+) -> Recipe | FineTuneRecipe:
+    """Returns the recipe that `train` runs for these arguments, which it can be passed instead of them.
+
+    Raises:
+        ValueError: As in `train`.
+    """
+    recipe = load_recipe(recipe)
+    changes = dict(overrides or {})
+    changes |= _short_overrides(changes.get("seed", recipe.seed), epochs, seed, seeds)
+    return change_recipe(recipe, changes)  # type: ignore[type-var]
+
+
+def number_of_fits(recipe: Recipe | FineTuneRecipe) -> int:
+    """Returns how many trainings `train` runs for a recipe: of each seed and each member of an ensemble."""
+    if isinstance(recipe, FineTuneRecipe):
+        return 1
+    start = 1 if recipe.deterministic_start is None else 2
+    return len(seeds_of(recipe)) * len(member_recipes(recipe)) * start
+
+
+def seeds_of(recipe: Recipe) -> list[int]:
+    """Returns the training seeds of a recipe, that of the posterior that is kept first."""
+    return list(dict.fromkeys([recipe.seed, *recipe.evaluation.spread_seeds]))
+
+
+def task_of(recipe: Recipe | FineTuneRecipe) -> Task | None:
+    """Returns the task of the likelihood that a recipe names; None if it leaves that to the data."""
+    likelihood = recipe.model.get("likelihood") if isinstance(recipe, Recipe) else None
+    return None if likelihood is None else LIKELIHOODS.get(likelihood).task
+
+
+def fitted_to(recipe: Recipe | FineTuneRecipe, data: Dataset) -> Recipe | FineTuneRecipe:
+    """Returns a recipe for other images than those of its dataset: with the range of their pixels."""
+    if isinstance(recipe, FineTuneRecipe) or data.train.x.dtype != np.uint8 or "pixel_max" not in recipe.model:
+        return recipe
+    return change_recipe(recipe, {"model.pixel_max": UINT8_RANGE[1]})
+
+
+def _short_overrides(first: int, epochs: int | None, seed: int | None, seeds: int | None) -> dict[str, Any]:
+    changes: dict[str, Any] = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
+    if seeds is not None:
+        first = first if seed is None else seed
+        changes["evaluation.spread_seeds"] = list(range(first + 1, first + seeds))
+    return changes
+
+
+def divergence(nll: float, data: Dataset) -> str | None:
+    """Says that a training ended far above what knows nothing of the inputs, and what to do; None if it did not.
+
+    Args:
+        nll: Validation NLL at the end, in nats per example.
+        data: Data of the training.
+    """
+    without = _nll_without_inputs(data)
+    if nll < without + _DIVERGED_NATS:
+        return None
+    return (
+        f"at its end the validation NLL is {nll:.4g} nats per example, and one prediction for all inputs has "
+        f"{without:.4g}. Lower the learning rate: --set optimizer.learning_rate=..."
+    )
+
+
+def _nll_without_inputs(data: Dataset) -> float:
+    """Returns the NLL, in nats, of the same prediction for all inputs: each class alike, or one normal."""
+    if data.num_classes is not None:
+        return math.log(data.num_classes)
+    return 0.5 * float(np.sum(np.log(2 * math.pi * math.e * np.array(column_moments(data.train.y)[1]))))
