@@ -8,6 +8,7 @@ the colours distinguish. Arguments and their error messages are those of `tfp_bn
 from __future__ import annotations
 
 from tfp_bnn.figures.confidence import confidence_histogram
+from tfp_bnn.figures.confusion import confusion_matrix
 from tfp_bnn.figures.curves import regression_curves
 from tfp_bnn.figures.images import image_predictions
 from tfp_bnn.figures.kl import kl_by_layer
@@ -23,6 +24,7 @@ from tfp_bnn.figures.uncertainty import uncertainty_histograms
 __all__ = [
     "class_predictions",
     "confidence_histogram",
+    "confusion_matrix",
     "decision_surface",
     "image_predictions",
     "kl_by_layer",

@@ -67,7 +67,7 @@ def class_predictions(
         panel.set_yticks(positions, [plain(class_names[k], longest=12) for k in best], fontsize=8)
         panel.set_xlim(0, 1)
         panel.invert_yaxis()
-        panel.set_title(plain(title), fontsize=9)
+        panel.set_title(plain(title, longest=28), fontsize=9)
         panel.tick_params(axis="x", labelsize=8)
         tidy(panel)
     figure.supxlabel(f"probability ({100 * level:g} % of draws)", fontsize=9)

@@ -21,7 +21,14 @@ def add_to(app: typer.Typer) -> None:
 
 
 def evaluate(
-    name: Annotated[str, typer.Argument(help="Name of a pretrained model, or folder or address of an artifact.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME...",
+            help="Name of a pretrained model, or folder or address of an artifact; of several, with --report, that are "
+            "compared.",
+        ),
+    ],
     dataset: Annotated[
         str | None, typer.Option(help="Dataset. Default: the one that the model was trained on.")
     ] = None,
@@ -57,7 +64,8 @@ def evaluate(
 ) -> None:
     """Evaluate a model on a split of a dataset.
 
-    With --report, DIR/index.html is a self-contained page with figures and tables that needs no network.
+    With --report, DIR/index.html is a self-contained page with figures and tables that needs no network. It compares
+    several models side by side, on the same examples.
 
     With --suite, a classifier of images is also judged by the plug-in mean of its weights, by how well its uncertainty
     detects other data, on 12 corruptions with 5 severities, and by risk and coverage. On --split validation the other
@@ -74,6 +82,15 @@ def evaluate(
             "--ood can only be used once, with --report, or any number of times with --suite: give --report DIR or "
             "--suite together with it."
         )
+    if len(names) > 1:
+        if report is None or suite or ood is not None:
+            raise ValueError(
+                "Several models can only be compared in a report: give --report DIR, without --suite and --ood; or name "
+                "one model."
+            )
+        _compare(names, dataset, split, num_samples, seed, calibrated, report, overwrite, trust, json)
+        return
+    (name,) = names
     from zoo.evaluation.card_numbers import UNIFORM
     from zoo.evaluation.card_numbers import evaluate as measure
     from zoo.evaluation.suite import evaluate_suite
@@ -136,3 +153,50 @@ def evaluate(
         print_suite(judged)
     if page:
         typer.echo(printable(f"report: {page}"))
+
+
+def _compare(
+    names: list[str],
+    dataset: str | None,
+    split: str,
+    num_samples: int,
+    seed: int,
+    calibrated: bool,
+    report: Path,
+    overwrite: bool,
+    trust: bool,
+    json: bool,
+) -> None:
+    from zoo.evaluation.report import write_comparison_report
+    from zoo.hub.loading import open_model
+    from zoo.hub.locating import local
+
+    with working(f"comparing {', '.join(names)} ({split}), {num_samples} samples"):
+        models = {name: open_model(local(name), trust) for name in dict.fromkeys(names)}
+        trained_on = {name: model.card["config"].get("data", {}).get("dataset") for name, model in models.items()}
+        dataset = dataset or next(filter(None, trained_on.values()), None)
+        if dataset is None:
+            raise ValueError(
+                f"The artifacts {names} do not name the dataset that they were trained on. Pass --dataset."
+            )
+        words = ["tfp-bnn", "evaluate", *names, "--dataset", dataset, "--split", split]
+        words += ["--num-samples", str(num_samples), "--seed", str(seed), "--report", str(report)]
+        words += ["--calibrated" if calibrated else "--no-calibrated", *(["--trust"] if trust else [])]
+        written = write_comparison_report(
+            models,
+            dataset,
+            split,
+            report,
+            num_samples=num_samples,
+            seed=seed,
+            calibrated=calibrated,
+            overwrite=overwrite,
+            command=shlex.join(words),
+        )
+    if json:
+        typer.echo(
+            to_json({"dataset": dataset, "split": split, **written.metrics, "report": str(written.path)}), nl=False
+        )
+        return
+    print_numbers(written.metrics)
+    typer.echo(printable(f"report: {written.path}"))

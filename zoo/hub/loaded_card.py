@@ -9,7 +9,7 @@ _MOST_NUMBERS = 4
 
 
 class LoadedCard(Mapping[str, Any]):
-    """A mapping with the `config`, the `metrics` and the card `text` (Markdown) of an artifact.
+    """A mapping with the `config`, the `metrics`, the `recipe` (YAML) and the card `text` (Markdown) of an artifact.
 
     `print(model.card)` prints the text, and a notebook renders it.
 
@@ -17,10 +17,11 @@ class LoadedCard(Mapping[str, Any]):
         config: Contents of `config.json`.
         metrics: Contents of `metrics.json`.
         text: The card.
+        recipe: Text of `recipe.yaml`, or empty.
     """
 
-    def __init__(self, config: Mapping[str, Any], metrics: Mapping[str, Any], text: str) -> None:
-        self._parts = {"config": config, "metrics": metrics, "text": text}
+    def __init__(self, config: Mapping[str, Any], metrics: Mapping[str, Any], text: str, recipe: str = "") -> None:
+        self._parts = {"config": config, "metrics": metrics, "text": text, "recipe": recipe}
 
     def __getitem__(self, key: str) -> Any:
         return self._parts[key]

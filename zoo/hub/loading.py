@@ -61,8 +61,8 @@ def load_artifact(
             end says it in an address.
 
     Returns:
-        The model, ready to predict on raw inputs. `model.card` is a mapping with the `config`, `metrics` and card
-        `text` of the artifact. `model.class_names` is a tuple with one name per class, or None.
+        The model, ready to predict on raw inputs. `model.card` is a mapping with the `config`, `metrics`, `recipe` and
+        card `text` of the artifact; `print(model.card)` prints the text. `model.class_names` is a tuple with one name per class, or None.
         `model.inputs_expected` describes the training inputs; predictions for inputs far from them warn with
         `tfp_bnn.UnlikelyInputsWarning`.
 
@@ -199,7 +199,7 @@ def _architecture(config: Mapping[str, Any], what: str) -> Architecture:
 def _tell_of_card(model: Any, texts: Mapping[str, Any]) -> None:
     """Sets `model.card` and `model.class_names`."""
     # Keras would track a plain dictionary.
-    model.card = LoadedCard(texts["config"], texts["metrics"], printable(texts["card"]))
+    model.card = LoadedCard(texts["config"], texts["metrics"], printable(texts["card"]), printable(texts["recipe"]))
     names = texts["config"].get("data", {}).get("class_names")
     model.class_names = None if names is None else tuple(names)
 
