@@ -85,8 +85,8 @@ def evaluate(
     if len(names) > 1:
         if report is None or suite or ood is not None:
             raise ValueError(
-                "Several models can only be compared in a report: give --report DIR, without --suite and --ood; or name "
-                "one model."
+                "Several models can only be compared in a report: give --report DIR, without --suite and --ood; or "
+                "name one model."
             )
         _compare(names, dataset, split, num_samples, seed, calibrated, report, overwrite, trust, json)
         return
@@ -172,7 +172,7 @@ def _compare(
     from zoo.hub.locating import local
 
     with working(f"comparing {', '.join(names)} ({split}), {num_samples} samples"):
-        models = {name: open_model(local(name), trust) for name in dict.fromkeys(names)}
+        models: dict[str, Any] = {name: open_model(local(name), trust) for name in dict.fromkeys(names)}
         trained_on = {name: model.card["config"].get("data", {}).get("dataset") for name, model in models.items()}
         dataset = dataset or next(filter(None, trained_on.values()), None)
         if dataset is None:

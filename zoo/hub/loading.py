@@ -62,7 +62,8 @@ def load_artifact(
 
     Returns:
         The model, ready to predict on raw inputs. `model.card` is a mapping with the `config`, `metrics`, `recipe` and
-        card `text` of the artifact; `print(model.card)` prints the text. `model.class_names` is a tuple with one name per class, or None.
+        card `text` of the artifact; `print(model.card)` prints the text. `model.class_names` is a tuple with one name
+        per class, or None.
         `model.inputs_expected` describes the training inputs; predictions for inputs far from them warn with
         `tfp_bnn.UnlikelyInputsWarning`.
 

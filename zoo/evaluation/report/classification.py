@@ -39,8 +39,8 @@ SCORES = {
 _MOST_IMAGES = 9
 _IMAGES_IN_A_FIGURE = 3
 _ABOUT_IMAGES = (
-    "Above each image its index and its label. Bars: predictive probabilities; whiskers: the central 90 % of the draws of "
-    "the weights. Long whiskers are epistemic uncertainty."
+    "Above each image its index and its label. Bars: predictive probabilities; whiskers: the central 90 % of the "
+    "draws of the weights. Long whiskers are epistemic uncertainty."
 )
 # How the uncertainties are called in figures, and their unit.
 UNCERTAINTIES = {"entropy": ("predictive entropy", "nats"), "mutual_information": ("mutual information", "nats")}

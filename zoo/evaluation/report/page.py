@@ -48,7 +48,8 @@ th { font-weight: 600; }
 th, td { overflow-wrap: break-word; }
 .r { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .small { --narrowest: 17rem; }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(var(--narrowest, 24rem), 100%), 1fr)); gap: 1.5rem; }
+.figures { display: grid; gap: 1.5rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(var(--narrowest, 24rem), 100%), 1fr)); }
 figure { margin: 0; min-width: 0; }
 figure.whole { grid-column: 1 / -1; }
 img { display: block; max-width: 100%; height: auto; background: #ffffff; border-radius: 4px; }

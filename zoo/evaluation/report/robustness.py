@@ -61,8 +61,8 @@ def robustness(suite: Suite) -> Section:
             image(
                 f"corruptions_{metric}.png",
                 figures.severity_curves({_LABELS[metric]: curves[_LABELS[metric]]}),
-                f"{_LABELS[metric]} against the severity of {kinds} corruptions: mean {means[0][metric]:.4f} without and "
-                f"{means[5][metric]:.4f} at severity 5.",
+                f"{_LABELS[metric]} against the severity of {kinds} corruptions: mean {means[0][metric]:.4f} "
+                f"without and {means[5][metric]:.4f} at severity 5.",
                 _ABOUT if index == 0 else "",
             )
             for index, metric in enumerate(CORRUPTION_SCORES)

@@ -59,8 +59,8 @@ def scores(
         "Metrics",
         tables=[
             Table(
-                "Of the predictive distribution, averaged over the samples, ± 2 standard errors: how far the value would "
-                "move with other test examples (bootstrap), and with other draws of the weights.",
+                "Of the predictive distribution, averaged over the samples, ± 2 standard errors: how far the value "
+                "would move with other test examples (bootstrap), and with other draws of the weights.",
                 ["metric", "value", "of the draws", "unit", "meaning"],
                 rows,
                 "lrrls",

@@ -199,9 +199,7 @@ def _write_files(folder: Path, measured: Measured, suite: Suite | None, command:
         "likelihood": likelihood_in_words(measured.model),
         "metrics": dict(measured.scores),
         "further": further,
-        "standard_errors": {
-            of: {key: value for key, value in found.items() if "/" not in key} for of, found in errors.items()
-        },
+        "standard_errors": errors,
         "out_of_distribution": outside,
         "kl": {"total": sum(measured.kl.values(), 0.0), "by_layer": dict(measured.kl)},
         "command": command,
