@@ -178,7 +178,7 @@ def test_the_dashboard_opens_arranged(width, file, open_tab, browser, tmp_path):
     tab = "custom_scalars&_smoothingWeight=0"
     texts = open_tab(tab, VISIBLE_TEXTS, lambda texts: expected <= set(texts), height=2000, width=width)
     # The folder is named, without the path of this machine.
-    assert not any("/tmp" in text or str(tmp_path.parent) in text for text in texts)
+    assert not any(str(tmp_path.parent) in text for text in texts)
     picture = keep(browser, file, tmp_path)
     # A page that was not drawn has one colour, or two.
     assert len(picture.getcolors()) > 20
