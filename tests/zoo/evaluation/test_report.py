@@ -118,6 +118,9 @@ def test_page_is_valid_and_needs_nothing_beside_it(name, written):
     for tag, attributes in page.attributes:
         assert not {"href", "srcset", "style", "onload", "onerror"} & set(attributes)
         assert tag != "img" or attributes["src"].startswith("data:image/png;base64,")
+    # On a small screen a row is a list of its cells, each with the name of its column.
+    labels = {attributes.get("data-label") for tag, attributes in page.attributes if tag == "td"}
+    assert {"value", "of the draws", "unit", "meaning"} <= labels
     (style,) = page.texts("style")
     assert "url(" not in style
     assert "@import" not in style
@@ -153,6 +156,8 @@ def test_page_says_what_was_measured_and_how_to_do_it_again(name, written):
     (lead,) = [text for tag, text in page.text if text.startswith("On the test split of ")]
     assert f"{len(rows)} examples, 4 Monte Carlo samples of the weights, seed 3" in lead
     assert page.texts("code") == ["the command"]
+    if name == "mlp_flipout.diabetes":
+        assert "standard deviation of the noise 55.62 units of the target (learned)" in numbers["likelihood"]
     cells = page.texts("th", "td")
     for metric, value in report.metrics.items():
         # The name is followed by the value, two errors, a unit and a meaning.

@@ -88,7 +88,7 @@ _STACKED = Template("""\
 # Tables of more columns need more room.
 _MANY_COLUMNS = 8
 _STYLES = "\n".join(
-    _STACKED.substitute(table=f"table.{name}", width=width) for name, width in (("few", "44rem"), ("many", "68rem"))
+    _STACKED.substitute(table=f"table.{name}", width=width) for name, width in (("few", "52rem"), ("many", "68rem"))
 )
 
 
