@@ -34,13 +34,13 @@ def dashboard(
         inferred_scales: Whether any prior scale has a posterior.
         natural_gradient: Whether `NaturalGradient` trains the model.
     """
-    # TensorBoard sorts the charts of a category by their titles.
+    # TensorBoard 2.21 shows the charts with margins of a category from the last to the first.
     elbo = [
-        _line("1 minimized: NLL + beta KL / N (nats per example)", "elbo/minimized"),
-        _line("2 NLL (nats per example)", "elbo/nll"),
-        _line("3 KL / N (nats per example)", "elbo/kl_per_example"),
-        _line("4 ELBO (nats per example)", "elbo/elbo"),
         _line("5 beta, the weight of the KL", "elbo/beta"),
+        _line("4 ELBO (nats per example)", "elbo/elbo"),
+        _line("3 KL / N (nats per example)", "elbo/kl_per_example"),
+        _line("2 NLL (nats per example)", "elbo/nll"),
+        _line("1 minimized: NLL + beta KL / N (nats per example)", "elbo/minimized"),
     ]
     kl = [
         _family("KL by layer (log10 of nats)", "log10_kl/"),
