@@ -100,11 +100,13 @@ def sampling_errors(
         ValueError: If the draws did not fit into memory, or the targets do not fit.
 
     Example:
-        >>> import zoo
+        >>> import numpy as np, tfp_bnn
+        >>> from tfp_bnn.core.draws import FiniteDraws
         >>> from tfp_bnn.predictive import sampling_errors
-        >>> model, test = zoo.load_model("mlp_flipout.iris"), zoo.load_dataset("iris").test
-        >>> errors = sampling_errors(model.posterior_predictive(test.x, num_samples=10), test.y)
-        >>> 0.0 < errors["accuracy"] < 0.1
+        >>> draws, x = FiniteDraws([lambda x: x]), np.eye(2)[np.arange(100) % 2]
+        >>> predictive = tfp_bnn.PosteriorPredictive.from_draws(draws, x, tfp_bnn.likelihoods.Categorical())
+        >>> # Of 100 examples, half are right: the root of 0.5 * 0.5 / 100 is 0.05.
+        >>> 0.04 < sampling_errors(predictive, np.zeros(100, int))["accuracy"] < 0.06
         True
 
     References:

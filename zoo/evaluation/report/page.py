@@ -46,7 +46,8 @@ caption { text-align: left; color: var(--faint); padding-bottom: .3rem; }
 th, td { padding: .2rem .8rem .2rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { font-weight: 600; }
 th, td { overflow-wrap: break-word; }
-.r { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.r { text-align: right; font-variant-numeric: tabular-nums; }
+td.r { white-space: nowrap; }
 .small { --narrowest: 17rem; }
 .figures { display: grid; gap: 1.5rem;
   grid-template-columns: repeat(auto-fill, minmax(min(var(--narrowest, 24rem), 100%), 1fr)); }
