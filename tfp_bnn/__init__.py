@@ -41,6 +41,7 @@ from tfp_bnn.calibration import calibrate, conformalize  # noqa: E402
 from tfp_bnn.core import plugins as _plugins  # noqa: E402, F401
 from tfp_bnn.core.expected_inputs import ExpectedInputs, UnlikelyInputsWarning  # noqa: E402
 from tfp_bnn.models import VariationalMixin, VariationalModel, VariationalSequential  # noqa: E402
+from tfp_bnn.models.one_draw import OneDrawWarning  # noqa: E402
 from tfp_bnn.predictive import PosteriorPredictive  # noqa: E402
 from tfp_bnn.priors import hyperpriors  # noqa: E402
 from tfp_bnn.variational import NaturalGradient, objectives, schedules  # noqa: E402
@@ -59,6 +60,7 @@ sys.modules[f"{__name__}.schedules"] = schedules
 __all__ = [
     "ExpectedInputs",
     "NaturalGradient",
+    "OneDrawWarning",
     "PosteriorPredictive",
     "UnlikelyInputsWarning",
     "VariationalMixin",

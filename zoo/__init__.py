@@ -30,6 +30,7 @@ _HOME = {
     "save_artifact": "zoo.hub.artifacts",
     "train": "zoo.training.by_recipe",
     "verify": "zoo.evaluation.verification",
+    "write_comparison_report": "zoo.evaluation.report.comparison",
     "write_index": "zoo.hub.remote.index",
     "write_evaluation_report": "zoo.evaluation.report.writing",
 }

@@ -8,9 +8,11 @@ the colours distinguish. Arguments and their error messages are those of `tfp_bn
 from __future__ import annotations
 
 from tfp_bnn.figures.confidence import confidence_histogram
+from tfp_bnn.figures.confusion import confusion_matrix
 from tfp_bnn.figures.curves import regression_curves
 from tfp_bnn.figures.images import image_predictions
 from tfp_bnn.figures.kl import kl_by_layer
+from tfp_bnn.figures.predictions import class_predictions, number_predictions
 from tfp_bnn.figures.regression import quantile_calibration, regression_predictions
 from tfp_bnn.figures.reliability import reliability_diagram
 from tfp_bnn.figures.risk import risk_coverage
@@ -20,10 +22,13 @@ from tfp_bnn.figures.surface import decision_surface
 from tfp_bnn.figures.uncertainty import uncertainty_histograms
 
 __all__ = [
+    "class_predictions",
     "confidence_histogram",
+    "confusion_matrix",
     "decision_surface",
     "image_predictions",
     "kl_by_layer",
+    "number_predictions",
     "quantile_calibration",
     "regression_curves",
     "regression_predictions",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from tfp_bnn.figures.style import BLUE, VERMILION, new_figure, plain, tidy
+
+# Characters that are as wide as an image.
+_LINE = 18
 
 
 def image_predictions(
@@ -59,7 +63,8 @@ def image_predictions(
         row, column = divmod(index, across)
         picture, bars = panels[row, 2 * column], panels[row, 2 * column + 1]
         picture.imshow(_for_display(image), cmap="gray_r")
-        picture.set_title(plain(title), fontsize=9)
+        lines = textwrap.fill(plain(title, longest=2 * _LINE - 1), _LINE)
+        picture.set_title(lines, fontsize=8, loc="left")
         # The lowest image of its column.
         last_row = index + across >= count
         _draw_probabilities(bars, sample_probabilities[:, index], class_names, last_row)
@@ -88,4 +93,4 @@ def _draw_probabilities(panel: Any, samples: npt.NDArray[Any], class_names: Sequ
     panel.tick_params(axis="x", labelsize=7)
     tidy(panel)
     if last_row:
-        panel.set_xlabel("probability (90 % of draws)", fontsize=8)
+        panel.set_xlabel("probability (90 % of draws)", fontsize=7)

@@ -12,6 +12,10 @@ from tfp_bnn.figures.style import BLUE, GREY, new_figure, plain, tidy
 
 # Inches. Beyond it, bars become thinner.
 _TALLEST = 30.0
+# Names beside the bars leave room for them.
+_LONGEST = 28
+# Share of the longest bar.
+_ROOM_PER_CHARACTER = 0.036
 
 
 def kl_by_layer(terms: Mapping[str, SupportsFloat]) -> Figure:
@@ -54,12 +58,13 @@ def kl_by_layer(terms: Mapping[str, SupportsFloat]) -> Figure:
             fontsize=8,
         )
     panel.axvline(0, color=GREY, linewidth=1)
-    panel.set_yticks(positions, [plain(name) for name in terms], fontsize=9)
+    panel.set_yticks(positions, [plain(name, _LONGEST) for name in terms], fontsize=9)
     panel.set_ylim(len(values) - 0.4, -0.6)
     # Room for the numbers.
+    room = _ROOM_PER_CHARACTER * max(len(f"{value:,.1f}") for value in values)
     low, high = min(values.min(), 0.0), max(values.max(), 0.0)
     span = (high - low) or 1.0
-    panel.set_xlim(low - (0.18 * span if low < 0 else 0.0), high + 0.18 * span)
+    panel.set_xlim(low - (room * span if low < 0 else 0.0), high + room * span)
     panel.set_title(f"KL(posterior || prior): {values.sum():,.1f} nats in all")
     panel.set_xlabel("KL (nats)")
     tidy(panel)

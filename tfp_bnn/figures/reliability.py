@@ -58,7 +58,7 @@ def reliability_diagram(labels: npt.ArrayLike, probabilities: npt.ArrayLike, num
     panel.set_ylim(-0.03, 1.04)
     tidy(panel)
     _draw_counts(counts, data.edges, data.counts)
-    legend_below(figure, panel, columns=3)
+    legend_below(figure, panel)
     return figure
 
 

@@ -34,8 +34,9 @@ def new_figure(width: float = 5.0, height: float = 4.0) -> Figure:
 
 
 def tidy(panel: Any) -> None:
-    """Hides the top and right spines of a panel."""
+    """Hides the top and right spines of a panel, and breaks its title into lines that fit into the figure."""
     panel.spines[["top", "right"]].set_visible(False)
+    panel.title.set_wrap(True)
 
 
 def filled(colour: str, hatch: str | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from tfp_bnn.models.draws_of_step import DrawsOfStep, OneDraw, mean_over_draws, 
 from tfp_bnn.models.example_count import count_examples, repeats
 from tfp_bnn.models.fit_callbacks import tell_direction, with_row_check
 from tfp_bnn.models.likelihood_checks import check_class_weight, choose_metrics
+from tfp_bnn.models.one_draw import warn_of_one_draw
 from tfp_bnn.models.preparation import (
     attach_optimizer,
     build_before_tracing,
@@ -178,7 +179,13 @@ class ElboTraining:
             return super().evaluate(x, y, *args, **kwargs)  # type: ignore[misc]
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        """The raw outputs as `keras.Model.predict` gives them, under one weight draw for each batch."""
+        """The raw outputs, such as logits, as `keras.Model.predict` gives them: under one weight draw for each batch.
+
+        They are no average over the posterior, no probabilities, and other numbers in each call. For predictions use
+        `predict_mean`, or `posterior_predictive` to know how uncertain they are. The first call of a process warns of
+        this with a `OneDrawWarning`, unless the model has no randomness.
+        """
+        warn_of_one_draw(self)
         return super().predict(as_arrays(x), *args, **kwargs)  # type: ignore[misc]
 
     def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:

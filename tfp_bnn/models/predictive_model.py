@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -16,7 +16,7 @@ from tfp_bnn.export import PORTABLE_FORMATS, export_portable, export_saved_model
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.predictive.calibrators import CALIBRATIONS, Calibration, check_fits
 from tfp_bnn.predictive.conformal import CONFORMALS, Conformal, check_conformal_fits
-from tfp_bnn.predictive.joint_predictive import predictive_from_draws
+from tfp_bnn.predictive.joint_predictive import JointPredictive, predictive_from_draws
 from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive
 
 
@@ -30,11 +30,14 @@ class PredictiveModel:
         likelihood: Distribution of a target given the raw outputs.
         inputs_expected: What the inputs of training looked like, or None. Predictions for inputs that are far from it
             warn with `UnlikelyInputsWarning`. It is not saved in `.keras` files; models of the zoo have it.
+        class_names: One name per class or label, for the tables and figures of predictions, or None. It is not saved in
+            `.keras` files; models of the zoo have it.
     """
 
     name: str
     likelihood: Likelihood
     inputs_expected: ExpectedInputs | None = None
+    class_names: Sequence[str] | None = None
     _calibration: Calibration | None = None
     _conformal: Conformal | None = None
 
@@ -147,15 +150,44 @@ class PredictiveModel:
         self._check_weights()
         x = checked_inputs(x, self._check_of_inputs(x))
         with invalid_arguments_as_value_errors():
-            return predictive_from_draws(
-                draws,
-                x,
-                self.likelihood,
-                num_samples,
-                batch_size=batch_size,
-                max_bytes=max_bytes,
-                calibration=self.calibration if calibrated else None,
+            return self._with_names(
+                predictive_from_draws(
+                    draws,
+                    x,
+                    self.likelihood,
+                    num_samples,
+                    batch_size=batch_size,
+                    max_bytes=max_bytes,
+                    calibration=self.calibration if calibrated else None,
+                )
             )
+
+    def predict_mean(self, x: Any, num_samples: int = 100, seed: int = 0, batch_size: int | None = None) -> Any:
+        """The mean of the posterior predictive: what `predict` of an ordinary model returns, for a Bayesian one.
+
+        The same as `posterior_predictive(x, num_samples, seed, batch_size).mean()`, which also knows how uncertain it
+        is. `predict` returns the raw outputs under one draw of the weights instead.
+
+        Args:
+            x: Inputs, as in `posterior_predictive`; so are the other arguments and the errors.
+            num_samples: S, the number of draws to average over.
+            seed: Integer. Equal seeds give equal draws.
+            batch_size: Number of rows per forward pass.
+
+        Returns:
+            Probabilities `(n, classes)`, or means `(n, targets)` in units of the target, float32; for several outputs,
+            a dict of them. Calibrated, if the model is.
+
+        Example:
+            >>> import keras, numpy as np, tfp_bnn
+            >>> model = tfp_bnn.VariationalSequential([keras.Input((2,)), tfp_bnn.layers.DenseFlipout(3)], seed=0)
+            >>> model.predict_mean(np.zeros((4, 2))).sum(axis=1).round(3)
+            array([1., 1., 1., 1.], dtype=float32)
+        """
+        predictive = self.posterior_predictive(x, num_samples, seed, batch_size)
+        if isinstance(predictive, JointPredictive):
+            return {name: of_head.mean() for name, of_head in predictive.items()}
+        return predictive.mean()
 
     def plug_in_predictive(self, x: Any, batch_size: int | None = None) -> PosteriorPredictive:
         """The prediction with every weight at its posterior mean: fast, and blind to the uncertainty of the weights.
@@ -173,7 +205,9 @@ class PredictiveModel:
         self._check_weights()
         x = checked_inputs(x, self._check_of_inputs(x))
         with invalid_arguments_as_value_errors():
-            return predictive_from_draws(draws, x, self.likelihood, draws.num_draws or 1, batch_size=batch_size)
+            return self._with_names(
+                predictive_from_draws(draws, x, self.likelihood, draws.num_draws or 1, batch_size=batch_size)
+            )
 
     def stream_predictive(
         self,
@@ -221,7 +255,7 @@ class PredictiveModel:
                 predictive = predictive_from_draws(
                     draws, inputs, self.likelihood, num_samples, batch_size=batch_size, calibration=calibration
                 )
-            yield predictive, targets
+            yield self._with_names(predictive), targets
 
     def export(
         self,
@@ -299,6 +333,11 @@ class PredictiveModel:
             export_portable(self, filepath, format, plug_in=plug_in, int8_from=int8_from, **arguments, **kwargs)
         else:
             export_with_keras(self, filepath, format, input_signature, verbose=verbose, **kwargs)
+
+    def _with_names(self, predictive: Any) -> Any:
+        if isinstance(predictive, PosteriorPredictive):
+            predictive.class_names = self.class_names
+        return predictive
 
     def _check_of_inputs(self, x: Any) -> Callable[[Any], None]:
         """A function that refuses arrays of inputs that do not fit, and warns of those that are unlike training."""

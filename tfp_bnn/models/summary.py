@@ -15,6 +15,7 @@ from tensorflow_probability import distributions as tfd
 from tfp_bnn.core.layer_tree import has_sublayers
 from tfp_bnn.core.noise import Noise, noise_scope
 from tfp_bnn.layers.variational_weight import VariationalWeight
+from tfp_bnn.likelihoods import LIKELIHOODS
 from tfp_bnn.posteriors import POSTERIORS
 from tfp_bnn.priors import PRIORS
 
@@ -65,6 +66,29 @@ def print_bayesian_summary(model: Any, print_fn: Callable[[str], Any] | None = N
         console.print(table)
     console.print("\n".join(lines), highlight=False)
     (print if print_fn is None else print_fn)(stream.getvalue().rstrip())
+
+
+def one_line(model: Any) -> str:
+    """What a variational model is, in one line: name, shapes, Bayesian weights, likelihood and N."""
+    try:
+        shapes = f"inputs {_shape(model.input_shape)}, outputs {_shape(model.output_shape)}"
+    except (AttributeError, ValueError):
+        shapes = "" if model.built else "not built"
+    weights = [w for layer in model.variational_layers if layer.built for w in layer.variational_weights.values()]
+    count = sum(int(np.prod(weight.shape)) for weight in weights)
+    likelihood = LIKELIHOODS.name_of(model.likelihood)
+    parts = [shapes, f"{count:,} Bayesian weights" if weights else "", f"likelihood {likelihood!r}"]
+    parts += [f"N = {model.num_examples:,}" if model.num_examples else ""]
+    return f"<{type(model).__name__} {model.name!r}: {', '.join(filter(None, parts))}>"
+
+
+def _shape(shape: Any) -> str:
+    """A shape without its batch axis; of several, in their structure."""
+    if isinstance(shape, dict):
+        return "{" + ", ".join(f"{name}: {_shape(of)}" for name, of in shape.items()) + "}"
+    if shape and not isinstance(shape[0], int | None):
+        return f"[{', '.join(map(_shape, shape))}]"
+    return str(tuple(shape[1:]))
 
 
 def _chosen_estimators(layers: list[Any]) -> list[str]:

@@ -27,7 +27,7 @@ from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.preparation import NEGATIVE_ELBO
 from tfp_bnn.models.saving import SEED_GENERATORS, load_seed_generators, save_seed_generators
 from tfp_bnn.models.step_count import StepCount
-from tfp_bnn.models.summary import print_bayesian_summary
+from tfp_bnn.models.summary import one_line, print_bayesian_summary
 from tfp_bnn.models.variational_draws import VariationalDraws
 from tfp_bnn.predictive.calibrators import Calibration
 from tfp_bnn.predictive.conformal import Conformal
@@ -57,7 +57,8 @@ class VariationalMixin(OnlyExportedByItself, VariationalDraws, PredictiveModel, 
     is the sum over its positions, N counts examples and not positions, and metrics receive one row for each position.
 
     `model(x)`, `predict`, `evaluate` and validation take one draw of the weights for each batch, whatever `num_draws`
-    is. For predictions use `posterior_predictive`.
+    is: raw outputs, such as logits. For predictions use `predict_mean`, or `posterior_predictive`, which also knows how
+    uncertain they are.
 
     With `num_draws=K`, a training step makes K forward passes with independent weights and masks, and takes K times as
     long. `nll` and `kl` are means over the draws, also where the KL has no closed form. Metrics receive the mean of the
@@ -241,6 +242,9 @@ class VariationalMixin(OnlyExportedByItself, VariationalDraws, PredictiveModel, 
         # Some layers are only built by the first call.
         self._bind_shared_priors()
         return outputs
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
     def summary(self, *args: Any, **kwargs: Any) -> None:
         """Prints the layers, as `keras.Model.summary` does, and a table of the Bayesian weights."""

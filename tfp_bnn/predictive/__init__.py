@@ -6,6 +6,7 @@ from tfp_bnn.predictive.conformal import CONFORMALS, Conformal, ConformalInterva
 from tfp_bnn.predictive.joint_predictive import JointPredictive
 from tfp_bnn.predictive.monte_carlo_error import standard_errors
 from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive
+from tfp_bnn.predictive.sampling_error import sampling_errors
 from tfp_bnn.predictive.scores import for_each_class, score
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "agreement",
     "compared_arrays",
     "for_each_class",
+    "sampling_errors",
     "score",
     "standard_errors",
 ]

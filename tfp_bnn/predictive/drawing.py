@@ -281,3 +281,12 @@ def _moment_again(
             "predictions are different now: the model was changed, or the inputs come in another order. Predict again."
         )
     return np.concatenate(found)
+
+
+def averaged(log_likelihood: Any) -> np.ndarray:
+    """The log of the likelihood averaged over the draws on the first axis, in nats, float32.
+
+    Args:
+        log_likelihood: Array or tensor of shape `(S, ...)`.
+    """
+    return (tf.reduce_logsumexp(log_likelihood, axis=0) - np.log(len(log_likelihood))).numpy().astype(np.float32)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import logsumexp
@@ -13,8 +14,12 @@ from tfp_bnn.core.draws import Draws
 from tfp_bnn.core.noise import number_of
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.predictive.calibrators import Calibration, check_fits
-from tfp_bnn.predictive.drawing import draw_outputs
-from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive, averaged
+from tfp_bnn.predictive.drawing import averaged, draw_outputs
+from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive
+from tfp_bnn.predictive.shown import joined_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class JointPredictive(Mapping[str, PosteriorPredictive]):
@@ -92,6 +97,21 @@ class JointPredictive(Mapping[str, PosteriorPredictive]):
     def __len__(self) -> int:
         """The number of heads; `num_examples` is the number of inputs."""
         return len(self._heads)
+
+    def __repr__(self) -> str:
+        heads = ", ".join(f"{name!r}: {of_head!r}" for name, of_head in self.items())
+        return f"<JointPredictive of {len(self)} outputs: {heads}>"
+
+    def _repr_html_(self) -> str:
+        return "".join(f"<h4>{html.escape(name)}</h4>{of_head._repr_html_()}" for name, of_head in self.items())
+
+    def to_dataframe(self, level: float = 0.9) -> pd.DataFrame:
+        """The data frames of all heads next to each other, with columns such as `class/prediction`.
+
+        Args:
+            level: As in `PosteriorPredictive.to_dataframe`; so are the errors.
+        """
+        return joined_frame({name: of_head.to_dataframe(level) for name, of_head in self.items()})
 
     def __getattr__(self, name: str) -> Any:
         """Says where to find what only the predictive of a head has."""

@@ -14,10 +14,11 @@ from tfp_bnn.core.draws import Draws
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.likelihoods.scoring import resampled_scores
 from tfp_bnn.predictive.calibrators import Calibration, check_fits
-from tfp_bnn.predictive.drawing import DrawnOutputs, draw_outputs, moment, num_bytes
+from tfp_bnn.predictive.drawing import DrawnOutputs, averaged, draw_outputs, moment, num_bytes
+from tfp_bnn.predictive.shown import ShownPredictive
 
 
-class PosteriorPredictive:
+class PosteriorPredictive(ShownPredictive):
     """Predictions for n inputs, each a mixture over S draws of the weights.
 
     If the outputs have positions, such as pixels or time steps, every array of predictions has them after the axis of
@@ -146,6 +147,11 @@ class PosteriorPredictive:
 
     def __len__(self) -> int:
         return self._shape[1]
+
+    @property
+    def has_draws(self) -> bool:
+        """Whether the draws are in memory; if not, there are moments only."""
+        return self._outputs is not None
 
     @property
     def samples(self) -> np.ndarray:
@@ -334,9 +340,10 @@ class PosteriorPredictive:
         """
         check_fits(calibration, self.likelihood)
         outputs, weights = calibration.apply(self._required_outputs("calibrated_by"), self._weights, self.likelihood)
-        return PosteriorPredictive(
-            self.likelihood, weights, outputs, {}, self._shape, self._weights_by_draw, self.exhaustive
-        )
+        own = self._weights_by_draw, self.exhaustive
+        calibrated = PosteriorPredictive(self.likelihood, weights, outputs, {}, self._shape, *own)
+        calibrated.class_names = self.class_names
+        return calibrated
 
     def scores_without_each_draw(self, y: Any = None) -> list[dict[str, float]]:
         """The scores of the mixture with each draw left out in turn; see `standard_errors`.
@@ -385,12 +392,3 @@ class PosteriorPredictive:
                 "Predict fewer inputs at a time, or raise `max_bytes`."
             )
         return self._outputs
-
-
-def averaged(log_likelihood: Any) -> np.ndarray:
-    """The log of the likelihood averaged over the draws on the first axis, in nats, float32.
-
-    Args:
-        log_likelihood: Array or tensor of shape `(S, ...)`.
-    """
-    return (tf.reduce_logsumexp(log_likelihood, axis=0) - np.log(len(log_likelihood))).numpy().astype(np.float32)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from tfp_bnn.likelihoods.scoring import for_each_class
+from tfp_bnn.predictive.drawing import averaged
 from tfp_bnn.predictive.joint_predictive import JointPredictive
-from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive, averaged
+from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive
 
 __all__ = ["for_each_class", "score"]
 

@@ -11,7 +11,7 @@ import typer
 
 from zoo.cli.data import ALL, FORMS, TargetOption, check_data, is_own, load_files
 from zoo.cli.early import check_dataset, check_model
-from zoo.cli.models import JsonOption, ModelArgument, TrustOption, print_numbers
+from zoo.cli.models import JsonOption, TrustOption, print_numbers
 from zoo.cli.progress import say, working
 from zoo.cli.starting import start
 from zoo.cli.suite_tables import print_suite
@@ -27,7 +27,14 @@ def add_to(app: typer.Typer) -> None:
 
 
 def evaluate(
-    name: ModelArgument,
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME...",
+            help="Name of a pretrained model, or folder or address of an artifact; of several, with --report, that are "
+            "compared.",
+        ),
+    ],
     dataset: Annotated[
         str | None,
         typer.Option(metavar="DATA", help=f"Dataset: {FORMS}. Default: the one that the model was trained on."),
@@ -67,7 +74,8 @@ def evaluate(
 ) -> None:
     """Evaluate a model on a split of a dataset.
 
-    With --report, DIR/index.html is a self-contained page with figures and tables that needs no network.
+    With --report, DIR/index.html is a self-contained page with figures and tables that needs no network. It compares
+    several models side by side, on the same examples.
 
     With --suite, a classifier of images is also judged by the plug-in mean of its weights, by how well its uncertainty
     detects other data, on 12 corruptions with 5 severities, and by risk and coverage. On --split validation the other
@@ -84,7 +92,8 @@ def evaluate(
             "--ood can only be used once, with --report, or any number of times with --suite: give --report DIR or "
             "--suite together with it."
         )
-    check_model(name, trust)
+    for name in names:
+        check_model(name, trust)
     _check_split(split, dataset)
     if dataset is not None:
         check_data(dataset, target)
@@ -95,6 +104,16 @@ def evaluate(
             check_dataset(other)
     for path in (out, save_probabilities):
         check_file_target(path)
+    if len(names) > 1:
+        if report is None or suite or ood is not None:
+            raise ValueError(
+                "Several models can only be compared in a report: give --report DIR, without --suite and --ood; or "
+                "name one model."
+            )
+        start()
+        _compare(names, dataset, target, split, num_samples, seed, calibrated, report, overwrite, trust, json)
+        return
+    (name,) = names
     start()
     from zoo.evaluation.card_numbers import UNIFORM
     from zoo.evaluation.card_numbers import evaluate as measure
@@ -116,16 +135,7 @@ def evaluate(
         )
     judged = page = None
     model: Any = open_model(place, trust)
-    data: Any = dataset
-    if files is not None:
-        data = load_files(
-            files,
-            target,
-            task=model.likelihood.task,
-            class_names=model.class_names,
-            feature_names=config.get("data", {}).get("feature_names"),
-            whole=split == ALL,
-        )
+    data: Any = dataset if files is None else _own_data(files, target, split, model)
     of_data = "test" if split == ALL else split
     how: dict[str, Any] = {"num_samples": num_samples, "seed": seed, "calibrated": calibrated}
     # The suite tells what it does, once it has seen that it can.
@@ -174,6 +184,70 @@ def evaluate(
         print_suite(judged)
     if page:
         typer.echo(printable(f"report: {page}"))
+
+
+def _compare(
+    names: list[str],
+    dataset: str | None,
+    target: str | None,
+    split: str,
+    num_samples: int,
+    seed: int,
+    calibrated: bool,
+    report: Path,
+    overwrite: bool,
+    trust: bool,
+    json: bool,
+) -> None:
+    from zoo.evaluation.report import write_comparison_report
+    from zoo.hub.loading import open_model
+    from zoo.hub.locating import local
+
+    with working(f"comparing {', '.join(names)} ({split}), {num_samples} samples"):
+        models: dict[str, Any] = {name: open_model(local(name), trust) for name in dict.fromkeys(names)}
+        trained_on = {name: model.card["config"].get("data", {}).get("dataset") for name, model in models.items()}
+        # What an artifact says is a name, never a path.
+        own = dataset is not None and is_own(dataset)
+        dataset = dataset or next(filter(None, trained_on.values()), None)
+        if dataset is None:
+            raise ValueError(
+                f"The artifacts {names} do not name the dataset that they were trained on. Give it with --dataset."
+            )
+        data = _own_data(dataset, target, split, next(iter(models.values()))) if own else dataset
+        words = ["tfp-bnn", "evaluate", *names, "--dataset", dataset, "--split", split]
+        words += [] if target is None else ["--target", target]
+        words += ["--num-samples", str(num_samples), "--seed", str(seed), "--report", str(report)]
+        words += ["--calibrated" if calibrated else "--no-calibrated", *(["--trust"] if trust else [])]
+        written = write_comparison_report(
+            models,
+            data,
+            "test" if split == ALL else split,
+            report,
+            num_samples=num_samples,
+            seed=seed,
+            calibrated=calibrated,
+            overwrite=overwrite,
+            command=shlex.join(words),
+        )
+    if json:
+        typer.echo(
+            to_json({"dataset": dataset, "split": split, **written.metrics, "report": str(written.path)}), nl=False
+        )
+        return
+    print_numbers(written.metrics)
+    typer.echo(printable(f"report: {written.path}"))
+
+
+def _own_data(files: str, target: str | None, split: str, model: Any) -> Any:
+    """Returns own files as a dataset for a model: its task, its classes, and its columns by name."""
+    return load_files(
+        files,
+        target,
+        task=model.likelihood.task,
+        class_names=model.class_names,
+        feature_names=model.card["config"].get("data", {}).get("feature_names"),
+        whole=split == ALL,
+    )
 
 
 def _check_split(split: str, dataset: str | None) -> None:

@@ -31,7 +31,7 @@ GENERATED = "generated"
 HELD_OUT_FRACTION = 0.2
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """Inputs and targets, one row per example. Checked by the `Dataset` that contains it.
 
@@ -48,6 +48,10 @@ class Split:
         """The number of rows."""
         return len(self.x)
 
+    def __repr__(self) -> str:
+        parts = [f"{name} {array.shape} {array.dtype}" for name, array in (("x", self.x), ("y", self.y))]
+        return f"<Split of {len(self):,} rows: {', '.join(parts)}>"
+
     @property
     def digest(self) -> str:
         """SHA-256 of the rows: shapes, dtypes and values."""
@@ -57,7 +61,7 @@ class Split:
         return digest.hexdigest()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """A task with fixed train, validation and test splits.
 
@@ -98,6 +102,11 @@ class Dataset:
         self._check_names()
         for split_name in SPLIT_NAMES:
             self._check_split(split_name)
+
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{len(self.split(name)):,} {name}" for name in SPLIT_NAMES)
+        targets = "" if self.num_classes is None else f", {self.num_classes} classes"
+        return f"<Dataset {self.name!r}, {self.task}: {rows} rows; inputs {self.input_shape}{targets}>"
 
     @property
     def input_shape(self) -> tuple[int, ...]:

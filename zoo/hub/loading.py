@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from tfp_bnn.core.expected_inputs import ExpectedInputs
@@ -20,6 +19,7 @@ from zoo.core.shown import printable, shown
 from zoo.core.untrusted import artifact_errors
 from zoo.core.validation import validate
 from zoo.hub.artifacts import POSTERIOR_NAME, calibration_config
+from zoo.hub.loaded_card import LoadedCard
 from zoo.hub.locating import fetched, read_files
 from zoo.hub.manifest import (
     bundled_models,
@@ -61,8 +61,9 @@ def load_artifact(
             end says it in an address.
 
     Returns:
-        The model, ready to predict on raw inputs. `model.card` is a mapping with the `config`, `metrics` and card
-        `text` of the artifact. `model.class_names` is a tuple with one name per class, or None.
+        The model, ready to predict on raw inputs. `model.card` is a mapping with the `config`, `metrics`, `recipe` and
+        card `text` of the artifact; `print(model.card)` prints the text. `model.class_names` is a tuple with one name
+        per class, or None.
         `model.inputs_expected` describes the training inputs; predictions for inputs far from them warn with
         `tfp_bnn.UnlikelyInputsWarning`.
 
@@ -199,9 +200,7 @@ def _architecture(config: Mapping[str, Any], what: str) -> Architecture:
 def _tell_of_card(model: Any, texts: Mapping[str, Any]) -> None:
     """Sets `model.card` and `model.class_names`."""
     # Keras would track a plain dictionary.
-    model.card = MappingProxyType(
-        {"config": texts["config"], "metrics": texts["metrics"], "text": printable(texts["card"])}
-    )
+    model.card = LoadedCard(texts["config"], texts["metrics"], printable(texts["card"]), printable(texts["recipe"]))
     names = texts["config"].get("data", {}).get("class_names")
     model.class_names = None if names is None else tuple(names)
 

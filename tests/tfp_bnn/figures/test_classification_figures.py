@@ -295,7 +295,7 @@ def test_images_stand_beside_their_probabilities(count, channels):
         assert [label.get_text() for label in panel.get_yticklabels()] == ["a", "b", "c"]
         below = [other for other in drawn if other.get_subplotspec().colspan == panel.get_subplotspec().colspan]
         assert bool(panel.get_xlabel()) == (panel is below[-1])
-    titles = [panel.get_title() for panel in figure.axes if panel.images]
+    titles = [panel.get_title(loc="left") for panel in figure.axes if panel.images]
     assert titles == [f"true: {index}" for index in range(count)]
     to_png(figure)
 

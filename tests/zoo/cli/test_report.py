@@ -53,6 +53,8 @@ def test_the_command_on_the_page_makes_the_page_again(tiny_artifact, tmp_path, r
         (["--report", "taken/file/report"], 1, "file"),
         (["--report", "new", "--ood", "digits"], 2, "has inputs of shape (8, 8, 1)"),
         (["--report", "new", "--dataset", "diabetes"], 2, "for regression"),
+        (["mlp_flipout.digits"], 2, "Several models can only be compared in a report: give --report DIR"),
+        (["mlp_flipout.digits", "--report", "new", "--suite"], 2, "without --suite and --ood"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(arguments, code, says, tmp_path, monkeypatch, capsys):

@@ -49,7 +49,7 @@ def test_the_suite_from_the_command_line(image_artifact, tmp_path, run, monkeypa
     assert "Other data, corrupted images" in (report / "index.html").read_text()
     about = json.loads((report / "metrics.json").read_text())
     assert about["suite"]["plug_in"] == measured["plug_in"]
-    assert {"suite.csv", "corruptions.png"} <= set(about["files"]) == {path.name for path in report.iterdir()}
+    assert {"suite.csv", "corruptions_accuracy.png"} <= set(about["files"]) == {path.name for path in report.iterdir()}
     assert "--suite --ood tiny_other" in about["command"]
 
 

@@ -21,17 +21,22 @@ from zoo.evaluation.report import write_evaluation_report
 
 NUM_SAMPLES, SEED = 4, 3
 KINDS = {
-    "mlp_flipout.iris": ["reliability", "confidence", "risk_coverage", "entropy", "mutual_information", "kl_by_layer"],
+    "mlp_flipout.iris": [
+        *("confusion", "reliability", "confidence", "risk_coverage"),
+        *("entropy", "mutual_information", "kl_by_layer"),
+    ],
     "mlp_flipout.diabetes": ["predictions", "quantiles", "epistemic_std", "kl_by_layer"],
     "lenet5_flipout.digits": [
-        *("reliability", "confidence", "risk_coverage", "least_certain"),
+        *("confusion", "reliability", "confidence", "risk_coverage"),
+        *("least_certain_1", "least_certain_2", "least_certain_3"),
         *("entropy", "mutual_information", "kl_by_layer"),
     ],
     "mlp_flipout.moons": [
-        *("reliability", "confidence", "risk_coverage", "decision_surface"),
+        *("confusion", "reliability", "confidence", "risk_coverage", "decision_surface"),
         *("entropy", "mutual_information", "kl_by_layer"),
     ],
 }
+DAY = "2026-02-03"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
@@ -64,6 +69,13 @@ class Page(HTMLParser):
 
     def images(self):
         return [attributes for tag, attributes in self.attributes if tag == "img"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fixed_day():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOURCE_DATE_EPOCH", "1770100000")
+        yield
 
 
 def load(folder):
@@ -106,6 +118,9 @@ def test_page_is_valid_and_needs_nothing_beside_it(name, written):
     for tag, attributes in page.attributes:
         assert not {"href", "srcset", "style", "onload", "onerror"} & set(attributes)
         assert tag != "img" or attributes["src"].startswith("data:image/png;base64,")
+    # On a small screen a row is a list of its cells, each with the name of its column.
+    labels = {attributes.get("data-label") for tag, attributes in page.attributes if tag == "td"}
+    assert {"value", "of the draws", "unit", "meaning"} <= labels
     (style,) = page.texts("style")
     assert "url(" not in style
     assert "@import" not in style
@@ -118,7 +133,7 @@ def test_page_shows_every_figure_and_each_is_a_file_too(name, figures, written):
     folder, _, _ = written(name)
     page, _, numbers = load(folder)
     images = page.images()
-    assert page.tags.count("figcaption") == len(images) == len(figures)
+    assert len(images) == len(figures)
     for attributes, figure in zip(images, figures, strict=True):
         png = base64.b64decode(attributes["src"].partition(",")[2], validate=True)
         assert png == (folder / f"{figure}.png").read_bytes()
@@ -136,18 +151,26 @@ def test_page_shows_every_figure_and_each_is_a_file_too(name, figures, written):
 @pytest.mark.slow
 def test_page_says_what_was_measured_and_how_to_do_it_again(name, written):
     folder, model, report = written(name)
-    page, rows, _ = load(folder)
+    page, rows, numbers = load(folder)
     assert page.texts("h1") == page.texts("title") == [f"Evaluation of {name}"]
     (lead,) = [text for tag, text in page.text if text.startswith("On the test split of ")]
     assert f"{len(rows)} examples, 4 Monte Carlo samples of the weights, seed 3" in lead
     assert page.texts("code") == ["the command"]
+    if name == "mlp_flipout.diabetes":
+        assert "standard deviation of the noise 55.62 units of the target (learned)" in numbers["likelihood"]
     cells = page.texts("th", "td")
     for metric, value in report.metrics.items():
-        # The value follows the name, a unit and a meaning follow the value.
-        assert cells[cells.index(metric) + 1] == f"{value:.4f}"
-        assert cells[cells.index(metric) + 2] in ("share", "nats per example", "probability", "0 to 2", "nats") or (
-            cells[cells.index(metric) + 2] == "units of the target"
-        )
+        # The name is followed by the value, two errors, a unit and a meaning.
+        shown, of_draws, unit = cells[cells.index(metric) + 1 :][:3]
+        errors = numbers["standard_errors"]
+        assert shown == f"{value:.4f} ± {2 * errors['examples'][metric]:.4f}"
+        assert of_draws == f"± {2 * errors['draws'][metric]:.4f}"
+        assert unit in ("share", "nats per example", "probability", "0 to 2", "nats", "units of the target")
+    card = zoo.load_model(name).card
+    facts = page.texts("p")[0]
+    assert facts.startswith(f"{name} · overrides: none · ")
+    assert f" · N = {card['config']['num_examples']:,} · {DAY}" in facts
+    assert f"beta {card['metrics']['beta']:g}" in facts
     for layer, kl in model.kl_by_layer().items():
         assert cells[cells.index(layer) + 1] == f"{float(kl):,.2f}"
 

@@ -206,6 +206,8 @@ def test_list_models_takes_wildcards():
     assert "mlp_flipout" in found
     assert all(name.startswith("mlp_f") and "." not in name for name in found)
     assert zoo.list_models("no_such*") == []
+    several = zoo.list_models(["mlp*", "lenet*"], exclude=["*mnist", "mlp_flipout.*"], pretrained=True)
+    assert several == ["lenet5_flipout.digits"]
     assert set(zoo.list_models()) == set(zoo.list_models(pretrained=True)) | set(zoo.list_models(pretrained=False))
 
 

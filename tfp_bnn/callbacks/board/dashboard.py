@@ -34,14 +34,17 @@ def dashboard(
         inferred_scales: Whether any prior scale has a posterior.
         natural_gradient: Whether `NaturalGradient` trains the model.
     """
+    # TensorBoard 2.21 shows the charts with margins of a category from the last to the first.
     elbo = [
-        _lines("ELBO (nats per example)", "elbo/elbo"),
-        _lines("its parts: NLL and KL / N (nats per example)", "elbo/nll", "elbo/kl_per_example"),
-        _lines("beta, the weight of the KL", "elbo/beta"),
+        _line("5 beta, the weight of the KL", "elbo/beta"),
+        _line("4 ELBO (nats per example)", "elbo/elbo"),
+        _line("3 KL / N (nats per example)", "elbo/kl_per_example"),
+        _line("2 NLL (nats per example)", "elbo/nll"),
+        _line("1 minimized: NLL + beta KL / N (nats per example)", "elbo/minimized"),
     ]
     kl = [
-        _family("KL by layer (nats)", "kl/layers/"),
-        _lines("KL in all (nats)", "kl/total"),
+        _family("KL by layer (log10 of nats)", "log10_kl/"),
+        _line("KL in all (nats)", "kl/total"),
     ]
     if inferred_scales:
         kl.append(_family("KL of inferred prior scales (nats)", "kl/priors/"))
@@ -102,6 +105,12 @@ def dashboard(
     return Layout(
         category=[Category(title=title, chart=of_title) for title, of_title in zip(CATEGORIES, charts, strict=True)]
     )
+
+
+def _line(title: str, tag: str) -> Chart:
+    """One line for each run. TensorBoard smooths other charts at first, but never a margin, here of no width."""
+    series = MarginChartContent.Series(value=tag, lower=tag, upper=tag)
+    return Chart(title=title, margin=MarginChartContent(series=[series]))
 
 
 def _lines(title: str, *tags: str) -> Chart:

@@ -17,7 +17,7 @@ from tfp_bnn.core.expected_inputs import any_inputs
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.predictive import for_each_class
 
-_NUM_IMAGES = 8
+_NUM_IMAGES = 4
 _LEVELS = tuple(np.arange(0.05, 1.0, 0.05).round(2).tolist())
 # What an uncertainty is called in a figure, and its unit.
 _TITLES = {
@@ -103,7 +103,7 @@ def _least_certain(inside: Measurement, names: Sequence[str]) -> Figure:
     rows = np.argsort(-entropy, kind="stable")[:_NUM_IMAGES]
     titles = [f"{names[labels[row]]}, entropy {entropy[row]:.2f} nats" for row in rows]
     images = keras.tree.flatten(inside.rows.x)[0][rows]
-    return figures.image_predictions(images, inside.sample_probabilities[:, rows], titles, names)
+    return figures.image_predictions(images, inside.sample_probabilities[:, rows], titles, names, columns=1)
 
 
 def _regression_predictions(inside: Measurement) -> Figure:

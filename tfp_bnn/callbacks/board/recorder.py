@@ -19,7 +19,7 @@ from tfp_bnn.callbacks.board.measurement_figures import measurement_figures
 from tfp_bnn.callbacks.board.mirrored_log import MirroredLog
 from tfp_bnn.callbacks.board.run_description import hyperparameters, inference_page, model_page
 from tfp_bnn.callbacks.board.sinks import Sink
-from tfp_bnn.callbacks.board.tags import MARGINS, ROOT, safe_names, score_tags, tag_table
+from tfp_bnn.callbacks.board.tags import MARGINS, ROOT, TRAIN, safe_names, score_tags, tag_table
 from tfp_bnn.callbacks.curvature import layer_curvatures
 from tfp_bnn.callbacks.measuring import (
     Measurement,
@@ -40,6 +40,10 @@ _MOST_CURVES = 20
 _NUM_STANDARD_ERRORS = 2
 # The ratio of a weight with mean 0 would be minus infinity in decibels.
 _LEAST_RATIO = 1e-6
+# Nats, on a logarithmic axis. An estimate of a KL may be negative.
+_LEAST_KL = 1e-3
+# TensorBoard shows a figure about 350 pixels wide at first: smaller figures have larger letters there.
+_WIDEST_SMALL, _SHRINK, _DPI = 5.0, 0.85, 150
 
 
 class Recorder:
@@ -162,6 +166,8 @@ class Recorder:
         for name, part in safe_names(values).items():
             group = "elbo" if name in _ELBO_TERMS else "metrics"
             log.scalar(f"{group}/{part}", values[name], step)
+        if run == TRAIN and "loss" in values:
+            log.scalar("elbo/minimized", values["loss"], step)
 
     def write_posterior(self, run: str, step: int) -> None:
         """Writes the KL, the signal-to-noise ratio and the share of active weights of each layer."""
@@ -173,6 +179,7 @@ class Recorder:
         of_layers = {name: kl for name, kl in terms.items() if not name.startswith("prior/")}
         for name, part in safe_names(of_layers).items():
             log.scalar(f"kl/layers/{part}", of_layers[name], step)
+            log.scalar(f"log10_kl/{part}", math.log10(max(of_layers[name], _LEAST_KL)), step)
             if name in posteriors:
                 ratio = posteriors[name].signal_to_noise
                 log.scalar(f"posterior/{part}/signal_to_noise", float(np.median(ratio)), step)
@@ -257,7 +264,10 @@ class Recorder:
                 yield of_rows, name, draw
 
     def _write_figure(self, run: str, name: str, draw: Callable[[], Any], step: int) -> None:
-        self.open(run).image(f"figures/{name}", figures.to_png(draw()), step)
+        figure = draw()
+        if 4.0 < figure.get_size_inches()[0] <= _WIDEST_SMALL:
+            figure.set_size_inches(_SHRINK * figure.get_size_inches())
+        self.open(run).image(f"figures/{name}", figures.to_png(figure, _DPI), step)
 
     def _write_weight_histograms(self, run: str, step: int) -> None:
         posteriors = layer_posteriors(self._model)

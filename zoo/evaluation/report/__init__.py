@@ -9,6 +9,7 @@ from zoo.core.lazy import lazy_names
 
 _HOME = {
     "EvaluationReport": "zoo.evaluation.report.writing",
+    "write_comparison_report": "zoo.evaluation.report.comparison",
     "write_evaluation_report": "zoo.evaluation.report.writing",
 }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from tfp_bnn.predictive import for_each_class
 from zoo.evaluation.card_numbers import uncertainties
 from zoo.evaluation.report.drawing import image
 from zoo.evaluation.report.measured import MOST_EXAMPLES, Measured
-from zoo.evaluation.report.page import Image, Table
+from zoo.evaluation.report.page import Image, Table, with_error
 
 # Unit and meaning of each score.
 SCORES = {
@@ -36,14 +37,18 @@ SCORES = {
     "risk_at_coverage_90": ("share", "error rate among the 90 % of examples of least entropy"),
 }
 _MOST_IMAGES = 9
+_IMAGES_IN_A_FIGURE = 3
+_ABOUT_IMAGES = (
+    "Above each image its index and its label. Bars: predictive probabilities; whiskers: the central 90 % of the "
+    "draws of the weights. Long whiskers are epistemic uncertainty."
+)
 # How the uncertainties are called in figures, and their unit.
 UNCERTAINTIES = {"entropy": ("predictive entropy", "nats"), "mutual_information": ("mutual information", "nats")}
 
 
-def further_scores(measured: Measured) -> dict[str, float]:
-    """Returns scores in addition to those of `zoo.evaluate`."""
-    labels, p = measured.part.y, for_each_class(measured.predictive.mean())
-    entropy = measured.predictive.entropy()
+def further_scores(predictive: Any, labels: npt.NDArray[Any]) -> dict[str, float]:
+    """Returns scores in addition to those of `zoo.evaluate`, of predictions and their labels."""
+    p, entropy = for_each_class(predictive.mean()), predictive.entropy()
     return {
         "expected_error_rate": metrics.expected_error_rate(p),
         "ece_equal_mass": metrics.expected_calibration_error(labels, p, binning="mass"),
@@ -54,6 +59,11 @@ def further_scores(measured: Measured) -> dict[str, float]:
         "area_under_risk_coverage": metrics.area_under_risk_coverage(labels, p, entropy),
         "risk_at_coverage_90": metrics.risk_at_coverage(labels, p, entropy, 0.9),
     }
+
+
+def resampled_scores(predictive: Any, labels: npt.NDArray[Any]) -> dict[str, float]:
+    """Returns all scores in addition to those of `zoo.evaluate` that have an error bar."""
+    return {**further_scores(predictive, labels), **_scores_of_classes(predictive, labels)}
 
 
 def columns(measured: Measured) -> list[tuple[str, Sequence[Any]]]:
@@ -105,6 +115,12 @@ def images(measured: Measured) -> list[Image]:
     count, errors = len(labels), int(np.sum(p.argmax(axis=1) != labels))
     return [
         image(
+            "confusion.png",
+            figures.confusion_matrix(labels, p, _class_names(measured)),
+            f"Confusion matrix of {count} predictions: {count - errors} are right.",
+            "A row has the examples of one class. The colour is their share of the row.",
+        ),
+        image(
             "reliability.png",
             figures.reliability_diagram(labels, p),
             f"Reliability diagram of {count} predictions: expected calibration error {measured.scores['ece']:.4f}.",
@@ -127,27 +143,69 @@ def images(measured: Measured) -> list[Image]:
     ]
 
 
+def per_class(measured: Measured, errors: Mapping[str, float]) -> list[Table]:
+    """Returns a table with the scores of each class, and their errors from `resampled_scores`."""
+    names = _class_names(measured)
+    values = _scores_of_classes(measured.predictive, measured.part.y)
+    counts = np.bincount(measured.part.y, minlength=len(names))
+    rows = []
+    for index, name in enumerate(names):
+        cells = [with_error(values[key], errors.get(key)) for key in (f"{index}/{what}" for what in _OF_CLASSES)]
+        rows.append([name, f"{counts[index]:,}", *cells])
+    return [
+        Table(
+            "Each class. Recall: the share of its examples that are right; precision: the share of predictions of this "
+            "class that are right; entropy: mean of its examples, in nats. ± 2 standard errors over the examples.",
+            ["class", "examples", *_OF_CLASSES],
+            rows,
+            "l" + "r" * (1 + len(_OF_CLASSES)),
+        )
+    ]
+
+
+_OF_CLASSES = ("recall", "precision", "F1", "entropy")
+
+
+def _scores_of_classes(predictive: Any, labels: npt.NDArray[Any]) -> dict[str, float]:
+    p, entropy = for_each_class(predictive.mean()), predictive.entropy()
+    best, found = p.argmax(axis=1), {}
+    for index in range(p.shape[1]):
+        of_class, given = labels == index, best == index
+        right = float(np.sum(of_class & given))
+        found[f"{index}/recall"] = right / of_class.sum() if of_class.any() else math.nan
+        found[f"{index}/precision"] = right / given.sum() if given.any() else math.nan
+        both = of_class.sum() + given.sum()
+        found[f"{index}/F1"] = 2 * right / both if both else math.nan
+        found[f"{index}/entropy"] = float(entropy[of_class].mean()) if of_class.any() else math.nan
+    return found
+
+
 def images_of_least_certain(measured: Measured) -> list[Image]:
-    """Returns a figure of the least certain images with class probabilities, or nothing if inputs are not images."""
+    """Returns figures of the least certain images with class probabilities; none if inputs are not images."""
     shape = measured.data.input_shape
     if len(shape) != 3 or shape[-1] not in (1, 3):
         return []
-    rows, names = _least_certain_rows(measured, _MOST_IMAGES), _class_names(measured)
-    return [
-        image(
-            "least_certain.png",
-            figures.image_predictions(
-                measured.part.x[rows],
-                for_each_class(measured.predictive.samples[:, rows]),
-                [f"{row}: {names[measured.part.y[row]]}" for row in rows],
-                names,
-                columns=3,
-            ),
-            f"The {len(rows)} images of highest predictive entropy, each with a bar per class.",
-            "Above each image its index and its label. Bars: predictive probabilities; whiskers: the central 90 % of "
-            "the draws of the weights. Long whiskers are epistemic uncertainty.",
+    all_rows, names = _least_certain_rows(measured, _MOST_IMAGES), _class_names(measured)
+    samples, found = for_each_class(measured.predictive.samples), []
+    # A column each, which is legible on a small screen too.
+    for index, rows in enumerate(np.array_split(all_rows, -(-len(all_rows) // _IMAGES_IN_A_FIGURE))):
+        figure = figures.image_predictions(
+            measured.part.x[rows],
+            samples[:, rows],
+            [f"{row}: {names[measured.part.y[row]]}" for row in rows],
+            names,
+            columns=1,
         )
-    ]
+        first = 1 + index * _IMAGES_IN_A_FIGURE
+        found.append(
+            image(
+                f"least_certain_{index + 1}.png",
+                figure,
+                f"Images {first} to {first + len(rows) - 1} of highest predictive entropy, each with a bar per class.",
+                _ABOUT_IMAGES if index == 0 else "",
+            )
+        )
+    return found
 
 
 def _surface(measured: Measured) -> list[Image]:

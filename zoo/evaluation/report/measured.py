@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import tfp_bnn
 from tfp_bnn.calibration import CALIBRATIONS
 from tfp_bnn.models import PredictiveModel
-from tfp_bnn.predictive import for_each_class, score
+from tfp_bnn.predictive import for_each_class, sampling_errors, score, standard_errors
 from zoo.datasets import Dataset, Split
 from zoo.evaluation.card_numbers import Block, check_task, kl_draws, out_of_distribution_block
 from zoo.hub.members import inference_config
@@ -55,6 +56,19 @@ class Measured:
     outside_name: str | None
     outside: tfp_bnn.PosteriorPredictive | None
     kl: Mapping[str, float]
+
+    def errors_of_examples(self, scores: Callable[[Any, npt.NDArray[Any]], Mapping[str, float]]) -> dict[str, float]:
+        """Returns the standard errors of scores over the examples, with those of `zoo.evaluate`.
+
+        Args:
+            scores: Function of predictions and targets.
+        """
+        return sampling_errors(self.predictive, self.part.y, scores)
+
+    @cached_property
+    def errors_of_draws(self) -> dict[str, float]:
+        """The standard errors of the scores of `zoo.evaluate` over the draws; empty if they are not in memory."""
+        return standard_errors(self.predictive, self.part.y) if self.predictive.has_draws else {}
 
     @property
     def part(self) -> Split:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Template
@@ -17,6 +18,8 @@ from zoo.core.shown import printable
 _PNG_SIZE = slice(16, 24)
 # Figures wider than this, in pixels, take the full width of the page.
 _WIDE = 800
+# Figures up to this width stand three to a row.
+_SMALL = 450
 
 _PAGE = Template("""\
 <!DOCTYPE html>
@@ -42,20 +45,26 @@ table { border-collapse: collapse; margin: 1rem 0; }
 caption { text-align: left; color: var(--faint); padding-bottom: .3rem; }
 th, td { padding: .2rem .8rem .2rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { font-weight: 600; }
-tbody th, .k { white-space: nowrap; }
-.s { min-width: 16rem; }
-.r { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(24rem, 100%), 1fr)); gap: 1.5rem; }
+th, td { overflow-wrap: break-word; }
+.r { text-align: right; font-variant-numeric: tabular-nums; }
+td.r { white-space: nowrap; }
+.small { --narrowest: 17rem; }
+.figures { display: grid; gap: 1.5rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(var(--narrowest, 24rem), 100%), 1fr)); }
 figure { margin: 0; min-width: 0; }
 figure.whole { grid-column: 1 / -1; }
 img { display: block; max-width: 100%; height: auto; background: #ffffff; border-radius: 4px; }
 figcaption { color: var(--faint); font-size: .9rem; max-width: 46rem; padding-top: .3rem; }
-pre { background: var(--box); padding: .8rem; overflow-x: auto; }
+pre { background: var(--box); padding: .8rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+.facts { color: var(--faint); overflow-wrap: anywhere; }
+/* Where a table does not fit, each row is a list of its cells with their names. */
+$stacked
 </style>
 </head>
 <body>
 <header>
 <h1>$title</h1>
+<p class="facts">$facts</p>
 <p>$lead</p>
 </header>
 <main>
@@ -66,6 +75,24 @@ $sections
 """)
 
 
+_STACKED = Template("""\
+@media (max-width: $width) {
+  $table, $table :is(caption, tbody, tr, th, td) { display: block; overflow-wrap: anywhere; }
+  $table thead { display: none; }
+  $table tr { padding: .4rem 0; border-bottom: 1px solid var(--line); }
+  $table :is(tbody th, td) { border: 0; padding: 0; text-align: left; white-space: normal; }
+  $table td[data-label] { display: flex; justify-content: space-between; gap: 1rem; }
+  $table td[data-label]::before { content: attr(data-label); color: var(--faint); }
+  $table td.s { display: block; color: var(--faint); }
+  $table td.s::before { content: none; }
+}""")
+# Tables of more columns need more room.
+_MANY_COLUMNS = 8
+_STYLES = "\n".join(
+    _STACKED.substitute(table=f"table.{name}", width=width) for name, width in (("few", "52rem"), ("many", "68rem"))
+)
+
+
 @dataclass(frozen=True)
 class Table:
     """A table whose rows are named by their first cell.
@@ -74,7 +101,7 @@ class Table:
         caption: Description of the contents, with units.
         header: One name per column, or empty.
         rows: Cells as text.
-        align: One letter per column: `l` for text, `k` for text kept on one line, `s` for sentences, `r` for numbers.
+        align: One letter per column: `l` for text, `s` for sentences, `r` for numbers.
     """
 
     caption: str
@@ -125,19 +152,36 @@ class Section:
     code: Sequence[str] = ()
 
 
-def page(title: str, lead: str, sections: Sequence[Section]) -> str:
+def with_error(value: float | None, error: float | None) -> str:
+    """A number with 2 standard errors, or without them if they are not known.
+
+    Example:
+        >>> with_error(0.5, 0.01), with_error(0.5, None), with_error(None, None)
+        ('0.5000 ± 0.0200', '0.5000', 'not defined')
+    """
+    if value is None or math.isnan(value):
+        return "not defined"
+    return f"{value:.4f}" if error is None else f"{value:.4f} ± {2 * error:.4f}"
+
+
+def page(title: str, facts: str, lead: str, sections: Sequence[Section]) -> str:
     """A whole page.
 
     Args:
         title: Heading and window title.
-        lead: The sentence below it.
+        facts: Line below it: what the page is about.
+        lead: The sentence below that.
         sections: The parts.
 
     Returns:
         HTML 5.
     """
     return _PAGE.substitute(
-        title=_text(title), lead=_text(lead), sections="\n".join(_section(section) for section in sections)
+        stacked=_STYLES,
+        title=_text(title),
+        facts=_text(facts),
+        lead=_text(lead),
+        sections="\n".join(_section(section) for section in sections),
     )
 
 
@@ -146,7 +190,8 @@ def _section(section: Section) -> str:
     parts += [f"<p>{_text(text)}</p>" for text in section.text]
     parts += [_table(table) for table in section.tables]
     if section.images:
-        parts += ['<div class="figures">', *(_figure(image) for image in section.images), "</div>"]
+        small = " small" if all(image.size[0] <= _SMALL for image in section.images) else ""
+        parts += [f'<div class="figures{small}">', *(_figure(image) for image in section.images), "</div>"]
     parts += [f"<pre><code>{_text(code)}</code></pre>" for code in section.code]
     return "\n".join(["<section>", *parts, "</section>"])
 
@@ -160,12 +205,14 @@ def _table(table: Table) -> str:
         lines.insert(0, f"<thead><tr>{header}</tr></thead>")
     for row in table.rows:
         first, *others = zip(row, classes, strict=True)
-        cells = "".join(f"<td{css}>{_text(cell)}</td>" for cell, css in others)
+        labels = [f' data-label="{_text(name)}"' for name in table.header[1:]] or [""] * len(others)
+        named_cells = zip(others, labels, strict=True)
+        cells = "".join(f"<td{css}{label}>{_text(cell)}</td>" for (cell, css), label in named_cells)
         lines.append(f'<tr><th scope="row"{first[1]}>{_text(first[0])}</th>{cells}</tr>')
     return "\n".join(
         [
             '<div class="scroll">',
-            "<table>",
+            f'<table class="{"many" if len(table.align) > _MANY_COLUMNS else "few"}">',
             f"<caption>{_text(table.caption)}</caption>",
             *lines,
             "</tbody>",
@@ -179,9 +226,10 @@ def _figure(image: Image) -> str:
     width, height = image.size
     css = ' class="whole"' if width > _WIDE else ""
     data = base64.b64encode(image.png).decode("ascii")
+    caption = f"<figcaption>{_text(image.caption)}</figcaption>" if image.caption else ""
     return (
         f'<figure{css}><img src="data:image/png;base64,{data}" alt="{_text(image.alt)}" width="{width}" '
-        f'height="{height}"><figcaption>{_text(image.caption)}</figcaption></figure>'
+        f'height="{height}">{caption}</figure>'
     )
 
 

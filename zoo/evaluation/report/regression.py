@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,13 +33,16 @@ _LEVELS = [(2 * index + 1) / 20 for index in range(10)]
 _MOST_PANELS = 6
 
 
-def further_scores(measured: Measured) -> dict[str, float]:
-    """Returns scores in addition to those of `zoo.evaluate`."""
-    quantiles = measured.predictive.quantiles(_LEVELS)
+def further_scores(predictive: Any, targets: npt.NDArray[Any]) -> dict[str, float]:
+    """Returns scores in addition to those of `zoo.evaluate`, of predictions and their targets."""
+    quantiles = predictive.quantiles(_LEVELS)
     return {
         "interval_width_90": metrics.interval_width(quantiles[0], quantiles[-1]),
-        "quantile_calibration_error": metrics.quantile_calibration_error(measured.part.y, quantiles, _LEVELS),
+        "quantile_calibration_error": metrics.quantile_calibration_error(targets, quantiles, _LEVELS),
     }
+
+
+resampled_scores = further_scores
 
 
 def columns(measured: Measured) -> list[tuple[str, Sequence[Any]]]:
@@ -114,6 +117,11 @@ def images(measured: Measured) -> list[Image]:
             "On the diagonal, quantiles are calibrated. Coverage of intervals below it: they are too narrow.",
         ),
     ]
+
+
+def per_class(measured: Measured, errors: Mapping[str, float]) -> list[Table]:
+    """None: there are no classes."""
+    return []
 
 
 def images_of_least_certain(measured: Measured) -> list[Image]:

@@ -8,6 +8,7 @@ from zoo.evaluation.report.page import Section, Table
 from zoo.evaluation.suite import CLEAN, CORRUPTION_SCORES, Suite
 
 _UNCERTAINTIES = {"entropy": "predictive entropy", "mutual_information": "mutual information"}
+_ABOUT = "A good model is less sure where it is less accurate: accuracy falls, but ECE stays low."
 _LABELS = {"accuracy": "accuracy", "nll": "NLL (nats per example)", "ece": "ECE"}
 
 
@@ -58,11 +59,12 @@ def robustness(suite: Suite) -> Section:
         ],
         [
             image(
-                "corruptions.png",
-                figures.severity_curves(curves),
-                f"Accuracy, NLL and ECE against the severity of {kinds} corruptions: mean accuracy "
-                f"{means[0]['accuracy']:.4f} without and {means[5]['accuracy']:.4f} at severity 5.",
-                "A good model is less sure where it is less accurate: accuracy falls, but ECE stays low.",
+                f"corruptions_{metric}.png",
+                figures.severity_curves({_LABELS[metric]: curves[_LABELS[metric]]}),
+                f"{_LABELS[metric]} against the severity of {kinds} corruptions: mean {means[0][metric]:.4f} "
+                f"without and {means[5][metric]:.4f} at severity 5.",
+                _ABOUT if index == 0 else "",
             )
+            for index, metric in enumerate(CORRUPTION_SCORES)
         ],
     )

@@ -10,7 +10,8 @@ from tfp_bnn.inference.ways import meaning_of
 from zoo.evaluation.card_numbers import UNIFORM, uncertainties
 from zoo.evaluation.report.drawing import image
 from zoo.evaluation.report.measured import Measured
-from zoo.evaluation.report.page import Section, Table
+from zoo.evaluation.report.page import Section, Table, with_error
+from zoo.evaluation.report.provenance import likelihood_in_words, provenance
 from zoo.hub.members import count_all_weights
 
 # Unit and meaning of a score that a likelihood of the user adds.
@@ -25,30 +26,46 @@ def lead(measured: Measured) -> str:
     )
 
 
-def scores(task: Any, measured: Measured, further: Mapping[str, float | None]) -> Section:
-    """The scores of `zoo.evaluate` and further ones, and what they are about."""
+def scores(
+    task: Any, measured: Measured, further: Mapping[str, float | None], errors: Mapping[str, Mapping[str, float]]
+) -> Section:
+    """The scores of `zoo.evaluate` and further ones with their errors, and what they are about.
+
+    Args:
+        task: Contents of the kind of target.
+        measured: Predictions and scores.
+        further: Other scores by name; None for one that is not defined.
+        errors: Standard errors over the `examples` and the `draws`, by the name of the score.
+    """
     facts = {
-        "model": measured.name,
+        **provenance(measured.model, measured.name),
         "network": f"{measured.model.name}, {count_all_weights(measured.model):,} weights",
-        "likelihood": repr(measured.model.likelihood),
+        "likelihood": likelihood_in_words(measured.model),
         "dataset": f"{measured.data.name} ({measured.data.task}). {measured.data.description}",
         "split": f"{measured.split}, {len(measured.part):,} examples",
         "averaged over": measured.draws,
         "calibration": measured.calibration,
     }
     rows = [
-        [name, _number(value), *task.SCORES.get(name, _UNKNOWN_SCORE)]
+        [
+            name,
+            with_error(value, errors["examples"].get(name)),
+            f"± {2 * errors['draws'][name]:.4f}" if name in errors["draws"] else "-",
+            *task.SCORES.get(name, _UNKNOWN_SCORE),
+        ]
         for name, value in {**measured.scores, **further}.items()
     ]
     return Section(
         "Metrics",
         tables=[
             Table(
-                "Of the predictive distribution, averaged over the samples.",
-                ["metric", "value", "unit", "meaning"],
+                "Of the predictive distribution, averaged over the samples, ± 2 standard errors: how far the value "
+                "would move with other test examples (bootstrap), and with other draws of the weights.",
+                ["metric", "value", "of the draws", "unit", "meaning"],
                 rows,
-                "lrks",
+                "lrrls",
             ),
+            *task.per_class(measured, errors["examples"]),
             Table("What was measured.", (), [[name, value] for name, value in facts.items()], "ls"),
         ],
     )

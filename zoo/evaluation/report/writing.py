@@ -32,6 +32,7 @@ from zoo.evaluation.card_numbers import UNIFORM
 from zoo.evaluation.report import classification, regression, sections
 from zoo.evaluation.report.measured import Measured, measure
 from zoo.evaluation.report.page import Section, page
+from zoo.evaluation.report.provenance import date_of_report, likelihood_in_words, provenance, subtitle
 from zoo.evaluation.report.robustness import robustness
 from zoo.evaluation.suite import Suite
 from zoo.evaluation.suite_files import suite_csv
@@ -40,7 +41,7 @@ from zoo.hub.manifest import to_json
 SCHEMA_VERSION = 1
 _FILES = ("index.html", "metrics.json", "predictions.csv")
 # By the kind of target; a dataset has one label for each example.
-_CONTENTS: Mapping[str, Any] = {"class": classification, "number": regression}
+CONTENTS: Mapping[str, Any] = {"class": classification, "number": regression}
 _PACKAGES = ("tfp_bnn", "tensorflow", "keras", "tensorflow_probability", "numpy", "matplotlib")
 
 
@@ -74,7 +75,8 @@ def write_evaluation_report(
 ) -> EvaluationReport:
     """Evaluates a model on a split of a dataset and writes a report, completely or not at all.
 
-    The same model, arguments and versions give identical bytes: no date is written.
+    The same model, arguments, versions and day give identical bytes. The environment variable `SOURCE_DATE_EPOCH`,
+    seconds since 1970, stands for another day.
 
     Args:
         model: Model to report on.
@@ -110,7 +112,7 @@ def write_evaluation_report(
         ...     report.path.name, sorted(report.metrics)[:2]
         ('index.html', ['accuracy', 'brier'])
     """
-    target = _check_target(folder, overwrite)
+    target = check_target(folder, overwrite)
     dataset = load_dataset(data) if isinstance(data, str) else data
     with written_whole(target) as working:
         measured = measure(
@@ -127,7 +129,8 @@ def write_evaluation_report(
     return EvaluationReport(target / "index.html", dict(measured.scores))
 
 
-def _check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
+def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
+    """Returns the folder of a report. Raises a ValueError if it must not be replaced."""
     target = Path(path).absolute()
     if not os.path.lexists(target) or (target.is_dir() and not any(target.iterdir())):
         return target
@@ -159,12 +162,16 @@ def _foreign_files(folder: Path) -> list[str] | None:
 
 
 def _write_files(folder: Path, measured: Measured, suite: Suite | None, command: str) -> None:
-    task: Any = _CONTENTS[measured.predictive.target_kind]
-    further = {key: _or_none(value) for key, value in task.further_scores(measured).items()}
+    task: Any = CONTENTS[measured.predictive.target_kind]
+    scores = task.further_scores(measured.predictive, measured.part.y)
+    further = {key: _or_none(value) for key, value in scores.items()}
+    errors = {"examples": measured.errors_of_examples(task.resampled_scores), "draws": measured.errors_of_draws}
+    date = date_of_report()
+    facts = provenance(measured.model, measured.name)
     outside = sections.out_of_distribution(task, measured)
     versions = _versions()
     parts = [
-        sections.scores(task, measured, further),
+        sections.scores(task, measured, further, errors),
         Section("Calibration" if task is classification else "Predictions", images=task.images(measured)),
         Section(
             "Least certain examples",
@@ -182,8 +189,30 @@ def _write_files(folder: Path, measured: Measured, suite: Suite | None, command:
     _write_csv(folder / "predictions.csv", task.columns(measured))
     if suite is not None:
         (folder / "suite.csv").write_text(suite_csv(suite, measured.name), "utf-8")
-    (folder / "index.html").write_text(page(f"Evaluation of {measured.name}", sections.lead(measured), parts), "utf-8")
+    text = page(f"Evaluation of {measured.name}", subtitle(facts, date), sections.lead(measured), parts)
+    (folder / "index.html").write_text(text, "utf-8")
     content = {
+        **described_run(measured),
+        "calibration": measured.calibration,
+        "date": date,
+        "provenance": facts,
+        "likelihood": likelihood_in_words(measured.model),
+        "metrics": dict(measured.scores),
+        "further": further,
+        "standard_errors": errors,
+        "out_of_distribution": outside,
+        "kl": {"total": sum(measured.kl.values(), 0.0), "by_layer": dict(measured.kl)},
+        "command": command,
+        "versions": versions,
+        **({} if suite is None else {"suite": suite.to_dict()}),
+        "files": sorted([*_FILES, *(image.file for image in images), *([] if suite is None else ["suite.csv"])]),
+    }
+    (folder / "metrics.json").write_text(to_json(content), "utf-8")
+
+
+def described_run(measured: Measured) -> dict[str, Any]:
+    """Returns the first entries of `metrics.json`: what was measured, and how."""
+    return {
         "report": SCHEMA_VERSION,
         "name": measured.name,
         "dataset": measured.data.name,
@@ -193,17 +222,7 @@ def _write_files(folder: Path, measured: Measured, suite: Suite | None, command:
         "num_samples": measured.num_samples,
         "seed": measured.seed,
         "calibrated": measured.calibrated,
-        "calibration": measured.calibration,
-        "metrics": dict(measured.scores),
-        "further": further,
-        "out_of_distribution": outside,
-        "kl": {"total": sum(measured.kl.values(), 0.0), "by_layer": dict(measured.kl)},
-        "command": command,
-        "versions": versions,
-        **({} if suite is None else {"suite": suite.to_dict()}),
-        "files": sorted([*_FILES, *(image.file for image in images), *([] if suite is None else ["suite.csv"])]),
     }
-    (folder / "metrics.json").write_text(to_json(content), "utf-8")
 
 
 def _call(measured: Measured, folder: str | os.PathLike[str]) -> str:

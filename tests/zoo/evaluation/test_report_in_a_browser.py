@@ -1,0 +1,71 @@
+"""The pages in a headless Chromium, from the width of a telephone to that of a desk: nothing is cut off."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+import zoo
+from zoo.evaluation.report import write_comparison_report, write_evaluation_report
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER), reason="no chromium and chromedriver: apt-get install chromium chromium-driver"
+    ),
+]
+WIDTHS = (400, 800, 1280, 1600)
+# What leaves the page at its right or left edge, and what shows a part of itself only.
+CUT_OFF = """
+const width = document.documentElement.clientWidth, found = [];
+for (const element of document.querySelectorAll('body *')) {
+  const box = element.getBoundingClientRect(), text = element.textContent.slice(0, 40);
+  if (box.width && (box.right > width + 1 || box.left < -1)) found.push(['leaves the page', element.localName, text]);
+  const clips = getComputedStyle(element).overflowX != 'visible';
+  if (clips && element.scrollWidth > element.clientWidth + 1) found.push(['scrolls', element.localName, text]);
+}
+return found;
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    profile = tmp_path_factory.mktemp("profile")
+    # As root, as in a container, Chromium runs without its sandbox only; the page is our own.
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", f"--user-data-dir={profile}"):
+        options.add_argument(argument)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """A table of features next to one of classes, a regression, and a comparison."""
+    folder = tmp_path_factory.mktemp("reports")
+    found = {}
+    for name in ("mlp_flipout.iris", "mlp_flipout.diabetes"):
+        data = name.rpartition(".")[2]
+        report = write_evaluation_report(zoo.load_model(name), data, "test", folder / data, name=name, num_samples=2)
+        found[data] = report.path
+    model = zoo.load_model("mlp_flipout.iris")
+    models = {name: model for name in ("mlp_flipout.iris", "another_model_with_a_long_name", "a third")}
+    found["comparison"] = write_comparison_report(models, "iris", "test", folder / "both", num_samples=2).path
+    return found
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", ["iris", "diabetes", "comparison"])
+def test_nothing_is_cut_off(name, width, browser, pages):
+    # A window of Chromium has at least 500 pixels.
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    browser.get(pages[name].as_uri())
+    assert browser.execute_script(CUT_OFF) == []

@@ -1,0 +1,135 @@
+"""Sampling error of a metric, by the bootstrap over the examples: how far it would move with another test set.
+
+Not the Monte Carlo error of `standard_errors`, which says how far it would move with other draws of the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfp_bnn.core.arguments import require_integer
+from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive
+
+Scores = Callable[[Any, np.ndarray], Mapping[str, float]]
+# A metric that fewer of the resampled sets have, such as an AUROC without an error, has no error bar.
+_LEAST_SHARE = 0.5
+
+
+class ExampleRows:
+    """The moments of a predictive for some of its examples, perhaps several times the same: what scores ask for.
+
+    Args:
+        predictive: Predictions for n inputs.
+        y: Their targets.
+        rows: Indices of the rows; None for all.
+    """
+
+    def __init__(self, predictive: PosteriorPredictive, y: np.ndarray, rows: np.ndarray | None = None) -> None:
+        self.likelihood = predictive.likelihood
+        self.num_outputs, self.positions = predictive.num_outputs, predictive.positions
+        self._predictive, self._y = predictive, y
+        self._rows: Any = slice(None) if rows is None else rows
+        self._known: dict[Any, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self._y[self._rows])
+
+    def taken(self, rows: np.ndarray) -> ExampleRows:
+        """Other rows of the same predictions; what was computed of all rows is not computed again."""
+        found = ExampleRows(self._predictive, self._y, rows)
+        found._known = self._known
+        return found
+
+    def mean(self) -> np.ndarray:
+        """As in `PosteriorPredictive`, as are the others."""
+        return self._of_rows("mean", self._predictive.mean)
+
+    def entropy(self) -> np.ndarray:
+        """Entropies."""
+        return self._of_rows("entropy", self._predictive.entropy)
+
+    def aleatoric(self) -> np.ndarray:
+        """Aleatoric uncertainties."""
+        return self._of_rows("aleatoric", self._predictive.aleatoric)
+
+    def epistemic(self) -> np.ndarray:
+        """Epistemic uncertainties."""
+        return self._of_rows("epistemic", self._predictive.epistemic)
+
+    def log_prob(self, y: Any) -> np.ndarray:
+        """Log-probabilities of the targets of these rows, which were given before."""
+        return self._of_rows("log_prob", lambda: self._predictive.log_prob(self._y))
+
+    def quantiles(self, levels: Sequence[float]) -> np.ndarray:
+        """Quantiles, with the levels on the first axis."""
+        key = ("quantiles", *np.asarray(levels, float).tolist())
+        if key not in self._known:
+            self._known[key] = self._predictive.quantiles(levels)
+        return self._known[key][:, self._rows]
+
+    def _of_rows(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        if name not in self._known:
+            self._known[name] = compute()
+        return self._known[name][self._rows]
+
+
+def sampling_errors(
+    predictive: PosteriorPredictive, y: Any, further: Scores | None = None, num_resamples: int = 100, seed: int = 0
+) -> dict[str, float]:
+    """The standard error of each metric over test sets of this size: the bootstrap over the examples.
+
+    It is the standard deviation of the metric over sets of n examples, drawn from the n examples with repetition. The
+    weights and their draws stay the same, so it says nothing about another training.
+
+    Args:
+        predictive: Predictions for n inputs, of one output.
+        y: Targets of the inputs.
+        further: Function that computes other metrics, by name, from a predictive and its targets; it may use `mean`,
+            `entropy`, `aleatoric`, `epistemic`, `log_prob` and `quantiles`. None for those of `score` alone.
+        num_resamples: Number of resampled sets, at least 2. Default: 100.
+        seed: Integer seed of the sets.
+
+    Returns:
+        Standard errors by the name of the metric, in its unit. A metric that is undefined for more than half of the
+        sets is left out. Empty for a single example.
+
+    Raises:
+        ValueError: If the draws did not fit into memory, or the targets do not fit.
+
+    Example:
+        >>> import numpy as np, tfp_bnn
+        >>> from tfp_bnn.core.draws import FiniteDraws
+        >>> from tfp_bnn.predictive import sampling_errors
+        >>> draws, x = FiniteDraws([lambda x: x]), np.eye(2)[np.arange(100) % 2]
+        >>> predictive = tfp_bnn.PosteriorPredictive.from_draws(draws, x, tfp_bnn.likelihoods.Categorical())
+        >>> # Of 100 examples, half are right: the root of 0.5 * 0.5 / 100 is 0.05.
+        >>> 0.04 < sampling_errors(predictive, np.zeros(100, int))["accuracy"] < 0.06
+        True
+
+    References:
+        B. Efron, Bootstrap methods: another look at the jackknife, Annals of Statistics 7, 1979.
+        https://doi.org/10.1214/aos/1176344552
+    """
+    require_integer("num_resamples", num_resamples, 2)
+    require_integer("seed", seed, 0)
+    targets = np.asarray(y)
+    number = len(targets)
+    if number < 2:
+        return {}
+    everything = ExampleRows(predictive, targets)
+    rng = np.random.default_rng(seed)
+    found: dict[str, list[float]] = {}
+    for _ in range(num_resamples):
+        rows = rng.integers(number, size=number)
+        taken = everything.taken(rows)
+        values = dict(predictive.likelihood.scores(taken, targets[rows]))
+        if further is not None:
+            values |= further(taken, targets[rows])
+        for name, value in values.items():
+            if np.isfinite(value):
+                found.setdefault(name, []).append(value)
+    enough = max(2.0, _LEAST_SHARE * num_resamples)
+    return {name: float(np.std(values, ddof=1)) for name, values in found.items() if len(values) >= enough}
