@@ -61,9 +61,9 @@ def test_recipes_without_one_are_written_and_resumed_as_before():
     plain, recipe = zoo.load_recipe(BASE), zoo.load_recipe(RECIPE)
     data = zoo.load_dataset("iris")
     assert "conformal" not in recipe_text(plain)
-    assert "conformal" not in _fingerprint(plain, data)["recipe"]
+    assert "conformal" not in _fingerprint(plain, data, 1)["recipe"]
     assert "conformal:\n  level: 0.8\n  by_class: false\n" in recipe_text(recipe)
-    assert _fingerprint(recipe, data)["recipe"]["conformal"] == {"level": 0.8, "by_class": False}
+    assert _fingerprint(recipe, data, 1)["recipe"]["conformal"] == {"level": 0.8, "by_class": False}
 
 
 @pytest.mark.parametrize(

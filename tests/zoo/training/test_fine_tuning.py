@@ -72,7 +72,8 @@ def test_another_prior_changes_the_prior_and_keeps_the_start(source, few, untrai
     assert (weight_distributions(new)["logits/kernel/loc"] != known["logits/kernel/loc"]).all()
 
 
-def test_the_default_prior_is_that_of_the_source_and_is_learned_again(source, few, untrained):
+def test_the_default_prior_is_that_of_the_source_and_is_learned_again(few, untrained):
+    source = zoo.load_model(LENET)
     done = zoo.fine_tune(source, few, prior="default", steps=5)
     assert prior_specs(done.model) == prior_specs(source)
     assert (done.inflate, done.head_scale) == (None, None)
