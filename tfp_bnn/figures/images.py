@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from tfp_bnn.figures.style import BLUE, VERMILION, new_figure, plain, tidy
+from tfp_bnn.figures.style import BLUE, GREEN, VERMILION, new_figure, plain, tidy
 
 # Characters that are as wide as an image.
 _LINE = 18
@@ -22,6 +22,7 @@ def image_predictions(
     titles: Sequence[str],
     class_names: Sequence[str],
     columns: int = 4,
+    labels: npt.NDArray[Any] | None = None,
 ) -> Figure:
     """Draws images next to their class probabilities: bars for the mean, whiskers for the spread over weight draws.
 
@@ -33,6 +34,7 @@ def image_predictions(
         titles: One title per image.
         class_names: One name per class.
         columns: Number of images in a row. Default: 4.
+        labels: True classes, integers of shape `(n,)`, whose bars and names stand out. Default: not marked.
 
     Returns:
         A figure with a pair of panels per image. The whiskers are the central 90 % of the draws.
@@ -51,11 +53,13 @@ def image_predictions(
             f"{classes} classes, but got {sample_probabilities.shape} and {len(titles)}. Select the same rows "
             "everywhere, at least one."
         )
+    if labels is not None and (np.shape(labels) != (count,) or not np.isin(labels, np.arange(classes)).all()):
+        raise ValueError(f"Expected {count} labels from 0 to {classes - 1}, but got {labels!r}.")
     if columns < 1:
         raise ValueError(f"`columns` must be at least 1, but got {columns!r}.")
     across = min(count, columns)
     down = -(-count // across)
-    figure = new_figure(3.4 * across, 1.9 * down)
+    figure = new_figure(3.4 * across, 2.0 * down)
     panels = figure.subplots(down, 2 * across, squeeze=False, width_ratios=[1, 1.3] * across)
     for panel in panels.flat:
         panel.set_axis_off()
@@ -67,7 +71,8 @@ def image_predictions(
         picture.set_title(lines, fontsize=8, loc="left")
         # The lowest image of its column.
         last_row = index + across >= count
-        _draw_probabilities(bars, sample_probabilities[:, index], class_names, last_row)
+        label = None if labels is None else int(labels[index])
+        _draw_probabilities(bars, sample_probabilities[:, index], class_names, last_row, label)
     return figure
 
 
@@ -80,14 +85,21 @@ def _for_display(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return (image - low) / ((high - low) or 1.0)
 
 
-def _draw_probabilities(panel: Any, samples: npt.NDArray[Any], class_names: Sequence[str], last_row: bool) -> None:
+def _draw_probabilities(
+    panel: Any, samples: npt.NDArray[Any], class_names: Sequence[str], last_row: bool, label: int | None
+) -> None:
     mean = samples.mean(axis=0)
     low, high = np.quantile(samples, [0.05, 0.95], axis=0)
     positions = np.arange(len(class_names))
     panel.set_axis_on()
-    panel.barh(positions, mean, color=BLUE)
+    panel.barh(positions, mean, color=[GREEN if position == label else BLUE for position in positions])
+    # Not `xerr`, which is relative to the mean: that can lie outside of the central 90 %.
     panel.hlines(positions, low, high, color=VERMILION, linewidth=1.5)
+    for ends in (low, high):
+        panel.plot(ends, positions, "|", color=VERMILION, markersize=5, markeredgewidth=1.2, clip_on=False)
     panel.set_yticks(positions, [plain(name, longest=12) for name in class_names], fontsize=7)
+    if label is not None:
+        panel.get_yticklabels()[label].set_fontweight("bold")
     panel.set_xlim(0, 1)
     panel.invert_yaxis()
     panel.tick_params(axis="x", labelsize=7)

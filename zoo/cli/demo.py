@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zoo.cli.models import names_of_models
 from zoo.cli.progress import training_progress, working
 from zoo.cli.starting import start
 from zoo.core.files import check_file_target
+from zoo.core.names import unknown_name_message
+from zoo.hub.manifest import bundled_models
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,11 +29,20 @@ def add_to(app: typer.Typer) -> None:
 
 
 def demo(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Pretrained classifier of images. The data of the default come with scikit-learn.",
+            autocompletion=names_of_models,
+        ),
+    ] = MODEL,
     out: Annotated[Path, typer.Option(help="File for the figure.")] = Path("demo_least_certain.png"),
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the training at the end.")] = 5,
+    epochs: Annotated[int, typer.Option(min=0, help="Epochs of the training at the end; 0 for none.")] = 5,
     num_samples: Annotated[int, typer.Option(min=1, help="Number of Monte Carlo samples of the weights.")] = 50,
 ) -> None:
     """Load and evaluate a pretrained posterior, plot its least certain predictions, and train it for a few epochs."""
+    if name not in bundled_models():
+        raise ValueError(unknown_name_message("pretrained model", name, sorted(bundled_models())))
     check_file_target(out)
     start()
     import numpy as np
@@ -41,28 +53,33 @@ def demo(
     from zoo.hub.reading import read_artifact
     from zoo.training import train
 
-    with working(f"loading {MODEL}"):
-        model, card, data = load_model(MODEL), read_artifact(MODEL), load_dataset("digits")
-    typer.echo(f"{MODEL}: a posterior over {card['config']['num_weights']:,} weights, files verified\n")
+    with working(f"loading {name}"):
+        model, card = load_model(name), read_artifact(name)
+        data = load_dataset(card["config"]["data"]["dataset"])
+    if data.class_names is None or data.test.x.ndim != 4:
+        raise ValueError(f"The demo shows images and their classes, and {name!r} is for other data. Try {MODEL!r}.")
+    typer.echo(f"{name}: a posterior over {card['config']['num_weights']:,} weights, files verified\n")
     with working(f"judging it on {len(data.test)} test images with {num_samples} samples"):
         measured = evaluate(model, data, num_samples=num_samples)
         predictive = model.posterior_predictive(data.test.x, num_samples=num_samples)
     typer.echo(f"{'metric':<20} {'measured':>9} {'card':>9}")
-    for name, value in measured.items():
-        typer.echo(f"{name:<20} {value:>9.4f} {card['metrics']['test'][name]:>9.4f}")
+    for metric, value in measured.items():
+        typer.echo(f"{metric:<20} {value:>9.4f} {card['metrics']['test'][metric]:>9.4f}")
     least_certain = np.argsort(-predictive.entropy())[:8]
     _print_least_certain(predictive, data.test.y, least_certain)
     _save_figure(out, predictive, data, least_certain)
     typer.echo(f"\nfigure: {out}\n")
+    if not epochs:
+        return
     with training_progress() as callbacks:
-        run = train(MODEL, epochs=epochs, measure=False, callbacks=callbacks)
+        run = train(name, epochs=epochs, measure=False, callbacks=callbacks)
     with working(f"judging the posterior of {epochs} epochs on the same images"):
         again = evaluate(run.model, data, num_samples=num_samples)
     elbo = run.history["elbo"]
     typer.echo(
         f"trained again by its recipe, shortened to {epochs} epochs: ELBO {elbo[0]:.2f} -> {elbo[-1]:.2f} nats per "
         f"example\n{before_and_after(measured, again, len(data.test), epochs)}\n"
-        f"the whole recipe: tfp-bnn train {MODEL} --out FOLDER"
+        f"the whole recipe: tfp-bnn train {name} --out FOLDER"
     )
 
 
@@ -102,7 +119,7 @@ def _print_least_certain(predictive: PosteriorPredictive, labels: np.ndarray, ro
 def _save_figure(out: Path, predictive: PosteriorPredictive, data: Dataset, rows: np.ndarray) -> None:
     from tfp_bnn.figures import image_predictions
 
-    class_names = data.class_names or ()
-    titles = [f"true class: {class_names[data.test.y[row]]}" for row in rows]
-    figure = image_predictions(data.test.x[rows], predictive.samples[:, rows], titles, class_names)
+    class_names, labels = data.class_names or (), data.test.y[rows]
+    titles = [f"true class: {class_names[label]}" for label in labels]
+    figure = image_predictions(data.test.x[rows], predictive.samples[:, rows], titles, class_names, labels=labels)
     figure.savefig(out, dpi=120)

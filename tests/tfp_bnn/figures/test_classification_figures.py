@@ -300,6 +300,15 @@ def test_images_stand_beside_their_probabilities(count, channels):
     to_png(figure)
 
 
+def test_the_true_class_stands_out():
+    figure = image_predictions(np.zeros((2, 6, 6, 1)), SAMPLES[:, :2], ["x", "y"], "abc", labels=np.array([2, 0]))
+    for label, panel in zip((2, 0), [panel for panel in figure.axes if panel.axison], strict=True):
+        others = {bar.get_facecolor() for index, bar in enumerate(panel.patches) if index != label}
+        assert len(others) == 1 and panel.patches[label].get_facecolor() not in others
+        bold = [name.get_fontweight() == "bold" for name in panel.get_yticklabels()]
+        assert bold == [index == label for index in range(3)]
+
+
 def test_colours_of_raw_pixels_are_not_cut_off():
     floats = np.linspace(0, 255, 75, dtype=np.float32).reshape(1, 5, 5, 3)
     (shown,) = image_predictions(floats, SAMPLES[:, :1], ["x"], "abc").axes[0].images
@@ -318,6 +327,9 @@ def test_images_refuse_what_does_not_belong_together():
         image_predictions(images[:0], SAMPLES[:, :0], [], "abc")
     with pytest.raises(ValueError, match="1 or 3 channels"):
         image_predictions(images[..., 0], SAMPLES[:, :2], ["a", "b"], "abc")
+    for labels in (np.array([0]), np.array([0, 3])):
+        with pytest.raises(ValueError, match="2 labels from 0 to 2"):
+            image_predictions(images, SAMPLES[:, :2], ["a", "b"], "abc", labels=labels)
 
 
 # === KL by layer ===

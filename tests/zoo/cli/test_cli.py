@@ -111,6 +111,8 @@ def test_demo_does_the_main_job(tmp_path, run):
     [
         (["show", "lenet5_flipout.digit"], "Did you mean 'lenet5_flipout.digits'"),
         (["train", "mlp_flipout.irs"], "Did you mean 'mlp_flipout.iris'"),
+        (["demo", "mlp_flipout.irs"], "Did you mean 'mlp_flipout.iris'"),
+        (["demo", "mlp_flipout.iris"], "The demo shows images"),
         (["evaluate", "../../nowhere"], "not a name of the zoo"),
         (["predict", "mlp_flipout.iris", "nowhere.csv"], "There is no file"),
         (["evaluate", "mlp_flipout.iris", "--num-samples", "0"], "num-samples"),

@@ -103,7 +103,8 @@ def _least_certain(inside: Measurement, names: Sequence[str]) -> Figure:
     rows = np.argsort(-entropy, kind="stable")[:_NUM_IMAGES]
     titles = [f"{names[labels[row]]}, entropy {entropy[row]:.2f} nats" for row in rows]
     images = keras.tree.flatten(inside.rows.x)[0][rows]
-    return figures.image_predictions(images, inside.sample_probabilities[:, rows], titles, names, columns=1)
+    shown = images, inside.sample_probabilities[:, rows], titles, names
+    return figures.image_predictions(*shown, columns=1, labels=labels[rows])
 
 
 def _regression_predictions(inside: Measurement) -> Figure:

@@ -195,6 +195,7 @@ def images_of_least_certain(measured: Measured) -> list[Image]:
             [f"{row}: {names[measured.part.y[row]]}" for row in rows],
             names,
             columns=1,
+            labels=measured.part.y[rows],
         )
         first = 1 + index * _IMAGES_IN_A_FIGURE
         found.append(
