@@ -304,7 +304,8 @@ def test_the_true_class_stands_out():
     figure = image_predictions(np.zeros((2, 6, 6, 1)), SAMPLES[:, :2], ["x", "y"], "abc", labels=np.array([2, 0]))
     for label, panel in zip((2, 0), [panel for panel in figure.axes if panel.axison], strict=True):
         others = {bar.get_facecolor() for index, bar in enumerate(panel.patches) if index != label}
-        assert len(others) == 1 and panel.patches[label].get_facecolor() not in others
+        assert len(others) == 1
+        assert panel.patches[label].get_facecolor() not in others
         bold = [name.get_fontweight() == "bold" for name in panel.get_yticklabels()]
         assert bold == [index == label for index in range(3)]
 
