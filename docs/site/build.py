@@ -35,7 +35,7 @@ GUIDES = {
     "Training": "training inference natural_gradient tensorboard devices scaling comparing",
     "Judging": "judging calibration acquisition",
     "Transfer": "informed_priors sequential_updating compression",
-    "Use": "serving sharing extending",
+    "Use": "serving batch_prediction sharing extending",
     "Migrating": "migrating_from_tfp migrating_from_torch",
 }
 IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)#:]+\.png)\)")

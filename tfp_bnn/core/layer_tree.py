@@ -309,7 +309,7 @@ def build_state_of_training(model: keras.Model, batch: Any) -> None:
 
 @contextlib.contextmanager
 def replicas_share_any_batch(model: keras.Model, batch: Any) -> Iterator[None]:
-    """The same under a strategy. In the block a first batch may be odd, of which Keras would take the mean."""
+    """Creates the same variables under a strategy. In the block Keras does not: a first batch may have any size."""
     with model.distribute_strategy.scope():
         model._symbolic_build(data_batch=batch)
     model._maybe_symbolic_build = lambda **_: None

@@ -19,7 +19,7 @@ from tfp_bnn.core.origin import Origin
 
 T = TypeVar("T")
 
-# Of a message.
+# In a message.
 _MOST_NAMES = 5
 
 

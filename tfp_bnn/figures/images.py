@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from tfp_bnn.figures.style import BLUE, GREEN, VERMILION, new_figure, plain, tidy
+from tfp_bnn.figures.style import new_figure, plain, probability_bars
 
 # Characters that are as wide as an image.
 _LINE = 18
@@ -69,10 +69,12 @@ def image_predictions(
         picture.imshow(_for_display(image), cmap="gray_r")
         lines = textwrap.fill(plain(title, longest=2 * _LINE - 1), _LINE)
         picture.set_title(lines, fontsize=8, loc="left")
-        # The lowest image of its column.
-        last_row = index + across >= count
+        bars.set_axis_on()
         label = None if labels is None else int(labels[index])
-        _draw_probabilities(bars, sample_probabilities[:, index], class_names, last_row, label)
+        probability_bars(bars, sample_probabilities[:, index], class_names, size=7, label=label)
+        # Below the lowest image of its column.
+        if index + across >= count:
+            bars.set_xlabel("probability (90 % of draws)", fontsize=7)
     return figure
 
 
@@ -83,26 +85,3 @@ def _for_display(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return image
     low, high = float(image.min()), float(image.max())
     return (image - low) / ((high - low) or 1.0)
-
-
-def _draw_probabilities(
-    panel: Any, samples: npt.NDArray[Any], class_names: Sequence[str], last_row: bool, label: int | None
-) -> None:
-    mean = samples.mean(axis=0)
-    low, high = np.quantile(samples, [0.05, 0.95], axis=0)
-    positions = np.arange(len(class_names))
-    panel.set_axis_on()
-    panel.barh(positions, mean, color=[GREEN if position == label else BLUE for position in positions])
-    # Not `xerr`, which is relative to the mean: that can lie outside of the central 90 %.
-    panel.hlines(positions, low, high, color=VERMILION, linewidth=1.5)
-    for ends in (low, high):
-        panel.plot(ends, positions, "|", color=VERMILION, markersize=5, markeredgewidth=1.2, clip_on=False)
-    panel.set_yticks(positions, [plain(name, longest=12) for name in class_names], fontsize=7)
-    if label is not None:
-        panel.get_yticklabels()[label].set_fontweight("bold")
-    panel.set_xlim(0, 1)
-    panel.invert_yaxis()
-    panel.tick_params(axis="x", labelsize=7)
-    tidy(panel)
-    if last_row:
-        panel.set_xlabel("probability (90 % of draws)", fontsize=7)

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from tfp_bnn.figures.style import BLACK, BLUE, VERMILION, new_figure, plain, tidy
+from tfp_bnn.core.arguments import require_integer
+from tfp_bnn.figures.style import BLACK, BLUE, VERMILION, new_figure, plain, probability_bars, tidy
 
 _MOST_CLASSES = 10
 
@@ -34,7 +35,7 @@ def class_predictions(
         A figure with a panel per input. Of more than 10 classes, each panel has the 10 most probable.
 
     Raises:
-        ValueError: If the arrays are inconsistent, or empty.
+        ValueError: If the arrays are inconsistent or empty, or `columns` is below 1.
 
     Example:
         >>> import numpy as np
@@ -49,6 +50,7 @@ def class_predictions(
             f"Expected probabilities of shape (S, {count}, {classes}) for {count} titles and {classes} class names, at "
             f"least one, but got {sample_probabilities.shape}."
         )
+    require_integer("columns", columns, 1)
     across = min(count, columns)
     down = -(-count // across)
     shown = min(classes, _MOST_CLASSES)
@@ -58,18 +60,9 @@ def class_predictions(
         panel.set_axis_off()
     for index, (panel, title) in enumerate(zip(panels.flat, titles, strict=False)):
         samples = sample_probabilities[:, index]
-        mean = samples.mean(axis=0)
-        best = np.sort(np.argsort(-mean, kind="stable")[:shown])
-        low, high = np.quantile(samples[:, best], [0.5 - level / 2, 0.5 + level / 2], axis=0)
-        positions = np.arange(shown)
-        panel.barh(positions, mean[best], color=BLUE)
-        panel.hlines(positions, low, high, color=VERMILION, linewidth=1.5)
-        panel.set_yticks(positions, [plain(class_names[k], longest=12) for k in best], fontsize=8)
-        panel.set_xlim(0, 1)
-        panel.invert_yaxis()
+        best = np.sort(np.argsort(-samples.mean(axis=0), kind="stable")[:shown])
+        probability_bars(panel, samples[:, best], [class_names[k] for k in best], level)
         panel.set_title(plain(title, longest=28), fontsize=9)
-        panel.tick_params(axis="x", labelsize=8)
-        tidy(panel)
     figure.supxlabel(f"probability ({100 * level:g} % of draws)", fontsize=9)
     return figure
 

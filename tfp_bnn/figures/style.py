@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
@@ -37,6 +39,40 @@ def tidy(panel: Any) -> None:
     """Hides the top and right spines of a panel, and breaks its title into lines that fit into the figure."""
     panel.spines[["top", "right"]].set_visible(False)
     panel.title.set_wrap(True)
+
+
+def probability_bars(
+    panel: Any,
+    samples: Any,
+    class_names: Sequence[str],
+    level: float = 0.9,
+    size: int = 8,
+    label: int | None = None,
+) -> None:
+    """Draws a bar for the mean probability of each class, and a whisker for its spread over the draws of the weights.
+
+    Args:
+        panel: Axes to draw on.
+        samples: Probabilities under each draw, of shape `(S, classes)`.
+        class_names: One name per class.
+        level: Share of the draws in the whiskers, in [0, 1]. Default: 0.9.
+        size: Font size of the labels of the ticks.
+        label: The true class, which stands out. None if it is not known.
+    """
+    low, high = np.quantile(samples, [0.5 - level / 2, 0.5 + level / 2], axis=0)
+    positions = np.arange(len(class_names))
+    panel.barh(positions, samples.mean(axis=0), color=[GREEN if index == label else BLUE for index in positions])
+    # Not `xerr`, which is relative to the mean: that can lie outside of the whisker.
+    panel.hlines(positions, low, high, color=VERMILION, linewidth=1.5)
+    for ends in (low, high):
+        panel.plot(ends, positions, "|", color=VERMILION, markersize=5, markeredgewidth=1.2, clip_on=False)
+    panel.set_yticks(positions, [plain(name, longest=12) for name in class_names], fontsize=size)
+    if label is not None:
+        panel.get_yticklabels()[label].set_fontweight("bold")
+    panel.set_xlim(0, 1)
+    panel.invert_yaxis()
+    panel.tick_params(axis="x", labelsize=size)
+    tidy(panel)
 
 
 def filled(colour: str, hatch: str | None) -> dict[str, Any]:

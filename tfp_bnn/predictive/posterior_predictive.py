@@ -340,10 +340,7 @@ class PosteriorPredictive(ShownPredictive):
         """
         check_fits(calibration, self.likelihood)
         outputs, weights = calibration.apply(self._required_outputs("calibrated_by"), self._weights, self.likelihood)
-        own = self._weights_by_draw, self.exhaustive
-        calibrated = PosteriorPredictive(self.likelihood, weights, outputs, {}, self._shape, *own)
-        calibrated.class_names = self.class_names
-        return calibrated
+        return self._of_outputs(outputs, weights)
 
     def scores_without_each_draw(self, y: Any = None) -> list[dict[str, float]]:
         """The scores of the mixture with each draw left out in turn; see `standard_errors`.
@@ -365,6 +362,15 @@ class PosteriorPredictive(ShownPredictive):
         """
         targets, outputs = self._checked_targets(y), self._required_outputs("resampled_scores")
         return resampled_scores(self.likelihood, outputs, self._weights, self._weights_by_draw, targets, draws)
+
+    def _first(self, count: int) -> PosteriorPredictive:
+        return self._of_outputs(self._required_outputs("plot")[:, :count], self._weights)
+
+    def _of_outputs(self, outputs: Any, weights: Any) -> PosteriorPredictive:
+        own = self._weights_by_draw, self.exhaustive
+        found = PosteriorPredictive(self.likelihood, weights, outputs, {}, tuple(outputs.shape), *own)
+        found.class_names = self.class_names
+        return found
 
     def _checked_targets(self, y: Any) -> np.ndarray:
         targets = np.asarray(y)

@@ -19,7 +19,7 @@ _LEAST_SHARE = 0.5
 
 
 class ExampleRows:
-    """The moments of a predictive for some of its examples, perhaps several times the same: what scores ask for.
+    """The moments of a predictive for some of its examples, which may be repeated: what scores ask for.
 
     Args:
         predictive: Predictions for n inputs.
@@ -113,23 +113,54 @@ def sampling_errors(
         B. Efron, Bootstrap methods: another look at the jackknife, Annals of Statistics 7, 1979.
         https://doi.org/10.1214/aos/1176344552
     """
+    return spread(scores_of_resamples([predictive], y, further, num_resamples, seed)[0])
+
+
+def scores_of_resamples(
+    predictives: Sequence[PosteriorPredictive],
+    y: Any,
+    further: Scores | None = None,
+    num_resamples: int = 100,
+    seed: int = 0,
+) -> list[list[dict[str, float]]]:
+    """The scores of several predictives of the same inputs, all on the same resampled test sets.
+
+    Args:
+        predictives: Predictions of one output for the same n inputs.
+        y: Targets of the inputs.
+        further: Function that computes other metrics, or None; see `sampling_errors`.
+        num_resamples: Number of resampled sets, at least 2. Default: 100.
+        seed: Integer seed of the sets.
+
+    Returns:
+        For each predictive the scores of each set, by name; no sets for a single example.
+
+    Raises:
+        ValueError: As in `sampling_errors`.
+    """
     require_integer("num_resamples", num_resamples, 2)
     require_integer("seed", seed, 0)
     targets = np.asarray(y)
     number = len(targets)
-    if number < 2:
-        return {}
-    everything = ExampleRows(predictive, targets)
+    everything = [ExampleRows(predictive, targets) for predictive in predictives]
+    found: list[list[dict[str, float]]] = [[] for _ in predictives]
     rng = np.random.default_rng(seed)
-    found: dict[str, list[float]] = {}
-    for _ in range(num_resamples):
+    for _ in range(num_resamples if number > 1 else 0):
         rows = rng.integers(number, size=number)
-        taken = everything.taken(rows)
-        values = dict(predictive.likelihood.scores(taken, targets[rows]))
-        if further is not None:
-            values |= further(taken, targets[rows])
-        for name, value in values.items():
-            if np.isfinite(value):
-                found.setdefault(name, []).append(value)
-    enough = max(2.0, _LEAST_SHARE * num_resamples)
-    return {name: float(np.std(values, ddof=1)) for name, values in found.items() if len(values) >= enough}
+        for of_all, of_sets in zip(everything, found, strict=True):
+            taken = of_all.taken(rows)
+            values = dict(taken.likelihood.scores(taken, targets[rows]))
+            of_sets.append(values if further is None else {**values, **further(taken, targets[rows])})
+    return found
+
+
+def spread(sets: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The standard deviation of each score over the sets, without scores that fewer than half of the sets have.
+
+    Args:
+        sets: Scores of each set by name, as in the lists of `scores_of_resamples`.
+    """
+    names = dict.fromkeys(name for of_set in sets for name in of_set)
+    finite = {name: [of_set[name] for of_set in sets if np.isfinite(of_set.get(name, np.nan))] for name in names}
+    enough = max(2.0, _LEAST_SHARE * len(sets))
+    return {name: float(np.std(values, ddof=1)) for name, values in finite.items() if len(values) >= enough}

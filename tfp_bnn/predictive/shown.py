@@ -41,6 +41,9 @@ class ShownPredictive:
     aleatoric: Callable[[], np.ndarray]
     epistemic: Callable[[], np.ndarray]
     interval: Callable[[float], tuple[np.ndarray, np.ndarray]]
+    # The predictive of the first inputs alone: what is shown of many must not take the time of all.
+    _first: Callable[[int], Any]
+    _checked_targets: Callable[[Any], np.ndarray]
 
     @property
     def num_samples(self) -> int:
@@ -87,7 +90,7 @@ class ShownPredictive:
         title = f"<p>{html.escape(repr(self))}</p>"
         if self.positions or not self.has_draws:
             return title
-        columns = self._columns(slice(_ROWS_IN_A_NOTEBOOK), _CLASSES_IN_A_NOTEBOOK, 0.9)
+        columns = self._first(_ROWS_IN_A_NOTEBOOK)._columns(_CLASSES_IN_A_NOTEBOOK, 0.9)
         # Probabilities and nats; numbers have units of their own.
         table = _html_table(columns, ".3f" if self.likelihood.has_probabilities else ".4g")
         more = len(self) - _ROWS_IN_A_NOTEBOOK
@@ -137,7 +140,7 @@ class ShownPredictive:
             ValueError: For numbers, if the draws did not fit into memory.
         """
         pd = _pandas()
-        columns = self._columns(slice(None), None, level)
+        columns = self._columns(None, level)
         index = None
         if self.positions:
             names = ["input", *(f"position_{axis}" for axis in range(len(self.positions)))]
@@ -167,20 +170,19 @@ class ShownPredictive:
             )
         if max_inputs is not None:
             require_integer("max_inputs", max_inputs, 1)
-        targets = None if y is None else np.asarray(y)
-        if targets is not None and len(targets) != len(self):
-            raise ValueError(f"Expected a target for each of {len(self)} predictions, but got {len(targets)}.")
+        count = max_inputs or (_PANELS if self.likelihood.has_probabilities else _INTERVALS)
+        first = self._first(count)
+        targets = None if y is None else self._checked_targets(y)[:count]
         if not self.likelihood.has_probabilities:
-            rows = slice(max_inputs or _INTERVALS)
-            lower, upper = self.interval(level)
-            of_rows = None if targets is None else targets[rows]
-            return figures.number_predictions(self.mean()[rows], lower[rows], upper[rows], of_rows, level)
-        rows = slice(max_inputs or _PANELS)
-        samples = for_each_class(self.samples)[:, rows]
+            lower, upper = first.interval(level)
+            return figures.number_predictions(first.mean(), lower, upper, targets, level)
+        samples = for_each_class(first.samples)
         names = self._names(samples.shape[-1])
         titles = [f"input {index}" for index in range(samples.shape[1])]
         if targets is not None and self.target_kind == "class":
-            titles = [f"{title}: {names[int(k)]}" for title, k in zip(titles, targets[rows].ravel(), strict=True)]
+            # A missing class is not one of them.
+            known = [f": {names[k]}" if 0 <= k < len(names) else "" for k in targets.ravel().astype(int)]
+            titles = [f"{title}{name}" for title, name in zip(titles, known, strict=True)]
         return figures.class_predictions(samples, titles, names, level=level)
 
     def _outputs_in_words(self) -> str:
@@ -195,11 +197,11 @@ class ShownPredictive:
         given = self.class_names
         return list(map(str, given)) if given is not None and len(given) == count else [str(k) for k in range(count)]
 
-    def _columns(self, rows: slice, most_classes: int | None, level: float) -> Mapping[str, np.ndarray]:
-        """The columns of the table of some rows, by name; positions are rows of their own."""
+    def _columns(self, most_classes: int | None, level: float) -> Mapping[str, np.ndarray]:
+        """The columns of the table by name; positions are rows of their own."""
         if not self.likelihood.has_probabilities:
-            return self._columns_of_numbers(rows, level)
-        mean = self.mean()[rows]
+            return self._columns_of_numbers(level)
+        mean = self.mean()
         mean = for_each_class(mean) if self.target_kind == "class" else mean
         mean = mean.reshape(-1, mean.shape[-1])
         names = self._names(mean.shape[-1])
@@ -209,10 +211,10 @@ class ShownPredictive:
             found["prediction"] = best if self.class_names is None else np.asarray(names, object)[best]
         found |= {f"mean_{name}": mean[:, index] for index, name in enumerate(names[:most_classes])}
         for name in ("entropy", "aleatoric", "epistemic"):
-            found[name] = getattr(self, name)()[rows].reshape(-1)
+            found[name] = getattr(self, name)().reshape(-1)
         return found
 
-    def _columns_of_numbers(self, rows: slice, level: float) -> Mapping[str, np.ndarray]:
+    def _columns_of_numbers(self, level: float) -> Mapping[str, np.ndarray]:
         lower, upper = self.interval(level)
         percent = f"{100 * level:g}"
         arrays = {
@@ -229,7 +231,7 @@ class ShownPredictive:
             suffix = "" if targets == 1 else f"_{index}"
             for name, values in arrays.items():
                 if values.shape[-1] == targets:
-                    found[f"{name}{suffix}"] = values[rows].reshape(-1, targets)[:, index]
+                    found[f"{name}{suffix}"] = values.reshape(-1, targets)[:, index]
         return found
 
 

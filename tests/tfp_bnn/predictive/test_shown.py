@@ -106,8 +106,21 @@ def test_a_plot_draws_as_many_inputs_as_asked_and_their_targets():
     numbers = predictive_of(LOGITS[..., :1], Normal(scale=1.0)).plot(np.arange(5.0))
     labels = [line.get_label() for line in numbers.axes[0].lines]
     assert labels == ["mean", "target"]
-    with pytest.raises(ValueError, match="a target for each of 5 predictions, but got 4"):
+    with pytest.raises(ValueError, match=r"targets have the shape \(4,\), but there are 5 predictions"):
         predictive_of(LOGITS, Categorical()).plot([0, 1, 2, 0])
+    missing = predictive_of(LOGITS, Categorical(missing=-1)).plot([-1, 0, 1, 1, 0], max_inputs=2)
+    assert [panel.get_title() for panel in missing.axes] == ["input 0", "input 1: 0"]
+
+
+def test_a_notebook_computes_only_what_it_shows(monkeypatch):
+    asked = []
+    interval = tfp_bnn.PosteriorPredictive.interval
+    monkeypatch.setattr(
+        tfp_bnn.PosteriorPredictive, "interval", lambda self, level: (asked.append(len(self)), interval(self, level))[1]
+    )
+    page = predictive_of(np.zeros((2, 300, 1), np.float32), Normal(scale=1.0))._repr_html_()
+    assert "and 294 more" in page
+    assert sorted(asked) == [6, 40]
 
 
 def test_many_classes_are_the_most_probable_ones():

@@ -42,6 +42,8 @@ _ABOUT_IMAGES = (
     "Above each image its index and its label. Bars: predictive probabilities; whiskers: the central 90 % of the "
     "draws of the weights. Long whiskers are epistemic uncertainty."
 )
+# Scores of each class.
+_OF_CLASSES = ("recall", "precision", "F1", "entropy")
 # How the uncertainties are called in figures, and their unit.
 UNCERTAINTIES = {"entropy": ("predictive entropy", "nats"), "mutual_information": ("mutual information", "nats")}
 
@@ -161,9 +163,6 @@ def per_class(measured: Measured, errors: Mapping[str, float]) -> list[Table]:
             "l" + "r" * (1 + len(_OF_CLASSES)),
         )
     ]
-
-
-_OF_CLASSES = ("recall", "precision", "F1", "entropy")
 
 
 def _scores_of_classes(predictive: Any, labels: npt.NDArray[Any]) -> dict[str, float]:

@@ -8,11 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from tfp_bnn.models import PredictiveModel
-from tfp_bnn.predictive.sampling_error import ExampleRows
+from tfp_bnn.predictive.sampling_error import scores_of_resamples, spread
 from zoo.core.files import written_whole
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation.report.measured import Measured, measure
@@ -21,7 +18,6 @@ from zoo.evaluation.report.provenance import date_of_report, likelihood_in_words
 from zoo.evaluation.report.writing import CONTENTS, EvaluationReport, check_target, described_run
 from zoo.hub.manifest import to_json
 
-_NUM_RESAMPLES = 100
 _FILES = ["index.html", "metrics.json"]
 
 
@@ -119,7 +115,7 @@ def _write_files(folder: Path, measured: list[Measured], command: str | None) ->
                 ),
             ],
         ),
-        Section("Models", tables=[Table("How each was made.", ["", *names], facts, "l" + "l" * len(names))]),
+        Section("Models", tables=[Table("How each was made.", ["", *names], facts, "l" * (1 + len(names)))]),
         *(Section(name, images=images) for name, images in pictures.items()),
         *([] if command is None else [Section("Reproduce", ["This makes the page again."], code=[command])]),
     ]
@@ -150,28 +146,15 @@ def _write_files(folder: Path, measured: list[Measured], command: str | None) ->
 
 def _errors(measured: list[Measured], further: Any) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
     """The standard errors of the scores of each model, and of the differences from the first, by the bootstrap."""
-    y = measured[0].part.y
-    rows_of = [ExampleRows(of.predictive, y) for of in measured]
-    rng = np.random.default_rng(0)
-    drawn: list[list[dict[str, float]]] = []
-    for _ in range(_NUM_RESAMPLES if len(y) > 1 else 0):
-        rows = rng.integers(len(y), size=len(y))
-        taken = [every.taken(rows) for every in rows_of]
-        drawn.append([{**t.likelihood.scores(t, y[rows]), **further(t, y[rows])} for t in taken])
-    absolute = [_spread([of_set[index] for of_set in drawn]) for index in range(len(measured))]
-    relative = [
-        _spread([{k: v - of_set[0][k] for k, v in of_set[index].items() if k in of_set[0]} for of_set in drawn])
-        for index in range(len(measured))
+    by_model = scores_of_resamples([of.predictive for of in measured], measured[0].part.y, further)
+    differences = [
+        [
+            {name: value - first[name] for name, value in of_set.items() if name in first}
+            for first, of_set in zip(by_model[0], of_model, strict=True)
+        ]
+        for of_model in by_model
     ]
-    return absolute, relative
-
-
-def _spread(sets: list[dict[str, float]]) -> dict[str, float]:
-    found: dict[str, npt.NDArray[Any]] = {
-        name: np.array([of[name] for of in sets]) for name in (sets[0] if sets else ())
-    }
-    finite = {name: values[np.isfinite(values)] for name, values in found.items()}
-    return {name: float(v.std(ddof=1)) for name, v in finite.items() if len(v) > len(sets) / 2}
+    return [spread(sets) for sets in by_model], [spread(sets) for sets in differences]
 
 
 def _difference(value: float, error: float | None) -> str:

@@ -147,8 +147,7 @@ def test_a_model_of_dropout_alone_has_no_kl_to_show(points, tmp_path, read_run):
     model.compile("adam")
     fit(model, points, BayesianTensorBoard(tmp_path, points, num_samples=1), PosteriorDoctor(), epochs=1)
     train, validation = read_run(tmp_path, "train"), read_run(tmp_path, "validation")
-    assert train.last("kl/total") == 0
-    assert "figures/kl_by_layer" not in train
+    assert not any(tag.startswith(("kl/", "log10_kl/")) or tag == "figures/kl_by_layer" for tag in train.values)
     # Of one draw the Monte Carlo error is not known.
     assert not any(tag.startswith("margins/") for tag in validation.values)
     assert np.isfinite(validation.last("predictive/nll"))
