@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
+
+from tfp_bnn.core.registry import unknown_name_message
 
 _MOST_SHOWN = 20
 
@@ -193,9 +194,7 @@ def require_columns(path: str, found: Sequence[str], needed: Sequence[str]) -> N
     """Raises a ValueError if a file lacks a column, with the name that is nearest."""
     for name in needed:
         if name not in found:
-            nearest = difflib.get_close_matches(str(name), found, n=1, cutoff=0.5)
-            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-            raise ValueError(f"{path!r} has no column {name!r}.{hint} It has {_shown(found)}.")
+            raise ValueError(f"{path!r}: {unknown_name_message('column', name, found)}")
 
 
 def _shown(names: Sequence[str]) -> str:
