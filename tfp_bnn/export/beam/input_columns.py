@@ -1,4 +1,4 @@
-"""From columns of a file to the inputs of a model; rows that do not fit are told apart, each with the reason."""
+"""Makes the inputs of a model from columns of a file, and says why a row does not fit."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def flattened(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 
 def numbers(name: str, values: pa.Array) -> np.ndarray:
-    """Values as float64; NaN for those that are missing or no numbers.
+    """Returns values as float64, `(values,)`; NaN for those that are missing or not numbers.
 
     Raises:
         ValueError: If they are of a type that has no numbers.
@@ -165,7 +165,7 @@ def choose_columns(
         shape = tuple(spec.shape[1:])
         if None in shape:
             raise ValueError(
-                f"The input {name!r} of the model has the shape {tuple(spec.shape)}, so rows can have different sizes. "
+                f"The input {name!r} of the model has the shape {tuple(spec.shape)}, so rows may differ in size. "
                 "Export it with one size: input_signature=[keras.InputSpec(shape=(None, 20), dtype=...)]."
             )
         size = math.prod(shape)
