@@ -26,7 +26,7 @@ import numpy as np
 import safetensors.numpy
 
 import zoo
-from zoo.datasets.input_files import read_inputs
+from zoo.datasets.input_files import open_inputs
 from zoo.hub.manifest import describe_files, saved_models_folder
 from zoo.hub.reading import read_artifact
 
@@ -186,8 +186,8 @@ def of_inputs(work: Path) -> dict[str, Callable[[], Any]]:
     (work / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b""))
     (work / "shifted.csv").write_text("?,2,3,4\n" + "1,2,3,4\n" * 1000)
     return {
-        "T19 a PNG of 13,000 x 13,000": functools.partial(read_inputs, [work / "large.png"], (8, 8, 1), 16.0),
-        "T19 a CSV whose first row is bad": functools.partial(read_inputs, [work / "shifted.csv"], (4,), 255.0),
+        "T19 a PNG of 13,000 x 13,000": functools.partial(open_inputs, [work / "large.png"], (8, 8, 1), 16.0),
+        "T19 a CSV whose first row is bad": functools.partial(open_inputs, [work / "shifted.csv"], (4,), 255.0),
     }
 
 

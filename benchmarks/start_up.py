@@ -1,7 +1,7 @@
 """Time of commands that need no TensorFlow, compared with an interpreter that does nothing and one that imports it.
 
-Run: `python benchmarks/start_up.py`. They are measured in turn within one run, and the medians are reported: seconds of
-the clock, and of the processor, which a busy machine does not change.
+Run: `python benchmarks/start_up.py`. They are measured in turn within one run, and the medians are reported: wall-clock
+seconds, and CPU seconds, which a busy machine changes less.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROUNDS = 7
 
 
 def _seconds(arguments: list[str]) -> tuple[float, float]:
-    """Seconds of the clock and of the processor."""
+    """Wall-clock and CPU seconds."""
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     # A mistyped name ends with 2.
     subprocess.run([sys.executable, *arguments], check=False, capture_output=True)  # noqa: S603
@@ -45,5 +45,5 @@ if __name__ == "__main__":
         for name, arguments in COMMANDS.items():
             taken[name].append(_seconds(arguments))
     for name, values in taken.items():
-        clock, processor = (statistics.median(of_kind) for of_kind in zip(*values, strict=True))
-        print(f"{name:<48} {clock:7.3f} s, {processor:7.3f} s of the processor")
+        wall, cpu = (statistics.median(of_kind) for of_kind in zip(*values, strict=True))
+        print(f"{name:<48} {wall:7.3f} s, {cpu:7.3f} CPU s")

@@ -104,6 +104,7 @@ def evaluate(
             check_dataset(other)
     for path in (out, save_probabilities):
         check_file_target(path)
+    how: dict[str, Any] = {"num_samples": num_samples, "seed": seed, "calibrated": calibrated}
     if len(names) > 1:
         if report is None or suite or ood is not None:
             raise ValueError(
@@ -111,7 +112,7 @@ def evaluate(
                 "name one model."
             )
         start()
-        _compare(names, dataset, target, split, num_samples, seed, calibrated, report, overwrite, trust, json)
+        _compare(names, dataset, target, split, how, report, overwrite, trust, json)
         return
     (name,) = names
     start()
@@ -137,7 +138,6 @@ def evaluate(
     model: Any = open_model(place, trust)
     data: Any = dataset if files is None else _own_data(files, target, split, model)
     of_data = "test" if split == ALL else split
-    how: dict[str, Any] = {"num_samples": num_samples, "seed": seed, "calibrated": calibrated}
     # The suite tells what it does, once it has seen that it can.
     message = f"evaluating {name} on {dataset} ({split}), {num_samples} samples"
     with contextlib.nullcontext() if suite else working(message):
@@ -151,13 +151,8 @@ def evaluate(
             from zoo.evaluation.report import write_evaluation_report
 
             of_report = UNIFORM if suite or not ood else ood[0]
-            words = ["tfp-bnn", "evaluate", name, "--dataset", dataset, "--split", split]
-            words += [] if target is None else ["--target", target]
-            words += ["--num-samples", str(num_samples), "--seed", str(seed)]
-            words += ["--suite"] if suite else ["--ood", of_report]
-            words += [word for other in ood or [] if suite for word in ("--ood", other)]
-            words += ["--report", str(report), "--calibrated" if calibrated else "--no-calibrated"]
-            words += ["--trust"] if trust else []
+            others = ["--suite"] if suite else ["--ood", of_report]
+            others += [word for other in ood or [] if suite for word in ("--ood", other)]
             written = write_evaluation_report(
                 model,
                 data,
@@ -168,7 +163,7 @@ def evaluate(
                 out_of_distribution=of_report,
                 suite=judged,
                 overwrite=overwrite,
-                command=shlex.join(words),
+                command=_command([name], dataset, target, split, how, others, report, trust),
             )
             metrics, page = written.metrics, str(written.path)
         elif judged is None:
@@ -191,9 +186,7 @@ def _compare(
     dataset: str | None,
     target: str | None,
     split: str,
-    num_samples: int,
-    seed: int,
-    calibrated: bool,
+    how: dict[str, Any],
     report: Path,
     overwrite: bool,
     trust: bool,
@@ -203,31 +196,26 @@ def _compare(
     from zoo.hub.loading import open_model
     from zoo.hub.locating import local
 
-    with working(f"comparing {', '.join(names)} ({split}), {num_samples} samples"):
+    with working(f"comparing {', '.join(names)} ({split}), {how['num_samples']} samples"):
         models: dict[str, Any] = {name: open_model(local(name), trust) for name in dict.fromkeys(names)}
         trained_on = {name: model.card["config"].get("data", {}).get("dataset") for name, model in models.items()}
         # What an artifact says is a name, never a path.
         own = dataset is not None and is_own(dataset)
-        dataset = dataset or next(filter(None, trained_on.values()), None)
         if dataset is None:
-            raise ValueError(
-                f"The artifacts {names} do not name the dataset that they were trained on. Give it with --dataset."
-            )
+            known = list(dict.fromkeys(filter(None, trained_on.values())))
+            if len(known) != 1:
+                trained = ", ".join(f"{name} on {of or 'data without a name'}" for name, of in trained_on.items())
+                raise ValueError(f"The models do not name the same dataset: {trained}. Give one with --dataset.")
+            (dataset,) = known
         data = _own_data(dataset, target, split, next(iter(models.values()))) if own else dataset
-        words = ["tfp-bnn", "evaluate", *names, "--dataset", dataset, "--split", split]
-        words += [] if target is None else ["--target", target]
-        words += ["--num-samples", str(num_samples), "--seed", str(seed), "--report", str(report)]
-        words += ["--calibrated" if calibrated else "--no-calibrated", *(["--trust"] if trust else [])]
         written = write_comparison_report(
             models,
             data,
             "test" if split == ALL else split,
             report,
-            num_samples=num_samples,
-            seed=seed,
-            calibrated=calibrated,
+            **how,
             overwrite=overwrite,
-            command=shlex.join(words),
+            command=_command(names, dataset, target, split, how, [], report, trust),
         )
     if json:
         typer.echo(
@@ -236,6 +224,24 @@ def _compare(
         return
     print_numbers(written.metrics)
     typer.echo(printable(f"report: {written.path}"))
+
+
+def _command(
+    names: list[str],
+    dataset: str,
+    target: str | None,
+    split: str,
+    how: dict[str, Any],
+    others: list[str],
+    report: Path,
+    trust: bool,
+) -> str:
+    """Returns the command that makes a report again."""
+    words = ["tfp-bnn", "evaluate", *names, "--dataset", dataset, "--split", split]
+    words += [] if target is None else ["--target", target]
+    words += ["--num-samples", str(how["num_samples"]), "--seed", str(how["seed"]), *others]
+    words += ["--report", str(report), "--calibrated" if how["calibrated"] else "--no-calibrated"]
+    return shlex.join([*words, *(["--trust"] if trust else [])])
 
 
 def _own_data(files: str, target: str | None, split: str, model: Any) -> Any:

@@ -64,8 +64,8 @@ def list_models(
         typer.echo(to_json(listed), nl=False)
         return
     if not models:
-        patterns_shown = ", ".join(shown(pattern, 80) for pattern in patterns or [])
-        say(f"no model is called like {patterns_shown or 'that'}; all {len(known)} names: tfp-bnn list")
+        asked = ", ".join(shown(pattern, 80) for pattern in patterns or ["*"])
+        say(f"none of {len(known)} models matches {asked}; without a pattern, all are listed")
         return
     width = max(len(name) for name in models)
     typer.echo(f"{'name':<{width}}  {'weights':>9}  test metrics")

@@ -140,7 +140,7 @@ def _columns(predictive: PosteriorPredictive, classes: Sequence[str] | None, con
     flat = mean.reshape(len(mean), -1)
     more = {} if conformal is None else _OF_KIND[conformal.target_kind](conformal, predictive, classes)
     if predictive.target_kind == "number":
-        return _numbers(predictive, flat, more)
+        return _numbers(predictive, more)
     named = classes is not None and len(classes) == flat.shape[1]
     names = list(classes) if named and classes is not None else [str(index) for index in range(flat.shape[1])]
     columns: Columns = {"prediction": [names[index] for index in flat.argmax(axis=1)]} if named else {}
@@ -151,27 +151,33 @@ def _columns(predictive: PosteriorPredictive, classes: Sequence[str] | None, con
     return {**columns, **more}
 
 
-def _numbers(predictive: PosteriorPredictive, mean: Any, more: Columns) -> Columns:
+def _numbers(predictive: PosteriorPredictive, more: Columns) -> Columns:
     import numpy as np
 
-    parts = {name: getattr(predictive, name)().reshape(len(mean), -1) for name in ("aleatoric", "epistemic")}
-    ends = np.stack([end.reshape(len(mean), -1) for end in predictive.interval(_LEVEL)])
-    columns: Columns = {}
-    for target, suffix in enumerate(_suffixes(mean.shape[1])):
-        columns[f"mean{suffix}"] = mean[:, target]
-        columns[f"std{suffix}"] = np.sqrt(sum(part[:, target] for part in parts.values()))
-        columns |= {
-            f"{end}_{100 * _LEVEL:g}{suffix}": values[:, target]
-            for end, values in zip(("lower", "upper"), ends, strict=True)
+    columns = _for_each_target(
+        {
+            "mean": predictive.mean(),
+            "std": predictive.std(),
+            **_ends(_LEVEL, predictive.interval(_LEVEL)),
+            "aleatoric_std": np.sqrt(predictive.aleatoric()),
+            "epistemic_std": np.sqrt(predictive.epistemic()),
         }
-        columns |= {f"{name}_std{suffix}": np.sqrt(part[:, target]) for name, part in parts.items()}
-    columns["entropy"] = predictive.entropy().reshape(len(mean), -1).sum(axis=1)
+    )
+    columns["entropy"] = predictive.entropy().reshape(len(predictive), -1).sum(axis=1)
     # A conformal interval of the same level takes the place of the predictive's.
     return {**{name: values for name, values in columns.items() if name not in more}, **more}
 
 
-def _suffixes(targets: int) -> list[str]:
-    return [""] if targets == 1 else [f"_{index}" for index in range(targets)]
+def _ends(level: float, interval: tuple[Any, Any]) -> dict[str, Any]:
+    return {f"{end}_{100 * level:g}": values for end, values in zip(("lower", "upper"), interval, strict=True)}
+
+
+def _for_each_target(arrays: dict[str, Any]) -> Columns:
+    """Returns the columns of arrays `(n, targets)`, by name; those of a target are next to each other."""
+    flat = {name: values.reshape(len(values), -1) for name, values in arrays.items()}
+    targets = next(iter(flat.values())).shape[1]
+    suffixes = [""] if targets == 1 else [f"_{index}" for index in range(targets)]
+    return {f"{name}{suffix}": values[:, k] for k, suffix in enumerate(suffixes) for name, values in flat.items()}
 
 
 def _sets(conformal: Any, predictive: PosteriorPredictive, classes: Sequence[str] | None) -> Columns:
@@ -182,12 +188,7 @@ def _sets(conformal: Any, predictive: PosteriorPredictive, classes: Sequence[str
 
 
 def _intervals(conformal: Any, predictive: PosteriorPredictive, classes: Sequence[str] | None) -> Columns:
-    lower, upper = conformal.predict(predictive)
-    return {
-        f"{end}_{100 * conformal.level:g}{suffix}": values[:, target]
-        for target, suffix in enumerate(_suffixes(lower.shape[-1]))
-        for end, values in (("lower", lower), ("upper", upper))
-    }
+    return _for_each_target(_ends(conformal.level, conformal.predict(predictive)))
 
 
 _OF_KIND: dict[str, Callable[..., Columns]] = {"class": _sets, "number": _intervals}

@@ -46,7 +46,7 @@ def check_plain_name(kind: str, name: object) -> str:
 
 
 def unknown_name_message(kind: str, name: object, known: Iterable[str]) -> str:
-    """Returns the message of `tfp_bnn.core.registry.unknown_name_message`, which cannot be had without TensorFlow.
+    """Returns the message of `tfp_bnn.core.registry.unknown_name_message`, whose package imports TensorFlow.
 
     Args:
         kind: Kind of object that the name should refer to, such as `"recipe"`.

@@ -92,17 +92,6 @@ def open_inputs(
     return Inputs(range(len(x)), x, (), input_shape, pixel_max)
 
 
-def read_inputs(
-    files: Sequence[str | Path],
-    input_shape: tuple[int, ...],
-    pixel_max: float,
-    feature_names: Sequence[str] | None = None,
-) -> tuple[Sequence[str | int], npt.NDArray[np.float32]]:
-    """Reads inputs for a model; see `open_inputs`. Returns their labels, and all inputs as one array."""
-    inputs = open_inputs(files, input_shape, pixel_max, feature_names)
-    return inputs.labels, inputs.x if inputs.x is not None else next(inputs.batches(len(inputs)))
-
-
 def fitting(what: str, x: npt.NDArray[np.float32], input_shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """Returns inputs of the model's shape, from flat ones or images without an axis for the channel.
 

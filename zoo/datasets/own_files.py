@@ -24,7 +24,7 @@ _SPLITS = {"train": "train", "training": "train", "validation": "validation", "v
 _SPLITS |= {"val": "validation", "test": "test", "testing": "test"}
 _MOST_BYTES = 2**31
 _MOST_SIDE = 256
-# Integers of at most that many different values are classes.
+# Whole numbers of at most that many different values are classes.
 _MOST_CLASSES = 20
 # Of each class, for splits with the same share of it.
 _FEWEST_TO_STRATIFY = 5
@@ -54,7 +54,8 @@ def dataset_from_files(
             - an `.npz` file with the arrays `x` and `y`, or `x_train`, `y_train`, `x_test`, `y_test`, perhaps
               `x_validation` and `y_validation`, and perhaps `class_names` and `feature_names`.
         target: Name of the column of a table that has the targets.
-        task: `"classification"` or `"regression"`. If None, text is classes, and so are at most 20 different integers.
+        task: `"classification"` or `"regression"`. If None, text is classes, and so are whole numbers with at most 20
+            different values, and at most half as many as there are rows.
         class_names: Names of the classes of a model, to whose labels those of the files are matched. Default: the
             names in the files, sorted.
         feature_names: Names of the columns of a model. A table that has them is read by these names, whatever the order

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import tensorflow as tf
@@ -71,7 +74,8 @@ class Workers:
     def strategy(self, patience: float = 300.0) -> tf.distribute.Strategy:
         """Waits for all workers, and returns the strategy under which they train together.
 
-        To be called once, before anything else of TensorFlow. TensorFlow itself does not say who is missing.
+        To be called once, before anything else of TensorFlow. TensorFlow itself does not say who is missing. SIGTERM
+        still ends the process, or calls its handler, if this is called in the main thread.
 
         Args:
             patience: Seconds to wait.
@@ -84,7 +88,8 @@ class Workers:
             return tf.distribute.get_strategy()
         self.meet(patience)
         try:
-            return tf.distribute.MultiWorkerMirroredStrategy()
+            with _kept_handler_of_sigterm():
+                return tf.distribute.MultiWorkerMirroredStrategy()
         except tf.errors.OpError as error:
             all_of_them = ", ".join(f"{self._name_of(k)} at {address}" for k, address in enumerate(self.addresses))
             raise WorkerMissingError(
@@ -127,6 +132,18 @@ class Workers:
                 connection.sendall(self.index.to_bytes(_BYTES, "big"))
                 return True
         return False
+
+
+@contextlib.contextmanager
+def _kept_handler_of_sigterm() -> Iterator[None]:
+    """Keeps the handler of SIGTERM in a block in which TensorFlow sets its own, which notes the signal and goes on."""
+    # Python sets handlers in the main thread only, and has none of other origin.
+    handler = signal.getsignal(signal.SIGTERM) if threading.current_thread() is threading.main_thread() else None
+    try:
+        yield
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

@@ -42,6 +42,24 @@ def test_the_command_on_the_page_makes_the_page_again(tiny_artifact, tmp_path, r
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_models_are_compared_and_the_page_has_the_command(tiny_artifact, tmp_path, run):
+    options = [
+        "--trust",
+        "--split",
+        "validation",
+        "--num-samples",
+        2,
+        "--no-calibrated",
+        "--report",
+        tmp_path / "report",
+    ]
+    numbers = run("evaluate", tiny_artifact, "mlp_flipout.iris", *options, "--json")
+    about = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert json.loads(numbers)["dataset"] == "iris"
+    given = ["tfp-bnn", "evaluate", tiny_artifact, "mlp_flipout.iris", "--dataset", "iris", *options]
+    assert sorted(shlex.split(about["command"])) == sorted(map(str, [*given, "--seed", 0]))
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
@@ -55,6 +73,11 @@ def test_the_command_on_the_page_makes_the_page_again(tiny_artifact, tmp_path, r
         (["--report", "new", "--dataset", "diabetes"], 2, "for regression"),
         (["mlp_flipout.digits"], 2, "Several models can only be compared in a report: give --report DIR"),
         (["mlp_flipout.digits", "--report", "new", "--suite"], 2, "without --suite and --ood"),
+        (
+            ["mlp_flipout.digits", "--report", "new"],
+            2,
+            "mlp_flipout.iris on iris, mlp_flipout.digits on digits. Give",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(arguments, code, says, tmp_path, monkeypatch, capsys):

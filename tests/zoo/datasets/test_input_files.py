@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from zoo.datasets.input_files import read_inputs
+from zoo.datasets.input_files import open_inputs
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from zoo.datasets.input_files import read_inputs
 def test_bad_input_files(tmp_path, name, data, says):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ValueError, match=says):
-        read_inputs([tmp_path / name], (4,), 255.0)
+        open_inputs([tmp_path / name], (4,), 255.0)
 
 
 def test_the_text_of_a_csv_file_is_not_kept(tmp_path):
@@ -37,7 +37,7 @@ def test_the_text_of_a_csv_file_is_not_kept(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("1.25,2.5,3.75,4.5\n" * 100_000)
     tracemalloc.start()
-    _, x = read_inputs([path], (4,), 255.0)
+    x = open_inputs([path], (4,), 255.0).x
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert x.shape == (100_000, 4)
@@ -53,10 +53,10 @@ def test_an_image_of_too_many_pixels_is_not_decoded(tmp_path):
     content = [b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", header), chunk(b"IDAT", b""), chunk(b"IEND", b"")]
     (tmp_path / "x.png").write_bytes(b"".join(content))
     with pytest.raises(ValueError, match=r"13000 x 13000 pixels; at most 33,554,432 are read. .* takes 8 x 8"):
-        read_inputs([tmp_path / "x.png"], (8, 8, 1), 16.0)
+        open_inputs([tmp_path / "x.png"], (8, 8, 1), 16.0)
 
 
 def test_bad_image(tmp_path):
     (tmp_path / "x.png").write_bytes(b"garbage")
     with pytest.raises(ValueError, match="cannot be read as an image"):
-        read_inputs([tmp_path / "x.png"], (8, 8, 1), 16.0)
+        open_inputs([tmp_path / "x.png"], (8, 8, 1), 16.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import pickle
@@ -109,8 +110,10 @@ def test_a_run_whose_worker_was_killed_is_resumed_with_the_same_bits(folder, wit
     deadline = time.monotonic() + 300
     while not list((folder / "run").glob("generation-*")) and time.monotonic() < deadline:
         time.sleep(0.001)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    # Which must end it, whatever TensorFlow does with this signal; SIGKILL always does.
+    killed.send_signal(signal.SIGTERM)
+    killed.communicate(timeout=300)
+    assert killed.returncode == -signal.SIGTERM
     _, errors = chief.communicate(timeout=300)
     assert "WorkerMissingError: Another worker went away in epoch" in errors
     for worker, undisturbed in zip(
@@ -187,6 +190,24 @@ def test_workers_that_met_and_cannot_be_connected_are_named(monkeypatch):
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", too_slow)
     with pytest.raises(WorkerMissingError, match=r"Worker 1 met all workers \(worker 0 at a:1, worker 1 at b:2\), but"):
         Workers(("a:1", "b:2"), 1).strategy()
+
+
+def test_sigterm_is_for_the_handler_that_was_there_before_tensorflow(monkeypatch):
+    received = []
+
+    def ignores_sigterm():
+        # As C++ sets a handler, of which Python does not know.
+        ctypes.CDLL(None).signal(signal.SIGTERM, ctypes.c_void_p(signal.SIG_IGN))
+
+    monkeypatch.setattr(Workers, "meet", lambda self, patience: None)
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", ignores_sigterm)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        Workers(("a:1", "b:2"), 1).strategy()
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert received == [signal.SIGTERM]
 
 
 @pytest.mark.parametrize(

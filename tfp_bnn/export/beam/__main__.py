@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _columns(names: list[str] | None) -> list[str] | dict[str, list[str]] | None:
-    """Columns by input if each of them is written so."""
+    """Returns the columns by input if each is written INPUT=NAME, else the names as they are."""
     if not names or not all("=" in name for name in names):
         return names
     by_input: dict[str, list[str]] = {}

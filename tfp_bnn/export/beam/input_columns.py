@@ -1,9 +1,8 @@
-"""From columns of a file to the inputs of a model; rows that do not fit are told apart, each with the reason."""
+"""Makes the inputs of a model from columns of a file, and says why a row does not fit."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
+
+from tfp_bnn.core.registry import unknown_name_message
 
 _MOST_SHOWN = 20
 
@@ -94,7 +95,7 @@ def flattened(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 
 def numbers(name: str, values: pa.Array) -> np.ndarray:
-    """Values as float64; NaN for those that are missing or no numbers.
+    """Returns values as float64, `(values,)`; NaN for those that are missing or not numbers.
 
     Raises:
         ValueError: If they are of a type that has no numbers.
@@ -164,7 +165,7 @@ def choose_columns(
         shape = tuple(spec.shape[1:])
         if None in shape:
             raise ValueError(
-                f"The input {name!r} of the model has the shape {tuple(spec.shape)}, so rows can have different sizes. "
+                f"The input {name!r} of the model has the shape {tuple(spec.shape)}, so rows may differ in size. "
                 "Export it with one size: input_signature=[keras.InputSpec(shape=(None, 20), dtype=...)]."
             )
         size = math.prod(shape)
@@ -193,9 +194,7 @@ def require_columns(path: str, found: Sequence[str], needed: Sequence[str]) -> N
     """Raises a ValueError if a file lacks a column, with the name that is nearest."""
     for name in needed:
         if name not in found:
-            nearest = difflib.get_close_matches(str(name), found, n=1, cutoff=0.5)
-            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-            raise ValueError(f"{path!r} has no column {name!r}.{hint} It has {_shown(found)}.")
+            raise ValueError(f"{path!r}: {unknown_name_message('column', name, found)}")
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -52,6 +52,8 @@ class OutputFolder:
             if self.is_local:
                 os.makedirs(self.path, exist_ok=True)
                 stack.enter_context(self._locked())
+                # A run that had the lock may have finished in between.
+                self._require_usable()
             for part in (PREDICTIONS, REJECTED):
                 self._delete(part)
             self._write(STARTED, {})

@@ -153,7 +153,7 @@ class _Reading:
 def _plan(
     inputs: Mapping[str, tf.TensorSpec], columns: Any, keep: tuple[str, ...], paths: list[str], batch_size: int
 ) -> _Reading:
-    """Looks at the files before anything runs, so what is wrong with them is said within seconds."""
+    """Checks the files before anything runs, so errors in them are raised within seconds."""
     files = [(path, names) for path in paths if (names := row_file(path).names())]
     if not files:
         raise ValueError(f"There are no rows in {', '.join(paths[:3])}{' and others' if len(paths) > 3 else ''}.")

@@ -105,7 +105,7 @@ def test_columns_are_chosen_by_name(inputs, columns, found, expected):
         (
             ONE,
             ["lenght", "width"],
-            r"'f' has no column 'lenght'. Did you mean 'length'\? It has 'id', 'length'",
+            r"'f': Unknown column 'lenght'. Did you mean 'length'\? Expected one of: id, length, width",
         ),
         (ONE, None, "columns 'id', 'length', 'width', and none that is called 'x'"),
         (ONE, ["id", "length", "width"], "has 3 columns for the input 'x', which has 2 values"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import subprocess
@@ -123,11 +124,31 @@ def test_an_output_that_is_not_ours_is_not_touched(served, tmp_path):
 
 
 @needs_beam
+def test_a_run_that_finishes_while_another_waits_for_its_lock_keeps_its_predictions(tmp_path, monkeypatch):
+    first, second = OutputFolder(tmp_path), OutputFolder(tmp_path)
+
+    @contextlib.contextmanager
+    def finishes():
+        (tmp_path / "predictions" / "part-0.parquet").write_text("precious")
+        first.finish({})
+        yield
+
+    monkeypatch.setattr(second, "_locked", finishes)
+    with (
+        first.taken(),
+        pytest.raises(ValueError, match="has the predictions of a run that finished"),
+        second.taken(),
+    ):
+        pass
+    assert (tmp_path / "predictions" / "part-0.parquet").read_text() == "precious"
+
+
+@needs_beam
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"columns": [*"abc", "kez"]}, "no column 'kez'. Did you mean 'key'"),
-        ({"columns": NAMES, "keep": ["kez"]}, "no column 'kez'. Did you mean 'key'"),
+        ({"columns": [*"abc", "kez"]}, "Unknown column 'kez'. Did you mean 'key'"),
+        ({"columns": NAMES, "keep": ["kez"]}, "Unknown column 'kez'. Did you mean 'key'"),
         ({"columns": NAMES, "keep": "key"}, "`keep` must be a sequence"),
         ({"columns": NAMES, "keep": ["mean"]}, "The column 'mean' cannot be kept"),
         ({"columns": NAMES, "batch_size": 0}, "`batch_size` must be an integer >= 1"),
