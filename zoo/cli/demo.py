@@ -73,11 +73,11 @@ def demo(
         return
     with training_progress() as callbacks:
         run = train(name, epochs=epochs, measure=False, callbacks=callbacks)
-    with working(f"judging the posterior of {epochs} epochs on the same images"):
+    with working(f"judging the posterior of {_epochs(epochs)} on the same images"):
         again = evaluate(run.model, data, num_samples=num_samples)
     elbo = run.history["elbo"]
     typer.echo(
-        f"trained again by its recipe, shortened to {epochs} epochs: ELBO {elbo[0]:.2f} -> {elbo[-1]:.2f} nats per "
+        f"trained again by its recipe, shortened to {_epochs(epochs)}: ELBO {elbo[0]:.2f} -> {elbo[-1]:.2f} nats per "
         f"example\n{before_and_after(measured, again, len(data.test), epochs)}\n"
         f"the whole recipe: tfp-bnn train {name} --out FOLDER"
     )
@@ -99,11 +99,15 @@ def before_and_after(pretrained: dict[str, float], again: dict[str, float], imag
     how = "less" if again["entropy"] > pretrained["entropy"] else "more"
     verdict = "worse" if again["nll"] > pretrained["nll"] else "better"
     return (
-        f"The pretrained posterior names {right(pretrained)} test images correctly, the one of {epochs} epochs "
+        f"The pretrained posterior names {right(pretrained)} test images correctly, the one of {_epochs(epochs)} "
         f"{right(again)}. It is {how} certain: its predictions have a mean entropy of {again['entropy']:.2f} nats, "
         f"those of the pretrained one {pretrained['entropy']:.2f}. All in all its probabilities are {verdict}: the NLL "
         f"is {again['nll']:.3f} nats per image, before it was {pretrained['nll']:.3f}."
     )
+
+
+def _epochs(number: int) -> str:
+    return f"{number} epoch" if number == 1 else f"{number} epochs"
 
 
 def _print_least_certain(predictive: PosteriorPredictive, labels: np.ndarray, rows: np.ndarray) -> None:
