@@ -38,7 +38,9 @@ def test_the_body_gets_the_inflated_posterior_and_the_head_a_prior_of_its_own(fi
 
 
 @pytest.mark.slow
-def test_the_source_stays_as_it_is(source, few):
+def test_the_source_stays_as_it_is(few):
+    source = zoo.load_model(MLP)
+    source.calibration = "temperature"
     before = everything(source)
     done = zoo.fine_tune(source, few, **KEEP)
     tuned = done.model
