@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import socket
 import subprocess
@@ -48,7 +49,7 @@ def work(batch_size: int, steps: int) -> None:
     for _ in range(steps):
         step(*batch)
     seconds = [(time.perf_counter() - wall) / steps, (time.process_time() - cpu) / steps]
-    print(json.dumps([*seconds, sum(int(weight.size) for weight in model.trainable_weights)]))
+    print(json.dumps([*seconds, sum(math.prod(weight.shape) for weight in model.trainable_weights)]))
 
 
 def measured(number: int, batch_size: int, steps: int) -> tuple[float, float, int]:
