@@ -102,6 +102,7 @@ def test_labels_of_a_batch_that_no_check_before_the_step_has_seen(how, monkeypat
     assert int(model.optimizer.iterations) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [GRAPH, SLOW_XLA])
 def test_no_step_after_a_bad_batch_is_applied_in_one_execution_of_several(how):
     x, y, message = BAD["inputs"]

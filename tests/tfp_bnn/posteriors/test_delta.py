@@ -68,6 +68,7 @@ def fitted(prior, optimizer, steps):
     return layer.variational_weights["kernel"].parameters()["loc"][:, 0].astype(np.float64)
 
 
+@pytest.mark.slow
 def test_with_a_normal_prior_it_is_ridge_regression():
     w = fitted({"name": "normal", "scale": 0.4}, keras.optimizers.SGD(0.05, momentum=0.9), 300)
     ridge = sklearn.linear_model.Ridge(alpha=(NOISE_SCALE / 0.4) ** 2, fit_intercept=False).fit(X, Y)

@@ -53,6 +53,7 @@ def test_fine_tuning_starts_from_an_address_and_names_it(tfp_bnn, published, tmp
     assert config["data"]["fine_tuning"]["source"] == published
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default::UserWarning")
 def test_a_copy_in_the_cache_is_used_with_a_warning_in_one_line(tfp_bnn, published, server):
     assert tfp_bnn("show", published)[0] == 0

@@ -42,6 +42,7 @@ def test_the_command_on_the_page_makes_the_page_again(tiny_artifact, tmp_path, r
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_models_are_compared_and_the_page_has_the_command(tiny_artifact, tmp_path, run):
     options = [
         "--trust",

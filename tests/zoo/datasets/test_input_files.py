@@ -32,6 +32,7 @@ def test_bad_input_files(tmp_path, name, data, says):
         open_inputs([tmp_path / name], (4,), 255.0)
 
 
+@pytest.mark.slow
 def test_the_text_of_a_csv_file_is_not_kept(tmp_path):
     """400,000 numbers in 1.9 MB."""
     path = tmp_path / "x.csv"
