@@ -67,7 +67,8 @@ def find_modules(root: Path) -> dict[str, Path]:
 
 
 def floor_of(module: str) -> int | None:
-    """The floor of a module: that of its room; None when it is in none."""
+    """The floor of a module: that of its room; None when it is in none. The command of a package is at its face."""
+    module = module.removesuffix(".__main__")
     return FACES.get(module, FLOORS.get(".".join(module.split(".")[:2])))
 
 
