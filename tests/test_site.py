@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +15,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from .chromium import chromium
+
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "docs" / "site"
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 PAGES = (
     *("index.html", "docs/inference.html", "models.html", "models/hierarchical_mlp.rotated_moons.html"),
     *("gallery.html", "api/tfp_bnn.layers.html", "notebooks/01_iris.html"),
@@ -47,22 +47,9 @@ def site(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     """A headless Chromium that may look for no other host."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("no chromium and chromedriver: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    profile = tmp_path_factory.mktemp("profile")
-    # As root, as in a container, Chromium runs without its sandbox only; the pages are our own.
-    arguments = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", f"--user-data-dir={profile}"]
-    for argument in [*arguments, "--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND"]:
-        options.add_argument(argument)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    try:
+    apart = "--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND"
+    with chromium(tmp_path_factory.mktemp("profile"), *apart) as driver:
         yield driver
-    finally:
-        driver.quit()
 
 
 @pytest.mark.slow

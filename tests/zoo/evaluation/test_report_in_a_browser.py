@@ -7,7 +7,6 @@ tests/zoo/evaluation/test_report_in_a_browser.py`.
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,14 +15,9 @@ from PIL import Image
 import zoo
 from zoo.evaluation.report import write_comparison_report, write_evaluation_report
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER), reason="no chromium and chromedriver: apt-get install chromium chromium-driver"
-    ),
-]
+from ...chromium import chromium
+
+pytestmark = pytest.mark.slow
 WIDTHS = (400, 800, 1280, 1600)
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
 # Width of the page, and file and height of its picture.
@@ -43,17 +37,8 @@ return found;
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    profile = tmp_path_factory.mktemp("profile")
-    # As root, as in a container, Chromium runs without its sandbox only; the page is our own.
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", f"--user-data-dir={profile}"):
-        options.add_argument(argument)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    try:
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
         yield driver
-    finally:
-        driver.quit()
 
 
 @pytest.fixture(scope="module")
