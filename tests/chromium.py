@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+_MISSING = "no chromium and chromedriver: apt-get install chromium chromium-driver"
+NEEDS_CHROMIUM = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=_MISSING)
+"""For tests that would make their pages in vain."""
 
 
 @contextmanager
@@ -23,7 +26,7 @@ def chromium(profile: Path, *arguments: str) -> Iterator[Any]:
     """
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
     if not (CHROMIUM and DRIVER):
-        pytest.skip("no chromium and chromedriver: apt-get install chromium chromium-driver")
+        pytest.skip(_MISSING)
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})

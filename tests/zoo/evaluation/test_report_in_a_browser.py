@@ -15,9 +15,9 @@ from PIL import Image
 import zoo
 from zoo.evaluation.report import write_comparison_report, write_evaluation_report
 
-from ...chromium import chromium
+from ...chromium import NEEDS_CHROMIUM, chromium
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 WIDTHS = (400, 800, 1280, 1600)
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
 # Width of the page, and file and height of its picture.

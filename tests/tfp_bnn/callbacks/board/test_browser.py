@@ -23,9 +23,9 @@ from tfp_bnn.callbacks import BayesianTensorBoard
 from tfp_bnn.callbacks.board.dashboard import CATEGORIES
 from tfp_bnn.layers import Convolution2DFlipout, DenseFlipout
 
-from ....chromium import chromium
+from ....chromium import NEEDS_CHROMIUM, chromium
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 
 EPOCHS = 40
 WAIT_SECONDS = 120
