@@ -97,7 +97,7 @@ def test_moments_of_the_outputs_are_equal(pair, draw_outputs):
     ours, theirs, inputs = pair
     our_draws = draw_outputs(ours, inputs, NUM_DRAWS, training=True)
 
-    @tf.function
+    @tf.function(autograph=False)
     def draw_theirs(x):
         return tf.map_fn(lambda _: theirs(x), tf.range(NUM_DRAWS), fn_output_signature=tf.float32)
 

@@ -160,7 +160,7 @@ def assert_outputs_equal_the_formula(layer, inputs, training, noise):
     if getattr(layer, "data_format", None) == "channels_first":
         # TensorFlow convolves channels-first on the CPU only under XLA, where shapes are symbolic: draw the noise here.
         draw_channels_first(layer, inputs.shape, noise, training)
-        call = tf.function(call, jit_compile=True)
+        call = tf.function(call, jit_compile=True, autograph=False)
     outputs = call(inputs)
     expected = expected_outputs(layer, inputs, parameters, noise.drawn, training)
     assert outputs.shape == expected.shape == tuple(layer.compute_output_shape(inputs.shape))
@@ -285,7 +285,7 @@ def outputs_of_steps(layer, inputs, num_steps, training, compiled):
         layer.build(inputs.shape)
     for weight in layer.variational_weights.values():
         weight.assign_parameters({"loc": np.zeros(weight.shape), "scale": np.ones(weight.shape)})
-    call = tf.function(layer) if compiled else layer
+    call = tf.function(layer, autograph=False) if compiled else layer
     return np.stack([call(inputs, training=training) for _ in range(num_steps)])
 
 

@@ -34,7 +34,7 @@ class WithinAFunction(keras.layers.Layer):
     """Checks tensors that the step itself cannot use."""
 
     def call(self, inputs):
-        @tf.function
+        @tf.function(autograph=False)
         def check(x):
             with tf.control_dependencies(require(tf.reduce_all(x < 100.0), "Too large is", tf.reduce_max(x), "in it.")):
                 return tf.identity(x)

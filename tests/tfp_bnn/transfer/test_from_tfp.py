@@ -264,7 +264,7 @@ def test_draws_of_the_outputs_have_the_moments_of_tfp(draw_outputs):
     x = np.random.default_rng(1).normal(size=(2, 3)).astype(np.float32)
     own = draw_outputs(from_tfp(theirs, likelihood="normal").layers[-1], x, NUM_DRAWS, training=False)
 
-    @tf.function
+    @tf.function(autograph=False)
     def draw_theirs():
         return tf.map_fn(lambda _: layer(x), tf.range(NUM_DRAWS), fn_output_signature=tf.float32)
 

@@ -152,7 +152,7 @@ def test_xla_gives_the_same_step():
         optimizer.build(variables)
         step = one_step(optimizer, variables)
         if compiled:
-            step = tf.function(step, jit_compile=True)
+            step = tf.function(step, jit_compile=True, autograph=False)
         gradients = [tf.fill(v.shape, 0.02 * (i + 1)) for i, v in enumerate(variables)]
         for _ in range(3):
             step(gradients)

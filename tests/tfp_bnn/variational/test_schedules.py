@@ -47,7 +47,7 @@ def test_beta_by_iteration(schedule, expected, compiled):
     iterations = [0, 1, 3, 4, 100]
     # The optimizer's iteration is a variable: a schedule must read it at every step, not when it is traced.
     iteration = tf.Variable(0, dtype=tf.int64)
-    call = tf.function(lambda: schedule(iteration)) if compiled else lambda: schedule(iteration)
+    call = tf.function(lambda: schedule(iteration), autograph=False) if compiled else lambda: schedule(iteration)
     found = []
     for number in iterations:
         iteration.assign(number)
