@@ -63,7 +63,7 @@ def chains(point, way):
 
 def trained(model, y=LABELS, epochs=3):
     model.compile(keras.optimizers.Adam(0.05))
-    model.fit(X, y, epochs=epochs, batch_size=20, verbose=0)
+    model.fit(X, y, epochs=epochs, batch_size=ROWS, verbose=0)
     return model
 
 
@@ -77,7 +77,7 @@ def members(likelihood="categorical", num_outputs=3, number=3, **distributions):
 def with_iterates(model):
     iterates = inference.SwagIterates(rank=2)
     model.compile(keras.optimizers.SGD(0.2))
-    model.fit(X, LABELS, epochs=4, batch_size=20, callbacks=[iterates], verbose=0)
+    model.fit(X, LABELS, epochs=4, batch_size=ROWS, callbacks=[iterates], verbose=0)
     return inference.swag(model, iterates)
 
 

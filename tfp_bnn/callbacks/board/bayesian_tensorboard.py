@@ -71,7 +71,7 @@ class BayesianTensorBoard(keras.callbacks.Callback):
         >>> model.compile("adam")
         >>> with tempfile.TemporaryDirectory() as log_dir:
         ...     board = tfp_bnn.callbacks.BayesianTensorBoard(log_dir, validation_data=(x, y))
-        ...     history = model.fit(x, y, epochs=2, verbose=0, callbacks=[board])
+        ...     history = model.fit(x, y, verbose=0, callbacks=[board])
         ...     sorted(path.name for path in pathlib.Path(log_dir).iterdir() if path.is_dir())
         ['train', 'validation']
     """

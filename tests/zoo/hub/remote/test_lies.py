@@ -104,7 +104,15 @@ def test_what_may_be_an_accident_is_tried_three_times(server, cache, waits, lie,
 
 @pytest.mark.parametrize(
     "lie",
-    [lies.cut, lies.silent, lies.changed, lies.answers(500), lies.answers(503), lies.answers(429)],
+    [
+        lies.cut,
+        # Its seconds are waited for.
+        pytest.param(lies.silent, marks=pytest.mark.slow),
+        lies.changed,
+        lies.answers(500),
+        lies.answers(503),
+        lies.answers(429),
+    ],
 )
 @pytest.mark.parametrize("path", [WEIGHTS, MANIFEST])
 def test_an_accident_that_passes_is_survived(server, cache, lie, path):
