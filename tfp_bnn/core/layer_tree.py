@@ -317,7 +317,7 @@ def replicas_share_any_batch(model: keras.Model, batch: Any) -> Iterator[None]:
 
 
 def index_in_optimizer(optimizer: keras.optimizers.Optimizer, variable: Any) -> int:
-    """The position in an optimizer of a variable or its part in a replica. Keras' guide to optimizers uses this method."""
+    """The position in an optimizer of a variable, also that of one replica. Keras' guide to optimizers uses it."""
     return optimizer._get_variable_index(variable)
 
 
