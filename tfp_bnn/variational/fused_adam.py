@@ -29,24 +29,23 @@ def fused_adam(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
         yield
         return
     step = tf.cast(tf.convert_to_tensor(optimizer.iterations) + 1, tf.float32)
-    powers = {f"beta{n}_power": tf.pow(beta, step) for n, beta in ((1, optimizer.beta_1), (2, optimizer.beta_2))}
+    beta1, beta2, epsilon = (
+        tf.constant(number, tf.float32) for number in (optimizer.beta_1, optimizer.beta_2, optimizer.epsilon)
+    )
+    # What all variables share is made once.
+    shared = {"beta1": beta1, "beta2": beta2, "beta1_power": beta1**step, "beta2_power": beta2**step}
 
     def update_step(gradient: Any, variable: tf.Variable, learning_rate: Any) -> None:
         if isinstance(gradient, tf.IndexedSlices):
             in_passes(gradient, variable, learning_rate)
             return
         momentum, velocity = adam_moments(optimizer, variable)
-        dtype = variable.dtype
+        numbers = {**shared, "epsilon": epsilon, "lr": learning_rate, "grad": gradient}
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=momentum.value.handle,
             v=velocity.value.handle,
-            **{name: tf.cast(power, dtype) for name, power in powers.items()},
-            lr=tf.cast(learning_rate, dtype),
-            beta1=tf.cast(optimizer.beta_1, dtype),
-            beta2=tf.cast(optimizer.beta_2, dtype),
-            epsilon=tf.cast(optimizer.epsilon, dtype),
-            grad=tf.cast(gradient, dtype),
+            **{name: tf.cast(number, variable.dtype) for name, number in numbers.items()},
         )
 
     # Not as an attribute, which Keras would track.
