@@ -17,7 +17,6 @@ from tfp_bnn.core.registry import Spec, SpecRegistry
 FLOAT32_EPS = float(np.finfo(np.float32).eps)
 
 _ONE_ULP = FLOAT32_EPS**2
-_SOFTPLUS_IS_ITSELF = 20.0
 _TRAINABLE = ("both", "loc", "scale")
 
 
@@ -216,21 +215,13 @@ class ScaledPosterior(Posterior):
         """Returns the scale of every weight, a float32 tensor with the shape of the weight."""
         untransformed = weights["untransformed_scale"]
         # The draw and the KL need it, and so does each use of a layer.
-        return once_in_scope(untransformed, lambda: FLOAT32_EPS + _softplus(tf.convert_to_tensor(untransformed)))
+        return once_in_scope(untransformed, lambda: FLOAT32_EPS + tf.nn.softplus(tf.convert_to_tensor(untransformed)))
 
     @staticmethod
     def untransformed_scale(scale: tf.Tensor) -> tf.Tensor:
         """Returns the values of `"untransformed_scale"` that give a scale, as a float32 tensor; finite at eps too."""
         above = tf.maximum(scale - FLOAT32_EPS, _ONE_ULP)
         return above + tf.math.log(-tf.math.expm1(-above))
-
-
-@tf.custom_gradient
-def _softplus(values: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-    """log(1 + exp(values)): the numbers of `tf.nn.softplus`, which takes longer because it has three branches."""
-    # An exponential that overflows is that of a number whose softplus is itself.
-    softplus = tf.where(values > _SOFTPLUS_IS_ITSELF, values, tf.math.log1p(tf.exp(values)))
-    return softplus, lambda upstream: upstream * tf.sigmoid(values)
 
 
 def kl_to_independent_normal(

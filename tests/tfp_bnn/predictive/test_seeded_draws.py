@@ -9,7 +9,6 @@ import tensorflow as tf
 
 import tfp_bnn
 from tfp_bnn.layers import DenseFlipout, DenseReparameterization, MCDropout
-from tfp_bnn.posteriors import base
 from tfp_bnn.predictive import seeded_draws
 
 SAMPLES = seeded_draws._LOOP_FROM + 1
@@ -88,8 +87,8 @@ def test_kept_draws_are_used_until_posterior_seed_or_number_change():
 
 @pytest.mark.parametrize("most_kept", [seeded_draws._MOST_KEPT_BYTES, 0])
 def test_scales_are_computed_once_for_all_draws(most_kept, monkeypatch):
-    computed, softplus = [], base._softplus
-    monkeypatch.setattr(base, "_softplus", lambda values: computed.append(1) or softplus(values))
+    computed, softplus = [], tf.nn.softplus
+    monkeypatch.setattr(tf.nn, "softplus", lambda values: computed.append(1) or softplus(values))
     monkeypatch.setattr(seeded_draws, "_MOST_KEPT_BYTES", most_kept)
     stack(DenseFlipout(3)).draws(0).first(SAMPLES, X)
     assert len(computed) == 1
