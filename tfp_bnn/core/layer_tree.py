@@ -259,9 +259,6 @@ def better(direction: Literal["up", "down"]) -> Callable[[type[_Metric]], type[_
 
     Args:
         direction: `"up"` if higher is better, `"down"` if lower is better.
-
-    Returns:
-        A decorator that returns the class itself.
     """
 
     def set_direction(metric: type[_Metric]) -> type[_Metric]:
@@ -320,11 +317,14 @@ def replicas_share_any_batch(model: keras.Model, batch: Any) -> Iterator[None]:
 
 
 def index_in_optimizer(optimizer: keras.optimizers.Optimizer, variable: Any) -> int:
-    """The position of a variable among those that an optimizer was built with, also that of one replica.
-
-    Keras' own guide to writing optimizers uses this method: `update_step` gets the variables of TensorFlow.
-    """
+    """The position in an optimizer of a variable, also that of one replica. Keras' guide to optimizers uses it."""
     return optimizer._get_variable_index(variable)
+
+
+def adam_moments(optimizer: keras.optimizers.Adam, variable: Any) -> tuple[keras.Variable, keras.Variable]:
+    """The running means of the gradient and of its square that a built Adam keeps for a variable."""
+    index = index_in_optimizer(optimizer, variable)
+    return optimizer._momentums[index], optimizer._velocities[index]
 
 
 # === Data ===

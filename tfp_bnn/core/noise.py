@@ -230,6 +230,9 @@ class _Scope:
 
 
 _scope: contextvars.ContextVar[_Scope | None] = contextvars.ContextVar("tfp_bnn_noise", default=None)
+_of_all_draws: contextvars.ContextVar[dict[int, tuple[object, tf.Tensor]] | None] = contextvars.ContextVar(
+    "tfp_bnn_of_all_draws", default=None
+)
 
 
 @contextlib.contextmanager
@@ -260,12 +263,32 @@ def scoped_noise(layer: object) -> NoiseSource | None:
     return None if scope is None else scope.noise_of_layer.get(id(layer))
 
 
+@contextlib.contextmanager
+def shared_by_draws(made: dict[int, tuple[object, tf.Tensor]]) -> Iterator[None]:
+    """Context in which `once_in_scope` spans all draws: those of a loop take what the first made before the loop.
+
+    Args:
+        made: What was made, by the `id` of the thing that it was made for; empty before the first draw.
+    """
+    token = _of_all_draws.set(made)
+    try:
+        yield
+    finally:
+        _of_all_draws.reset(token)
+
+
 def once_in_scope(thing: object, make: Callable[[], tf.Tensor]) -> tf.Tensor:
     """Returns `make()`, which is called once for each thing in the open `noise_scope`; each time outside a scope.
 
     For what several parts of a forward pass compute from a variable, which does not change in it. Gradients of it are
-    known to a tape that was there when it was made. Each graph, such as the body of a loop, has its own.
+    known to a tape that was there when it was made. Each graph, such as the body of a loop, has its own, except in
+    `shared_by_draws`.
     """
+    of_all_draws = _of_all_draws.get()
+    if of_all_draws is not None:
+        if id(thing) not in of_all_draws:
+            of_all_draws[id(thing)] = thing, make()
+        return of_all_draws[id(thing)][1]
     scope = _scope.get()
     if scope is None:
         return make()

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bnn.core.checks import CollectedChecks, collect_checks
+from tfp_bnn.core.values import values_of
 
 Values = Sequence[tuple[keras.Variable, tf.Tensor]]
 
@@ -55,7 +56,7 @@ class StepGuard:
         return watched
 
     def _raise_failure(self) -> None:
-        number, *numbers = np.asarray(self._failure)
+        number, *numbers = values_of(self._failure)
         if number:
             self._failure.assign(np.zeros(3))
             raise ValueError(self._messages[int(number) - 1].format(*numbers))

@@ -32,6 +32,7 @@ from tfp_bnn.models.preparation import (
 )
 from tfp_bnn.models.step_count import StepCount
 from tfp_bnn.variational.elbo import mean_over_rows, training_loss
+from tfp_bnn.variational.fused_adam import fused_adam
 from tfp_bnn.variational.objectives import OBJECTIVES, Objective, StepTerms
 from tfp_bnn.variational.schedules import Schedule
 
@@ -290,7 +291,8 @@ class ElboTraining:
 
     def _apply_gradients(self, *gradients: Any) -> None:
         if gradients:
-            self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+            with fused_adam(self.optimizer):
+                self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """One batch of `evaluate`, under one draw that the outputs and the KL share."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfp_bnn.core.compiled import compiled
 from tfp_bnn.core.draws import Function
-from tfp_bnn.core.noise import Noise, NoNoise
+from tfp_bnn.core.noise import Noise, NoNoise, shared_by_draws
 from tfp_bnn.core.values import values_of
 
 # Distinct from the streams of training and evaluation, which fold in 0 and 1.
@@ -214,7 +214,19 @@ def _compile(model: Any) -> _Functions:
     split = model.split_before_noise()
     in_loop = forward if split is None else compiled(outputs_after)
 
+    def weights_in_loop_of(root: tf.Tensor) -> Callable[[tf.Tensor], list[tf.Tensor]]:
+        made: dict[int, Any] = {}
+
+        def weights_in_loop(index: tf.Tensor) -> list[tf.Tensor]:
+            with shared_by_draws(made):
+                return weights_of(root, index)
+
+        # Makes what all draws share, such as the scales, before the loop; nothing else of this draw is executed.
+        weights_in_loop(tf.constant(0))
+        return weights_in_loop
+
     def keep(root: tf.Tensor, number: tf.Tensor) -> list[tf.Tensor]:
+        weights_in_loop = weights_in_loop_of(root)
         empty = [
             tf.raw_ops.TensorListReserve(element_shape=w.shape, num_elements=number, element_dtype=tf.float32)
             for w in model.drawn_weights
@@ -223,16 +235,18 @@ def _compile(model: Any) -> _Functions:
         def step(index: tf.Tensor, *lists: tf.Tensor) -> tuple[tf.Tensor, ...]:
             return index + 1, *(
                 tf.raw_ops.TensorListSetItem(input_handle=of_weight, index=index, item=value)
-                for of_weight, value in zip(lists, draw(root, index), strict=True)
+                for of_weight, value in zip(lists, weights_in_loop(index), strict=True)
             )
 
         _, *filled = tf.while_loop(lambda index, *_: index < number, step, (tf.constant(0), *empty))
         return filled
 
     def loop(x: Any, root: tf.Tensor, number: tf.Tensor, kept: Sequence[tf.Tensor]) -> Any:
+        weights_in_loop = None if kept else weights_in_loop_of(root)
+
         def weights_of_draw(index: tf.Tensor) -> list[tf.Tensor]:
-            if not kept:
-                return draw(root, index)
+            if weights_in_loop is not None:
+                return weights_in_loop(index)
             return [
                 tf.raw_ops.TensorListGetItem(
                     input_handle=of_weight, index=index, element_shape=w.shape, element_dtype=tf.float32

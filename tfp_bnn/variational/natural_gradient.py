@@ -14,6 +14,7 @@ from tfp_bnn.core.arguments import is_number
 from tfp_bnn.core.layer_tree import index_in_optimizer
 from tfp_bnn.layers.variational_weight import VariationalWeight
 from tfp_bnn.posteriors import MeanFieldNormal
+from tfp_bnn.variational.fused_adam import fused_adam
 from tfp_bnn.variational.kl import named_layers
 
 
@@ -224,7 +225,8 @@ class NaturalGradient(keras.optimizers.Optimizer):
         super().apply(*zip(*of_kind[_Scale], *of_kind[_Mean], strict=True))
         self._parts.step = None
         if of_kind[None]:
-            self.companion.apply(*zip(*of_kind[None], strict=True))
+            with fused_adam(self.companion):
+                self.companion.apply(*zip(*of_kind[None], strict=True))
 
     def update_step(self, gradient: Any, variable: tf.Variable, learning_rate: Any) -> None:
         """Updates the variable of a scale, or the mean of a weight.

@@ -85,6 +85,15 @@ def test_kept_draws_are_used_until_posterior_seed_or_number_change():
             assert kept_after(SAMPLES) is not before
 
 
+@pytest.mark.parametrize("most_kept", [seeded_draws._MOST_KEPT_BYTES, 0])
+def test_scales_are_computed_once_for_all_draws(most_kept, monkeypatch):
+    computed, softplus = [], tf.nn.softplus
+    monkeypatch.setattr(tf.nn, "softplus", lambda values: computed.append(1) or softplus(values))
+    monkeypatch.setattr(seeded_draws, "_MOST_KEPT_BYTES", most_kept)
+    stack(DenseFlipout(3)).draws(0).first(SAMPLES, X)
+    assert len(computed) == 1
+
+
 def test_layers_that_no_draw_changes_run_once():
     runs = []
 
