@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.early import check_recipe
+from zoo.cli.early_recipes import check_changes, check_methods, check_recipe_and_changes
 from zoo.cli.models import JsonOption
 from zoo.cli.progress import say, training_progress
 from zoo.cli.starting import start
@@ -50,8 +50,10 @@ def compare(
     same number of settings; the best by validation NLL is trained again and measured on the test split. A comparison
     that was killed or interrupted goes on with --resume.
     """
-    check_recipe(recipe)
-    overrides, values = parse_changes(changes or []), parse_changes(grid or [])
+    overrides, values = check_recipe_and_changes(recipe, changes or []), parse_changes(grid or [])
+    check_methods(inference or [])
+    grids = [values_of if isinstance(values_of, list) else [] for values_of in values.values()]
+    check_changes(recipe, ({key: value} for key, of_key in zip(values, grids, strict=True) for value in of_key))
     start()
     from zoo.evaluation.leaderboard import LEADERBOARD_NAME, leaderboard_table, write_leaderboard
     from zoo.recipes.comparison import BASELINES, check_grid

@@ -14,13 +14,14 @@ from typing import Annotated, Any
 import typer
 
 from zoo.cli.data import FORMS, TargetOption, check_data, is_own, load_files
-from zoo.cli.early import bundled_recipes, check_model, check_recipe
+from zoo.cli.early import bundled_recipes, check_model
+from zoo.cli.early_recipes import check_layers, check_prior, check_recipe_and_changes
 from zoo.cli.models import JsonOption, ModelArgument, TrustOption, print_numbers
 from zoo.cli.progress import say, training_progress
 from zoo.cli.starting import start
 from zoo.core.names import unknown_name_message
 from zoo.core.shown import printable
-from zoo.core.yaml_text import parse_changes, parse_yaml, with_numbers
+from zoo.core.yaml_text import parse_yaml, with_numbers
 from zoo.hub.manifest import check_target, to_json
 
 
@@ -63,8 +64,7 @@ def train(
 
     Data of your own are split at random, always in the same way: 64 % train, 16 % validation and 20 % test.
     """
-    check_recipe(recipe)
-    overrides = parse_changes(changes or [])
+    overrides = check_recipe_and_changes(recipe, changes or [])
     if dataset is not None:
         check_data(dataset, target)
         overrides["dataset"] = None if is_own(dataset) else dataset
@@ -162,6 +162,8 @@ def finetune(
         "inflate": _number_or_word("--inflate", inflate),
         "head_scale": _number_or_word("--head-scale", head_scale),
     }
+    check_prior(how["prior"])
+    check_layers(name, freeze or [])
     if head not in ("new", "keep"):
         raise ValueError(unknown_name_message("--head", head, ("new", "keep")))
     say(f"fine-tuning {name} on {dataset}; {_saves(out)}")
