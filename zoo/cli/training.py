@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.data import FORMS, TargetOption, check_data, is_own, load_files
+from zoo.cli.data import FORMS, TargetOption, UnitOption, check_data, check_unit, is_own, load_files
 from zoo.cli.early import bundled_recipes, check_model
 from zoo.cli.early_recipes import check_layers, check_prior, check_recipe_and_changes
 from zoo.cli.models import JsonOption, ModelArgument, TrustOption, print_numbers
@@ -40,6 +40,7 @@ def train(
         str | None, typer.Option(metavar="DATA", help=f"Dataset: {FORMS}. Default: the recipe's.")
     ] = None,
     target: TargetOption = None,
+    target_unit: UnitOption = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs. Default: the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Training seed. Default: the recipe's.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of training seeds for the spread.")] = None,
@@ -73,17 +74,21 @@ def train(
             overrides.setdefault("evaluation.out_of_distribution", "uniform")
     elif target is not None:
         raise ValueError("--target names a column of a table of yours: give the table with --dataset.")
+    check_unit(target_unit, dataset)
     check_out(out, overwrite, resume)
     say(f"training {recipe}; {_saves(out)}")
     start()
     from zoo.training import train as train_by_recipe
-    from zoo.training.planning import fitted_to, number_of_fits, planned, task_of
+    from zoo.training.planning import fitted_to, named_after, number_of_fits, planned, task_of
 
     plan = planned(recipe, overrides, epochs=epochs, seed=seed, seeds=seeds)
     data: Any = None
     if dataset is not None and is_own(dataset):
-        data = load_files(dataset, target, task=task_of(plan))
+        data = load_files(dataset, target, task=task_of(plan), target_unit=target_unit)
         plan = fitted_to(plan, data)
+    if dataset is not None and "name" not in overrides:
+        # The recipe's own name would say that it is trained on the recipe's dataset.
+        plan = named_after(plan, dataset if data is None else data.name)
     with says_how_to_go_on(out), training_progress(number_of_fits(plan)) as callbacks:
         run = train_by_recipe(
             plan,
@@ -113,6 +118,7 @@ def finetune(
         str, typer.Option(metavar="DATA", help=f"Dataset: {FORMS}. Its training split is used to fine-tune.")
     ],
     target: TargetOption = None,
+    target_unit: UnitOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the artifact. Default: nothing is saved.")] = None,
     prior: Annotated[
         str, typer.Option(help="posterior, default, or a prior in YAML, such as '{name: laplace, scale: 0.3}'.")
@@ -156,6 +162,7 @@ def finetune(
     """
     check_model(name, trust)
     check_data(dataset, target)
+    check_unit(target_unit, dataset)
     check_out(out, overwrite, resume)
     how: dict[str, Any] = {
         "prior": _prior(prior),
@@ -180,6 +187,7 @@ def finetune(
             task=about.get("task"),
             class_names=about.get("class_names") if head == "keep" else None,
             feature_names=about.get("feature_names"),
+            target_unit=target_unit,
         )
     with says_how_to_go_on(out), training_progress() as callbacks:
         done = fine_tune(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from zoo.training.inference import member_recipes
 
 # What no training needs to lose against one prediction for all inputs.
 _DIVERGED_NATS = 10.0
+_LONGEST_TAG = 60
 
 
 def planned(
@@ -64,6 +66,17 @@ def fitted_to(recipe: Recipe | FineTuneRecipe, data: Dataset) -> Recipe | FineTu
     if isinstance(recipe, FineTuneRecipe) or data.train.x.dtype != np.uint8 or "pixel_max" not in recipe.model:
         return recipe
     return change_recipe(recipe, {"model.pixel_max": UINT8_RANGE[1]})
+
+
+def named_after(recipe: Recipe | FineTuneRecipe, dataset: str) -> Recipe | FineTuneRecipe:
+    """Returns a recipe for another dataset than its own, by which its model is named.
+
+    Args:
+        recipe: The recipe.
+        dataset: Name of the dataset, or of the user's file.
+    """
+    tag = re.sub(r"[^a-z0-9_]+", "_", dataset.lower()).strip("_") or "own"
+    return change_recipe(recipe, {"name": f"{recipe.name.partition('.')[0]}.{tag[:_LONGEST_TAG]}"})
 
 
 def _short_overrides(first: int, epochs: int | None, seed: int | None, seeds: int | None) -> dict[str, Any]:

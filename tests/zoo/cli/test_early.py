@@ -79,6 +79,7 @@ REFUSED = {
     ("finetune", "mlp_flipout.iris", "--dataset", "wine", "--prior", "postrior"): "Did you mean 'posterior'",
     ("finetune", "mlp_flipout.iris", "--dataset", "wine", "--freeze", "dens1"): "Did you mean 'dense1'",
     ("train", "mlp_flipout.iris", "--target", "price"): "give the table with --dataset",
+    ("train", "mlp_flipout.iris", "--target-unit", "EUR"): "give them with --dataset",
     ("train", "mlp_flipout.iris", "--out", "artifact"): "--overwrite",
     ("compare", "mlp_flipout.irs", "--out", "compared"): "Did you mean 'mlp_flipout.iris'",
     ("export", "mlp_flipout.irs", "--output", "served"): "Did you mean 'mlp_flipout.iris'",
