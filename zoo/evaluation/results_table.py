@@ -1,6 +1,6 @@
-"""Results: `results/test.csv`, with the numbers of `tfp-bnn verify --full`, and the README's table made from it.
+"""Results: `results/test.csv`, with the numbers of `tfp-bnn verify --full`, and the README's table.
 
-`python -m zoo.evaluation.results_table` writes the table. Imports no TensorFlow.
+`python -m zoo.evaluation.results_table` makes the table from it and from `leaderboard.csv`. Imports no TensorFlow.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.core.files import write_atomically
 from zoo.core.shown import table_cell
+from zoo.evaluation.leaderboard import read_leaderboard
 from zoo.hub.reading import read_artifact
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _UNCERTAINTIES = ("mutual_information", "entropy", "epistemic_std")
 _OUTSIDE = (*_UNCERTAINTIES, *(f"auroc_{name}" for name in _UNCERTAINTIES))
 _VERSIONS = ("uncalibrated", "plug_in")
 _POSTERIOR = ("median_scale", "median_signal_to_noise", "active_fraction")
+_OF_TWIN = ("accuracy", "rmse", "nll", "ece")
 _SHOWN = ("accuracy", "rmse", "nll", "ece", "coverage_90")
 
 
@@ -66,15 +68,25 @@ def read_results() -> list[dict[str, str]]:
 
 
 def models_table() -> str:
-    """Formats the models of the results and their test metrics as a Markdown table."""
-    rows = [
-        "| model | weights | accuracy | RMSE | NLL | ECE | coverage of 90 % intervals |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    """Formats the models of the results and their test metrics as a Markdown table.
+
+    Next to them are those of their deterministic twins, the same networks without distributions, as far as these are in
+    the leaderboard: rows of the method `map`, means over training seeds.
+    """
+    twins = {row["model"]: row for row in read_leaderboard() if row["inference"] == "map"}
+    header = ["model", "weights", "accuracy", "RMSE", "NLL", "ECE", "coverage of 90 % intervals"]
+    header += [f"twin: {name}" for name in ("accuracy", "RMSE", "NLL", "ECE")] if twins else []
+    lines = [header, ["---"] * len(header)]
     for result in read_results():
-        cells = [f"{float(result[key]):.4g}" if result[key] else "" for key in _SHOWN]
-        rows.append(f"| `{result['name']}` | {int(result['num_weights']):,} | {' | '.join(cells)} |")
-    return "\n".join(rows)
+        twin = twins.get(result["name"], {})
+        cells = [_four_digits(result[key]) for key in _SHOWN]
+        cells += [_four_digits(twin.get(key)) for key in _OF_TWIN] if twins else []
+        lines.append([f"`{result['name']}`", f"{int(result['num_weights']):,}", *cells])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _four_digits(cell: str | None) -> str:
+    return f"{float(cell):.4g}" if cell else ""
 
 
 def with_table(text: str) -> str:
