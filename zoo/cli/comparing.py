@@ -22,7 +22,7 @@ from zoo.hub.manifest import to_json
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    app.command("compare")(compare)
+    app.command("compare", short_help="Train recipes by several inference methods, and compare them.")(compare)
 
 
 def compare(

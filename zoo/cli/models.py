@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -38,7 +39,7 @@ TrustOption = Annotated[bool, typer.Option("--trust", help="Confirm that you kno
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    app.command("list")(list_models)
+    app.command("list", short_help="List the pretrained models, or those of an index.")(list_models)
     app.command("show")(show)
 
 
@@ -67,13 +68,23 @@ def list_models(
         asked = ", ".join(shown(pattern, 80) for pattern in patterns or ["*"])
         say(f"none of {len(known)} models matches {asked}; without a pattern, all are listed")
         return
-    width = max(len(name) for name in models)
-    typer.echo(f"{'name':<{width}}  {'weights':>9}  test metrics")
+    metrics = [key for key in _HEADLINE if any(key in entry["metrics"] for entry in models.values())]
+    rows = [["name", "dataset", "weights", *metrics]]
     for name, entry in models.items():
         weights = "-" if entry["num_weights"] is None else f"{entry['num_weights']:,}"
-        typer.echo(f"{name:<{width}}  {weights:>9}  {_headline(entry)}")
-        if index is not None:
-            typer.echo(in_one_line(f"{'':<{width}}  {entry['license'] or 'licence not stated'}, {entry['address']}"))
+        numbers = (f"{entry['metrics'][key]:.4g}" if key in entry["metrics"] else "-" for key in metrics)
+        rows.append([name, in_one_line(entry["dataset"] or "-"), weights, *numbers])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row, entry in zip(rows, [None, *models.values()], strict=True):
+        texts, numbers = (
+            [f"{cell:{side}{width}}" for cell, width in zip(row[part], widths[part], strict=True)]
+            for part, side in ((slice(2), "<"), (slice(2, None), ">"))
+        )
+        typer.echo("  ".join([*texts, *numbers]))
+        if index is not None and entry is not None:
+            typer.echo(
+                in_one_line(f"{'':<{widths[0]}}  {entry['license'] or 'licence not stated'}, {entry['address']}")
+            )
 
 
 def show(name: ModelArgument, json: JsonOption = False) -> None:
@@ -88,6 +99,12 @@ def show(name: ModelArgument, json: JsonOption = False) -> None:
         texts = read_texts(files, folder)
     if json:
         typer.echo(to_json({"config": texts["config"], "metrics": texts["metrics"]}), nl=False)
+    elif sys.stdout.isatty():
+        # Not at the top: Markdown takes a tenth of a second to import.
+        from rich.console import Console
+        from rich.markdown import Markdown
+
+        Console().print(Markdown(printable(texts["card"]), hyperlinks=False))
     else:
         typer.echo(printable(texts["card"]), nl=False)
 
@@ -121,7 +138,3 @@ def _place(name: str, entry: dict[str, Any], sort: str) -> tuple[Any, ...]:
     if number is None:
         return (math.inf, name)
     return (-number if sort in _HIGHEST_FIRST else number, name)
-
-
-def _headline(entry: dict[str, Any]) -> str:
-    return "  ".join(f"{key} {value:.4g}" for key, value in entry["metrics"].items() if key in _HEADLINE)

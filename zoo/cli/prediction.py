@@ -35,7 +35,7 @@ Columns = dict[str, Any]
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    app.command("predict")(predict)
+    app.command("predict", short_help="Predict with uncertainty for files or a dataset.")(predict)
 
 
 def predict(

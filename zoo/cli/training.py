@@ -27,8 +27,8 @@ from zoo.hub.manifest import check_target, to_json
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    app.command("train")(train)
-    app.command("finetune")(finetune)
+    app.command("train", short_help="Train a model from a recipe, and evaluate it.")(train)
+    app.command("finetune", short_help="Fine-tune a model on other data: its posterior is the prior.")(finetune)
 
 
 def train(

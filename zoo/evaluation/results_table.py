@@ -31,7 +31,6 @@ _UNCERTAINTIES = ("mutual_information", "entropy", "epistemic_std")
 _OUTSIDE = (*_UNCERTAINTIES, *(f"auroc_{name}" for name in _UNCERTAINTIES))
 _VERSIONS = ("uncalibrated", "plug_in")
 _POSTERIOR = ("median_scale", "median_signal_to_noise", "active_fraction")
-_OF_TWIN = ("accuracy", "rmse", "nll", "ece")
 _SHOWN = ("accuracy", "rmse", "nll", "ece", "coverage_90")
 
 
@@ -75,14 +74,16 @@ def models_table() -> str:
     """
     twins = {row["model"]: row for row in read_leaderboard() if row["inference"] == "map"}
     header = ["model", "weights", "accuracy", "RMSE", "NLL", "ECE", "coverage of 90 % intervals"]
-    header += [f"twin: {name}" for name in ("accuracy", "RMSE", "NLL", "ECE")] if twins else []
-    lines = [header, ["---"] * len(header)]
+    header += ["twin: accuracy or RMSE", "twin: NLL", "twin: ECE"] if twins else []
+    lines = [header]
     for result in read_results():
         twin = twins.get(result["name"], {})
         cells = [_four_digits(result[key]) for key in _SHOWN]
-        cells += [_four_digits(twin.get(key)) for key in _OF_TWIN] if twins else []
+        of_twin = twin.get("accuracy") or twin.get("rmse"), twin.get("nll"), twin.get("ece")
+        cells += map(_four_digits, of_twin) if twins else ()
         lines.append([f"`{result['name']}`", f"{int(result['num_weights']):,}", *cells])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    first, *others = [f"| {' | '.join(cells)} |" for cells in lines]
+    return "\n".join([first, "|---" * len(header) + "|", *others])
 
 
 def _four_digits(cell: str | None) -> str:

@@ -107,6 +107,8 @@ def test_answers_and_refusals_do_not_import_tensorflow(place):
         code, out, err, _ = found[words]
         assert (code, err) == (0, ""), words
         assert says in out
+    # No command is described by half a sentence.
+    assert "..." not in found["--help",][1].partition("Commands:")[2]
     for words, says in REFUSED.items():
         code, out, err, _ = found[words]
         assert (code, out) == (2, ""), (words, err)
