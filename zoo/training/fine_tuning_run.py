@@ -171,7 +171,7 @@ def run_fine_tuning(
                 callbacks=[*options.callbacks, *board],
                 tell=options.tell,
             )
-            # Without a validation of its own: the NLL of the last epoch is that of one draw of the weights.
+            # There is no validation split here: this is the NLL of training in the last epoch.
             if task.data is not None and (complaint := divergence(progress.history["nll"][-1], task.data, "training")):
                 options.tell(f"warning: the fine-tuning diverged: {complaint}: --learning-rate ...")
             metrics: dict[str, Any] = {}
