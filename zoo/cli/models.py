@@ -18,6 +18,8 @@ from zoo.hub.manifest import bundled_models, to_json
 
 _OF_INDEX = ("license", "address", "sha256")
 _HEADLINE = ("accuracy", "rmse", "nll", "ece", "coverage_90")
+# Columns of `list`.
+_OF_TEXT = 2
 _HIGHEST_FIRST = ("accuracy", "coverage_90")
 _SORTS = ("name", "dataset", "weights", *_HEADLINE)
 
@@ -69,22 +71,12 @@ def list_models(
         say(f"none of {len(known)} models matches {asked}; without a pattern, all are listed")
         return
     metrics = [key for key in _HEADLINE if any(key in entry["metrics"] for entry in models.values())]
-    rows = [["name", "dataset", "weights", *metrics]]
-    for name, entry in models.items():
-        weights = "-" if entry["num_weights"] is None else f"{entry['num_weights']:,}"
-        numbers = (f"{entry['metrics'][key]:.4g}" if key in entry["metrics"] else "-" for key in metrics)
-        rows.append([name, in_one_line(entry["dataset"] or "-"), weights, *numbers])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row, entry in zip(rows, [None, *models.values()], strict=True):
-        texts, numbers = (
-            [f"{cell:{side}{width}}" for cell, width in zip(row[part], widths[part], strict=True)]
-            for part, side in ((slice(2), "<"), (slice(2, None), ">"))
-        )
-        typer.echo("  ".join([*texts, *numbers]))
-        if index is not None and entry is not None:
-            typer.echo(
-                in_one_line(f"{'':<{widths[0]}}  {entry['license'] or 'licence not stated'}, {entry['address']}")
-            )
+    title, *lines = _in_columns([["name", "dataset", "weights", *metrics], *_rows(models, metrics)])
+    typer.echo(title)
+    for line, entry in zip(lines, models.values(), strict=True):
+        typer.echo(line)
+        if index is not None:
+            typer.echo(in_one_line(f"    {entry['license'] or 'licence not stated'}, {entry['address']}"))
 
 
 def show(name: ModelArgument, json: JsonOption = False) -> None:
@@ -138,3 +130,21 @@ def _place(name: str, entry: dict[str, Any], sort: str) -> tuple[Any, ...]:
     if number is None:
         return (math.inf, name)
     return (-number if sort in _HIGHEST_FIRST else number, name)
+
+
+def _rows(models: dict[str, dict[str, Any]], metrics: list[str]) -> list[list[str]]:
+    rows = []
+    for name, entry in models.items():
+        weights = "-" if entry["num_weights"] is None else f"{entry['num_weights']:,}"
+        numbers = [f"{entry['metrics'][key]:.4g}" if key in entry["metrics"] else "-" for key in metrics]
+        rows.append([name, in_one_line(entry["dataset"] or "-"), weights, *numbers])
+    return rows
+
+
+def _in_columns(rows: list[list[str]]) -> list[str]:
+    """Returns lines of two columns of text and further ones of numbers, which end below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = "<" * _OF_TEXT + ">" * (len(widths) - _OF_TEXT)
+    return [
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)) for row in rows
+    ]
