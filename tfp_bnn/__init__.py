@@ -15,47 +15,52 @@ def _refuse_backend(backend: str) -> None:
         )
 
 
-# Asked twice: another backend that is not installed fails within Keras' own import, a configured one does not.
-_refuse_backend(os.environ.get("KERAS_BACKEND") or "tensorflow")
+# While `python -m tfp_bnn` looks for `__main__`, it imports this package. The command answers much without TensorFlow,
+# so the package stays empty then, and `__main__` makes way for another import.
+_IS_LOOKED_INTO = sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)] in ("tfp_bnn", "-mtfp_bnn")
 
-import keras  # noqa: E402
+if not _IS_LOOKED_INTO:
+    # Asked twice: another backend that is not installed fails within Keras' own import, a configured one does not.
+    _refuse_backend(os.environ.get("KERAS_BACKEND") or "tensorflow")
 
-_refuse_backend(keras.backend.backend())
+    import keras
 
-from tfp_bnn import (  # noqa: E402
-    acquisition,
-    calibration,
-    callbacks,
-    compression,
-    figures,
-    inference,
-    layers,
-    likelihoods,
-    metrics,
-    posteriors,
-    predictive,
-    priors,
-    transfer,
-)
-from tfp_bnn.calibration import calibrate, conformalize  # noqa: E402
-from tfp_bnn.core import plugins as _plugins  # noqa: E402, F401
-from tfp_bnn.core.expected_inputs import ExpectedInputs, UnlikelyInputsWarning  # noqa: E402
-from tfp_bnn.models import VariationalMixin, VariationalModel, VariationalSequential  # noqa: E402
-from tfp_bnn.models.one_draw import OneDrawWarning  # noqa: E402
-from tfp_bnn.predictive import PosteriorPredictive  # noqa: E402
-from tfp_bnn.priors import hyperpriors  # noqa: E402
-from tfp_bnn.variational import NaturalGradient, objectives, schedules  # noqa: E402
+    _refuse_backend(keras.backend.backend())
 
-try:
-    __version__ = version("tfp_bnn")
-except PackageNotFoundError:
-    # A checkout on the path that was never installed.
-    __version__ = "0+unknown"
+    from tfp_bnn import (
+        acquisition,
+        calibration,
+        callbacks,
+        compression,
+        figures,
+        inference,
+        layers,
+        likelihoods,
+        metrics,
+        posteriors,
+        predictive,
+        priors,
+        transfer,
+    )
+    from tfp_bnn.calibration import calibrate, conformalize
+    from tfp_bnn.core import plugins as _plugins  # noqa: F401
+    from tfp_bnn.core.expected_inputs import ExpectedInputs, UnlikelyInputsWarning
+    from tfp_bnn.models import VariationalMixin, VariationalModel, VariationalSequential
+    from tfp_bnn.models.one_draw import OneDrawWarning
+    from tfp_bnn.predictive import PosteriorPredictive
+    from tfp_bnn.priors import hyperpriors
+    from tfp_bnn.variational import NaturalGradient, objectives, schedules
 
-# These are public as `tfp_bnn.hyperpriors`, `tfp_bnn.objectives` and `tfp_bnn.schedules`, also to `import`.
-sys.modules[f"{__name__}.hyperpriors"] = hyperpriors
-sys.modules[f"{__name__}.objectives"] = objectives
-sys.modules[f"{__name__}.schedules"] = schedules
+    try:
+        __version__ = version("tfp_bnn")
+    except PackageNotFoundError:
+        # A checkout on the path that was never installed.
+        __version__ = "0+unknown"
+
+    # These are public as `tfp_bnn.hyperpriors`, `tfp_bnn.objectives` and `tfp_bnn.schedules`, also to `import`.
+    sys.modules[f"{__name__}.hyperpriors"] = hyperpriors
+    sys.modules[f"{__name__}.objectives"] = objectives
+    sys.modules[f"{__name__}.schedules"] = schedules
 
 __all__ = [
     "ExpectedInputs",

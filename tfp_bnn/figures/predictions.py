@@ -73,6 +73,7 @@ def number_predictions(
     upper: npt.ArrayLike,
     targets: npt.ArrayLike | None = None,
     level: float = 0.9,
+    names: Sequence[str] | None = None,
 ) -> Figure:
     """Draws predictive means with their intervals, input by input.
 
@@ -82,6 +83,7 @@ def number_predictions(
         upper: Upper ends of the central intervals, of the same shape.
         targets: True targets, drawn as crosses, of the same shape; None if they are not known.
         level: Probability of the intervals. Default: 0.9.
+        names: Names of the targets, with their units. Default: `target`, or `target 0` and so on.
 
     Returns:
         A figure with one panel per target, one below the other.
@@ -100,6 +102,10 @@ def number_predictions(
     if mean.ndim != 2 or mean.size == 0 or len(set(shapes)) != 1:
         raise ValueError(f"Expected arrays of one shape (n, targets), n > 0, but got {shapes}.")
     count, outputs = mean.shape
+    if names is not None and len(names) != outputs:
+        raise ValueError(f"`names` must hold {outputs} names, one for each target, but got {list(names)!r}.")
+    if names is None:
+        names = ["target"] if outputs == 1 else [f"target {index}" for index in range(outputs)]
     figure = new_figure(min(8.0, 3.5 + 0.12 * count), 2.8 * outputs)
     rows = np.arange(count)
     for index, panel in enumerate(figure.subplots(outputs, 1, squeeze=False).flat):
@@ -107,7 +113,7 @@ def number_predictions(
         panel.plot(rows, mean[:, index], "o", color=BLUE, markersize=4, label="mean")
         if truth is not None:
             panel.plot(rows, truth[:, index], "x", color=BLACK, markersize=5, label="target")
-        panel.set_ylabel("target" if outputs == 1 else f"target {index}")
+        panel.set_ylabel(plain(names[index]))
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.set_xlabel("input")
         panel.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)

@@ -123,7 +123,7 @@ def quantile_calibration(
     panel.set_ylabel("share of targets")
     panel.set_xlim(0, 1)
     panel.set_ylim(0, 1.02)
-    panel.legend(loc="upper left", frameon=False)
+    panel.legend(loc="best", frameon=False)
     tidy(panel)
     return figure
 

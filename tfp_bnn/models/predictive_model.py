@@ -32,12 +32,14 @@ class PredictiveModel:
             warn with `UnlikelyInputsWarning`. It is not saved in `.keras` files; models of the zoo have it.
         class_names: One name per class or label, for the tables and figures of predictions, or None. It is not saved in
             `.keras` files; models of the zoo have it.
+        target_units: One unit per target that is a number, for the same, or None; saved as `class_names`.
     """
 
     name: str
     likelihood: Likelihood
     inputs_expected: ExpectedInputs | None = None
     class_names: Sequence[str] | None = None
+    target_units: Sequence[str] | None = None
     _calibration: Calibration | None = None
     _conformal: Conformal | None = None
 
@@ -336,7 +338,7 @@ class PredictiveModel:
 
     def _with_names(self, predictive: Any) -> Any:
         if isinstance(predictive, PosteriorPredictive):
-            predictive.class_names = self.class_names
+            predictive.class_names, predictive.target_units = self.class_names, self.target_units
         return predictive
 
     def _check_of_inputs(self, x: Any) -> Callable[[Any], None]:

@@ -369,7 +369,7 @@ class PosteriorPredictive(ShownPredictive):
     def _of_outputs(self, outputs: Any, weights: Any) -> PosteriorPredictive:
         own = self._weights_by_draw, self.exhaustive
         found = PosteriorPredictive(self.likelihood, weights, outputs, {}, tuple(outputs.shape), *own)
-        found.class_names = self.class_names
+        found.class_names, found.target_units = self.class_names, self.target_units
         return found
 
     def _checked_targets(self, y: Any) -> np.ndarray:

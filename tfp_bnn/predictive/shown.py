@@ -31,10 +31,13 @@ class ShownPredictive:
     Attributes:
         class_names: One name per class or label, for tables and figures; None for their numbers. Models of the zoo set
             it.
+        target_units: One unit per target that is a number, for figures, such as `("mmHg",)`; None if they have no name.
+            Models of the zoo set it.
     """
 
     likelihood: Likelihood
     class_names: Sequence[str] | None = None
+    target_units: Sequence[str] | None = None
 
     mean: Callable[[], np.ndarray]
     entropy: Callable[[], np.ndarray]
@@ -175,7 +178,7 @@ class ShownPredictive:
         targets = None if y is None else self._checked_targets(y)[:count]
         if not self.likelihood.has_probabilities:
             lower, upper = first.interval(level)
-            return figures.number_predictions(first.mean(), lower, upper, targets, level)
+            return figures.number_predictions(first.mean(), lower, upper, targets, level, self._names_of_targets())
         samples = for_each_class(first.samples)
         names = self._names(samples.shape[-1])
         titles = [f"input {index}" for index in range(samples.shape[1])]
@@ -191,7 +194,15 @@ class ShownPredictive:
             number = self.likelihood.num_classes(self.num_outputs) or self.num_outputs
             return f"{number} {words[self.target_kind]}"
         number = self.likelihood.num_targets(self.num_outputs)
-        return f"{number} target{'' if number == 1 else 's'}"
+        units = f" in {', '.join(self.target_units)}" if self.target_units else ""
+        return f"{number} target{'' if number == 1 else 's'}{units}"
+
+    def _names_of_targets(self) -> list[str] | None:
+        units = self.target_units
+        if not units:
+            return None
+        names = ["target"] if len(units) == 1 else [f"target {index}" for index in range(len(units))]
+        return [f"{name} ({unit})" for name, unit in zip(names, units, strict=True)]
 
     def _names(self, count: int) -> list[str]:
         given = self.class_names

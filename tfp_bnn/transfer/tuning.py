@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -189,6 +190,7 @@ def choose_inflate(
     head_scales: Sequence[float] = HEAD_SCALES,
     folds: int = 3,
     seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Candidate]:
     """Compares settings of an informed prior by cross-validation on training data alone, and returns the best first.
 
@@ -208,6 +210,7 @@ def choose_inflate(
         head_scales: Scales to try for the prior of new layers, at least one, all > 0. No effect without new layers.
         folds: Number of folds, at least 2; at most n are used. Default: 3.
         seed: Seed of the split into folds and of the draws, >= 0. Default: 0.
+        progress: Function that is told after each fit how many are done, and how many there are in all.
 
     Returns:
         All candidates, sorted by NLL; `[0]` is the choice.
@@ -223,6 +226,8 @@ def choose_inflate(
         for value in values:
             require_positive("choose_inflate", name, value)
     splits = list(_folds(y, min(folds, len(x)), seed))
+    first, *others = head_scales if tuner.new_layers else [None]
+    fits, done = len(splits) * (len(inflates) + len(others)), itertools.count(1)
 
     def tried(inflate: float, head_scale: float | None) -> Candidate:
         total = 0.0
@@ -230,9 +235,9 @@ def choose_inflate(
             tuner.fit(x[~held_out], y[~held_out], inflate, head_scale)
             predictive = tuner.target.posterior_predictive(x[held_out], _SELECTION_SAMPLES, seed)
             total -= float(np.sum(predictive.log_prob(y[held_out]), dtype=np.float64))
+            progress(next(done), fits)
         return Candidate(float(inflate), None if head_scale is None else float(head_scale), total / len(x))
 
-    first, *others = head_scales if tuner.new_layers else [None]
     candidates = [tried(inflate, first) for inflate in inflates]
     best = min(candidates, key=_nll)
     candidates += [tried(best.inflate, scale) for scale in others]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import fnmatch
+import glob
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from zoo.cli.early import check_recipe
+from zoo.cli.early import bundled_recipes
+from zoo.cli.early_recipes import check_changes, check_methods, check_recipe_and_changes
 from zoo.cli.models import JsonOption
 from zoo.cli.progress import say, training_progress
 from zoo.cli.starting import start
-from zoo.cli.training import says_how_to_go_on
+from zoo.cli.training import names_of_recipes, says_how_to_go_on
 from zoo.core.shown import printable
 from zoo.core.yaml_text import parse_changes
 from zoo.hub.manifest import to_json
@@ -19,12 +22,22 @@ from zoo.hub.manifest import to_json
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    app.command("compare")(compare)
+    app.command("compare", short_help="Train recipes by several inference methods, and compare them.")(compare)
 
 
 def compare(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe of the zoo, or a YAML file.")],
-    out: Annotated[Path, typer.Option(help="Folder for all runs and leaderboard.csv.")],
+    recipes: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RECIPE...",
+            help="Names of recipes of the zoo, patterns such as 'mlp*', or YAML files.",
+            autocompletion=names_of_recipes,
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for all runs and leaderboard.csv; of several recipes, one folder for each."),
+    ],
     inference: Annotated[
         list[str] | None, typer.Option(help="Inference method to compare. Can be repeated. Default: all.")
     ] = None,
@@ -44,35 +57,60 @@ def compare(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison of --out.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Train a recipe by several inference methods, each tuned on the validation split, and compare them.
+    """Train recipes by several inference methods, each tuned on the validation split, and compare them.
 
     Methods: map, mc_dropout, ensemble, variational and natural_gradient, for the same number of epochs. Each tries the
     same number of settings; the best by validation NLL is trained again and measured on the test split. A comparison
     that was killed or interrupted goes on with --resume.
     """
-    check_recipe(recipe)
-    overrides, values = parse_changes(changes or []), parse_changes(grid or [])
+    values = parse_changes(grid or [])
+    check_methods(inference or [])
+    candidates = [{key: value} for key, listed in values.items() if isinstance(listed, list) for value in listed]
+    chosen = recipes_of(recipes)
+    for recipe in chosen:
+        overrides = check_recipe_and_changes(recipe, changes or [])
+        check_changes(recipe, candidates)
     start()
     from zoo.evaluation.leaderboard import LEADERBOARD_NAME, leaderboard_table, write_leaderboard
     from zoo.recipes.comparison import BASELINES, check_grid
     from zoo.training.comparing import compare as compare_by_recipe
 
+    rows = []
     with says_how_to_go_on(out), training_progress() as callbacks:
-        rows = compare_by_recipe(
-            recipe,
-            out,
-            inference=inference or BASELINES,
-            epochs=epochs,
-            seeds=seeds,
-            grid=check_grid(values) if grid else None,
-            overrides=overrides,
-            resume=resume,
-            callbacks=callbacks,
-            tell=say,
-        )
-    if results is not None:
-        write_leaderboard(rows, results / LEADERBOARD_NAME)
+        for recipe in chosen:
+            if len(chosen) > 1:
+                say(f"comparing {recipe}")
+            of_recipe = compare_by_recipe(
+                recipe,
+                out / Path(recipe).name if len(chosen) > 1 else out,
+                inference=inference or BASELINES,
+                epochs=epochs,
+                seeds=seeds,
+                grid=check_grid(values) if grid else None,
+                overrides=overrides,
+                resume=resume,
+                callbacks=callbacks,
+                tell=say,
+            )
+            rows += of_recipe
+            if results is not None:
+                write_leaderboard(of_recipe, results / LEADERBOARD_NAME)
     if json:
         typer.echo(to_json(rows), nl=False)
         return
     typer.echo(printable(leaderboard_table(rows)))
+
+
+def recipes_of(names: list[str]) -> list[str]:
+    """Returns recipes by names, files, and patterns of the names of those in the zoo, each once.
+
+    Raises:
+        ValueError: If a pattern matches none.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        matches = fnmatch.filter(bundled_recipes(), name) if glob.has_magic(name) else [name]
+        if not matches:
+            raise ValueError(f"No recipe of the zoo matches {name!r}. They are: {', '.join(bundled_recipes())}.")
+        found |= dict.fromkeys(matches)
+    return list(found)

@@ -17,10 +17,16 @@ if TYPE_CHECKING:
 
 ALL = "all"
 """Split of own data that is all of its rows."""
+_LONGEST_UNIT = 40
 FORMS = "name, folder of images (class/file), or .csv, .parquet or .npz file"
 
 TargetOption = Annotated[
     str | None, typer.Option(metavar="COLUMN", help="Column with the targets, for a dataset that is a table of yours.")
+]
+
+UnitOption = Annotated[
+    str | None,
+    typer.Option(metavar="UNIT", help="Unit of targets that are numbers, such as mmHg: stored, and shown with them."),
 ]
 
 
@@ -52,6 +58,20 @@ def check_data(dataset: str, target: str | None) -> None:
         raise ValueError(f"{dataset!r} is a table: name the column to predict, with --target.{_columns(path)}")
     if target is not None and not is_table:
         raise ValueError(f"--target names a column of a table, but {dataset!r} is none. Leave it out.")
+
+
+def check_unit(unit: str | None, dataset: str | None) -> None:
+    """Checks the unit of the targets before TensorFlow is imported.
+
+    Raises:
+        ValueError: If it is empty, or the dataset is not one of the user's files.
+    """
+    if unit is None:
+        return
+    if dataset is None or not is_own(dataset):
+        raise ValueError("--target-unit names the unit of data of yours: give them with --dataset.")
+    if not unit.strip() or len(unit) > _LONGEST_UNIT:
+        raise ValueError(f"--target-unit must have 1 to {_LONGEST_UNIT} characters, such as mmHg, but got {unit!r}.")
 
 
 def load_files(path: str, target: str | None, **how: Any) -> Dataset:

@@ -25,7 +25,7 @@ MODEL = "lenet5_flipout.digits"
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    app.command("demo")(demo)
+    app.command("demo", short_help="Show the main features in half a minute, with a figure.")(demo)
 
 
 def demo(

@@ -27,7 +27,7 @@ _PACKAGES = (
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    app.command("doctor")(doctor)
+    app.command("doctor", short_help="Print versions, devices and folders; check the models.")(doctor)
 
 
 def doctor(json: JsonOption = False) -> None:

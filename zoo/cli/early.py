@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from zoo.core.declared import Declarations
 from zoo.core.names import unknown_name_message
 from zoo.core.paths import found_files
 from zoo.core.shown import shown
@@ -20,10 +21,11 @@ from zoo.hub.locating import locate
 from zoo.hub.manifest import bundled_models
 from zoo.hub.remote.addresses import is_address, parse_address
 
-_ZOO = Path(__file__).parents[1]
+ZOO = Path(__file__).parents[1]
+"""Folder of the package."""
 # Of `tfp_bnn.core.plugins`, which cannot be imported without TensorFlow.
 _GROUP, _VARIABLE = "tfp_bnn.plugins", "TFP_BNN_PLUGINS"
-_REGISTERED = re.compile(r'^@(?:DATASETS\.register|register_dataset)\("(\w+)"\)', re.MULTILINE)
+_DATASETS = Declarations(ZOO / "datasets")
 
 
 def check_model(name: str, trust: bool = True) -> None:
@@ -65,13 +67,13 @@ def check_recipe(source: str) -> None:
             raise ValueError(f"There is no recipe file {source!r}.")
         return
     known = bundled_recipes()
-    if source not in known and not _may_have_plugins():
+    if source not in known and not may_have_plugins():
         raise ValueError(unknown_name_message("recipe", source, known) + " A file of your own must end in .yaml.")
 
 
 def bundled_recipes() -> list[str]:
     """Returns the names of the zoo's recipes, sorted."""
-    return sorted(path.stem for path in (_ZOO / "recipes").glob("*.yaml"))
+    return sorted(path.stem for path in (ZOO / "recipes").glob("*.yaml"))
 
 
 def check_dataset(name: str) -> None:
@@ -81,7 +83,7 @@ def check_dataset(name: str) -> None:
         ValueError: If there is no such dataset on this machine; the message gives the nearest.
     """
     known = registered_datasets()
-    if name in known or _may_have_plugins():
+    if name in known or may_have_plugins():
         return
     prepared = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     if not re.fullmatch(r"\w+", name) or not (prepared / name).is_dir():
@@ -113,11 +115,10 @@ def is_name_of_dataset(name: str) -> bool:
 
 def registered_datasets() -> list[str]:
     """Returns the names of the zoo's datasets, sorted, read from the code that registers them."""
-    files = (_ZOO / "datasets").glob("*.py")
-    return sorted(name for file in files for name in _REGISTERED.findall(file.read_text("utf-8")))
+    return _DATASETS.registered("DATASETS.register")
 
 
-def _may_have_plugins() -> bool:
+def may_have_plugins() -> bool:
     """Whether there may be other names: of plug-ins that are installed, in the environment, or imported by --plugin."""
     named = "tfp_bnn" in sys.modules or os.environ.get(_VARIABLE)
     return bool(named or importlib.metadata.entry_points(group=_GROUP))

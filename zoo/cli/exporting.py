@@ -30,7 +30,7 @@ _FILES = {Format.SAVED_MODEL: "", Format.ONNX: "model.onnx", Format.LITERT: "mod
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    app.command("export")(export)
+    app.command("export", short_help="Export the predictive: TensorFlow, ONNX or LiteRT.")(export)
 
 
 def export(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,8 @@ from zoo.hub.manifest import bundled_models, to_json
 
 _OF_INDEX = ("license", "address", "sha256")
 _HEADLINE = ("accuracy", "rmse", "nll", "ece", "coverage_90")
+# Columns of `list`.
+_OF_TEXT = 2
 _HIGHEST_FIRST = ("accuracy", "coverage_90")
 _SORTS = ("name", "dataset", "weights", *_HEADLINE)
 
@@ -38,7 +41,7 @@ TrustOption = Annotated[bool, typer.Option("--trust", help="Confirm that you kno
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    app.command("list")(list_models)
+    app.command("list", short_help="List the pretrained models, or those of an index.")(list_models)
     app.command("show")(show)
 
 
@@ -67,13 +70,13 @@ def list_models(
         asked = ", ".join(shown(pattern, 80) for pattern in patterns or ["*"])
         say(f"none of {len(known)} models matches {asked}; without a pattern, all are listed")
         return
-    width = max(len(name) for name in models)
-    typer.echo(f"{'name':<{width}}  {'weights':>9}  test metrics")
-    for name, entry in models.items():
-        weights = "-" if entry["num_weights"] is None else f"{entry['num_weights']:,}"
-        typer.echo(f"{name:<{width}}  {weights:>9}  {_headline(entry)}")
+    metrics = [key for key in _HEADLINE if any(key in entry["metrics"] for entry in models.values())]
+    title, *lines = _in_columns([["name", "dataset", "weights", *metrics], *_rows(models, metrics)])
+    typer.echo(title)
+    for line, entry in zip(lines, models.values(), strict=True):
+        typer.echo(line)
         if index is not None:
-            typer.echo(in_one_line(f"{'':<{width}}  {entry['license'] or 'licence not stated'}, {entry['address']}"))
+            typer.echo(in_one_line(f"    {entry['license'] or 'licence not stated'}, {entry['address']}"))
 
 
 def show(name: ModelArgument, json: JsonOption = False) -> None:
@@ -88,6 +91,12 @@ def show(name: ModelArgument, json: JsonOption = False) -> None:
         texts = read_texts(files, folder)
     if json:
         typer.echo(to_json({"config": texts["config"], "metrics": texts["metrics"]}), nl=False)
+    elif sys.stdout.isatty():
+        # Not at the top: Markdown takes a tenth of a second to import.
+        from rich.console import Console
+        from rich.markdown import Markdown
+
+        Console().print(Markdown(printable(texts["card"]), hyperlinks=False))
     else:
         typer.echo(printable(texts["card"]), nl=False)
 
@@ -123,5 +132,19 @@ def _place(name: str, entry: dict[str, Any], sort: str) -> tuple[Any, ...]:
     return (-number if sort in _HIGHEST_FIRST else number, name)
 
 
-def _headline(entry: dict[str, Any]) -> str:
-    return "  ".join(f"{key} {value:.4g}" for key, value in entry["metrics"].items() if key in _HEADLINE)
+def _rows(models: dict[str, dict[str, Any]], metrics: list[str]) -> list[list[str]]:
+    rows = []
+    for name, entry in models.items():
+        weights = "-" if entry["num_weights"] is None else f"{entry['num_weights']:,}"
+        numbers = [f"{entry['metrics'][key]:.4g}" if key in entry["metrics"] else "-" for key in metrics]
+        rows.append([name, in_one_line(entry["dataset"] or "-"), weights, *numbers])
+    return rows
+
+
+def _in_columns(rows: list[list[str]]) -> list[str]:
+    """Returns lines of two columns of text and further ones of numbers, which end below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = "<" * _OF_TEXT + ">" * (len(widths) - _OF_TEXT)
+    return [
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)) for row in rows
+    ]

@@ -35,7 +35,7 @@ Columns = dict[str, Any]
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    app.command("predict")(predict)
+    app.command("predict", short_help="Predict with uncertainty for files or a dataset.")(predict)
 
 
 def predict(
@@ -69,7 +69,8 @@ def predict(
 
     Classes: the column prediction has the most probable class, mean_CLASS the probabilities, and entropy, aleatoric
     and epistemic the uncertainty and its parts, in nats. Numbers: mean, std, the ends lower_90 and upper_90 of the
-    central 90 % interval, and aleatoric_std and epistemic_std, all in units of the target; entropy, in nats.
+    central 90 % interval, and aleatoric_std and epistemic_std, all in units of the target; entropy, in nats; and unit,
+    if the model knows it.
 
     If the model has a conformal prediction, of a level of 90 % for example, there is also the column set_90, with the
     classes separated by |, or its ends lower_90 and upper_90. Their coverage holds for the samples of the fit.
@@ -97,7 +98,8 @@ def predict(
         done = 0
         for predictive in _predictives(model, inputs, num_samples, seed):
             labels = inputs.labels[done : done + len(predictive)]
-            write({"input": labels, **_columns(predictive, model.class_names, model.conformal)})
+            columns = _columns(predictive, model.class_names, model.conformal)
+            write({"input": labels, **columns, **_units(model.target_units, len(predictive))})
             keep(done, predictive)
             done += len(predictive)
             advance(len(predictive))
@@ -166,6 +168,15 @@ def _numbers(predictive: PosteriorPredictive, more: Columns) -> Columns:
     columns["entropy"] = predictive.entropy().reshape(len(predictive), -1).sum(axis=1)
     # A conformal interval of the same level takes the place of the predictive's.
     return {**{name: values for name, values in columns.items() if name not in more}, **more}
+
+
+def _units(units: Sequence[str] | None, rows: int) -> Columns:
+    """The unit of the targets in every row: once, or for each target if they have different ones."""
+    if not units:
+        return {}
+    if len(set(units)) == 1:
+        return {"unit": [units[0]] * rows}
+    return {f"unit_{index}": [unit] * rows for index, unit in enumerate(units)}
 
 
 def _ends(level: float, interval: tuple[Any, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from zoo.core.shown import printable
+from zoo.core.shown import minutes, printable
 
 
 def say(message: str) -> None:
@@ -64,7 +64,7 @@ def counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
         if lines < tenth < 10:
             lines = tenth
             left = (time.monotonic() - start) / done * (total - done)
-            say(f"{done:,} of {total:,}, {_minutes(left)} left")
+            say(f"{done:,} of {total:,}, {minutes(left)} left")
 
     yield tell
 
@@ -134,17 +134,13 @@ def training_progress(fits: int = 1) -> Iterator[list[Any]]:
             first_step, start = self._first or (0, time.monotonic())
             done = max(1, epochs * self._steps - first_step)
             epochs_left = self._epochs - epochs + max(0, fits - self._begun) * self._epochs
-            return _minutes((time.monotonic() - start) / done * epochs_left * self._steps)
+            return minutes((time.monotonic() - start) / done * epochs_left * self._steps)
 
     if console.is_terminal:
         with bar:
             yield [Bar()]
     else:
         yield [Bar()]
-
-
-def _minutes(seconds: float) -> str:
-    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
 
 
 def _terms(logs: dict[str, float]) -> str:

@@ -13,8 +13,8 @@ from zoo.core.shown import printable, shown
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    app.command("push")(push)
-    app.command("index")(index)
+    app.command("push", short_help="Upload an artifact to the Hugging Face Hub.")(push)
+    app.command("index", short_help="Write an index of published artifacts.")(index)
 
 
 def push(

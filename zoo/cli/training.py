@@ -13,21 +13,22 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.data import FORMS, TargetOption, check_data, is_own, load_files
-from zoo.cli.early import bundled_recipes, check_model, check_recipe
+from zoo.cli.data import FORMS, TargetOption, UnitOption, check_data, check_unit, is_own, load_files
+from zoo.cli.early import bundled_recipes, check_model
+from zoo.cli.early_recipes import check_layers, check_prior, check_recipe_and_changes
 from zoo.cli.models import JsonOption, ModelArgument, TrustOption, print_numbers
 from zoo.cli.progress import say, training_progress
 from zoo.cli.starting import start
 from zoo.core.names import unknown_name_message
 from zoo.core.shown import printable
-from zoo.core.yaml_text import parse_changes, parse_yaml, with_numbers
+from zoo.core.yaml_text import parse_yaml, with_numbers
 from zoo.hub.manifest import check_target, to_json
 
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    app.command("train")(train)
-    app.command("finetune")(finetune)
+    app.command("train", short_help="Train a model from a recipe, and evaluate it.")(train)
+    app.command("finetune", short_help="Fine-tune a model on other data: its posterior is the prior.")(finetune)
 
 
 def train(
@@ -39,6 +40,7 @@ def train(
         str | None, typer.Option(metavar="DATA", help=f"Dataset: {FORMS}. Default: the recipe's.")
     ] = None,
     target: TargetOption = None,
+    target_unit: UnitOption = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs. Default: the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Training seed. Default: the recipe's.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of training seeds for the spread.")] = None,
@@ -63,8 +65,7 @@ def train(
 
     Data of your own are split at random, always in the same way: 64 % train, 16 % validation and 20 % test.
     """
-    check_recipe(recipe)
-    overrides = parse_changes(changes or [])
+    overrides = check_recipe_and_changes(recipe, changes or [])
     if dataset is not None:
         check_data(dataset, target)
         overrides["dataset"] = None if is_own(dataset) else dataset
@@ -73,17 +74,21 @@ def train(
             overrides.setdefault("evaluation.out_of_distribution", "uniform")
     elif target is not None:
         raise ValueError("--target names a column of a table of yours: give the table with --dataset.")
+    check_unit(target_unit, dataset)
     check_out(out, overwrite, resume)
     say(f"training {recipe}; {_saves(out)}")
     start()
     from zoo.training import train as train_by_recipe
-    from zoo.training.planning import fitted_to, number_of_fits, planned, task_of
+    from zoo.training.planning import fitted_to, named_after, number_of_fits, planned, task_of
 
     plan = planned(recipe, overrides, epochs=epochs, seed=seed, seeds=seeds)
     data: Any = None
     if dataset is not None and is_own(dataset):
-        data = load_files(dataset, target, task=task_of(plan))
+        data = load_files(dataset, target, task=task_of(plan), target_unit=target_unit)
         plan = fitted_to(plan, data)
+    if dataset is not None and "name" not in overrides:
+        # The recipe's own name would say that it is trained on the recipe's dataset.
+        plan = named_after(plan, dataset if data is None else data.name)
     with says_how_to_go_on(out), training_progress(number_of_fits(plan)) as callbacks:
         run = train_by_recipe(
             plan,
@@ -113,6 +118,7 @@ def finetune(
         str, typer.Option(metavar="DATA", help=f"Dataset: {FORMS}. Its training split is used to fine-tune.")
     ],
     target: TargetOption = None,
+    target_unit: UnitOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the artifact. Default: nothing is saved.")] = None,
     prior: Annotated[
         str, typer.Option(help="posterior, default, or a prior in YAML, such as '{name: laplace, scale: 0.3}'.")
@@ -156,12 +162,15 @@ def finetune(
     """
     check_model(name, trust)
     check_data(dataset, target)
+    check_unit(target_unit, dataset)
     check_out(out, overwrite, resume)
     how: dict[str, Any] = {
         "prior": _prior(prior),
         "inflate": _number_or_word("--inflate", inflate),
         "head_scale": _number_or_word("--head-scale", head_scale),
     }
+    check_prior(how["prior"])
+    check_layers(name, freeze or [])
     if head not in ("new", "keep"):
         raise ValueError(unknown_name_message("--head", head, ("new", "keep")))
     say(f"fine-tuning {name} on {dataset}; {_saves(out)}")
@@ -178,6 +187,7 @@ def finetune(
             task=about.get("task"),
             class_names=about.get("class_names") if head == "keep" else None,
             feature_names=about.get("feature_names"),
+            target_unit=target_unit,
         )
     with says_how_to_go_on(out), training_progress() as callbacks:
         done = fine_tune(

@@ -25,7 +25,7 @@ _QUANTITY = 44
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    app.command("verify")(verify)
+    app.command("verify", short_help="Measure the numbers of the cards again.")(verify)
 
 
 def verify(

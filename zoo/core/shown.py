@@ -27,6 +27,16 @@ def printable(text: str) -> str:
     )
 
 
+def minutes(seconds: float) -> str:
+    """Returns a duration in minutes and seconds.
+
+    Example:
+        >>> minutes(75.9)
+        '1:15'
+    """
+    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+
+
 def in_one_line(text: str) -> str:
     r"""Returns a text without line breaks and tabs, which are escaped as `printable` escapes other characters.
 

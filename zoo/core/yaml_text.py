@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -78,6 +79,34 @@ def parse_changes(changes: Sequence[str]) -> dict[str, Any]:
         except ValueError as error:
             raise ValueError(f"The value of the change {change!r} is not valid YAML: {error}.") from None
     return parsed
+
+
+def changed(values: Mapping[str, Any], changes: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Returns a mapping of mappings with some values changed.
+
+    Args:
+        values: Values by key. They are not changed. None stands for an empty mapping.
+        changes: New values by dotted key.
+        what: Description of the mapping for messages, such as `"The recipe 'x'"`.
+
+    Raises:
+        ValueError: If a key leads through something else than a mapping.
+
+    Example:
+        >>> changed({"epochs": 5, "optimizer": {"name": "adam"}}, {"optimizer.name": "sgd"}, "The recipe")
+        {'epochs': 5, 'optimizer': {'name': 'sgd'}}
+    """
+    new = copy.deepcopy(dict(values))
+    for key, value in changes.items():
+        *parents, last = key.split(".")
+        place = new
+        for parent in parents:
+            inner = place[parent] = {} if place.get(parent) is None else place[parent]
+            if not isinstance(inner, dict):
+                raise ValueError(f"{what} has no key {key!r}: {parent!r} is {inner!r}, not a mapping.")
+            place = inner
+        place[last] = value
+    return new
 
 
 def with_numbers(value: Any) -> Any:

@@ -79,6 +79,8 @@ class Dataset:
             then the group, 0 to `num_groups - 1`. None for data without groups.
         license: Licence of the data, `"generated"` if a program makes them, or None if none is known.
         citation: What to cite for the data, or None.
+        target_units: One unit per target of a regression, such as `("mmHg",)`, for predictions and reports; None if
+            they have no name.
 
     Raises:
         ValueError: If the parts are inconsistent, empty or contain NaN. The message names the dataset and the split.
@@ -96,10 +98,12 @@ class Dataset:
     num_groups: int | None = None
     license: str | None = None
     citation: str | None = None
+    target_units: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuses inconsistent parts."""
         self._check_names()
+        self._check_units()
         for split_name in SPLIT_NAMES:
             self._check_split(split_name)
 
@@ -139,6 +143,7 @@ class Dataset:
             "source": self.source,
             "license": self.license,
             "citation": self.citation,
+            **({} if self.target_units is None else {"target_units": self.target_units}),
         }
 
     def _check_names(self) -> None:
@@ -154,6 +159,14 @@ class Dataset:
                 f"Dataset {self.name!r}: got class_names={self.class_names!r}, expected None for regression. Drop "
                 "them, or set task='classification'."
             )
+
+    def _check_units(self) -> None:
+        units, targets = self.target_units, 0 if self.task == "classification" else self.train.y[0:1].size
+        if units is None:
+            return
+        if isinstance(units, str) or len(units) != targets or not all(unit and isinstance(unit, str) for unit in units):
+            expected = f"{targets} names, one for each target" if targets else "None for classification"
+            raise ValueError(f"Dataset {self.name!r}: got target_units={units!r}, expected {expected}.")
 
     def _check_split(self, split_name: str) -> None:
         split = self.split(split_name)

@@ -38,6 +38,7 @@ def dataset_from_files(
     class_names: Sequence[str] | None = None,
     feature_names: Sequence[str] | None = None,
     whole: bool = False,
+    target_unit: str | None = None,
 ) -> Dataset:
     r"""Reads a dataset from files.
 
@@ -61,6 +62,8 @@ def dataset_from_files(
         feature_names: Names of the columns of a model. A table that has them is read by these names, whatever the order
             and what else it has. A table that has none of them is taken as it is.
         whole: Whether each split is to be all rows, to judge a model on all of them.
+
+        target_unit: Unit of the targets of a regression, such as `"mmHg"`, or None.
 
     Returns:
         The dataset, with the name of the file or folder.
@@ -95,6 +98,12 @@ def dataset_from_files(
     if target is not None and names is None:
         raise ValueError("--target (target=...) names a column of a table. Leave it out for images and .npz files.")
     labelled, found_classes = _with_labels(path, parts, task, class_names)
+    if target_unit is not None and found_classes is not None:
+        raise ValueError(
+            f"{str(path)!r}: got the unit {shown(target_unit)}, but the targets are {len(found_classes)} classes. "
+            "Leave it out, or have them taken as numbers: model.likelihood=normal."
+        )
+    num_targets = next(iter(labelled.values()))[1][:1].size
     return Dataset(
         name=path.stem or path.resolve().name,
         task="regression" if found_classes is None else "classification",
@@ -103,6 +112,7 @@ def dataset_from_files(
         class_names=found_classes,
         description=f"Data of the user, from {path.name}.",
         source=f"own files: {path.name}",
+        target_units=None if target_unit is None else (target_unit,) * num_targets,
     )
 
 

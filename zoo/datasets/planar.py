@@ -61,7 +61,7 @@ def rotated_moons(seed: int = POINT_SEED) -> Dataset:
     """
     random = np.random.RandomState(seed)
     angles = np.deg2rad(random.uniform(-60, 60, NUM_GROUPS))
-    splits = {}
+    splits: dict[str, Any] = {}
     for name, points in GROUP_POINTS.items():
         groups = [_turned_moons(points, angle, group, random) for group, angle in enumerate(angles)]
         x, y = (np.concatenate(parts) for parts in zip(*groups, strict=True))

@@ -1,6 +1,6 @@
-"""Results: `results/test.csv`, with the numbers of `tfp-bnn verify --full`, and the README's table made from it.
+"""Results: `results/test.csv`, with the numbers of `tfp-bnn verify --full`, and the README's table.
 
-`python -m zoo.evaluation.results_table` writes the table. Imports no TensorFlow.
+`python -m zoo.evaluation.results_table` makes the table from it and from `leaderboard.csv`. Imports no TensorFlow.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.core.files import write_atomically
 from zoo.core.shown import table_cell
+from zoo.evaluation.leaderboard import read_leaderboard
 from zoo.hub.reading import read_artifact
 
 if TYPE_CHECKING:
@@ -66,15 +67,27 @@ def read_results() -> list[dict[str, str]]:
 
 
 def models_table() -> str:
-    """Formats the models of the results and their test metrics as a Markdown table."""
-    rows = [
-        "| model | weights | accuracy | RMSE | NLL | ECE | coverage of 90 % intervals |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    """Formats the models of the results and their test metrics as a Markdown table.
+
+    Next to them are those of their deterministic twins, the same networks without distributions, as far as these are in
+    the leaderboard: rows of the method `map`, means over training seeds.
+    """
+    twins = {row["model"]: row for row in read_leaderboard() if row["inference"] == "map"}
+    header = ["model", "weights", "accuracy", "RMSE", "NLL", "ECE", "coverage of 90 % intervals"]
+    header += ["twin: accuracy or RMSE", "twin: NLL", "twin: ECE"] if twins else []
+    lines = [header]
     for result in read_results():
-        cells = [f"{float(result[key]):.4g}" if result[key] else "" for key in _SHOWN]
-        rows.append(f"| `{result['name']}` | {int(result['num_weights']):,} | {' | '.join(cells)} |")
-    return "\n".join(rows)
+        twin = twins.get(result["name"], {})
+        cells = [_four_digits(result[key]) for key in _SHOWN]
+        of_twin = twin.get("accuracy") or twin.get("rmse"), twin.get("nll"), twin.get("ece")
+        cells += map(_four_digits, of_twin) if twins else ()
+        lines.append([f"`{result['name']}`", f"{int(result['num_weights']):,}", *cells])
+    first, *others = [f"| {' | '.join(cells)} |" for cells in lines]
+    return "\n".join([first, "|---" * len(header) + "|", *others])
+
+
+def _four_digits(cell: str | None) -> str:
+    return f"{float(cell):.4g}" if cell else ""
 
 
 def with_table(text: str) -> str:

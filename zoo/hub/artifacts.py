@@ -119,7 +119,7 @@ def save_artifact(
         recipe: Recipe of the training.
         metrics: Measured numbers, as in `TrainingRun.metrics`.
         data: Description of the data: `dataset`, `task`, `class_names`, `feature_names`, and `inputs`, the config of a
-            `tfp_bnn.ExpectedInputs`, and `source`, `license` and `citation`. Default for `inputs`:
+            `tfp_bnn.ExpectedInputs`, and `source`, `license`, `citation` and `target_units`. Default for `inputs`:
             `model.inputs_expected`.
         golden_inputs: A few raw inputs. Default: four from `some_inputs` of the config, usually uniform noise.
         log: Log of the training as CSV, one row per epoch.

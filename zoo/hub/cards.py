@@ -17,6 +17,7 @@ from zoo.hub.origin_text import origin_lines
 from zoo.hub.ways import DIAGNOSTICS, text_of
 
 _MOST_COLUMNS = 20
+_IN_TARGET_UNITS = ("rmse", "mae", "aleatoric_std", "epistemic_std")
 
 
 def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: str, *records: WeightRecord) -> str:
@@ -62,6 +63,8 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: st
     parts += ["## Data and licence\n", *origin_lines(config), ""]
     if "fine_tuning" in data:
         parts += ["## Fine-tuning\n", _fine_tuning_section(data["fine_tuning"], data.get("dataset"), *records)]
+    if units := data.get("target_units"):
+        parts = [part.replace("units of the target", ", ".join(dict.fromkeys(units))) for part in parts]
     if recipe:
         parts += ["## Recipe\n", f"{_how_to_run(recipe, config)}:\n", f"```yaml\n{recipe}```\n"]
     return "\n".join(parts)
@@ -162,9 +165,15 @@ def _metrics_section(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> s
         f"\nOn {metrics['num_examples']} test examples, {_draws(config, metrics)}; "
         f"calibration: {_calibration_text(config.get('calibration'))}; "
         f"training seeds {seeds}, the stored posterior being that of the first. NLL, entropies and mutual information "
-        f"in nats.\n"
+        f"in nats{_units_of_numbers(test, config)}.\n"
     )
     return _table(["metric", *columns], rows) + note
+
+
+def _units_of_numbers(numbers: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    units = config["data"].get("target_units")
+    named = [f"`{name}`" for name in _IN_TARGET_UNITS if name in numbers]
+    return f", {', '.join(named)} in {', '.join(dict.fromkeys(units))}" if units and named else ""
 
 
 def _conformal_section(conformal: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:

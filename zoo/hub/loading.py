@@ -198,11 +198,12 @@ def _architecture(config: Mapping[str, Any], what: str) -> Architecture:
 
 
 def _tell_of_card(model: Any, texts: Mapping[str, Any]) -> None:
-    """Sets `model.card` and `model.class_names`."""
+    """Sets `model.card`, `model.class_names` and `model.target_units`."""
     # Keras would track a plain dictionary.
     model.card = LoadedCard(texts["config"], texts["metrics"], printable(texts["card"]), printable(texts["recipe"]))
-    names = texts["config"].get("data", {}).get("class_names")
-    model.class_names = None if names is None else tuple(names)
+    data = texts["config"].get("data", {})
+    for key in ("class_names", "target_units"):
+        setattr(model, key, None if data.get(key) is None else tuple(data[key]))
 
 
 def _inputs_expected(config: Mapping[str, Any], input_shape: tuple[int, ...], what: str) -> ExpectedInputs | None:

@@ -48,6 +48,7 @@ def prune(
     pruned = compression.prune(model, fraction, by, scope)
     posterior = {**built.config.kernel_arguments["kernel_posterior"], "pruned": True}
     pruned.architecture = BuiltFrom(built.name, built.config.model_copy(update={"kernel_posterior": posterior}))
-    pruned.class_names = getattr(model, "class_names", None)
+    for name in ("class_names", "target_units"):
+        setattr(pruned, name, getattr(model, name, None))
     pruned.inputs_expected = model.inputs_expected
     return pruned

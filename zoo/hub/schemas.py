@@ -71,6 +71,7 @@ class DataDescription(Strict):
         source: Origin of the data.
         license: Licence of the data, or "generated".
         citation: What to cite for the data.
+        target_units: A unit for each target.
     """
 
     dataset: Name | None = None
@@ -82,6 +83,7 @@ class DataDescription(Strict):
     source: Text | None = None
     license: Name | None = None
     citation: Text | None = None
+    target_units: Names | None = None
 
 
 class ConformalPrediction(Strict):

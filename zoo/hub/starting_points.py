@@ -62,7 +62,7 @@ def from_pretrained(
     if config.input_shape == built.config.input_shape:
         target.inputs_expected = source.inputs_expected
     if same_head:
-        target.class_names = source.class_names
+        target.class_names, target.target_units = source.class_names, source.target_units
     if config == built.config:
         target.num_examples = source.num_examples or 1
         target.calibration, target.conformal, target.card = source.calibration, source.conformal, source.card

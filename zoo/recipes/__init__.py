@@ -11,7 +11,7 @@ import yaml
 from tfp_bnn.core.plugins import load_plugins
 from tfp_bnn.core.registry import unknown_name_message
 from zoo.core.validation import validate
-from zoo.core.yaml_text import parse_changes, parse_mapping
+from zoo.core.yaml_text import changed, parse_changes, parse_mapping
 from zoo.recipes.comparison import ComparisonRecipe
 from zoo.recipes.fine_tuning import FineTuneRecipe, StartFromRecipe
 from zoo.recipes.inference import HmcRecipe, LaplaceRecipe, NutsRecipe, SgldRecipe, SwagRecipe
@@ -112,20 +112,10 @@ def change_recipe(recipe: AnyRecipe, changes: Mapping[str, Any]) -> AnyRecipe:
         >>> changed.optimizer.learning_rate, changed.overrides
         (0.001, {'optimizer.learning_rate': 0.001})
     """
-    values = recipe.model_dump(mode="json")
-    for key, value in changes.items():
-        *parents, last = key.split(".")
-        place = values
-        for parent in parents:
-            inner = place[parent] = {} if place.get(parent) is None else place[parent]
-            if not isinstance(inner, dict):
-                raise ValueError(
-                    f"The recipe {recipe.name!r} has no key {key!r}: {parent!r} is {inner!r}, not a mapping."
-                )
-            place = inner
-        place[last] = value
+    what = f"The recipe {recipe.name!r}"
+    values = changed(recipe.model_dump(mode="json"), changes, what)
     values["overrides"] = {**recipe.overrides, **changes}
-    return validate(type(recipe), values, f"The recipe {recipe.name!r}")
+    return validate(type(recipe), values, what)
 
 
 def recipe_text(recipe: Recipe | FineTuneRecipe) -> str:

@@ -309,7 +309,8 @@ def _fit(
         nll, epoch = min(values)
         tell(f"seed {recipe.seed}: lowest validation NLL {nll:.4f} in epoch {epoch}")
         if complaint := divergence(history["val_nll"][-1], data):
-            tell(f"warning: the training with seed {recipe.seed} diverged: {complaint}")
+            remedy = "--set optimizer.learning_rate=..."
+            tell(f"warning: the training with seed {recipe.seed} diverged: {complaint}: {remedy}")
     return history
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -21,6 +22,7 @@ from tfp_bnn.priors import PRIORS, Informed
 from tfp_bnn.transfer import Candidate, Tuner, choose_inflate
 from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import ArchitectureConfig, BuiltFrom
+from zoo.core.shown import minutes
 from zoo.datasets import Dataset, Split
 from zoo.evaluation import card_numbers as evaluation
 from zoo.hub.artifacts import GOLDEN_ROWS, save_artifact
@@ -32,6 +34,7 @@ from zoo.training.board import board_of
 from zoo.training.checkpoints import Checkpoints
 from zoo.training.engine import run
 from zoo.training.fine_tuning_settings import POSTERIOR, Settings
+from zoo.training.planning import divergence
 from zoo.training.results import TrainingRun
 from zoo.training.run_folder import RunFolder, describe_model, describe_splits
 
@@ -168,6 +171,9 @@ def run_fine_tuning(
                 callbacks=[*options.callbacks, *board],
                 tell=options.tell,
             )
+            # There is no validation split here: this is the NLL of training in the last epoch.
+            if task.data is not None and (complaint := divergence(progress.history["nll"][-1], task.data, "training")):
+                options.tell(f"warning: the fine-tuning diverged: {complaint}: --learning-rate ...")
             metrics: dict[str, Any] = {}
             if task.data is not None and outside is not None:
                 numbers = evaluation.measure(tuned, task.data, how, outside)
@@ -259,7 +265,15 @@ def _choice(
     if kept is None:
         tell("choosing the prior by cross-validation ...")
         picked = np.random.default_rng(settings.seed).permutation(len(rows))[:_SELECTION_ROWS]
-        candidates = choose_inflate(trial(), rows.x[picked], rows.y[picked], inflates, head_scales, seed=settings.seed)
+        candidates = choose_inflate(
+            trial(),
+            rows.x[picked],
+            rows.y[picked],
+            inflates,
+            head_scales,
+            seed=settings.seed,
+            progress=_told(tell, time.monotonic()),
+        )
         if checkpoints is not None:
             checkpoints.remember(_CANDIDATES, [asdict(candidate) for candidate in candidates])
     else:
@@ -268,6 +282,17 @@ def _choice(
     of_head = f", head_scale {best.head_scale:g}" if new_head else ""
     tell(f"chosen by cross-validation: inflate {best.inflate:g}{of_head}")
     return best.inflate, best.head_scale, candidates
+
+
+def _told(tell: Callable[[str], None], start: float) -> Callable[[int, int], None]:
+    """Tells of the time left of a cross-validation after each tenth of its fits, but not after the last."""
+
+    def progress(done: int, fits: int) -> None:
+        if 10 * done // fits > 10 * (done - 1) // fits and done < fits:
+            left = (time.monotonic() - start) / done * (fits - done)
+            tell(f"cross-validation: {done} of {fits} fits, {minutes(left)} left")
+
+    return progress
 
 
 def _board(recipe: FineTuneRecipe, task: Task, folder: Path, tell: Callable[[str], None]) -> keras.callbacks.Callback:

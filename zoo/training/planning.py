@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from zoo.training.inference import member_recipes
 
 # What no training needs to lose against one prediction for all inputs.
 _DIVERGED_NATS = 10.0
+_LONGEST_TAG = 60
 
 
 def planned(
@@ -66,6 +68,18 @@ def fitted_to(recipe: Recipe | FineTuneRecipe, data: Dataset) -> Recipe | FineTu
     return change_recipe(recipe, {"model.pixel_max": UINT8_RANGE[1]})
 
 
+def named_after(recipe: Recipe | FineTuneRecipe, dataset: str) -> Recipe | FineTuneRecipe:
+    """Returns a recipe for another dataset than its own, by which its model is named.
+
+    Args:
+        recipe: The recipe.
+        dataset: Name of the dataset, or of the user's file.
+    """
+    tag = re.sub(r"[^a-z0-9_]+", "_", dataset.lower()).strip("_") or "own"
+    changes = {"name": f"{recipe.name.partition('.')[0]}.{tag[:_LONGEST_TAG]}"}
+    return change_recipe(recipe, changes)  # type: ignore[type-var]
+
+
 def _short_overrides(first: int, epochs: int | None, seed: int | None, seeds: int | None) -> dict[str, Any]:
     changes: dict[str, Any] = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     if seeds is not None:
@@ -74,19 +88,20 @@ def _short_overrides(first: int, epochs: int | None, seed: int | None, seeds: in
     return changes
 
 
-def divergence(nll: float, data: Dataset) -> str | None:
+def divergence(nll: float, data: Dataset, of: str = "validation") -> str | None:
     """Says that a training ended far above what knows nothing of the inputs, and what to do; None if it did not.
 
     Args:
-        nll: Validation NLL at the end, in nats per example.
+        nll: NLL at the end, in nats per example.
         data: Data of the training.
+        of: What the NLL is of, `"validation"` or `"training"`.
     """
     without = _nll_without_inputs(data)
     if nll < without + _DIVERGED_NATS:
         return None
     return (
-        f"at its end the validation NLL is {nll:.4g} nats per example, and one prediction for all inputs has "
-        f"{without:.4g}. Lower the learning rate: --set optimizer.learning_rate=..."
+        f"at its end the {of} NLL is {nll:.4g} nats per example, and one prediction for all inputs has {without:.4g}. "
+        "Lower the learning rate"
     )
 
 

@@ -25,7 +25,7 @@ class TrainingRun:
         metrics: Numbers for the card. Empty if nothing was measured.
         path: Folder of the artifact, or None.
         about: Description of the data for the artifact: `dataset` (None for data without a name), `task`,
-            `class_names`, `feature_names`.
+            `class_names`, `feature_names`, and `target_units` if they have names.
         golden_inputs: A few inputs whose predictions are stored in the artifact.
     """
 

@@ -103,7 +103,11 @@ def test_what_has_no_draws_or_has_positions_is_a_line():
 def test_a_plot_draws_as_many_inputs_as_asked_and_their_targets():
     classes = predictive_of(LOGITS, Categorical(), class_names=["a", "b", "c"]).plot([2, 0, 1, 1, 0], max_inputs=2)
     assert [panel.get_title() for panel in classes.axes] == ["input 0: c", "input 1: a"]
-    numbers = predictive_of(LOGITS[..., :1], Normal(scale=1.0)).plot(np.arange(5.0))
+    weights = predictive_of(LOGITS[..., :1], Normal(scale=1.0))
+    weights.target_units = ("kg",)
+    assert "1 target in kg" in repr(weights)
+    numbers = weights.plot(np.arange(5.0))
+    assert numbers.axes[0].get_ylabel() == "target (kg)"
     labels = [line.get_label() for line in numbers.axes[0].lines]
     assert labels == ["mean", "target"]
     with pytest.raises(ValueError, match=r"targets have the shape \(4,\), but there are 5 predictions"):

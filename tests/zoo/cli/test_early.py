@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from zoo.cli.early import registered_datasets
-
 # Runs commands one after another in one process, and prints for each its exit code, output, and what it imported.
 RUN_ALL = """
 import contextlib, io, json, sys
@@ -61,7 +59,27 @@ REFUSED = {
     ("train", "mlp_flipout.irs"): "Did you mean 'mlp_flipout.iris'",
     ("train", "no.yaml"): "There is no recipe file",
     ("train", "mlp_flipout.iris", "--set", "epochs"): "KEY=VALUE was expected",
+    ("train", "mlp_flipout.iris", "--set", "optimiser.name=sgd"): "Did you mean 'optimizer'",
+    ("train", "mlp_flipout.iris", "--set", "optimizer.learning_rat=1"): "Did you mean 'learning_rate'",
+    ("train", "mlp_flipout.iris", "--set", "optimizer.name=adm"): "Did you mean 'adam'",
+    ("train", "mlp_flipout.iris", "--set", "inference=laplac"): "Did you mean 'laplace'",
+    ("train", "mlp_flipout.iris", "--set", "epochs=many"): "epochs got 'many'; a number was expected",
+    ("train", "mlp_flipout.iris", "--set", "architecture=mlp_flip"): "Did you mean 'mlp_flipout'",
+    ("train", "mlp_flipout.iris", "--set", "model.hiden=[5]"): "Did you mean 'hidden'",
+    ("train", "mlp_flipout.iris", "--set", "model.estimator=flipuot"): "Did you mean 'flipout'",
+    ("train", "mlp_flipout.iris", "--set", "model.kernel_prior=norml"): "Did you mean 'normal'",
+    ("train", "mlp_flipout.iris", "--set", "model.kernel_prior.scal=1"): "Did you mean 'scale'",
+    ("train", "mlp_flipout.iris", "--set", "model.kernel_prior.hyperprior=half_norml"): "Did you mean 'half_normal'",
+    ("train", "mlp_flipout.iris", "--set", "model.kernel_posterior=radail"): "Did you mean 'radial'",
+    ("train", "mlp_flipout.iris", "--set", "model.likelihood=categorial"): "Did you mean 'categorical'",
+    ("train", "mlp_flipout.iris", "--set", "evaluation.out_of_distribution=wien"): "Did you mean 'wine'",
+    ("train", "mine.yaml"): "Did you mean 'batch_size'",
+    ("compare", "mlp_flipout.iris", "--out", "compared", "--inference", "mpa"): "Did you mean 'map'",
+    ("compare", "mlp_flipout.iris", "--out", "compared", "--grid", "optimizer.name=[adm]"): "Did you mean 'adam'",
+    ("finetune", "mlp_flipout.iris", "--dataset", "wine", "--prior", "postrior"): "Did you mean 'posterior'",
+    ("finetune", "mlp_flipout.iris", "--dataset", "wine", "--freeze", "dens1"): "Did you mean 'dense1'",
     ("train", "mlp_flipout.iris", "--target", "price"): "give the table with --dataset",
+    ("train", "mlp_flipout.iris", "--target-unit", "EUR"): "give them with --dataset",
     ("train", "mlp_flipout.iris", "--out", "artifact"): "--overwrite",
     ("compare", "mlp_flipout.irs", "--out", "compared"): "Did you mean 'mlp_flipout.iris'",
     ("export", "mlp_flipout.irs", "--output", "served"): "Did you mean 'mlp_flipout.iris'",
@@ -71,8 +89,9 @@ REFUSED = {
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder with a table, an empty folder, and something that has the manifest of an artifact."""
+    """A folder with a table, a recipe, an empty folder, and something that has the manifest of an artifact."""
     (tmp_path / "flats.csv").write_text("area,price\n50,100\n")
+    (tmp_path / "mine.yaml").write_text("name: mlp_flipout.mine\narchitecture: mlp_flipout\nbatchsize: 8\n")
     (tmp_path / "empty").mkdir()
     (tmp_path / "artifact").mkdir()
     (tmp_path / "artifact" / "manifest.json").write_text("{}")
@@ -88,18 +107,30 @@ def test_answers_and_refusals_do_not_import_tensorflow(place):
         code, out, err, _ = found[words]
         assert (code, err) == (0, ""), words
         assert says in out
+    # No command is described by half a sentence.
+    assert "..." not in found["--help",][1].partition("Commands:")[2]
     for words, says in REFUSED.items():
         code, out, err, _ = found[words]
         assert (code, out) == (2, ""), (words, err)
         assert says in err, words
         assert len(err) < 700, words
     assert {words: imported for words, (*_, imported) in found.items() if imported} == {}
-    assert sorted(path.name for path in place.iterdir()) == ["artifact", "empty", "flats.csv"]
+    assert sorted(path.name for path in place.iterdir()) == ["artifact", "empty", "flats.csv", "mine.yaml"]
     (best, *_) = json.loads(found["list", "lenet5*", "*.iris", "--sort", "accuracy", "--json"][1])
     assert best["name"] == "mlp_flipout.iris"
 
 
-def test_the_names_of_datasets_are_read_from_the_code_that_registers_them():
-    from zoo.datasets import DATASETS
+def test_the_library_as_a_program_answers_without_tensorflow_too(tmp_path):
+    command = [sys.executable, "-X", "importtime", "-m", "tfp_bnn", "show", "mlp_flipout.irs"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Did you mean 'mlp_flipout.iris'" in done.stderr
+    assert "tensorflow" not in done.stderr
 
-    assert registered_datasets() == sorted(name for name in DATASETS if DATASETS.package_of(name) == "zoo")
+
+@pytest.mark.slow
+def test_the_library_as_a_program_imports_itself_for_what_needs_it(tmp_path):
+    (tmp_path / "flowers.csv").write_text("5.1,3.5,1.4,0.2\n")
+    command = [sys.executable, "-m", "tfp_bnn", "predict", "mlp_flipout.iris", "flowers.csv", "--num-samples", "2"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.count("\n")) == (0, 2), done.stderr

@@ -76,12 +76,15 @@ def test_a_table_is_trained_on_and_its_columns_are_found_by_name(tmp_path, tfp_b
     header, rows = "area,rooms,price", [f"{a},{b},{c}" for (a, b), c in zip(x, y, strict=True)]
     (tmp_path / "flats.csv").write_text("\n".join([header, *rows]))
     (tmp_path / "swapped.csv").write_text("\n".join(["note,rooms,area", *(f"?,{b},{a}" for a, b in x)]))
-    options = ("--dataset", tmp_path / "flats.csv", "--target", "price", "--epochs", 1, "--seeds", 1)
+    table = ("--dataset", tmp_path / "flats.csv", "--target", "price")
+    options = (*table, "--target-unit", "kEUR", "--epochs", 1, "--seeds", 1)
     with eager_steps():
         code, _, err = tfp_bnn("train", "mlp_flipout.diabetes", *options, "--out", tmp_path / "flats")
     assert code == 0, err
     recipe = zoo.load_recipe(tmp_path / "flats" / "recipe.yaml")
     assert recipe.dataset is None
+    assert recipe.name == "mlp_flipout.flats"
+    assert "`epistemic_std` in kEUR" in (tmp_path / "flats" / "README.md").read_text()
     config = json.loads((tmp_path / "flats" / "config.json").read_text())["data"]
     assert (config["dataset"], config["feature_names"], config["source"]) == (
         None,
@@ -101,6 +104,7 @@ def test_a_table_is_trained_on_and_its_columns_are_found_by_name(tmp_path, tfp_b
     )
     assert code == 0, err
     rows = json.loads(printed)
+    assert {row["unit"] for row in rows} == {"kEUR"}
     predictive = zoo.load_artifact(tmp_path / "flats", trust=True).posterior_predictive(x, num_samples=5)
     for name, expected in {
         "mean": predictive.mean(),
@@ -111,6 +115,11 @@ def test_a_table_is_trained_on_and_its_columns_are_found_by_name(tmp_path, tfp_b
     }.items():
         np.testing.assert_allclose([row[name] for row in rows], expected[:, 0], rtol=1e-4, err_msg=name)
     np.testing.assert_allclose(np.load(tmp_path / "draws.npy"), predictive.samples, rtol=1e-5)
+    report = ("--report", tmp_path / "report", "--num-samples", 2)
+    assert tfp_bnn("evaluate", tmp_path / "flats", *table, "--trust", *report)[0] == 0
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "kEUR" in page
+    assert "units of the target" not in page
     code, _, err = tfp_bnn("evaluate", tmp_path / "flats", "--trust")
     assert (code, "Give it with --dataset" in err) == (2, True)
 

@@ -180,6 +180,17 @@ def test_t5_a_file_where_a_folder_should_be_ends_with_1(recipe, tmp_path, tfp_bn
 
 
 @pytest.mark.slow
+def test_a_training_that_diverges_is_warned_of_in_words(recipe, tfp_bnn):
+    # Each step of Adam moves every weight of a linear model by about 10, and inputs are up to 8.
+    changes = ("model.hidden=[]", "optimizer.learning_rate=10.0", "optimizer.decay=null")
+    code, output, errors = tfp_bnn("train", recipe, *(word for change in changes for word in ("--set", change)))
+    assert code == 0, errors
+    assert "accuracy" in output
+    assert "warning: the training with seed 0 diverged: at its end the validation NLL is" in errors
+    assert "Lower the learning rate: --set optimizer.learning_rate=" in errors
+
+
+@pytest.mark.slow
 def test_t4_numbers_that_are_not_finite_end_with_1_and_name_the_place(recipe, tmp_path, tfp_bnn, during):
     during(lambda model: model.network.get_layer("logits").bias.assign([0.0, float("nan"), 0.0]))
     code, output, errors = tfp_bnn("train", recipe, "--out", tmp_path / "out")

@@ -81,7 +81,11 @@ def test_settings_are_chosen_by_the_training_rows_alone_and_written_down(source,
     assert (done.inflate, done.head_scale) == (best.inflate, best.head_scale)
     assert [best.nll, *(other.nll for other in others)] == sorted(c.nll for c in done.candidates)
     assert {(c.inflate, c.head_scale) for c in done.candidates} == {(1.0, 1.0), (30.0, 1.0), (best.inflate, 2.0)}
-    assert messages[1:] == [f"chosen by cross-validation: inflate {done.inflate:g}, head_scale {done.head_scale:g}"]
+    _, *left, chosen = messages
+    assert [message.partition(" fits")[0] for message in left] == [
+        f"cross-validation: {fit} of 9" for fit in range(1, 9)
+    ]
+    assert chosen == f"chosen by cross-validation: inflate {done.inflate:g}, head_scale {done.head_scale:g}"
     assert len(fits) == 3 * len(done.candidates)
     known = {row.tobytes() for row in five.train.x}
     assert all(row.tobytes() in known for x, *_ in fits for row in x)

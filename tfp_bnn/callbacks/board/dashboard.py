@@ -36,7 +36,7 @@ def dashboard(
     """
     # TensorBoard 2.21 shows the charts with margins of a category from the last to the first.
     elbo = [
-        _line("5 beta, the weight of the KL", "elbo/beta"),
+        _line("5 beta, the weight of the KL (1 in validation)", "elbo/beta"),
         _line("4 ELBO (nats per example)", "elbo/elbo"),
         _line("3 KL / N (nats per example)", "elbo/kl_per_example"),
         _line("2 NLL (nats per example)", "elbo/nll"),
@@ -95,7 +95,7 @@ def dashboard(
             _family("out of distribution", "out_of_distribution/")
             if classification is None
             else _lines(
-                "out of distribution",
+                "uncertainty out of distribution (nats)" if classification else "epistemic std out of distribution",
                 *(f"out_of_distribution/{name}" for name in ("predictive_entropy", "mutual_information"))
                 if classification
                 else ("out_of_distribution/epistemic_std",),

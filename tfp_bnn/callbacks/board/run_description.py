@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tfp_bnn.callbacks.board.tags import markdown_table
 from tfp_bnn.inference import members_of, way_of
 from tfp_bnn.inference.ways import meaning_of
 from tfp_bnn.likelihoods import LIKELIHOODS
@@ -57,7 +58,7 @@ def inference_page(model: PredictiveModel) -> str:
         "ELBO": f"not defined: {meaning.reason}" if meaning.reason else "-(nll + kl / N), a bound of log p(data) / N",
         "KL": meaning.kl or "not defined",
     }
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+    return markdown_table(("of this model", ""), rows.items())
 
 
 def _joined(values: set[Any]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -111,8 +111,25 @@ def score_tags(names: Iterable[str]) -> Mapping[str, str]:
 
 def tag_table() -> str:
     """Returns all tags as a table in Markdown."""
-    rows = [f"| `{tag.pattern}` | {tag.runs} | {tag.meaning} |" for tag in TAGS]
-    return "\n".join(["| tag | runs | meaning |", "|---|---|---|", *rows])
+    return markdown_table(("tag", "runs", "meaning"), [(f"`{tag.pattern}`", tag.runs, tag.meaning) for tag in TAGS])
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    r"""Formats a table in Markdown.
+
+    Args:
+        header: Titles of the columns.
+        rows: Cells. Bars in them, as in `KL(q || p)`, would end a cell and are escaped.
+
+    Example:
+        >>> print(markdown_table(["what", "is"], [["KL", "KL(q || p)"]]))
+        | what | is |
+        |---|---|
+        | KL | KL(q \|\| p) |
+    """
+    escaped = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    lines = [f"| {' | '.join(cells)} |" for cells in (header, *escaped)]
+    return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
 
 
 @cache

@@ -78,7 +78,11 @@ def _write_files(folder: Path, measured: list[Measured], command: str | None) ->
     names = [of.name for of in measured]
     known = [name for name in values[0] if all(name in of_model for of_model in values)]
     scores = [
-        [name, *(with_error(v[name], e.get(name)) for v, e in zip(values, errors, strict=True)), _meaning(task, name)]
+        [
+            name,
+            *(with_error(v[name], e.get(name)) for v, e in zip(values, errors, strict=True)),
+            _meaning(task, first, name),
+        ]
         for name in known
     ]
     differences = [
@@ -163,9 +167,9 @@ def _difference(value: float, error: float | None) -> str:
     return f"{sign}{with_error(value, error)}{star}"
 
 
-def _meaning(task: Any, name: str) -> str:
+def _meaning(task: Any, measured: Measured, name: str) -> str:
     unit, meaning = task.SCORES.get(name, ("", "score of the likelihood"))
-    return f"{unit}: {meaning}" if unit else meaning
+    return f"{measured.in_units(unit)}: {meaning}" if unit else meaning
 
 
 def _renamed(index: int, images: list[Any]) -> list[Any]:

@@ -21,6 +21,7 @@ from zoo.hub.ways import text_of
 
 # Of the tables and figures of the least certain examples.
 MOST_EXAMPLES = 10
+UNIT_OF_TARGET = "units of the target"
 # A table of examples shows the inputs too, where they are no more than this.
 _MOST_FEATURES = 8
 
@@ -74,6 +75,16 @@ class Measured:
     def part(self) -> Split:
         """Inputs and targets of the split."""
         return self.data.split(self.split)
+
+    @property
+    def target_units(self) -> tuple[str, ...]:
+        """The units of the targets; empty if they have no name."""
+        return tuple(self.data.target_units or self.model.target_units or ())
+
+    def in_units(self, text: str) -> str:
+        """Returns a text with the units of the targets by their name, if they have one."""
+        units = ", ".join(dict.fromkeys(self.target_units))
+        return text.replace(UNIT_OF_TARGET, units) if units else text
 
     @property
     def draws(self) -> str:

@@ -10,23 +10,22 @@ import numpy.typing as npt
 
 from tfp_bnn import figures, metrics
 from zoo.evaluation.report.drawing import image
-from zoo.evaluation.report.measured import MOST_EXAMPLES, Measured
+from zoo.evaluation.report.measured import MOST_EXAMPLES, UNIT_OF_TARGET, Measured
 from zoo.evaluation.report.page import Image, Table
 
-_TARGET = "units of the target"
 # Unit and meaning of each score.
 SCORES = {
-    "rmse": (_TARGET, "root mean squared error of the predictive means"),
-    "mae": (_TARGET, "mean absolute error of the predictive means"),
+    "rmse": (UNIT_OF_TARGET, "root mean squared error of the predictive means"),
+    "mae": (UNIT_OF_TARGET, "mean absolute error of the predictive means"),
     "nll": ("nats per example", "negative log-likelihood of the predictive, at the targets"),
     "coverage_90": ("share", "targets in their central 90 % intervals"),
-    "aleatoric_std": (_TARGET, "root of the mean variance that knowing the weights would not remove"),
-    "epistemic_std": (_TARGET, "root of the mean variance that comes from not knowing the weights"),
-    "interval_width_90": (_TARGET, "mean width of the central 90 % intervals"),
+    "aleatoric_std": (UNIT_OF_TARGET, "root of the mean variance that knowing the weights would not remove"),
+    "epistemic_std": (UNIT_OF_TARGET, "root of the mean variance that comes from not knowing the weights"),
+    "interval_width_90": (UNIT_OF_TARGET, "mean width of the central 90 % intervals"),
     "quantile_calibration_error": ("probability", "mean distance of shares below the quantiles from their levels"),
 }
 # How the uncertainties are called in figures, and their unit.
-UNCERTAINTIES = {"epistemic_std": ("epistemic standard deviation", _TARGET)}
+UNCERTAINTIES = {"epistemic_std": ("epistemic standard deviation", UNIT_OF_TARGET)}
 
 # Central intervals of 90 %, 70 %, ..., 10 %.
 _LEVELS = [(2 * index + 1) / 20 for index in range(10)]
@@ -86,8 +85,10 @@ def least_certain(measured: Measured) -> Table:
         "epistemic std": _texts(np.sqrt(predictive.epistemic()[rows])),
     }
     return Table(
-        f"The {len(rows)} examples of highest predictive variance, in units of the target; index: the row of the "
-        "split, from 0.",
+        measured.in_units(
+            f"The {len(rows)} examples of highest predictive variance, in {UNIT_OF_TARGET}; index: the row of the "
+            "split, from 0."
+        ),
         list(cells),
         list(zip(*cells.values(), strict=True)),
         "l" + "r" * (len(cells) - 1),
@@ -99,12 +100,15 @@ def images(measured: Measured) -> list[Image]:
     targets, mean = measured.part.y, measured.predictive.mean()
     quantiles = measured.predictive.quantiles(_LEVELS)
     shown = slice(0, _MOST_PANELS)
+    names = _names(measured)[shown] or None
     lower, upper = measured.predictive.quantiles([0.05, 0.95])
     more = "" if targets.shape[1] <= _MOST_PANELS else f" The first {_MOST_PANELS} of {targets.shape[1]} targets."
     return [
         image(
             "predictions.png",
-            figures.regression_predictions(targets[:, shown], mean[:, shown], lower[:, shown], upper[:, shown]),
+            figures.regression_predictions(
+                targets[:, shown], mean[:, shown], lower[:, shown], upper[:, shown], names=names
+            ),
             f"Predictive means and 90 % intervals of {len(targets)} examples against their targets: "
             f"{100 * measured.scores['coverage_90']:.1f} % of the targets are inside.",
             f"An interval that meets the diagonal holds its target.{more}",
@@ -127,6 +131,12 @@ def per_class(measured: Measured, errors: Mapping[str, float]) -> list[Table]:
 def images_of_least_certain(measured: Measured) -> list[Image]:
     """None: the table says it."""
     return []
+
+
+def _names(measured: Measured) -> list[str]:
+    """Names of the targets with their units; empty if these have no name."""
+    units = measured.target_units
+    return [f"target{'' if len(units) == 1 else f' {index}'} ({unit})" for index, unit in enumerate(units)]
 
 
 def _texts(values: npt.NDArray[Any]) -> list[str]:

@@ -40,7 +40,7 @@ def scores(
     facts = {
         **provenance(measured.model, measured.name),
         "network": f"{measured.model.name}, {count_all_weights(measured.model):,} weights",
-        "likelihood": likelihood_in_words(measured.model),
+        "likelihood": measured.in_units(likelihood_in_words(measured.model)),
         "dataset": f"{measured.data.name} ({measured.data.task}). {measured.data.description}",
         "split": f"{measured.split}, {len(measured.part):,} examples",
         "averaged over": measured.draws,
@@ -51,7 +51,7 @@ def scores(
             name,
             with_error(value, errors["examples"].get(name)),
             f"± {2 * errors['draws'][name]:.4f}" if name in errors["draws"] else "-",
-            *task.SCORES.get(name, _UNKNOWN_SCORE),
+            *map(measured.in_units, task.SCORES.get(name, _UNKNOWN_SCORE)),
         ]
         for name, value in {**measured.scores, **further}.items()
     ]
@@ -96,7 +96,8 @@ def uncertainty(task: Any, measured: Measured, outside: Mapping[str, Any] | None
     inside_scores = uncertainties(measured.predictive)
     outside_scores = None if measured.outside is None else uncertainties(measured.outside)
     drawn = []
-    for name, (label, unit) in task.UNCERTAINTIES.items():
+    for name, (label, unit_of_any) in task.UNCERTAINTIES.items():
+        unit = measured.in_units(unit_of_any)
         others = None if outside_scores is None else outside_scores[name]
         figure = figures.uncertainty_histograms(inside_scores[name], others, label, unit)
         alt = f"Histogram of the {label} of {len(measured.part)} examples of the split"
@@ -114,7 +115,7 @@ def uncertainty(task: Any, measured: Measured, outside: Mapping[str, Any] | None
         "their uncertainty. AUROC, 0.5 by chance, and AUPR: the higher the better. FPR, the share of the split above "
         "the threshold that 95 % of the others pass: the lower the better."
     )
-    units = ", ".join(f"{label} in {unit}" for label, unit in task.UNCERTAINTIES.values())
+    units = measured.in_units(", ".join(f"{label} in {unit}" for label, unit in task.UNCERTAINTIES.values()))
     table = Table(
         f"{units[0].upper()}{units[1:]}.",
         ["uncertainty", f"mean, {measured.split}", f"mean, {outside['data']}", "AUROC", "AUPR", "FPR at 95 % recall"],

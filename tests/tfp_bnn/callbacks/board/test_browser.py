@@ -186,6 +186,12 @@ def test_the_reliability_diagram_is_on_the_page(width, file, open_tab, browser, 
     assert len(picture.getcolors()) > 20
 
 
+def test_the_texts_are_whole(open_tab):
+    # Its bars are not those between the cells of a table.
+    expected = {"inference", "variational", "KL(posterior || prior)"}
+    assert expected <= set(open_tab("text", VISIBLE_TEXTS, lambda texts: expected <= set(texts)))
+
+
 def test_the_hyperparameters_are_a_table(open_tab):
     # The last is the learning rate, in its row of the table.
     expected = {"width", "learning_rate", "validation.calibration/ece", "0.0050000"}

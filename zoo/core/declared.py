@@ -1,0 +1,136 @@
+"""Names that code declares, read from its text, since an import of it takes seconds: TensorFlow comes with it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What an annotation allows.
+
+    Attributes:
+        texts: Texts of a `Literal`.
+        schemas: Names of schemas, for mappings.
+        others: Names of all other types; `"None"` is left out.
+    """
+
+    texts: tuple[str, ...]
+    schemas: tuple[str, ...]
+    others: frozenset[str]
+
+
+class Declarations:
+    """Classes, aliases of types and registered names of some files.
+
+    Args:
+        *folders: Folders whose Python files are read, once, when they are first asked for something.
+    """
+
+    def __init__(self, *folders: Path) -> None:
+        self._folders = folders
+
+    def registered(self, decorator: str) -> list[str]:
+        """Returns the names that a decorator registers at the top level of the files, sorted.
+
+        Args:
+            decorator: As in the code, such as `"PRIORS.register"`.
+        """
+        return sorted(self._registrations(decorator))
+
+    def class_of(self, decorator: str, name: str) -> str:
+        """Returns the name of the class that is registered, or that is the second argument of the decorator."""
+        node, call = self._registrations(decorator)[name]
+        return ast.unparse(call.args[1]) if len(call.args) > 1 else node.name
+
+    def fields(self, schema: str) -> dict[str, ast.expr]:
+        """Returns the annotations of a class and its bases, by the name of the field."""
+        found: dict[str, ast.expr] = {}
+        for owner in reversed(self._with_bases(schema)):
+            for node in owner.body:
+                if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                    found[node.target.id] = node.annotation
+        return found
+
+    def arguments(self, name: str) -> list[str] | None:
+        """Returns the arguments of a constructor; None if it takes any. See `constructor_arguments` of the library."""
+        found: list[str] = []
+        for owner in self._with_bases(name):
+            constructor = next((node for node in owner.body if getattr(node, "name", "") == "__init__"), None)
+            if not isinstance(constructor, ast.FunctionDef):
+                continue
+            _, *positional = constructor.args.args
+            found += [argument.arg for argument in (*positional, *constructor.args.kwonlyargs)]
+            if constructor.args.kwarg is None:
+                return list(dict.fromkeys(found))
+        return None if found else []
+
+    def allowed(self, annotation: ast.expr) -> Allowed:
+        """Returns what an annotation allows."""
+        parts = list(self._parts(annotation))
+        names = {part for part in parts if isinstance(part, str)}
+        schemas = tuple(name for name in sorted(names) if name in self._classes)
+        return Allowed(
+            tuple(part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)),
+            schemas,
+            frozenset(names - set(schemas) - {"None"}),
+        )
+
+    def alias(self, name: str) -> Allowed:
+        """Returns what an alias of a type allows."""
+        return self.allowed(self._aliases[name])
+
+    def _parts(self, annotation: ast.expr) -> Iterator[ast.Constant | str]:
+        """The values of literals, and the names of types."""
+        match annotation:
+            case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+                yield from self._parts(left)
+                yield from self._parts(right)
+            case ast.Subscript(value=ast.Name("Literal"), slice=values):
+                yield from (part for part in ast.walk(values) if isinstance(part, ast.Constant))
+            case ast.Subscript(value=ast.Name("Annotated"), slice=ast.Tuple(elts=[first, *_])):
+                yield from self._parts(first)
+            case ast.Subscript(value=value):
+                yield ast.unparse(value)
+            case ast.Name(name) if name in self._aliases:
+                yield from self._parts(self._aliases[name])
+            case _:
+                yield ast.unparse(annotation)
+
+    def _with_bases(self, name: str) -> list[ast.ClassDef]:
+        """A class and its bases in these files, in the order in which Python looks at them for one base each."""
+        if name not in self._classes:
+            return []
+        found = self._classes[name]
+        return [found, *(owner for base in found.bases for owner in self._with_bases(ast.unparse(base)))]
+
+    def _registrations(self, decorator: str) -> dict[str, tuple[ast.ClassDef | ast.FunctionDef, ast.Call]]:
+        return {
+            str(call.args[0].value): (node, call)
+            for node in self._statements
+            if isinstance(node, ast.ClassDef | ast.FunctionDef)
+            for call in node.decorator_list
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == decorator
+            if call.args and isinstance(call.args[0], ast.Constant)
+        }
+
+    @cached_property
+    def _statements(self) -> Sequence[ast.stmt]:
+        files = sorted(path for folder in self._folders for path in folder.glob("*.py"))
+        return [node for path in files for node in ast.parse(path.read_text("utf-8")).body]
+
+    @cached_property
+    def _classes(self) -> dict[str, ast.ClassDef]:
+        return {node.name: node for node in self._statements if isinstance(node, ast.ClassDef)}
+
+    @cached_property
+    def _aliases(self) -> dict[str, ast.expr]:
+        return {
+            node.targets[0].id: node.value
+            for node in self._statements
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        }
