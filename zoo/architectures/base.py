@@ -96,6 +96,8 @@ class ArchitectureConfig(Strict):
         kernel_posterior: Name or config of the posterior of every kernel; `"delta"` for points.
         initial_scale: posterior scale of every weight at the start, where the posterior has one and names no other.
         dropout: Rate of an `MCDropout` after the activation of each hidden layer; 0 for none.
+        layer_units: Number of units or filters of single layers, by their names, where it is another than the
+            architecture's. `zoo.shrink` sets it.
         input_mean: subtracted from each input column; None for no standardization.
         input_variance: of each input column.
         target_mean: of each target, in its units; None for no standardization. The network then works with standardized
@@ -111,6 +113,10 @@ class ArchitectureConfig(Strict):
     kernel_posterior: Spec = "mean_field_normal"
     initial_scale: Annotated[float, Field(strict=True, gt=0, le=10)] = 0.05
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
+    # Left out where there are none, as in configs from before there were these.
+    layer_units: Annotated[dict[str, Width], Field(max_length=1000, exclude_if=lambda value: not value)] = Field(
+        default_factory=dict
+    )
     input_mean: Annotated[tuple[Moment, ...], Field(max_length=8192)] | None = None
     input_variance: Annotated[tuple[Variance, ...], Field(max_length=8192)] | None = None
     target_mean: Annotated[tuple[Moment, ...], Field(max_length=10_000)] | None = None
@@ -205,6 +211,7 @@ class ArchitectureConfig(Strict):
             **arguments: Further arguments of the layer.
         """
         layer = DenseReparameterization if self.estimator == "reparameterization" else DenseFlipout
+        units = self.layer_units.get(arguments.get("name", ""), units)
         return layer(units, **self.kernel_arguments, **arguments)
 
     def after_activation(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
@@ -236,6 +243,7 @@ class ConvolutionalConfig(ArchitectureConfig):
             **arguments: Further arguments of the layer.
         """
         flipout, reparameterization = _CONVOLUTIONS[rank]
+        filters = self.layer_units.get(arguments.get("name", ""), filters)
         arguments |= self.kernel_arguments
         if self.estimator == "reparameterization":
             return reparameterization(filters, size, **arguments)
@@ -277,6 +285,7 @@ class Architecture:
             )
             x = layer(x)
         outputs = self.body(config, x)
+        _check_layer_units(self.name, config, keras.Model(inputs, outputs))
         if config.target_mean is not None:
             outputs = _in_target_units(config, outputs)
         model = tfp_bnn.VariationalModel(
@@ -284,6 +293,19 @@ class Architecture:
         )
         model.architecture = BuiltFrom(self.name, config)
         return model
+
+
+def _check_layer_units(architecture: str, config: ArchitectureConfig, network: keras.Model) -> None:
+    """Refuses numbers of units of layers that there are not, or whose number of units the config does not set."""
+    sizes = {layer.name: getattr(layer, "filters", getattr(layer, "units", None)) for layer in network.layers}
+    last = network.layers[-1].name
+    for name, number in config.layer_units.items():
+        if sizes.get(name) != number or name == last:
+            known = [layer for layer, size in sizes.items() if size is not None and layer != last]
+            raise ValueError(
+                f"layer_units of the architecture {architecture!r} names {name!r}, whose number of units it cannot "
+                f"set. Expected some of {', '.join(known) or 'no layer'}."
+            )
 
 
 def _in_target_units(config: ArchitectureConfig, outputs: keras.KerasTensor) -> keras.KerasTensor:
