@@ -62,7 +62,9 @@ def read_results(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def points(network: str, by: Sequence[str] | None, units: bool, fractions: Sequence[float]) -> Iterator[tuple[str, float]]:
+def points(
+    network: str, by: Sequence[str] | None, units: bool, fractions: Sequence[float]
+) -> Iterator[tuple[str, float]]:
     """The criteria and the shares to measure; nothing removed is measured once."""
     criteria = [name for name in CRITERIA[network] if by is None or name in by]
     if 0.0 in fractions and not units:
@@ -76,7 +78,9 @@ def twin_of(name: str, recipe: Recipe, epochs: int | None, trust: bool) -> Any:
     of_twin = change_recipe(baseline(recipe, "map"), changes)
     folder = TWINS / f"{Path(name).name}.map.{of_twin.epochs}"
     if not folder.is_dir():
-        zoo.train(of_twin, folder, resume=folder.with_name(f"{folder.name}.training").is_dir(), measure=False, tell=print)
+        zoo.train(
+            of_twin, folder, resume=folder.with_name(f"{folder.name}.training").is_dir(), measure=False, tell=print
+        )
     return open_model(folder, trust=True)
 
 
@@ -211,7 +215,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=0, help="passes over the training split after pruning")
     parser.add_argument("--twin-epochs", type=int, help="epochs of the twin; default: those of the recipe")
     parser.add_argument("--draws", type=int, default=50, help="weight draws of a posterior")
-    parser.add_argument("--trust", action="store_true", help="confirm that you know where folders of artifacts come from")
+    parser.add_argument(
+        "--trust", action="store_true", help="confirm that you know where folders of artifacts come from"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table-only", action="store_true", help="print the tables and draw the figure, run nothing")
     given = parser.parse_args(arguments)

@@ -172,9 +172,7 @@ class Channels:
         return index
 
 
-def units_in_use(
-    ends: dict[str, Ends], fixed: set[int], kept: Callable[[str], npt.NDArray[np.bool_]]
-) -> set[int]:
+def units_in_use(ends: dict[str, Ends], fixed: set[int], kept: Callable[[str], npt.NDArray[np.bool_]]) -> set[int]:
     """The channels that the outputs depend on: fixed ones, and those that a weight connects with one of them.
 
     Args:

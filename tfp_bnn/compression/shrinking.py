@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from tfp_bnn.compression.channels import Channels, Ends, units_in_use
 from tfp_bnn.compression.copying import copy_from, copy_state
-from tfp_bnn.compression.units import KERNEL, kept_weights, kernel_kept
+from tfp_bnn.compression.units import kept_weights, kernel_kept
 from tfp_bnn.core.layer_tree import is_functional
 from tfp_bnn.inference.point_weights import require_built_model
 from tfp_bnn.models.functional import VariationalModel, VariationalSequential
 from tfp_bnn.models.respecify import respecify
-from tfp_bnn.models.weight_record import bayesian_weights, layers_by_name
+from tfp_bnn.models.weight_record import layers_by_name
 from tfp_bnn.posteriors import Posterior
 
 _SIZES = ("units", "filters")
@@ -24,16 +24,16 @@ _SIZES = ("units", "filters")
 def shrink(model: VariationalModel | VariationalSequential) -> Any:
     """Copies a pruned model without the units and filters that have no effect: a smaller dense network.
 
-    A unit has no effect if every weight that leads out of it is pruned, or leads to a unit without an effect. Without it
-    the network computes the same: with the same values of the weights that both have, the outputs are equal up to
+    A unit has no effect if every weight that leads out of it is pruned, or leads to a unit without an effect. Without
+    it the network computes the same: with the same values of the weights that both have, the outputs are equal up to
     rounding, and so are those of the mean of the weights (`plug_in_predictive`). Draws have the same distribution, but
     the noise of a smaller tensor is other noise. `prune(..., units=True)` makes such units; pruning of single weights
     only does where it happens to take all of one.
 
     The KL is that of the weights that stay. After `prune(..., units=True)` it is the same as before. If no weight that
     stays is pruned, the result has no masks. What cannot shrink stays as it is: inputs and outputs of the network, and
-    what a layer gets or gives whose channels cannot be followed, such as a recurrent layer, a convolution with groups or
-    a normalization over channels.
+    what a layer gets or gives whose channels cannot be followed, such as a recurrent layer, a convolution with groups
+    or a normalization over channels.
 
     Args:
         model: Pruned model, built. It is not changed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -30,9 +31,7 @@ class Units:
         ValueError: If a layer has no units that can be pruned, or no layer has. The message says why.
     """
 
-    def __init__(
-        self, channels: Channels, weights: Collection[Place], layers: Sequence[str] | None
-    ) -> None:
+    def __init__(self, channels: Channels, weights: Collection[Place], layers: Sequence[str] | None) -> None:
         self._ends, self._fixed = channels.ends, channels.fixed
         self._made_by: dict[int, list[str]] = {}
         refused = dict(self._fixed)
@@ -69,13 +68,13 @@ class Units:
             ValueError: If nothing would be left of a layer.
         """
         used = units_in_use(self._ends, set(self._fixed), lambda name: kernel_kept(kept, name))
-        values = {c: of if c in used else -np.inf for c, of in self._worth_of_units(worth).items()}
+        values = {c: of if c in used else -math.inf for c, of in self._worth_of_units(worth).items()}
         groups: dict[Any, list[int]] = {}
         for channel in self.candidates:
             groups.setdefault(tuple(self._made_by[channel]) if by_layer else None, []).append(channel)
         removed = []
         for group in groups.values():
-            number = max(round(fraction * len(group)), sum(np.isneginf(values[channel]) for channel in group))
+            number = max(round(fraction * len(group)), sum(values[channel] == -math.inf for channel in group))
             removed += sorted(group, key=lambda channel: values[channel])[:number]
         for name, ends in self._ends.items():
             if not set(ends.outputs.tolist()) - set(removed):
@@ -121,12 +120,12 @@ class Units:
 def kernel_kept(kept: Kept, layer: str) -> npt.NDArray[np.bool_]:
     """Which inputs of a layer lead to which of its units by a weight that is kept, of shape `(inputs, units)`."""
     mask = kept[layer, KERNEL]
-    return mask.reshape(-1, *mask.shape[-2:]).any(axis=0)
+    return np.asarray(mask.reshape(-1, *mask.shape[-2:]).any(axis=0))
 
 
 def kept_weights(layers: Mapping[str, Any]) -> dict[Place, npt.NDArray[np.bool_]]:
     """Which weights of some layers are kept, by layer and name. Of those without a distribution: which are not 0."""
-    kept = {}
+    kept: dict[Place, npt.NDArray[np.bool_]] = {}
     for name, layer in layers.items():
         weights = bayesian_weights(layer)
         kept |= {(name, key): weight.kept for key, weight in weights.items()}

@@ -97,12 +97,12 @@ def _with(entry: WeightEntry, array: npt.NDArray[np.generic], parameter: str | N
 def _shape(place: Place, parameters: dict[str, npt.NDArray[np.generic]]) -> tuple[int, ...]:
     shape, bits = parameters.get(_SHAPE), parameters.get(_BITS)
     fits = (
-        shape is not None
-        and bits is not None
+        isinstance(shape, np.ndarray)
+        and isinstance(bits, np.ndarray)
         and shape.dtype == np.int32
         and shape.ndim == 1
         and 0 < len(shape) <= _MOST_AXES
-        and bool((shape > 0).all())
+        and min(shape.tolist()) > 0
         and bits.dtype == np.uint8
         and bits.shape == (-(-math.prod(shape.tolist()) // 8),)
     )

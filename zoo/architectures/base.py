@@ -28,6 +28,7 @@ from tfp_bnn.layers.estimators import Estimator, Flipout, Reparameterization, ch
 from tfp_bnn.likelihoods import LIKELIHOODS
 from tfp_bnn.posteriors import POSTERIORS
 from tfp_bnn.priors import PRIORS
+from zoo.architectures.layer_units import check_layer_units
 from zoo.core.names import check_plain_name
 from zoo.core.validation import Strict, validate
 
@@ -285,7 +286,7 @@ class Architecture:
             )
             x = layer(x)
         outputs = self.body(config, x)
-        _check_layer_units(self.name, config, keras.Model(inputs, outputs))
+        check_layer_units(self.name, config.layer_units, keras.Model(inputs, outputs))
         if config.target_mean is not None:
             outputs = _in_target_units(config, outputs)
         model = tfp_bnn.VariationalModel(
@@ -293,19 +294,6 @@ class Architecture:
         )
         model.architecture = BuiltFrom(self.name, config)
         return model
-
-
-def _check_layer_units(architecture: str, config: ArchitectureConfig, network: keras.Model) -> None:
-    """Refuses numbers of units of layers that there are not, or whose number of units the config does not set."""
-    sizes = {layer.name: getattr(layer, "filters", getattr(layer, "units", None)) for layer in network.layers}
-    last = network.layers[-1].name
-    for name, number in config.layer_units.items():
-        if sizes.get(name) != number or name == last:
-            known = [layer for layer, size in sizes.items() if size is not None and layer != last]
-            raise ValueError(
-                f"layer_units of the architecture {architecture!r} names {name!r}, whose number of units it cannot "
-                f"set. Expected some of {', '.join(known) or 'no layer'}."
-            )
 
 
 def _in_target_units(config: ArchitectureConfig, outputs: keras.KerasTensor) -> keras.KerasTensor:

@@ -9,6 +9,7 @@ import tfp_bnn
 from tfp_bnn import compression
 from tfp_bnn.models.weight_record import layers_by_name
 from zoo.architectures.base import BuiltFrom
+from zoo.architectures.layer_units import units_of
 
 
 def prune(
@@ -72,8 +73,8 @@ def shrink(model: tfp_bnn.VariationalModel) -> Any:
     """
     built = _built_from(model, "shrink")
     small = compression.shrink(model)
-    before = {name: _size(layer) for name, layer in layers_by_name(model).items()}
-    sizes = {name: _size(layer) for name, layer in layers_by_name(small).items()}
+    before = {name: units_of(layer) for name, layer in layers_by_name(model).items()}
+    sizes = {name: units_of(layer) for name, layer in layers_by_name(small).items()}
     changed = {name: size for name, size in sizes.items() if size is not None and size != before[name]}
     return _of_the_zoo(small, model, built, {**built.config.layer_units, **changed})
 
@@ -99,7 +100,3 @@ def _of_the_zoo(copy: Any, model: Any, built: BuiltFrom, layer_units: Mapping[st
     copy.class_names = getattr(model, "class_names", None)
     copy.inputs_expected = model.inputs_expected
     return copy
-
-
-def _size(layer: Any) -> int | None:
-    return getattr(layer, "filters", getattr(layer, "units", None))

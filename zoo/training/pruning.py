@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import keras
@@ -14,7 +15,7 @@ from tfp_bnn.core.arguments import is_integer, require_positive
 from tfp_bnn.core.layer_tree import deterministic_operations
 from tfp_bnn.models.preparation import attach_optimizer
 from tfp_bnn.models.weight_record import count_weights
-from tfp_bnn.schedules import Constant
+from tfp_bnn.variational.schedules import Constant
 from zoo.core.validation import validate
 from zoo.core.yaml_text import parse_mapping
 from zoo.datasets import Dataset, load_dataset
@@ -30,6 +31,7 @@ from zoo.training.engine import run
 from zoo.training.results import TrainingRun
 
 LEARNING_RATE = 1e-3
+_RECIPE = "The recipe of the model"
 
 
 def prune_artifact(
@@ -118,17 +120,18 @@ def prune_artifact(
         "layers": None if layers is None else list(layers),
         "epochs": epochs,
         "learning_rate": learning_rate,
+        "seed": seed,
         "weights_before": count_weights(model),
         "weights_kept": _number_kept(small),
         "sparsity": sparsity(small),
         "layer_units": dict(small.architecture.config.layer_units),
     }
     golden = None if data is None else data.test.x[:GOLDEN_ROWS]
-    path = None if out is None else os.path.abspath(out)
-    done = TrainingRun(small, recipe, history, metrics, path, about, golden)  # type: ignore[arg-type]
+    path = None if out is None else Path(out).absolute()
+    done = TrainingRun(small, recipe, history, metrics, path, about, golden)
     if out is not None:
         license = model.card["config"].get("license")
-        save_artifact(done, out, name=os.path.basename(path), license=license, overwrite=overwrite)
+        save_artifact(done, out, name=Path(out).absolute().name, license=license, overwrite=overwrite)
     return done
 
 
@@ -181,8 +184,9 @@ def recipe_of(model: Any) -> Recipe | FineTuneRecipe:
     """The recipe of a loaded model; if it has none, one with the final beta of its card and otherwise the defaults."""
     text = model.card["recipe"]
     if text:
-        values = parse_mapping(text, "The recipe of the model")
-        return validate(FineTuneRecipe if "start_from" in values else Recipe, values, "The recipe of the model")
+        values = parse_mapping(text, _RECIPE)
+        tuned = "start_from" in values
+        return validate(FineTuneRecipe, values, _RECIPE) if tuned else validate(Recipe, values, _RECIPE)
     built, beta = model.architecture, model.card["metrics"].get("beta", 1.0)
     return Recipe(name=f"{built.name}.without_recipe", architecture=built.name, beta=beta)
 
