@@ -39,7 +39,7 @@ from zoo.hub.loading import open_model
 from zoo.hub.members import arrays_of
 from zoo.recipes import Recipe, change_recipe
 from zoo.recipes.baselines import baseline
-from zoo.training.pruning import recipe_of, train_further
+from zoo.training.pruning import prune_in_rounds, recipe_of
 
 RESULTS = Path(__file__).parent / "results" / "pruning.csv"
 FIGURE = Path(__file__).parents[1] / "docs" / "pruning.png"
@@ -49,7 +49,7 @@ POSTERIOR, TWIN = "posterior", "twin"
 CRITERIA = {POSTERIOR: ("signal_to_noise", "kl", "magnitude"), TWIN: ("magnitude",)}
 FRACTIONS, OF_UNITS = (0.0, 0.5, 0.75, 0.9, 0.95, 0.98), (0.25, 0.5, 0.75)
 ROWS_TIMED, REPETITIONS = 1000, 5
-KEY = ("model", "network", "by", "units", "fraction", "epochs", "draws")
+KEY = ("model", "network", "by", "units", "fraction", "rounds", "epochs", "draws")
 COLUMNS = (*KEY, "accuracy", "nll", "ece", "bytes", "milliseconds")
 
 Rows = Sequence[dict[str, str]]
@@ -113,7 +113,8 @@ def run(path: Path, name: str, arguments: argparse.Namespace) -> None:
     for network in arguments.networks:
         for by, fraction in points(network, arguments.by, arguments.units, arguments.fractions):
             epochs = arguments.epochs if fraction else 0
-            key = (name, network, by, int(arguments.units), fraction, epochs, arguments.draws)
+            rounds = arguments.rounds if epochs else 1
+            key = (name, network, by, int(arguments.units), fraction, rounds, epochs, arguments.draws)
             of_key = dict(zip(KEY, map(str, key), strict=True))
             if any(all(row[column] == value for column, value in of_key.items()) for row in read_results(path)):
                 continue
@@ -125,10 +126,15 @@ def run(path: Path, name: str, arguments: argparse.Namespace) -> None:
                 models[network] = twin_of(name, recipe, arguments.twin_epochs, arguments.trust) if twin else source
             model = models[network]
             if fraction:
-                model = zoo.prune(model, fraction, by, units=arguments.units)
-                model = zoo.shrink(model) if arguments.units else model
+                how: dict[str, Any] = {"fraction": fraction, "by": by, "units": arguments.units}
                 if epochs:
-                    train_further(model, recipe, data, epochs)
+                    rate = arguments.learning_rate
+                    model, _ = prune_in_rounds(
+                        model, recipe, data, **how, epochs=epochs, rounds=rounds, learning_rate=rate, tell=print
+                    )
+                else:
+                    model = zoo.prune(model, **how)
+                model = zoo.shrink(model) if arguments.units else model
             _append(path, {**of_key, **measured(model, data, arguments.draws if network == POSTERIOR else 1)})
 
 
@@ -213,6 +219,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--fractions", nargs="*", type=float, help="shares to remove")
     parser.add_argument("--units", action="store_true", help="prune units, and measure the smaller dense network")
     parser.add_argument("--epochs", type=int, default=0, help="passes over the training split after pruning")
+    parser.add_argument("--rounds", type=int, default=1, help="prunings, each with training after it")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="initial learning rate after each pruning")
     parser.add_argument("--twin-epochs", type=int, help="epochs of the twin; default: those of the recipe")
     parser.add_argument("--draws", type=int, default=50, help="weight draws of a posterior")
     parser.add_argument(

@@ -16,15 +16,12 @@ Cut = Callable[[str, npt.NDArray[Any]], npt.NDArray[Any]]
 
 
 def copy_from(model: Any, config: Mapping[str, Any]) -> Any:
-    """Returns a built model of the same class from a config, without the calibration, which belongs to the old one."""
-    copy = type(model).from_config({**config, "calibration": None, "conformal": None})
-    if not copy.built:
-        copy.build(model.input_shape)
-    return copy
+    """Returns a model of the same class from a config, without the calibration, which belongs to the old posterior."""
+    return type(model).from_config({**config, "calibration": None, "conformal": None})
 
 
 def copy_state(model: Any, copy: Any, cut: Cut = lambda _, values: values) -> None:
-    """Sets all that a copy has learned, and the numbers of its training.
+    """Builds a copy, and sets all that it has learned and the numbers of its training.
 
     By variables, because parameters such as scales would be rounded on the way. A variable that the model does not
     have, such as a mask, stays as it is.
@@ -34,6 +31,8 @@ def copy_state(model: Any, copy: Any, cut: Cut = lambda _, values: values) -> No
         copy: Copy, which is changed.
         cut: What to take of each weight of a layer. Default: all of it.
     """
+    if not copy.built:
+        copy.build(model.input_shape)
     known = layers_by_name(model)
     for name, layer in layers_by_name(copy).items():
         values = {variable.name: variable for variable in known[name].weights}

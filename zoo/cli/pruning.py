@@ -57,6 +57,10 @@ def prune(
     finetune_epochs: Annotated[
         int, typer.Option(min=0, help="Passes over the training split after pruning. Pruned weights stay pruned.")
     ] = 0,
+    rounds: Annotated[
+        int,
+        typer.Option(min=1, help="Prune in rounds, each with the passes of --finetune-epochs."),
+    ] = 1,
     learning_rate: Annotated[float, typer.Option(help="Initial learning rate of Adam in these passes.")] = 1e-3,
     dataset: Annotated[
         str | None, typer.Option(metavar="DATA", help=f"Dataset: {FORMS}. Default: that of the model.")
@@ -74,6 +78,8 @@ def prune(
     check_model(name, trust)
     if not 0 <= fraction < 1:
         raise ValueError(f"--fraction is the share to remove, at least 0 and below 1, but got {fraction:g}.")
+    if rounds > 1 and not finetune_epochs:
+        raise ValueError("--rounds without training between them are one: give --finetune-epochs, the passes of each.")
     if dataset is not None:
         check_data(dataset, target)
     elif target is not None:
@@ -98,7 +104,7 @@ def prune(
         )
     elif dataset is not None:
         data = load_dataset(dataset)
-    with training_progress() as callbacks:
+    with training_progress(rounds) as callbacks:
         done = prune_artifact(
             name,
             fraction,
@@ -107,6 +113,7 @@ def prune(
             units=units,
             layers=layer,
             epochs=finetune_epochs,
+            rounds=rounds,
             learning_rate=learning_rate,
             seed=seed,
             data=data,

@@ -23,7 +23,8 @@ def pruning_section(how: Mapping[str, Any]) -> str:
     what = "units and filters" if how["units"] else "weights"
     among = "all layers together" if how["scope"] == "global" else "every layer"
     of_layers = "" if how["layers"] is None else f" ({', '.join(how['layers'])} only)"
-    after = f", and then trained for {how['epochs']} epochs" if how["epochs"] else ", without training after it"
+    rounds = f" in {how['rounds']} rounds, each" if how["rounds"] > 1 else ", and then"
+    after = f"{rounds} trained for {how['epochs']} epochs" if how["epochs"] else ", without training after it"
     units = ", ".join(f"{layer} {number}" for layer, number in how["layer_units"].items())
     lines = [
         f"Pruned from `{how['source']}`: {how['fraction']:.4g} of the {what} of {among}{of_layers}, those of the least "
@@ -42,6 +43,6 @@ def pruning_command(how: Mapping[str, Any]) -> str:
     words += [word for layer in how["layers"] or [] for word in ("--layer", layer)]
     if how["epochs"]:
         words += ["--finetune-epochs", str(how["epochs"]), "--learning-rate", repr(how["learning_rate"])]
-        words += ["--seed", str(how["seed"])]
+        words += ["--rounds", str(how["rounds"]), "--seed", str(how["seed"])]
     words += ["--trust"] if how["trust"] else []
     return shlex.join([*words, "--out", "FOLDER"])

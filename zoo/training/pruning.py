@@ -43,6 +43,7 @@ def prune_artifact(
     units: bool = False,
     layers: Sequence[str] | None = None,
     epochs: int = 0,
+    rounds: int = 1,
     learning_rate: float = LEARNING_RATE,
     seed: int = 0,
     data: Dataset | None = None,
@@ -64,7 +65,8 @@ def prune_artifact(
         scope: As in `zoo.prune`.
         units: As in `zoo.prune`.
         layers: As in `zoo.prune`.
-        epochs: Number of passes over the training split after pruning; see `train_further`.
+        epochs: Number of passes over the training split after each pruning; see `train_further`.
+        rounds: Number of prunings; see `prune_in_rounds`.
         learning_rate: Initial learning rate of these passes.
         seed: Seed of these passes.
         data: Data to train and measure with. Default: those of the source.
@@ -86,10 +88,11 @@ def prune_artifact(
     """
     if out is not None:
         check_target(out, overwrite)
-    _check_training(epochs, learning_rate, seed)
+    _check_training(epochs, rounds, learning_rate, seed)
     model: Any = open_model(name, trust)
-    pruned = prune(model, fraction, by, scope, units=units, layers=layers)
-    small = shrink(pruned) if units else pruned
+    how: dict[str, Any] = {"by": by, "scope": scope, "units": units, "layers": layers}
+    # What cannot be pruned is refused before anything is read or trained.
+    small = prune(model, fraction, **how)
     about = dict(model.card["config"].get("data", {}))
     recipe = recipe_of(model)
     if data is None and about.get("dataset"):
@@ -98,16 +101,22 @@ def prune_artifact(
         raise ValueError(f"{name!r} was trained on data without a name. Give them to train what is left of it.")
     if data is not None:
         evaluation.check_task(model, data)
-    tell(f"{count_weights(model):,} weights before, {_number_kept(small):,} are left")
     history: Mapping[str, list[float]] = {}
     metrics: dict[str, Any] = {}
+    if data is not None and epochs:
+        settings = {"epochs": epochs, "rounds": rounds, "learning_rate": learning_rate, "seed": seed}
+        small, history = prune_in_rounds(
+            model, recipe, data, fraction, **how, **settings, callbacks=callbacks, tell=tell
+        )
+    small = shrink(small) if units else small
+    tell(f"{count_weights(model):,} weights before, {_number_kept(small):,} are left")
     if data is not None:
-        if epochs:
-            history = train_further(small, recipe, data, epochs, learning_rate, seed, callbacks)
         if isinstance(recipe, Recipe):
             calibrate_by_recipe(small, recipe, data)
             conformalize_by_recipe(small, recipe, data)
-        metrics = evaluation.with_spread(evaluation.measure(small, data, recipe.evaluation), seed, {})
+        measured = evaluation.measure(small, data, recipe.evaluation)
+        # A network that was not trained further has made no step: its posterior has the beta of the source.
+        metrics = evaluation.with_spread({**measured, "beta": getattr(recipe, "beta", 1.0)}, seed, {})
     else:
         tell("there is no dataset: the model is neither calibrated nor measured")
     about["pruning"] = {
@@ -119,6 +128,7 @@ def prune_artifact(
         "units": units,
         "layers": None if layers is None else list(layers),
         "epochs": epochs,
+        "rounds": rounds,
         "learning_rate": learning_rate,
         "seed": seed,
         "weights_before": count_weights(model),
@@ -133,6 +143,68 @@ def prune_artifact(
         license = model.card["config"].get("license")
         save_artifact(done, out, name=Path(out).absolute().name, license=license, overwrite=overwrite)
     return done
+
+
+def prune_in_rounds(
+    model: tfp_bnn.VariationalModel,
+    recipe: Recipe | FineTuneRecipe,
+    data: Dataset,
+    fraction: float,
+    by: Criterion = "signal_to_noise",
+    scope: Literal["global", "layer"] = "global",
+    *,
+    units: bool = False,
+    layers: Sequence[str] | None = None,
+    epochs: int = 1,
+    rounds: int = 1,
+    learning_rate: float = LEARNING_RATE,
+    seed: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    tell: Callable[[str], None] = lambda message: None,
+) -> tuple[Any, Mapping[str, list[float]]]:
+    """Prunes a model of the zoo and trains what is left, in some rounds that remove less and less.
+
+    After round r of R, the share `1 - (1 - fraction) ** (r / R)` is removed, the same share of what is left in each
+    (Han et al. 2015). A large share in one round removes weights that others would have taken over from.
+
+    Args:
+        model: Model of the zoo. It is not changed.
+        recipe: Recipe of its training.
+        data: Data of its training.
+        fraction: Share that is removed in the end, as in `zoo.prune`.
+        by: As in `zoo.prune`.
+        scope: As in `zoo.prune`.
+        units: As in `zoo.prune`. The result has masks; `zoo.shrink` makes the smaller network.
+        layers: As in `zoo.prune`.
+        epochs: Number of passes over the training split in each round; see `train_further`.
+        rounds: Number of rounds, at least 1.
+        learning_rate: Initial learning rate of each round.
+        seed: Seed of the passes.
+        callbacks: Keras callbacks.
+        tell: Function that receives messages for the user.
+
+    Returns:
+        The pruned model, and the history of all rounds: lists by name, one number per epoch.
+
+    Raises:
+        ValueError: As in `zoo.prune` and `train_further`.
+        NonFiniteError: If a number is NaN or infinite.
+
+    References:
+        Han et al. 2015, Learning both Weights and Connections for Efficient Neural Networks,
+        https://arxiv.org/abs/1506.02626
+    """
+    _check_training(epochs, rounds, learning_rate, seed)
+    history: dict[str, list[float]] = {}
+    for number in range(1, rounds + 1):
+        share = fraction if number == rounds else 1 - (1 - fraction) ** (number / rounds)
+        model = prune(model, share, by, scope, units=units, layers=layers)
+        if rounds > 1:
+            tell(f"round {number}/{rounds}: {share:.1%} of the {'units' if units else 'weights'} are removed")
+        of_round = train_further(model, recipe, data, epochs, learning_rate, seed + number - 1, callbacks)
+        for name, values in of_round.items():
+            history.setdefault(name, []).extend(values)
+    return model, history
 
 
 def train_further(
@@ -165,7 +237,7 @@ def train_further(
         ValueError: If a number is out of range, or the data do not fit the model.
         NonFiniteError: If a number is NaN or infinite.
     """
-    _check_training(epochs, learning_rate, seed)
+    _check_training(epochs, 1, learning_rate, seed)
     batch_size = recipe.batch_size or 128
     steps = epochs * -(-len(data.train) // batch_size)
     augmentation = None
@@ -196,8 +268,12 @@ def _number_kept(model: tfp_bnn.VariationalModel) -> int:
     return count_weights(model) - sum(int((~weight.kept).sum()) for weight in weights)
 
 
-def _check_training(epochs: Any, learning_rate: Any, seed: Any) -> None:
-    for name, number in (("epochs", epochs), ("seed", seed)):
-        if not (is_integer(number) and 0 <= number < 2**31):
-            raise ValueError(f"`{name}` of the training after pruning must be an integer >= 0, but got {number!r}.")
+def _check_training(epochs: Any, rounds: Any, learning_rate: Any, seed: Any) -> None:
+    for name, number, least in (("epochs", epochs, 0), ("rounds", rounds, 1), ("seed", seed, 0)):
+        if not (is_integer(number) and least <= number < 2**31):
+            raise ValueError(
+                f"`{name}` of the training after pruning must be an integer >= {least}, but got {number!r}."
+            )
+    if rounds > 1 and not epochs:
+        raise ValueError("Several rounds without training between them are one: give the number of `epochs` of each.")
     require_positive("the training after pruning", "learning_rate", learning_rate)
