@@ -26,6 +26,7 @@ from typing import Any
 
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
+import numpy as np
 import safetensors.numpy
 import tensorflow as tf
 
@@ -88,7 +89,8 @@ def measured(model: Any, data: Dataset, draws: int) -> dict[str, str]:
     """The numbers of a network."""
     predictive = model.posterior_predictive(data.test.x, num_samples=draws, seed=0, calibrated=False)
     scores = score(predictive, data.test.y)
-    size = len(safetensors.numpy.save(arrays_of([WeightRecord.of(model)], None)))
+    arrays = {name: np.asarray(array) for name, array in arrays_of([WeightRecord.of(model)], None).items()}
+    size = len(safetensors.numpy.save(arrays))
     numbers = {name: f"{scores[name]:.5g}" for name in ("accuracy", "nll", "ece")}
     return {**numbers, "bytes": str(size), "milliseconds": f"{cpu_milliseconds(model, data.test.x[:ROWS_TIMED]):.3g}"}
 
