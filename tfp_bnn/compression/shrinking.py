@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -70,11 +70,12 @@ def shrink(model: VariationalModel | VariationalSequential) -> Any:
     used = units_in_use(ends, set(channels.fixed), lambda name: kernel_kept(kept, name))
     stays = {name: Ends(*(np.flatnonzero(np.isin(of, [*used])) for of in end)) for name, end in ends.items()}
     _check_some_are_left(ends, stays)
-    pruned = any(not _cut(of_weight, stays.get(layer)).all() for (layer, name), of_weight in kept.items())
+    cut = _Cut(ends, stays)
+    pruned = any(not cut(layer, of_weight).all() for (layer, _), of_weight in kept.items())
     config = respecify(model.get_config(), "posterior", lambda posterior: _with_mask(posterior, pruned))
     sizes = {name: of.outputs.size for name, of in stays.items() if of.outputs.size < ends[name].outputs.size}
     copy = copy_from(model, _resized(config, sizes))
-    copy_state(model, copy, lambda layer, values: _cut(values, stays.get(layer)))
+    copy_state(model, copy, cut)
     return copy
 
 
@@ -87,13 +88,20 @@ def _check_some_are_left(ends: Mapping[str, Ends], stays: Mapping[str, Ends]) ->
         )
 
 
-def _cut(values: npt.NDArray[Any], stays: Ends | None) -> npt.NDArray[Any]:
-    """The part of a weight that stays: of a kernel its last two axes, of a bias or a gain its only one."""
-    if stays is None or not values.ndim:
+class _Cut(NamedTuple):
+    """Takes the part of a weight that stays: of a kernel in its last two axes, of a bias or a gain in its only one."""
+
+    ends: Mapping[str, Ends]
+    stays: Mapping[str, Ends]
+
+    def __call__(self, layer: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if layer in self.ends:
+            (inputs, outputs), stays = map(len, self.ends[layer]), self.stays[layer]
+            if values.shape == (outputs,):
+                return values[stays.outputs]
+            if values.shape[-2:] == (inputs, outputs):
+                return values[..., stays.inputs, :][..., stays.outputs]
         return values
-    if values.ndim == 1 or not stays.inputs.size:
-        return values[..., stays.outputs]
-    return values[..., stays.inputs, :][..., stays.outputs]
 
 
 def _with_mask(posterior: Posterior, pruned: bool) -> Posterior:

@@ -286,7 +286,8 @@ class Architecture:
             )
             x = layer(x)
         outputs = self.body(config, x)
-        check_layer_units(self.name, config.layer_units, keras.Model(inputs, outputs))
+        if config.layer_units:
+            check_layer_units(self.name, config.layer_units, keras.Model(inputs, outputs))
         if config.target_mean is not None:
             outputs = _in_target_units(config, outputs)
         model = tfp_bnn.VariationalModel(
