@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +71,7 @@ def shrink(model: VariationalModel | VariationalSequential) -> Any:
     used = units_in_use(ends, set(channels.fixed), lambda name: kernel_kept(kept, name))
     stays = {name: Ends(*(np.flatnonzero(np.isin(of, [*used])) for of in end)) for name, end in ends.items()}
     _check_some_are_left(ends, stays)
-    cut = _Cut(ends, stays)
+    cut = functools.partial(_cut, ends=ends, stays=stays)
     pruned = any(not cut(layer, of_weight).all() for (layer, _), of_weight in kept.items())
     config = respecify(model.get_config(), "posterior", lambda posterior: _with_mask(posterior, pruned))
     sizes = {name: of.outputs.size for name, of in stays.items() if of.outputs.size < ends[name].outputs.size}
@@ -88,20 +89,16 @@ def _check_some_are_left(ends: Mapping[str, Ends], stays: Mapping[str, Ends]) ->
         )
 
 
-class _Cut(NamedTuple):
-    """Takes the part of a weight that stays: of a kernel in its last two axes, of a bias or a gain in its only one."""
-
-    ends: Mapping[str, Ends]
-    stays: Mapping[str, Ends]
-
-    def __call__(self, layer: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        if layer in self.ends:
-            (inputs, outputs), stays = map(len, self.ends[layer]), self.stays[layer]
-            if values.shape == (outputs,):
-                return values[stays.outputs]
-            if values.shape[-2:] == (inputs, outputs):
-                return values[..., stays.inputs, :][..., stays.outputs]
-        return values
+def _cut(layer: str, values: npt.NDArray[Any], ends: Mapping[str, Ends], stays: Mapping[str, Ends]) -> npt.NDArray[Any]:
+    """The part of a weight that stays: of a kernel in its last two axes, of a bias or a gain in its only one."""
+    if layer in ends:
+        of_layer = stays[layer]
+        inputs, outputs = map(len, ends[layer])
+        if values.shape == (outputs,):
+            return values[of_layer.outputs]
+        if values.shape[-2:] == (inputs, outputs):
+            return values[..., of_layer.inputs, :][..., of_layer.outputs]
+    return values
 
 
 def _with_mask(posterior: Posterior, pruned: bool) -> Posterior:

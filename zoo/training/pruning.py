@@ -104,10 +104,8 @@ def prune_artifact(
     history: Mapping[str, list[float]] = {}
     metrics: dict[str, Any] = {}
     if data is not None and epochs:
-        settings = {"epochs": epochs, "rounds": rounds, "learning_rate": learning_rate, "seed": seed}
-        small, history = prune_in_rounds(
-            model, recipe, data, fraction, **how, **settings, callbacks=callbacks, tell=tell
-        )
+        how |= {"epochs": epochs, "rounds": rounds, "learning_rate": learning_rate, "seed": seed}
+        small, history = prune_in_rounds(model, recipe, data, fraction, **how, callbacks=callbacks, tell=tell)
     small = shrink(small) if units else small
     tell(f"{count_weights(model):,} weights before, {_number_kept(small):,} are left")
     if data is not None:

@@ -66,6 +66,7 @@ def test_a_smaller_network_of_the_same_architecture_is_saved_and_loaded(tmp_path
         zoo.shrink(tfp_bnn.VariationalSequential([tfp_bnn.layers.DenseFlipout(1)]))
 
 
+@pytest.mark.slow
 def test_only_kept_weights_are_stored(pruned, tmp_path):
     sizes = [
         (zoo.save_artifact(model, tmp_path / name) / "weights.safetensors").stat().st_size
