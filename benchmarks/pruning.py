@@ -50,7 +50,7 @@ POSTERIOR, TWIN = "posterior", "twin"
 CRITERIA = {POSTERIOR: ("signal_to_noise", "kl", "magnitude"), TWIN: ("magnitude",)}
 FRACTIONS, OF_UNITS = (0.0, 0.5, 0.75, 0.9, 0.95, 0.98), (0.25, 0.5, 0.75)
 ROWS_TIMED, REPETITIONS = 1000, 5
-KEY = ("model", "network", "by", "units", "fraction", "rounds", "epochs", "draws")
+KEY = ("model", "network", "by", "units", "fraction", "rounds", "epochs", "learning_rate", "draws")
 COLUMNS = (*KEY, "accuracy", "nll", "ece", "bytes", "milliseconds")
 
 Rows = Sequence[dict[str, str]]
@@ -116,7 +116,8 @@ def run(path: Path, name: str, arguments: argparse.Namespace) -> None:
         for by, fraction in points(network, arguments.by, arguments.units, arguments.fractions):
             epochs = arguments.epochs if fraction else 0
             rounds = arguments.rounds if epochs else 1
-            key = (name, network, by, int(arguments.units), fraction, rounds, epochs, arguments.draws)
+            rate = arguments.learning_rate if epochs else 0.0
+            key = (name, network, by, int(arguments.units), fraction, rounds, epochs, rate, arguments.draws)
             of_key = dict(zip(KEY, map(str, key), strict=True))
             if any(all(row[column] == value for column, value in of_key.items()) for row in read_results(path)):
                 continue
@@ -130,7 +131,6 @@ def run(path: Path, name: str, arguments: argparse.Namespace) -> None:
             if fraction:
                 how: dict[str, Any] = {"fraction": fraction, "by": by, "units": arguments.units}
                 if epochs:
-                    rate = arguments.learning_rate
                     model, _ = prune_in_rounds(
                         model, recipe, data, **how, epochs=epochs, rounds=rounds, learning_rate=rate, tell=print
                     )
@@ -150,29 +150,37 @@ def _append(path: Path, row: dict[str, str]) -> None:
     print(", ".join(row.values()), flush=True)
 
 
-def curves(rows: Rows, model: str, units: bool = False) -> dict[tuple[str, str, int], list[dict[str, str]]]:
-    """The rows of a model by network, criterion and epochs after pruning, each from nothing removed upwards."""
+def curves(rows: Rows, model: str, units: bool = False) -> dict[tuple[str, str, str], list[dict[str, str]]]:
+    """The rows of a model by network, criterion and training after pruning, each from nothing removed upwards."""
     of_model = [row for row in rows if row["model"] == model]
     whole = {row["network"]: row for row in of_model if not float(row["fraction"])}
-    found: dict[tuple[str, str, int], list[dict[str, str]]] = {}
+    found: dict[tuple[str, str, str], list[dict[str, str]]] = {}
     for row in of_model:
         if float(row["fraction"]) and bool(int(row["units"])) == units:
-            found.setdefault((row["network"], row["by"], int(row["epochs"])), []).append(row)
+            found.setdefault((row["network"], row["by"], _training(row)), []).append(row)
     return {
         key: sorted([*([whole[key[0]]] if key[0] in whole else []), *line], key=lambda row: float(row["fraction"]))
         for key, line in sorted(found.items())
     }
 
 
+def _training(row: dict[str, str]) -> str:
+    """The training after pruning in words; empty for none."""
+    if not int(row["epochs"]):
+        return ""
+    rounds = "" if row["rounds"] == "1" else f"{row['rounds']} x "
+    return f"{rounds}{row['epochs']} epochs at {float(row['learning_rate']):g}"
+
+
 def table(rows: Rows, model: str, units: bool = False) -> str:
     """Accuracy, its loss against the whole network, NLL, ECE and costs, as Markdown."""
     what = "units" if units else "weights"
     lines = [
-        f"| network | by | epochs after | {what} removed | accuracy (%) | lost (points) | NLL | ECE | KiB | ms |",
+        f"| network | by | training after | {what} removed | accuracy (%) | lost (points) | NLL | ECE | KiB | ms |",
         "|---" * 10 + "|",
     ]
     seen = set()
-    for (network, by, epochs), line in curves(rows, model, units).items():
+    for (network, by, training), line in curves(rows, model, units).items():
         first = next((row for row in line if not float(row["fraction"])), None)
         for row in line:
             whole = not float(row["fraction"])
@@ -181,7 +189,7 @@ def table(rows: Rows, model: str, units: bool = False) -> str:
             seen |= {network} if whole else set()
             accuracy = 100 * float(row["accuracy"])
             lost = "" if whole or first is None else f"{100 * float(first['accuracy']) - accuracy:.2f}"
-            name = ("", "") if whole else (f"`{by}`", str(epochs))
+            name = ("", "") if whole else (f"`{by}`", training)
             share = f"{100 * float(row['fraction']):g} %"
             costs = f"{int(row['bytes']) / 1024:,.0f} | {float(row['milliseconds']):.3g}"
             numbers = f"{accuracy:.2f} | {lost} | {float(row['nll']):.4f} | {float(row['ece']):.4f}"
@@ -195,9 +203,11 @@ def figure(rows: Rows, models: Sequence[str]) -> bytes:
     panels = drawn.subplots(len(models), 2, squeeze=False)
     for of_model, model in zip(panels, models, strict=True):
         looks = itertools.cycle(zip(COLOURS, LINES, strict=False))
-        for (network, by, epochs), line in curves(rows, model).items():
-            colour, style = (GREY, "-" if epochs else ":") if network == TWIN else next(looks)
-            label = f"{network}, {by.replace('_', ' ')}" + (f", {epochs} epochs after" if epochs else "")
+        for (network, by, training), line in curves(rows, model).items():
+            colour, style = (GREY, "-" if training else ":") if network == TWIN else next(looks)
+            label = f"{network}, {by.replace('_', ' ')}" + (f", {training} after" if training else "")
+            # Networks that were trained further are points: nothing between them was measured.
+            style, line = ("none", [row for row in line if float(row["fraction"])]) if training else (style, line)
             shares = [100 * float(row["fraction"]) for row in line]
             for panel, number in zip(of_model, ("accuracy", "nll"), strict=True):
                 scale = 100 if number == "accuracy" else 1

@@ -23,7 +23,15 @@ def benchmark() -> Iterator[ModuleType]:
 
 def row(network, by, fraction, accuracy, epochs=0, units=0):
     values = {"model": "a.b", "network": network, "by": by, "units": units, "fraction": fraction, "rounds": 1}
-    values |= {"epochs": epochs, "draws": 5, "accuracy": accuracy, "nll": 0.1, "ece": 0.01, "bytes": 2048}
+    values |= {
+        "epochs": epochs,
+        "learning_rate": 0.001,
+        "draws": 5,
+        "accuracy": accuracy,
+        "nll": 0.1,
+        "ece": 0.01,
+        "bytes": 2048,
+    }
     return {name: str(value) for name, value in {**values, "milliseconds": 1.5}.items()}
 
 

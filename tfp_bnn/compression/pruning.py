@@ -108,6 +108,10 @@ def prune(
     if scope not in ("global", "layer"):
         raise ValueError(f"`scope` must be 'global' or 'layer', but got {scope!r}.")
     require_bool("units", units)
+    if layers is not None:
+        layers = [layers] if isinstance(layers, str) else list(layers)
+        if not layers:
+            raise ValueError("`layers` names no layer. Name some, or leave it out to prune all.")
     weights = _prunable_weights(model, by, layers)
     worth = {place: CRITERIA[by](weight) for place, weight in weights.items()}
     kept = {place: weight.kept for place, weight in weights.items()}

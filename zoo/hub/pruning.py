@@ -69,7 +69,7 @@ def shrink(model: tfp_bnn.VariationalModel) -> Any:
         >>> import zoo
         >>> pruned = zoo.prune(zoo.load_model("mlp_flipout.iris"), 0.5, units=True)
         >>> zoo.shrink(pruned).architecture.config.layer_units
-        {'dense1': 5}
+        {'dense1': 50}
     """
     built = _built_from(model, "shrink")
     small = compression.shrink(model)
