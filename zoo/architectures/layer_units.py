@@ -25,7 +25,8 @@ def check_layer_units(architecture: str, layer_units: Mapping[str, int], network
         if name not in known or sizes[name] != number:
             raise ValueError(
                 f"layer_units of the architecture {architecture!r} names {name!r}, whose number of units it cannot "
-                f"set. Expected some of: {', '.join(known) or 'no layer'}."
+                f"set. Expected some of: {', '.join(known) or 'no layer'}. An architecture sets those of layers that "
+                "it makes with config.dense or config.convolution."
             )
 
 

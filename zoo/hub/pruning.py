@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import tfp_bnn
 from tfp_bnn import compression
+from tfp_bnn.core.layer_tree import without_allocation
 from tfp_bnn.models.weight_record import layers_by_name
-from zoo.architectures.base import BuiltFrom
+from zoo.architectures.base import ARCHITECTURES, BuiltFrom
 from zoo.architectures.layer_units import units_of
 
 
@@ -63,7 +64,8 @@ def shrink(model: tfp_bnn.VariationalModel) -> Any:
 
     Raises:
         TypeError: As there.
-        ValueError: As there, or if the model is not one of the zoo.
+        ValueError: As there; if the model is not one of the zoo; or if its architecture does not make the layers with
+            `config.dense` and `config.convolution`, so it could not be built again.
 
     Example:
         >>> import zoo
@@ -76,7 +78,11 @@ def shrink(model: tfp_bnn.VariationalModel) -> Any:
     before = {name: units_of(layer) for name, layer in layers_by_name(model).items()}
     sizes = {name: units_of(layer) for name, layer in layers_by_name(small).items()}
     changed = {name: size for name, size in sizes.items() if size is not None and size != before[name]}
-    return _of_the_zoo(small, model, built, {**built.config.layer_units, **changed})
+    small = _of_the_zoo(small, model, built, {**built.config.layer_units, **changed})
+    with without_allocation():
+        # Refuses layers whose numbers of units the architecture does not take from its config.
+        ARCHITECTURES[built.name].build(small.architecture.config)
+    return small
 
 
 def _built_from(model: Any, function: str) -> BuiltFrom:
