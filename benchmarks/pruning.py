@@ -202,24 +202,26 @@ def figure(rows: Rows, models: Sequence[str]) -> bytes:
     drawn = new_figure(9, 3.6 * len(models))
     panels = drawn.subplots(len(models), 2, squeeze=False)
     for of_model, model in zip(panels, models, strict=True):
-        looks = itertools.cycle(zip(COLOURS, LINES, strict=False))
+        markers = itertools.cycle("sD^v")
         for (network, by, training), line in curves(rows, model).items():
-            colour, style = (GREY, "-" if training else ":") if network == TWIN else next(looks)
+            index = CRITERIA[POSTERIOR].index(by)
+            colour, style = (GREY, "-") if network == TWIN else (COLOURS[index], LINES[index])
             label = f"{network}, {by.replace('_', ' ')}" + (f", {training} after" if training else "")
             # Networks that were trained further are points: nothing between them was measured.
+            marker = next(markers) if training else "."
             style, line = ("none", [row for row in line if float(row["fraction"])]) if training else (style, line)
             shares = [100 * float(row["fraction"]) for row in line]
             for panel, number in zip(of_model, ("accuracy", "nll"), strict=True):
                 scale = 100 if number == "accuracy" else 1
                 values = [scale * float(row[number]) for row in line]
-                panel.plot(shares, values, color=colour, linestyle=style, marker=".", label=label)
+                panel.plot(shares, values, color=colour, linestyle=style, marker=marker, label=label)
         best = max((100 * float(row["accuracy"]) for row in rows if row["model"] == model), default=100)
         of_model[0].set(ylabel="test accuracy (%)", title=model, ylim=(best - 3, best + 0.2))
         of_model[1].set(ylabel="test NLL (nats)", title=model, yscale="log")
         for panel in of_model:
             panel.set(xlabel="weights removed (%)")
             tidy(panel)
-    legend_below(drawn, panels[-1, 0], columns=3)
+    legend_below(drawn, panels[0, 0], columns=3)
     return to_png(drawn)
 
 
