@@ -221,7 +221,7 @@ def figure(rows: Rows, models: Sequence[str]) -> bytes:
         for panel in of_model:
             panel.set(xlabel="weights removed (%)")
             tidy(panel)
-    legend_below(drawn, panels[0, 0], columns=3)
+    legend_below(drawn, panels[0, 0], columns=2)
     return to_png(drawn)
 
 

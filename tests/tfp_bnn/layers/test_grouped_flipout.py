@@ -60,9 +60,7 @@ def test_batches_of_any_size_have_their_rows_in_turn_in_the_groups(num_groups, i
 
 def test_images_of_unknown_size_keep_their_channels():
     layer = Convolution2DFlipout(3, 3, groups_of_noise=4, seed=0)
-    outputs = tf.function(lambda x: layer(x, training=True), autograph=False).get_concrete_function(
-        tf.TensorSpec((None, None, None, 2))
-    )
+    outputs = tf.function(lambda x: layer(x, training=True), autograph=False).get_concrete_function(tf.TensorSpec((None, None, None, 2)))
     assert outputs.outputs[0].shape[-1] == 3
     assert outputs(tf.zeros((5, 6, 7, 2))).shape == (5, 4, 5, 3)
 

@@ -42,9 +42,7 @@ def test_a_compiled_call_refuses_an_unknown_group_and_xla_makes_it_nan(group):
     compiled = tf.function(lambda x, g: layer([x, g], training=True), autograph=False)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[The group id\] \[.*\] \[is unknown .* num_groups=4"):
         compiled(tf.constant(x), tf.constant(groups))
-    outputs = tf.function(lambda x, g: layer([x, g]), jit_compile=True, autograph=False)(
-        tf.constant(x), tf.constant(groups)
-    )
+    outputs = tf.function(lambda x, g: layer([x, g]), jit_compile=True, autograph=False)(tf.constant(x), tf.constant(groups))
     np.testing.assert_array_equal(np.isnan(outputs).all(axis=1), [False, True, False])
 
 

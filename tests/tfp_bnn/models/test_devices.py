@@ -51,9 +51,7 @@ def test_training_under_xla_is_reproducible():
 def test_noise_under_xla_is_standard_normal_and_only_its_bits_differ():
     """100,000 draws, Kolmogorov-Smirnov; false-failure rate 1e-6. Integers are the same with XLA and without."""
     noise = Noise(tf.constant([7, 3], tf.int64))
-    draw = tf.function(
-        lambda: (noise.normal("a", (100_000,)), noise.signs("a", (1000,))), jit_compile=True, autograph=False
-    )
+    draw = tf.function(lambda: (noise.normal("a", (100_000,)), noise.signs("a", (1000,))), jit_compile=True, autograph=False)
     normal, signs = draw()
     again, _ = draw()
     np.testing.assert_array_equal(normal, again)
