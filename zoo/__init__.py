@@ -28,6 +28,7 @@ _HOME = {
     "register_dataset": "zoo.datasets",
     "register_recipes": "zoo.recipes",
     "save_artifact": "zoo.hub.artifacts",
+    "shrink": "zoo.hub.pruning",
     "train": "zoo.training.by_recipe",
     "verify": "zoo.evaluation.verification",
     "write_comparison_report": "zoo.evaluation.report.comparison",

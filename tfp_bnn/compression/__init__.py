@@ -1,5 +1,6 @@
-"""Compression: networks with fewer weights, chosen by what the posterior says of each."""
+"""Compression: networks with fewer weights or units, chosen by what the posterior says of each."""
 
 from tfp_bnn.compression.pruning import Criterion, prune, sparsity
+from tfp_bnn.compression.shrinking import shrink
 
-__all__ = ["Criterion", "prune", "sparsity"]
+__all__ = ["Criterion", "prune", "shrink", "sparsity"]

@@ -1,30 +1,39 @@
-"""Pruning of single weights."""
+"""Pruning of single weights, and of whole units and filters."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from tfp_bnn.compression import importance
-from tfp_bnn.core.arguments import is_number
+from tfp_bnn.compression.channels import Channels
+from tfp_bnn.compression.copying import copy_from, copy_state
+from tfp_bnn.compression.units import Kept, Place, Units, Worth, kept_weights
+from tfp_bnn.core.arguments import is_number, require_bool
+from tfp_bnn.core.layer_tree import is_functional
 from tfp_bnn.core.registry import unknown_name_message
 from tfp_bnn.inference.point_weights import require_built_model
 from tfp_bnn.layers.variational_weight import VariationalWeight
+from tfp_bnn.models.functional import VariationalModel, VariationalSequential
 from tfp_bnn.models.respecify import respecify
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.models.weight_record import bayesian_weights, layers_by_name
 from tfp_bnn.posteriors import POSTERIORS, Posterior
 from tfp_bnn.variational.kl import named_layers
 
-Criterion = Literal["signal_to_noise", "kl", "magnitude"]
+Criterion = Literal["signal_to_noise", "kl", "magnitude", "l1"]
 
 CRITERIA: Mapping[str, Callable[[VariationalWeight], npt.NDArray[np.float32]]] = {
-    function.__name__: function for function in (importance.signal_to_noise, importance.kl, importance.magnitude)
+    "signal_to_noise": importance.signal_to_noise,
+    "kl": importance.kl,
+    "magnitude": importance.magnitude,
+    "l1": importance.magnitude,
 }
+_OF_POINTS = ("magnitude", "l1")
 _PRUNABLE = ("mean_field_normal", "delta")
 
 
@@ -33,8 +42,11 @@ def prune(
     fraction: float,
     by: Criterion = "signal_to_noise",
     scope: Literal["global", "layer"] = "global",
+    *,
+    units: bool = False,
+    layers: Sequence[str] | None = None,
 ) -> Any:
-    """Copies a trained model without the given share of its weights: those that matter least.
+    """Copies a trained model without the given share of its weights, or of its units: those that matter least.
 
     A pruned weight is no weight of the network any more. It is exactly 0 in every draw, and contributes no KL, under
     any prior: posterior and prior are the same point. The KL is that of the weights that are kept, so the ELBO is
@@ -45,14 +57,23 @@ def prune(
     Only weights with a distribution are pruned; others, such as deterministic biases, stay. Weights that were pruned
     before stay pruned and count as part of `fraction`. The result costs as much to run as the given model.
 
+    With `units`, whole units of dense layers and filters of convolutions are pruned: all weights that lead into one and
+    all that lead out of it. It then has no effect, whatever its bias, activation and normalization are, and `shrink`
+    makes a smaller model without it. Units whose outputs are added to each other, as in a residual network, are one
+    unit. Inputs and outputs of the network keep their size, and so does what a layer gets or gives whose channels
+    cannot be followed, such as a recurrent layer.
+
     Args:
         model: Built model with Bayesian layers, trained. Its posteriors must be `mean_field_normal` or `delta`. It is
             not changed.
-        fraction: Share of the weights to prune, in [0, 1). The number of weights is rounded.
+        fraction: Share of the weights to prune, or of the units, in [0, 1). The number is rounded.
         by: What a weight is worth. `"signal_to_noise"`: |mean| / standard deviation. `"kl"`: its KL to the prior, in
             nats, what it has learned; for priors around 0, because a weight that equals an informed prior is not 0.
-            `"magnitude"`: |mean|, the only one for points (`delta`).
+            `"magnitude"`, or `"l1"`: |mean|, the only one for points (`delta`). A unit is worth the mean over the
+            weights that lead into it; with `"l1"` this is the L1 norm of a filter divided by its size.
         scope: `"global"` compares all weights of the network, `"layer"` prunes the same share of every layer.
+        units: Whether to prune units and filters instead of single weights.
+        layers: Names of the layers to prune. Default: all with a distribution.
 
     Returns:
         A model of the same class, built, not compiled, without a calibration, which belongs to the old posterior.
@@ -60,7 +81,8 @@ def prune(
     Raises:
         TypeError: If the model is not Bayesian, or a posterior cannot be pruned.
         ValueError: If the model is not built or has no Bayesian layer; an argument is out of range; points are pruned
-            by anything but magnitude; or a subclass creates its layers itself.
+            by anything but magnitude; a layer does not exist, has no units that can be pruned, or would have nothing
+            left; or a subclass creates its layers itself.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn
@@ -74,7 +96,8 @@ def prune(
     References:
         Graves 2011, Practical Variational Inference for Neural Networks,
         https://papers.nips.cc/paper/2011/hash/7eb3c8be3d411e8ebfab08eba5f49632-Abstract.html; Blundell et al. 2015,
-        Weight Uncertainty in Neural Networks, section 5.1, https://arxiv.org/abs/1505.05424
+        Weight Uncertainty in Neural Networks, section 5.1, https://arxiv.org/abs/1505.05424; Li et al. 2017, Pruning
+        Filters for Efficient ConvNets (the L1 norm of filters), https://arxiv.org/abs/1608.08710
     """
     if not (is_number(fraction) and 0 <= fraction < 1):
         raise ValueError(
@@ -84,16 +107,27 @@ def prune(
         raise ValueError(unknown_name_message("criterion of pruning", by, CRITERIA))
     if scope not in ("global", "layer"):
         raise ValueError(f"`scope` must be 'global' or 'layer', but got {scope!r}.")
-    weights = _prunable_weights(model, by)
+    require_bool("units", units)
+    if layers is not None:
+        layers = [layers] if isinstance(layers, str) else list(layers)
+        if not layers:
+            raise ValueError("`layers` names no layer. Name some, or leave it out to prune all.")
+    weights = _prunable_weights(model, by, layers)
+    worth = {place: CRITERIA[by](weight) for place, weight in weights.items()}
+    kept = {place: weight.kept for place, weight in weights.items()}
+    if units:
+        kept = _without_units(model, worth, fraction, scope, layers)
+    else:
+        groups = [list(weights)]
+        if scope == "layer":
+            groups = [list(group) for _, group in itertools.groupby(weights, key=lambda place: place[0])]
+        for group in groups:
+            kept |= _keep({place: worth[place] for place in group}, kept, fraction)
+    _check_something_is_left(kept)
     copy = _copy_with_masks(model)
-    groups = [list(weights)]
-    if scope == "layer":
-        groups = [list(group) for _, group in itertools.groupby(weights, key=lambda place: place[0])]
-    layers = layers_by_name(copy)
-    for group in groups:
-        worth = {place: CRITERIA[by](weights[place]) for place in group}
-        for (layer, name), kept in _keep(worth, {place: weights[place].kept for place in group}, fraction).items():
-            _prune(bayesian_weights(layers[layer])[name], kept)
+    copied = layers_by_name(copy)
+    for (layer, name), of_weight in kept.items():
+        _prune(bayesian_weights(copied[layer])[name], of_weight)
     return copy
 
 
@@ -115,12 +149,7 @@ def sparsity(model: VariationalMixin) -> dict[str, float]:
     return {name: float(np.mean(~of_layer)) for name, of_layer in kept.items()}
 
 
-Place = tuple[str, str]
-
-
-def _keep(
-    worth: Mapping[Place, npt.NDArray[np.float32]], kept_before: Mapping[Place, npt.NDArray[np.bool_]], fraction: float
-) -> dict[Place, npt.NDArray[np.bool_]]:
+def _keep(worth: Worth, kept_before: Kept, fraction: float) -> dict[Place, npt.NDArray[np.bool_]]:
     """Which weights of a group are kept, by their place."""
     values = np.concatenate([np.where(kept_before[place], of, -np.inf).ravel() for place, of in worth.items()])
     number = max(round(fraction * values.size), np.count_nonzero(np.isneginf(values)))
@@ -137,11 +166,43 @@ def _prune(weight: VariationalWeight, kept: npt.NDArray[np.bool_]) -> None:
     variables["loc"].assign(np.where(kept, variables["loc"], 0))
 
 
-def _prunable_weights(model: Any, by: str) -> dict[Place, VariationalWeight]:
-    """The Bayesian weights of a model by layer and name, if all of them can be pruned."""
-    require_built_model(model, "prune")
+def _without_units(
+    model: Any, worth: Worth, fraction: float, scope: str, layers: Sequence[str] | None
+) -> dict[Place, npt.NDArray[np.bool_]]:
+    """Which weights are kept without the units that matter least, also in the layers that read them."""
+    if not (isinstance(model, VariationalModel | VariationalSequential) and is_functional(model.network)):
+        raise ValueError(
+            f"Units are pruned in a graph of layers, but the `call` of {type(model).__name__} is code. Use a "
+            "VariationalModel or VariationalSequential, or prune single weights."
+        )
+    weights = _weights_of(model)
+    units = Units(Channels(model.network), weights, layers)
+    kept = kept_weights(layers_by_name(model))
+    removed = units.removed(worth, kept, fraction, by_layer=scope == "layer")
+    return units.masks({place: kept[place] for place in weights}, removed)
+
+
+def _check_something_is_left(kept: Kept) -> None:
+    left: dict[str, bool] = {}
+    for (layer, _), of_weight in kept.items():
+        left[layer] = left.get(layer, False) or bool(of_weight.any())
+    empty = [layer for layer, something in left.items() if not something]
+    if empty:
+        raise ValueError(
+            f"Nothing would be left of {', '.join(map(repr, empty))}, so the outputs would not depend on the inputs. "
+            "Prune a smaller fraction, or scope='layer', which prunes the same share of every layer."
+        )
+
+
+def _weights_of(model: Any) -> dict[Place, VariationalWeight]:
     layers = layers_by_name(model)
-    weights = {(name, key): weight for name, layer in layers.items() for key, weight in bayesian_weights(layer).items()}
+    return {(name, key): weight for name, layer in layers.items() for key, weight in bayesian_weights(layer).items()}
+
+
+def _prunable_weights(model: Any, by: str, layers: Sequence[str] | None) -> dict[Place, VariationalWeight]:
+    """The Bayesian weights of a model, or of some of its layers, by layer and name, if they can be pruned."""
+    require_built_model(model, "prune")
+    weights = _weights_of(model)
     if not weights:
         raise ValueError(
             f"The model {model.name!r} has no Bayesian layer. Only weights with a distribution are pruned: make them "
@@ -154,38 +215,27 @@ def _prunable_weights(model: Any, by: str) -> dict[Place, VariationalWeight]:
                 f"The posterior of {layer}/{name} is {spec!r}, whose weights depend on each other, so none can be "
                 f"removed alone. Train with one of {', '.join(map(repr, _PRUNABLE))}."
             )
-        if not spec.has_spread and by != "magnitude":
+        if not spec.has_spread and by not in _OF_POINTS:
             raise ValueError(f"The posterior of {layer}/{name} is a point, without a spread. Prune by='magnitude'.")
-    return weights
+    if layers is None:
+        return weights
+    known = list(dict.fromkeys(layer for layer, _ in weights))
+    for layer in layers:
+        if layer not in known:
+            raise ValueError(unknown_name_message("layer with a distribution", layer, known))
+    return {place: weight for place, weight in weights.items() if place[0] in layers}
 
 
 def _copy_with_masks(model: Any) -> Any:
     """A copy of a model with masks that keep every weight that was kept."""
-    config = respecify(model.get_config(), "posterior", _with_mask)
-    copy = type(model).from_config({**config, "calibration": None, "conformal": None})
+    copy = copy_from(model, respecify(model.get_config(), "posterior", _with_mask))
     specs = [spec for layer in copy.variational_layers for spec, _ in layer.distribution_specs.values()]
     if not all(spec.pruned for spec in specs):
         raise ValueError(
             f"{type(model).__name__} creates layers itself, so their posteriors are not part of its config. Give them "
             "kernel_posterior={'name': 'mean_field_normal', 'pruned': True} in its code."
         )
-    if not copy.built:
-        copy.build(model.input_shape)
-    known = layers_by_name(model)
-    # By their variables, because parameters such as scales would be rounded on the way.
-    for name, layer in layers_by_name(copy).items():
-        values = {variable.name: variable for variable in known[name].weights}
-        for variable in layer.weights:
-            if variable.name in values:
-                variable.assign(values[variable.name])
-    for name, shared in copy.shared_priors.items():
-        for role, variable in shared.weights.items():
-            variable.assign(model.shared_priors[name].weights[role])
-    for role, variable in copy.likelihood_weights.items():
-        variable.assign(model.likelihood_weights[role])
-    if model.num_examples is not None:
-        copy.num_examples = model.num_examples
-    copy.num_steps = model.num_steps
+    copy_state(model, copy)
     return copy
 
 

@@ -28,6 +28,7 @@ from tfp_bnn.layers.estimators import Estimator, Flipout, Reparameterization, ch
 from tfp_bnn.likelihoods import LIKELIHOODS
 from tfp_bnn.posteriors import POSTERIORS
 from tfp_bnn.priors import PRIORS
+from zoo.architectures.layer_units import check_layer_units
 from zoo.core.names import check_plain_name
 from zoo.core.validation import Strict, validate
 
@@ -96,6 +97,8 @@ class ArchitectureConfig(Strict):
         kernel_posterior: Name or config of the posterior of every kernel; `"delta"` for points.
         initial_scale: posterior scale of every weight at the start, where the posterior has one and names no other.
         dropout: Rate of an `MCDropout` after the activation of each hidden layer; 0 for none.
+        layer_units: Number of units or filters of single layers, by their names, where it is another than the
+            architecture's. `zoo.shrink` sets it.
         input_mean: subtracted from each input column; None for no standardization.
         input_variance: of each input column.
         target_mean: of each target, in its units; None for no standardization. The network then works with standardized
@@ -111,6 +114,10 @@ class ArchitectureConfig(Strict):
     kernel_posterior: Spec = "mean_field_normal"
     initial_scale: Annotated[float, Field(strict=True, gt=0, le=10)] = 0.05
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
+    # Left out where there are none, as in configs from before there were these.
+    layer_units: Annotated[dict[str, Width], Field(max_length=1000, exclude_if=lambda value: not value)] = Field(
+        default_factory=dict
+    )
     input_mean: Annotated[tuple[Moment, ...], Field(max_length=8192)] | None = None
     input_variance: Annotated[tuple[Variance, ...], Field(max_length=8192)] | None = None
     target_mean: Annotated[tuple[Moment, ...], Field(max_length=10_000)] | None = None
@@ -205,6 +212,7 @@ class ArchitectureConfig(Strict):
             **arguments: Further arguments of the layer.
         """
         layer = DenseReparameterization if self.estimator == "reparameterization" else DenseFlipout
+        units = self.layer_units.get(arguments.get("name", ""), units)
         return layer(units, **self.kernel_arguments, **arguments)
 
     def after_activation(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
@@ -236,6 +244,7 @@ class ConvolutionalConfig(ArchitectureConfig):
             **arguments: Further arguments of the layer.
         """
         flipout, reparameterization = _CONVOLUTIONS[rank]
+        filters = self.layer_units.get(arguments.get("name", ""), filters)
         arguments |= self.kernel_arguments
         if self.estimator == "reparameterization":
             return reparameterization(filters, size, **arguments)
@@ -277,6 +286,8 @@ class Architecture:
             )
             x = layer(x)
         outputs = self.body(config, x)
+        if config.layer_units:
+            check_layer_units(self.name, config.layer_units, keras.Model(inputs, outputs))
         if config.target_mean is not None:
             outputs = _in_target_units(config, outputs)
         model = tfp_bnn.VariationalModel(

@@ -69,7 +69,7 @@ def resnet20_flipout(config: ResNet20FlipoutConfig, inputs: keras.KerasTensor) -
         y = activated(normalized(convolution(x, filters, 3, strides, f"{name}_conv1"), f"{name}_norm1"), f"{name}_1")
         y = config.after_activation(y, f"{name}_1")
         y = normalized(convolution(y, filters, 3, 1, f"{name}_conv2"), f"{name}_norm2")
-        if x.shape[-1] != filters:
+        if strides > 1:
             x = convolution(x, filters, 1, strides, f"{name}_shortcut")
         return activated(keras.layers.Add(name=f"{name}_add")([x, y]), name)
 

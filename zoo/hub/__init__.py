@@ -16,6 +16,7 @@ _HOME = {
     "prune": "zoo.hub.pruning",
     "push": "zoo.hub.remote.pushing",
     "save_artifact": "zoo.hub.artifacts",
+    "shrink": "zoo.hub.pruning",
     "write_index": "zoo.hub.remote.index",
 }
 

@@ -14,6 +14,7 @@ import yaml
 from tfp_bnn.models.weight_record import Role, WeightRecord
 from zoo.hub.optimum_text import optimum_lines, training_lines
 from zoo.hub.origin_text import origin_lines
+from zoo.hub.pruning_text import pruning_section
 from zoo.hub.ways import DIAGNOSTICS, text_of
 
 _MOST_COLUMNS = 20
@@ -63,6 +64,8 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: st
     parts += ["## Data and licence\n", *origin_lines(config), ""]
     if "fine_tuning" in data:
         parts += ["## Fine-tuning\n", _fine_tuning_section(data["fine_tuning"], data.get("dataset"), *records)]
+    if "pruning" in data:
+        parts += ["## Pruning\n", pruning_section(data["pruning"])]
     if units := data.get("target_units"):
         parts = [part.replace("units of the target", ", ".join(dict.fromkeys(units))) for part in parts]
     if recipe:
@@ -73,6 +76,8 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: st
 def _how_to_run(recipe: str, config: Mapping[str, Any]) -> str:
     values = yaml.safe_load(recipe)
     start = values.get("start_from")
+    if "pruning" in config["data"]:
+        return "How it was trained before it was pruned"
     if start is not None and start["model"] is None:
         return "It started from a model that had no name"
     if config["data"].get("dataset") is None:

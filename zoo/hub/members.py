@@ -14,6 +14,7 @@ import tfp_bnn
 from tfp_bnn.inference import WAYS, members_of, way_of
 from tfp_bnn.inference.stored_posterior import StoredPosterior, require_arrays
 from tfp_bnn.inference.ways import STORED_POSTERIORS
+from tfp_bnn.models.packed_weights import packed, unpacked
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.weight_record import WeightRecord, count_weights
 from zoo.core.shown import shown
@@ -28,6 +29,8 @@ WAYS_IN_ARTIFACTS = WAYS
 MOST_BYTES = MAX_FILE_BYTES - 2**16
 """Largest size of the arrays of a posterior; the rest of the file is for their names."""
 
+# Of what a file of an artifact holds without the weights that are pruned.
+_MOST_UNPACKED = 4 * MAX_FILE_BYTES
 _PREFIX = "member_"
 
 
@@ -42,7 +45,7 @@ def count_all_weights(model: PredictiveModel) -> int:
 
 
 def arrays_of(records: Sequence[WeightRecord], members: int | None) -> dict[str, npt.NDArray[Any]]:
-    """Returns all arrays to store, by name.
+    """Returns all arrays to store, by name; of pruned weights only those that are kept.
 
     Args:
         records: Weights of each member.
@@ -50,11 +53,11 @@ def arrays_of(records: Sequence[WeightRecord], members: int | None) -> dict[str,
     """
     if members is None:
         (record,) = records
-        return record.arrays()
+        return packed(record).arrays()
     return {
         f"{_PREFIX}{index}/{name}": array
         for index, record in enumerate(records)
-        for name, array in record.arrays().items()
+        for name, array in packed(record).arrays().items()
     }
 
 
@@ -66,10 +69,11 @@ def split_records(arrays: Mapping[str, npt.NDArray[Any]], members: int | None) -
         members: Number of members of an ensemble, or None for a single model.
 
     Raises:
-        ValueError: For a name that does not belong to a weight, or to one of the members.
+        ValueError: For a name that does not belong to a weight, or to one of the members, and for pruned weights that
+            are damaged or too many.
     """
     if members is None:
-        return [WeightRecord.from_arrays(arrays)]
+        return [unpacked(WeightRecord.from_arrays(arrays), _MOST_UNPACKED)]
     of_members: dict[str, dict[str, npt.NDArray[Any]]] = {f"{_PREFIX}{index}": {} for index in range(members)}
     for key, array in arrays.items():
         member, _, name = key.partition("/")
@@ -78,7 +82,8 @@ def split_records(arrays: Mapping[str, npt.NDArray[Any]], members: int | None) -
                 f"{key!r} is not of one of the {members} members. Expected names such as '{_PREFIX}0/<layer>/<weight>'."
             )
         of_members[member][name] = array
-    return [WeightRecord.from_arrays(of_member) for of_member in of_members.values()]
+    most = _MOST_UNPACKED // max(1, members)
+    return [unpacked(WeightRecord.from_arrays(of_member), most) for of_member in of_members.values()]
 
 
 def own_arrays(model: PredictiveModel) -> dict[str, npt.NDArray[Any]]:

@@ -39,7 +39,9 @@ def build_network(
 def _with_random_last_layer(
     architecture: Architecture, config: ArchitectureConfig, seed: int | None, beta_schedule: str | Mapping[str, Any]
 ) -> tfp_bnn.VariationalModel:
-    values = {**config.model_dump(), "kernel_posterior": POINT}
+    given = config.kernel_posterior
+    pruned = isinstance(given, dict) and given.get("pruned", False)
+    values = {**config.model_dump(), "kernel_posterior": {"name": POINT, "pruned": True} if pruned else POINT}
     points = architecture.build(validate(type(config), values, architecture.name), seed, beta_schedule)
     model = last_layer_model(points, architecture.build(config).layers[-1], architecture.name)
     model.architecture = BuiltFrom(architecture.name, config)

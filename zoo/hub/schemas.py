@@ -68,6 +68,7 @@ class DataDescription(Strict):
         feature_names: A name for each column.
         inputs: Config of a `tfp_bnn.ExpectedInputs`.
         fine_tuning: How the model was fine-tuned, as `zoo.fine_tune` describes it.
+        pruning: How the model was pruned, as `tfp-bnn prune` describes it.
         source: Origin of the data.
         license: Licence of the data, or "generated".
         citation: What to cite for the data.
@@ -80,6 +81,7 @@ class DataDescription(Strict):
     feature_names: Names | None = None
     inputs: dict[Name, Any] | None = None
     fine_tuning: dict[Name, Any] | None = None
+    pruning: dict[Name, Any] | None = None
     source: Text | None = None
     license: Name | None = None
     citation: Text | None = None

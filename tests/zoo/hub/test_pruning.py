@@ -52,3 +52,51 @@ def test_what_is_not_of_the_zoo_is_refused():
     model = tfp_bnn.VariationalSequential([tfp_bnn.layers.DenseFlipout(1)])
     with pytest.raises(ValueError, match=r"tfp_bnn.compression.prune for other models"):
         zoo.prune(model, 0.5)
+
+
+def test_a_smaller_network_of_the_same_architecture_is_saved_and_loaded(tmp_path):
+    small = zoo.shrink(zoo.prune(zoo.load_model("mlp_flipout.iris"), 0.5, units=True))
+    config = small.architecture.config
+    assert config.layer_units == {"dense1": small.get_layer("dense1").units}
+    assert "pruned" not in config.kernel_posterior
+    loaded = zoo.load_artifact(zoo.save_artifact(small, tmp_path / "small"), trust=True)
+    assert loaded.architecture == small.architecture
+    np.testing.assert_allclose(*(m.plug_in_predictive(X).mean() for m in (loaded, small)), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"tfp_bnn.compression.shrink for other models"):
+        zoo.shrink(tfp_bnn.VariationalSequential([tfp_bnn.layers.DenseFlipout(1)]))
+
+
+@pytest.mark.slow
+def test_only_kept_weights_are_stored(pruned, tmp_path):
+    sizes = [
+        (zoo.save_artifact(model, tmp_path / name) / "weights.safetensors").stat().st_size
+        for name, model in (("pruned", pruned), ("whole", zoo.prune(zoo.load_model("mlp_flipout.iris"), 0.0)))
+    ]
+    kernels = [layer.variational_weights["kernel"] for layer in pruned.variational_layers]
+    removed = sum(int((~weight.kept).sum()) for weight in kernels)
+    # Without pruning, loc, scale and mask take 4 bytes each. Names and shapes of the bits are a few hundred bytes.
+    assert sizes[0] < sizes[1] - 8 * removed
+
+
+@pytest.mark.parametrize(
+    ("layer_units", "message"),
+    [
+        ({"dense7": 5}, r"names 'dense7', whose number of units it cannot set. Expected some of: dense1"),
+        ({"logits": 2}, "names 'logits'"),
+        ({"dense1": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_units_of_layers_that_there_are_not_are_refused(layer_units, message):
+    with pytest.raises(ValueError, match=message):
+        zoo.create_model("mlp_flipout", input_shape=(4,), num_outputs=3, hidden=(8,), layer_units=layer_units)
+
+
+@pytest.mark.slow
+def test_a_residual_network_shrinks_and_is_built_again_from_its_config():
+    model = zoo.create_model("resnet20_flipout", input_shape=(8, 8, 3), num_outputs=3, widths=(4, 6, 8), seed=0)
+    pruned = zoo.prune(model, 0.5, "l1", scope="layer", units=True)
+    small = zoo.shrink(pruned)
+    again = zoo.create_model("resnet20_flipout", **small.architecture.config.model_dump())
+    assert [weight.shape for weight in again.weights] == [weight.shape for weight in small.weights]
+    x = np.random.default_rng(0).uniform(0, 255, size=(2, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_allclose(*(m.plug_in_predictive(x).mean() for m in (pruned, small)), rtol=1e-4)

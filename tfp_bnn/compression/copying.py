@@ -1,0 +1,53 @@
+"""Copies of models with another config and the same state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from tfp_bnn.models.weight_record import layers_by_name
+
+Cut = Callable[[str, npt.NDArray[Any]], npt.NDArray[Any]]
+"""Function that returns the part of a weight of a layer that a copy has: `cut(name of the layer, values)`."""
+
+
+def copy_from(model: Any, config: Mapping[str, Any]) -> Any:
+    """Returns a model of the same class from a config, without the calibration, which belongs to the old posterior."""
+    return type(model).from_config({**config, "calibration": None, "conformal": None})
+
+
+def copy_state(model: Any, copy: Any, cut: Cut = lambda _, values: values) -> None:
+    """Builds a copy, and sets all that it has learned and the numbers of its training.
+
+    By variables, because parameters such as scales would be rounded on the way. A variable that the model does not
+    have, such as a mask, stays as it is.
+
+    Args:
+        model: Model with the state.
+        copy: Copy, which is changed.
+        cut: What to take of each weight of a layer. Default: all of it.
+    """
+    if not copy.built:
+        copy.build(model.input_shape)
+    known = layers_by_name(model)
+    for name, layer in layers_by_name(copy).items():
+        values = {variable.name: variable for variable in known[name].weights}
+        for variable in layer.weights:
+            if variable.name in values:
+                variable.assign(cut(name, _value_of(values[variable.name])))
+    for name, shared in copy.shared_priors.items():
+        for role, variable in shared.weights.items():
+            variable.assign(model.shared_priors[name].weights[role])
+    for role, variable in copy.likelihood_weights.items():
+        variable.assign(model.likelihood_weights[role])
+    if model.num_examples is not None:
+        copy.num_examples = model.num_examples
+    copy.num_steps = model.num_steps
+
+
+def _value_of(variable: keras.Variable) -> npt.NDArray[Any]:
+    return np.asarray(variable)

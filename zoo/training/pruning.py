@@ -1,0 +1,277 @@
+"""Pruned models of the zoo: what is left is trained further, calibrated and measured like the model that it was."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+
+import tfp_bnn
+from tfp_bnn.compression import Criterion, sparsity
+from tfp_bnn.core.arguments import is_integer, require_positive
+from tfp_bnn.core.layer_tree import deterministic_operations
+from tfp_bnn.models.preparation import attach_optimizer
+from tfp_bnn.models.weight_record import count_weights
+from tfp_bnn.variational.schedules import Constant
+from zoo.core.validation import validate
+from zoo.core.yaml_text import parse_mapping
+from zoo.datasets import Dataset, load_dataset
+from zoo.evaluation import card_numbers as evaluation
+from zoo.hub.artifacts import GOLDEN_ROWS, save_artifact
+from zoo.hub.loading import open_model
+from zoo.hub.manifest import bundled_models, check_target
+from zoo.hub.pruning import prune, shrink
+from zoo.recipes import FineTuneRecipe, Recipe
+from zoo.training.batches import ShuffledBatches
+from zoo.training.calibrating import calibrate_by_recipe, conformalize_by_recipe
+from zoo.training.engine import run
+from zoo.training.results import TrainingRun
+
+LEARNING_RATE = 1e-3
+_RECIPE = "The recipe of the model"
+
+
+def prune_artifact(
+    name: str,
+    fraction: float,
+    by: Criterion = "signal_to_noise",
+    scope: Literal["global", "layer"] = "global",
+    *,
+    units: bool = False,
+    layers: Sequence[str] | None = None,
+    epochs: int = 0,
+    rounds: int = 1,
+    learning_rate: float = LEARNING_RATE,
+    seed: int = 0,
+    data: Dataset | None = None,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    trust: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    tell: Callable[[str], None] = lambda message: None,
+) -> TrainingRun:
+    """Prunes a model of the zoo, trains what is left further, calibrates it anew, evaluates and saves it.
+
+    With `units`, the result is a smaller dense network; see `zoo.shrink`. The calibration and the conformal prediction
+    of the source are fitted again, to the validation split.
+
+    Args:
+        name: Name of a pretrained model, or folder or address of an artifact (with `trust`).
+        fraction: As in `zoo.prune`.
+        by: As in `zoo.prune`.
+        scope: As in `zoo.prune`.
+        units: As in `zoo.prune`.
+        layers: As in `zoo.prune`.
+        epochs: Number of passes over the training split after each pruning; see `train_further`.
+        rounds: Number of prunings; see `prune_in_rounds`.
+        learning_rate: Initial learning rate of these passes.
+        seed: Seed of these passes.
+        data: Data to train and measure with. Default: those of the source.
+        out: Folder for the artifact, or None to save nothing.
+        overwrite: Whether to replace an existing artifact.
+        trust: See `zoo.load_artifact`.
+        callbacks: Keras callbacks of the training.
+        tell: Function that receives messages for the user.
+
+    Returns:
+        The model with its numbers. `about["pruning"]` says how it was made, with the share of pruned weights.
+
+    Raises:
+        ArtifactError: For an unknown model, a folder without `trust`, or damaged files.
+        ValueError: As in `zoo.prune` and `train_further`; if the folder exists; or if the model has no dataset to train
+            with. All before anything is trained.
+        DataMissingError: If the dataset is not on this machine.
+        NonFiniteError: If a number of the training is NaN or infinite. Nothing is saved then.
+    """
+    if out is not None:
+        check_target(out, overwrite)
+    _check_training(epochs, rounds, learning_rate, seed)
+    model: Any = open_model(name, trust)
+    how: dict[str, Any] = {"by": by, "scope": scope, "units": units, "layers": layers}
+    # What cannot be pruned is refused before anything is read or trained.
+    small = prune(model, fraction, **how)
+    about = dict(model.card["config"].get("data", {}))
+    recipe = recipe_of(model)
+    if data is None and about.get("dataset"):
+        data = load_dataset(about["dataset"])
+    if data is None and epochs:
+        raise ValueError(f"{name!r} was trained on data without a name. Give them to train what is left of it.")
+    if data is not None:
+        evaluation.check_task(model, data)
+    history: Mapping[str, list[float]] = {}
+    metrics: dict[str, Any] = {}
+    if data is not None and epochs:
+        how |= {"epochs": epochs, "rounds": rounds, "learning_rate": learning_rate, "seed": seed}
+        small, history = prune_in_rounds(model, recipe, data, fraction, **how, callbacks=callbacks, tell=tell)
+    small = shrink(small) if units else small
+    tell(f"{count_weights(model):,} weights before, {_number_kept(small):,} are left")
+    if data is not None:
+        if isinstance(recipe, Recipe):
+            calibrate_by_recipe(small, recipe, data)
+            conformalize_by_recipe(small, recipe, data)
+        measured = evaluation.measure(small, data, recipe.evaluation)
+        # A network that was not trained further has made no step: its posterior has the beta of the source.
+        metrics = evaluation.with_spread({**measured, "beta": getattr(recipe, "beta", 1.0)}, seed, {})
+    else:
+        tell("there is no dataset: the model is neither calibrated nor measured")
+    about["pruning"] = {
+        "source": name,
+        "trust": name not in bundled_models(),
+        "fraction": fraction,
+        "by": by,
+        "scope": scope,
+        "units": units,
+        "layers": None if layers is None else list(layers),
+        "epochs": epochs,
+        "rounds": rounds,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "weights_before": count_weights(model),
+        "weights_kept": _number_kept(small),
+        "sparsity": sparsity(small),
+        "layer_units": dict(small.architecture.config.layer_units),
+    }
+    golden = None if data is None else data.test.x[:GOLDEN_ROWS]
+    path = None if out is None else Path(out).absolute()
+    done = TrainingRun(small, recipe, history, metrics, path, about, golden)
+    if out is not None:
+        license = model.card["config"].get("license")
+        save_artifact(done, out, name=Path(out).absolute().name, license=license, overwrite=overwrite)
+    return done
+
+
+def prune_in_rounds(
+    model: tfp_bnn.VariationalModel,
+    recipe: Recipe | FineTuneRecipe,
+    data: Dataset,
+    fraction: float,
+    by: Criterion = "signal_to_noise",
+    scope: Literal["global", "layer"] = "global",
+    *,
+    units: bool = False,
+    layers: Sequence[str] | None = None,
+    epochs: int = 1,
+    rounds: int = 1,
+    learning_rate: float = LEARNING_RATE,
+    seed: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    tell: Callable[[str], None] = lambda message: None,
+) -> tuple[Any, Mapping[str, list[float]]]:
+    """Prunes a model of the zoo and trains what is left, in some rounds that remove less and less.
+
+    After round r of R, the share `1 - (1 - fraction) ** (r / R)` is removed, the same share of what is left in each
+    (Han et al. 2015). A large share in one round removes weights that others would have taken over from.
+
+    Args:
+        model: Model of the zoo. It is not changed.
+        recipe: Recipe of its training.
+        data: Data of its training.
+        fraction: Share that is removed in the end, as in `zoo.prune`.
+        by: As in `zoo.prune`.
+        scope: As in `zoo.prune`.
+        units: As in `zoo.prune`. The result has masks; `zoo.shrink` makes the smaller network.
+        layers: As in `zoo.prune`.
+        epochs: Number of passes over the training split in each round; see `train_further`.
+        rounds: Number of rounds, at least 1.
+        learning_rate: Initial learning rate of each round.
+        seed: Seed of the passes.
+        callbacks: Keras callbacks.
+        tell: Function that receives messages for the user.
+
+    Returns:
+        The pruned model, and the history of all rounds: lists by name, one number per epoch.
+
+    Raises:
+        ValueError: As in `zoo.prune` and `train_further`.
+        NonFiniteError: If a number is NaN or infinite.
+
+    References:
+        Han et al. 2015, Learning both Weights and Connections for Efficient Neural Networks,
+        https://arxiv.org/abs/1506.02626
+    """
+    _check_training(epochs, rounds, learning_rate, seed)
+    history: dict[str, list[float]] = {}
+    for number in range(1, rounds + 1):
+        share = fraction if number == rounds else 1 - (1 - fraction) ** (number / rounds)
+        model = prune(model, share, by, scope, units=units, layers=layers)
+        if rounds > 1:
+            tell(f"round {number}/{rounds}: {share:.1%} of the {'units' if units else 'weights'} are removed")
+        of_round = train_further(model, recipe, data, epochs, learning_rate, seed + number - 1, callbacks)
+        for name, values in of_round.items():
+            history.setdefault(name, []).extend(values)
+    return model, history
+
+
+def train_further(
+    model: tfp_bnn.VariationalModel,
+    recipe: Recipe | FineTuneRecipe,
+    data: Dataset,
+    epochs: int,
+    learning_rate: float = LEARNING_RATE,
+    seed: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Mapping[str, list[float]]:
+    """Trains a pruned model on: pruned weights stay pruned, and the others get better.
+
+    The objective is that of the recipe, with its final beta, batch size and augmentation. The optimizer is Adam, whose
+    learning rate decays to 0 along a cosine.
+
+    Args:
+        model: Model of the zoo. It is changed.
+        recipe: Recipe of its training.
+        data: Data of its training.
+        epochs: Number of passes over the training split.
+        learning_rate: Initial learning rate.
+        seed: Seed of the order of the rows and of the augmentation.
+        callbacks: Keras callbacks.
+
+    Returns:
+        Lists by name, one number per epoch.
+
+    Raises:
+        ValueError: If a number is out of range, or the data do not fit the model.
+        NonFiniteError: If a number is NaN or infinite.
+    """
+    _check_training(epochs, 1, learning_rate, seed)
+    batch_size = recipe.batch_size or 128
+    steps = epochs * -(-len(data.train) // batch_size)
+    augmentation = None
+    if isinstance(recipe, Recipe):
+        model.beta_schedule = Constant(recipe.beta)
+        augmentation = recipe.augmentation
+        model.objective, model.num_draws = recipe.objective, recipe.num_draws
+    with deterministic_operations(seed):
+        model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, max(1, steps))))
+        attach_optimizer(model)
+        batches = ShuffledBatches(data.train, batch_size, epochs, seed, augmentation)
+        return run(model, batches, callbacks=callbacks).history
+
+
+def recipe_of(model: Any) -> Recipe | FineTuneRecipe:
+    """The recipe of a loaded model; if it has none, one with the final beta of its card and otherwise the defaults."""
+    text = model.card["recipe"]
+    if text:
+        values = parse_mapping(text, _RECIPE)
+        tuned = "start_from" in values
+        return validate(FineTuneRecipe, values, _RECIPE) if tuned else validate(Recipe, values, _RECIPE)
+    built, beta = model.architecture, model.card["metrics"].get("beta", 1.0)
+    return Recipe(name=f"{built.name}.without_recipe", architecture=built.name, beta=beta)
+
+
+def _number_kept(model: tfp_bnn.VariationalModel) -> int:
+    weights = [weight for layer in model.variational_layers for weight in layer.variational_weights.values()]
+    return count_weights(model) - sum(int((~weight.kept).sum()) for weight in weights)
+
+
+def _check_training(epochs: Any, rounds: Any, learning_rate: Any, seed: Any) -> None:
+    for name, number, least in (("epochs", epochs, 0), ("rounds", rounds, 1), ("seed", seed, 0)):
+        if not (is_integer(number) and least <= number < 2**31):
+            raise ValueError(
+                f"`{name}` of the training after pruning must be an integer >= {least}, but got {number!r}."
+            )
+    if rounds > 1 and not epochs:
+        raise ValueError("Several rounds without training between them are one: give the number of `epochs` of each.")
+    require_positive("the training after pruning", "learning_rate", learning_rate)
