@@ -23,7 +23,7 @@ class ConvertedConfig(ArchitectureConfig):
         bayesian: The layers that become Bayesian: `"head"`, the last one; `"last_stage"`, the last stage of blocks and
             all above it; or `"all"`. Biases stay points, and are trained in these layers.
         delta: Posterior scale at the start, as a share of each weight.
-        initial_scale: Posterior scale of the weights of a new head.
+        initial_scale: Posterior scale of the weights of a new head. There are more than a thousand features.
     """
 
     FIRST_OF_LAST_STAGE: ClassVar[str]
@@ -34,6 +34,7 @@ class ConvertedConfig(ArchitectureConfig):
     input_shape: Annotated[tuple[Width, ...], Field(min_length=3, max_length=3)] = (224, 224, 3)
     num_outputs: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 1000
     bayesian: Literal["head", "last_stage", "all"] = "head"
+    initial_scale: Annotated[float, Field(strict=True, gt=0, le=10)] = 0.01
     delta: Annotated[float, Field(strict=True, gt=0, le=10)] = 0.1
 
     @model_validator(mode="after")

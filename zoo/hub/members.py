@@ -17,7 +17,6 @@ from tfp_bnn.inference.ways import STORED_POSTERIORS
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.weight_record import WeightRecord, count_weights
 from zoo.core.shown import shown
-from zoo.hub.manifest import MAX_FILE_BYTES
 
 ZooModel = tfp_bnn.VariationalModel | StoredPosterior
 """Type of the models in artifacts."""
@@ -25,8 +24,8 @@ ZooModel = tfp_bnn.VariationalModel | StoredPosterior
 WAYS_IN_ARTIFACTS = WAYS
 """The inference methods whose models can be stored."""
 
-MOST_BYTES = MAX_FILE_BYTES - 2**16
-"""Largest size of the arrays of a posterior; the rest of the file is for their names."""
+MOST_BYTES = 20 * 2**20 - 2**16
+"""Largest size of the arrays of a posterior that is more than one network."""
 
 _PREFIX = "member_"
 

@@ -138,7 +138,7 @@ def test_a_new_head_is_fresh_and_all_is_kept_in_an_artifact(stand_in, tmp_path):
     np.testing.assert_allclose(model.plug_in_predictive(X).mean(), 1 / 3, rtol=1e-6)
     head = model.get_layer("logits")
     np.testing.assert_array_equal(head.kernel_prior.mean(), np.zeros((1280, 3)))
-    np.testing.assert_allclose(head.kernel_posterior.stddev(), 0.05, rtol=1e-4)
+    np.testing.assert_allclose(head.kernel_posterior.stddev(), 0.01, rtol=1e-4)
     before = model.get_layer("block16_expand").get_weights()
     model.compile("adam")
     model.fit(X, [0, 1], epochs=2, verbose=0)
@@ -147,14 +147,6 @@ def test_a_new_head_is_fresh_and_all_is_kept_in_an_artifact(stand_in, tmp_path):
     assert restored.architecture == model.architecture
     np.testing.assert_allclose(restored.plug_in_predictive(X).mean(), model.plug_in_predictive(X).mean(), rtol=1e-6)
     assert [layer.trainable for layer in restored.layers] == [layer.trainable for layer in model.layers]
-
-
-@pytest.mark.slow
-def test_what_no_artifact_can_hold_is_refused_before_anything_is_written(stand_in, tmp_path):
-    model = zoo.create_model(NAME, pretrained="imagenet", bayesian="last_stage", **SMALL)
-    with pytest.raises(ValueError, match=r"weights.safetensors would have .* at most 20 MiB.*model.save\('x.keras'\)"):
-        zoo.save_artifact(model, tmp_path / "x")
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
