@@ -12,8 +12,8 @@ split. All choices are made by cross-validation on the labelled images (3 folds)
 
 - informed prior, last stage: the last stage and the head are Bayesian. Prior N(w, (inflate delta |w|)^2) around the
   ImageNet weights w, with delta 0.1; the factor and the scale of the prior of the new head are chosen. 300 steps.
-- informed prior, head: a Bayesian head on the frozen features; the scale of its prior is chosen. 300 steps.
-- linear probe: logistic regression on the frozen features, C chosen; with one image of a class, C = 1.
+- informed prior, head: a Bayesian head on these features; the scale of its prior is chosen. 300 steps.
+- linear probe: logistic regression on the features below the head, C chosen; with one image of a class, C = 1.
 - last-layer Laplace: around the linear probe; the precision of its prior is chosen from 1 to 1,000 times that of the
   probe, 1 / C, or with one image of a class by the marginal likelihood; 50 draws.
 - fine-tuning: the last stage and the head, deterministic, on all images, 300 steps of Adam along a cosine; the rate and
@@ -33,7 +33,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from imagenet_priors_report import COLUMNS, RESULTS, read_results, write_report
+from imagenet_priors_report import COLUMNS, METHODS, RESULTS, read_results, write_report
 from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
@@ -232,8 +232,6 @@ def probabilities(method: str, nets: dict[str, keras.Model], train: Rows, x: np.
 
 # === The study ===
 
-METHODS = ("linear probe", "last-layer Laplace", "informed prior, head", "fine-tuning", "informed prior, last stage")
-
 
 def tasks(arguments: argparse.Namespace) -> Iterator[tuple[int, int, str]]:
     """The work that is not done yet."""
@@ -253,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", action="store_true", help="only make the tables and the figure of the guide")
     arguments = parser.parse_args(argv)
     if arguments.report:
-        return write_report(read_results(arguments.results), METHODS)
+        return write_report(read_results(arguments.results))
     data, nets = zoo.load_dataset("cifar10"), networks()
     y_test = data.test.y[: arguments.test]
     x_test = below(f"test_{arguments.test}", data.test.x[: arguments.test], nets)

@@ -13,6 +13,7 @@ from tfp_bnn.figures.style import BLUE, GREEN, ORANGE, PURPLE, VERMILION, legend
 
 RESULTS = Path(__file__).parent / "results" / "imagenet_priors.csv"
 COLUMNS = ("size", "seed", "method", "nll", "accuracy", "ece", "test", "chosen")
+METHODS = ("linear probe", "last-layer Laplace", "informed prior, head", "fine-tuning", "informed prior, last stage")
 GUIDE = Path(__file__).parents[1] / "docs" / "imagenet_priors.md"
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 SCORES = {"nll": "test NLL (nats per image)", "accuracy": "test accuracy (share right)", "ece": "test ECE"}
@@ -26,13 +27,13 @@ def read_results(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def write_report(rows: Sequence[Mapping[str, str]], methods: Sequence[str]) -> int:
+def write_report(rows: Sequence[Mapping[str, str]]) -> int:
     """Writes the figure, and the tables between two markers of the guide."""
     before, _, rest = GUIDE.read_text("utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    tables = "\n".join(table(rows, methods, score) for score in SCORES)
+    tables = "\n".join(table(rows, score) for score in SCORES)
     GUIDE.write_text(f"{before}{BEGIN}\n\n{tables}\n{END}{after}", "utf-8")
-    GUIDE.with_suffix(".png").write_bytes(_figure(rows, methods))
+    GUIDE.with_suffix(".png").write_bytes(_figure(rows))
     return 0
 
 
@@ -45,18 +46,18 @@ def sizes_of(rows: Sequence[Mapping[str, str]]) -> list[int]:
     return sorted({int(row["size"]) for row in rows})
 
 
-def table(rows: Sequence[Mapping[str, str]], methods: Sequence[str], score: str) -> str:
-    """A table of means and spreads over the seeds, the best in bold."""
+def table(rows: Sequence[Mapping[str, str]], score: str) -> str:
+    """A table of means and spreads over the seeds; the best is bold where all methods have the same number of seeds."""
     sizes = sizes_of(rows)
     lines = [f"**{SCORES[score][0].upper()}{SCORES[score][1:]}**: mean (least to largest; number of seeds)\n"]
     lines += [f"| method | {' | '.join(f'{size:,} images' for size in sizes)} |", "|---" * (len(sizes) + 1) + "|"]
-    found = {(method, size): values(rows, size, method, score) for method in methods for size in sizes}
+    found = {(method, size): values(rows, size, method, score) for method in METHODS for size in sizes}
     means = {key: float(np.mean(of)) for key, of in found.items() if of}
     best = {
         size: (max if score == "accuracy" else min)(mean for (_, other), mean in means.items() if other == size)
         for size in sizes
     }
-    for method in methods:
+    for method in METHODS:
         cells = []
         for size in sizes:
             of = found[method, size]
@@ -64,18 +65,19 @@ def table(rows: Sequence[Mapping[str, str]], methods: Sequence[str], score: str)
                 cells.append("not run")
                 continue
             mean = means[method, size]
-            cell = f"**{mean:.3f}**" if mean == best[size] else f"{mean:.3f}"
+            fair = len({len(found[other, size]) for other in METHODS}) == 1
+            cell = f"**{mean:.3f}**" if fair and mean == best[size] else f"{mean:.3f}"
             cells.append(f"{cell} ({min(of):.3f} to {max(of):.3f}; {len(of)})")
         lines.append(f"| {method} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _figure(rows: Sequence[Mapping[str, str]], methods: Sequence[str]) -> bytes:
+def _figure(rows: Sequence[Mapping[str, str]]) -> bytes:
     figure = new_figure(10.0, 3.6)
     panels = figure.subplots(1, len(SCORES))
     sizes = sizes_of(rows)
     for panel, (score, label) in zip(panels, SCORES.items(), strict=True):
-        for method, colour in zip(methods, COLOURS, strict=True):
+        for method, colour in zip(METHODS, COLOURS, strict=True):
             of_sizes = {size: values(rows, size, method, score) for size in sizes}
             of_sizes = {size: found for size, found in of_sizes.items() if found}
             means = np.array([np.mean(found) for found in of_sizes.values()])
