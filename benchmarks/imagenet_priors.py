@@ -235,7 +235,12 @@ def probabilities(method: str, nets: dict[str, keras.Model], train: Rows, x: np.
 
 def tasks(arguments: argparse.Namespace) -> Iterator[tuple[int, int, str]]:
     """The work that is not done yet."""
-    done = {(row["size"], row["seed"], row["method"]) for row in read_results(arguments.results)}
+    rows = read_results(arguments.results)
+    if any(row["test"] != str(arguments.test) for row in rows):
+        raise SystemExit(
+            f"{arguments.results} has scores on other test rows than --test {arguments.test}. Name another."
+        )
+    done = {(row["size"], row["seed"], row["method"]) for row in rows}
     for seed, size, method in itertools.product(range(arguments.seeds), arguments.sizes, arguments.methods):
         if (str(size), str(seed), method) not in done:
             yield size, seed, method

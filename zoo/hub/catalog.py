@@ -126,7 +126,8 @@ def create_model(
 
 
 def _found(architecture: str, config: Mapping[str, Any]) -> tuple[Architecture, ArchitectureConfig]:
-    if architecture not in ARCHITECTURES and architecture in bundled_models():
+    pretrained = architecture in bundled_models() or architecture.endswith(f".{TAG}")
+    if architecture not in ARCHITECTURES and pretrained:
         raise ValueError(
             f"{architecture!r} is a pretrained model. Pass pretrained=True for its weights, or name its architecture "
             f"for fresh ones: create_model({architecture.partition('.')[0]!r}, ...)."

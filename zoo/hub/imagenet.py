@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 import tfp_bnn
 from tfp_bnn.core.registry import unknown_name_message
+from tfp_bnn.priors import Informed
 from zoo.architectures import ARCHITECTURES, Architecture, ArchitectureConfig
 from zoo.architectures.base import BuiltFrom
 from zoo.architectures.converted import ConvertedConfig
@@ -110,7 +111,7 @@ def _renew_head(model: tfp_bnn.VariationalModel, config: ConvertedConfig) -> Non
         zeros = np.zeros(weight.shape, np.float32)
         posterior = {**weight.posterior_parameters(), "loc": zeros, "scale": zeros + config.initial_scale}
         prior = weight.prior_parameters()
-        weight.assign(posterior, {**prior, "loc": zeros} if "loc" in prior else prior)
+        weight.assign(posterior, {**prior, "loc": zeros} if isinstance(weight.prior_spec, Informed) else prior)
 
 
 # === Sources ===

@@ -167,7 +167,7 @@ def test_nothing_is_carried_out(layout, tmp_path, monkeypatch):
         (b"\x80\x02}", "pickle exhausted before seeing STOP"),
         (b"\x80\x02h\x00.", "its pickle is damaged"),
         (b"\x80\x02)}b.", "sets the state of something"),
-        (b"\x80\x02" + b"N" * 2**20 + b".", "has more than 1048576 operations"),
+        (b"\x80\x02" + b"N" * 2**18 + b".", "has more than 262144 operations"),
         (b"\x80\x04\x8e" + b"\xff" * 6 + b"\x00\x00.", "bytes in a bytes8"),
         (b"\x80\x04C\x01a.", "has the operation SHORT_BINBYTES, which no tensor needs"),
     ],
@@ -189,6 +189,7 @@ def test_anything_but_tensors_that_fit_is_refused(value, says, tmp_path):
         (sequence({"w": tensor()}, magic=7), "not like one of PyTorch"),
         (sequence({"w": tensor()}, system={"little_endian": False}), "not little-endian"),
         (sequence({"w": tensor()}, keys=("0", "1")), "the storages are not those of the tensors"),
+        (sequence({"w": tensor()}, keys=([["0"]],)), "the storages are not those of the tensors"),
         (sequence({"w": tensor()}, b"\x05" + bytes(7) + FOUR), "has 5 values, but its tensors say 4"),
         (b"", "is not a file of PyTorch"),
         (b"<!DOCTYPE html>", "is not a file of PyTorch"),
@@ -196,6 +197,13 @@ def test_anything_but_tensors_that_fit_is_refused(value, says, tmp_path):
 )
 def test_damaged_files_are_refused(content, says, tmp_path):
     refused(tmp_path, content, says)
+
+
+def test_an_encrypted_archive_is_refused(tmp_path):
+    content = bytearray(archive({"w": tensor()}))
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + place] |= 1
+    refused(tmp_path, bytes(content), "is encrypted, password required")
 
 
 def test_members_that_overlap_are_refused(tmp_path):
