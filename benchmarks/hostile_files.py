@@ -89,7 +89,7 @@ def sparse(number: int) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         for k in range(number):
             with (folder / f"f{k}").open("wb") as file:
-                file.truncate(20 * 2**20)
+                file.truncate(64 * 2**20)
 
     return apply
 
@@ -136,7 +136,7 @@ UNSIGNED: dict[str, Callable[[Path], None]] = {
     "L22 a link to nothing": link("nothing"),
     "L22 a pipe": pipe,
 }
-LISTED: dict[str, Callable[[Path], None]] = {"L23 3 sparse files of 20 MiB": sparse(3), "L23 60 of them": sparse(60)}
+LISTED: dict[str, Callable[[Path], None]] = {"L23 3 sparse files of 64 MiB": sparse(3), "L23 60 of them": sparse(60)}
 
 
 def vouch(folder: Path) -> None:
@@ -147,7 +147,7 @@ def vouch(folder: Path) -> None:
 def list_sparse(folder: Path) -> None:
     """Lists files by their size, as a manifest of a stranger may, without reading them."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    entry = {"bytes": 20 * 2**20, "sha256": "0" * 64}
+    entry = {"bytes": 64 * 2**20, "sha256": "0" * 64}
     manifest["files"] |= {path.name: entry for path in folder.glob("f*") if path.suffix == ""}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 

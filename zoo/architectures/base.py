@@ -215,6 +215,18 @@ class ArchitectureConfig(Strict):
         units = self.layer_units.get(arguments.get("name", ""), units)
         return layer(units, **self.kernel_arguments, **arguments)
 
+    def variational_model(
+        self, inputs: keras.KerasTensor, outputs: keras.KerasTensor, **arguments: Any
+    ) -> tfp_bnn.VariationalModel:
+        """Makes the model of a graph. The layers of most architectures are Bayesian already.
+
+        Args:
+            inputs: The raw inputs.
+            outputs: The raw outputs.
+            **arguments: Further arguments of `VariationalModel`.
+        """
+        return tfp_bnn.VariationalModel(inputs, outputs, **arguments)
+
     def after_activation(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
         """The outputs of a hidden layer, with the dropout of the config.
 
@@ -278,6 +290,15 @@ class Architecture:
         self, config: ArchitectureConfig, seed: int | None = None, beta_schedule: str | Mapping[str, Any] = "constant"
     ) -> tfp_bnn.VariationalModel:
         """Builds a model with new weights. `model.architecture` stores the name and the config."""
+        inputs, outputs = self.graph(config)
+        model = config.variational_model(
+            inputs, outputs, name=self.name, likelihood=config.likelihood, beta_schedule=beta_schedule, seed=seed
+        )
+        model.architecture = BuiltFrom(self.name, config)
+        return model
+
+    def graph(self, config: ArchitectureConfig) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+        """The raw inputs, and the outputs in units of the targets, of a network with new weights."""
         inputs = keras.Input(config.input_shape, name="inputs")
         x = inputs
         if config.input_mean is not None:
@@ -290,11 +311,7 @@ class Architecture:
             check_layer_units(self.name, config.layer_units, keras.Model(inputs, outputs))
         if config.target_mean is not None:
             outputs = _in_target_units(config, outputs)
-        model = tfp_bnn.VariationalModel(
-            inputs, outputs, name=self.name, likelihood=config.likelihood, beta_schedule=beta_schedule, seed=seed
-        )
-        model.architecture = BuiltFrom(self.name, config)
-        return model
+        return inputs, outputs
 
 
 def _in_target_units(config: ArchitectureConfig, outputs: keras.KerasTensor) -> keras.KerasTensor:

@@ -38,6 +38,7 @@ from zoo.core.validation import validate
 from zoo.hub.cards import model_card
 from zoo.hub.manifest import (
     MANIFEST_NAME,
+    MAX_FILE_BYTES,
     SCHEMA_VERSION,
     check_target,
     describe_files,
@@ -231,7 +232,14 @@ def _write_files(
 def _write_tensors(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     contiguous = {key: np.array(value, order="C") for key, value in sorted(arrays.items())}
     # Errors of `save_file` are no OSError.
-    path.write_bytes(safetensors.numpy.save(contiguous))
+    data = safetensors.numpy.save(contiguous)
+    if len(data) > MAX_FILE_BYTES:
+        raise ValueError(
+            f"{path.name} would have {len(data) / 2**20:.1f} MiB, but a file of an artifact has at most "
+            f"{MAX_FILE_BYTES / 2**20:.4g} MiB. Use a smaller network, make fewer layers Bayesian, or save the model "
+            "with model.save('x.keras')."
+        )
+    path.write_bytes(data)
 
 
 def _built_from(model: Any) -> BuiltFrom | None:

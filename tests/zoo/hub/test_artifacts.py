@@ -204,3 +204,13 @@ def test_a_model_whose_weights_are_not_finite_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="NaN or infinite are the weights of the layer 'logits'"):
         zoo.save_artifact(model, tmp_path / "spoiled")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_could_not_be_loaded_again_is_not_written(tiny_artifact, tmp_path, monkeypatch):
+    model = zoo.load_artifact(tiny_artifact, trust=True)
+    monkeypatch.setattr("zoo.hub.artifacts.MAX_FILE_BYTES", 500)
+    with pytest.raises(
+        ValueError, match=r"weights.safetensors would have .*fewer layers Bayesian.*model.save\('x.keras"
+    ):
+        zoo.save_artifact(model, tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []

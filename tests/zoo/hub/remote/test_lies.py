@@ -148,8 +148,8 @@ def test_a_manifest_that_is_none_is_refused_before_any_file_is_asked_for(server,
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        ({"weights.safetensors": 2**30}, "has 1073741824 bytes; 0 to 20971520 were expected"),
-        ({f"file_{k}": 19 * 2**20 for k in range(3)}, "lists 59768832 bytes in all; at most 41943040"),
+        ({"weights.safetensors": 2**30}, "has 1073741824 bytes; 0 to 100663296 were expected"),
+        ({f"file_{k}": 64 * 2**20 for k in range(3)}, "lists 201326592 bytes in all; at most 134217728"),
         ({f"file_{k}": 1 for k in range(1000)}, "at most 32 items"),
         ({"../../etc/passwd": 1}, "should match pattern"),
         ({"a/b": 1}, "should match pattern"),
