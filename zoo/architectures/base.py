@@ -16,10 +16,6 @@ from tfp_bnn.core.origin import Origin
 from tfp_bnn.core.plugins import load_plugins
 from tfp_bnn.core.registry import Registry, SpecRegistry
 from tfp_bnn.layers import (
-    Convolution1DFlipout,
-    Convolution1DReparameterization,
-    Convolution2DFlipout,
-    Convolution2DReparameterization,
     DenseFlipout,
     DenseReparameterization,
     MCDropout,
@@ -48,10 +44,6 @@ _ESTIMATORS: dict[str, Estimator] = {
     "flipout": Flipout(),
     "grouped": Flipout(),
     "reparameterization": Reparameterization(),
-}
-_CONVOLUTIONS = {
-    1: (Convolution1DFlipout, Convolution1DReparameterization),
-    2: (Convolution2DFlipout, Convolution2DReparameterization),
 }
 
 
@@ -235,34 +227,6 @@ class ArchitectureConfig(Strict):
             name: Name of the hidden layer.
         """
         return MCDropout(self.dropout, name=f"{name}_dropout")(x) if self.dropout else x
-
-
-class ConvolutionalConfig(ArchitectureConfig):
-    """Config shared by architectures of convolutions.
-
-    Attributes:
-        groups_of_noise: Number of groups of the estimator `"grouped"`, in the convolutions.
-    """
-
-    groups_of_noise: Annotated[int, Field(strict=True, ge=2, le=128)] = 4
-
-    def convolution(self, rank: int, filters: int, size: int, **arguments: Any) -> keras.layers.Layer:
-        """Makes a Bayesian convolution of the estimator and the distributions of the config.
-
-        Args:
-            rank: Number of positional axes, 1 or 2.
-            filters: Number of filters.
-            size: Size of the kernel along each axis.
-            **arguments: Further arguments of the layer.
-        """
-        flipout, reparameterization = _CONVOLUTIONS[rank]
-        filters = self.layer_units.get(arguments.get("name", ""), filters)
-        arguments |= self.kernel_arguments
-        if self.estimator == "reparameterization":
-            return reparameterization(filters, size, **arguments)
-        if self.estimator == "grouped":
-            arguments["groups_of_noise"] = self.groups_of_noise
-        return flipout(filters, size, **arguments)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Annotated
 import keras
 from pydantic import Field, model_validator
 
-from zoo.architectures.base import Activation, ConvolutionalConfig, Width, register_architecture
+from zoo.architectures.base import Activation, Width, register_architecture
+from zoo.architectures.convolutional import ConvolutionalConfig
 
 # === Config ===
 

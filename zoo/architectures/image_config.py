@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import keras
 from pydantic import Field, model_validator
 
-from zoo.architectures.base import ConvolutionalConfig, PixelMax, Width, rescaled
+from zoo.architectures.base import PixelMax, Width, rescaled
+from zoo.architectures.convolutional import ConvolutionalConfig
 from zoo.datasets.images import LUMA
 
 

@@ -18,6 +18,7 @@ from tfp_bnn.models.packed_weights import packed, unpacked
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.weight_record import WeightRecord, count_weights
 from zoo.core.shown import shown
+from zoo.hub.manifest import MAX_FILE_BYTES
 
 ZooModel = tfp_bnn.VariationalModel | StoredPosterior
 """Type of the models in artifacts."""
@@ -28,8 +29,8 @@ WAYS_IN_ARTIFACTS = WAYS
 MOST_BYTES = 20 * 2**20 - 2**16
 """Largest size of the arrays of a posterior that is more than one network."""
 
-# Of what a file of an artifact holds without the weights that are pruned.
-_MOST_UNPACKED = 4 * MAX_FILE_BYTES
+# A posterior with pruned weights has at most the size, once they are unpacked, of one that was never pruned.
+_MOST_UNPACKED = MAX_FILE_BYTES
 _PREFIX = "member_"
 
 
