@@ -71,9 +71,9 @@ def prune(
     trust: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Remove the weights, or the units, that matter least, train what is left further, and evaluate it.
+    """Remove the weights or units that matter least.
 
-    The artifact stores only the weights that are kept, and which these are. Its calibration is fitted again.
+    What is left can be trained further, and is evaluated on the test split. The artifact stores only the weights that are kept, and which these are. Its calibration is fitted again.
     """
     check_model(name, trust)
     if not 0 <= fraction < 1:

@@ -52,7 +52,9 @@ class Declarations:
         found: dict[str, ast.expr] = {}
         for owner in reversed(self._with_bases(schema)):
             for node in owner.body:
-                if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
+                    continue
+                if not ast.unparse(node.annotation).startswith("ClassVar"):
                     found[node.target.id] = node.annotation
         return found
 
