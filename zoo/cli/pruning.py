@@ -73,7 +73,7 @@ def prune(
 ) -> None:
     """Remove the weights or units that matter least.
 
-    What is left can be trained further, and is evaluated on the test split. The artifact stores only the weights that are
+    What is left can be trained further, and is evaluated on the test split. The artifact stores the weights that are
     kept, and which these are. Its calibration is fitted again.
     """
     check_model(name, trust)
