@@ -30,11 +30,19 @@ def copy_state(model: Any, copy: Any, cut: Cut = lambda _, values: values) -> No
         model: Model with the state.
         copy: Copy, which is changed.
         cut: What to take of each weight of a layer. Default: all of it.
+
+    Raises:
+        ValueError: If a layer of the copy has another name than in the model.
     """
     if not copy.built:
         copy.build(model.input_shape)
     known = layers_by_name(model)
     for name, layer in layers_by_name(copy).items():
+        if name not in known:
+            raise ValueError(
+                f"The copy of {model.name!r} has a layer {name!r}, which the model has not: a layer of yours makes it "
+                "without a name. Give the layers that it makes names."
+            )
         values = {variable.name: variable for variable in known[name].weights}
         for variable in layer.weights:
             if variable.name in values:

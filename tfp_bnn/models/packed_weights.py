@@ -8,7 +8,7 @@ dense1/kernel/loc      values of the weights that are kept, in that order; so ar
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +24,22 @@ _OF_PRUNED = {"loc": 0.0, "scale": FLOAT32_EPS}
 Place = tuple[str, str]
 
 
-def packed(record: WeightRecord) -> WeightRecord:
+def packed(record: WeightRecord, most_bytes: int) -> WeightRecord:
     """Returns a record without the values of pruned weights, to be stored.
 
-    A weight stays as it is if this does not make it smaller. `unpacked` gives the record back, bit for bit.
+    A weight stays as it is if none of it is pruned. `unpacked` gives the record back, bit for bit.
+
+    Args:
+        record: Record of a model.
+        most_bytes: Largest size of all arrays together, as `unpacked` will be told.
+
+    Raises:
+        ValueError: If `unpacked` would refuse the result, because all take more than `most_bytes`.
     """
     posteriors = record.posteriors()
     masks = {place: of[_MASK] for place, of in posteriors.items() if _MASK in of and _saves(of)}
+    if masks:
+        _require_size(sum(entry.array.nbytes for entry in record), most_bytes)
     return WeightRecord([new for entry in record for new in _packed(entry, masks)])
 
 
@@ -47,12 +56,18 @@ def unpacked(record: WeightRecord, most_bytes: int) -> WeightRecord:
     posteriors = record.posteriors()
     kept = {place: of for place, of in posteriors.items() if _BITS in of or _SHAPE in of}
     shapes = {place: _shape(place, of) for place, of in kept.items()}
-    size = sum(4 * len(kept[place]) * math.prod(shape) for place, shape in shapes.items())
-    size += sum(entry.array.nbytes for entry in record if (entry.owner, entry.weight) not in kept)
-    if kept and size > most_bytes:
-        raise ValueError(f"The pruned weights take {size:,} bytes when they are unpacked; at most {most_bytes:,} can.")
+    # Bits and shape together become the mask.
+    size = sum(4 * (len(kept[place]) - 1) * math.prod(shape) for place, shape in shapes.items())
+    size += sum(entry.array.nbytes for entry in record if not _is_packed(entry, kept))
+    if kept:
+        _require_size(size, most_bytes)
     masks = {place: _mask(place, of[_BITS], shapes[place]) for place, of in kept.items()}
     return WeightRecord([new for entry in record for new in _unpacked(entry, masks)])
+
+
+def _require_size(size: int, most_bytes: int) -> None:
+    if size > most_bytes:
+        raise ValueError(f"The pruned weights take {size:,} bytes when they are unpacked; at most {most_bytes:,} can.")
 
 
 def _saves(parameters: dict[str, npt.NDArray[np.float32]]) -> bool:
@@ -88,6 +103,10 @@ def _unpacked(entry: WeightEntry, masks: dict[Place, npt.NDArray[np.bool_]]) -> 
         whole = np.full(mask.shape, _OF_PRUNED[entry.parameter], np.float32)
         whole[mask] = values
         yield _with(entry, whole)
+
+
+def _is_packed(entry: WeightEntry, kept: Collection[Place]) -> bool:
+    return entry.role is Role.POSTERIOR and (entry.owner, entry.weight) in kept
 
 
 def _with(entry: WeightEntry, array: npt.NDArray[np.generic], parameter: str | None = None) -> WeightEntry:

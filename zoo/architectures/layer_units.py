@@ -22,11 +22,16 @@ def check_layer_units(architecture: str, layer_units: Mapping[str, int], network
     last = network.layers[-1].name
     known = [name for name, size in sizes.items() if size is not None and name != last]
     for name, number in layer_units.items():
-        if name not in known or sizes[name] != number:
+        if name not in known:
             raise ValueError(
                 f"layer_units of the architecture {architecture!r} names {name!r}, whose number of units it cannot "
-                f"set. Expected some of: {', '.join(known) or 'no layer'}. An architecture sets those of layers that "
-                "it makes with config.dense or config.convolution."
+                f"set. Expected some of: {', '.join(known) or 'no layer'}."
+            )
+        if sizes[name] != number:
+            raise ValueError(
+                f"layer_units of the architecture {architecture!r} gives {name!r} {number} units, but its number of "
+                f"units cannot be set: it has {sizes[name]}. Only layers that an architecture makes with config.dense "
+                "or config.convolution can have another number."
             )
 
 

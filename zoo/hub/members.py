@@ -50,14 +50,18 @@ def arrays_of(records: Sequence[WeightRecord], members: int | None) -> dict[str,
     Args:
         records: Weights of each member.
         members: Number of members of an ensemble, whose names are prefixed, or None for a single network.
+
+    Raises:
+        ValueError: If pruned weights are too many to be loaded again.
     """
+    most = _MOST_UNPACKED // (members or 1)
     if members is None:
         (record,) = records
-        return packed(record).arrays()
+        return packed(record, most).arrays()
     return {
         f"{_PREFIX}{index}/{name}": array
         for index, record in enumerate(records)
-        for name, array in packed(record).arrays().items()
+        for name, array in packed(record, most).arrays().items()
     }
 
 

@@ -93,6 +93,8 @@ def prune_artifact(
     how: dict[str, Any] = {"by": by, "scope": scope, "units": units, "layers": layers}
     # What cannot be pruned is refused before anything is read or trained.
     small = prune(model, fraction, **how)
+    if units:
+        shrink(small)
     about = dict(model.card["config"].get("data", {}))
     recipe = recipe_of(model)
     if data is None and about.get("dataset"):

@@ -29,7 +29,7 @@ def record_of(*, shape=(5, 7), share=0.9):
 
 def test_a_record_comes_back_bit_for_bit():
     record = record_of()
-    small = packed(record)
+    small = packed(record, MOST)
     assert small.arrays()["a/kernel/loc"].size == np.count_nonzero(record.arrays()["a/kernel/mask"])
     assert small.arrays()["a/kernel/kept"].nbytes == 5  # 35 bits
     found = unpacked(WeightRecord.from_arrays(small.arrays()), MOST).arrays()
@@ -42,12 +42,21 @@ def test_a_record_comes_back_bit_for_bit():
 @pytest.mark.parametrize("share", [-1.0])
 def test_what_has_nothing_pruned_stays_as_it_is(share):
     record = record_of(share=share)
-    assert packed(record).arrays().keys() == record.arrays().keys()
+    assert packed(record, 0).arrays().keys() == record.arrays().keys()
     assert unpacked(record, 0).arrays().keys() == record.arrays().keys()
 
 
+def test_what_can_be_packed_can_be_unpacked():
+    record = record_of()
+    size = sum(array.nbytes for array in record.arrays().values())
+    unpacked(packed(record, size), size)
+    for call in (lambda: packed(record, size - 1), lambda: unpacked(packed(record, size), size - 1)):
+        with pytest.raises(ValueError, match=f"take {size} bytes when they are unpacked; at most {size - 1} can"):
+            call()
+
+
 def test_a_few_bytes_cannot_ask_for_much_memory():
-    arrays = packed(record_of()).arrays()
+    arrays = packed(record_of(), MOST).arrays()
     with pytest.raises(ValueError, match="when they are unpacked; at most 100 can"):
         unpacked(WeightRecord.from_arrays(arrays), 100)
     arrays["a/kernel/shape"] = np.array([2**30, 2**30], np.int32)
@@ -71,7 +80,7 @@ def test_a_few_bytes_cannot_ask_for_much_memory():
     ],
 )
 def test_parts_that_do_not_fit_are_refused(name, value, message):
-    arrays = packed(record_of()).arrays() | {f"a/kernel/{name}": value}
+    arrays = packed(record_of(), MOST).arrays() | {f"a/kernel/{name}": value}
     arrays = {key: array for key, array in arrays.items() if array is not None}
     with pytest.raises(ValueError, match=message):
         unpacked(WeightRecord.from_arrays(arrays), MOST)

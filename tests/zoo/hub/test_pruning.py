@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+import keras
 import numpy as np
 import pytest
 
 import tfp_bnn
 import zoo
 from tfp_bnn.compression import sparsity
+from zoo.architectures.layer_units import check_layer_units
 
 X = np.array([[5.1, 3.5, 1.4, 0.2], [6.0, 2.7, 4.5, 1.5], [6.9, 3.1, 5.4, 2.1]])
 
@@ -89,6 +91,12 @@ def test_only_kept_weights_are_stored(pruned, tmp_path):
 def test_units_of_layers_that_there_are_not_are_refused(layer_units, message):
     with pytest.raises(ValueError, match=message):
         zoo.create_model("mlp_flipout", input_shape=(4,), num_outputs=3, hidden=(8,), layer_units=layer_units)
+
+
+def test_a_layer_that_an_architecture_makes_itself_keeps_its_units():
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(4, name="stem"), keras.layers.Dense(1)])
+    with pytest.raises(ValueError, match="'stem' 3 units, but its number of units cannot be set: it has 4"):
+        check_layer_units("mine", {"stem": 3}, network)
 
 
 @pytest.mark.slow
