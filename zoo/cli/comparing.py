@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.early import bundled_recipes
-from zoo.cli.early_recipes import check_changes, check_methods, check_recipe_and_changes
+from zoo.cli.early import bundled_recipes, check_recipe
+from zoo.cli.early_recipes import check_changes, check_methods
 from zoo.cli.models import JsonOption
 from zoo.cli.progress import say, training_progress
 from zoo.cli.starting import start
@@ -63,13 +63,13 @@ def compare(
     same number of settings; the best by validation NLL is trained again and measured on the test split. A comparison
     that was killed or interrupted goes on with --resume.
     """
-    values = parse_changes(grid or [])
+    overrides, values = parse_changes(changes or []), parse_changes(grid or [])
     check_methods(inference or [])
     candidates = [{key: value} for key, listed in values.items() if isinstance(listed, list) for value in listed]
     chosen = recipes_of(recipes)
     for recipe in chosen:
-        overrides = check_recipe_and_changes(recipe, changes or [])
-        check_changes(recipe, candidates)
+        check_recipe(recipe)
+        check_changes(recipe, [{**overrides, **candidate} for candidate in ({}, *candidates)])
     start()
     from zoo.evaluation.leaderboard import LEADERBOARD_NAME, leaderboard_table, write_leaderboard
     from zoo.recipes.comparison import BASELINES, check_grid
@@ -105,12 +105,17 @@ def recipes_of(names: list[str]) -> list[str]:
     """Returns recipes by names, files, and patterns of the names of those in the zoo, each once.
 
     Raises:
-        ValueError: If a pattern matches none.
+        ValueError: If a pattern matches none, or two files have one name, which their folders would share.
     """
     found: dict[str, None] = {}
     for name in names:
-        matches = fnmatch.filter(bundled_recipes(), name) if glob.has_magic(name) else [name]
+        matches = (
+            fnmatch.filter(bundled_recipes(), name) if glob.has_magic(name) and not Path(name).is_file() else [name]
+        )
         if not matches:
             raise ValueError(f"No recipe of the zoo matches {name!r}. They are: {', '.join(bundled_recipes())}.")
         found |= dict.fromkeys(matches)
+    folders = [Path(name).name for name in found]
+    if twice := sorted({folder for folder in folders if folders.count(folder) > 1}):
+        raise ValueError(f"Several recipes are called {twice[0]!r}, as is the folder of each. Compare them one by one.")
     return list(found)

@@ -64,14 +64,16 @@ def check_unit(unit: str | None, dataset: str | None) -> None:
     """Checks the unit of the targets before TensorFlow is imported.
 
     Raises:
-        ValueError: If it is empty, or the dataset is not one of the user's files.
+        ValueError: If it is empty, too long or not one line, or the dataset is not one of the user's files.
     """
     if unit is None:
         return
     if dataset is None or not is_own(dataset):
         raise ValueError("--target-unit names the unit of data of yours: give them with --dataset.")
-    if not unit.strip() or len(unit) > _LONGEST_UNIT:
-        raise ValueError(f"--target-unit must have 1 to {_LONGEST_UNIT} characters, such as mmHg, but got {unit!r}.")
+    if not unit.strip() or len(unit) > _LONGEST_UNIT or not unit.isprintable():
+        raise ValueError(
+            f"--target-unit must have 1 to {_LONGEST_UNIT} characters of one line, such as mmHg, but got {unit!r}."
+        )
 
 
 def load_files(path: str, target: str | None, **how: Any) -> Dataset:

@@ -11,11 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from zoo.cli.early import ZOO, bundled_recipes, check_dataset, check_model, check_recipe, may_have_plugins
+from zoo.cli.early import ZOO, bundled_recipes, check_dataset, check_model, may_have_plugins
 from zoo.core.declared import Declarations
 from zoo.core.names import unknown_name_message
 from zoo.core.shown import shown
-from zoo.core.yaml_text import changed, parse_changes, parse_mapping
+from zoo.core.yaml_text import changed, parse_mapping
 from zoo.hub.locating import read_files
 from zoo.hub.manifest import bundled_models
 from zoo.hub.reading import read_texts
@@ -37,24 +37,16 @@ _MOST_BYTES = 2**18
 _NUMBERS = frozenset({"int", "float", "bool"})
 
 
-def check_recipe_and_changes(source: str, changes: Iterable[str]) -> dict[str, Any]:
-    """Checks a recipe and what `--set` changes in it; returns the changes by dotted key.
+def check_changes(source: str, changes: Iterable[Mapping[str, Any]]) -> None:
+    """Checks a recipe with each of some changes, before TensorFlow is imported.
 
     Args:
-        source: Name of a recipe, or its file.
-        changes: Strings `key=value`.
+        source: Name of a recipe, or its file, as `check_recipe` accepts it.
+        changes: For each, new values by dotted key.
 
     Raises:
-        ValueError: For an unknown recipe, key or name (the message gives the nearest), or words in place of a number.
+        ValueError: For an unknown key or name (the message gives the nearest), or words in place of a number.
     """
-    check_recipe(source)
-    overrides = parse_changes(list(changes))
-    check_changes(source, [overrides])
-    return overrides
-
-
-def check_changes(source: str, changes: Iterable[Mapping[str, Any]]) -> None:
-    """Checks a recipe with each of some changes by dotted key. A ValueError gives the nearest name."""
     if may_have_plugins():
         return
     is_file = source not in bundled_recipes()
@@ -67,7 +59,9 @@ def check_changes(source: str, changes: Iterable[Mapping[str, Any]]) -> None:
         _check_recipe(values, what)
     for overrides in changes:
         what = f"The recipe {shown(values.get('name', source))}"
-        _check_recipe(changed(values, overrides, what), what)
+        new = changed(values, overrides, what)
+        _check_recipe(new, what)
+        _check_sources(new)
 
 
 def check_prior(value: Any) -> None:
@@ -110,6 +104,23 @@ def _check_recipe(values: Mapping[Any, Any], what: str) -> None:
         _check(network, _SCHEMAS.class_of("register_architecture", architecture), f"The architecture {architecture!r}")
 
 
+def _check_sources(values: Mapping[Any, Any]) -> None:
+    """Checks the datasets and the model that a recipe names, after the changes, which may name others."""
+
+    def named(*keys: str) -> str | None:
+        value: Any = values
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value if isinstance(value, str) else None
+
+    if (model := named("start_from", "model")) is not None:
+        check_model(model)
+    if (dataset := named("dataset")) is not None:
+        check_dataset(dataset)
+    if (other := named("evaluation", "out_of_distribution")) is not None and other != "uniform":
+        check_dataset(other)
+
+
 def _check(values: Mapping[Any, Any], schema: str, what: str, above: str = "") -> None:
     fields = _SCHEMAS.fields(schema)
     for key, value in values.items():
@@ -130,11 +141,7 @@ def _check(values: Mapping[Any, Any], schema: str, what: str, above: str = "") -
 
 
 def _check_text(value: str, place: str, what: str, texts: tuple[str, ...], others: frozenset[str]) -> None:
-    if place == "start_from.model":
-        check_model(value)
-    elif place == "dataset" or (place == "evaluation.out_of_distribution" and value != "uniform"):
-        check_dataset(value)
-    elif texts and "str" not in others and value not in (known := (*texts, *_SHORT.get(place, ()))):
+    if texts and "str" not in others and value not in (known := (*texts, *_SHORT.get(place, ()))):
         raise ValueError(f"{what}: {unknown_name_message(f'{place}:', value, known)}")
     elif others and not texts and others <= _NUMBERS:
         expected = "true or false" if others == {"bool"} else "a number"

@@ -14,14 +14,14 @@ from typing import Annotated, Any
 import typer
 
 from zoo.cli.data import FORMS, TargetOption, UnitOption, check_data, check_unit, is_own, load_files
-from zoo.cli.early import bundled_recipes, check_model
-from zoo.cli.early_recipes import check_layers, check_prior, check_recipe_and_changes
+from zoo.cli.early import bundled_recipes, check_model, check_recipe
+from zoo.cli.early_recipes import check_changes, check_layers, check_prior
 from zoo.cli.models import JsonOption, ModelArgument, TrustOption, print_numbers
 from zoo.cli.progress import say, training_progress
 from zoo.cli.starting import start
 from zoo.core.names import unknown_name_message
 from zoo.core.shown import printable
-from zoo.core.yaml_text import parse_yaml, with_numbers
+from zoo.core.yaml_text import parse_changes, parse_yaml, with_numbers
 from zoo.hub.manifest import check_target, to_json
 
 
@@ -65,7 +65,8 @@ def train(
 
     Data of your own are split at random, always in the same way: 64 % train, 16 % validation and 20 % test.
     """
-    overrides = check_recipe_and_changes(recipe, changes or [])
+    check_recipe(recipe)
+    overrides = parse_changes(changes or [])
     if dataset is not None:
         check_data(dataset, target)
         overrides["dataset"] = None if is_own(dataset) else dataset
@@ -74,6 +75,7 @@ def train(
             overrides.setdefault("evaluation.out_of_distribution", "uniform")
     elif target is not None:
         raise ValueError("--target names a column of a table of yours: give the table with --dataset.")
+    check_changes(recipe, [overrides])
     check_unit(target_unit, dataset)
     check_out(out, overwrite, resume)
     say(f"training {recipe}; {_saves(out)}")
