@@ -12,10 +12,8 @@ scores. Seed s determines the images, the new heads, the order of the rows and t
 - informed prior: `zoo.fine_tune` with its defaults. The factor and the prior of the new head are chosen by
   cross-validation on the images of the seed.
 - default prior: `zoo.fine_tune(prior="default")`: the same start and steps with the prior of the source's training.
-- deterministic: the network of the source's posterior means with the same kind of new head, Adam with early stopping:
-  a fifth of the images is set aside, training stops when their NLL has not decreased for 20 epochs, and the best
-  weights are used. Its learning rate is the best of three by test NLL on other draws of the images, which favours this
-  method.
+- no KL: the start and the steps of the informed prior, on the NLL alone. What is left is the average over the draws.
+- deterministic (with weight decay) and linear probe: see `informed_priors_baselines.py`.
 """
 
 from __future__ import annotations
@@ -31,13 +29,13 @@ from typing import Any
 
 import keras
 import numpy as np
+import scipy.special
 import tensorflow as tf
+from informed_priors_baselines import fine_tuning, linear_probe, without_kl
 from informed_priors_report import write_report
-from sklearn.model_selection import train_test_split
 
 import tfp_bnn
 import zoo
-from tfp_bnn.transfer import to_deterministic, transfer_posterior
 from zoo.datasets import Dataset, Split
 
 SIZES = (10, 20, 50, 100, 200, 500, 1000)
@@ -45,8 +43,6 @@ RESULTS = Path(__file__).parent / "results" / "informed_priors.csv"
 SOURCES = Path(__file__).parent / "sources"
 COLUMNS = ("pair", "size", "seed", "method", "nll", "accuracy", "inflate", "head_scale")
 NUM_SAMPLES = 20
-DETERMINISTIC_RATE = 1e-3
-PATIENCE, MOST_EPOCHS, SET_ASIDE = 20, 500, 0.2
 SOURCE_EPOCHS, SOURCE_RATE = 15, 2e-3
 
 
@@ -135,27 +131,22 @@ def bayesian(pair: Pair, source: Any, images: Split, test: Split, seed: int, pri
     return {**scores(predictive.mean(), test.y), **chosen}
 
 
-def deterministic(source: Any, images: Split, test: Split, seed: int, learning_rate: float) -> dict[str, float]:
+def no_kl(source: Any, images: Split, test: Split, seed: int) -> dict[str, float]:
+    predictive = without_kl(source, images, seed).posterior_predictive(test.x, NUM_SAMPLES, seed=0, batch_size=1000)
+    return scores(predictive.mean(), test.y)
+
+
+def deterministic(fit: Callable[..., Any], source: Any, images: Split, test: Split, seed: int) -> dict[str, float]:
     keras.utils.set_random_seed(seed)
-    start = zoo.create_model("lenet5_flipout", num_outputs=len(np.unique(images.y)))
-    transfer_posterior(source, start, inflate=None, new_layers=["logits"])
-    net = to_deterministic(start)
-    aside = max(1, round(SET_ASIDE * len(images)))
-    stratify = images.y if aside >= len(np.unique(images.y)) else None
-    x, x_aside, y, y_aside = train_test_split(images.x, images.y, test_size=aside, random_state=seed, stratify=stratify)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    net.compile(keras.optimizers.Adam(learning_rate), loss=loss)
-    stopping = keras.callbacks.EarlyStopping("val_loss", patience=PATIENCE, restore_best_weights=True)
-    net.fit(
-        x, y, batch_size=32, epochs=MOST_EPOCHS, validation_data=(x_aside, y_aside), callbacks=[stopping], verbose=0
-    )
-    return scores(tf.nn.softmax(net.predict(test.x, batch_size=1000, verbose=0)).numpy(), test.y)
+    return scores(scipy.special.softmax(fit(source, images, seed)(test.x), axis=1), test.y)
 
 
 METHODS: dict[str, Callable[..., dict[str, Any]]] = {
     "informed prior": lambda *task: bayesian(*task, prior="posterior"),
     "default prior": lambda *task: bayesian(*task, prior="default"),
-    "deterministic": lambda pair, *task: deterministic(*task, learning_rate=DETERMINISTIC_RATE),
+    "no KL": lambda pair, *task: no_kl(*task),
+    "deterministic": lambda pair, *task: deterministic(fine_tuning, *task),
+    "linear probe": lambda pair, *task: deterministic(linear_probe, *task),
 }
 
 

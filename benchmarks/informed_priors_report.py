@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from tfp_bnn.figures import to_png
-from tfp_bnn.figures.style import BLUE, GREEN, VERMILION, legend_below, new_figure, tidy
+from tfp_bnn.figures.style import BLUE, GREEN, ORANGE, PURPLE, VERMILION, legend_below, new_figure, tidy
 
 GUIDE = Path(__file__).parents[1] / "docs" / "informed_priors.md"
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
-LOOKS = ((BLUE, "-", "o"), (GREEN, "-.", "s"), (VERMILION, "--", "^"))
+AGAINST = "deterministic"
+LOOKS = ((BLUE, "-", "o"), (GREEN, "-.", "s"), (ORANGE, ":", "v"), (VERMILION, "--", "^"), (PURPLE, "-", "D"))
 
 Values = dict[tuple[str, int, str], dict[int, tuple[float, float]]]
 
@@ -36,32 +37,36 @@ def write_report(rows: Sequence[dict[str, str]], pairs: Sequence[str], methods: 
 def _table(
     values: Values, pair: str, sizes: Sequence[int], methods: Sequence[str], rows: Sequence[dict[str, str]]
 ) -> str:
-    ours, *others = methods
+    ours = methods[0]
     seeds = len(values[pair, sizes[0], ours])
-    heads = [f"{score}: {method}" for score in ("NLL", "accuracy") for method in methods]
-    lines = [f"**{pair}**, mean ± standard deviation over {seeds} seeds\n"]
-    lines += [f"| images | {' | '.join(heads)} | inflate | NLL better than {others[-1]} |"]
-    lines += ["|---" * (len(heads) + 3) + "|"]
-    for size in sizes:
-        cells = [str(size)]
-        for index in (0, 1):
-            means = {method: np.mean(_of(values, pair, size, method), axis=0)[index] for method in methods}
-            best = (min if index == 0 else max)(means, key=means.__getitem__)
+    lines = []
+    for index, score, better in ((0, "NLL", min), (1, "accuracy", max)):
+        last = f" inflate | NLL better than {AGAINST} |" if index == 0 else ""
+        lines += [f"**{pair}, {score}**, mean ± standard deviation over {seeds} seeds\n"]
+        lines += [f"| images | {' | '.join(methods)} |{last}", "|---" * (len(methods) + 1 + 2 * bool(last)) + "|"]
+        for size in sizes:
+            means = {method: _of(values, pair, size, method)[:, index].mean() for method in methods}
+            best = better(means, key=means.__getitem__)
+            cells = [str(size)]
             for method in methods:
-                spread = np.std(_of(values, pair, size, method), axis=0, ddof=1)[index]
+                spread = np.std(_of(values, pair, size, method)[:, index], ddof=1)
                 number = f"{means[method]:.3f} ± {spread:.3f}"
                 cells.append(f"**{number}**" if method == best else number)
-        chosen = sorted(
-            {
-                float(row["inflate"])
-                for row in rows
-                if (row["pair"], row["size"], row["method"]) == (pair, str(size), ours)
-            }
-        )
-        wins = _of(values, pair, size, ours)[:, 0] < _of(values, pair, size, others[-1])[:, 0]
-        cells += [", ".join(f"{value:g}" for value in chosen), f"{wins.sum()} of {len(wins)} seeds"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+            if last:
+                cells += [_chosen(rows, pair, size, ours), _wins(values, pair, size, ours)]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _chosen(rows: Sequence[dict[str, str]], pair: str, size: int, method: str) -> str:
+    of_task = (row for row in rows if (row["pair"], row["size"], row["method"]) == (pair, str(size), method))
+    return ", ".join(f"{value:g}" for value in sorted({float(row["inflate"]) for row in of_task}))
+
+
+def _wins(values: Values, pair: str, size: int, method: str) -> str:
+    wins = _of(values, pair, size, method)[:, 0] < _of(values, pair, size, AGAINST)[:, 0]
+    return f"{wins.sum()} of {len(wins)} seeds"
 
 
 def _of(values: Values, pair: str, size: int, method: str) -> np.ndarray:
