@@ -19,7 +19,7 @@ import pytest
 
 # A third-party package that a test installs. Its modules register things when imported.
 # The second needs torch, which only its author needed: the tests use what it wrote.
-collect_ignore = ["outside_package", "data/laplace_torch/reference.py"]
+collect_ignore = ["outside_package", "data/laplace_torch/reference.py", "data/torch_files/make.py"]
 OUTSIDE_PACKAGE = Path(__file__).parent / "outside_package"
 
 # One thread per operation, set before TensorFlow is imported: the models of the tests are small, and several processes

@@ -91,7 +91,8 @@ def test_models_are_filtered_and_pages_found(site, browser):
 
     browser.get((site / "models.html").as_uri())
     browser.find_element("css selector", "input.filter").send_keys("LENET mnist")
-    rows = [row.text for row in browser.find_elements("css selector", "table:first-of-type tbody tr") if row.text]
+    table = browser.find_element("css selector", "input.filter + table, input.filter + * table")
+    rows = [row.text for row in table.find_elements("css selector", "tbody tr") if row.text]
     assert rows
     assert all("lenet5" in row and "mnist" in row for row in rows)
 

@@ -171,9 +171,10 @@ def run_fine_tuning(
                 callbacks=[*options.callbacks, *board],
                 tell=options.tell,
             )
-            # There is no validation split here: this is the NLL of training in the last epoch.
-            if task.data is not None and (complaint := divergence(progress.history["nll"][-1], task.data, "training")):
-                options.tell(f"warning: the fine-tuning diverged: {complaint}: --learning-rate ...")
+            # There is no validation split here: this is the NLL of training in the last epoch, if there was one.
+            for nll in progress.history.get("nll", [])[-1:]:
+                if task.data is not None and (complaint := divergence(nll, task.data, "training")):
+                    options.tell(f"warning: the fine-tuning diverged: {complaint}: --learning-rate ...")
             metrics: dict[str, Any] = {}
             if task.data is not None and outside is not None:
                 numbers = evaluation.measure(tuned, task.data, how, outside)
