@@ -120,15 +120,25 @@ CONVOLUTIONS = {
         },
     ),
 }
+
+
+def _marks(cls, name, training):
+    # Flipout and local reparameterization evaluate as plain reparameterization does, which is the same in training;
+    # and those of one and three dimensions run through that of two. `conformance` has every layer in both modes.
+    if (cls.estimator.name == "reparameterization") == training:
+        return pytest.mark.thorough
+    if cls.estimator.name != "flipout" and "2D" not in cls.__name__:
+        return pytest.mark.thorough
+    # Each is compiled by XLA; flipout stands for the others, which have the same operation.
+    if name.startswith("channels_first") and (cls.estimator.name != "flipout" or "groups" in name):
+        return pytest.mark.slow
+    return ()
+
+
 GEOMETRIES = [
     pytest.param(
         *(cls, shape, arguments, training),
-        # Flipout and local reparameterization evaluate as plain reparameterization does, which is the same in training;
-        # and those of one and three dimensions run through that of two. `conformance` has every layer in both modes.
-        marks=()
-        if (cls.estimator.name == "reparameterization") != training
-        and (cls.estimator.name == "flipout" or "2D" in cls.__name__)
-        else pytest.mark.thorough,
+        marks=_marks(cls, name, training),
         id=f"{cls.__name__}-{name}-{'training' if training else 'evaluation'}",
     )
     for classes, (shape, geometries) in CONVOLUTIONS.items()

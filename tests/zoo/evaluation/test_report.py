@@ -36,8 +36,8 @@ KINDS = {
         *("entropy", "mutual_information", "kl_by_layer"),
     ],
 }
-# Its metrics are those of iris; only its figure is another.
-SURFACE = pytest.param("mlp_flipout.moons", marks=pytest.mark.slow)
+# Their metrics are those of iris; only their figures are others.
+FIGURES = [pytest.param(name, marks=pytest.mark.slow) for name in ("mlp_flipout.moons", "lenet5_flipout.digits")]
 DAY = "2026-02-03"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -180,7 +180,7 @@ def test_page_says_what_was_measured_and_how_to_do_it_again(name, written):
 # === The numbers ===
 
 
-@pytest.mark.parametrize("name", ["mlp_flipout.iris", "mlp_flipout.diabetes", "lenet5_flipout.digits", SURFACE])
+@pytest.mark.parametrize("name", ["mlp_flipout.iris", "mlp_flipout.diabetes", *FIGURES])
 def test_metrics_are_those_of_evaluate(name, written):
     folder, model, report = written(name)
     _, rows, numbers = load(folder)
@@ -192,7 +192,7 @@ def test_metrics_are_those_of_evaluate(name, written):
     assert numbers["kl"]["total"] == pytest.approx(float(model.kl()))
 
 
-@pytest.mark.parametrize("name", ["mlp_flipout.iris", "lenet5_flipout.digits", SURFACE])
+@pytest.mark.parametrize("name", ["mlp_flipout.iris", *FIGURES])
 def test_predictions_of_a_classifier_give_the_metrics(name, written):
     folder, model, report = written(name)
     _, rows, numbers = load(folder)
@@ -247,6 +247,7 @@ def test_least_certain_examples_come_first(name, written):
     assert cells[start + columns :: columns][: len(order)] == [str(row) for row in order]
 
 
+@pytest.mark.slow
 def test_out_of_distribution_numbers_are_those_of_the_metrics(written):
     folder, model, report = written("lenet5_flipout.digits")
     _, rows, numbers = load(folder)
