@@ -23,7 +23,6 @@ split. All choices are made by cross-validation on the labelled images (3 folds)
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
@@ -34,6 +33,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from imagenet_priors_report import COLUMNS, METHODS, RESULTS, read_results, write_report
+from result_rows import append_row
 from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
@@ -276,13 +276,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "chosen": chosen,
         }
         print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
-        arguments.results.parent.mkdir(parents=True, exist_ok=True)
-        is_new = not arguments.results.is_file()
-        with arguments.results.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
+        append_row(arguments.results, COLUMNS, row)
     return 0
 
 

@@ -33,6 +33,7 @@ import scipy.special
 import tensorflow as tf
 from informed_priors_baselines import fine_tuning, linear_probe, without_kl
 from informed_priors_report import write_report
+from result_rows import append_row
 
 import tfp_bnn
 import zoo
@@ -182,7 +183,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return write_report(read_results(arguments.results), list(PAIRS), list(METHODS))
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    arguments.results.parent.mkdir(parents=True, exist_ok=True)
     loaded: dict[str, tuple[Any, Dataset]] = {}
     for pair, size, seed, method in tasks(arguments):
         if pair not in loaded:
@@ -191,12 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = METHODS[method](PAIRS[pair], source, few(data.train, size, seed), data.test, seed)
         row = {"pair": pair, "size": size, "seed": seed, "method": method, **found}
         print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
-        is_new = not arguments.results.is_file()
-        with arguments.results.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
+        append_row(arguments.results, COLUMNS, row)
     return 0
 
 
