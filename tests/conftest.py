@@ -32,13 +32,24 @@ gc.disable()
 # Tests above this many seconds that are not marked with one of these are listed at the end of a run.
 PATIENCE = 5.0
 NOT_QUICK = {"slow", "thorough"}
+# Doctests that take more than a second: they train a model, or draw figures of one.
+SLOW_DOCTESTS = {
+    "tfp_bnn.acquisition.active_learning.active_learning",
+    "tfp_bnn.callbacks.board.bayesian_tensorboard.BayesianTensorBoard",
+    "tfp_bnn.transfer.updating.update",
+    "zoo.evaluation.report.writing.write_evaluation_report",
+    "zoo.training.fine_tuning.fine_tune",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts modules with slow tests first, so that a run ends with quick ones on all workers.
+    """Marks slow doctests, and puts modules with slow tests first, so that a run ends with quick ones on all workers.
 
     Workers take whole modules in this order (`--dist loadscope`), and so make the fixtures of a module once.
     """
+    for item in items:
+        if item.name in SLOW_DOCTESTS:
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: NOT_QUICK.isdisjoint(item.keywords))
 
 

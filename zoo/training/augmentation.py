@@ -53,21 +53,22 @@ def augment(images: npt.NDArray[Any], draws: npt.NDArray[np.float32], recipe: Au
 
 def _moved(images: npt.NDArray[Any], draws: npt.NDArray[np.float32], recipe: AugmentationRecipe) -> npt.NDArray[Any]:
     """Flips and shifts by whole pixels: the same as `_interpolated`, bit for bit, at a fraction of its cost."""
-    flip = draws[:, 0]
     height, width = images.shape[1:3]
     right, down = _whole(draws[:, -2:], recipe.shift).astype(np.int64).T
     if recipe.flip:
-        mirrored = flip < 0.5
+        mirrored = draws[:, 0] < 0.5
         images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
         # The shift is one of the original.
         right = np.where(mirrored, -right, right)
     # Beyond the image there is nothing more to see.
-    most_x, most_y = min(recipe.shift, width), min(recipe.shift, height)
-    right, down = np.clip(right, -most_x, most_x), np.clip(down, -most_y, most_y)
-    padded = np.pad(images, ((0, 0), (most_y, most_y), (most_x, most_x), (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
-    chosen = windows[np.arange(len(images)), most_y - down, most_x - right]
-    return np.ascontiguousarray(np.moveaxis(chosen, 1, -1))
+    right, down = np.clip(right, -width, width), np.clip(down, -height, height)
+    moved = np.zeros_like(images)
+    # Image by image: in a training, one gather of all takes twice as long.
+    for image, original, x, y in zip(moved, images, right.tolist(), down.tolist(), strict=True):
+        image[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)] = original[
+            max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)
+        ]
+    return moved
 
 
 def _interpolated(images: npt.NDArray[Any], draws: npt.NDArray[np.float32], recipe: AugmentationRecipe) -> tf.Tensor:

@@ -45,9 +45,9 @@ def assert_answers(answer, predictive, names=frozenset(ALL), level=0.9):
     ("likelihood", "outputs", "names"),
     [
         ("categorical", 3, ALL),
-        ({"name": "ordinal", "num_classes": 3}, 1, ALL),
+        pytest.param({"name": "ordinal", "num_classes": 3}, 1, ALL, marks=pytest.mark.slow),
         ({"name": "normal", "scale": "per_example"}, 2, ALL),
-        ({"name": "laplace", "scale": 0.5}, 1, ALL - {"entropy"}),
+        pytest.param({"name": "laplace", "scale": 0.5}, 1, ALL - {"entropy"}, marks=pytest.mark.slow),
         ("negative_binomial", 2, ALL - {"entropy", "lower", "upper"}),
         pytest.param(
             {"name": "mixture_normal", "num_components": 2},
@@ -97,7 +97,9 @@ def test_draws_and_the_plug_in_mean():
     ("likelihood", "calibration", "calibrated"),
     [
         ("bernoulli", {"name": "temperature", "temperature": 3.0}, True),
-        ({"name": "normal", "initial_scale": 2.0}, {"name": "scale", "scale": 2.0}, True),
+        pytest.param(
+            {"name": "normal", "initial_scale": 2.0}, {"name": "scale", "scale": 2.0}, True, marks=pytest.mark.slow
+        ),
         ("bernoulli", {"name": "temperature", "temperature": 3.0}, False),
     ],
 )
@@ -133,7 +135,7 @@ def test_dropout_masks_are_drawn():
     assert np.min(answer["epistemic"]) > 1e-4
 
 
-@pytest.mark.parametrize("draws_per_member", [None, 2])
+@pytest.mark.parametrize("draws_per_member", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_members_of_an_ensemble_keep_the_noise_they_learned(draws_per_member):
     models = [network("normal", 1) for _ in range(2)]
     for member, scale in zip(models, (0.5, 2.0), strict=True):
@@ -158,7 +160,7 @@ def test_outputs_of_heads_are_named_after_them():
     assert set(functions["serve"](X)) == {"class", "value"}
 
 
-@pytest.mark.parametrize("likelihood", ["categorical", "normal"])
+@pytest.mark.parametrize("likelihood", ["categorical", pytest.param("normal", marks=pytest.mark.slow)])
 def test_every_position_has_an_answer(likelihood):
     x = keras.Input((None, 2))
     model = tfp_bnn.VariationalModel(x, Convolution1DFlipout(3, 1)(x), likelihood=likelihood, seed=0)
@@ -269,6 +271,7 @@ def test_a_layer_that_only_runs_in_python_is_named(layer, message):
         served(model)
 
 
+@pytest.mark.slow
 def test_a_posterior_beside_its_network_takes_a_seed_too():
     x = keras.Input((4,))
     y = DenseReparameterization(2, kernel_posterior="delta")(x)

@@ -246,7 +246,7 @@ def test_surface_shows_probability_and_mutual_information(check_figure, legend_o
 
 
 @pytest.mark.parametrize("classes", [2, 3, 9])
-@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("rows", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_surface_of_few_points_and_any_number_of_classes(classes, rows, check_figure, legend_of):
     x = np.zeros((rows, 2))
     figure = decision_surface(

@@ -251,6 +251,7 @@ def test_the_library_does_not_import_keras_2():
 
 
 @pytest.mark.statistical
+@pytest.mark.slow
 def test_draws_of_the_outputs_have_the_moments_of_tfp(draw_outputs):
     """2,000 draws each; false-failure rate 1e-6 over 8 elements and both moments: normal and F quantiles.
 

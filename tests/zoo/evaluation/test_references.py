@@ -17,6 +17,9 @@ from zoo.hub.cards import AGREEMENT_SAMPLES
 from zoo.hub.manifest import bundled_models
 from zoo.hub.reading import read_artifact
 
+# Each measures the reference again.
+pytestmark = pytest.mark.slow
+
 QUICK = Sampler(num_leapfrog_steps=2, num_samples=6, burn_in=5, num_chains=2)
 
 

@@ -305,6 +305,7 @@ def test_names_of_the_user_are_escaped(iris_model, tmp_path):
     assert f"probability_{names[2]}" in rows[0]
 
 
+@pytest.mark.slow
 def test_one_right_example_leaves_some_numbers_undefined(iris_model, tmp_path):
     data = zoo.load_dataset("iris")
     predictive = iris_model.posterior_predictive(data.test.x, num_samples=3, seed=0)
@@ -319,6 +320,7 @@ def test_one_right_example_leaves_some_numbers_undefined(iris_model, tmp_path):
     assert cells[cells.index("misclassification_auroc") + 1] == "not defined"
 
 
+@pytest.mark.slow
 def test_uncalibrated_and_calibrated_differ(tmp_path):
     model = zoo.load_model("mlp_flipout.iris")
     model.calibration = {"name": "temperature", "temperature": 1.7}

@@ -217,7 +217,9 @@ def with_sets(artifact, rewrite):
     rewrite("metrics.json", json.dumps(metrics).encode())
 
 
-@pytest.mark.parametrize("name", [None, "coverage", "mean_size"])
+@pytest.mark.parametrize(
+    "name", [None, *(pytest.param(name, marks=pytest.mark.slow) for name in ("coverage", "mean_size"))]
+)
 def test_a_forged_coverage_alone_fails_by_default(artifact, with_sets, rewrite, name):
     if name is not None:
         tamper(rewrite, artifact, "conformal", name, by=-0.01)
