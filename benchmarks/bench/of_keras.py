@@ -121,14 +121,14 @@ class Ours(OfKeras):
         """Class probabilities of the first rows, a mean over draws."""
         self.model.posterior_predictive(self.x[:rows], num_samples=samples, seed=0).mean()
 
-    def zoo(self, steps: int) -> None:
-        """Trains a second model for a number of steps in the loop of the zoo; images are shifted, as in its recipes."""
+    def zoo(self, steps: int, epochs: int) -> None:
+        """Trains a second model for epochs of steps in the loop of the zoo; images are shifted, as in its recipes."""
         # A model of its own: where both loops train one, TensorFlow traces it again for the iterators of the other.
         if self._of_zoo is None:
             self._of_zoo = Ours(self.network, **self._arguments).model
         split = Split(self.x[: steps * BATCH], self.y[: steps * BATCH])
         shifts = AugmentationRecipe(shift=2) if len(self.network.shape) == 3 else None
-        run(self._of_zoo, ShuffledBatches(split, BATCH, epochs=1, seed=0, augmentation=shifts))
+        run(self._of_zoo, ShuffledBatches(split, BATCH, epochs, seed=0, augmentation=shifts))
 
 
 class KerasProba(OfKeras):

@@ -10,7 +10,7 @@ from typing import Any
 
 Row = dict[str, str]
 Readings = dict[tuple[str, str], dict[int, dict[str, float]]]
-"""By contestant and measure, the `seconds`, `cpu` and `memory` of each round; round 0 is the warm-up."""
+"""By contestant and measure, the `seconds`, `cpu` and `memory` of each round (of training: of a step); round 0 warms up."""
 COLUMNS = [
     *("network", "contestant", "measure", "median", "least", "most", "cpu"),
     *("ratio", "least ratio", "most ratio", "ratio of cpu"),
@@ -28,22 +28,20 @@ MEASURES = {
 }
 
 
-def rows(readings: Readings, reference: str, steps: int) -> list[dict[str, Any]]:
+def rows(readings: Readings, reference: str) -> list[dict[str, Any]]:
     """Rows of the results of a network, without its name.
 
     Args:
         readings: What was measured.
         reference: Contestant that the others are divided by, round by round.
-        steps: Training steps of a reading.
     """
     found: list[dict[str, Any]] = []
     for (contestant, measure), of_rounds in readings.items():
-        per = steps if measure in ("fit", "zoo") else 1
         theirs = readings.get((reference, "fit" if measure == "zoo" else measure), {})
         if measure == "imports":
             found.append({"contestant": contestant, "measure": measure, "median": of_rounds[1]["memory"]})
         elif of_rounds:
-            found.append({"contestant": contestant, "measure": measure, **_summary(of_rounds, theirs, per)})
+            found.append({"contestant": contestant, "measure": measure, **_summary(of_rounds, theirs)})
     for contestant in dict.fromkeys(contestant for contestant, _ in readings):
         memory, of_reference = _memory(readings, contestant), _memory(readings, reference)
         ratio = {"ratio": memory / of_reference} if of_reference else {}
@@ -51,11 +49,11 @@ def rows(readings: Readings, reference: str, steps: int) -> list[dict[str, Any]]
     return found
 
 
-def _summary(ours: Mapping[int, Any], theirs: Mapping[int, Any], per: int) -> dict[str, float]:
+def _summary(ours: Mapping[int, Any], theirs: Mapping[int, Any]) -> dict[str, float]:
     ours = {number: reading for number, reading in ours.items() if number}
-    seconds = [reading["seconds"] / per for reading in ours.values()]
+    seconds = [reading["seconds"] for reading in ours.values()]
     found = {"median": statistics.median(seconds), "least": min(seconds), "most": max(seconds)}
-    found["cpu"] = statistics.median(reading["cpu"] / per for reading in ours.values())
+    found["cpu"] = statistics.median(reading["cpu"] for reading in ours.values())
     if both := ours.keys() & theirs.keys():
         ratios, of_cpu = ([ours[n][clock] / theirs[n][clock] for n in both] for clock in ("seconds", "cpu"))
         found |= {"ratio": statistics.median(ratios), "least ratio": min(ratios), "most ratio": max(ratios)}

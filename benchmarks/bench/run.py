@@ -2,7 +2,8 @@
 
 Each contestant builds the same network in a process of its own, then all of them take turns: in each round each one
 trains for some steps with `fit`, predicts with many draws of the weights for 1,000 rows and then for one row, and ours
-train a second model in the loop of the zoo. While one works the others wait. A cell is the median over the rounds. A
+train a second model in the loop of the zoo, for ZOO_EPOCHS times as many steps, because a run of the zoo is one call of
+`fit` for all epochs. While one works the others wait. A cell is the median over the rounds. A
 ratio is the median of the ratios to the reference within the same round, where other load on the machine disturbs it
 least. A contestant whose reading takes longer than LONG seconds is read in two rounds only. The reference is flipout of
 `tfp.layers`, and on a residual network the deterministic twin.
@@ -48,6 +49,7 @@ CONTESTANTS = {name: module for module, names in MODULES.items() for name in nam
 QUICK_ROUNDS, QUICK_STEPS, QUICK_SAMPLES = 2, 3, 2
 QUICK_NETWORKS = ["mlp", "lenet5"]
 DRAWS_OF_ONE_ROW = 50
+ZOO_EPOCHS = 8
 LONG = 3.0
 """Seconds. A longer reading is taken in two rounds."""
 
@@ -132,11 +134,11 @@ def compare(name: str, contestants: Sequence[str], args: argparse.Namespace) -> 
     steps, rounds = (QUICK_STEPS, QUICK_ROUNDS) if args.quick else (network.steps, network.rounds)
     samples = QUICK_SAMPLES if args.quick else network.samples
     measures = {
-        "fit": ("fit", steps),
-        "predict": ("predict", network.rows, samples),
-        "predict again": ("predict", network.rows, samples),
-        "one row": ("predict", 1, DRAWS_OF_ONE_ROW),
-        "zoo": ("zoo", steps),
+        "fit": ("fit", (steps,), steps),
+        "predict": ("predict", (network.rows, samples), 1),
+        "predict again": ("predict", (network.rows, samples), 1),
+        "one row": ("predict", (1, DRAWS_OF_ONE_ROW), 1),
+        "zoo": ("zoo", (steps, ZOO_EPOCHS), ZOO_EPOCHS * steps),
     }
     readings: report.Readings = {}
     workers = []
@@ -146,23 +148,24 @@ def compare(name: str, contestants: Sequence[str], args: argparse.Namespace) -> 
     # The first round traces and warms up, and what a second model costs the first one comes to light in it.
     for number in range(rounds + 1):
         for measure in measures if number else (*measures, "fit"):
-            function, *arguments = measures[measure]
+            function, arguments, per = measures[measure]
             # What comes last in one round comes first in the next.
             for worker in workers[:: -1 if number % 2 else 1]:
                 is_ours = worker.contestant.startswith("ours")
                 if measure == "predict again" and not is_ours:
                     continue
                 of_worker = readings.setdefault((worker.contestant, measure), {})
-                if number > 2 and of_worker.get(1, {}).get("seconds", 0) > LONG:
+                if number > 2 and of_worker.get(1, {}).get("seconds", 0) * per > LONG:
                     continue
                 # Peers repeat a pass for each draw: one of them warms up.
                 one_draw = not number and not is_ours and function == "predict"
                 if answer := worker.ask(function, *([arguments[0], 1] if one_draw else arguments)):
-                    of_worker[number] = answer
+                    by_step = {clock: answer[clock] / per for clock in ("seconds", "cpu")}
+                    of_worker[number] = {**answer, **by_step}
         print(f"{name}: round {number} of {rounds}", flush=True)
     for worker in workers:
         worker.stop()
-    found = report.rows(readings, REFERENCE_OF_RESIDUAL if network.residual else REFERENCE, steps)
+    found = report.rows(readings, REFERENCE_OF_RESIDUAL if network.residual else REFERENCE)
     return [{"network": name, **row} for row in found], any(worker.failed for worker in workers)
 
 
