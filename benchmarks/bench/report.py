@@ -10,7 +10,7 @@ from typing import Any
 
 Row = dict[str, str]
 Readings = dict[tuple[str, str], dict[int, dict[str, float]]]
-"""By contestant and measure, the `seconds`, `cpu` and `memory` of each round (of training: of a step); round 0 warms up."""
+"""By contestant and measure: `seconds`, `cpu` and `memory` of each round, of a step if it trains; round 0 warms up."""
 COLUMNS = [
     *("network", "contestant", "measure", "median", "least", "most", "cpu"),
     *("ratio", "least ratio", "most ratio", "ratio of cpu"),
