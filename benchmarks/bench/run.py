@@ -49,7 +49,7 @@ CONTESTANTS = {name: module for module, names in MODULES.items() for name in nam
 QUICK_ROUNDS, QUICK_STEPS, QUICK_SAMPLES = 2, 3, 2
 QUICK_NETWORKS = ["mlp", "lenet5"]
 DRAWS_OF_ONE_ROW = 50
-ZOO_EPOCHS = 8
+ZOO_EPOCHS = 4
 LONG = 3.0
 """Seconds. A longer reading is taken in two rounds."""
 
