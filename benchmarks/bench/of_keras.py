@@ -11,10 +11,6 @@ from networks import BATCH, NUM_CLASSES, NUM_EXAMPLES, Network
 
 import tfp_bnn
 from tfp_bnn import layers as ours
-from zoo.datasets import Split
-from zoo.recipes import AugmentationRecipe
-from zoo.training.batches import ShuffledBatches
-from zoo.training.engine import run
 
 Stack = Callable[..., Any]
 GROUPS = 4
@@ -123,6 +119,12 @@ class Ours(OfKeras):
 
     def zoo(self, steps: int, epochs: int) -> None:
         """Trains a second model for epochs of steps in the loop of the zoo; images are shifted, as in its recipes."""
+        # Its memory is not that of the layers.
+        from zoo.datasets import Split
+        from zoo.recipes import AugmentationRecipe
+        from zoo.training.batches import ShuffledBatches
+        from zoo.training.engine import run
+
         # A model of its own: where both loops train one, TensorFlow traces it again for the iterators of the other.
         if self._of_zoo is None:
             self._of_zoo = Ours(self.network, **self._arguments).model
