@@ -66,6 +66,13 @@ def test_every_public_name_and_every_card_has_its_place(site):
 
 
 @pytest.mark.slow
+def test_the_gallery_shows_each_figure_of_a_notebook_once(site):
+    figures = re.findall(r'src="_images/(\d\d_\w+\.png)"', (site / "gallery.html").read_text("utf-8"))
+    assert figures
+    assert len(figures) == len(set(figures))
+
+
+@pytest.mark.slow
 def test_pages_fit_their_width_and_say_nothing_in_the_console(site, browser):
     cut = {}
     for width, height in WIDTHS.items():

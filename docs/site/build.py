@@ -117,9 +117,9 @@ def figures_of_notebooks(sources: Path) -> Iterator[str]:
             headings = re.findall(r"^#+ (.*)$", "".join(cell["source"]), re.MULTILINE)
             if cell["cell_type"] == "markdown" and headings:
                 title, heading = title or headings[0], headings[-1]
-            for output in cell.get("outputs", []):
+            for place, output in enumerate(cell.get("outputs", [])):
                 if image := output.get("data", {}).get("image/png"):
-                    name = f"gallery/{path.stem}_{number}.png"
+                    name = f"gallery/{path.stem}_{number}_{place}.png"
                     write(sources / name, b64decode(image))
                     yield figure(name, heading, f"notebooks/{path.name}", title)
 

@@ -61,6 +61,7 @@ from tfp_bnn.metrics.regression import (
 from tfp_bnn.metrics.selective import (
     RiskCoverageCurve,
     area_under_risk_coverage,
+    error_retention_curve,
     misclassification_aupr,
     misclassification_auroc,
     risk_at_coverage,
@@ -105,6 +106,7 @@ __all__ = [
     "class_variance",
     "classwise_calibration_error",
     "crps",
+    "error_retention_curve",
     "expected_calibration_error",
     "expected_entropy",
     "expected_error_rate",

@@ -3,7 +3,7 @@
 `labels` are integers of shape `(n,)` or one-hot rows; `probabilities` have shape `(n, classes)` and are averaged over
 Monte Carlo samples. `uncertainty`, of shape `(n,)`, is any score that should be higher where the prediction is wrong,
 such as one of `uncertainty_scores`. A row is an error where its most probable class is not the label; errors are the
-positive class.
+positive class. For numbers, `error_retention_curve` takes the size of each error.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfp_bnn.metrics import ranking
-from tfp_bnn.metrics.validation import labelled_and_scored, share
+from tfp_bnn.metrics.validation import labelled_and_scored, scores, share
 
 
 def misclassification_auroc(labels: npt.ArrayLike, probabilities: npt.ArrayLike, uncertainty: npt.ArrayLike) -> float:
@@ -76,11 +76,11 @@ def misclassification_aupr(labels: npt.ArrayLike, probabilities: npt.ArrayLike, 
 
 @dataclass(frozen=True, eq=False)
 class RiskCoverageCurve:
-    """The error rate among the k most certain rows, for each k.
+    """The error rate, or the mean error, of the k most certain rows, for each k.
 
     Attributes:
         coverage: Share of rows that are answered, 1 / n, 2 / n, ..., 1, `(n,)`.
-        risk: Share of errors among them, `(n,)`; the last one is the error rate of all rows.
+        risk: Share of errors among them, or their mean error, `(n,)`; the last one is that of all rows.
     """
 
     coverage: npt.NDArray[np.float64]
@@ -118,12 +118,43 @@ def risk_coverage_curve(
         Y. Geifman, R. El-Yaniv, Selective classification for deep neural networks, NeurIPS 2017.
         https://arxiv.org/abs/1705.08500
     """
-    errors, correct = ranking.counts_of(*labelled_and_scored(labels, probabilities, uncertainty))
-    # Each tied row counts as the share of errors among the tied rows: the mean over all their orders.
-    counts = errors + correct
-    risk = np.repeat(errors / counts, counts.astype(np.int64)).cumsum()
-    answered = np.arange(1, len(risk) + 1)
-    return RiskCoverageCurve(coverage=answered / len(risk), risk=risk / answered)
+    return _curve(*labelled_and_scored(labels, probabilities, uncertainty))
+
+
+def error_retention_curve(errors: npt.ArrayLike, uncertainty: npt.ArrayLike) -> RiskCoverageCurve:
+    """The mean error of the k most certain rows, for k from 1 to n: `risk_coverage_curve` for numbers.
+
+    Rows with equal uncertainty have no order: each counts as their mean error. With the errors themselves as
+    uncertainty, it is the lowest curve that there can be.
+
+    Args:
+        errors: Size of the error of each row, `(n,)`, such as squared errors in squared units of the target.
+        uncertainty: Scores `(n,)`, higher where less certain, such as predictive variances.
+
+    Returns:
+        The curve, with as many points as rows. `risk` has the unit of `errors`.
+
+    Raises:
+        ValueError: If the arguments have different shapes, are not finite, or an error is negative.
+
+    Example:
+        >>> from tfp_bnn.metrics import error_retention_curve
+        >>> curve = error_retention_curve([4.0, 1.0, 1.0], [0.9, 0.2, 0.3])
+        >>> curve.coverage.round(2).tolist(), curve.risk.tolist()
+        ([0.33, 0.67, 1.0], [1.0, 1.0, 2.0])
+
+    References:
+        E. Ilg et al., Uncertainty estimates and multi-hypotheses networks for optical flow, ECCV 2018.
+        https://arxiv.org/abs/1802.07095
+    """
+    of_rows, u = scores("errors", errors), scores("uncertainty", uncertainty)
+    if of_rows.shape != u.shape:
+        raise ValueError(f"`errors` and `uncertainty` must have equal shapes, but got {of_rows.shape} and {u.shape}.")
+    if of_rows.min() < 0:
+        raise ValueError(
+            f"`errors` must not be negative, but the lowest is {of_rows.min()}. Give their absolute values or squares."
+        )
+    return _curve(of_rows, u)
 
 
 def area_under_risk_coverage(labels: npt.ArrayLike, probabilities: npt.ArrayLike, uncertainty: npt.ArrayLike) -> float:
@@ -184,3 +215,11 @@ def risk_at_coverage(
     wanted = share("coverage", coverage)
     counts = ranking.counts_of(*labelled_and_scored(labels, probabilities, uncertainty))
     return float(ranking.risk_at_coverage_of_counts(*counts, wanted))
+
+
+def _curve(errors: npt.NDArray[np.bool_] | npt.NDArray[np.float64], u: npt.NDArray[np.float64]) -> RiskCoverageCurve:
+    _, index, counts = np.unique(u, return_inverse=True, return_counts=True)
+    # Each tied row counts as the mean error of the tied rows: the mean over all their orders.
+    risk = np.repeat(np.bincount(index, weights=errors) / counts, counts).cumsum()
+    answered = np.arange(1, len(risk) + 1)
+    return RiskCoverageCurve(coverage=answered / len(risk), risk=risk / answered)

@@ -88,6 +88,26 @@ def test_of_tied_rows_none_comes_first() -> None:
     np.testing.assert_allclose(metrics.risk_coverage_curve(labels, p, u).risk, np.mean(curves, axis=0))
 
 
+def test_the_curve_of_numbers_is_the_mean_error_of_the_most_certain_rows() -> None:
+    curve = metrics.error_retention_curve([8.0, 1.0, 3.0, 0.0], [0.9, 0.1, 0.2, 0.2])
+    assert curve.coverage.tolist() == [0.25, 0.5, 0.75, 1.0]
+    np.testing.assert_allclose(curve.risk, [1, (1 + 1.5) / 2, 4 / 3, 3])
+
+
+@pytest.mark.parametrize(
+    ("errors", "uncertainty", "message"),
+    [
+        ([1.0, 2.0], [1.0], r"equal shapes, but got \(2,\) and \(1,\)"),
+        ([1.0, -2.0], [1.0, 2.0], "must not be negative, but the lowest is -2"),
+        ([1.0, math.nan], [1.0, 2.0], "`errors` must be finite"),
+        ([[1.0]], [1.0], r"`errors` must have shape \(n,\)"),
+    ],
+)
+def test_errors_without_a_size_are_refused(errors: list, uncertainty: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        metrics.error_retention_curve(errors, uncertainty)
+
+
 def test_the_order_of_the_rows_does_not_matter() -> None:
     rng = np.random.default_rng(0)
     labels, p = predictions(list(rng.random(60) < 0.7))
