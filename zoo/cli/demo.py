@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zoo.cli.early_recipes import check_option
 from zoo.cli.models import names_of_models
 from zoo.cli.progress import training_progress, working
 from zoo.cli.starting import start
@@ -43,6 +44,7 @@ def demo(
     """Load and evaluate a pretrained posterior, plot its least certain predictions, and train it for a few epochs."""
     if name not in bundled_models():
         raise ValueError(unknown_name_message("pretrained model", name, sorted(bundled_models())))
+    check_option("--epochs", epochs or None, "Recipe", "epochs")
     check_file_target(out)
     start()
     import numpy as np

@@ -11,6 +11,7 @@ import typer
 
 from zoo.cli.data import ALL, FORMS, TargetOption, check_data, is_own, load_files
 from zoo.cli.early import check_dataset, check_model
+from zoo.cli.early_recipes import check_option
 from zoo.cli.models import JsonOption, TrustOption, print_numbers
 from zoo.cli.progress import say, working
 from zoo.cli.starting import start
@@ -94,6 +95,7 @@ def evaluate(
         )
     for name in names:
         check_model(name, trust)
+    check_option("--seed", seed, "EvaluationRecipe", "seed")
     _check_split(split, dataset)
     if dataset is not None:
         check_data(dataset, target)

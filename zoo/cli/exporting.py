@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from zoo.cli.early import check_inputs, check_model
+from zoo.cli.early_recipes import check_option
 from zoo.cli.models import ModelArgument, TrustOption
 from zoo.cli.prediction import inputs_for
 from zoo.cli.progress import working
@@ -59,6 +60,7 @@ def export(
     and contain the samples. What a format cannot compute is left out and named.
     """
     check_model(name, trust)
+    check_option("--seed", seed, "EvaluationRecipe", "seed")
     if int8:
         check_inputs(int8)
     if output.exists() and not output.is_dir():

@@ -36,6 +36,9 @@ ModelArgument = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+NoTrustOption = Annotated[
+    bool, typer.Option("--trust", help="Not needed: the files are only read or measured. Taken as by other commands.")
+]
 TrustOption = Annotated[bool, typer.Option("--trust", help="Confirm that you know where the artifact comes from.")]
 
 
@@ -79,7 +82,7 @@ def list_models(
             typer.echo(in_one_line(f"    {entry['license'] or 'licence not stated'}, {entry['address']}"))
 
 
-def show(name: ModelArgument, json: JsonOption = False) -> None:
+def show(name: ModelArgument, trust: NoTrustOption = False, json: JsonOption = False) -> None:
     """Show the card of a model."""
     # Not at the top: `list` needs no schemas.
     from zoo.hub.locating import read_files

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from zoo.cli.early import check_inputs, check_model, is_name_of_dataset
+from zoo.cli.early_recipes import check_option
 from zoo.cli.models import ModelArgument, TrustOption
 from zoo.cli.progress import counted
 from zoo.cli.starting import start
@@ -80,6 +81,7 @@ def predict(
     array x. Images are converted to the size and pixel range of the model. Of a dataset, the test split is predicted.
     """
     check_model(name, trust)
+    check_option("--seed", seed, "EvaluationRecipe", "seed")
     check_inputs(files)
     for path in (out, draws):
         check_file_target(path)

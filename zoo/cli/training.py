@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import shlex
 import signal
 import sys
@@ -15,7 +14,7 @@ import typer
 
 from zoo.cli.data import FORMS, TargetOption, UnitOption, check_data, check_unit, is_own, load_files
 from zoo.cli.early import bundled_recipes, check_model, check_recipe
-from zoo.cli.early_recipes import check_changes, check_layers, check_prior
+from zoo.cli.early_recipes import check_changes, check_layers, check_option, check_prior, check_strategy
 from zoo.cli.models import JsonOption, ModelArgument, TrustOption, print_numbers
 from zoo.cli.progress import say, training_progress
 from zoo.cli.starting import start
@@ -23,6 +22,11 @@ from zoo.core.names import unknown_name_message
 from zoo.core.shown import printable
 from zoo.core.yaml_text import parse_changes, parse_yaml, with_numbers
 from zoo.hub.manifest import check_target, to_json
+
+EpochsOption = Annotated[int | None, typer.Option(help="Number of epochs. Default: the recipe's.")]
+SeedsOption = Annotated[
+    int | None, typer.Option(min=1, max=1000, help="Number of training seeds for the spread. Default: the recipe's.")
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -41,9 +45,9 @@ def train(
     ] = None,
     target: TargetOption = None,
     target_unit: UnitOption = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs. Default: the recipe's.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Training seed. Default: the recipe's.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Number of training seeds for the spread.")] = None,
+    epochs: EpochsOption = None,
+    seed: Annotated[int | None, typer.Option(help="Training seed. Default: the recipe's.")] = None,
+    seeds: SeedsOption = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, as in optimizer.learning_rate=1e-3."),
@@ -75,7 +79,11 @@ def train(
             overrides.setdefault("evaluation.out_of_distribution", "uniform")
     elif target is not None:
         raise ValueError("--target names a column of a table of yours: give the table with --dataset.")
-    check_changes(recipe, [overrides])
+    short = {"epochs": epochs, "seed": seed}
+    check_option("--epochs", epochs, "Recipe", "epochs")
+    check_option("--seed", seed, "Recipe", "seed")
+    check_changes(recipe, [overrides | {key: value for key, value in short.items() if value is not None}])
+    check_strategy(strategy)
     check_unit(target_unit, dataset)
     check_out(out, overwrite, resume)
     say(f"training {recipe}; {_saves(out)}")
@@ -140,15 +148,13 @@ def finetune(
             show_default=False,
         ),
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimizer steps. Default: 10 passes, at least 300 steps.")
-    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps. Default: 10 passes, at least 300 steps.")] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Rows per step. Default: 16 for up to 500 rows, 32 for up to 5,000, else 128."),
+        typer.Option(help="Rows per step. Default: 16 for up to 500 rows, 32 for up to 5,000, else 128."),
     ] = None,
     learning_rate: Annotated[float, typer.Option(help="Initial learning rate of Adam.")] = 4e-3,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the new head, the order of the rows and the noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the new head, the order of the rows and the noise.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact or unfinished run.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the unfinished run of --out.")] = False,
     tensorboard: Annotated[
@@ -171,6 +177,19 @@ def finetune(
         "inflate": _number_or_word("--inflate", inflate),
         "head_scale": _number_or_word("--head-scale", head_scale),
     }
+    for option, value, field in (
+        ("--inflate", how["inflate"], "inflate"),
+        ("--head-scale", how["head_scale"], "head_scale"),
+        ("--mix", mix, "mix"),
+    ):
+        check_option(option, value, "StartFromRecipe", field)
+    for option, value, field in (
+        ("--steps", steps, "steps"),
+        ("--batch-size", batch_size, "batch_size"),
+        ("--learning-rate", learning_rate, "learning_rate"),
+        ("--seed", seed, "seed"),
+    ):
+        check_option(option, value, "FineTuneRecipe", field)
     check_prior(how["prior"])
     check_layers(name, freeze or [])
     if head not in ("new", "keep"):
@@ -268,12 +287,9 @@ def _number_or_word(option: str, value: str) -> float | str:
     if value == "auto":
         return value
     try:
-        number = float(value)
+        return float(value)
     except ValueError:
         raise ValueError(f"{option} must be a number or auto, but got {value!r}.") from None
-    if not 0 < number < math.inf:
-        raise ValueError(f"{option} must be a finite number larger than 0, or auto, but got {value!r}.")
-    return number
 
 
 def _prior(text: str) -> Any:

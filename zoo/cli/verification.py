@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.cli.early import check_model
-from zoo.cli.models import JsonOption, names_of_models
+from zoo.cli.models import JsonOption, NoTrustOption, names_of_models
 from zoo.cli.progress import working
 from zoo.cli.starting import start
 from zoo.core.shown import printable
@@ -40,6 +40,7 @@ def verify(
     results: Annotated[
         Path | None, typer.Option(help="With --full: folder to write test.csv to, if nothing failed or was missing.")
     ] = None,
+    trust: NoTrustOption = False,
     json: JsonOption = False,
 ) -> None:
     """Measure the numbers of the cards again: golden outputs and the test split, or all with --full.

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
+from typer.models import OptionInfo
+
+from zoo.cli import app
 
 # Runs commands one after another in one process, and prints for each its exit code, output, and what it imported.
 RUN_ALL = """
@@ -63,7 +68,17 @@ REFUSED = {
     ("train", "mlp_flipout.iris", "--set", "optimizer.learning_rat=1"): "Did you mean 'learning_rate'",
     ("train", "mlp_flipout.iris", "--set", "optimizer.name=adm"): "Did you mean 'adam'",
     ("train", "mlp_flipout.iris", "--set", "inference=laplac"): "Did you mean 'laplace'",
-    ("train", "mlp_flipout.iris", "--set", "epochs=many"): "epochs got 'many'; a number was expected",
+    ("train", "mlp_flipout.iris", "--set", "epochs=many"): "epochs got 'many': Input should be a valid integer",
+    ("train", "mlp_flipout.iris", "--set", "epochs=0"): "epochs got 0: Input should be greater than or equal to 1",
+    ("train", "mlp_flipout.iris", "--set", "batch_size=2.5"): "batch_size got 2.5: Input should be a valid integer",
+    ("train", "mlp_flipout.iris", "--set", "optimizer.learning_rate=-1"): "learning_rate got -1: Input should be",
+    ("train", "mlp_flipout.iris", "--set", "evaluation.spread_seeds=[1, -2]"): "spread_seeds got [1, -2]: Input",
+    ("train", "mlp_flipout.iris", "--set", "model.hidden=[0]"): "hidden got [0]: Input should be greater",
+    ("train", "mlp_flipout.iris", "--set", "optimizer=3"): "optimizer got 3: Input should be a valid dictionary",
+    ("train", "mlp_flipout.iris", "--set", "beta=null"): "beta got None: Input should be a valid number",
+    ("train", "mlp_flipout.iris", "--epochs", "1000000"): "--epochs got 1000000: Input should be less than",
+    ("train", "mlp_flipout.iris", "--seed", "-1"): "--seed got -1: Input should be greater",
+    ("train", "mlp_flipout.iris", "--strategy", "miror"): "Did you mean 'mirrored'",
     ("train", "mlp_flipout.iris", "--set", "architecture=mlp_flip"): "Did you mean 'mlp_flipout'",
     ("train", "mlp_flipout.iris", "--set", "model.hiden=[5]"): "Did you mean 'hidden'",
     ("train", "mlp_flipout.iris", "--set", "model.estimator=flipuot"): "Did you mean 'flipout'",
@@ -76,6 +91,18 @@ REFUSED = {
     ("train", "mine.yaml"): "Did you mean 'batch_size'",
     ("compare", "mlp_flipout.iris", "--out", "compared", "--inference", "mpa"): "Did you mean 'map'",
     ("compare", "mlp_flipout.iris", "--out", "compared", "--grid", "optimizer.name=[adm]"): "Did you mean 'adam'",
+    ("compare", "mlp_flipout.iris", "--out", "compared", "--grid", "beta=[1, 11]"): "beta got 11: Input should be",
+    ("compare", "mlp_flipout.iris", "--out", "compared", "--grid", "beta=1"): "a list of values was expected",
+    ("compare", "mlp_flipout.iris", "--out", "compared", "--epochs", "0"): "--epochs got 0",
+    ("finetune", "mlp_flipout.iris", "--dataset", "wine", "--mix", "1"): "--mix got 1.0: Input should be less than 1",
+    ("finetune", "mlp_flipout.iris", "--dataset", "wine", "--inflate", "-1"): "or Input should be 'auto'",
+    ("finetune", "mlp_flipout.iris", "--dataset", "wine", "--steps", "0"): "--steps got 0",
+    ("prune", "mlp_flipout.iris", "--fraction", "1.2"): "--fraction got 1.2: Input should be less than 1",
+    ("prune", "mlp_flipout.iris", "--fraction", ".5", "--layer", "dens1"): "Did you mean 'dense1'",
+    ("evaluate", "mlp_flipout.iris", "--seed", "-1"): "--seed got -1",
+    ("predict", "mlp_flipout.iris", "flats.csv", "--seed", "9999999999999"): "--seed got 9999999999999",
+    ("export", "mlp_flipout.iris", "--output", "served", "--samples", "0"): "--samples",
+    ("demo", "--epochs", "1000000"): "--epochs got 1000000",
     ("finetune", "mlp_flipout.iris", "--dataset", "wine", "--prior", "postrior"): "Did you mean 'posterior'",
     ("finetune", "mlp_flipout.iris", "--dataset", "wine", "--freeze", "dens1"): "Did you mean 'dense1'",
     ("train", "mlp_flipout.iris", "--target", "price"): "give the table with --dataset",
@@ -134,3 +161,15 @@ def test_the_library_as_a_program_imports_itself_for_what_needs_it(tmp_path):
     command = [sys.executable, "-m", "tfp_bnn", "predict", "mlp_flipout.iris", "flowers.csv", "--num-samples", "2"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.count("\n")) == (0, 2), done.stderr
+
+
+def test_every_number_of_a_command_has_bounds():
+    for command in app.registered_commands:
+        source = inspect.getsource(command.callback)
+        for name, hint in get_type_hints(command.callback, include_extras=True).items():
+            kind, *options = get_args(hint) or (hint,)
+            if not {int, float} & {kind, *get_args(kind)}:
+                continue
+            (option,) = (found for found in options if isinstance(found, OptionInfo))
+            in_schema = f'("--{name.replace("_", "-")}", {name}' in source
+            assert in_schema or option.min is not None, f"{command.name} --{name}"
