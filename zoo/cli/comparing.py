@@ -29,17 +29,20 @@ def compare(
     recipes: Annotated[
         list[str],
         typer.Argument(
-            metavar="RECIPE...",
+            metavar="RECIPE",
             help="Names of recipes of the zoo, patterns such as 'mlp*', or YAML files.",
             autocompletion=names_of_recipes,
         ),
     ],
     out: Annotated[
         Path,
-        typer.Option(help="Folder for all runs and leaderboard.csv; of several recipes, one folder for each."),
+        typer.Option(
+            metavar="DIR", help="Folder for all runs and leaderboard.csv; of several recipes, one folder for each."
+        ),
     ],
     inference: Annotated[
-        list[str] | None, typer.Option(help="Inference method to compare. Can be repeated. Default: all.")
+        list[str] | None,
+        typer.Option(metavar="METHOD", help="Inference method to compare. Can be repeated. Default: all."),
     ] = None,
     epochs: EpochsOption = None,
     seeds: SeedsOption = None,
@@ -52,7 +55,8 @@ def compare(
         typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, as in comparison.tuning_epochs=5."),
     ] = None,
     results: Annotated[
-        Path | None, typer.Option(help="Another folder whose leaderboard.csv gets the rows, such as zoo/results.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Another folder whose leaderboard.csv gets the rows, such as zoo/results."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison of --out.")] = False,
     json: JsonOption = False,

@@ -33,13 +33,16 @@ def demo(
     name: Annotated[
         str,
         typer.Argument(
+            metavar="MODEL",
             help="Pretrained classifier of images. The data of the default come with scikit-learn.",
             autocompletion=names_of_models,
         ),
     ] = MODEL,
-    out: Annotated[Path, typer.Option(help="File for the figure.")] = Path("demo_least_certain.png"),
-    epochs: Annotated[int, typer.Option(min=0, help="Epochs of the training at the end; 0 for none.")] = 5,
-    num_samples: Annotated[int, typer.Option(min=1, help="Number of Monte Carlo samples of the weights.")] = 50,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File for the figure.")] = Path("demo_least_certain.png"),
+    epochs: Annotated[int, typer.Option(min=0, metavar="N", help="Epochs of the training at the end; 0 for none.")] = 5,
+    num_samples: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Number of Monte Carlo samples of the weights.")
+    ] = 50,
 ) -> None:
     """Load and evaluate a pretrained posterior, plot its least certain predictions, and train it for a few epochs."""
     if name not in bundled_models():

@@ -32,7 +32,9 @@ def names_of_models(incomplete: str) -> list[str]:
 ModelArgument = Annotated[
     str,
     typer.Argument(
-        help="Name of a pretrained model, or folder or address of an artifact.", autocompletion=names_of_models
+        metavar="MODEL",
+        help="Name of a pretrained model, or folder or address of an artifact.",
+        autocompletion=names_of_models,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -50,7 +52,8 @@ def add_to(app: typer.Typer) -> None:
 
 def list_models(
     patterns: Annotated[
-        list[str] | None, typer.Argument(help="Patterns with wildcards, such as 'lenet*'. Default: all.")
+        list[str] | None,
+        typer.Argument(metavar="PATTERN", help="Patterns with wildcards, such as 'lenet*'. Default: all."),
     ] = None,
     index: Annotated[
         str | None, typer.Option(metavar="FILE", help="Index of another zoo: a YAML file, or its https:// address.")

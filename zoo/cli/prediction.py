@@ -44,19 +44,24 @@ def predict(
     files: Annotated[
         list[str],
         typer.Argument(
+            metavar="FILE",
             help="One .csv, .parquet, .npy or .npz file; - for CSV from stdin; images, folders of images and patterns; "
-            "or the name of a dataset."
+            "or the name of a dataset.",
         ),
     ],
     num_samples: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Number of Monte Carlo samples of the weights. Default: as its sets or intervals, else 100."
+            min=1,
+            metavar="N",
+            help="Number of Monte Carlo samples of the weights. Default: as its sets or intervals, else 100.",
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the samples. Default: as there, else 0.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Seed of the samples. Default: as there, else 0.")
+    ] = None,
     trust: TrustOption = False,
-    out: Annotated[Path | None, typer.Option(help="File to write. Default: stdout.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write. Default: stdout.")] = None,
     draws: Annotated[
         Path | None,
         typer.Option(

@@ -23,9 +23,10 @@ from zoo.core.shown import printable
 from zoo.core.yaml_text import parse_changes, parse_yaml, with_numbers
 from zoo.hub.manifest import check_target, to_json
 
-EpochsOption = Annotated[int | None, typer.Option(help="Number of epochs. Default: the recipe's.")]
+EpochsOption = Annotated[int | None, typer.Option(metavar="N", help="Number of epochs. Default: the recipe's.")]
 SeedsOption = Annotated[
-    int | None, typer.Option(min=1, max=1000, help="Number of training seeds for the spread. Default: the recipe's.")
+    int | None,
+    typer.Option(min=1, max=1000, metavar="N", help="Number of training seeds for the spread. Default: the recipe's."),
 ]
 
 
@@ -37,16 +38,21 @@ def add_to(app: typer.Typer) -> None:
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="Name of a recipe of the zoo, or a YAML file.", autocompletion=names_of_recipes)
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="Name of a recipe of the zoo, or a YAML file.", autocompletion=names_of_recipes
+        ),
     ],
-    out: Annotated[Path | None, typer.Option(help="Folder for the artifact. Default: nothing is saved.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the artifact. Default: nothing is saved.")
+    ] = None,
     dataset: Annotated[
         str | None, typer.Option(metavar="DATA", help=f"Dataset: {FORMS}. Default: the recipe's.")
     ] = None,
     target: TargetOption = None,
     target_unit: UnitOption = None,
     epochs: EpochsOption = None,
-    seed: Annotated[int | None, typer.Option(help="Training seed. Default: the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Training seed. Default: the recipe's.")] = None,
     seeds: SeedsOption = None,
     changes: Annotated[
         list[str] | None,
@@ -57,7 +63,9 @@ def train(
     tensorboard: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for TensorBoard logs: tensorboard --logdir DIR.")
     ] = None,
-    strategy: Annotated[str | None, typer.Option(help="mirrored: all GPUs share each batch. Default: one.")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(metavar="NAME", help="mirrored: all GPUs share each batch. Default: one.")
+    ] = None,
     trust: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -129,17 +137,28 @@ def finetune(
     ],
     target: TargetOption = None,
     target_unit: UnitOption = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the artifact. Default: nothing is saved.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the artifact. Default: nothing is saved.")
+    ] = None,
     prior: Annotated[
-        str, typer.Option(help="posterior, default, or a prior in YAML, such as '{name: laplace, scale: 0.3}'.")
+        str,
+        typer.Option(
+            metavar="PRIOR", help="posterior, default, or a prior in YAML, such as '{name: laplace, scale: 0.3}'."
+        ),
     ] = "posterior",
-    inflate: Annotated[str, typer.Option(help="Factor for the posterior's standard deviations, or auto.")] = "auto",
-    head_scale: Annotated[str, typer.Option(help="Scale of the prior of the new head, or auto.")] = "auto",
-    mix: Annotated[float | None, typer.Option(help="Share of a broad component of the prior, in (0, 1).")] = None,
+    inflate: Annotated[
+        str, typer.Option(metavar="NUMBER", help="Factor for the posterior's standard deviations, or auto.")
+    ] = "auto",
+    head_scale: Annotated[
+        str, typer.Option(metavar="NUMBER", help="Scale of the prior of the new head, or auto.")
+    ] = "auto",
+    mix: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="Share of a broad component of the prior, in (0, 1).")
+    ] = None,
     freeze: Annotated[
         list[str] | None, typer.Option(metavar="LAYER", help="Layer that is not trained. Can be repeated.")
     ] = None,
-    head: Annotated[str, typer.Option(help="Last layer: new or keep.")] = "new",
+    head: Annotated[str, typer.Option(metavar="new|keep", help="Last layer: new or keep.")] = "new",
     adapt_inputs: Annotated[
         bool | None,
         typer.Option(
@@ -148,13 +167,17 @@ def finetune(
             show_default=False,
         ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps. Default: 10 passes, at least 300 steps.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Optimizer steps. Default: 10 passes, at least 300 steps.")
+    ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Rows per step. Default: 16 for up to 500 rows, 32 for up to 5,000, else 128."),
+        typer.Option(metavar="N", help="Rows per step. Default: 16 for up to 500 rows, 32 for up to 5,000, else 128."),
     ] = None,
-    learning_rate: Annotated[float, typer.Option(help="Initial learning rate of Adam.")] = 4e-3,
-    seed: Annotated[int, typer.Option(help="Seed of the new head, the order of the rows and the noise.")] = 0,
+    learning_rate: Annotated[float, typer.Option(metavar="NUMBER", help="Initial learning rate of Adam.")] = 4e-3,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Seed of the new head, the order of the rows and the noise.")
+    ] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact or unfinished run.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the unfinished run of --out.")] = False,
     tensorboard: Annotated[

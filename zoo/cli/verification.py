@@ -32,13 +32,15 @@ def verify(
     names: Annotated[
         list[str] | None,
         typer.Argument(
+            metavar="MODEL",
             help="Pretrained models, or folders or addresses of artifacts. Default: all bundled.",
             autocompletion=names_of_models,
         ),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Check all numbers about the posteriors.")] = False,
     results: Annotated[
-        Path | None, typer.Option(help="With --full: folder to write test.csv to, if nothing failed or was missing.")
+        Path | None,
+        typer.Option(metavar="DIR", help="With --full: folder to write test.csv to, if nothing failed or was missing."),
     ] = None,
     trust: NoTrustOption = False,
     json: JsonOption = False,

@@ -6,11 +6,11 @@ import inspect
 import json
 import subprocess
 import sys
+from enum import EnumType
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
-from typer.models import OptionInfo
 
 from zoo.cli import app
 
@@ -163,13 +163,14 @@ def test_the_library_as_a_program_imports_itself_for_what_needs_it(tmp_path):
     assert (done.returncode, done.stdout.count("\n")) == (0, 2), done.stderr
 
 
-def test_every_number_of_a_command_has_bounds():
+def test_every_value_of_a_command_has_a_name_and_every_number_bounds():
     for command in app.registered_commands:
         source = inspect.getsource(command.callback)
         for name, hint in get_type_hints(command.callback, include_extras=True).items():
             kind, *options = get_args(hint) or (hint,)
-            if not {int, float} & {kind, *get_args(kind)}:
-                continue
-            (option,) = (found for found in options if isinstance(found, OptionInfo))
-            in_schema = f'("--{name.replace("_", "-")}", {name}' in source
-            assert in_schema or option.min is not None, f"{command.name} --{name}"
+            kinds = {kind, *get_args(kind)}
+            for option in options:
+                assert option.metavar or bool in kinds or isinstance(kind, EnumType), (command.callback, name)
+            if kinds & {int, float}:
+                in_schema = f'("--{name.replace("_", "-")}", {name}' in source
+                assert in_schema or options[0].min is not None, (command.callback, name)
