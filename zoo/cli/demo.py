@@ -80,10 +80,10 @@ def demo(
         run = train(name, epochs=epochs, measure=False, callbacks=callbacks)
     with working(f"judging the posterior of {_epochs(epochs)} on the same images"):
         again = evaluate(run.model, data, num_samples=num_samples)
-    elbo = run.history["elbo"]
+    elbo = " -> ".join(f"{value:.2f}" for value in run.history["elbo"][:: max(1, epochs - 1)])
     typer.echo(
-        f"trained again by its recipe, shortened to {_epochs(epochs)}: ELBO {elbo[0]:.2f} -> {elbo[-1]:.2f} nats per "
-        f"example\n{before_and_after(measured, again, len(data.test), epochs)}\n"
+        f"trained again by its recipe, shortened to {_epochs(epochs)}: ELBO {elbo} nats per example\n"
+        f"{before_and_after(measured, again, len(data.test), epochs)}\n"
         f"the whole recipe: tfp-bnn train {name} --out FOLDER"
     )
 

@@ -37,7 +37,10 @@ def add_to(app: typer.Typer) -> None:
 def export(
     name: ModelArgument,
     output: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder to write to. An earlier export in it is replaced.")
+        Path,
+        typer.Option(
+            "--output", "--out", metavar="DIR", help="Folder to write to. An earlier export in it is replaced."
+        ),
     ],
     format: Annotated[Format, typer.Option(help="Format of the file.")] = Format.SAVED_MODEL,
     num_samples: Annotated[

@@ -99,7 +99,7 @@ def predict(
     of_fit = {} if model.conformal is None else model.conformal.get_config()
     num_samples = num_samples or of_fit.get("num_samples") or _SAMPLES
     seed = next(value for value in (seed, of_fit.get("seed"), 0) if value is not None)
-    what = f"predicting {len(inputs):,} inputs, {num_samples} samples"
+    what = f"predicting {len(inputs):,} input{'s' if len(inputs) > 1 else ''}, {num_samples} samples"
     with _written(out) as file, _draws_file(draws, len(inputs)) as keep, counted(what, len(inputs)) as advance:
         write = _json_writer(file) if json else _csv_writer(file)
         done = 0

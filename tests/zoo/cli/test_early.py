@@ -54,6 +54,7 @@ REFUSED = {
     ("predict", "mlp_flipout.irs", "flats.csv"): "Did you mean 'mlp_flipout.iris'",
     ("predict", "mlp_flipout.iris", "no.csv"): "There is no file 'no.csv'",
     ("predict", "mlp_flipout.iris", "*.tif"): "No file matches '*.tif'",
+    ("predict", "mlp_flipout.iris", "mine.yaml"): "Expected one .csv, .parquet, .npy or .npz file, or images",
     ("predict", "mlp_flipout.iris", "empty"): "no images in the folder 'empty'",
     ("predict", "mlp_flipout.iris", "flats.csv", "--out", "no/out.csv"): "There is no folder 'no'",
     ("predict", "mlp_flipout.iris", "flats.csv", "--num-samples", "0"): "num-samples",
