@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from zoo.cli.early import bundled_recipes, check_recipe
-from zoo.cli.early_recipes import check_changes, check_methods, check_option
+from zoo.cli.early_recipes import check_changes, check_methods
 from zoo.cli.models import JsonOption
 from zoo.cli.progress import say, training_progress
 from zoo.cli.starting import start
@@ -73,8 +73,8 @@ def compare(
     chosen = recipes_of(recipes)
     for recipe in chosen:
         check_recipe(recipe)
-        check_option("--epochs", epochs, "Recipe", "epochs")
-        check_changes(recipe, [{**overrides, **candidate} for candidate in ({}, *candidates)])
+        given = {} if epochs is None else {"epochs": epochs}
+        check_changes(recipe, [{**overrides, **given, **candidate} for candidate in ({}, *candidates)])
     start()
     from zoo.evaluation.leaderboard import LEADERBOARD_NAME, leaderboard_table, write_leaderboard
     from zoo.recipes.comparison import BASELINES

@@ -87,10 +87,8 @@ def train(
             overrides.setdefault("evaluation.out_of_distribution", "uniform")
     elif target is not None:
         raise ValueError("--target names a column of a table of yours: give the table with --dataset.")
-    short = {"epochs": epochs, "seed": seed}
-    check_option("--epochs", epochs, "Recipe", "epochs")
-    check_option("--seed", seed, "Recipe", "seed")
-    check_changes(recipe, [overrides | {key: value for key, value in short.items() if value is not None}])
+    given = {key: value for key, value in {"epochs": epochs, "seed": seed}.items() if value is not None}
+    check_changes(recipe, [overrides | given])
     check_strategy(strategy)
     check_unit(target_unit, dataset)
     check_out(out, overwrite, resume)

@@ -84,7 +84,7 @@ def check_field(schema: type[BaseModel], name: str, value: Any) -> None:
     Raises:
         ValueError: If the value is out of bounds or of another type.
     """
-    # What NumPy and Python share, such as a Python number, has no `item`.
+    # Strict fields take no numbers of NumPy.
     plain = getattr(value, "item", lambda: value)()
     if problem := problem_of(plain, checker_of(schema, name)):
         raise ValueError(f"`{name}` got {shown(value)}: {problem}.")

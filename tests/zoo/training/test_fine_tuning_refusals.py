@@ -195,6 +195,7 @@ def test_recipes_that_cannot_be_run_are_refused(few):
         zoo.train(recipe, data=few, validation_data=few)
 
 
+@pytest.mark.slow
 def test_a_head_that_is_kept_predicts_in_the_unit_of_its_source():
     source, rows = zoo.load_model(DIABETES), zoo.load_dataset("diabetes")
     source.target_units = ("mmHg",)
