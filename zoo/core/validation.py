@@ -13,6 +13,9 @@ from zoo.core.shown import printable, shown
 # Of a message: whatever a file holds, it is read by someone.
 _MOST_DETAILS, _MOST_CHARACTERS = 5, 500
 
+# Types of errors whose messages name types of Python.
+_MAPPING = "Input should be a mapping of keys"
+_IN_YAML = {"dict_type": _MAPPING, "model_type": _MAPPING, "tuple_type": "Input should be a list, as in [1, 2]"}
 _NUMBERS = ConfigDict(allow_inf_nan=False)
 
 M = TypeVar("M", bound=BaseModel)
@@ -91,6 +94,8 @@ def check_field(schema: type[BaseModel], name: str, value: Any) -> None:
 
 
 def _message(detail: Any) -> str:
+    if detail["type"] in _IN_YAML:
+        return _IN_YAML[detail["type"]]
     return printable(detail["msg"].removeprefix("Value error, ")[:_MOST_CHARACTERS])
 
 

@@ -75,7 +75,7 @@ REFUSED = {
     ("train", "mlp_flipout.iris", "--set", "optimizer.learning_rate=-1"): "learning_rate got -1: Input should be",
     ("train", "mlp_flipout.iris", "--set", "evaluation.spread_seeds=[1, -2]"): "spread_seeds got [1, -2]: Input",
     ("train", "mlp_flipout.iris", "--set", "model.hidden=[0]"): "hidden got [0]: Input should be greater",
-    ("train", "mlp_flipout.iris", "--set", "optimizer=3"): "optimizer got 3: Input should be a valid dictionary",
+    ("train", "mlp_flipout.iris", "--set", "optimizer=3"): "optimizer got 3: Input should be a mapping of keys",
     ("train", "mlp_flipout.iris", "--set", "beta=null"): "beta got None: Input should be a valid number",
     ("train", "mlp_flipout.iris", "--epochs", "1000000"): "epochs got 1000000: Input should be less than",
     ("train", "mlp_flipout.iris", "--seed", "-1"): "seed got -1: Input should be greater",
