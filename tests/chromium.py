@@ -9,11 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 _MISSING = "no chromium and chromedriver: apt-get install chromium chromium-driver"
 NEEDS_CHROMIUM = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=_MISSING)
 """For tests that would make their pages in vain."""
+
+
+def save_picture(driver: Any, path: Path) -> None:
+    """Saves what a page shows as a small PNG for the documentation, with 128 colours."""
+    driver.save_screenshot(str(path))
+    with Image.open(path) as picture:
+        small = picture.convert("RGB").quantize(128)
+    small.save(path, optimize=True)
 
 
 @contextmanager

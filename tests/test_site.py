@@ -1,6 +1,7 @@
 """The documentation site is built without a warning, its links lead somewhere, and it works in a headless Chromium.
 
-Screenshots at two widths: `SCREENSHOTS=folder python -m pytest tests/test_site.py`.
+The pictures of CONTRIBUTING.md are made by this test: `SCREENSHOTS=docs python -m pytest tests/test_site.py`. With
+`SITE=folder`, it looks at a site that is built already.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .chromium import chromium
+from .chromium import chromium, save_picture
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "docs" / "site"
@@ -23,10 +24,13 @@ PAGES = (
     *("index.html", "docs/inference.html", "models.html", "models/hierarchical_mlp.rotated_moons.html"),
     *("gallery.html", "api/tfp_bnn.layers.html", "notebooks/01_iris.html"),
 )
-WIDTHS = {1280: 900, 400: 800}
-# Texts that go on beyond their place or that of the page.
+WIDTHS = {1920: 1080, 1280: 900, 400: 800}
+# Page, width, and file of its picture.
+PICTURES = {("index.html", 1280): "site_home.png", ("models.html", 1280): "site_models.png"}
+# Texts that go on beyond their place or that of the page, and on a desk tables that scroll.
 CUT_OFF = """
-const texts = [...document.querySelectorAll('h1, h2, h3, dt, main p')];
+const wide = innerWidth > 1200 ? ', .pst-scrollable-table-container' : '';
+const texts = [...document.querySelectorAll('h1, h2, h3, dt, main p' + wide)];
 const ends = text => text.scrollWidth > text.clientWidth + 1 || text.getBoundingClientRect().right > innerWidth;
 return texts.filter(text => text.clientWidth && ends(text) && !text.closest('table')).map(text => text.innerText);
 """
@@ -36,6 +40,8 @@ return texts.filter(text => text.clientWidth && ends(text) && !text.closest('tab
 def site(tmp_path_factory) -> Path:
     """The folder of the site, as `make docs` builds it, which refuses warnings and links that lead nowhere."""
     pytest.importorskip("pydata_sphinx_theme", reason="no Sphinx and theme: pip install 'tfp_bnn[docs]'")
+    if built := os.environ.get("SITE"):
+        return Path(built)
     folder = tmp_path_factory.mktemp("build") / "docs"
     build = subprocess.run(
         [sys.executable, SITE / "build.py", folder], capture_output=True, text=True, check=False, cwd=ROOT
@@ -86,8 +92,8 @@ def test_pages_fit_their_width_and_say_nothing_in_the_console(site, browser):
             assert browser.execute_script(missing) == []
             if texts := browser.execute_script(CUT_OFF):
                 cut[page, width] = texts
-            if folder := os.environ.get("SCREENSHOTS"):
-                browser.save_screenshot(str(Path(folder, f"{page.replace('/', '_')}_{width}.png")))
+            if (folder := os.environ.get("SCREENSHOTS")) and (page, width) in PICTURES:
+                save_picture(browser, Path(folder, PICTURES[page, width]))
     assert cut == {}
     assert [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -48,4 +51,14 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
     "show_prev_next": False,
 }
-html_sidebars = {"index": [], "gallery": [], "CHANGELOG": []}
+# The table of models links to all cards.
+html_sidebars = {"index": [], "gallery": [], "models": [], "CHANGELOG": []}
+
+
+def setup(app: Sphinx) -> None:
+    """Leaves private bases of classes out."""
+    app.connect("autodoc-process-bases", _without_private_bases)
+
+
+def _without_private_bases(app: Sphinx, name: str, obj: type, options: dict[str, Any], bases: list[type]) -> None:
+    bases[:] = [base for base in bases if not getattr(base, "__name__", "").startswith("_")] or [object]

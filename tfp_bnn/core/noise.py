@@ -316,9 +316,14 @@ def require_seed(seed: Any) -> Any:
     """Returns a seed: an integer, or an integer tensor, as in the graph of an exported model.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If it is neither, or has more than 64 bits.
     """
-    return seed if tf.is_tensor(seed) and seed.dtype.is_integer else require_integer("seed", seed)
+    if tf.is_tensor(seed) and seed.dtype.is_integer:
+        return seed
+    number = require_integer("seed", seed)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"`seed` must be an integer of at most 64 bits, but got {number}.")
+    return number
 
 
 def layer_key(layer: keras.Layer) -> int:

@@ -13,6 +13,8 @@ from tfp_bnn.figures.style import new_figure, plain
 
 # Beyond it, numbers would not be legible.
 _MOST_NUMBERS = 20
+# Cells of so few are large.
+_FEW_CLASSES = 6
 
 
 def confusion_matrix(
@@ -63,5 +65,6 @@ def confusion_matrix(
     if classes <= _MOST_NUMBERS:
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if shares[row, column] > 0.5 else "black"
-            panel.text(column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=8, color=colour)
+            size = 8 if classes > _FEW_CLASSES else 12
+            panel.text(column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=size, color=colour)
     return figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -12,6 +12,7 @@ from tfp_bnn.core.batches import batches_of, checked_inputs
 from tfp_bnn.core.checks import invalid_arguments_as_value_errors
 from tfp_bnn.core.draws import Draws
 from tfp_bnn.core.expected_inputs import ExpectedInputs, UnlikelyInputsWarning
+from tfp_bnn.core.names import Names
 from tfp_bnn.export import PORTABLE_FORMATS, export_portable, export_saved_model, export_with_keras
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.predictive.calibrators import CALIBRATIONS, Calibration, check_fits
@@ -32,14 +33,15 @@ class PredictiveModel:
             warn with `UnlikelyInputsWarning`. It is not saved in `.keras` files; models of the zoo have it.
         class_names: One name per class or label, for the tables and figures of predictions, or None. It is not saved in
             `.keras` files; models of the zoo have it.
-        target_units: One unit per target that is a number, for the same, or None; saved as `class_names`.
+        target_units: One unit per target that is a number, for the same, or None; saved as `class_names`. Another
+            number of them is refused by the first prediction.
     """
 
     name: str
     likelihood: Likelihood
     inputs_expected: ExpectedInputs | None = None
-    class_names: Sequence[str] | None = None
-    target_units: Sequence[str] | None = None
+    class_names = Names("setosa")
+    target_units = Names("mmHg")
     _calibration: Calibration | None = None
     _conformal: Conformal | None = None
 

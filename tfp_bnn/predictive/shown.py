@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfp_bnn import figures
 from tfp_bnn.core.arguments import require_integer
+from tfp_bnn.core.names import Names
 from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
 from tfp_bnn.likelihoods.scoring import for_each_class
 
@@ -36,8 +37,8 @@ class ShownPredictive:
     """
 
     likelihood: Likelihood
-    class_names: Sequence[str] | None = None
-    target_units: Sequence[str] | None = None
+    class_names = Names("setosa")
+    target_units = Names("mmHg", count=lambda predictive: predictive._number_of_numbers())
 
     mean: Callable[[], np.ndarray]
     entropy: Callable[[], np.ndarray]
@@ -196,6 +197,11 @@ class ShownPredictive:
         number = self.likelihood.num_targets(self.num_outputs)
         units = f" in {', '.join(self.target_units)}" if self.target_units else ""
         return f"{number} target{'' if number == 1 else 's'}{units}"
+
+    def _number_of_numbers(self) -> int:
+        """The number of targets that can have a unit."""
+        is_number = not self.likelihood.has_probabilities
+        return self.likelihood.num_targets(self.num_outputs) if is_number else 0
 
     def _names_of_targets(self) -> list[str] | None:
         units = self.target_units

@@ -33,6 +33,9 @@ for _module in pkgutil.iter_modules(__path__):
     _verbs = importlib.import_module(f"{__name__}.{_module.name}")
     if hasattr(_verbs, "add_to"):
         _verbs.add_to(app)
+# In the order of a first visit; commands that are not named here come last.
+_ORDER = "demo list show predict evaluate train finetune compare prune export push index verify doctor".split()
+app.registered_commands.sort(key=lambda command: [*_ORDER, command.name].index(command.name))
 
 
 def _print_version(wanted: bool) -> None:

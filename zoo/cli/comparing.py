@@ -14,9 +14,9 @@ from zoo.cli.early_recipes import check_changes, check_methods
 from zoo.cli.models import JsonOption
 from zoo.cli.progress import say, training_progress
 from zoo.cli.starting import start
-from zoo.cli.training import names_of_recipes, says_how_to_go_on
+from zoo.cli.training import EpochsOption, SeedsOption, names_of_recipes, says_how_to_go_on
 from zoo.core.shown import printable
-from zoo.core.yaml_text import parse_changes
+from zoo.core.yaml_text import check_grid, parse_changes
 from zoo.hub.manifest import to_json
 
 
@@ -29,20 +29,23 @@ def compare(
     recipes: Annotated[
         list[str],
         typer.Argument(
-            metavar="RECIPE...",
+            metavar="RECIPE",
             help="Names of recipes of the zoo, patterns such as 'mlp*', or YAML files.",
             autocompletion=names_of_recipes,
         ),
     ],
     out: Annotated[
         Path,
-        typer.Option(help="Folder for all runs and leaderboard.csv; of several recipes, one folder for each."),
+        typer.Option(
+            metavar="DIR", help="Folder for all runs and leaderboard.csv; of several recipes, one folder for each."
+        ),
     ],
     inference: Annotated[
-        list[str] | None, typer.Option(help="Inference method to compare. Can be repeated. Default: all.")
+        list[str] | None,
+        typer.Option(metavar="METHOD", help="Inference method to compare. Can be repeated. Default: all."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs. Default: the recipe's.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Number of training seeds for the spread.")] = None,
+    epochs: EpochsOption = None,
+    seeds: SeedsOption = None,
     grid: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUES", help="Values to try instead of the recipe's grids, as in beta=[0.1, 1]."),
@@ -52,7 +55,8 @@ def compare(
         typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, as in comparison.tuning_epochs=5."),
     ] = None,
     results: Annotated[
-        Path | None, typer.Option(help="Another folder whose leaderboard.csv gets the rows, such as zoo/results.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Another folder whose leaderboard.csv gets the rows, such as zoo/results."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison of --out.")] = False,
     json: JsonOption = False,
@@ -63,16 +67,17 @@ def compare(
     same number of settings; the best by validation NLL is trained again and measured on the test split. A comparison
     that was killed or interrupted goes on with --resume.
     """
-    overrides, values = parse_changes(changes or []), parse_changes(grid or [])
+    overrides, tried = parse_changes(changes or []), check_grid(parse_changes(grid or []))
     check_methods(inference or [])
-    candidates = [{key: value} for key, listed in values.items() if isinstance(listed, list) for value in listed]
+    candidates = [{key: value} for key, listed in tried.items() for value in listed]
     chosen = recipes_of(recipes)
     for recipe in chosen:
         check_recipe(recipe)
-        check_changes(recipe, [{**overrides, **candidate} for candidate in ({}, *candidates)])
+        given = {} if epochs is None else {"epochs": epochs}
+        check_changes(recipe, [{**overrides, **given, **candidate} for candidate in ({}, *candidates)])
     start()
     from zoo.evaluation.leaderboard import LEADERBOARD_NAME, leaderboard_table, write_leaderboard
-    from zoo.recipes.comparison import BASELINES, check_grid
+    from zoo.recipes.comparison import BASELINES
     from zoo.training.comparing import compare as compare_by_recipe
 
     rows = []
@@ -86,7 +91,7 @@ def compare(
                 inference=inference or BASELINES,
                 epochs=epochs,
                 seeds=seeds,
-                grid=check_grid(values) if grid else None,
+                grid=tried or None,
                 overrides=overrides,
                 resume=resume,
                 callbacks=callbacks,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zoo.cli.early_recipes import check_option
 from zoo.cli.models import names_of_models
 from zoo.cli.progress import training_progress, working
 from zoo.cli.starting import start
@@ -32,17 +33,21 @@ def demo(
     name: Annotated[
         str,
         typer.Argument(
+            metavar="MODEL",
             help="Pretrained classifier of images. The data of the default come with scikit-learn.",
             autocompletion=names_of_models,
         ),
     ] = MODEL,
-    out: Annotated[Path, typer.Option(help="File for the figure.")] = Path("demo_least_certain.png"),
-    epochs: Annotated[int, typer.Option(min=0, help="Epochs of the training at the end; 0 for none.")] = 5,
-    num_samples: Annotated[int, typer.Option(min=1, help="Number of Monte Carlo samples of the weights.")] = 50,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File for the figure.")] = Path("demo_least_certain.png"),
+    epochs: Annotated[int, typer.Option(min=0, metavar="N", help="Epochs of the training at the end; 0 for none.")] = 5,
+    num_samples: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Number of Monte Carlo samples of the weights.")
+    ] = 50,
 ) -> None:
     """Load and evaluate a pretrained posterior, plot its least certain predictions, and train it for a few epochs."""
     if name not in bundled_models():
         raise ValueError(unknown_name_message("pretrained model", name, sorted(bundled_models())))
+    check_option("--epochs", epochs or None, "Recipe", "epochs")
     check_file_target(out)
     start()
     import numpy as np
@@ -75,10 +80,10 @@ def demo(
         run = train(name, epochs=epochs, measure=False, callbacks=callbacks)
     with working(f"judging the posterior of {_epochs(epochs)} on the same images"):
         again = evaluate(run.model, data, num_samples=num_samples)
-    elbo = run.history["elbo"]
+    elbo = " -> ".join(f"{value:.2f}" for value in run.history["elbo"][:: max(1, epochs - 1)])
     typer.echo(
-        f"trained again by its recipe, shortened to {_epochs(epochs)}: ELBO {elbo[0]:.2f} -> {elbo[-1]:.2f} nats per "
-        f"example\n{before_and_after(measured, again, len(data.test), epochs)}\n"
+        f"trained again by its recipe, shortened to {_epochs(epochs)}: ELBO {elbo} nats per example\n"
+        f"{before_and_after(measured, again, len(data.test), epochs)}\n"
         f"the whole recipe: tfp-bnn train {name} --out FOLDER"
     )
 

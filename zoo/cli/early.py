@@ -15,7 +15,7 @@ from pathlib import Path
 
 from zoo.core.declared import Declarations
 from zoo.core.names import unknown_name_message
-from zoo.core.paths import found_files
+from zoo.core.paths import found_inputs
 from zoo.core.shown import shown
 from zoo.hub.locating import locate
 from zoo.hub.manifest import bundled_models
@@ -105,7 +105,7 @@ def check_inputs(files: Sequence[str]) -> None:
         except ValueError as error:
             raise ValueError(f"There is no file {files[0]!r}, nor a dataset: {error}") from None
         return
-    found_files(files)
+    found_inputs(files)
 
 
 def is_name_of_dataset(name: str) -> bool:

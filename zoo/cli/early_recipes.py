@@ -1,7 +1,7 @@
-"""What is misspelt in a recipe and the changes of `--set`, refused before TensorFlow is imported.
+"""What is misspelt or out of bounds in recipes, `--set` and options, refused before TensorFlow is imported.
 
-Names and fields are read from the code that declares them (`zoo.core.declared`). Numbers are checked by the schemas,
-later.
+Names, fields and bounds are read from the code that declares them (`zoo.core.declared`). What depends on several fields
+is checked by the schemas, later.
 """
 
 from __future__ import annotations
@@ -11,17 +11,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from zoo.cli.early import ZOO, bundled_recipes, check_dataset, check_model, may_have_plugins
 from zoo.core.declared import Declarations
 from zoo.core.names import unknown_name_message
 from zoo.core.shown import shown
+from zoo.core.validation import checker, problem_of
 from zoo.core.yaml_text import changed, parse_mapping
 from zoo.hub.locating import read_files
 from zoo.hub.manifest import bundled_models
 from zoo.hub.reading import read_texts
 
-_SCHEMAS = Declarations(ZOO / "recipes", ZOO / "architectures")
 _LIBRARY = ZOO.parent / "tfp_bnn"
+SCHEMAS = Declarations(ZOO / "recipes", ZOO / "architectures", _LIBRARY / "inference" / "ensemble.py")
+"""Schemas of recipes and architectures, and what their bounds refer to."""
 # The registry of a value by the last word of its key, and where it is.
 _SPECS = {
     "prior": ("PRIORS", "priors"),
@@ -34,7 +38,6 @@ _SPECS = {
 _SHORT = {"inference": ("natural_gradient",), "start_from.prior": ("posterior", "default")}
 # Larger files are refused when the recipe is loaded.
 _MOST_BYTES = 2**18
-_NUMBERS = frozenset({"int", "float", "bool"})
 
 
 def check_changes(source: str, changes: Iterable[Mapping[str, Any]]) -> None:
@@ -45,7 +48,8 @@ def check_changes(source: str, changes: Iterable[Mapping[str, Any]]) -> None:
         changes: For each, new values by dotted key.
 
     Raises:
-        ValueError: For an unknown key or name (the message gives the nearest), or words in place of a number.
+        ValueError: For an unknown key or name (the message gives the nearest), or a value out of bounds or of another
+            type.
     """
     if may_have_plugins():
         return
@@ -64,26 +68,49 @@ def check_changes(source: str, changes: Iterable[Mapping[str, Any]]) -> None:
         _check_sources(new)
 
 
+def check_option(option: str, value: Any, schema: str, field: str) -> None:
+    """Checks the value of an option that becomes a field of a schema of recipes.
+
+    Args:
+        option: The option, such as `"--learning-rate"`.
+        value: Its value; None if it was not given.
+        schema: Name of the schema.
+        field: Name of the field.
+
+    Raises:
+        ValueError: If the value is out of the bounds of the field.
+    """
+    if value is not None and (problem := problem_of(value, _checker(schema, field))):
+        raise ValueError(f"{option} got {shown(value)}: {problem}.")
+
+
+def check_strategy(name: str | None) -> None:
+    """Checks the name of a strategy of several devices. A ValueError gives the nearest."""
+    known = Declarations(ZOO / "training" / "strategies.py").alias("StrategyName").texts
+    if name is not None and name not in known:
+        raise ValueError(unknown_name_message("strategy", name, known))
+
+
 def check_prior(value: Any) -> None:
     """Checks the `--prior` of a fine-tuning: a name, or a mapping. A ValueError gives the nearest name."""
     if not may_have_plugins():
         _check_spec("prior", value, _SHORT["start_from.prior"])
 
 
-def check_layers(model: str, layers: Iterable[str]) -> None:
-    """Checks names of layers of a bundled model that are to be frozen. A ValueError gives the nearest name."""
+def check_layers(model: str, layers: Iterable[str], verb: str = "freeze") -> None:
+    """Checks names of layers of a bundled model that something is done to. A ValueError gives the nearest name."""
     if model not in bundled_models():
         return
     folder, _, files = read_files(model)
     known = read_texts(files, folder)["metrics"].get("kl", {}).get("by_layer", {})
     for layer in layers:
         if known and layer not in known and not layer.endswith("_dropout"):
-            raise ValueError(unknown_name_message("layer to freeze", layer, known))
+            raise ValueError(unknown_name_message(f"layer to {verb}", layer, known))
 
 
 def check_methods(names: Iterable[str]) -> None:
     """Checks names of inference methods to compare. A ValueError gives the nearest name."""
-    known = _SCHEMAS.alias("Baseline").texts
+    known = SCHEMAS.alias("Baseline").texts
     for name in names:
         if name not in known:
             raise ValueError(unknown_name_message("inference method of a comparison:", name, known))
@@ -94,14 +121,14 @@ def _check_recipe(values: Mapping[Any, Any], what: str) -> None:
         _check(values, "FineTuneRecipe", what)
         return
     _check(values, "Recipe", what)
-    known = _SCHEMAS.registered("register_architecture")
+    known = SCHEMAS.registered("register_architecture")
     architecture, network = values.get("architecture"), values.get("model")
     if not isinstance(architecture, str):
         return
     if architecture not in known:
         raise ValueError(f"{what}: {unknown_name_message('architecture', architecture, known)}")
     if isinstance(network, Mapping):
-        _check(network, _SCHEMAS.class_of("register_architecture", architecture), f"The architecture {architecture!r}")
+        _check(network, SCHEMAS.class_of("register_architecture", architecture), f"The architecture {architecture!r}")
 
 
 def _check_sources(values: Mapping[Any, Any]) -> None:
@@ -122,12 +149,12 @@ def _check_sources(values: Mapping[Any, Any]) -> None:
 
 
 def _check(values: Mapping[Any, Any], schema: str, what: str, above: str = "") -> None:
-    fields = _SCHEMAS.fields(schema)
+    fields = SCHEMAS.fields(schema)
     for key, value in values.items():
         if key not in fields:
             of = f" of {above[:-1]}" if above else ""
             raise ValueError(f"{what}: {unknown_name_message(f'key{of}', key, fields)}")
-        allowed, place = _SCHEMAS.allowed(fields[key]), f"{above}{key}"
+        allowed, place = SCHEMAS.allowed(fields[key]), f"{above}{key}"
         kind = str(key).rpartition("_")[2]
         if isinstance(value, Mapping) and len(allowed.schemas) == 1:
             _check(value, allowed.schemas[0], what, f"{place}.")
@@ -136,16 +163,16 @@ def _check(values: Mapping[Any, Any], schema: str, what: str, above: str = "") -
                 _check_spec(kind, value, _SHORT.get(place, ()))
             except ValueError as error:
                 raise ValueError(f"{what}: {place}: {error}") from None
-        elif isinstance(value, str):
-            _check_text(value, place, what, allowed.texts, allowed.others)
+        elif isinstance(value, str) and allowed.texts and "str" not in allowed.others:
+            if value not in (known := (*allowed.texts, *_SHORT.get(place, ()))):
+                raise ValueError(f"{what}: {unknown_name_message(f'{place}:', value, known)}")
+        elif problem := problem_of(value, _checker(schema, key)):
+            raise ValueError(f"{what}: {place} got {shown(value)}: {problem}.")
 
 
-def _check_text(value: str, place: str, what: str, texts: tuple[str, ...], others: frozenset[str]) -> None:
-    if texts and "str" not in others and value not in (known := (*texts, *_SHORT.get(place, ()))):
-        raise ValueError(f"{what}: {unknown_name_message(f'{place}:', value, known)}")
-    elif others and not texts and others <= _NUMBERS:
-        expected = "true or false" if others == {"bool"} else "a number"
-        raise ValueError(f"{what}: {place} got {shown(value)}; {expected} was expected.")
+@cache
+def _checker(schema: str, field: str) -> TypeAdapter[Any]:
+    return checker(SCHEMAS.type_of(SCHEMAS.fields(schema)[field]))
 
 
 def _check_spec(kind: str, value: Any, also: tuple[str, ...] = ()) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from zoo.cli.data import ALL, FORMS, TargetOption, check_data, is_own, load_files
 from zoo.cli.early import check_dataset, check_model
+from zoo.cli.early_recipes import check_option
 from zoo.cli.models import JsonOption, TrustOption, print_numbers
 from zoo.cli.progress import say, working
 from zoo.cli.starting import start
@@ -30,7 +31,7 @@ def evaluate(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="NAME...",
+            metavar="MODEL",
             help="Name of a pretrained model, or folder or address of an artifact; of several, with --report, that are "
             "compared.",
         ),
@@ -41,10 +42,12 @@ def evaluate(
     ] = None,
     target: TargetOption = None,
     split: Annotated[
-        str, typer.Option(help="Split: train, validation or test; of your own data, all for all rows.")
+        str, typer.Option(metavar="SPLIT", help="Split: train, validation or test; of your own data, all for all rows.")
     ] = "test",
-    num_samples: Annotated[int, typer.Option(min=1, help="Number of Monte Carlo samples of the weights.")] = 50,
-    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
+    num_samples: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Number of Monte Carlo samples of the weights.")
+    ] = 50,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the samples.")] = 0,
     calibrated: Annotated[bool, typer.Option(help="Apply the model's calibration.")] = True,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for figures, a CSV of all predictions and an HTML page.")
@@ -94,6 +97,7 @@ def evaluate(
         )
     for name in names:
         check_model(name, trust)
+    check_option("--seed", seed, "EvaluationRecipe", "seed")
     _check_split(split, dataset)
     if dataset is not None:
         check_data(dataset, target)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from zoo.cli.early import check_inputs, check_model
+from zoo.cli.early_recipes import check_option
 from zoo.cli.models import ModelArgument, TrustOption
 from zoo.cli.prediction import inputs_for
 from zoo.cli.progress import working
@@ -35,19 +36,28 @@ def add_to(app: typer.Typer) -> None:
 
 def export(
     name: ModelArgument,
-    output: Annotated[Path, typer.Option(help="Folder to write to. An earlier export in it is replaced.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "--out", metavar="DIR", help="Folder to write to. An earlier export in it is replaced."
+        ),
+    ],
     format: Annotated[Format, typer.Option(help="Format of the file.")] = Format.SAVED_MODEL,
     num_samples: Annotated[
-        int, typer.Option("--num-samples", "--samples", min=1, help="Number of Monte Carlo samples of the weights.")
+        int,
+        typer.Option(
+            "--num-samples", "--samples", min=1, metavar="N", help="Number of Monte Carlo samples of the weights."
+        ),
     ] = 50,
-    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the samples.")] = 0,
     plug_in: Annotated[
         bool, typer.Option("--plug-in", help="Only the mean of the plug-in prediction, for onnx and litert.")
     ] = False,
     int8: Annotated[
         list[str] | None,
         typer.Option(
-            help="Inputs like those to come, as in predict, for a plug-in in 8 bits: litert. Can be repeated."
+            metavar="FILE",
+            help="Inputs like those to come, as in predict, for a plug-in in 8 bits: litert. Can be repeated.",
         ),
     ] = None,
     trust: TrustOption = False,
@@ -59,6 +69,7 @@ def export(
     and contain the samples. What a format cannot compute is left out and named.
     """
     check_model(name, trust)
+    check_option("--seed", seed, "EvaluationRecipe", "seed")
     if int8:
         check_inputs(int8)
     if output.exists() and not output.is_dir():

@@ -32,10 +32,15 @@ def names_of_models(incomplete: str) -> list[str]:
 ModelArgument = Annotated[
     str,
     typer.Argument(
-        help="Name of a pretrained model, or folder or address of an artifact.", autocompletion=names_of_models
+        metavar="MODEL",
+        help="Name of a pretrained model, or folder or address of an artifact.",
+        autocompletion=names_of_models,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+NoTrustOption = Annotated[
+    bool, typer.Option("--trust", help="Not needed: the files are only read or measured. Taken as by other commands.")
+]
 TrustOption = Annotated[bool, typer.Option("--trust", help="Confirm that you know where the artifact comes from.")]
 
 
@@ -47,7 +52,8 @@ def add_to(app: typer.Typer) -> None:
 
 def list_models(
     patterns: Annotated[
-        list[str] | None, typer.Argument(help="Patterns with wildcards, such as 'lenet*'. Default: all.")
+        list[str] | None,
+        typer.Argument(metavar="PATTERN", help="Patterns with wildcards, such as 'lenet*'. Default: all."),
     ] = None,
     index: Annotated[
         str | None, typer.Option(metavar="FILE", help="Index of another zoo: a YAML file, or its https:// address.")
@@ -79,7 +85,7 @@ def list_models(
             typer.echo(in_one_line(f"    {entry['license'] or 'licence not stated'}, {entry['address']}"))
 
 
-def show(name: ModelArgument, json: JsonOption = False) -> None:
+def show(name: ModelArgument, trust: NoTrustOption = False, json: JsonOption = False) -> None:
     """Show the card of a model."""
     # Not at the top: `list` needs no schemas.
     from zoo.hub.locating import read_files

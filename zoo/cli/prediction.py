@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from zoo.cli.early import check_inputs, check_model, is_name_of_dataset
+from zoo.cli.early_recipes import check_option
 from zoo.cli.models import ModelArgument, TrustOption
 from zoo.cli.progress import counted
 from zoo.cli.starting import start
@@ -43,19 +44,24 @@ def predict(
     files: Annotated[
         list[str],
         typer.Argument(
+            metavar="FILE",
             help="One .csv, .parquet, .npy or .npz file; - for CSV from stdin; images, folders of images and patterns; "
-            "or the name of a dataset."
+            "or the name of a dataset.",
         ),
     ],
     num_samples: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Number of Monte Carlo samples of the weights. Default: as its sets or intervals, else 100."
+            min=1,
+            metavar="N",
+            help="Number of Monte Carlo samples of the weights. Default: as its sets or intervals, else 100.",
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the samples. Default: as there, else 0.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Seed of the samples. Default: as there, else 0.")
+    ] = None,
     trust: TrustOption = False,
-    out: Annotated[Path | None, typer.Option(help="File to write. Default: stdout.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write. Default: stdout.")] = None,
     draws: Annotated[
         Path | None,
         typer.Option(
@@ -80,6 +86,7 @@ def predict(
     array x. Images are converted to the size and pixel range of the model. Of a dataset, the test split is predicted.
     """
     check_model(name, trust)
+    check_option("--seed", seed, "EvaluationRecipe", "seed")
     check_inputs(files)
     for path in (out, draws):
         check_file_target(path)
@@ -92,7 +99,7 @@ def predict(
     of_fit = {} if model.conformal is None else model.conformal.get_config()
     num_samples = num_samples or of_fit.get("num_samples") or _SAMPLES
     seed = next(value for value in (seed, of_fit.get("seed"), 0) if value is not None)
-    what = f"predicting {len(inputs):,} inputs, {num_samples} samples"
+    what = f"predicting {len(inputs):,} input{'s' if len(inputs) > 1 else ''}, {num_samples} samples"
     with _written(out) as file, _draws_file(draws, len(inputs)) as keep, counted(what, len(inputs)) as advance:
         write = _json_writer(file) if json else _csv_writer(file)
         done = 0

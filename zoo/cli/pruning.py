@@ -10,6 +10,7 @@ import typer
 
 from zoo.cli.data import FORMS, TargetOption, check_data, is_own, load_files
 from zoo.cli.early import check_model
+from zoo.cli.early_recipes import check_layers, check_option
 from zoo.cli.models import JsonOption, ModelArgument, TrustOption, print_numbers
 from zoo.cli.progress import say, training_progress
 from zoo.cli.starting import start
@@ -40,8 +41,12 @@ def add_to(app: typer.Typer) -> None:
 
 def prune(
     name: ModelArgument,
-    fraction: Annotated[float, typer.Option(help="Share of the weights to remove, or of the units: 0 to below 1.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the artifact. Default: nothing is saved.")] = None,
+    fraction: Annotated[
+        float, typer.Option(metavar="NUMBER", help="Share of the weights to remove, or of the units: 0 to below 1.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the artifact. Default: nothing is saved.")
+    ] = None,
     by: Annotated[By, typer.Option(help="What a weight is worth. l1 is another name of magnitude.")] = (
         By.SIGNAL_TO_NOISE
     ),
@@ -55,18 +60,20 @@ def prune(
         list[str] | None, typer.Option(metavar="LAYER", help="Layer to prune. Can be repeated. Default: all.")
     ] = None,
     finetune_epochs: Annotated[
-        int, typer.Option(min=0, help="Passes over the training split after pruning. Pruned weights stay pruned.")
+        int, typer.Option(metavar="N", help="Passes over the training split after pruning. Pruned weights stay pruned.")
     ] = 0,
     rounds: Annotated[
         int,
-        typer.Option(min=1, help="Prune in rounds, each with the passes of --finetune-epochs."),
+        typer.Option(metavar="N", help="Prune in rounds, each with the passes of --finetune-epochs."),
     ] = 1,
-    learning_rate: Annotated[float, typer.Option(help="Initial learning rate of Adam in these passes.")] = 1e-3,
+    learning_rate: Annotated[
+        float, typer.Option(metavar="NUMBER", help="Initial learning rate of Adam in these passes.")
+    ] = 1e-3,
     dataset: Annotated[
         str | None, typer.Option(metavar="DATA", help=f"Dataset: {FORMS}. Default: that of the model.")
     ] = None,
     target: TargetOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the order of the rows.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the order of the rows.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact.")] = False,
     trust: TrustOption = False,
     json: JsonOption = False,
@@ -77,8 +84,15 @@ def prune(
     kept, and which these are. Its calibration is fitted again.
     """
     check_model(name, trust)
-    if not 0 <= fraction < 1:
-        raise ValueError(f"--fraction is the share to remove, at least 0 and below 1, but got {fraction:g}.")
+    for option, value, field in (
+        ("--fraction", fraction, "fraction"),
+        ("--finetune-epochs", finetune_epochs, "epochs"),
+        ("--rounds", rounds, "rounds"),
+        ("--learning-rate", learning_rate, "learning_rate"),
+        ("--seed", seed, "seed"),
+    ):
+        check_option(option, value, "PruningRecipe", field)
+    check_layers(name, layer or [], "prune")
     if rounds > 1 and not finetune_epochs:
         raise ValueError("--rounds without training between them are one: give --finetune-epochs, the passes of each.")
     if dataset is not None:

@@ -18,13 +18,18 @@ def add_to(app: typer.Typer) -> None:
 
 
 def push(
-    artifact: Annotated[str, typer.Argument(help="Folder of an artifact, or name of a pretrained model.")],
-    address: Annotated[str, typer.Argument(help="Repository of the Hugging Face Hub: hf://user/name.")],
+    artifact: Annotated[
+        str, typer.Argument(metavar="ARTIFACT", help="Folder of an artifact, or name of a pretrained model.")
+    ],
+    address: Annotated[
+        str, typer.Argument(metavar="ADDRESS", help="Repository of the Hugging Face Hub: hf://user/name.")
+    ],
     license: Annotated[
-        str | None, typer.Option(help="Licence of the model, such as Apache-2.0. Default: the artifact's.")
+        str | None,
+        typer.Option(metavar="LICENCE", help="Licence of the model, such as Apache-2.0. Default: the artifact's."),
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
-    message: Annotated[str | None, typer.Option(help="Message of the commit.")] = None,
+    message: Annotated[str | None, typer.Option(metavar="TEXT", help="Message of the commit.")] = None,
 ) -> None:
     """Upload an artifact to the Hugging Face Hub, and print the address of the commit with the hash of its manifest."""
     from zoo.hub.remote.pushing import push as push_to_hub
@@ -35,7 +40,7 @@ def push(
 
 
 def index(
-    file: Annotated[Path, typer.Argument(help="YAML file to write.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file to write.")],
     models: Annotated[
         list[str], typer.Argument(metavar="NAME=ADDRESS", help="Model, and its address or its folder beside the file.")
     ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import shlex
 import signal
 import sys
@@ -15,7 +14,7 @@ import typer
 
 from zoo.cli.data import FORMS, TargetOption, UnitOption, check_data, check_unit, is_own, load_files
 from zoo.cli.early import bundled_recipes, check_model, check_recipe
-from zoo.cli.early_recipes import check_changes, check_layers, check_prior
+from zoo.cli.early_recipes import check_changes, check_layers, check_option, check_prior, check_strategy
 from zoo.cli.models import JsonOption, ModelArgument, TrustOption, print_numbers
 from zoo.cli.progress import say, training_progress
 from zoo.cli.starting import start
@@ -23,6 +22,12 @@ from zoo.core.names import unknown_name_message
 from zoo.core.shown import printable
 from zoo.core.yaml_text import parse_changes, parse_yaml, with_numbers
 from zoo.hub.manifest import check_target, to_json
+
+EpochsOption = Annotated[int | None, typer.Option(metavar="N", help="Number of epochs. Default: the recipe's.")]
+SeedsOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=1000, metavar="N", help="Number of training seeds for the spread. Default: the recipe's."),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,17 +38,22 @@ def add_to(app: typer.Typer) -> None:
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="Name of a recipe of the zoo, or a YAML file.", autocompletion=names_of_recipes)
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="Name of a recipe of the zoo, or a YAML file.", autocompletion=names_of_recipes
+        ),
     ],
-    out: Annotated[Path | None, typer.Option(help="Folder for the artifact. Default: nothing is saved.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the artifact. Default: nothing is saved.")
+    ] = None,
     dataset: Annotated[
         str | None, typer.Option(metavar="DATA", help=f"Dataset: {FORMS}. Default: the recipe's.")
     ] = None,
     target: TargetOption = None,
     target_unit: UnitOption = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs. Default: the recipe's.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Training seed. Default: the recipe's.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Number of training seeds for the spread.")] = None,
+    epochs: EpochsOption = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Training seed. Default: the recipe's.")] = None,
+    seeds: SeedsOption = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, as in optimizer.learning_rate=1e-3."),
@@ -53,7 +63,9 @@ def train(
     tensorboard: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for TensorBoard logs: tensorboard --logdir DIR.")
     ] = None,
-    strategy: Annotated[str | None, typer.Option(help="mirrored: all GPUs share each batch. Default: one.")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(metavar="NAME", help="mirrored: all GPUs share each batch. Default: one.")
+    ] = None,
     trust: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -75,7 +87,9 @@ def train(
             overrides.setdefault("evaluation.out_of_distribution", "uniform")
     elif target is not None:
         raise ValueError("--target names a column of a table of yours: give the table with --dataset.")
-    check_changes(recipe, [overrides])
+    given = {key: value for key, value in {"epochs": epochs, "seed": seed}.items() if value is not None}
+    check_changes(recipe, [overrides | given])
+    check_strategy(strategy)
     check_unit(target_unit, dataset)
     check_out(out, overwrite, resume)
     say(f"training {recipe}; {_saves(out)}")
@@ -121,17 +135,28 @@ def finetune(
     ],
     target: TargetOption = None,
     target_unit: UnitOption = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the artifact. Default: nothing is saved.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the artifact. Default: nothing is saved.")
+    ] = None,
     prior: Annotated[
-        str, typer.Option(help="posterior, default, or a prior in YAML, such as '{name: laplace, scale: 0.3}'.")
+        str,
+        typer.Option(
+            metavar="PRIOR", help="posterior, default, or a prior in YAML, such as '{name: laplace, scale: 0.3}'."
+        ),
     ] = "posterior",
-    inflate: Annotated[str, typer.Option(help="Factor for the posterior's standard deviations, or auto.")] = "auto",
-    head_scale: Annotated[str, typer.Option(help="Scale of the prior of the new head, or auto.")] = "auto",
-    mix: Annotated[float | None, typer.Option(help="Share of a broad component of the prior, in (0, 1).")] = None,
+    inflate: Annotated[
+        str, typer.Option(metavar="NUMBER", help="Factor for the posterior's standard deviations, or auto.")
+    ] = "auto",
+    head_scale: Annotated[
+        str, typer.Option(metavar="NUMBER", help="Scale of the prior of the new head, or auto.")
+    ] = "auto",
+    mix: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="Share of a broad component of the prior, in (0, 1).")
+    ] = None,
     freeze: Annotated[
         list[str] | None, typer.Option(metavar="LAYER", help="Layer that is not trained. Can be repeated.")
     ] = None,
-    head: Annotated[str, typer.Option(help="Last layer: new or keep.")] = "new",
+    head: Annotated[str, typer.Option(metavar="new|keep", help="Last layer: new or keep.")] = "new",
     adapt_inputs: Annotated[
         bool | None,
         typer.Option(
@@ -141,14 +166,16 @@ def finetune(
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimizer steps. Default: 10 passes, at least 300 steps.")
+        int | None, typer.Option(metavar="N", help="Optimizer steps. Default: 10 passes, at least 300 steps.")
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Rows per step. Default: 16 for up to 500 rows, 32 for up to 5,000, else 128."),
+        typer.Option(metavar="N", help="Rows per step. Default: 16 for up to 500 rows, 32 for up to 5,000, else 128."),
     ] = None,
-    learning_rate: Annotated[float, typer.Option(help="Initial learning rate of Adam.")] = 4e-3,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the new head, the order of the rows and the noise.")] = 0,
+    learning_rate: Annotated[float, typer.Option(metavar="NUMBER", help="Initial learning rate of Adam.")] = 4e-3,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Seed of the new head, the order of the rows and the noise.")
+    ] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact or unfinished run.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the unfinished run of --out.")] = False,
     tensorboard: Annotated[
@@ -171,6 +198,19 @@ def finetune(
         "inflate": _number_or_word("--inflate", inflate),
         "head_scale": _number_or_word("--head-scale", head_scale),
     }
+    for option, value, field in (
+        ("--inflate", how["inflate"], "inflate"),
+        ("--head-scale", how["head_scale"], "head_scale"),
+        ("--mix", mix, "mix"),
+    ):
+        check_option(option, value, "StartFromRecipe", field)
+    for option, value, field in (
+        ("--steps", steps, "steps"),
+        ("--batch-size", batch_size, "batch_size"),
+        ("--learning-rate", learning_rate, "learning_rate"),
+        ("--seed", seed, "seed"),
+    ):
+        check_option(option, value, "FineTuneRecipe", field)
     check_prior(how["prior"])
     check_layers(name, freeze or [])
     if head not in ("new", "keep"):
@@ -268,12 +308,9 @@ def _number_or_word(option: str, value: str) -> float | str:
     if value == "auto":
         return value
     try:
-        number = float(value)
+        return float(value)
     except ValueError:
         raise ValueError(f"{option} must be a number or auto, but got {value!r}.") from None
-    if not 0 < number < math.inf:
-        raise ValueError(f"{option} must be a finite number larger than 0, or auto, but got {value!r}.")
-    return number
 
 
 def _prior(text: str) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.cli.early import check_model
-from zoo.cli.models import JsonOption, names_of_models
+from zoo.cli.models import JsonOption, NoTrustOption, names_of_models
 from zoo.cli.progress import working
 from zoo.cli.starting import start
 from zoo.core.shown import printable
@@ -32,14 +32,17 @@ def verify(
     names: Annotated[
         list[str] | None,
         typer.Argument(
+            metavar="MODEL",
             help="Pretrained models, or folders or addresses of artifacts. Default: all bundled.",
             autocompletion=names_of_models,
         ),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Check all numbers about the posteriors.")] = False,
     results: Annotated[
-        Path | None, typer.Option(help="With --full: folder to write test.csv to, if nothing failed or was missing.")
+        Path | None,
+        typer.Option(metavar="DIR", help="With --full: folder to write test.csv to, if nothing failed or was missing."),
     ] = None,
+    trust: NoTrustOption = False,
     json: JsonOption = False,
 ) -> None:
     """Measure the numbers of the cards again: golden outputs and the test split, or all with --full.

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+TABLES = (".csv", ".parquet", ".npy", ".npz")
+"""Files that hold inputs of a model, many in each."""
 DATA_KINDS = (".csv", ".parquet", ".npz")
 """Files that hold a dataset."""
 STDIN = "-"
@@ -28,6 +30,27 @@ def found_files(names: Sequence[str | Path]) -> list[Path]:
         ValueError: If there is no such file, or no image in a folder.
     """
     return [path for name in names for path in _found(str(name))]
+
+
+def found_inputs(names: Sequence[str | Path]) -> list[Path]:
+    """Returns the files with inputs of a model: one table, or any number of images.
+
+    Raises:
+        ValueError: As in `found_files`, and for files of other kinds, or several tables.
+    """
+    paths = found_files(names)
+    kinds = {kind_of(path) for path in paths}
+    if kinds <= set(IMAGES) or (len(paths) == 1 and kinds <= set(TABLES)):
+        return paths
+    raise ValueError(
+        f"Expected one .csv, .parquet, .npy or .npz file, or images ({', '.join(IMAGES)}), but got "
+        f"{', '.join(map(str, paths[:5]))}{' and others' if len(paths) > 5 else ''}."
+    )
+
+
+def kind_of(path: Path) -> str:
+    """Returns the ending of a file in small letters. The standard input is CSV."""
+    return ".csv" if str(path) == STDIN else path.suffix.lower()
 
 
 def _found(name: str) -> list[Path]:

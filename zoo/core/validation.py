@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from zoo.core.names import unknown_name_message
 from zoo.core.shown import printable, shown
 
 # Of a message: whatever a file holds, it is read by someone.
 _MOST_DETAILS, _MOST_CHARACTERS = 5, 500
+
+# Types of errors whose messages name types of Python.
+_MAPPING = "Input should be a mapping of keys"
+_IN_YAML = {"dict_type": _MAPPING, "model_type": _MAPPING, "tuple_type": "Input should be a list, as in [1, 2]"}
+_NUMBERS = ConfigDict(allow_inf_nan=False)
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -50,11 +55,55 @@ def validate(schema: type[M], values: Mapping[str, Any], what: str) -> M:
         raise ValueError(f"{what}: {sentences}{others}") from None
 
 
+def checker(kind: Any) -> TypeAdapter[Any]:
+    """Returns what `problem_of` checks values of a type with, such as `Annotated[int, Field(ge=1)]`."""
+    return TypeAdapter(kind, config=_NUMBERS)
+
+
+def checker_of(schema: type[BaseModel], name: str) -> TypeAdapter[Any]:
+    """Returns what `problem_of` checks values of one field of a schema with."""
+    field = schema.model_fields[name]
+    return checker(Annotated[(field.annotation, Field(), *field.metadata)])
+
+
+def problem_of(value: Any, kind: TypeAdapter[Any]) -> str | None:
+    """Says what is wrong with a value of a `checker`, or returns None. NaN and infinity are wrong."""
+    try:
+        kind.validate_python(value)
+    except ValidationError as error:
+        details = error.errors(include_url=False)[:_MOST_DETAILS]
+        return ", or ".join(dict.fromkeys(_message(detail) for detail in details))
+    return None
+
+
+def check_field(schema: type[BaseModel], name: str, value: Any) -> None:
+    """Checks an argument by the field of a schema that it becomes, which has its bounds.
+
+    Args:
+        schema: Pydantic model.
+        name: Name of the field.
+        value: Value to check. A number of NumPy counts as one of Python.
+
+    Raises:
+        ValueError: If the value is out of bounds or of another type.
+    """
+    # Strict fields take no numbers of NumPy.
+    plain = getattr(value, "item", lambda: value)()
+    if problem := problem_of(plain, checker_of(schema, name)):
+        raise ValueError(f"`{name}` got {shown(value)}: {problem}.")
+
+
+def _message(detail: Any) -> str:
+    if detail["type"] in _IN_YAML:
+        return _IN_YAML[detail["type"]]
+    return printable(detail["msg"].removeprefix("Value error, ")[:_MOST_CHARACTERS])
+
+
 def _sentence(detail: Any) -> str:
     key = printable(".".join(str(part) for part in detail["loc"])[:_MOST_CHARACTERS])
     if detail["type"] == "missing":
         return f"the key {key!r} is missing. Add it"
     if detail["type"] == "extra_forbidden":
         return f"the key {key!r} is unknown. Remove it, or look for a misspelling"
-    message = printable(detail["msg"].removeprefix("Value error, ")[:_MOST_CHARACTERS])
+    message = _message(detail)
     return f"{key!r} got {shown(detail['input'])}: {message}" if key else message

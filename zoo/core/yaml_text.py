@@ -81,6 +81,14 @@ def parse_changes(changes: Sequence[str]) -> dict[str, Any]:
     return parsed
 
 
+def check_grid(values: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """Returns a grid of values by dotted key. A ValueError names a key without a list of values."""
+    for key, listed in values.items():
+        if not isinstance(listed, list) or not listed:
+            raise ValueError(f"The grid has {key}={listed!r}; a list of values was expected, as in {key}=[1, 2].")
+    return {key: tuple(listed) for key, listed in values.items()}
+
+
 def changed(values: Mapping[str, Any], changes: Mapping[str, Any], what: str) -> dict[str, Any]:
     """Returns a mapping of mappings with some values changed.
 

@@ -9,12 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from zoo.core.paths import IMAGES, STDIN, found_files
-from zoo.core.shown import listed
+from zoo.core.paths import IMAGES, found_inputs, kind_of
+from zoo.core.shown import listed, shown
 from zoo.datasets.image_files import decoded_image, image_header
 from zoo.datasets.tables import columns_of_model, read_csv, read_npy, read_npz, read_parquet
-
-_TABLES = (".csv", ".parquet", ".npy", ".npz")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +70,9 @@ def open_inputs(
     Raises:
         ValueError: If a file is missing, unreadable or of another kind, or inputs have a different shape.
     """
-    paths = found_files(files)
-    kinds = {".csv" if str(path) == STDIN else path.suffix.lower() for path in paths}
-    if kinds <= set(IMAGES):
+    paths = found_inputs(files)
+    kind = kind_of(paths[0])
+    if kind in IMAGES:
         if len(input_shape) != 3 or input_shape[-1] not in (1, 3):
             raise ValueError(
                 f"The model takes inputs of shape {input_shape}, which are not images. Pass a .csv or .npy file."
@@ -83,16 +81,13 @@ def open_inputs(
             # A file that is no image is found before the others are predicted.
             image_header(path, input_shape)
         return Inputs([str(path) for path in paths], None, paths, input_shape, pixel_max)
-    if len(paths) != 1 or not kinds <= set(_TABLES):
-        raise ValueError(
-            f"Expected one .csv, .parquet, .npy or .npz file, or images ({', '.join(IMAGES)}), but got "
-            f"{', '.join(map(str, paths[:5]))}{' and others' if len(paths) > 5 else ''}."
-        )
-    x = fitting(str(paths[0]), _read(paths[0], kinds.pop(), feature_names), input_shape)
+    x = fitting(str(paths[0]), _read(paths[0], kind, feature_names), input_shape, feature_names)
     return Inputs(range(len(x)), x, (), input_shape, pixel_max)
 
 
-def fitting(what: str, x: npt.NDArray[np.float32], input_shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+def fitting(
+    what: str, x: npt.NDArray[np.float32], input_shape: tuple[int, ...], feature_names: Sequence[str] | None = None
+) -> npt.NDArray[np.float32]:
     """Returns inputs of the model's shape, from flat ones or images without an axis for the channel.
 
     Raises:
@@ -105,7 +100,8 @@ def fitting(what: str, x: npt.NDArray[np.float32], input_shape: tuple[int, ...])
         raise ValueError(f"{what!r} holds no inputs.")
     if x.shape[1:] != input_shape:
         raise ValueError(
-            f"{what!r} holds inputs of shape {x.shape[1:]}, but the model takes {input_shape}, one input for each row."
+            f"{what!r} holds inputs of shape {x.shape[1:]}, but the model takes {input_shape}, one input for each row"
+            f"{f': the columns {shown(list(feature_names))}' if feature_names else ''}."
         )
     return x
 

@@ -15,6 +15,7 @@ from zoo.core.yaml_text import changed, parse_changes, parse_mapping
 from zoo.recipes.comparison import ComparisonRecipe
 from zoo.recipes.fine_tuning import FineTuneRecipe, StartFromRecipe
 from zoo.recipes.inference import HmcRecipe, LaplaceRecipe, NutsRecipe, SgldRecipe, SwagRecipe
+from zoo.recipes.pruning import PruningRecipe
 from zoo.recipes.registered import RECIPES, register_recipes
 from zoo.recipes.schema import (
     AugmentationRecipe,
@@ -37,6 +38,7 @@ __all__ = [
     "NaturalGradientRecipe",
     "NutsRecipe",
     "OptimizerRecipe",
+    "PruningRecipe",
     "Recipe",
     "SgldRecipe",
     "StartFromRecipe",

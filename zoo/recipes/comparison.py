@@ -40,14 +40,6 @@ def check_baselines(names: Sequence[str]) -> tuple[Baseline, ...]:
     return tuple(baseline for baseline in BASELINES if baseline in names)
 
 
-def check_grid(values: Mapping[str, Any]) -> Grid:
-    """Returns a grid of values by dotted key. A ValueError names a key without a list of values."""
-    for key, listed in values.items():
-        if not isinstance(listed, list) or not listed:
-            raise ValueError(f"The grid has {key}={listed!r}; a list of values was expected, as in {key}=[1, 2].")
-    return {key: tuple(listed) for key, listed in values.items()}
-
-
 class ComparisonRecipe(Strict):
     """How a recipe is compared with its baselines; see `zoo.training.comparing`. Has no effect on a training.
 

@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 import tfp_bnn
-from tfp_bnn.core.expected_inputs import ExpectedInputs
 from tfp_bnn.core.layer_tree import deterministic_operations
 from tfp_bnn.core.randomness import default_seeds_from
 from tfp_bnn.inference.stored_posterior import StoredPosterior
@@ -206,7 +205,7 @@ def train(
             done = TrainingRun(model, recipe, history, metrics, folder.target, about, golden)
             if folder.target is not None:
                 save_artifact(done, folder.target, overwrite=overwrite)
-    model.inputs_expected = ExpectedInputs.from_config(about["inputs"])
+    done.name_outputs()
     return done
 
 

@@ -131,6 +131,8 @@ def run_fine_tuning(
         ValueError: If data, prior or layers do not fit. Raised before anything is trained.
     """
     config = _config_of_target(task, settings)
+    if settings.head == "keep":
+        _check_units(task)
     recipe = _recipe(task, settings, config, of)
     new_layers = [task.source.variational_layers[-1].name] if settings.head == "new" else []
 
@@ -194,7 +196,7 @@ def run_fine_tuning(
             if folder.target is not None:
                 name = None if of is not None else folder.target.name
                 save_artifact(done, folder.target, name=name, overwrite=options.overwrite)
-    tuned.inputs_expected = ExpectedInputs.from_config(done.about["inputs"])
+    done.name_outputs()
     return done
 
 
@@ -215,6 +217,16 @@ def _config_of_target(task: Task, settings: Settings) -> ArchitectureConfig:
             "to use the posterior of the source, or name another prior, such as 'normal'."
         )
     return config
+
+
+def _check_units(task: Task) -> None:
+    """Refuses data in other units than the outputs of a head that is kept."""
+    of_source, of_data = task.source.target_units, None if task.data is None else task.data.target_units
+    if of_source and of_data and tuple(of_source) != tuple(of_data):
+        raise ValueError(
+            f"head='keep' predicts in {', '.join(of_source)}, as the source does, but the targets are in "
+            f"{', '.join(of_data)}. Convert them, write the unit as the source does, or use head='new'."
+        )
 
 
 def _recipe(task: Task, settings: Settings, config: ArchitectureConfig, of: FineTuneRecipe | None) -> FineTuneRecipe:
@@ -315,6 +327,10 @@ def _about(
     """Returns the description of data and source for the artifact and its card."""
     about: dict[str, Any] = {} if task.data is None else task.data.about()
     about.setdefault("inputs", ExpectedInputs.of(task.rows.x).get_config())
+    if recipe.start_from.head == "keep":
+        # The outputs are those of the source. Data may say less of them.
+        of_source = {name: getattr(task.source, name, None) for name in ("class_names", "target_units")}
+        about |= {name: value for name, value in of_source.items() if value is not None and about.get(name) is None}
     # Data in memory have no name: looking it up would find nothing, or different rows.
     about["dataset"] = task.dataset_name
     start = recipe.start_from.model_dump(mode="json")

@@ -11,14 +11,15 @@ from typing import Any, get_args
 import keras
 import numpy as np
 
-from tfp_bnn.core.arguments import is_integer, is_number, require_positive
 from tfp_bnn.core.registry import unknown_name_message
 from tfp_bnn.priors import PRIORS, Prior
 from tfp_bnn.transfer.informed_priors import require_bayesian_layers
 from tfp_bnn.transfer.tuning import HEAD_SCALES, INFLATES
 from zoo.architectures.base import BuiltFrom
+from zoo.core.validation import check_field
 from zoo.datasets import Dataset, Split, load_dataset
 from zoo.hub.loading import open_model
+from zoo.recipes import FineTuneRecipe, StartFromRecipe
 from zoo.training.adaptation import Head
 from zoo.training.user_data import read_rows
 
@@ -96,13 +97,8 @@ class Settings:
                 raise ValueError(
                     f"Got {name}={value!r} with prior={self.prior!r} and head={self.head!r}, where it has no effect."
                 )
-        for name, number, least in (
-            ("seed", self.seed, 0),
-            ("steps", self.steps, 1),
-            ("batch_size", self.batch_size, 1),
-        ):
-            if not (number is None and name != "seed") and not (is_integer(number) and least <= number < 2**32):
-                raise ValueError(f"`{name}` must be an integer >= {least}, but got {number!r}.")
+        for name in ("seed", "steps", "batch_size", "learning_rate"):
+            check_field(FineTuneRecipe, name, getattr(self, name))
         usual = next((size for most, size in _BATCH_SIZES if num_rows <= most), _LARGE_BATCH)
         batch_size = int(self.batch_size or usual)
         return replace(
@@ -110,7 +106,7 @@ class Settings:
             seed=int(self.seed),
             steps=int(self.steps or max(_LEAST_STEPS, math.ceil(_PASSES * num_rows / batch_size))),
             batch_size=batch_size,
-            learning_rate=require_positive("fine_tune", "learning_rate", self.learning_rate),
+            learning_rate=float(self.learning_rate),
             freeze=[self.freeze] if isinstance(self.freeze, str) else list(self.freeze),
         )
 
@@ -181,12 +177,12 @@ def _candidates(name: str, value: Any, choices: Sequence[float]) -> Sequence[flo
     if isinstance(value, str):
         _check_choice(f"{name} (or a number)", value, [AUTO])
         return choices
-    return [require_positive("fine_tune", name, value)]
+    check_field(StartFromRecipe, name, value)
+    return [float(value)]
 
 
 def _check_prior(prior: Any, mix: float | None) -> None:
-    if mix is not None and not (is_number(mix) and 0 < mix < 1):
-        raise ValueError(f"`mix` must lie between 0 and 1, or be None for no broad component, but got {mix!r}.")
+    check_field(StartFromRecipe, "mix", mix)
     if isinstance(prior, str) and prior not in (POSTERIOR, DEFAULT, *PRIORS):
         raise ValueError(unknown_name_message("prior", prior, [POSTERIOR, DEFAULT, *PRIORS]))
     if mix is not None and prior != POSTERIOR:

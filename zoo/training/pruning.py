@@ -11,12 +11,11 @@ import keras
 
 import tfp_bnn
 from tfp_bnn.compression import Criterion, sparsity
-from tfp_bnn.core.arguments import is_integer, require_positive
 from tfp_bnn.core.layer_tree import deterministic_operations
 from tfp_bnn.models.preparation import attach_optimizer
 from tfp_bnn.models.weight_record import count_weights
 from tfp_bnn.variational.schedules import Constant
-from zoo.core.validation import validate
+from zoo.core.validation import check_field, validate
 from zoo.core.yaml_text import parse_mapping
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation import card_numbers as evaluation
@@ -24,7 +23,7 @@ from zoo.hub.artifacts import GOLDEN_ROWS, save_artifact
 from zoo.hub.loading import open_model
 from zoo.hub.manifest import bundled_models, check_target
 from zoo.hub.pruning import prune, shrink
-from zoo.recipes import FineTuneRecipe, Recipe
+from zoo.recipes import FineTuneRecipe, PruningRecipe, Recipe
 from zoo.training.batches import ShuffledBatches
 from zoo.training.calibrating import calibrate_by_recipe, conformalize_by_recipe
 from zoo.training.engine import run
@@ -269,11 +268,8 @@ def _number_kept(model: tfp_bnn.VariationalModel) -> int:
 
 
 def _check_training(epochs: Any, rounds: Any, learning_rate: Any, seed: Any) -> None:
-    for name, number, least in (("epochs", epochs, 0), ("rounds", rounds, 1), ("seed", seed, 0)):
-        if not (is_integer(number) and least <= number < 2**31):
-            raise ValueError(
-                f"`{name}` of the training after pruning must be an integer >= {least}, but got {number!r}."
-            )
+    numbers = {"epochs": epochs, "rounds": rounds, "learning_rate": learning_rate, "seed": seed}
+    for name, number in numbers.items():
+        check_field(PruningRecipe, name, number)
     if rounds > 1 and not epochs:
         raise ValueError("Several rounds without training between them are one: give the number of `epochs` of each.")
-    require_positive("the training after pruning", "learning_rate", learning_rate)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from tfp_bnn.core.expected_inputs import ExpectedInputs
 from zoo.hub.members import ZooModel
 from zoo.recipes import FineTuneRecipe, Recipe
 from zoo.training.log import log_text
@@ -41,3 +42,9 @@ class TrainingRun:
     def log(self) -> str:
         """History as CSV, one row per epoch, or an empty string."""
         return log_text(self.history) if self.history else ""
+
+    def name_outputs(self) -> None:
+        """Tells the model what it was trained on, as loading the artifact does: inputs, classes and units."""
+        self.model.inputs_expected = ExpectedInputs.from_config(self.about["inputs"])
+        self.model.class_names = self.about.get("class_names")
+        self.model.target_units = self.about.get("target_units")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import keras
 import tensorflow as tf
@@ -14,6 +15,7 @@ from zoo.datasets import Dataset
 from zoo.recipes import Recipe
 from zoo.training.ways import trains_by_fit
 
+StrategyName = Literal["mirrored"]
 STRATEGIES: dict[str, Callable[[], tf.distribute.Strategy]] = {"mirrored": tf.distribute.MirroredStrategy}
 """Strategies by the names that `train` takes. `mirrored` uses all GPUs, or the CPU if there is none."""
 

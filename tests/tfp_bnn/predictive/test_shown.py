@@ -106,6 +106,13 @@ def test_a_plot_draws_as_many_inputs_as_asked_and_their_targets():
     weights = predictive_of(LOGITS[..., :1], Normal(scale=1.0))
     weights.target_units = ("kg",)
     assert "1 target in kg" in repr(weights)
+    with pytest.raises(ValueError, match=r"list of texts, such as \['mmHg'\], or None, but got 'kg'"):
+        weights.target_units = "kg"
+    with pytest.raises(ValueError, match=r"must be 1 texts, one for each target, but got \['kg', 'm'\]"):
+        weights.target_units = ("kg", "m")
+    with pytest.raises(ValueError, match="must be None, because the targets are classes"):
+        predictive_of(LOGITS, Categorical()).target_units = ("kg",)
+    assert weights.target_units == ("kg",)
     numbers = weights.plot(np.arange(5.0))
     assert numbers.axes[0].get_ylabel() == "target (kg)"
     labels = [line.get_label() for line in numbers.axes[0].lines]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
+from enum import EnumType
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
+
+from zoo.cli import app
 
 # Runs commands one after another in one process, and prints for each its exit code, output, and what it imported.
 RUN_ALL = """
@@ -49,6 +54,7 @@ REFUSED = {
     ("predict", "mlp_flipout.irs", "flats.csv"): "Did you mean 'mlp_flipout.iris'",
     ("predict", "mlp_flipout.iris", "no.csv"): "There is no file 'no.csv'",
     ("predict", "mlp_flipout.iris", "*.tif"): "No file matches '*.tif'",
+    ("predict", "mlp_flipout.iris", "mine.yaml"): "Expected one .csv, .parquet, .npy or .npz file, or images",
     ("predict", "mlp_flipout.iris", "empty"): "no images in the folder 'empty'",
     ("predict", "mlp_flipout.iris", "flats.csv", "--out", "no/out.csv"): "There is no folder 'no'",
     ("predict", "mlp_flipout.iris", "flats.csv", "--num-samples", "0"): "num-samples",
@@ -63,7 +69,17 @@ REFUSED = {
     ("train", "mlp_flipout.iris", "--set", "optimizer.learning_rat=1"): "Did you mean 'learning_rate'",
     ("train", "mlp_flipout.iris", "--set", "optimizer.name=adm"): "Did you mean 'adam'",
     ("train", "mlp_flipout.iris", "--set", "inference=laplac"): "Did you mean 'laplace'",
-    ("train", "mlp_flipout.iris", "--set", "epochs=many"): "epochs got 'many'; a number was expected",
+    ("train", "mlp_flipout.iris", "--set", "epochs=many"): "epochs got 'many': Input should be a valid integer",
+    ("train", "mlp_flipout.iris", "--set", "epochs=0"): "epochs got 0: Input should be greater than or equal to 1",
+    ("train", "mlp_flipout.iris", "--set", "batch_size=2.5"): "batch_size got 2.5: Input should be a valid integer",
+    ("train", "mlp_flipout.iris", "--set", "optimizer.learning_rate=-1"): "learning_rate got -1: Input should be",
+    ("train", "mlp_flipout.iris", "--set", "evaluation.spread_seeds=[1, -2]"): "spread_seeds got [1, -2]: Input",
+    ("train", "mlp_flipout.iris", "--set", "model.hidden=[0]"): "hidden got [0]: Input should be greater",
+    ("train", "mlp_flipout.iris", "--set", "optimizer=3"): "optimizer got 3: Input should be a mapping of keys",
+    ("train", "mlp_flipout.iris", "--set", "beta=null"): "beta got None: Input should be a valid number",
+    ("train", "mlp_flipout.iris", "--epochs", "1000000"): "epochs got 1000000: Input should be less than",
+    ("train", "mlp_flipout.iris", "--seed", "-1"): "seed got -1: Input should be greater",
+    ("train", "mlp_flipout.iris", "--strategy", "miror"): "Did you mean 'mirrored'",
     ("train", "mlp_flipout.iris", "--set", "architecture=mlp_flip"): "Did you mean 'mlp_flipout'",
     ("train", "mlp_flipout.iris", "--set", "model.hiden=[5]"): "Did you mean 'hidden'",
     ("train", "mlp_flipout.iris", "--set", "model.estimator=flipuot"): "Did you mean 'flipout'",
@@ -76,6 +92,18 @@ REFUSED = {
     ("train", "mine.yaml"): "Did you mean 'batch_size'",
     ("compare", "mlp_flipout.iris", "--out", "compared", "--inference", "mpa"): "Did you mean 'map'",
     ("compare", "mlp_flipout.iris", "--out", "compared", "--grid", "optimizer.name=[adm]"): "Did you mean 'adam'",
+    ("compare", "mlp_flipout.iris", "--out", "compared", "--grid", "beta=[1, 11]"): "beta got 11: Input should be",
+    ("compare", "mlp_flipout.iris", "--out", "compared", "--grid", "beta=1"): "a list of values was expected",
+    ("compare", "mlp_flipout.iris", "--out", "compared", "--epochs", "0"): "epochs got 0",
+    ("finetune", "mlp_flipout.iris", "--dataset", "wine", "--mix", "1"): "--mix got 1.0: Input should be less than 1",
+    ("finetune", "mlp_flipout.iris", "--dataset", "wine", "--inflate", "-1"): "or Input should be 'auto'",
+    ("finetune", "mlp_flipout.iris", "--dataset", "wine", "--steps", "0"): "--steps got 0",
+    ("prune", "mlp_flipout.iris", "--fraction", "1.2"): "--fraction got 1.2: Input should be less than 1",
+    ("prune", "mlp_flipout.iris", "--fraction", ".5", "--layer", "dens1"): "Did you mean 'dense1'",
+    ("evaluate", "mlp_flipout.iris", "--seed", "-1"): "--seed got -1",
+    ("predict", "mlp_flipout.iris", "flats.csv", "--seed", "9999999999999"): "--seed got 9999999999999",
+    ("export", "mlp_flipout.iris", "--output", "served", "--samples", "0"): "--samples",
+    ("demo", "--epochs", "1000000"): "--epochs got 1000000",
     ("finetune", "mlp_flipout.iris", "--dataset", "wine", "--prior", "postrior"): "Did you mean 'posterior'",
     ("finetune", "mlp_flipout.iris", "--dataset", "wine", "--freeze", "dens1"): "Did you mean 'dense1'",
     ("train", "mlp_flipout.iris", "--target", "price"): "give the table with --dataset",
@@ -134,3 +162,18 @@ def test_the_library_as_a_program_imports_itself_for_what_needs_it(tmp_path):
     command = [sys.executable, "-m", "tfp_bnn", "predict", "mlp_flipout.iris", "flowers.csv", "--num-samples", "2"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.count("\n")) == (0, 2), done.stderr
+
+
+def test_every_value_of_a_command_has_a_name_and_every_number_bounds():
+    for command in app.registered_commands:
+        source = inspect.getsource(command.callback)
+        for name, hint in get_type_hints(command.callback, include_extras=True).items():
+            kind, *options = get_args(hint) or (hint,)
+            kinds = {kind, *get_args(kind)}
+            for option in options:
+                assert option.metavar or bool in kinds or isinstance(kind, EnumType), (command.callback, name)
+            if kinds & {int, float}:
+                # Checked by a schema: as an option, or among the changes of a recipe.
+                of_schema = f'("--{name.replace("_", "-")}", {name}', f'{{"{name}": {name}', f'"{name}": {name}}}'
+                checked = any(text in source for text in of_schema)
+                assert checked or options[0].min is not None, (command.callback, name)

@@ -42,8 +42,8 @@ def test_units_make_a_smaller_network_that_is_exported(run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--fraction", 1], "--fraction is the share to remove, at least 0 and below 1, but got 1"),
-        (["--fraction", "nan"], "but got nan"),
+        (["--fraction", 1], "--fraction got 1.0: Input should be less than 1"),
+        (["--fraction", "nan"], "--fraction got nan: Input should be"),
         (["--fraction", 0.5, "--rounds", 2], "give --finetune-epochs"),
         (["--fraction", 0.5, "--target", "y"], "give the table with --dataset"),
         (["--fraction", 0.5, "--by", "size"], "'size' is not one of"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -12,12 +13,12 @@ import tfp_bnn
 import zoo.recipes
 from tfp_bnn.core.arguments import constructor_arguments
 from zoo.architectures import ARCHITECTURES
+from zoo.cli.early_recipes import SCHEMAS
 from zoo.core.declared import Declarations
-from zoo.core.validation import Strict
+from zoo.core.validation import Strict, checker, checker_of, problem_of
 from zoo.datasets import DATASETS
 
 ROOT = Path(zoo.__file__).parent
-SCHEMAS = Declarations(ROOT / "recipes", ROOT / "architectures")
 REGISTRIES = {
     "PRIORS": ("priors", tfp_bnn.priors.PRIORS),
     "HYPERPRIORS": ("priors", tfp_bnn.hyperpriors.HYPERPRIORS),
@@ -76,3 +77,25 @@ def parts_of(annotation: Any):
         yield from get_args(annotation)
     else:
         yield origin or annotation
+
+
+PROBES = (-1, 0, 0.5, 1, 1.0, 1.5, 2, 10, 101, 100_001, 10**8, 2**31, 2**32, 1e-9, math.inf, math.nan)
+PROBES = (*PROBES, True, None, "x", [], [0], [1], [1, 2], [1.5], ["x"], {"x": 1})
+NOT_DECLARED = {"resize", "dataset"}
+"""Fields with types of other files or with a function that checks them: everything passes early."""
+
+
+def test_bounds_of_fields():
+    schemas = {ARCHITECTURES[name].config for name in own(ARCHITECTURES, "zoo")}
+    schemas |= {value for value in vars(zoo.recipes).values() if isinstance(value, type) and issubclass(value, Strict)}
+    compared = 0
+    for schema in {owner for leaf in schemas for owner in leaf.__mro__ if issubclass(owner, Strict)}:
+        for name in schema.__annotations__.keys() & schema.model_fields:
+            kinds = list(parts_of(schema.model_fields[name].annotation))
+            if name in NOT_DECLARED or any(isinstance(kind, type) and issubclass(kind, Strict) for kind in kinds):
+                continue
+            early, later = checker(SCHEMAS.type_of(SCHEMAS.fields(schema.__name__)[name])), checker_of(schema, name)
+            for value in PROBES:
+                assert problem_of(value, early) == problem_of(value, later), (schema, name, value)
+            compared += 1
+    assert compared > 100

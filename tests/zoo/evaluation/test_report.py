@@ -165,11 +165,13 @@ def test_page_says_what_was_measured_and_how_to_do_it_again(name, written):
         # The name is followed by the value, two errors, a unit and a meaning.
         shown, of_draws, unit = cells[cells.index(metric) + 1 :][:3]
         errors = numbers["standard_errors"]
-        assert shown == f"{value:.4f} ± {2 * errors['examples'][metric]:.4f}"
-        assert of_draws == f"± {2 * errors['draws'][metric]:.4f}"
+        # Five digits, four of them at most after the point.
+        digits = 5 - len(str(int(value)))
+        assert shown == f"{value:.{digits}f} ± {2 * errors['examples'][metric]:.{digits}f}"
+        assert of_draws == f"± {2 * errors['draws'][metric]:.{digits}f}"
         assert unit in ("share", "nats per example", "probability", "0 to 2", "nats", "units of the target")
     card = zoo.load_model(name).card
-    facts = page.texts("p")[0]
+    facts = page.texts("p")[0].replace("\xa0", " ")
     assert facts.startswith(f"{name} · overrides: none · ")
     assert f" · N = {card['config']['num_examples']:,} · {DAY}" in facts
     assert f"beta {card['metrics']['beta']:g}" in facts

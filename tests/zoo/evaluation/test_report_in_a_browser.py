@@ -10,12 +10,11 @@ import os
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 import zoo
 from zoo.evaluation.report import write_comparison_report, write_evaluation_report
 
-from ...chromium import NEEDS_CHROMIUM, chromium
+from ...chromium import NEEDS_CHROMIUM, chromium, save_picture
 
 pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 WIDTHS = (400, 800, 1280, 1600)
@@ -71,8 +70,4 @@ def test_nothing_is_cut_off(name, width, browser, pages):
     browser.get(pages[name].as_uri())
     assert browser.execute_script(CUT_OFF) == []
     if SCREENSHOTS and name == "digits" and file:
-        path = Path(SCREENSHOTS, file)
-        browser.save_screenshot(str(path))
-        with Image.open(path) as picture:
-            small = picture.convert("RGB").quantize(128)
-        small.save(path, optimize=True)
+        save_picture(browser, Path(SCREENSHOTS, file))

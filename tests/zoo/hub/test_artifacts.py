@@ -87,10 +87,10 @@ def test_artifacts_from_before_calibration_load(artifact, rewrite):
         ({"temperature": 2.0}, "Cannot make a calibration"),
         ({"class_name": "Lambda", "name": "temperature", "config": {}}, "expected null, or a mapping"),
         ({}, "Cannot make a calibration"),
-        ("temperature", "Input should be a valid dictionary"),
-        (2.0, "Input should be a valid dictionary"),
-        (False, "Input should be a valid dictionary"),
-        ([1], "Input should be a valid dictionary"),
+        ("temperature", "Input should be a mapping of keys"),
+        (2.0, "Input should be a mapping of keys"),
+        (False, "Input should be a mapping of keys"),
+        ([1], "Input should be a mapping of keys"),
     ],
 )
 def test_calibration_that_is_none_is_refused(artifact, rewrite, value, says):

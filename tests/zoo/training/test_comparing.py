@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import zoo
+from zoo.core.yaml_text import check_grid
 from zoo.evaluation.leaderboard import COLUMNS
 from zoo.recipes import load_recipe
 from zoo.recipes.baselines import baseline
-from zoo.recipes.comparison import BASELINES, DEFAULT_GRIDS, check_grid
+from zoo.recipes.comparison import BASELINES, DEFAULT_GRIDS
 from zoo.training.comparing import compare
 from zoo.training.engine import NonFiniteError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import keras
@@ -10,7 +11,7 @@ import pytest
 
 import tfp_bnn
 import zoo
-from zoo.datasets import DataMissingError
+from zoo.datasets import DataMissingError, Split
 
 from .fine_tuning_parts import DIABETES, KEEP, LENET, MLP, QUICK, refused
 
@@ -18,15 +19,15 @@ from .fine_tuning_parts import DIABETES, KEEP, LENET, MLP, QUICK, refused
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"inflate": 0.0}, "`inflate` of fine_tune must be a finite number larger than 0, but got 0.0"),
-        ({"inflate": -1}, "`inflate` of fine_tune must be a finite number larger than 0, but got -1"),
-        ({"inflate": float("nan")}, "`inflate` of fine_tune"),
+        ({"inflate": 0.0}, "`inflate` got 0.0: Input should be greater than 0, or Input should be 'auto'"),
+        ({"inflate": -1}, "`inflate` got -1: Input should be greater than 0"),
+        ({"inflate": float("nan")}, "`inflate` got nan: Input should be a finite number"),
         ({"inflate": "autto"}, "Unknown inflate (or a number) 'autto'. Did you mean 'auto'?"),
-        ({"head_scale": 0}, "`head_scale` of fine_tune must be a finite number larger than 0, but got 0"),
+        ({"head_scale": 0}, "`head_scale` got 0: Input should be greater than 0"),
         ({"head_scale": "aut"}, "Unknown head_scale (or a number) 'aut'. Did you mean 'auto'?"),
-        ({"mix": 0.0}, "`mix` must lie between 0 and 1, or be None for no broad component, but got 0.0"),
-        ({"mix": 1.0}, "`mix` must lie between 0 and 1"),
-        ({"mix": "0.1"}, "`mix` must lie between 0 and 1"),
+        ({"mix": 0.0}, "`mix` got 0.0: Input should be greater than 0"),
+        ({"mix": 1.0}, "`mix` got 1.0: Input should be less than 1"),
+        ({"mix": "0.1"}, "`mix` got '0.1': Input should be a valid number"),
         ({"head": "kep"}, "Unknown head 'kep'. Did you mean 'keep'?"),
         ({"head": "keep"}, "Got head_scale=0.5 with prior='posterior' and head='keep', where it has no effect"),
         ({"prior": "posteriro"}, "Unknown prior 'posteriro'. Did you mean 'posterior'?"),
@@ -35,12 +36,12 @@ from .fine_tuning_parts import DIABETES, KEEP, LENET, MLP, QUICK, refused
         ({"freeze": ["dens1"]}, "Unknown layer to freeze 'dens1'. Did you mean 'dense1'?"),
         ({"freeze": "dens1"}, "Unknown layer to freeze 'dens1'. Did you mean 'dense1'?"),
         ({"freeze": ["logits"]}, "The layer 'logits' is new: frozen, it would never learn"),
-        ({"steps": 0}, "`steps` must be an integer >= 1, but got 0"),
-        ({"batch_size": 0}, "`batch_size` must be an integer >= 1, but got 0"),
-        ({"batch_size": 2.5}, "`batch_size` must be an integer >= 1, but got 2.5"),
-        ({"learning_rate": 0.0}, "`learning_rate` of fine_tune must be a finite number larger than 0"),
-        ({"seed": -1}, "`seed` must be an integer >= 0, but got -1"),
-        ({"seed": None}, "`seed` must be an integer >= 0, but got None"),
+        ({"steps": 0}, "`steps` got 0: Input should be greater than or equal to 1"),
+        ({"batch_size": 0}, "`batch_size` got 0: Input should be greater than or equal to 1"),
+        ({"batch_size": 2.5}, "`batch_size` got 2.5: Input should be a valid integer"),
+        ({"learning_rate": 0.0}, "`learning_rate` got 0.0: Input should be greater than 0"),
+        ({"seed": -1}, "`seed` got -1: Input should be greater than or equal to 0"),
+        ({"seed": None}, "`seed` got None: Input should be a valid integer"),
     ],
 )
 def test_settings_out_of_range_are_refused(source, few, tmp_path, untrained, options, says):
@@ -192,3 +193,16 @@ def test_recipes_that_cannot_be_run_are_refused(few):
             zoo.train({**recipe, **change})
     with pytest.raises(ValueError, match="A fine-tuning trains on all rows"):
         zoo.train(recipe, data=few, validation_data=few)
+
+
+@pytest.mark.slow
+def test_a_head_that_is_kept_predicts_in_the_unit_of_its_source():
+    source, rows = zoo.load_model(DIABETES), zoo.load_dataset("diabetes")
+    source.target_units = ("mmHg",)
+    few = dataclasses.replace(rows, train=Split(rows.train.x[:20], rows.train.y[:20]), target_units=("kPa",))
+    how = {**KEEP, "steps": 1, "measure": False}
+    refused("predicts in mmHg, as the source does, but the targets are in kPa", source, few, **how)
+    done = zoo.fine_tune(source, dataclasses.replace(few, target_units=None), **how)
+    assert done.model.target_units == ("mmHg",)
+    assert done.about["target_units"] == ("mmHg",)
+    assert done.model.posterior_predictive(rows.test.x[:1], num_samples=2).target_units == ("mmHg",)

@@ -15,6 +15,9 @@ from string import Template
 
 from zoo.core.shown import printable
 
+NONE = "-"
+"""Cell without a value, which a list of cells leaves out."""
+_NONE = ' class="r none"'
 _PNG_SIZE = slice(16, 24)
 # Figures wider than this, in pixels, take the full width of the page.
 _WIDE = 800
@@ -56,7 +59,7 @@ figure.whole { grid-column: 1 / -1; }
 img { display: block; max-width: 100%; height: auto; background: #ffffff; border-radius: 4px; }
 figcaption { color: var(--faint); font-size: .9rem; max-width: 46rem; padding-top: .3rem; }
 pre { background: var(--box); padding: .8rem; white-space: pre-wrap; overflow-wrap: anywhere; }
-.facts { color: var(--faint); overflow-wrap: anywhere; }
+.facts { color: var(--faint); max-width: none; overflow-wrap: anywhere; }
 /* Where a table does not fit, each row is a list of its cells with their names. */
 $stacked
 </style>
@@ -83,6 +86,7 @@ _STACKED = Template("""\
   $table :is(tbody th, td) { border: 0; padding: 0; text-align: left; white-space: normal; }
   $table td[data-label] { display: flex; justify-content: space-between; gap: 1rem; }
   $table td[data-label]::before { content: attr(data-label); color: var(--faint); }
+  $table td.none { display: none; }
   $table td.s { display: block; color: var(--faint); }
   $table td.s::before { content: none; }
 }""")
@@ -161,7 +165,19 @@ def with_error(value: float | None, error: float | None) -> str:
     """
     if value is None or math.isnan(value):
         return "not defined"
-    return f"{value:.4f}" if error is None else f"{value:.4f} ± {2 * error:.4f}"
+    number = f"{value:.{decimals(value)}f}"
+    return number if error is None else f"{number} ± {2 * error:.{decimals(value)}f}"
+
+
+def decimals(value: float) -> int:
+    """How many decimals a number has: four, and fewer if it has more than one digit before the point.
+
+    Example:
+        >>> decimals(0.5), decimals(190.7), decimals(1e6)
+        (4, 2, 0)
+    """
+    digits = len(f"{abs(value):.0f}") if math.isfinite(value) else 1
+    return max(0, 5 - digits)
 
 
 def page(title: str, facts: str, lead: str, sections: Sequence[Section]) -> str:
@@ -179,7 +195,8 @@ def page(title: str, facts: str, lead: str, sections: Sequence[Section]) -> str:
     return _PAGE.substitute(
         stacked=_STYLES,
         title=_text(title),
-        facts=_text(facts),
+        # A line does not begin with a dot, nor end with a sign.
+        facts=_text(facts).replace(" · ", "&nbsp;· ").replace(" = ", "&nbsp;=&nbsp;"),
         lead=_text(lead),
         sections="\n".join(_section(section) for section in sections),
     )
@@ -207,7 +224,9 @@ def _table(table: Table) -> str:
         first, *others = zip(row, classes, strict=True)
         labels = [f' data-label="{_text(name)}"' for name in table.header[1:]] or [""] * len(others)
         named_cells = zip(others, labels, strict=True)
-        cells = "".join(f"<td{css}{label}>{_text(cell)}</td>" for (cell, css), label in named_cells)
+        cells = "".join(
+            f"<td{_NONE if cell == NONE else css}{label}>{_text(cell)}</td>" for (cell, css), label in named_cells
+        )
         lines.append(f'<tr><th scope="row"{first[1]}>{_text(first[0])}</th>{cells}</tr>')
     return "\n".join(
         [

@@ -10,7 +10,7 @@ from tfp_bnn.inference.ways import meaning_of
 from zoo.evaluation.card_numbers import UNIFORM, uncertainties
 from zoo.evaluation.report.drawing import image
 from zoo.evaluation.report.measured import Measured
-from zoo.evaluation.report.page import Section, Table, with_error
+from zoo.evaluation.report.page import NONE, Section, Table, decimals, with_error
 from zoo.evaluation.report.provenance import likelihood_in_words, provenance
 from zoo.hub.members import count_all_weights
 
@@ -50,7 +50,9 @@ def scores(
         [
             name,
             with_error(value, errors["examples"].get(name)),
-            f"± {2 * errors['draws'][name]:.4f}" if name in errors["draws"] else "-",
+            f"± {2 * errors['draws'][name]:.{decimals(value)}f}"
+            if name in errors["draws"] and value is not None
+            else NONE,
             *map(measured.in_units, task.SCORES.get(name, _UNKNOWN_SCORE)),
         ]
         for name, value in {**measured.scores, **further}.items()

@@ -1,0 +1,27 @@
+"""Bounds of the settings of a pruning."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from zoo.core.validation import Strict
+
+
+class PruningRecipe(Strict):
+    """Numbers that determine a pruning and the training after it; see `zoo.training.pruning.prune_artifact`.
+
+    Attributes:
+        fraction: Share of the weights or units to remove.
+        epochs: Number of passes over the training split after each pruning.
+        rounds: Number of prunings.
+        learning_rate: Initial learning rate of Adam in these passes.
+        seed: Seed of the order of the rows and of the augmentation.
+    """
+
+    fraction: Annotated[float, Field(strict=True, ge=0, lt=1)]
+    epochs: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
+    rounds: Annotated[int, Field(strict=True, ge=1, lt=2**31)] = 1
+    learning_rate: Annotated[float, Field(strict=True, gt=0)] = 1e-3
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
