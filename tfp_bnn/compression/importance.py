@@ -54,6 +54,8 @@ CRITERIA: Mapping[str, Callable[[VariationalWeight], npt.NDArray[np.float32]]] =
 }
 OF_POINTS = "magnitude"
 """The criterion that needs no spread."""
+TOTALS = ("kl",)
+"""The criteria by which a unit is worth the sum over its weights, and not the mean: nats are added."""
 _OTHER_NAMES = {"l1": "magnitude"}
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tfp_bnn.compression.channels import Channels
 from tfp_bnn.compression.copying import copy_from, copy_state
-from tfp_bnn.compression.importance import CRITERIA, OF_POINTS, Criterion, name_of
+from tfp_bnn.compression.importance import CRITERIA, OF_POINTS, TOTALS, Criterion, name_of
 from tfp_bnn.compression.units import HowMany, Kept, Place, Units, Worth, kept_weights
 from tfp_bnn.core.arguments import require_bool
 from tfp_bnn.core.layer_tree import is_functional
@@ -62,7 +62,8 @@ def prune(
         by: What a weight is worth. `"signal_to_noise"`: |mean| / standard deviation. `"kl"`: its KL to the prior, in
             nats, what it has learned; for priors around 0, because a weight that equals an informed prior is not 0.
             `"magnitude"`, or `"l1"`: |mean|, the only one for points (`delta`). A unit is worth the mean over the
-            weights that lead into it; with `"l1"` this is the L1 norm of a filter divided by its size.
+            weights that lead into it, by `"kl"` the sum; with `"l1"` the mean is the L1 norm of a filter divided by its
+            size.
         scope: `"global"` compares all weights of the network, `"layer"` prunes the same share of every layer.
         below: Instead of a fraction: all that is worth less is pruned, so the data say how much is left. With a prior
             that has a scale for each unit (`groups="outputs"`), units that the data do not need are worth next to
@@ -107,7 +108,7 @@ def prune(
     worth = {place: CRITERIA[by](weight) for place, weight in weights.items()}
     kept = {place: weight.kept for place, weight in weights.items()}
     if units:
-        kept = _without_units(model, worth, how_many, scope, layers)
+        kept = _without_units(model, worth, how_many, scope, layers, total=by in TOTALS)
     else:
         groups = [list(weights)]
         if scope == "layer":
@@ -157,7 +158,7 @@ def _prune(weight: VariationalWeight, kept: npt.NDArray[np.bool_]) -> None:
 
 
 def _without_units(
-    model: Any, worth: Worth, how_many: HowMany, scope: str, layers: Sequence[str] | None
+    model: Any, worth: Worth, how_many: HowMany, scope: str, layers: Sequence[str] | None, total: bool
 ) -> dict[Place, npt.NDArray[np.bool_]]:
     """Which weights are kept without the units that matter least, also in the layers that read them."""
     if not (isinstance(model, VariationalModel | VariationalSequential) and is_functional(model.network)):
@@ -168,7 +169,7 @@ def _without_units(
     weights = _weights_of(model)
     units = Units(Channels(model.network), weights, layers)
     kept = kept_weights(layers_by_name(model))
-    removed = units.removed(worth, kept, how_many, by_layer=scope == "layer")
+    removed = units.removed(worth, kept, how_many, by_layer=scope == "layer", total=total)
     return units.masks({place: kept[place] for place in weights}, removed)
 
 

@@ -99,7 +99,7 @@ class Units:
             reasons = "; ".join(f"those of {name!r}: {self._why_not(name, refused)}" for name in self._ends)
             raise ValueError(f"The model has no units or filters that can be pruned: {reasons or 'no dense layers'}.")
 
-    def removed(self, worth: Worth, kept: Kept, how_many: HowMany, by_layer: bool) -> list[int]:
+    def removed(self, worth: Worth, kept: Kept, how_many: HowMany, by_layer: bool, total: bool = False) -> list[int]:
         """The channels to prune: those of the least mean worth of the weights that lead into them.
 
         Args:
@@ -107,12 +107,13 @@ class Units:
             kept: Which weights are kept so far.
             how_many: How many of the candidates to prune. Those without an effect on the outputs count.
             by_layer: Whether to prune the share of every layer.
+            total: Whether a channel is worth the sum over the weights instead.
 
         Raises:
             ValueError: If nothing would be left of a layer.
         """
         used = units_in_use(self._ends, set(self._fixed), lambda name: kernel_kept(kept, name))
-        values = {c: of if c in used else -math.inf for c, of in self._worth_of_units(worth).items()}
+        values = {c: of if c in used else -math.inf for c, of in self._worth_of_units(worth, total).items()}
         groups: dict[Any, list[int]] = {}
         for channel in self.candidates:
             groups.setdefault(tuple(self._made_by[channel]) if by_layer else None, []).append(channel)
@@ -140,18 +141,18 @@ class Units:
                 masks[layer, name] = before & stays
         return masks
 
-    def _worth_of_units(self, worth: Worth) -> dict[int, float]:
-        total: dict[int, float] = dict.fromkeys(self.candidates, 0.0)
+    def _worth_of_units(self, worth: Worth, total: bool) -> dict[int, float]:
+        sums: dict[int, float] = dict.fromkeys(self.candidates, 0.0)
         number: dict[int, int] = dict.fromkeys(self.candidates, 0)
         for (layer, _), of_weight in worth.items():
             ends = self._ends.get(layer)
             if ends is not None and ends.inputs.size:
                 of_units = of_weight.reshape(-1, of_weight.shape[-1])
                 for channel, values in zip(ends.outputs.tolist(), of_units.T, strict=True):
-                    if channel in total:
-                        total[channel] += float(values.sum(dtype=np.float64))
+                    if channel in sums:
+                        sums[channel] += float(values.sum(dtype=np.float64))
                         number[channel] += values.size
-        return {channel: total[channel] / number[channel] for channel in self.candidates}
+        return {channel: sums[channel] / (1 if total else number[channel]) for channel in self.candidates}
 
     def _why_not(self, name: str, refused: Mapping[int, str]) -> str:
         ends = self._ends.get(name)

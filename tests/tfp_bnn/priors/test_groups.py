@@ -80,9 +80,7 @@ def test_they_are_saved_with_a_model_and_shown(tmp_path, capsys):
     )
     model.summary()
     assert "3 learned scales, median 0.2" in " ".join(capsys.readouterr().out.split())
-    with pytest.raises(
-        ValueError, match=r"'scale' of a prior must have the shape \(3, 1\), but got an array of \(2,\)"
-    ):
+    with pytest.raises(ValueError, match=r"must have the shape \(3, 1\), but got an array of \(2,\)"):
         weight.assign_parameters({**weight.parameters(), "prior_scale": np.ones(2)})
     with pytest.raises(ValueError, match=r"above 0.001, but got 0.0001"):
         weight.assign_parameters({**weight.parameters(), "prior_scale": np.array([[1.0], [1e-4], [1.0]])})
