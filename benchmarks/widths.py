@@ -2,8 +2,8 @@
 
 Run: `python benchmarks/widths.py`. A perceptron 784-400-400-10 is trained on 500, 5,000 and 50,000 images of MNIST,
 once with a prior scale for each unit, learned by empirical Bayes (`groups="outputs"`), and once with one for each
-layer, otherwise alike. Then all units whose weights have learned less than 1, 3 or 10 nats are pruned, and the smaller dense
-network takes the place of the whole one; nothing is trained after it. Appends a row for each network to
+layer, otherwise alike. Then all units whose weights have learned less than 1, 3 or 10 nats are pruned, and the smaller
+dense network takes the place of the whole one; nothing is trained after it. Appends the rows of each network to
 `benchmarks/results/widths.csv`, except for those that are there, so a stopped run can be continued. Prints the table of
 `docs/compression.md` and draws its figure; `--report` does only that.
 
@@ -83,12 +83,15 @@ def measured(data: Dataset, images: int, scale_of_each: str, seed: int) -> Itera
     seconds = round(time.process_time() - start)
     whole = scores(model, data, OF_WHOLE)
     for nats in NATS:
-        small = shrink(prune(model, by="kl", below=nats, units=True))
+        try:
+            small = shrink(prune(model, by="kl", below=nats, units=True))
+        except ValueError:  # no unit of a layer has learned so much
+            yield {"nats": nats, **dict.fromkeys(HIDDEN, 0), **whole, "weights": 0, "cpu_seconds": seconds}
+            continue
         left = {name: small.get_layer(name).units for name in HIDDEN}
-        weights = {
-            "weights": sum(w.size for layer in small.variational_layers for w in layer.variational_weights.values())
-        }
-        yield {"nats": nats, **left, **whole, **scores(small, data, OF_SMALL), **weights, "cpu_seconds": seconds}
+        kernels = [weight for layer in small.variational_layers for weight in layer.variational_weights.values()]
+        size = sum(weight.size for weight in kernels)
+        yield {"nats": nats, **left, **whole, **scores(small, data, OF_SMALL), "weights": size, "cpu_seconds": seconds}
 
 
 def scores(model: Any, data: Dataset, names: Sequence[str]) -> dict[str, str]:
@@ -133,8 +136,8 @@ def groups_of(rows: Rows) -> dict[tuple[int, str, int], list[dict[str, str]]]:
 def table(rows: Rows) -> str:
     """Widths, and scores before and after shrinking, as Markdown: means over the seeds, of widths with the range."""
     lines = [
-        "| images | a scale for each | nats | seeds | units left of 400, 400 | weights left | accuracy (%): whole | small "
-        "| NLL: whole | small |",
+        "| images | a scale for each | nats | seeds | units left of 400, 400 | weights left | accuracy (%) | smaller "
+        "| NLL | smaller |",
         "|---" * 10 + "|",
     ]
     for (images, scale_of_each, nats), group in groups_of(rows).items():
@@ -150,7 +153,8 @@ def table(rows: Rows) -> str:
 
 
 def _mean(rows: Rows, name: str) -> float:
-    return statistics.fmean(float(row[name]) for row in rows)
+    """The mean over the seeds; NaN if nothing was left of a network."""
+    return statistics.fmean(float(row[name] or "nan") for row in rows)
 
 
 def _range(values: Sequence[int]) -> str:
@@ -163,9 +167,8 @@ def figure(rows: Rows) -> bytes:
     drawn = new_figure(9, 3.6)
     panels = drawn.subplots(1, 2)
     for index, scale_of_each in enumerate(PRIORS):
-        groups = {
-            images: g for (images, of, nats), g in groups_of(rows).items() if (of, nats) == (scale_of_each, SHOWN)
-        }
+        of_prior = {key[0]: group for key, group in groups_of(rows).items() if key[1:] == (scale_of_each, SHOWN)}
+        groups = {images: group for images, group in of_prior.items() if all(row["small_nll"] for row in group)}
         for layer, style, marker in zip(HIDDEN, LINES, "os", strict=False):
             values = [_mean(group, layer) for group in groups.values()]
             label = f"{layer}, a scale for each {scale_of_each}"
