@@ -7,7 +7,7 @@ a stopped run can be continued. Prints the tables of `docs/compression.md` and d
 A posterior is pruned by its signal-to-noise ratio, by its KL and by magnitude, over the whole network at once; its
 deterministic twin, a maximum a posteriori estimate from the same recipe (trained here, and kept in `build/pruning`), by
 magnitude. `--units` prunes whole units and filters and measures the smaller dense network. `--epochs` of training after
-pruning use the objective of the recipe, Adam at 0.001 with a cosine decay. Scores are those of the test split, without
+pruning, and `--rounds` of it, are those of `tfp-bnn prune`. Scores are those of the test split, without
 a calibration, with the same weight draws for all. Bytes are those of `weights.safetensors` in an artifact.
 Milliseconds are CPU time of one draw for 1,000 inputs on one thread, the least of five: a masked network costs as much
 as the whole one.
@@ -146,9 +146,9 @@ def run(path: Path, name: str, arguments: argparse.Namespace) -> None:
                 else:
                     model = zoo.prune(model, **how.what)
                 model = zoo.shrink(model) if arguments.units else model
-            append_row(
-                path, COLUMNS, {**of_key, **measured(model, data, arguments.draws if network == POSTERIOR else 1)}
-            )
+            row = {**of_key, **measured(model, data, arguments.draws if network == POSTERIOR else 1)}
+            append_row(path, COLUMNS, row)
+            print(", ".join(row.values()), flush=True)
 
 
 def curves(rows: Rows, model: str, units: bool = False) -> dict[tuple[str, str, str], list[dict[str, str]]]:
@@ -169,7 +169,7 @@ def _training(row: dict[str, str]) -> str:
     """The training after pruning in words; empty for none."""
     if not int(row["epochs"]):
         return ""
-    rounds = "" if row["rounds"] == "1" else f"{row['rounds']} rounds, {row['epochs_between']} epoch each; "
+    rounds = "" if row["rounds"] == "1" else f"{row['rounds']} rounds, {row['epochs_between']} between; "
     return f"{rounds}{row['epochs']} epochs at {float(row['learning_rate']):g}"
 
 
@@ -236,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=0, help="passes over the training split after the last pruning")
     parser.add_argument("--rounds", type=int, default=1, help="prunings, with training after each")
     parser.add_argument("--epochs-between", type=int, default=1, help="passes between two rounds")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="initial learning rate after each pruning")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="initial learning rate of all training")
     parser.add_argument("--twin-epochs", type=int, help="epochs of the twin; default: those of the recipe")
     parser.add_argument("--draws", type=int, default=50, help="weight draws of a posterior")
     parser.add_argument(
