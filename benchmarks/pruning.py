@@ -7,7 +7,7 @@ a stopped run can be continued. Prints the tables of `docs/compression.md` and d
 A posterior is pruned by its signal-to-noise ratio, by its KL and by magnitude, over the whole network at once; its
 deterministic twin, a maximum a posteriori estimate from the same recipe (trained here, and kept in `build/pruning`), by
 magnitude. `--units` prunes whole units and filters and measures the smaller dense network. `--epochs` of training after
-pruning use the objective of the recipe, Adam at 0.001 with a cosine decay. Scores are those of the test split, without
+pruning, and `--rounds` of it, are those of `tfp-bnn prune`. Scores are those of the test split, without
 a calibration, with the same weight draws for all. Bytes are those of `weights.safetensors` in an artifact.
 Milliseconds are CPU time of one draw for 1,000 inputs on one thread, the least of five: a masked network costs as much
 as the whole one.
@@ -29,6 +29,7 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 import numpy as np
 import safetensors.numpy
 import tensorflow as tf
+from result_rows import append_row
 
 import zoo
 from tfp_bnn.figures import to_png
@@ -41,6 +42,7 @@ from zoo.hub.members import arrays_of
 from zoo.recipes import Recipe, change_recipe
 from zoo.recipes.baselines import baseline
 from zoo.training.pruning import prune_in_rounds, recipe_of
+from zoo.training.pruning_settings import LEARNING_RATE, Settings
 
 RESULTS = Path(__file__).parent / "results" / "pruning.csv"
 FIGURE = Path(__file__).parents[1] / "docs" / "pruning.png"
@@ -50,7 +52,7 @@ POSTERIOR, TWIN = "posterior", "twin"
 CRITERIA = {POSTERIOR: ("signal_to_noise", "kl", "magnitude"), TWIN: ("magnitude",)}
 FRACTIONS, OF_UNITS = (0.0, 0.5, 0.75, 0.9, 0.95, 0.98), (0.25, 0.5, 0.75)
 ROWS_TIMED, REPETITIONS = 1000, 5
-KEY = ("model", "network", "by", "units", "fraction", "rounds", "epochs", "learning_rate", "draws")
+KEY = ("model", "network", "by", "units", "fraction", "rounds", "epochs_between", "epochs", "learning_rate", "draws")
 COLUMNS = (*KEY, "accuracy", "nll", "ece", "bytes", "milliseconds")
 
 Rows = Sequence[dict[str, str]]
@@ -116,8 +118,9 @@ def run(path: Path, name: str, arguments: argparse.Namespace) -> None:
         for by, fraction in points(network, arguments.by, arguments.units, arguments.fractions):
             epochs = arguments.epochs if fraction else 0
             rounds = arguments.rounds if epochs else 1
+            between = arguments.epochs_between if rounds > 1 else 0
             rate = arguments.learning_rate if epochs else 0.0
-            key = (name, network, by, int(arguments.units), fraction, rounds, epochs, rate, arguments.draws)
+            key = (name, network, by, int(arguments.units), fraction, rounds, between, epochs, rate, arguments.draws)
             of_key = dict(zip(KEY, map(str, key), strict=True))
             if any(all(row[column] == value for column, value in of_key.items()) for row in read_results(path)):
                 continue
@@ -129,25 +132,23 @@ def run(path: Path, name: str, arguments: argparse.Namespace) -> None:
                 models[network] = twin_of(name, recipe, arguments.twin_epochs, arguments.trust) if twin else source
             model = models[network]
             if fraction:
-                how: dict[str, Any] = {"fraction": fraction, "by": by, "units": arguments.units}
+                how = Settings(
+                    fraction,
+                    by,
+                    units=arguments.units,
+                    epochs=epochs,
+                    rounds=rounds,
+                    epochs_between=between or 1,
+                    learning_rate=rate or LEARNING_RATE,
+                )
                 if epochs:
-                    model, _ = prune_in_rounds(
-                        model, recipe, data, **how, epochs=epochs, rounds=rounds, learning_rate=rate, tell=print
-                    )
+                    model, _ = prune_in_rounds(model, recipe, data, how, tell=print)
                 else:
-                    model = zoo.prune(model, **how)
+                    model = zoo.prune(model, **how.what)
                 model = zoo.shrink(model) if arguments.units else model
-            _append(path, {**of_key, **measured(model, data, arguments.draws if network == POSTERIOR else 1)})
-
-
-def _append(path: Path, row: dict[str, str]) -> None:
-    new = not path.is_file()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print(", ".join(row.values()), flush=True)
+            row = {**of_key, **measured(model, data, arguments.draws if network == POSTERIOR else 1)}
+            append_row(path, COLUMNS, row)
+            print(", ".join(row.values()), flush=True)
 
 
 def curves(rows: Rows, model: str, units: bool = False) -> dict[tuple[str, str, str], list[dict[str, str]]]:
@@ -168,7 +169,7 @@ def _training(row: dict[str, str]) -> str:
     """The training after pruning in words; empty for none."""
     if not int(row["epochs"]):
         return ""
-    rounds = "" if row["rounds"] == "1" else f"{row['rounds']} x "
+    rounds = "" if row["rounds"] == "1" else f"{row['rounds']} rounds, {row['epochs_between']} between; "
     return f"{rounds}{row['epochs']} epochs at {float(row['learning_rate']):g}"
 
 
@@ -232,9 +233,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--by", nargs="*", help="criteria; default: all")
     parser.add_argument("--fractions", nargs="*", type=float, help="shares to remove")
     parser.add_argument("--units", action="store_true", help="prune units, and measure the smaller dense network")
-    parser.add_argument("--epochs", type=int, default=0, help="passes over the training split after pruning")
-    parser.add_argument("--rounds", type=int, default=1, help="prunings, each with training after it")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="initial learning rate after each pruning")
+    parser.add_argument("--epochs", type=int, default=0, help="passes over the training split after the last pruning")
+    parser.add_argument("--rounds", type=int, default=1, help="prunings, with training after each")
+    parser.add_argument("--epochs-between", type=int, default=1, help="passes between two rounds")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="initial learning rate of all training")
     parser.add_argument("--twin-epochs", type=int, help="epochs of the twin; default: those of the recipe")
     parser.add_argument("--draws", type=int, default=50, help="weight draws of a posterior")
     parser.add_argument(

@@ -14,6 +14,7 @@ GUIDES = sorted(DOCS.glob("*.md"))
 LONG = {
     "acquisition",
     "choosing_a_method",
+    "compression",
     "deep_nets",
     "hierarchical_groups",
     "imagenet_priors",

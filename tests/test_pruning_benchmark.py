@@ -24,6 +24,7 @@ def benchmark() -> Iterator[ModuleType]:
 def row(network, by, fraction, accuracy, epochs=0, units=0):
     values = {"model": "a.b", "network": network, "by": by, "units": units, "fraction": fraction, "rounds": 1}
     values |= {
+        "epochs_between": 0,
         "epochs": epochs,
         "learning_rate": 0.001,
         "draws": 5,

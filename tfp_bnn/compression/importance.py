@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_bnn.core.registry import unknown_name_message
 from tfp_bnn.layers.variational_weight import VariationalWeight
+
+Criterion = Literal["signal_to_noise", "kl", "magnitude", "l1"]
+"""What a weight is worth; `"l1"` is another name of `"magnitude"`, that of filters in the literature."""
 
 # Exact for polynomials of degree 63; for densities with a kink the error is far below what separates weights.
 _NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
@@ -40,6 +45,30 @@ def kl(weight: VariationalWeight) -> npt.NDArray[np.float32]:
             expected += np.float32(of_node) * prior.log_prob(mean + scale * np.float32(node))
         found = -posterior.entropy() - expected
     return np.broadcast_to(found.numpy(), weight.shape)
+
+
+CRITERIA: Mapping[str, Callable[[VariationalWeight], npt.NDArray[np.float32]]] = {
+    "signal_to_noise": signal_to_noise,
+    "kl": kl,
+    "magnitude": magnitude,
+}
+OF_POINTS = "magnitude"
+"""The criterion that needs no spread."""
+TOTALS = ("kl",)
+"""The criteria by which a unit is worth the sum over its weights, and not the mean: nats are added."""
+_OTHER_NAMES = {"l1": "magnitude"}
+
+
+def name_of(by: str) -> Any:
+    """The one name of a criterion, a `Criterion`.
+
+    Raises:
+        ValueError: If there is no such criterion.
+    """
+    name = _OTHER_NAMES.get(by, by)
+    if name not in CRITERIA:
+        raise ValueError(unknown_name_message("criterion of pruning", by, [*CRITERIA, *_OTHER_NAMES]))
+    return name
 
 
 def _of_each(distribution: Any) -> tfd.Distribution:

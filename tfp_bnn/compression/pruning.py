@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from tfp_bnn.compression import importance
 from tfp_bnn.compression.channels import Channels
 from tfp_bnn.compression.copying import copy_from, copy_state
-from tfp_bnn.compression.units import Kept, Place, Units, Worth, kept_weights
-from tfp_bnn.core.arguments import is_number, require_bool
+from tfp_bnn.compression.importance import CRITERIA, OF_POINTS, TOTALS, Criterion, name_of
+from tfp_bnn.compression.units import HowMany, Kept, Place, Units, Worth, kept_weights
+from tfp_bnn.core.arguments import require_bool
 from tfp_bnn.core.layer_tree import is_functional
 from tfp_bnn.core.registry import unknown_name_message
 from tfp_bnn.inference.point_weights import require_built_model
@@ -25,24 +25,16 @@ from tfp_bnn.models.weight_record import bayesian_weights, layers_by_name
 from tfp_bnn.posteriors import POSTERIORS, Posterior
 from tfp_bnn.variational.kl import named_layers
 
-Criterion = Literal["signal_to_noise", "kl", "magnitude", "l1"]
-
-CRITERIA: Mapping[str, Callable[[VariationalWeight], npt.NDArray[np.float32]]] = {
-    "signal_to_noise": importance.signal_to_noise,
-    "kl": importance.kl,
-    "magnitude": importance.magnitude,
-    "l1": importance.magnitude,
-}
-_OF_POINTS = ("magnitude", "l1")
 _PRUNABLE = ("mean_field_normal", "delta")
 
 
 def prune(
     model: VariationalMixin,
-    fraction: float,
+    fraction: float | None = None,
     by: Criterion = "signal_to_noise",
     scope: Literal["global", "layer"] = "global",
     *,
+    below: float | None = None,
     units: bool = False,
     layers: Sequence[str] | None = None,
 ) -> Any:
@@ -66,12 +58,16 @@ def prune(
     Args:
         model: Built model with Bayesian layers, trained. Its posteriors must be `mean_field_normal` or `delta`. It is
             not changed.
-        fraction: Share of the weights to prune, or of the units, in [0, 1). The number is rounded.
+        fraction: Share of the weights to prune, or of the units, in [0, 1). The number is rounded. None for `below`.
         by: What a weight is worth. `"signal_to_noise"`: |mean| / standard deviation. `"kl"`: its KL to the prior, in
             nats, what it has learned; for priors around 0, because a weight that equals an informed prior is not 0.
             `"magnitude"`, or `"l1"`: |mean|, the only one for points (`delta`). A unit is worth the mean over the
-            weights that lead into it; with `"l1"` this is the L1 norm of a filter divided by its size.
+            weights that lead into it, by `"kl"` the sum; with `"l1"` the mean is the L1 norm of a filter divided by its
+            size.
         scope: `"global"` compares all weights of the network, `"layer"` prunes the same share of every layer.
+        below: Instead of a fraction: all that is worth less is pruned, so the data say how much is left. With a prior
+            that has a scale for each unit (`groups="outputs"`), units that the data do not need are worth next to
+            nothing.
         units: Whether to prune units and filters instead of single weights.
         layers: Names of the layers to prune. Default: all with a distribution.
 
@@ -99,12 +95,8 @@ def prune(
         Weight Uncertainty in Neural Networks, section 5.1, https://arxiv.org/abs/1505.05424; Li et al. 2017, Pruning
         Filters for Efficient ConvNets (the L1 norm of filters), https://arxiv.org/abs/1608.08710
     """
-    if not (is_number(fraction) and 0 <= fraction < 1):
-        raise ValueError(
-            f"`fraction` is the share of the weights to prune, at least 0 and below 1, but got {fraction!r}."
-        )
-    if by not in CRITERIA:
-        raise ValueError(unknown_name_message("criterion of pruning", by, CRITERIA))
+    how_many = HowMany.of(fraction, below)
+    by = name_of(by)
     if scope not in ("global", "layer"):
         raise ValueError(f"`scope` must be 'global' or 'layer', but got {scope!r}.")
     require_bool("units", units)
@@ -116,13 +108,13 @@ def prune(
     worth = {place: CRITERIA[by](weight) for place, weight in weights.items()}
     kept = {place: weight.kept for place, weight in weights.items()}
     if units:
-        kept = _without_units(model, worth, fraction, scope, layers)
+        kept = _without_units(model, worth, how_many, scope, layers, total=by in TOTALS)
     else:
         groups = [list(weights)]
         if scope == "layer":
             groups = [list(group) for _, group in itertools.groupby(weights, key=lambda place: place[0])]
         for group in groups:
-            kept |= _keep({place: worth[place] for place in group}, kept, fraction)
+            kept |= _keep({place: worth[place] for place in group}, kept, how_many)
     _check_something_is_left(kept)
     copy = _copy_with_masks(model)
     copied = layers_by_name(copy)
@@ -149,12 +141,11 @@ def sparsity(model: VariationalMixin) -> dict[str, float]:
     return {name: float(np.mean(~of_layer)) for name, of_layer in kept.items()}
 
 
-def _keep(worth: Worth, kept_before: Kept, fraction: float) -> dict[Place, npt.NDArray[np.bool_]]:
+def _keep(worth: Worth, kept_before: Kept, how_many: HowMany) -> dict[Place, npt.NDArray[np.bool_]]:
     """Which weights of a group are kept, by their place."""
     values = np.concatenate([np.where(kept_before[place], of, -np.inf).ravel() for place, of in worth.items()])
-    number = max(round(fraction * values.size), np.count_nonzero(np.isneginf(values)))
     kept = np.ones(values.size, bool)
-    kept[np.argsort(values, kind="stable")[:number]] = False
+    kept[np.argsort(values, kind="stable")[: how_many(values)]] = False
     ends = np.cumsum([of.size for of in worth.values()])
     parts = np.split(kept, ends[:-1])
     return {place: part.reshape(worth[place].shape) for place, part in zip(worth, parts, strict=True)}
@@ -167,7 +158,7 @@ def _prune(weight: VariationalWeight, kept: npt.NDArray[np.bool_]) -> None:
 
 
 def _without_units(
-    model: Any, worth: Worth, fraction: float, scope: str, layers: Sequence[str] | None
+    model: Any, worth: Worth, how_many: HowMany, scope: str, layers: Sequence[str] | None, total: bool
 ) -> dict[Place, npt.NDArray[np.bool_]]:
     """Which weights are kept without the units that matter least, also in the layers that read them."""
     if not (isinstance(model, VariationalModel | VariationalSequential) and is_functional(model.network)):
@@ -178,7 +169,7 @@ def _without_units(
     weights = _weights_of(model)
     units = Units(Channels(model.network), weights, layers)
     kept = kept_weights(layers_by_name(model))
-    removed = units.removed(worth, kept, fraction, by_layer=scope == "layer")
+    removed = units.removed(worth, kept, how_many, by_layer=scope == "layer", total=total)
     return units.masks({place: kept[place] for place in weights}, removed)
 
 
@@ -190,7 +181,7 @@ def _check_something_is_left(kept: Kept) -> None:
     if empty:
         raise ValueError(
             f"Nothing would be left of {', '.join(map(repr, empty))}, so the outputs would not depend on the inputs. "
-            "Prune a smaller fraction, or scope='layer', which prunes the same share of every layer."
+            "Prune less, or scope='layer', which prunes the same share of every layer."
         )
 
 
@@ -215,7 +206,7 @@ def _prunable_weights(model: Any, by: str, layers: Sequence[str] | None) -> dict
                 f"The posterior of {layer}/{name} is {spec!r}, whose weights depend on each other, so none can be "
                 f"removed alone. Train with one of {', '.join(map(repr, _PRUNABLE))}."
             )
-        if not spec.has_spread and by not in _OF_POINTS:
+        if not spec.has_spread and by != OF_POINTS:
             raise ValueError(f"The posterior of {layer}/{name} is a point, without a spread. Prune by='magnitude'.")
     if layers is None:
         return weights

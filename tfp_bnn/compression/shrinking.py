@@ -96,8 +96,10 @@ def _cut(layer: str, values: npt.NDArray[Any], ends: Mapping[str, Ends], stays: 
         inputs, outputs = map(len, ends[layer])
         if values.shape == (outputs,):
             return values[of_layer.outputs]
-        if values.shape[-2:] == (inputs, outputs):
-            return values[..., of_layer.inputs, :][..., of_layer.outputs]
+        # A prior with a scale for each input, or each output, has a 1 in the place of the other.
+        if values.ndim > 1 and values.shape[-2] in (1, inputs) and values.shape[-1] in (1, outputs):
+            values = values[..., of_layer.inputs, :] if values.shape[-2] == inputs else values
+            return values[..., of_layer.outputs] if values.shape[-1] == outputs else values
     return values
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tfp_bnn.compression.channels import Channels, units_in_use
+from tfp_bnn.core.arguments import is_number
 from tfp_bnn.models.weight_record import bayesian_weights
 
 Place = tuple[str, str]
@@ -17,6 +19,48 @@ Worth = Mapping[Place, npt.NDArray[np.float32]]
 Kept = Mapping[Place, npt.NDArray[np.bool_]]
 
 KERNEL = "kernel"
+
+
+@dataclass(frozen=True)
+class HowMany:
+    """How many of some weights or units are pruned: a share of them, or all that are worth less than a number.
+
+    Attributes:
+        fraction: The share, or None.
+        below: The number, or None.
+    """
+
+    fraction: float | None
+    below: float | None
+
+    @classmethod
+    def of(cls, fraction: Any, below: Any) -> HowMany:
+        """Checks the arguments of `prune`.
+
+        Raises:
+            ValueError: If not exactly one is given, or one is out of range.
+        """
+        if (fraction is None) == (below is None):
+            raise ValueError(
+                "Give either `fraction`, the share to prune, or `below`, the worth that is needed to stay, but got "
+                f"fraction={fraction!r} and below={below!r}."
+            )
+        if below is None and not (is_number(fraction) and 0 <= fraction < 1):
+            raise ValueError(
+                f"`fraction` is the share of the weights to prune, at least 0 and below 1, but got {fraction!r}."
+            )
+        if fraction is None and not (is_number(below) and math.isfinite(below)):
+            raise ValueError(f"`below` is the worth that is needed to stay, a finite number, but got {below!r}.")
+        return cls(fraction, below)
+
+    def __call__(self, values: npt.NDArray[np.floating]) -> int:
+        """The number to prune of those with these values; -inf for what is pruned already."""
+        if self.below is not None:
+            return int(np.count_nonzero(values < self.below))
+        return max(round((self.fraction or 0.0) * values.size), int(np.count_nonzero(np.isneginf(values))))
+
+    def __str__(self) -> str:
+        return f"{self.fraction:g} of them" if self.below is None else f"all that are worth less than {self.below:g}"
 
 
 class Units:
@@ -55,31 +99,32 @@ class Units:
             reasons = "; ".join(f"those of {name!r}: {self._why_not(name, refused)}" for name in self._ends)
             raise ValueError(f"The model has no units or filters that can be pruned: {reasons or 'no dense layers'}.")
 
-    def removed(self, worth: Worth, kept: Kept, fraction: float, by_layer: bool) -> list[int]:
+    def removed(self, worth: Worth, kept: Kept, how_many: HowMany, by_layer: bool, total: bool = False) -> list[int]:
         """The channels to prune: those of the least mean worth of the weights that lead into them.
 
         Args:
             worth: What each weight is worth.
             kept: Which weights are kept so far.
-            fraction: Share of the candidates to prune. Those without an effect on the outputs count.
+            how_many: How many of the candidates to prune. Those without an effect on the outputs count.
             by_layer: Whether to prune the share of every layer.
+            total: Whether a channel is worth the sum over the weights instead.
 
         Raises:
             ValueError: If nothing would be left of a layer.
         """
         used = units_in_use(self._ends, set(self._fixed), lambda name: kernel_kept(kept, name))
-        values = {c: of if c in used else -math.inf for c, of in self._worth_of_units(worth).items()}
+        values = {c: of if c in used else -math.inf for c, of in self._worth_of_units(worth, total).items()}
         groups: dict[Any, list[int]] = {}
         for channel in self.candidates:
             groups.setdefault(tuple(self._made_by[channel]) if by_layer else None, []).append(channel)
         removed = []
         for group in groups.values():
-            number = max(round(fraction * len(group)), sum(values[channel] == -math.inf for channel in group))
+            number = how_many(np.array([values[channel] for channel in group]))
             removed += sorted(group, key=lambda channel: values[channel])[:number]
         for name, ends in self._ends.items():
             if not set(ends.outputs.tolist()) - set(removed):
                 raise ValueError(
-                    f"Pruning {fraction:g} of the units would leave none of the layer {name!r}. Prune fewer, or "
+                    f"Pruning units, {how_many}, would leave none of the layer {name!r}. Prune fewer, or "
                     "scope='layer', which prunes the same share of every layer."
                 )
         return removed
@@ -96,18 +141,18 @@ class Units:
                 masks[layer, name] = before & stays
         return masks
 
-    def _worth_of_units(self, worth: Worth) -> dict[int, float]:
-        total: dict[int, float] = dict.fromkeys(self.candidates, 0.0)
+    def _worth_of_units(self, worth: Worth, total: bool) -> dict[int, float]:
+        sums: dict[int, float] = dict.fromkeys(self.candidates, 0.0)
         number: dict[int, int] = dict.fromkeys(self.candidates, 0)
         for (layer, _), of_weight in worth.items():
             ends = self._ends.get(layer)
             if ends is not None and ends.inputs.size:
                 of_units = of_weight.reshape(-1, of_weight.shape[-1])
                 for channel, values in zip(ends.outputs.tolist(), of_units.T, strict=True):
-                    if channel in total:
-                        total[channel] += float(values.sum(dtype=np.float64))
+                    if channel in sums:
+                        sums[channel] += float(values.sum(dtype=np.float64))
                         number[channel] += values.size
-        return {channel: total[channel] / number[channel] for channel in self.candidates}
+        return {channel: sums[channel] / (1 if total else number[channel]) for channel in self.candidates}
 
     def _why_not(self, name: str, refused: Mapping[int, str]) -> str:
         ends = self._ends.get(name)

@@ -301,4 +301,4 @@ class VariationalWeight:
     def _noise_of_scale(self, noise: NoiseSource) -> tf.Tensor:
         if self._shared is not None:
             return self._shared.noise_of_scale(noise)
-        return noise.normal(f"{self.name}_prior_scale", ())
+        return noise.normal(f"{self.name}_prior_scale", self.prior_spec.scale_shape(self.shape))

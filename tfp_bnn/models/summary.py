@@ -120,6 +120,9 @@ def _prior(weight: VariationalWeight) -> str:
     if spec.shared is not None:
         return f"{name}, shared as {spec.shared!r}"
     learned = weight.prior_parameters().get("scale")
-    if learned is None or np.ndim(learned):
+    if learned is None or not spec.learns_scale:
         return name
-    return f"{name}, {'learned' if spec.hyperprior is None else 'inferred'} scale {float(learned):.3g}"
+    how = "learned" if spec.hyperprior is None else "inferred"
+    if learned.size > 1:
+        return f"{name}, {learned.size:,} {how} scales, median {np.median(learned):.3g}"
+    return f"{name}, {how} scale {learned.item():.3g}"

@@ -9,9 +9,10 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.core.arguments import require_positive
-from tfp_bnn.priors.base import PRIORS, ScaledPrior
+from tfp_bnn.priors.base import PRIORS
 from tfp_bnn.priors.hyperpriors import Hyperprior
 from tfp_bnn.priors.located import LocatedPrior
+from tfp_bnn.priors.scaled import ScaledPrior
 
 
 @PRIORS.register("laplace")
@@ -60,6 +61,7 @@ class StudentT(LocatedPrior):
         shared: See `ScaledPrior`.
         loc: See `LocatedPrior`.
         learn_loc: See `LocatedPrior`.
+        groups: See `ScaledPrior`.
     """
 
     def __init__(
@@ -71,8 +73,9 @@ class StudentT(LocatedPrior):
         shared: str | None = None,
         loc: float = 0.0,
         learn_loc: bool = False,
+        groups: str | None = None,
     ) -> None:
-        super().__init__(scale, empirical_bayes, hyperprior, shared, loc, learn_loc)
+        super().__init__(scale, empirical_bayes, hyperprior, shared, loc, learn_loc, groups)
         self.df = require_positive("the prior 'student_t'", "df", df)
 
     def get_config(self) -> dict[str, Any]:
@@ -105,12 +108,13 @@ class Horseshoe(ScaledPrior):
 
         Args:
             shape: Shape of the weight tensor.
-            scale: Float32 scalar, > 0, the global shrinkage.
+            scale: Float32 scalar, > 0, the global shrinkage; with `groups` of a shape that broadcasts to that of the
+                weight.
 
         Returns:
             A float32 distribution with event shape `shape`. Its `log_prob` is in nats.
         """
-        return tfd.Independent(_FiniteHorseshoe(tf.fill(shape, scale)), reinterpreted_batch_ndims=len(shape))
+        return tfd.Independent(_FiniteHorseshoe(tf.broadcast_to(scale, shape)), reinterpreted_batch_ndims=len(shape))
 
 
 class _FiniteHorseshoe(tfd.Horseshoe):

@@ -11,8 +11,9 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.core.arguments import is_number
-from tfp_bnn.priors.base import PRIORS, ScaledPrior
+from tfp_bnn.priors.base import PRIORS
 from tfp_bnn.priors.hyperpriors import Hyperprior
+from tfp_bnn.priors.scaled import ScaledPrior
 
 
 class LocatedPrior(ScaledPrior):
@@ -26,6 +27,7 @@ class LocatedPrior(ScaledPrior):
         loc: Centre, in units of the weights. The initial value if it is learned.
         learn_loc: Whether to learn the centre: the value that maximizes the ELBO (type-II maximum likelihood), for a
             normal prior the mean of the posterior means. Default: False.
+        groups: See `ScaledPrior`. A learned centre is one for all groups.
 
     Raises:
         ValueError: If a value is out of range or arguments contradict one another.
@@ -39,8 +41,9 @@ class LocatedPrior(ScaledPrior):
         shared: str | None = None,
         loc: float = 0.0,
         learn_loc: bool = False,
+        groups: str | None = None,
     ) -> None:
-        super().__init__(scale, empirical_bayes, hyperprior, shared)
+        super().__init__(scale, empirical_bayes, hyperprior, shared, groups)
         owner = f"the prior {PRIORS.name_of(self)!r}"
         if not is_number(loc) or not np.isfinite(loc):
             raise ValueError(f"`loc` of {owner} must be a finite number, but got {loc!r}.")
@@ -64,7 +67,7 @@ class LocatedPrior(ScaledPrior):
         Args:
             shape: Shape of the weight tensor.
             loc: Centre of each weight, float32, with that shape.
-            scale: Float32 scalar, > 0.
+            scale: Float32 scalar, > 0; with `groups` of a shape that broadcasts to that of the weight.
 
         Returns:
             A float32 distribution with event shape `shape`. Its `log_prob` is in nats.
@@ -76,7 +79,7 @@ class LocatedPrior(ScaledPrior):
 
         Args:
             shape: Shape of the weight tensor.
-            scale: Float32 scalar, > 0.
+            scale: Float32 scalar, > 0; with `groups` of a shape that broadcasts to that of the weight.
 
         Returns:
             A float32 distribution with event shape `shape`. Its `log_prob` is in nats.
@@ -91,7 +94,7 @@ class LocatedPrior(ScaledPrior):
         Args:
             shape: Shape of the weight tensor.
             weights: Variables from `add_weights`; if empty, centre and scale are fixed.
-            noise: Standard normal scalar that draws an inferred scale. 0 gives its median.
+            noise: Standard normal noise that draws an inferred scale, of its `scale_shape`. 0 gives its median.
 
         Returns:
             A float32 distribution with event shape `shape`. Its `log_prob` is in nats.
@@ -104,7 +107,7 @@ class LocatedPrior(ScaledPrior):
     def add_weights(
         self, add_weight: Callable[..., keras.Variable], name: str, shape: Sequence[int]
     ) -> dict[str, keras.Variable]:
-        """Creates the float32 scalars of what is learned; see `Prior.add_weights`."""
+        """Creates the float32 variables of what is learned; see `Prior.add_weights`."""
         weights = super().add_weights(add_weight, name, shape)
         if self.learn_loc:
             start = keras.initializers.Constant(self.loc)
@@ -128,7 +131,7 @@ class LocatedPrior(ScaledPrior):
 
         Args:
             weights: Variables from `add_weights`.
-            values: Scalars by name, as returned by `parameters`.
+            values: Values by name, as returned by `parameters`.
 
         Raises:
             ValueError: If a value is missing or out of range. Nothing is changed then.

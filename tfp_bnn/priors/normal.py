@@ -10,9 +10,10 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.core.arguments import is_number, require_positive
-from tfp_bnn.priors.base import PRIORS, ScaledPrior
+from tfp_bnn.priors.base import PRIORS
 from tfp_bnn.priors.hyperpriors import Hyperprior
 from tfp_bnn.priors.located import LocatedPrior
+from tfp_bnn.priors.scaled import ScaledPrior
 
 
 @PRIORS.register("normal")
@@ -20,7 +21,7 @@ class Normal(LocatedPrior):
     """Normal prior, w ~ N(loc, scale^2), independent per weight; `loc` is 0 by default.
 
     The KL has a closed form. A learned scale has its optimum at scale^2 = mean((posterior_loc - loc)^2 +
-    posterior_scale^2), a learned `loc` at the mean of the posterior means.
+    posterior_scale^2), a learned `loc` at the mean of the posterior means. With `groups`, the mean is over each group.
 
     Args are those of `LocatedPrior`; `scale` is the standard deviation.
     """
@@ -47,6 +48,7 @@ class ScaleMixture(ScaledPrior):
         empirical_bayes: See `ScaledPrior`.
         hyperprior: See `ScaledPrior`.
         shared: See `ScaledPrior`.
+        groups: See `ScaledPrior`.
 
     References:
         Blundell et al. 2015, equation 7, https://arxiv.org/abs/1505.05424
@@ -61,8 +63,9 @@ class ScaleMixture(ScaledPrior):
         empirical_bayes: bool = False,
         hyperprior: str | Mapping[str, Any] | Hyperprior | None = None,
         shared: str | None = None,
+        groups: str | None = None,
     ) -> None:
-        super().__init__(scale, empirical_bayes, hyperprior, shared)
+        super().__init__(scale, empirical_bayes, hyperprior, shared, groups)
         self.scale_1 = require_positive("the prior 'scale_mixture'", "scale_1", scale_1)
         self.scale_2 = require_positive("the prior 'scale_mixture'", "scale_2", scale_2)
         if not is_number(mixture_probability) or not 0 < mixture_probability < 1:
@@ -82,13 +85,15 @@ class ScaleMixture(ScaledPrior):
 
         Args:
             shape: Shape of the weight tensor.
-            scale: Float32 scalar, > 0, the common factor of both components.
+            scale: Float32 scalar, > 0, the common factor of both components; with `groups` of a shape that broadcasts
+                to that of the weight.
 
         Returns:
             A float32 distribution with event shape `shape`. Its `log_prob` is in nats.
         """
-        components = tfd.Normal(0.0, scale * tf.constant([self.scale_1, self.scale_2]))
-        mixture = tfd.MixtureSameFamily(
-            tfd.Categorical(probs=[self.mixture_probability, 1 - self.mixture_probability]), components
-        )
-        return tfd.Sample(mixture, sample_shape=shape)
+        shares = tfd.Categorical(probs=[self.mixture_probability, 1 - self.mixture_probability])
+        scales = tf.constant([self.scale_1, self.scale_2])
+        if self.groups is None:
+            return tfd.Sample(tfd.MixtureSameFamily(shares, tfd.Normal(0.0, scale * scales)), sample_shape=shape)
+        of_each = tfd.Normal(0.0, tf.broadcast_to(scale, shape)[..., None] * scales)
+        return tfd.Independent(tfd.MixtureSameFamily(shares, of_each), reinterpreted_batch_ndims=len(shape))

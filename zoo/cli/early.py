@@ -56,6 +56,13 @@ def check_model(name: str, trust: bool = True) -> None:
         )
 
 
+def check_criterion(name: str) -> None:
+    """Checks the name of a criterion of pruning. Raises a ValueError for another."""
+    known = Declarations(ZOO.parent / "tfp_bnn" / "compression").alias("Criterion").texts
+    if name not in known:
+        raise ValueError(unknown_name_message("criterion of pruning", name, known))
+
+
 def check_recipe(source: str) -> None:
     """Checks the name of a recipe, or its file.
 

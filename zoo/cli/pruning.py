@@ -4,27 +4,18 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from zoo.cli.data import FORMS, TargetOption, check_data, is_own, load_files
-from zoo.cli.early import check_model
+from zoo.cli.early import check_criterion, check_model
 from zoo.cli.early_recipes import check_layers, check_option
 from zoo.cli.models import JsonOption, ModelArgument, TrustOption, print_numbers
 from zoo.cli.progress import say, training_progress
 from zoo.cli.starting import start
 from zoo.core.shown import printable
 from zoo.hub.manifest import check_target, to_json
-
-
-class By(StrEnum):
-    """The criteria by their names on the command line."""
-
-    SIGNAL_TO_NOISE = "signal_to_noise"
-    KL = "kl"
-    MAGNITUDE = "magnitude"
-    L1 = "l1"
 
 
 class Scope(StrEnum):
@@ -42,14 +33,22 @@ def add_to(app: typer.Typer) -> None:
 def prune(
     name: ModelArgument,
     fraction: Annotated[
-        float, typer.Option(metavar="NUMBER", help="Share of the weights to remove, or of the units: 0 to below 1.")
-    ],
+        float | None,
+        typer.Option(metavar="NUMBER", help="Share of the weights to remove, or of the units: 0 to below 1."),
+    ] = None,
+    below: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="Remove all that is worth less, instead of a share.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for the artifact. Default: nothing is saved.")
     ] = None,
-    by: Annotated[By, typer.Option(help="What a weight is worth. l1 is another name of magnitude.")] = (
-        By.SIGNAL_TO_NOISE
-    ),
+    by: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What a weight is worth: signal_to_noise, kl or magnitude, which is also called l1.",
+        ),
+    ] = "signal_to_noise",
     scope: Annotated[Scope, typer.Option(help="Compare all weights, or remove the share of every layer.")] = (
         Scope.GLOBAL
     ),
@@ -62,12 +61,10 @@ def prune(
     finetune_epochs: Annotated[
         int, typer.Option(metavar="N", help="Passes over the training split after pruning. Pruned weights stay pruned.")
     ] = 0,
-    rounds: Annotated[
-        int,
-        typer.Option(metavar="N", help="Prune in rounds, each with the passes of --finetune-epochs."),
-    ] = 1,
+    rounds: Annotated[int, typer.Option(metavar="N", help="Prune in rounds, each the same share of what is left.")] = 1,
+    epochs_between: Annotated[int, typer.Option(metavar="N", help="Passes between two rounds, without a decay.")] = 1,
     learning_rate: Annotated[
-        float, typer.Option(metavar="NUMBER", help="Initial learning rate of Adam in these passes.")
+        float, typer.Option(metavar="NUMBER", help="Initial learning rate of Adam in all passes.")
     ] = 1e-3,
     dataset: Annotated[
         str | None, typer.Option(metavar="DATA", help=f"Dataset: {FORMS}. Default: that of the model.")
@@ -84,17 +81,24 @@ def prune(
     kept, and which these are. Its calibration is fitted again.
     """
     check_model(name, trust)
+    if (fraction is None) == (below is None):
+        raise ValueError("Give either --fraction, the share to remove, or --below, the worth that is needed to stay.")
     for option, value, field in (
         ("--fraction", fraction, "fraction"),
+        ("--below", below, "below"),
         ("--finetune-epochs", finetune_epochs, "epochs"),
         ("--rounds", rounds, "rounds"),
+        ("--epochs-between", epochs_between, "epochs_between"),
         ("--learning-rate", learning_rate, "learning_rate"),
         ("--seed", seed, "seed"),
     ):
         check_option(option, value, "PruningRecipe", field)
     check_layers(name, layer or [], "prune")
     if rounds > 1 and not finetune_epochs:
-        raise ValueError("--rounds without training between them are one: give --finetune-epochs, the passes of each.")
+        raise ValueError("--rounds without training after them are one: give --finetune-epochs.")
+    if rounds > 1 and fraction is None:
+        raise ValueError("--rounds are steps to a share: with --below there is one. Leave out --rounds.")
+    check_criterion(by)
     if dataset is not None:
         check_data(dataset, target)
     elif target is not None:
@@ -106,6 +110,7 @@ def prune(
     from zoo.datasets import load_dataset
     from zoo.hub.reading import read_artifact
     from zoo.training.pruning import prune_artifact
+    from zoo.training.pruning_settings import Settings
 
     data: Any = None
     if dataset is not None and is_own(dataset):
@@ -120,17 +125,22 @@ def prune(
     elif dataset is not None:
         data = load_dataset(dataset)
     with training_progress(rounds) as callbacks:
-        done = prune_artifact(
-            name,
+        how = Settings(
             fraction,
-            by.value,
+            cast("Any", by),
             scope.value,
-            units=units,
-            layers=layer,
+            below,
+            units,
+            layer,
             epochs=finetune_epochs,
             rounds=rounds,
+            epochs_between=epochs_between,
             learning_rate=learning_rate,
             seed=seed,
+        )
+        done = prune_artifact(
+            name,
+            how,
             data=data,
             out=out,
             overwrite=overwrite,

@@ -15,10 +15,11 @@ from zoo.architectures.layer_units import units_of
 
 def prune(
     model: tfp_bnn.VariationalModel,
-    fraction: float,
+    fraction: float | None = None,
     by: compression.Criterion = "signal_to_noise",
     scope: Literal["global", "layer"] = "global",
     *,
+    below: float | None = None,
     units: bool = False,
     layers: Sequence[str] | None = None,
 ) -> Any:
@@ -32,6 +33,7 @@ def prune(
         fraction: As there.
         by: As there.
         scope: As there.
+        below: As there.
         units: As there. `zoo.shrink` then makes the smaller model.
         layers: As there.
 
@@ -49,7 +51,7 @@ def prune(
         {'dense1': 0.6, 'logits': 0.37}
     """
     built = _built_from(model, "prune")
-    pruned = compression.prune(model, fraction, by, scope, units=units, layers=layers)
+    pruned = compression.prune(model, fraction, by, scope, below=below, units=units, layers=layers)
     return _of_the_zoo(pruned, model, built, built.config.layer_units)
 
 

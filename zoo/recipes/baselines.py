@@ -9,7 +9,7 @@ from zoo.core.validation import validate
 from zoo.recipes.comparison import Baseline, ComparisonRecipe
 from zoo.recipes.schema import NATURAL_GRADIENT, Recipe
 
-_LEARNS_A_SCALE = ("empirical_bayes", "hyperprior", "shared")
+_LEARNS_A_SCALE = ("empirical_bayes", "hyperprior", "shared", "groups")
 _DROPOUT = 0.1
 # Of the natural gradient and of others. The scales that Adam starts from can be too wide for a first Newton step, which
 # divides by the precision that they stand for; see "Where to start" in docs/natural_gradient.md.

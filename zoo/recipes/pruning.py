@@ -10,18 +10,22 @@ from zoo.core.validation import Strict
 
 
 class PruningRecipe(Strict):
-    """Numbers that determine a pruning and the training after it; see `zoo.training.pruning.prune_artifact`.
+    """Numbers that determine a pruning and the training after it; see `zoo.training.pruning_settings`.
 
     Attributes:
-        fraction: Share of the weights or units to remove.
-        epochs: Number of passes over the training split after each pruning.
+        fraction: Share of the weights or units to remove; None for `below`.
+        below: Worth that weights or units need to stay; None for `fraction`.
+        epochs: Number of passes over the training split after the last pruning.
         rounds: Number of prunings.
-        learning_rate: Initial learning rate of Adam in these passes.
+        epochs_between: Number of passes after each pruning but the last.
+        learning_rate: Initial learning rate of Adam in all passes.
         seed: Seed of the order of the rows and of the augmentation.
     """
 
-    fraction: Annotated[float, Field(strict=True, ge=0, lt=1)]
+    fraction: Annotated[float, Field(strict=True, ge=0, lt=1)] | None = None
+    below: Annotated[float, Field(strict=True)] | None = None
     epochs: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
     rounds: Annotated[int, Field(strict=True, ge=1, lt=2**31)] = 1
+    epochs_between: Annotated[int, Field(strict=True, ge=1, lt=2**31)] = 1
     learning_rate: Annotated[float, Field(strict=True, gt=0)] = 1e-3
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import keras
 
 import tfp_bnn
-from tfp_bnn.compression import Criterion, sparsity
+from tfp_bnn.compression import sparsity
 from tfp_bnn.core.layer_tree import deterministic_operations
 from tfp_bnn.models.preparation import attach_optimizer
 from tfp_bnn.models.weight_record import count_weights
 from tfp_bnn.variational.schedules import Constant
-from zoo.core.validation import check_field, validate
+from zoo.core.validation import validate
 from zoo.core.yaml_text import parse_mapping
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation import card_numbers as evaluation
@@ -23,34 +23,27 @@ from zoo.hub.artifacts import GOLDEN_ROWS, save_artifact
 from zoo.hub.loading import open_model
 from zoo.hub.manifest import bundled_models, check_target
 from zoo.hub.pruning import prune, shrink
-from zoo.recipes import FineTuneRecipe, PruningRecipe, Recipe
+from zoo.recipes import FineTuneRecipe, Recipe
 from zoo.training.batches import ShuffledBatches
 from zoo.training.calibrating import calibrate_by_recipe, conformalize_by_recipe
 from zoo.training.engine import run
+from zoo.training.pruning_settings import LEARNING_RATE, Settings, settings_of
 from zoo.training.results import TrainingRun
 
-LEARNING_RATE = 1e-3
 _RECIPE = "The recipe of the model"
 
 
 def prune_artifact(
     name: str,
-    fraction: float,
-    by: Criterion = "signal_to_noise",
-    scope: Literal["global", "layer"] = "global",
+    how: Settings | float | None = None,
     *,
-    units: bool = False,
-    layers: Sequence[str] | None = None,
-    epochs: int = 0,
-    rounds: int = 1,
-    learning_rate: float = LEARNING_RATE,
-    seed: int = 0,
     data: Dataset | None = None,
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     trust: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     tell: Callable[[str], None] = lambda message: None,
+    **settings: Any,
 ) -> TrainingRun:
     """Prunes a model of the zoo, trains what is left further, calibrates it anew, evaluates and saves it.
 
@@ -59,55 +52,47 @@ def prune_artifact(
 
     Args:
         name: Name of a pretrained model, or folder or address of an artifact (with `trust`).
-        fraction: As in `zoo.prune`.
-        by: As in `zoo.prune`.
-        scope: As in `zoo.prune`.
-        units: As in `zoo.prune`.
-        layers: As in `zoo.prune`.
-        epochs: Number of passes over the training split after each pruning; see `train_further`.
-        rounds: Number of prunings; see `prune_in_rounds`.
-        learning_rate: Initial learning rate of these passes.
-        seed: Seed of these passes.
+        how: `Settings`, or the share to remove, with the other fields of `Settings` by name.
         data: Data to train and measure with. Default: those of the source.
         out: Folder for the artifact, or None to save nothing.
         overwrite: Whether to replace an existing artifact.
         trust: See `zoo.load_artifact`.
         callbacks: Keras callbacks of the training.
         tell: Function that receives messages for the user.
+        **settings: Fields of `Settings`, such as `units=True` or `epochs=3`.
 
     Returns:
         The model with its numbers. `about["pruning"]` says how it was made, with the share of pruned weights.
 
     Raises:
         ArtifactError: For an unknown model, a folder without `trust`, or damaged files.
-        ValueError: As in `zoo.prune` and `train_further`; if the folder exists; or if the model has no dataset to train
+        TypeError: For a setting that there is not.
+        ValueError: As in `Settings` and `zoo.prune`; if the folder exists; or if the model has no dataset to train
             with. All before anything is trained.
         DataMissingError: If the dataset is not on this machine.
         NonFiniteError: If a number of the training is NaN or infinite. Nothing is saved then.
     """
+    how = settings_of(how, settings)
     if out is not None:
         check_target(out, overwrite)
-    _check_training(epochs, rounds, learning_rate, seed)
     model: Any = open_model(name, trust)
-    how: dict[str, Any] = {"by": by, "scope": scope, "units": units, "layers": layers}
     # What cannot be pruned is refused before anything is read or trained.
-    small = prune(model, fraction, **how)
-    if units:
+    small = prune(model, **how.what)
+    if how.units:
         shrink(small)
     about = dict(model.card["config"].get("data", {}))
     recipe = recipe_of(model)
     if data is None and about.get("dataset"):
         data = load_dataset(about["dataset"])
-    if data is None and epochs:
+    if data is None and how.epochs:
         raise ValueError(f"{name!r} was trained on data without a name. Give them to train what is left of it.")
     if data is not None:
         evaluation.check_task(model, data)
     history: Mapping[str, list[float]] = {}
     metrics: dict[str, Any] = {}
-    if data is not None and epochs:
-        how |= {"epochs": epochs, "rounds": rounds, "learning_rate": learning_rate, "seed": seed}
-        small, history = prune_in_rounds(model, recipe, data, fraction, **how, callbacks=callbacks, tell=tell)
-    small = shrink(small) if units else small
+    if data is not None and how.epochs:
+        small, history = prune_in_rounds(model, recipe, data, how, callbacks=callbacks, tell=tell)
+    small = shrink(small) if how.units else small
     tell(f"{count_weights(model):,} weights before, {_number_kept(small):,} are left")
     if data is not None:
         if isinstance(recipe, Recipe):
@@ -115,21 +100,13 @@ def prune_artifact(
             conformalize_by_recipe(small, recipe, data)
         measured = evaluation.measure(small, data, recipe.evaluation)
         # A network that was not trained further has made no step: its posterior has the beta of the source.
-        metrics = evaluation.with_spread({**measured, "beta": getattr(recipe, "beta", 1.0)}, seed, {})
+        metrics = evaluation.with_spread({**measured, "beta": getattr(recipe, "beta", 1.0)}, how.seed, {})
     else:
         tell("there is no dataset: the model is neither calibrated nor measured")
     about["pruning"] = {
         "source": name,
         "trust": name not in bundled_models(),
-        "fraction": fraction,
-        "by": by,
-        "scope": scope,
-        "units": units,
-        "layers": None if layers is None else list(layers),
-        "epochs": epochs,
-        "rounds": rounds,
-        "learning_rate": learning_rate,
-        "seed": seed,
+        **how.described(),
         "weights_before": count_weights(model),
         "weights_kept": _number_kept(small),
         "sparsity": sparsity(small),
@@ -148,59 +125,53 @@ def prune_in_rounds(
     model: tfp_bnn.VariationalModel,
     recipe: Recipe | FineTuneRecipe,
     data: Dataset,
-    fraction: float,
-    by: Criterion = "signal_to_noise",
-    scope: Literal["global", "layer"] = "global",
+    how: Settings | float | None = None,
     *,
-    units: bool = False,
-    layers: Sequence[str] | None = None,
-    epochs: int = 1,
-    rounds: int = 1,
-    learning_rate: float = LEARNING_RATE,
-    seed: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     tell: Callable[[str], None] = lambda message: None,
+    **settings: Any,
 ) -> tuple[Any, Mapping[str, list[float]]]:
-    """Prunes a model of the zoo and trains what is left, in some rounds that remove less and less.
+    """Prunes a model of the zoo in some rounds that remove less and less, and trains what is left.
 
     After round r of R, the share `1 - (1 - fraction) ** (r / R)` is removed, the same share of what is left in each
-    (Han et al. 2015). A large share in one round removes weights that others would have taken over from.
+    (Han et al. 2015). A large share in one round removes weights that others would have taken over from. Between the
+    rounds the learning rate stays at its start, so that others can take over; it decays after the last one only.
 
     Args:
         model: Model of the zoo. It is not changed.
         recipe: Recipe of its training.
         data: Data of its training.
-        fraction: Share that is removed in the end, as in `zoo.prune`.
-        by: As in `zoo.prune`.
-        scope: As in `zoo.prune`.
-        units: As in `zoo.prune`. The result has masks; `zoo.shrink` makes the smaller network.
-        layers: As in `zoo.prune`.
-        epochs: Number of passes over the training split in each round; see `train_further`.
-        rounds: Number of rounds, at least 1.
-        learning_rate: Initial learning rate of each round.
-        seed: Seed of the passes.
+        how: `Settings`, or the share to remove, with the other fields of `Settings` by name.
         callbacks: Keras callbacks.
         tell: Function that receives messages for the user.
+        **settings: Fields of `Settings`.
 
     Returns:
-        The pruned model, and the history of all rounds: lists by name, one number per epoch.
+        The pruned model, and the history of all rounds: lists by name, one number per epoch. With `units` the model has
+        masks; `zoo.shrink` makes the smaller network.
 
     Raises:
-        ValueError: As in `zoo.prune` and `train_further`.
+        TypeError: For a setting that there is not.
+        ValueError: As in `Settings`, `zoo.prune` and `train_further`.
         NonFiniteError: If a number is NaN or infinite.
 
     References:
         Han et al. 2015, Learning both Weights and Connections for Efficient Neural Networks,
-        https://arxiv.org/abs/1506.02626
+        https://arxiv.org/abs/1506.02626; Zhu and Gupta 2017, To prune, or not to prune,
+        https://arxiv.org/abs/1710.01878
     """
-    _check_training(epochs, rounds, learning_rate, seed)
+    how = settings_of(how, settings)
     history: dict[str, list[float]] = {}
-    for number in range(1, rounds + 1):
-        share = fraction if number == rounds else 1 - (1 - fraction) ** (number / rounds)
-        model = prune(model, share, by, scope, units=units, layers=layers)
-        if rounds > 1:
-            tell(f"round {number}/{rounds}: {share:.1%} of the {'units' if units else 'weights'} are removed")
-        of_round = train_further(model, recipe, data, epochs, learning_rate, seed + number - 1, callbacks)
+    for number, step in enumerate(how.steps, start=1):
+        model = prune(model, **step.what)
+        if how.rounds > 1:
+            what = "units" if how.units else "weights"
+            tell(f"round {number}/{how.rounds}: {step.fraction:.1%} of the {what} are removed")
+        last = number == len(how.steps)
+        epochs = how.epochs if last else how.epochs_between
+        of_round = train_further(
+            model, recipe, data, epochs, how.learning_rate, how.seed + number - 1, callbacks, decay=last
+        )
         for name, values in of_round.items():
             history.setdefault(name, []).extend(values)
     return model, history
@@ -214,11 +185,12 @@ def train_further(
     learning_rate: float = LEARNING_RATE,
     seed: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    *,
+    decay: bool = True,
 ) -> Mapping[str, list[float]]:
     """Trains a pruned model on: pruned weights stay pruned, and the others get better.
 
-    The objective is that of the recipe, with its final beta, batch size and augmentation. The optimizer is Adam, whose
-    learning rate decays to 0 along a cosine.
+    The objective is that of the recipe, with its final beta, batch size and augmentation. The optimizer is Adam.
 
     Args:
         model: Model of the zoo. It is changed.
@@ -228,6 +200,7 @@ def train_further(
         learning_rate: Initial learning rate.
         seed: Seed of the order of the rows and of the augmentation.
         callbacks: Keras callbacks.
+        decay: Whether the learning rate decays to 0 along a cosine.
 
     Returns:
         Lists by name, one number per epoch.
@@ -236,7 +209,7 @@ def train_further(
         ValueError: If a number is out of range, or the data do not fit the model.
         NonFiniteError: If a number is NaN or infinite.
     """
-    _check_training(epochs, 1, learning_rate, seed)
+    checked = Settings(0.0, epochs=epochs, learning_rate=learning_rate, seed=seed)
     batch_size = recipe.batch_size or 128
     steps = epochs * -(-len(data.train) // batch_size)
     augmentation = None
@@ -244,8 +217,11 @@ def train_further(
         model.beta_schedule = Constant(recipe.beta)
         augmentation = recipe.augmentation
         model.objective, model.num_draws = recipe.objective, recipe.num_draws
+    rate: Any = checked.learning_rate
+    if decay:
+        rate = keras.optimizers.schedules.CosineDecay(rate, max(1, steps))
     with deterministic_operations(seed):
-        model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, max(1, steps))))
+        model.compile(keras.optimizers.Adam(rate))
         attach_optimizer(model)
         batches = ShuffledBatches(data.train, batch_size, epochs, seed, augmentation)
         return run(model, batches, callbacks=callbacks).history
@@ -265,11 +241,3 @@ def recipe_of(model: Any) -> Recipe | FineTuneRecipe:
 def _number_kept(model: tfp_bnn.VariationalModel) -> int:
     weights = [weight for layer in model.variational_layers for weight in layer.variational_weights.values()]
     return count_weights(model) - sum(int((~weight.kept).sum()) for weight in weights)
-
-
-def _check_training(epochs: Any, rounds: Any, learning_rate: Any, seed: Any) -> None:
-    numbers = {"epochs": epochs, "rounds": rounds, "learning_rate": learning_rate, "seed": seed}
-    for name, number in numbers.items():
-        check_field(PruningRecipe, name, number)
-    if rounds > 1 and not epochs:
-        raise ValueError("Several rounds without training between them are one: give the number of `epochs` of each.")

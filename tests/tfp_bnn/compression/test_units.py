@@ -103,12 +103,13 @@ def test_units_stay_without_effect_through_training():
 
 
 @pytest.mark.parametrize("by", ["l1", "signal_to_noise", "kl"])
-def test_units_of_the_least_mean_worth_of_their_weights_are_pruned(by):
-    from tfp_bnn.compression.pruning import CRITERIA
+def test_units_of_the_least_worth_of_their_weights_are_pruned(by):
+    from tfp_bnn.compression.importance import CRITERIA, name_of
 
     model = dense(6, 5)
+    of_unit = np.sum if by == "kl" else np.mean
     worth = [
-        CRITERIA[by](layer.variational_weights["kernel"]).astype(np.float64).mean(axis=0)
+        of_unit(CRITERIA[name_of(by)](layer.variational_weights["kernel"]).astype(np.float64), axis=0)
         for layer in model.variational_layers[:2]
     ]
     least = np.argsort(np.concatenate(worth))[:4]
@@ -141,6 +142,43 @@ def test_single_weights_can_leave_a_unit_without_an_effect_and_the_other_masks_s
     np.testing.assert_array_equal(smaller.get_layer("logits").variational_weights["kernel"].kept, np.eye(3) > 0)
     means = [m.plug_in_predictive(ROWS).mean() for m in (model, smaller)]
     np.testing.assert_allclose(*means, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("groups", ["inputs", "outputs"])
+def test_units_that_the_data_do_not_need_are_those_below_a_worth(groups):
+    """The scales of the units that stay do, whether a prior has one for each input or each output."""
+    prior = {"name": "normal", "groups": groups, "empirical_bayes": True}
+    model = dense(5, 5, kernel_prior=prior)
+    needed = np.array([True, False, True, True, False])
+    for layer, following in (("layer0", "layer1"), ("layer1", "logits")):
+        weight = model.get_layer(layer).variational_weights["kernel"]
+        weight.posterior_variables["loc"].assign(np.where(needed, weight.mean, 1e-3))
+        shape = model.get_layer(following).variational_weights["kernel"].parameters()["prior_scale"].shape
+        model.get_layer(following).variational_weights["kernel"].assign_parameters(
+            {
+                **model.get_layer(following).variational_weights["kernel"].parameters(),
+                "prior_scale": np.arange(1.0, 1 + np.prod(shape)).reshape(shape),
+            }
+        )
+    small = shrink(prune(model, below=1.0, by="signal_to_noise", units=True))
+    assert shapes(small) == {"layer0": (4, 3), "layer1": (3, 3), "logits": (3, 3)}
+    scales = small.get_layer("logits").variational_weights["kernel"].parameters()["prior_scale"].ravel()
+    np.testing.assert_allclose(scales, [1, 3, 4] if groups == "inputs" else [1, 2, 3], rtol=1e-5)
+    with pytest.raises(ValueError, match="worth less than 100000, would leave none of the layer 'layer0'"):
+        prune(model, below=1e5, units=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "Give either `fraction`"),
+        ({"fraction": 0.5, "below": 1.0}, "Give either `fraction`"),
+        ({"below": float("nan")}, "`below` is the worth that is needed to stay, a finite number, but got nan"),
+    ],
+)
+def test_either_a_share_or_a_worth(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        prune(dense(4), **arguments)
 
 
 def test_learned_priors_and_points_shrink_too():

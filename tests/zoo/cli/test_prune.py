@@ -26,6 +26,7 @@ def test_a_pruned_artifact_is_trained_measured_and_verified(run, tmp_path):
     assert scores["accuracy"] == pytest.approx(found["test"]["accuracy"])
     card = (out / "README.md").read_text("utf-8")
     assert "Pruned from `mlp_flipout.iris`: 0.8 of the weights of all layers together" in card
+    assert "in 2 rounds, with 1 epochs of training between them, and then trained for 1 epochs" in card
     assert "tfp-bnn prune mlp_flipout.iris --fraction 0.8 --by signal_to_noise --scope global" in card
 
 
@@ -45,8 +46,10 @@ def test_units_make_a_smaller_network_that_is_exported(run, tmp_path):
         (["--fraction", 1], "--fraction got 1.0: Input should be less than 1"),
         (["--fraction", "nan"], "--fraction got nan: Input should be"),
         (["--fraction", 0.5, "--rounds", 2], "give --finetune-epochs"),
+        ([], "Give either --fraction, the share to remove, or --below"),
+        (["--below", 1, "--rounds", 2, "--finetune-epochs", 1], "with --below there is one"),
         (["--fraction", 0.5, "--target", "y"], "give the table with --dataset"),
-        (["--fraction", 0.5, "--by", "size"], "'size' is not one of"),
+        (["--fraction", 0.5, "--by", "size"], "Unknown criterion of pruning 'size'"),
         (["--fraction", 0.5, "--layer", "dense7"], "Did you mean 'dense1'"),
         (["--fraction", 0.5, "--units", "--layer", "logits"], "they are outputs of the network"),
         (["--fraction", 0.9999], "Nothing would be left of 'dense1', 'logits'"),
