@@ -237,8 +237,8 @@ class ScaledPrior(Prior):
             return super().hyper_kl(weights, noise)
         u = tfd.Normal(tf.convert_to_tensor(weights["untransformed_scale"]), self._spread(weights))
         # The entropy of s = 0.001 + exp(u) is that of u plus E[log ds/du] = E[u].
-        log_prior = self.hyperprior.distribution().log_prob(self._scale(weights, noise))
-        return -tf.reduce_sum(u.entropy() + u.loc + log_prior)
+        of_each = -(u.entropy() + u.loc) - self.hyperprior.distribution().log_prob(self._scale(weights, noise))
+        return of_each if self.groups is None else tf.reduce_sum(of_each)
 
     def parameters(self, weights: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
         """Returns the learned parameters, in the units of the weight.
