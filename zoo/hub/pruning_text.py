@@ -22,11 +22,12 @@ def pruning_section(how: Mapping[str, Any]) -> str:
     what = "units and filters" if how["units"] else "weights"
     among = "all layers together" if how["scope"] == "global" else "every layer"
     of_layers = "" if how["layers"] is None else f" ({', '.join(how['layers'])} only)"
-    between = how["epochs_between"]
+    # Older descriptions have one number of epochs for all rounds, and no `below`.
+    between = how.get("epochs_between", how["epochs"])
     rounds = f" in {how['rounds']} rounds, with {between} epochs of training between them" if how["rounds"] > 1 else ""
     after = f", and then trained for {how['epochs']} epochs" if how["epochs"] else ", without training after it"
     units = ", ".join(f"{layer} {number}" for layer, number in how["layer_units"].items())
-    below = how["below"]
+    below = how.get("below")
     worth = _CRITERIA.get(how["by"], how["by"])
     share = f"{how['fraction']:.4g} of the" if below is None else "the"
     which = f"those of the least {worth}" if below is None else f"those below {below:g} in {worth}"
@@ -42,7 +43,7 @@ def pruning_section(how: Mapping[str, Any]) -> str:
 
 def pruning_command(how: Mapping[str, Any]) -> str:
     """Returns the command line that repeats a pruning."""
-    below = how["below"]
+    below = how.get("below")
     how_many = ["--fraction", repr(how["fraction"])] if below is None else ["--below", repr(below)]
     words = ["tfp-bnn", "prune", how["source"], *how_many, "--by", how["by"]]
     words += ["--scope", how["scope"], *(["--units"] if how["units"] else [])]
@@ -50,6 +51,6 @@ def pruning_command(how: Mapping[str, Any]) -> str:
     if how["epochs"]:
         words += ["--finetune-epochs", str(how["epochs"]), "--learning-rate", repr(how["learning_rate"])]
         words += ["--rounds", str(how["rounds"]), "--seed", str(how["seed"])]
-        words += ["--epochs-between", str(how["epochs_between"])] if how["rounds"] > 1 else []
+        words += ["--epochs-between", str(how.get("epochs_between", how["epochs"]))] if how["rounds"] > 1 else []
     words += ["--trust"] if how["trust"] else []
     return shlex.join([*words, "--out", "FOLDER"])
