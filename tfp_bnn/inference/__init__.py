@@ -13,6 +13,7 @@ from tfp_bnn.inference.map_estimate import map_estimate
 from tfp_bnn.inference.maximum_likelihood import maximum_likelihood
 from tfp_bnn.inference.mc_dropout import mc_dropout
 from tfp_bnn.inference.mcmc import hmc, nuts
+from tfp_bnn.inference.sghmc import SGHMC
 from tfp_bnn.inference.sgld import sgld
 from tfp_bnn.inference.swag import Swag, SwagIterates, swag
 from tfp_bnn.inference.variational_normal import VariationalNormal, full_rank, mean_field
@@ -20,6 +21,7 @@ from tfp_bnn.inference.vbll import LastLayerModel, vbll
 from tfp_bnn.inference.ways import WAYS, way_of
 
 __all__ = [
+    "SGHMC",
     "WAYS",
     "Chains",
     "Convergence",
