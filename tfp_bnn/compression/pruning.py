@@ -65,9 +65,9 @@ def prune(
             weights that lead into it, by `"kl"` the sum; with `"l1"` the mean is the L1 norm of a filter divided by its
             size.
         scope: `"global"` compares all weights of the network, `"layer"` prunes the same share of every layer.
-        below: Instead of a fraction: all that is worth less is pruned, so the data say how much is left. With a prior
-            that has a scale for each unit (`groups="outputs"`), units that the data do not need are worth next to
-            nothing.
+        below: A number > 0, instead of a fraction: all that is worth less is pruned, so the data say how much is left.
+            With a prior that has a scale for each unit (`groups="outputs"`), units that the data do not need are worth
+            next to nothing.
         units: Whether to prune units and filters instead of single weights.
         layers: Names of the layers to prune. Default: all with a distribution.
 

@@ -49,8 +49,8 @@ class HowMany:
             raise ValueError(
                 f"`fraction` is the share of the weights to prune, at least 0 and below 1, but got {fraction!r}."
             )
-        if fraction is None and not (is_number(below) and math.isfinite(below)):
-            raise ValueError(f"`below` is the worth that is needed to stay, a finite number, but got {below!r}.")
+        if fraction is None and not (is_number(below) and 0 < below < math.inf):
+            raise ValueError(f"`below` is the worth that is needed to stay, a number above 0, but got {below!r}.")
         return cls(fraction, below)
 
     def __call__(self, values: npt.NDArray[np.floating]) -> int:

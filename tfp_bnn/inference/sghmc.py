@@ -27,10 +27,10 @@ class SGHMC(keras.optimizers.Optimizer):
     steps are small and many, the states are draws from p(w | data)^(1 / temperature). The scale s of a variable is 1,
     or with `adaptation_steps` the root mean square of its gradient, over all entries. It is estimated in these first
     steps and then fixed, and the learning rate is in the units of Adam's. Only states of later steps are draws. No step
-    is rejected, and the noise of the batches widens the posterior.
+    is rejected, and the noise of the batches widens the posterior: its estimate, B in Chen et al., is taken as 0.
 
-    Use it where the target is no model with data, such as the generators and discriminators of a Bayesian GAN, each of
-    which is the likelihood of the others. For one network, `sgld` and `hmc` return `Chains`.
+    Use it where the target is not the posterior of one model, such as for the generators and discriminators of a
+    Bayesian GAN, each of which is the likelihood of the others. For one network, `sgld` and `hmc` return `Chains`.
 
     Args:
         learning_rate: Step of the mean loss, a float > 0 or a schedule.
@@ -55,7 +55,7 @@ class SGHMC(keras.optimizers.Optimizer):
 
     References:
         Chen et al. 2014, Stochastic Gradient Hamiltonian Monte Carlo, https://arxiv.org/abs/1402.4102; for the scales,
-        Springenberg et al. 2016, Bayesian Optimization with Robust Bayesian Neural Networks; of Bayesian GANs, Saatchi
+        Springenberg et al. 2016, Bayesian Optimization with Robust Bayesian Neural Networks; for Bayesian GANs, Saatchi
         and Wilson 2017, https://arxiv.org/abs/1705.09558
     """
 

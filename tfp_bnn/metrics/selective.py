@@ -125,7 +125,8 @@ def error_retention_curve(errors: npt.ArrayLike, uncertainty: npt.ArrayLike) -> 
     """The mean error of the k most certain rows, for k from 1 to n: `risk_coverage_curve` for numbers.
 
     Rows with equal uncertainty have no order: each counts as their mean error. With the errors themselves as
-    uncertainty, it is the lowest curve that there can be.
+    uncertainty, it is the lowest curve that there can be. It is also called a sparsification curve. The retention curve
+    of Malinin et al. 2021 counts the rows left out as errors of 0, so it is coverage * risk.
 
     Args:
         errors: Size of the error of each row, `(n,)`, such as squared errors in squared units of the target.
@@ -145,7 +146,8 @@ def error_retention_curve(errors: npt.ArrayLike, uncertainty: npt.ArrayLike) -> 
 
     References:
         E. Ilg et al., Uncertainty estimates and multi-hypotheses networks for optical flow, ECCV 2018.
-        https://arxiv.org/abs/1802.07095
+        https://arxiv.org/abs/1802.07095; A. Malinin et al., Shifts: a dataset of real distributional shift across
+        multiple large-scale tasks, 2021. https://arxiv.org/abs/2107.07455
     """
     of_rows, u = scores("errors", errors), scores("uncertainty", uncertainty)
     if of_rows.shape != u.shape:

@@ -42,8 +42,8 @@ class ScaledPrior(Prior):
 
     With `groups`, every input or every output of a layer has its own scale s_g. The weights of a group that the data do
     not need tend to their prior, with a KL of 0, so `tfp_bnn.compression.prune` finds the units and filters to remove.
-    Learned scales are automatic relevance determination; scales inferred with the hyperprior `half_cauchy` are the
-    group horseshoe.
+    Learned scales are automatic relevance determination; scales inferred with the hyperprior `half_cauchy` are a group
+    horseshoe whose global scale is fixed: the scale of the hyperprior.
 
     Args:
         scale: Scale, > 0. The initial value if it is learned, the initial median if it is inferred.

@@ -37,7 +37,7 @@ def prune(
         typer.Option(metavar="NUMBER", help="Share of the weights to remove, or of the units: 0 to below 1."),
     ] = None,
     below: Annotated[
-        float | None, typer.Option(metavar="NUMBER", help="Remove all that is worth less, instead of a share.")
+        float | None, typer.Option(metavar="NUMBER", help="Instead of a share, remove all that is worth less; > 0.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for the artifact. Default: nothing is saved.")
@@ -62,7 +62,7 @@ def prune(
         int, typer.Option(metavar="N", help="Passes over the training split after pruning. Pruned weights stay pruned.")
     ] = 0,
     rounds: Annotated[int, typer.Option(metavar="N", help="Prune in rounds, each the same share of what is left.")] = 1,
-    epochs_between: Annotated[int, typer.Option(metavar="N", help="Passes between two rounds, without a decay.")] = 1,
+    epochs_between: Annotated[int, typer.Option(metavar="N", help="Passes between rounds, at a constant rate.")] = 1,
     learning_rate: Annotated[
         float, typer.Option(metavar="NUMBER", help="Initial learning rate of Adam in all passes.")
     ] = 1e-3,
@@ -95,7 +95,7 @@ def prune(
         check_option(option, value, "PruningRecipe", field)
     check_layers(name, layer or [], "prune")
     if rounds > 1 and not finetune_epochs:
-        raise ValueError("--rounds without training after them are one: give --finetune-epochs.")
+        raise ValueError("Several --rounds need training after the last one: give --finetune-epochs.")
     if rounds > 1 and fraction is None:
         raise ValueError("--rounds are steps to a share: with --below there is one. Leave out --rounds.")
     check_criterion(by)

@@ -14,7 +14,7 @@ class PruningRecipe(Strict):
 
     Attributes:
         fraction: Share of the weights or units to remove; None for `below`.
-        below: Worth that weights or units need to stay; None for `fraction`.
+        below: Worth that weights or units need to stay, > 0; None for `fraction`.
         epochs: Number of passes over the training split after the last pruning.
         rounds: Number of prunings.
         epochs_between: Number of passes after each pruning but the last.
@@ -23,7 +23,7 @@ class PruningRecipe(Strict):
     """
 
     fraction: Annotated[float, Field(strict=True, ge=0, lt=1)] | None = None
-    below: Annotated[float, Field(strict=True)] | None = None
+    below: Annotated[float, Field(strict=True, gt=0)] | None = None
     epochs: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
     rounds: Annotated[int, Field(strict=True, ge=1, lt=2**31)] = 1
     epochs_between: Annotated[int, Field(strict=True, ge=1, lt=2**31)] = 1

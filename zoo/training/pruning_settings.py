@@ -51,7 +51,7 @@ class Settings:
         for name in PruningRecipe.model_fields:
             check_field(PruningRecipe, name, getattr(self, name))
         if self.rounds > 1 and not self.epochs:
-            raise ValueError("Several rounds without training after them are one: give the number of `epochs`.")
+            raise ValueError("Several rounds need training after the last one: give the number of `epochs`.")
         if self.rounds > 1 and self.fraction is None:
             raise ValueError("Rounds are steps to a `fraction`: with `below` there is one.")
         layers = [self.layers] if isinstance(self.layers, str) else self.layers

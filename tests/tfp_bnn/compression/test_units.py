@@ -173,7 +173,8 @@ def test_units_that_the_data_do_not_need_are_those_below_a_worth(groups):
     [
         ({}, "Give either `fraction`"),
         ({"fraction": 0.5, "below": 1.0}, "Give either `fraction`"),
-        ({"below": float("nan")}, "`below` is the worth that is needed to stay, a finite number, but got nan"),
+        ({"below": float("nan")}, "`below` is the worth that is needed to stay, a number above 0, but got nan"),
+        ({"below": -3.0}, "a number above 0, but got -3.0"),
     ],
 )
 def test_either_a_share_or_a_worth(arguments, message):

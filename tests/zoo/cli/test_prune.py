@@ -46,6 +46,7 @@ def test_units_make_a_smaller_network_that_is_exported(run, tmp_path):
         (["--fraction", 1], "--fraction got 1.0: Input should be less than 1"),
         (["--fraction", "nan"], "--fraction got nan: Input should be"),
         (["--fraction", 0.5, "--rounds", 2], "give --finetune-epochs"),
+        (["--below", 0], "--below got 0.0: Input should be greater than 0"),
         ([], "Give either --fraction, the share to remove, or --below"),
         (["--below", 1, "--rounds", 2, "--finetune-epochs", 1], "with --below there is one"),
         (["--fraction", 0.5, "--target", "y"], "give the table with --dataset"),
