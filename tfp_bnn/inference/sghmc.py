@@ -25,9 +25,9 @@ class SGHMC(keras.optimizers.Optimizer):
 
     The loss is -log p(w | data) / N in nats, up to a constant: the mean NLL of a batch minus log p(w) / N. Once the
     steps are small and many, the states are draws from p(w | data)^(1 / temperature). The scale s of a variable is 1,
-    or with `adaptation_steps` the root mean square of its gradient, over all entries (1 while that is 0). It is estimated
-    in these first steps and then fixed, and the learning rate is in the units of Adam's. Only states of later steps are draws. No step
-    is rejected, and the noise of the batches widens the posterior.
+    or with `adaptation_steps` the root mean square of its gradient, over all entries; 1 while that is 0. It is
+    estimated in these first steps and then fixed, and the learning rate is in the units of Adam's. Only states of later
+    steps are draws. No step is rejected, and the noise of the batches widens the posterior.
 
     Use it where the target is no model with data, such as the generators and discriminators of a Bayesian GAN, each of
     which is the likelihood of the others. For one network, `sgld` and `hmc` return `Chains`.
