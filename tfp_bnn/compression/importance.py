@@ -65,10 +65,10 @@ def name_of(by: str) -> Any:
     Raises:
         ValueError: If there is no such criterion.
     """
-    name = _OTHER_NAMES.get(by, by)
-    if name not in CRITERIA:
-        raise ValueError(unknown_name_message("criterion of pruning", by, [*CRITERIA, *_OTHER_NAMES]))
-    return name
+    known = [*CRITERIA, *_OTHER_NAMES]
+    if by not in known:
+        raise ValueError(unknown_name_message("criterion of pruning", by, known))
+    return _OTHER_NAMES.get(by, by)
 
 
 def _of_each(distribution: Any) -> tfd.Distribution:

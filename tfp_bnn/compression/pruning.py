@@ -64,7 +64,8 @@ def prune(
             `"magnitude"`, or `"l1"`: |mean|, the only one for points (`delta`). A unit is worth the mean over the
             weights that lead into it, by `"kl"` the sum; with `"l1"` the mean is the L1 norm of a filter divided by its
             size.
-        scope: `"global"` compares all weights of the network, `"layer"` prunes the same share of every layer.
+        scope: `"global"` compares all weights of the network, `"layer"` prunes the same share of every layer. With
+            `below` there is no difference.
         below: A number > 0, instead of a fraction: all that is worth less is pruned, so the data say how much is left.
             With a prior that has a scale for each unit (`groups="outputs"`), units that the data do not need are worth
             next to nothing.
@@ -115,7 +116,7 @@ def prune(
             groups = [list(group) for _, group in itertools.groupby(weights, key=lambda place: place[0])]
         for group in groups:
             kept |= _keep({place: worth[place] for place in group}, kept, how_many)
-    _check_something_is_left(kept)
+    _check_something_is_left(kept, how_many)
     copy = _copy_with_masks(model)
     copied = layers_by_name(copy)
     for (layer, name), of_weight in kept.items():
@@ -173,7 +174,7 @@ def _without_units(
     return units.masks({place: kept[place] for place in weights}, removed)
 
 
-def _check_something_is_left(kept: Kept) -> None:
+def _check_something_is_left(kept: Kept, how_many: HowMany) -> None:
     left: dict[str, bool] = {}
     for (layer, _), of_weight in kept.items():
         left[layer] = left.get(layer, False) or bool(of_weight.any())
@@ -181,7 +182,7 @@ def _check_something_is_left(kept: Kept) -> None:
     if empty:
         raise ValueError(
             f"Nothing would be left of {', '.join(map(repr, empty))}, so the outputs would not depend on the inputs. "
-            "Prune less, or scope='layer', which prunes the same share of every layer."
+            f"{how_many.advice}"
         )
 
 

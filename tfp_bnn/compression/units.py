@@ -59,6 +59,13 @@ class HowMany:
             return int(np.count_nonzero(values < self.below))
         return max(round((self.fraction or 0.0) * values.size), int(np.count_nonzero(np.isneginf(values))))
 
+    @property
+    def advice(self) -> str:
+        """How to prune less."""
+        if self.below is None:
+            return "Prune less, or scope='layer', which prunes the same share of every layer."
+        return "Give a smaller `below`."
+
     def __str__(self) -> str:
         return f"{self.fraction:g} of them" if self.below is None else f"all that are worth less than {self.below:g}"
 
@@ -124,8 +131,7 @@ class Units:
         for name, ends in self._ends.items():
             if not set(ends.outputs.tolist()) - set(removed):
                 raise ValueError(
-                    f"Pruning units, {how_many}, would leave none of the layer {name!r}. Prune fewer, or "
-                    "scope='layer', which prunes the same share of every layer."
+                    f"Pruning units, {how_many}, would leave none of the layer {name!r}. {how_many.advice}"
                 )
         return removed
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from typing import Any
 
 
@@ -28,8 +28,8 @@ class Names:
         vars(instance)[self._name] = None if values is None else self._checked(instance, values)
 
     def _checked(self, instance: object, values: Any) -> tuple[str, ...]:
-        # The letters of a text are texts too.
-        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        # The letters of a text are texts too, and a set has no order.
+        if isinstance(values, str | bytes | Set) or not isinstance(values, Iterable):
             raise ValueError(
                 f"`{self._name}` must be a list of texts, such as [{self._example!r}], or None, but got {values!r}."
             )

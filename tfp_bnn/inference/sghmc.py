@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfp_bnn.core.arguments import is_number, require_integer, require_positive
 from tfp_bnn.core.layer_tree import index_in_optimizer
-from tfp_bnn.core.noise import Noise
+from tfp_bnn.core.noise import Noise, require_seed
 
 _DECAY = 0.99
 _LEAST_SCALE = 1e-8
@@ -25,9 +25,10 @@ class SGHMC(keras.optimizers.Optimizer):
 
     The loss is -log p(w | data) / N in nats, up to a constant: the mean NLL of a batch minus log p(w) / N. Once the
     steps are small and many, the states are draws from p(w | data)^(1 / temperature). The scale s of a variable is 1,
-    or with `adaptation_steps` the root mean square of its gradient, over all entries. It is estimated in these first
-    steps and then fixed, and the learning rate is in the units of Adam's. Only states of later steps are draws. No step
-    is rejected, and the noise of the batches widens the posterior: its estimate, B in Chen et al., is taken as 0.
+    or with `adaptation_steps` the root mean square of its gradient, over all entries; 1 while that is 0. It is
+    estimated in these first steps and then fixed, and the learning rate is in the units of Adam's. Only states of later
+    steps are draws. No step is rejected, and the noise of the batches widens the posterior: its estimate, B in Chen et
+    al., is taken as 0.
 
     Use it where the target is not the posterior of one model, such as for the generators and discriminators of a
     Bayesian GAN, each of which is the likelihood of the others. For one network, `sgld` and `hmc` return `Chains`.
@@ -70,7 +71,8 @@ class SGHMC(keras.optimizers.Optimizer):
         name: str = "sghmc",
     ) -> None:
         if is_number(learning_rate):
-            require_positive("`SGHMC`", "learning_rate", learning_rate)
+            # Keras takes no numbers of NumPy.
+            learning_rate = require_positive("`SGHMC`", "learning_rate", learning_rate)
         super().__init__(learning_rate=learning_rate, name=name)
         self.num_examples = require_integer("num_examples", num_examples, 1)
         if not is_number(friction) or not 0 < friction <= 1:
@@ -80,7 +82,7 @@ class SGHMC(keras.optimizers.Optimizer):
         self.friction = float(friction)
         self.temperature = float(temperature)
         self.adaptation_steps = require_integer("adaptation_steps", adaptation_steps, 0)
-        self.seed = require_integer("seed", seed)
+        self.seed = int(require_seed(seed))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor, JSON-serializable."""
@@ -97,18 +99,22 @@ class SGHMC(keras.optimizers.Optimizer):
             return
         super().build(list(variables))
         self._momenta = self.add_optimizer_variables(variables, "momentum")
-        self._squares = [self.add_variable((), name=f"square_{index}") for index in range(len(variables))]
+        self._squares = [
+            self.add_variable((), dtype="float32", name=f"square_{index}") for index in range(len(variables))
+        ]
 
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
         """Moves one variable by one step, given the gradient of the loss."""
         index = index_in_optimizer(self, variable)
-        gradient, momentum = tf.cast(gradient, tf.float32), self._momenta[index]
+        # The noise is in every entry, so a sparse gradient, as of an embedding, has to be dense.
+        gradient, momentum = tf.cast(tf.convert_to_tensor(gradient), tf.float32), self._momenta[index]
         rate = tf.cast(learning_rate, tf.float32) / self._scale(gradient, index)
         noise = Noise(tf.constant([self.seed, index], tf.int64)).fold_in(self.iterations.value)
         spread = tf.sqrt(2.0 * self.friction * self.temperature / self.num_examples * rate)
-        moved = (1.0 - self.friction) * momentum.value - rate * gradient
-        momentum.assign(moved + spread * noise.normal("weights", variable.shape))
-        variable.assign_add(tf.cast(momentum.value, variable.dtype))
+        moved = (1.0 - self.friction) * tf.cast(momentum.value, tf.float32) - rate * gradient
+        moved += spread * noise.normal("weights", variable.shape)
+        momentum.assign(tf.cast(moved, momentum.dtype))
+        variable.assign_add(tf.cast(moved, variable.dtype))
 
     def _scale(self, gradient: tf.Tensor, index: int) -> tf.Tensor:
         """The scale s of a variable."""
@@ -120,4 +126,6 @@ class SGHMC(keras.optimizers.Optimizer):
         average = _DECAY * square.value + (1.0 - _DECAY) * tf.reduce_mean(gradient**2)
         square.assign(tf.where(adapts, average, square.value))
         number = tf.minimum(step + 1.0, self.adaptation_steps)
-        return tf.sqrt(square.value / (1.0 - _DECAY**number)) + _LEAST_SCALE
+        root = tf.sqrt(square.value / (1.0 - _DECAY**number))
+        # A variable that has had no gradient has no scale of its own: next to 0, it would be thrown far away.
+        return tf.where(root > 0, root + _LEAST_SCALE, 1.0)

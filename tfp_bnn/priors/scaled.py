@@ -53,7 +53,8 @@ class ScaledPrior(Prior):
             scale, owned by the model. Default: None, one scale per weight tensor.
         groups: `"outputs"`: a learned or inferred scale for each index of the last axis, that is, for each unit of a
             dense layer and each filter of a convolution, over the weights that lead into it. `"inputs"`: one for each
-            index of the axis before it, over the weights that lead out of an input. Default: None, one scale for all.
+            index of the axis before it, over the weights that lead out of an input. A transposed convolution has its
+            filters on that axis, so there it is the other way round. Default: None, one scale for all.
 
     Raises:
         ValueError: If a value is out of range or arguments contradict one another.

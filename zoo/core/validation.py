@@ -76,7 +76,7 @@ def problem_of(value: Any, kind: TypeAdapter[Any]) -> str | None:
     return None
 
 
-def check_field(schema: type[BaseModel], name: str, value: Any) -> None:
+def check_field(schema: type[BaseModel], name: str, value: Any) -> Any:
     """Checks an argument by the field of a schema that it becomes, which has its bounds.
 
     Args:
@@ -84,13 +84,17 @@ def check_field(schema: type[BaseModel], name: str, value: Any) -> None:
         name: Name of the field.
         value: Value to check. A number of NumPy counts as one of Python.
 
+    Returns:
+        The value; a number as one of Python, which can be written as JSON.
+
     Raises:
         ValueError: If the value is out of bounds or of another type.
     """
-    # Strict fields take no numbers of NumPy.
-    plain = getattr(value, "item", lambda: value)()
+    # Strict fields take no numbers of NumPy. An array with one number is none.
+    plain = value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
     if problem := problem_of(plain, checker_of(schema, name)):
         raise ValueError(f"`{name}` got {shown(value)}: {problem}.")
+    return plain
 
 
 def _message(detail: Any) -> str:

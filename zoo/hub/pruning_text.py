@@ -10,6 +10,8 @@ _CRITERIA = {
     "signal_to_noise": "signal-to-noise ratio of the weights",
     "kl": "KL between posterior and prior of the weights",
     "magnitude": "magnitude of the weights",
+    # In older descriptions.
+    "l1": "magnitude of the weights (L1)",
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from tfp_bnn.compression import Criterion
 from tfp_bnn.compression.importance import name_of
+from tfp_bnn.compression.units import HowMany
 from zoo.core.validation import check_field
 from zoo.recipes import PruningRecipe
 
@@ -32,7 +33,8 @@ class Settings:
         seed: Seed of the order of the rows and of the augmentation.
 
     Raises:
-        ValueError: If a number is out of range, or the criterion is unknown.
+        ValueError: If a number is out of range, not exactly one of `fraction` and `below` is given, or the criterion is
+            unknown.
     """
 
     fraction: float | None = None
@@ -49,7 +51,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in PruningRecipe.model_fields:
-            check_field(PruningRecipe, name, getattr(self, name))
+            object.__setattr__(self, name, check_field(PruningRecipe, name, getattr(self, name)))
+        HowMany.of(self.fraction, self.below)
         if self.rounds > 1 and not self.epochs:
             raise ValueError("Several rounds need training after the last one: give the number of `epochs`.")
         if self.rounds > 1 and self.fraction is None:
@@ -91,4 +94,4 @@ def settings_of(how: Settings | float | None, settings: dict[str, Any]) -> Setti
     unknown = [name for name in settings if name not in known]
     if unknown:
         raise TypeError(f"The settings of a pruning have no {unknown[0]!r}. Expected some of: {', '.join(known)}.")
-    return Settings(how, **settings)
+    return Settings(**settings) if how is None else Settings(how, **settings)

@@ -52,8 +52,32 @@ def test_scales_are_those_of_the_first_gradients():
     np.testing.assert_allclose(w, -0.2 * first / root - 0.1 * last / root, 1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_variables_may_have_any_float_type(dtype):
+    (w,) = variables = [keras.Variable(tf.zeros(2, dtype), dtype=dtype)]
+    gradient = tf.constant([1.0, -2.0], dtype)
+    SGHMC(0.5, friction=1.0, temperature=0.0).apply([gradient], variables)
+    assert w.dtype == dtype
+    np.testing.assert_array_equal(w, [-0.5, 1.0])
+
+
+def test_a_sparse_gradient_counts_as_the_dense_one():
+    """An embedding has one; here of row 1, twice."""
+    dense, sparse = (keras.Variable(tf.zeros((3, 2))) for _ in range(2))
+    rows = tf.IndexedSlices(tf.ones((2, 2)), tf.constant([1, 1]), tf.constant([3, 2]))
+    for w, gradient in ((dense, tf.constant([[0.0, 0.0], [2.0, 2.0], [0.0, 0.0]])), (sparse, rows)):
+        SGHMC(0.1, adaptation_steps=2).apply([gradient], [w])
+    np.testing.assert_array_equal(dense, sparse)
+
+
+def test_a_variable_without_a_gradient_keeps_the_scale_of_one():
+    (w,) = variables = [keras.Variable(tf.zeros(100))]
+    SGHMC(0.1, adaptation_steps=2).apply([tf.zeros(100)], variables)
+    assert np.abs(w.numpy()).max() < 6 * np.sqrt(2 * 0.1 * 0.1)
+
+
 def test_its_config_makes_it_again():
-    optimizer = SGHMC(0.1, 7, 0.2, 0.5, 3, seed=4, name="sampler")
+    optimizer = SGHMC(np.float32(0.1), 7, 0.2, 0.5, 3, seed=4, name="sampler")
     config = keras.saving.serialize_keras_object(optimizer)
     assert keras.saving.deserialize_keras_object(config).get_config() == optimizer.get_config()
 
@@ -66,6 +90,7 @@ def test_its_config_makes_it_again():
         ({"friction": 0.0}, "`friction` must be a number above 0 and at most 1, but got 0"),
         ({"temperature": -1.0}, "`temperature` must be a finite number of at least 0, but got -1"),
         ({"adaptation_steps": -1}, "adaptation_steps"),
+        ({"seed": 2**63}, "`seed` must be an integer of at most 64 bits"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):

@@ -108,6 +108,8 @@ def test_a_plot_draws_as_many_inputs_as_asked_and_their_targets():
     assert "1 target in kg" in repr(weights)
     with pytest.raises(ValueError, match=r"list of texts, such as \['mmHg'\], or None, but got 'kg'"):
         weights.target_units = "kg"
+    with pytest.raises(ValueError, match=r"list of texts, such as \['setosa'\], or None, but got {"):
+        weights.class_names = {"a", "b"}
     with pytest.raises(ValueError, match=r"must be 1 texts, one for each target, but got \['kg', 'm'\]"):
         weights.target_units = ("kg", "m")
     with pytest.raises(ValueError, match="must be None, because the targets are classes"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pytest
 
 from zoo.training.pruning_settings import Settings, settings_of
@@ -16,11 +19,17 @@ def test_each_round_removes_the_same_share_of_what_is_left():
 def test_they_are_given_as_an_object_or_by_their_fields_and_have_one_name_for_a_criterion():
     settings = Settings(0.5, by="l1", layers="dense1")
     assert settings == settings_of(0.5, {"by": "magnitude", "layers": ["dense1"]})
+    assert settings == settings_of(None, {"fraction": 0.5, "by": "magnitude", "layers": ["dense1"]})
     assert settings_of(settings, {}) is settings
     with pytest.raises(TypeError, match="no 'epoch'"):
         settings_of(0.5, {"epoch": 1})
     with pytest.raises(TypeError, match="but got both: units"):
         settings_of(settings, {"units": True})
+
+
+def test_numbers_of_numpy_are_written_as_those_of_python():
+    described = Settings(np.float32(0.5), epochs=np.int64(1), learning_rate=np.float32(0.25)).described()
+    assert json.loads(json.dumps(described)) == Settings(0.5, epochs=1, learning_rate=0.25).described()
 
 
 @pytest.mark.parametrize(
@@ -31,6 +40,9 @@ def test_they_are_given_as_an_object_or_by_their_fields_and_have_one_name_for_a_
         ({"fraction": None, "below": 1.0, "rounds": 2, "epochs": 1}, "with `below` there is one"),
         ({"learning_rate": 0.0}, "`learning_rate` got 0.0: Input should be greater than 0"),
         ({"by": "size"}, "Unknown criterion of pruning 'size'"),
+        ({"by": ["kl"]}, "Unknown criterion of pruning"),
+        ({"below": 1.0}, "Give either `fraction`"),
+        ({"fraction": np.array([0.5])}, "`fraction` got .*: Input should be a valid number"),
     ],
 )
 def test_what_is_out_of_range_is_refused(arguments, message):
