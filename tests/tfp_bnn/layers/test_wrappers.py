@@ -37,7 +37,7 @@ def model_of(kind):
 INNER = {"time": ["dense"], "lstm": ["forward_cell", "backward_cell"], "gru": ["forward_cell", "backward_cell"]}
 
 
-@pytest.mark.parametrize("kind", INNER)
+@pytest.mark.parametrize("kind", ["time", "lstm", pytest.param("gru", marks=pytest.mark.slow)])
 def test_the_layers_within_a_wrapper_are_counted_trained_saved_and_loaded(kind, tmp_path):
     model = model_of(kind)
     assert [layer.name for layer in model.variational_layers] == [*INNER[kind], "head"]

@@ -53,7 +53,15 @@ def _variable(name, shape, initializer):
     return keras.Variable(keras.initializers.get(initializer)(shape, dtype="float32"), dtype="float32", name=name)
 
 
-@pytest.fixture(scope="module", params=EVERY_FORM, ids=lambda form: "-".join(map(str, (form[0], *form[1].values()))))
+def _by_cost(form):
+    """A form as a parameter: those that are not the first of their likelihood are slow."""
+    name, arguments = form
+    is_first = arguments == FORMS.get(name, [{}])[0]
+    identifier = "-".join(map(str, (name, *arguments.values())))
+    return pytest.param(form, id=identifier, marks=() if is_first else pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=map(_by_cost, EVERY_FORM))
 def case(request):
     return Case(*request.param)
 

@@ -119,6 +119,7 @@ def test_missing_targets_are_left_out_of_the_metrics_of_the_mean():
     assert masked < 100 < weighted["mean_squared_error"]
 
 
+@pytest.mark.slow
 def test_the_number_can_be_changed_after_training_and_is_saved(tmp_path):
     model = make(MCDropout(0.3), num_draws=1, run_eagerly=False)
     model.train_on_batch(X, Y)

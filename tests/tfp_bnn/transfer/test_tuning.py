@@ -105,6 +105,7 @@ def test_the_body_is_informed_and_the_head_has_the_scale_asked_for(source, tuner
         np.testing.assert_array_equal(found["head/kernel/prior_scale"], np.full((4, 3), head_scale, np.float32))
 
 
+@pytest.mark.slow
 def test_without_a_head_scale_the_head_keeps_its_prior(tuner):
     tuner.fit(X, Y, 2.0)
     np.testing.assert_array_equal(weight_distributions(tuner.target)["head/kernel/prior_scale"], np.ones((4, 3)))

@@ -21,6 +21,7 @@ def artifact(calibrated_artifact: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(calibrated_artifact, tmp_path / "artifact"))
 
 
+@pytest.mark.slow
 def test_a_card_with_wrong_numbers_is_right_afterwards(artifact, rewrite):
     before = read_artifact(artifact)
     wrong = {**before["metrics"]["test"], "nll": 9.0}

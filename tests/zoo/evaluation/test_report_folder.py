@@ -38,6 +38,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_report_is_replaced_only_if_told_to(report, iris_model, tmp_path):
     before = contents(report)
     with pytest.raises(ValueError, match=r"exists\. Pass overwrite=True \(on the command line: --overwrite\)"):
@@ -73,6 +74,7 @@ def test_what_is_no_report_is_never_replaced(iris_model, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(folders)
 
 
+@pytest.mark.slow
 def test_a_report_with_files_of_the_user_is_not_replaced(report, iris_model):
     (report / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"Besides an evaluation report it contains notes\.txt"):
@@ -80,6 +82,7 @@ def test_a_report_with_files_of_the_user_is_not_replaced(report, iris_model):
     assert (report / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_failure_leaves_the_old_report_and_nothing_else(report, iris_model, tmp_path, monkeypatch):
     before = contents(report)
 

@@ -82,7 +82,7 @@ def functions_run_eagerly() -> Iterator[None]:
     tf.config.run_functions_eagerly(False)
 
 
-@pytest.mark.parametrize("number", [200, pytest.param(2000, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("number", [100, pytest.param(2000, marks=pytest.mark.thorough)])
 @pytest.mark.usefixtures("functions_run_eagerly")
 def test_a_damaged_artifact_is_refused_or_loaded_as_it_is_written(good_artifact, tmp_path, number):
     outcomes, signed, slowest, largest = [], 0, 0.0, 0.0
