@@ -52,9 +52,9 @@ _IMAGES, _COLOURS = (28, 28, 1), (32, 32, 3)
 _LENET = (Convolution(6, 5, "same"), Convolution(16, 5, "valid"))
 _RESNET = {"residual": True, "samples": 2, "steps": 4, "rounds": 3}
 NETWORKS = {
-    "mlp": Network((784,), "relu", units=(400, 400), steps=100),
-    "lenet5": Network(_IMAGES, "relu", _LENET, (120, 84)),
-    "seedcnn": Network(_IMAGES, "tanh", (Convolution(32, 5, "valid"),) * 2, (64,), steps=20),
+    "mlp": Network((784,), "relu", units=(400, 400), steps=100, rounds=8),
+    "lenet5": Network(_IMAGES, "relu", _LENET, (120, 84), rounds=8),
+    "seedcnn": Network(_IMAGES, "tanh", (Convolution(32, 5, "valid"),) * 2, (64,), steps=20, rounds=6),
     "resnet20": Network(_COLOURS, "silu", **_RESNET),
     "resnet20_bfloat16": Network(_COLOURS, "silu", precision="mixed_bfloat16", **_RESNET),
 }

@@ -32,8 +32,9 @@ _PHILOX = 1
 _KEY_OF_SEEDS = np.array([0x02461E293EC8F720], np.uint64)
 # The upper half of a block is the owner, and the lower half the name, of 31 bits. The bit above marks other blocks.
 _OF_KEYS, _OF_SEEDS = 1 << 31, 1 << 31 | 1
-_WORD = 32
-_BITS_OF_ONE = int(np.float32(1).view(np.int32))
+_WORD, _BYTE = 32, 8
+# The eight signs of each byte: its bits in turn, from the highest, where 1 means -1.
+_SIGNS_OF_BYTE = 1 - 2 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float32)
 _TRAINING, _EVALUATION = 0, 1
 
 
@@ -123,11 +124,11 @@ class Noise:
         """
         columns = math.prod(shape[1:])
         words = self._words(name, [shape[0], -(-columns // _WORD), 1])
-        # Each bit in turn becomes the sign of a float.
-        first = tf.bitwise.left_shift(words, np.arange(min(columns, _WORD), dtype=np.int32))
-        sign = tf.bitwise.bitwise_and(first, tf.int32.min)
-        signs = tf.bitcast(tf.bitwise.bitwise_or(sign, _BITS_OF_ONE), tf.float32)
-        if columns > _WORD and columns % _WORD:
+        in_bytes = tf.bitwise.right_shift(words, np.arange(_WORD - _BYTE, -1, -_BYTE, np.int32))
+        in_bytes = tf.reshape(tf.bitwise.bitwise_and(in_bytes, 255), [shape[0], -1])[:, : -(-columns // _BYTE)]
+        # A lookup, because TensorFlow is slow at spreading words to their bits by shifts.
+        signs = tf.gather(_SIGNS_OF_BYTE, in_bytes)
+        if columns % _BYTE:
             signs = tf.reshape(signs, [shape[0], -1])[:, :columns]
         return tf.reshape(signs, shape)
 

@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
 from zoo.datasets import Split
 from zoo.recipes import AugmentationRecipe
@@ -115,8 +115,8 @@ class ListedBatches(Batches):
         return self.split.x[rows], self.split.y[rows]
 
 
-class EpochsInARow(keras.utils.PyDataset):
-    """Epochs with the same number of batches, as a Keras dataset. A single epoch may start at a later step.
+class EpochsInARow:
+    """Epochs with the same number of batches, as a pipeline for `fit`. A single epoch may start at a later step.
 
     Args:
         batches: All batches of the run.
@@ -128,18 +128,32 @@ class EpochsInARow(keras.utils.PyDataset):
     """
 
     def __init__(self, batches: Batches, first: int, start: int) -> None:
-        super().__init__()
         self._batches, self._start = batches, start
         self.epoch = first
 
-    @property
-    def num_batches(self) -> int:
-        """Number of batches in each epoch."""
-        return self._batches.steps(self.epoch) - self._start
+    def pipeline(self) -> tf.data.Dataset:
+        """The batches of the current epoch, each time that it is read."""
+        like = self._batches.batch(self.epoch, self._start)
+        specs = tuple(tf.TensorSpec((None, *values.shape[1:]), values.dtype) for values in like)
+        number = self._batches.steps(self.epoch) - self._start
+        pipeline = tf.data.Dataset.from_generator(self._rest_of_epoch, output_signature=specs)
+        return without_tuning(pipeline.apply(tf.data.experimental.assert_cardinality(number)).prefetch(1))
 
-    def __getitem__(self, index: int) -> Batch:
-        """Returns the batch of a step, counted from `start`."""
-        return self._batches.batch(self.epoch, self._start + index)
+    def _rest_of_epoch(self) -> Iterator[Batch]:
+        epoch = self.epoch
+        for step in range(self._start, self._batches.steps(epoch)):
+            yield self._batches.batch(epoch, step)
+
+
+def without_tuning(pipeline: tf.data.Dataset) -> tf.data.Dataset:
+    """A pipeline that TensorFlow does not tune. There is nothing to tune in ours.
+
+    It would be tuned by a thread that sleeps longer and longer, and does not always wake up when the epoch is over, so
+    that `fit` waits, up to as long as the epoch took.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return pipeline.with_options(options)
 
 
 def equal_epochs(batches: Batches, epoch: int, step: int) -> Iterator[tuple[int, int, int]]:

@@ -27,7 +27,7 @@ from tfp_bnn.models.training_state import (
     training_state,
 )
 from zoo.datasets import Split
-from zoo.training.batches import Batches, EpochsInARow, equal_epochs
+from zoo.training.batches import Batches, EpochsInARow, equal_epochs, without_tuning
 from zoo.training.callback_state import callback_states, restore_callbacks, without_callbacks
 from zoo.training.checkpoints import Checkpoints, Progress
 from zoo.training.log import write_log
@@ -83,7 +83,8 @@ def run(
     model.stop_training = False
     validation_data = None
     if validation is not None:
-        validation_data = tf.data.Dataset.from_tensor_slices((validation.x, validation.y)).batch(_VALIDATION_BATCH)
+        rows = tf.data.Dataset.from_tensor_slices((validation.x, validation.y))
+        validation_data = without_tuning(rows.batch(_VALIDATION_BATCH))
     with signals_noted(checkpoints is not None) as noted, _replicas_share_batches(model, batches):
         between_steps = _BetweenSteps(model, batches, callbacks, checkpoints, checkpoint_seconds, noted, tell)
         between_steps.begin(resume)
@@ -154,7 +155,7 @@ class _BetweenSteps(keras.callbacks.CallbackList):
         self._start, self._epochs = start, EpochsInARow(self._batches, first, start)
         try:
             self.model.fit(
-                self._epochs,
+                self._epochs.pipeline(),
                 epochs=end,
                 initial_epoch=first,
                 validation_data=validation_data,

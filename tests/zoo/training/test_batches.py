@@ -72,9 +72,16 @@ def test_what_is_left_of_a_run_is_divided_into_epochs_of_one_length(epoch, step,
     assert sum((end - first) * batches.steps(first) - start for first, start, end in expected) == left
 
 
-def test_keras_sees_the_batches_that_are_left_of_an_epoch():
-    batches = ShuffledBatches(SPLIT, 4, 2, seed=0)
+def test_the_pipeline_has_the_batches_that_are_left_of_the_epoch_in_which_it_is_read():
+    batches = ShuffledBatches(SPLIT, 4, 3, seed=0)
     left = EpochsInARow(batches, first=1, start=1)
-    assert left.num_batches == 2
-    for index, (_, y) in enumerate(left):
-        np.testing.assert_array_equal(y, batches.batch(1, 1 + index)[1])
+    pipeline = left.pipeline()
+    assert pipeline.cardinality() == 2
+    # A thread that tunes it would hold up the end of an epoch.
+    assert not pipeline.options().autotune.enabled
+    for left.epoch in (1, 2):
+        read = list(pipeline.as_numpy_iterator())
+        assert len(read) == 2
+        for index, (x, y) in enumerate(read):
+            np.testing.assert_array_equal(x, batches.batch(left.epoch, 1 + index)[0])
+            np.testing.assert_array_equal(y, batches.batch(left.epoch, 1 + index)[1])
