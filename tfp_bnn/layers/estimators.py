@@ -105,7 +105,7 @@ class Reparameterization(Estimator):
         outputs = operation(inputs, kernel.sample(noise))
         if isinstance(bias, VariationalWeight):
             bias = bias.sample(noise)
-        return outputs if bias is None else outputs + operation.along_channels(bias, outputs)
+        return outputs if bias is None else operation.add_bias(outputs, bias)
 
 
 PLAIN_DRAW = Reparameterization()
@@ -114,6 +114,16 @@ PLAIN_DRAW = Reparameterization()
 def has_spread(*weights: VariationalWeight | tf.Tensor | None) -> bool:
     """Whether a draw of any of the weights differs from its mean: points cost one operation, whatever the estimator."""
     return any(isinstance(weight, VariationalWeight) and weight.posterior_spec.has_spread for weight in weights)
+
+
+def _at_means(
+    operation: LinearOperation, inputs: tf.Tensor, kernel: VariationalWeight, bias: VariationalWeight | tf.Tensor | None
+) -> tf.Tensor:
+    """The outputs at the means of the weights. The bias is added at once, so that it is fused with the operation."""
+    outputs = operation(inputs, kernel.mean)
+    if bias is None:
+        return outputs
+    return operation.add_bias(outputs, bias.mean if isinstance(bias, VariationalWeight) else bias)
 
 
 def name_prefix(kernel: VariationalWeight) -> str:
@@ -150,16 +160,14 @@ class Flipout(Estimator):
         if not has_spread(kernel, bias):
             return PLAIN_DRAW(operation, inputs, kernel, bias, noise)
         of_kernel = name_prefix(kernel)
-        outputs = operation(inputs, kernel.mean)
+        outputs = _at_means(operation, inputs, kernel, bias)
         of_inputs, of_outputs = operation.sign_shapes(inputs, outputs)
         input_signs = tf.cast(noise.signs(f"{of_kernel}input_signs", of_inputs), inputs.dtype)
         perturbation = operation(inputs * input_signs, kernel.perturbation(noise))
         if isinstance(bias, VariationalWeight):
-            perturbation += operation.along_channels(bias.perturbation(noise), perturbation)
-            bias = bias.mean
+            perturbation = operation.add_bias(perturbation, bias.perturbation(noise))
         output_signs = tf.cast(noise.signs(f"{of_kernel}output_signs", of_outputs), outputs.dtype)
-        outputs += perturbation * output_signs
-        return outputs if bias is None else outputs + operation.along_channels(bias, outputs)
+        return outputs + perturbation * output_signs
 
 
 class LocalReparameterization(Estimator):
@@ -192,15 +200,13 @@ class LocalReparameterization(Estimator):
         """Draws the outputs from their mean and variance."""
         if not has_spread(kernel, bias):
             return PLAIN_DRAW(operation, inputs, kernel, bias, noise)
-        outputs = operation(inputs, kernel.mean)
+        outputs = _at_means(operation, inputs, kernel, bias)
         # Squares overflow and underflow in half precision.
         variance = operation(_squares(tf.cast(inputs, tf.float32)), kernel.variance)
         if isinstance(bias, VariationalWeight):
-            variance += operation.along_channels(bias.variance, variance)
-            bias = bias.mean
+            variance = operation.add_bias(variance, bias.variance)
         scale = _square_root(variance)
-        outputs += tf.cast(scale * noise.normal(name_of_use("outputs", kernel), tf.shape(scale)), outputs.dtype)
-        return outputs if bias is None else outputs + operation.along_channels(bias, outputs)
+        return outputs + tf.cast(scale * noise.normal(name_of_use("outputs", kernel), tf.shape(scale)), outputs.dtype)
 
 
 @tf.custom_gradient

@@ -65,10 +65,10 @@ class GroupedFlipout(Flipout):
         outputs = [operation(rows, draw) for rows, draw in zip(self._split(inputs), kernels, strict=True)]
         if isinstance(bias, VariationalWeight):
             biases = self._draws(bias, noise, f"{bias.name}_signs")
-            outputs = [rows + operation.along_channels(b, rows) for rows, b in zip(outputs, biases, strict=True)]
-            bias = None
-        merged = _merge(outputs, keras.ops.shape(inputs)[0])
-        return merged if bias is None else merged + operation.along_channels(bias, merged)
+            outputs = [operation.add_bias(rows, of_group) for rows, of_group in zip(outputs, biases, strict=True)]
+        elif bias is not None:
+            outputs = [operation.add_bias(rows, bias) for rows in outputs]
+        return _merge(outputs, keras.ops.shape(inputs)[0])
 
     def _draws(self, weight: VariationalWeight, noise: NoiseSource, *names: str) -> list[tf.Tensor]:
         """One draw for each group: `names` are those of the signs, one for each of the last axes of the weight."""

@@ -21,11 +21,13 @@ class LinearOperation:
         """Applies the kernel, cast to the dtype of the inputs."""
         raise NotImplementedError
 
-    def along_channels(self, vector: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-        """Reshapes a vector of shape `(channels,)` to broadcast against `like`, and casts it to the dtype of `like`."""
-        shape = [1] * len(like.shape)
-        shape[self.channel_axis] = -1
-        return tf.reshape(tf.cast(vector, like.dtype), shape)
+    def add_bias(self, outputs: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+        """Adds a bias of shape `(channels,)`, cast to the dtype of the outputs."""
+        bias = tf.cast(bias, outputs.dtype)
+        if self.channel_axis == -1:
+            # TensorFlow fuses this with the operation, and its gradient with that of the operation.
+            return tf.nn.bias_add(outputs, bias)
+        return outputs + tf.reshape(bias, [-1, *[1] * (len(outputs.shape) - 2)])
 
     def sign_shape(self, tensor: tf.Tensor) -> list[Any]:
         """Returns the shape of one sign per example and channel of `tensor`, broadcastable against it."""
@@ -155,9 +157,9 @@ class Einsum(LinearOperation):
         """Computes the product, in the dtype of the inputs."""
         return keras.ops.einsum(self.equation, inputs, tf.cast(kernel, inputs.dtype))
 
-    def along_channels(self, vector: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-        """Casts a bias to the dtype of `like`. Keras gives it a shape that broadcasts."""
-        return tf.cast(vector, like.dtype)
+    def add_bias(self, outputs: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+        """Adds a bias, cast to the dtype of the outputs. Keras gives it a shape that broadcasts."""
+        return outputs + tf.cast(bias, outputs.dtype)
 
     def sign_shapes(self, inputs: tf.Tensor, outputs: tf.Tensor) -> tuple[list[Any], list[Any]]:
         """Returns the shapes of one sign per example and axis of the kernel."""
@@ -193,10 +195,13 @@ class Scaling(LinearOperation):
 
     def __call__(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """Multiplies the inputs by the gain, in their dtype."""
-        return inputs * self.along_channels(kernel, inputs)
+        return inputs * self._along_axes(kernel, inputs)
 
-    def along_channels(self, vector: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-        """Reshapes a tensor of the sizes of the axes to broadcast against `like`, and casts it to the dtype of it."""
+    def add_bias(self, outputs: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+        """Adds an offset that has the sizes of the axes, cast to the dtype of the outputs."""
+        return outputs + self._along_axes(bias, outputs)
+
+    def _along_axes(self, vector: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
         shape = [1] * len(like.shape)
         for axis in self.axes:
             shape[axis] = like.shape[axis]
