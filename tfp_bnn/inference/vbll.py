@@ -62,7 +62,7 @@ class LastLayerModel(VariationalModel):
         features = tf.cast(below(inputs, training=True, mask=mask), tf.float32)
         weights = layer.variational_weights
         mean = features @ weights["kernel"].mean
-        variance = features**2 @ weights["kernel"].variance
+        variance = tf.square(features) @ weights["kernel"].variance
         if "bias" in weights:
             mean, variance = mean + weights["bias"].mean, variance + weights["bias"].variance
         elif layer.bias is not None:

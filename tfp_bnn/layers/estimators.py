@@ -218,4 +218,7 @@ def _square_root(variance: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], 
 
 def _squares(inputs: tf.Tensor) -> tf.Tensor:
     """The squares of inputs, which can be sparse."""
-    return inputs.with_values(inputs.values**2) if isinstance(inputs, tf.SparseTensor) else inputs**2
+    # `**2` would be a power, which takes longer: TensorFlow makes it a square only where it knows the size of the batch.
+    if isinstance(inputs, tf.SparseTensor):
+        return inputs.with_values(tf.square(inputs.values))
+    return tf.square(inputs)
