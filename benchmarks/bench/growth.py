@@ -10,13 +10,13 @@ import csv
 import itertools
 import math
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from clocks import Clocks, clocks, fit_one_epoch
 from networks import BATCH, NUM_CLASSES
 
 import tfp_bnn
@@ -50,18 +50,18 @@ def data(width: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
     return rng.random((rows, width), dtype=np.float32), rng.integers(NUM_CLASSES, size=rows)
 
 
-def seconds(rounds: int, work: Callable[..., Any], *arguments: Any) -> float:
-    """Median over rounds."""
+def seconds(rounds: int, work: Callable[..., Clocks | None], *arguments: Any) -> float:
+    """Median over rounds, of each until the work is over or until the clocks that it returns."""
     found = []
     for _ in range(rounds):
-        start = time.perf_counter()
-        work(*arguments)
-        found.append(time.perf_counter() - start)
+        start = clocks()
+        end = work(*arguments) or clocks()
+        found.append(end[0] - start[0])
     return statistics.median(found)
 
 
-def fit(model: Any, x: np.ndarray, y: np.ndarray) -> None:
-    model.fit(x, y, batch_size=BATCH, verbose=0)
+def fit(model: Any, x: np.ndarray, y: np.ndarray) -> Clocks:
+    return fit_one_epoch(model, keras.callbacks.LambdaCallback, x, y, BATCH)
 
 
 def predict(model: Any, x: np.ndarray, draws: int) -> None:
@@ -87,10 +87,10 @@ def measured(quick: bool) -> list[dict[str, Any]]:
         note("step, by weights", sum(math.prod(kernel.shape) for kernel in kernels), of_step)
     for depth in DEPTHS[sizes]:
         for title, bayesian in (("flipout", True), ("deterministic", False)):
-            start = time.perf_counter()
+            start = clocks()
             model = build(WIDTH, depth, bayesian)
-            fit(model, *data(WIDTH, BATCH))
-            note(f"first step, {title}, by layers", depth, time.perf_counter() - start)
+            end = fit(model, *data(WIDTH, BATCH))
+            note(f"first step, {title}, by layers", depth, end[0] - start[0])
             of_step = seconds(rounds, fit, model, *data(WIDTH, steps * BATCH)) / steps
             note(f"step, {title}, by layers", depth, of_step)
     model = build(WIDTH, DEPTH)

@@ -116,11 +116,10 @@ def has_spread(*weights: VariationalWeight | tf.Tensor | None) -> bool:
     return any(isinstance(weight, VariationalWeight) and weight.posterior_spec.has_spread for weight in weights)
 
 
-def _at_means(
-    operation: LinearOperation, inputs: tf.Tensor, kernel: VariationalWeight, bias: VariationalWeight | tf.Tensor | None
+def _with_mean_bias(
+    operation: LinearOperation, outputs: tf.Tensor, bias: VariationalWeight | tf.Tensor | None
 ) -> tf.Tensor:
-    """The outputs at the means of the weights. The bias is added at once, so that it is fused with the operation."""
-    outputs = operation(inputs, kernel.mean)
+    """The outputs with the mean of a Bayesian bias, or with a bias without a distribution."""
     if bias is None:
         return outputs
     return operation.add_bias(outputs, bias.mean if isinstance(bias, VariationalWeight) else bias)
@@ -160,14 +159,14 @@ class Flipout(Estimator):
         if not has_spread(kernel, bias):
             return PLAIN_DRAW(operation, inputs, kernel, bias, noise)
         of_kernel = name_prefix(kernel)
-        outputs = _at_means(operation, inputs, kernel, bias)
+        outputs = operation(inputs, kernel.mean)
         of_inputs, of_outputs = operation.sign_shapes(inputs, outputs)
         input_signs = tf.cast(noise.signs(f"{of_kernel}input_signs", of_inputs), inputs.dtype)
         perturbation = operation(inputs * input_signs, kernel.perturbation(noise))
         if isinstance(bias, VariationalWeight):
             perturbation = operation.add_bias(perturbation, bias.perturbation(noise))
         output_signs = tf.cast(noise.signs(f"{of_kernel}output_signs", of_outputs), outputs.dtype)
-        return outputs + perturbation * output_signs
+        return _with_mean_bias(operation, outputs + perturbation * output_signs, bias)
 
 
 class LocalReparameterization(Estimator):
@@ -200,13 +199,14 @@ class LocalReparameterization(Estimator):
         """Draws the outputs from their mean and variance."""
         if not has_spread(kernel, bias):
             return PLAIN_DRAW(operation, inputs, kernel, bias, noise)
-        outputs = _at_means(operation, inputs, kernel, bias)
+        outputs = operation(inputs, kernel.mean)
         # Squares overflow and underflow in half precision.
         variance = operation(_squares(tf.cast(inputs, tf.float32)), kernel.variance)
         if isinstance(bias, VariationalWeight):
             variance = operation.add_bias(variance, bias.variance)
         scale = _square_root(variance)
-        return outputs + tf.cast(scale * noise.normal(name_of_use("outputs", kernel), tf.shape(scale)), outputs.dtype)
+        drawn = scale * noise.normal(name_of_use("outputs", kernel), tf.shape(scale))
+        return _with_mean_bias(operation, outputs + tf.cast(drawn, outputs.dtype), bias)
 
 
 @tf.custom_gradient
@@ -218,7 +218,7 @@ def _square_root(variance: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], 
 
 def _squares(inputs: tf.Tensor) -> tf.Tensor:
     """The squares of inputs, which can be sparse."""
-    # `**2` would be a power, which takes longer: TensorFlow makes it a square only where it knows the size of the batch.
+    # TensorFlow turns `**2`, a power, into a square only where it knows the size of the batch.
     if isinstance(inputs, tf.SparseTensor):
         return inputs.with_values(tf.square(inputs.values))
     return tf.square(inputs)
