@@ -119,6 +119,6 @@ def figure(rows: Sequence[Row], path: Path) -> None:
             ours = ["#0b6e99" if row["contestant"].startswith("ours") else "#b8b8b8" for row in bars]
             panel.barh([row["contestant"] for row in bars], ratios, xerr=[below, above], color=ours, ecolor="#555555")
             panel.axvline(1, color="#555555", linewidth=1)
-            panel.set_title(f"{network}: {title}, ratio to the reference", fontsize=9)
+            panel.set_title(f"{network}: {title} / reference", fontsize=9)
             panel.tick_params(labelsize=8)
     of_figure.savefig(path, dpi=110)
