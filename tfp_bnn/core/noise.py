@@ -124,7 +124,7 @@ class Noise:
         """
         columns = math.prod(shape[1:])
         words = self._words(name, [shape[0], -(-columns // _WORD), 1])
-        in_bytes = tf.bitwise.right_shift(words, np.arange(_WORD - _BYTE, -1, -_BYTE, np.int32))
+        in_bytes = tf.bitwise.right_shift(words, np.arange(_WORD - _BYTE, -1, -_BYTE, dtype=np.int32))
         in_bytes = tf.reshape(tf.bitwise.bitwise_and(in_bytes, 255), [shape[0], -1])[:, : -(-columns // _BYTE)]
         # A lookup, because TensorFlow is slow at spreading words to their bits by shifts.
         signs = tf.gather(_SIGNS_OF_BYTE, in_bytes)
