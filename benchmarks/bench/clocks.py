@@ -25,8 +25,8 @@ def fit_one_epoch(model: Any, callback: Any, x: Any, y: Any, batch_size: int) ->
 
     Returns:
         The clocks after the last step. `fit` returns later: `tf.data` tunes each pipeline in a thread that sleeps 10
-        ms, then 20, 40 and so on. In about every third call of `fit` that thread does not wake up when it should end,
-        and `fit` waits for it, up to as long as the epoch took.
+        ms, then 20, 40 and so on. Sometimes it does not wake up when it should end, and `fit` waits for it, up to as
+        long as the epoch took.
     """
     ends: list[Clocks] = []
     end = callback(on_epoch_end=lambda epoch, logs: ends.append(clocks()))
