@@ -30,11 +30,11 @@ class PredictiveModel:
         name: Name of the model.
         likelihood: Distribution of a target given the raw outputs.
         inputs_expected: What the inputs of training looked like, or None. Predictions for inputs that are far from it
-            warn with `UnlikelyInputsWarning`. It is not saved in `.keras` files; models of the zoo have it.
-        class_names: One name per class or label, for the tables and figures of predictions, or None. It is not saved in
-            `.keras` files; models of the zoo have it.
-        target_units: One unit per target that is a number, for the same, or None; saved as `class_names`. Another
-            number of them is refused by the first prediction.
+            warn with `UnlikelyInputsWarning`. Models of the zoo have it.
+        class_names: One name per class or label, for the tables and figures of predictions, or None. Models of the zoo
+            have them.
+        target_units: One unit per target that is a number, for the same, or None. Another number of them is refused by
+            the first prediction.
     """
 
     name: str

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import is_integer, require_integer
+from tfp_bnn.core.expected_inputs import ExpectedInputs
 from tfp_bnn.core.layer_tree import OnlyExportedByItself, sublayers
 from tfp_bnn.core.noise import NoiseStreams, in_noise_scope, noise_scope
 from tfp_bnn.core.step_guard import StepGuard
@@ -85,6 +86,9 @@ class VariationalMixin(OnlyExportedByItself, VariationalDraws, PredictiveModel, 
             None. It is usually fitted and set by `tfp_bnn.calibrate` after training.
         conformal: Conformal prediction: a config or an object of `tfp_bnn.calibration`, or None. It is usually fitted
             and set by `tfp_bnn.conformalize` after training.
+        class_names: One name per class or label, for the tables and figures of predictions, or None.
+        target_units: One unit per target that is a number, for the same, or None.
+        inputs_expected: A `tfp_bnn.ExpectedInputs` or its config, or None; see `PredictiveModel`.
         architecture: What the model was built from, as an object that Keras can serialize, or its config. Models of the
             zoo have one; None for a model of your own.
 
@@ -110,6 +114,9 @@ class VariationalMixin(OnlyExportedByItself, VariationalDraws, PredictiveModel, 
         seed: int | None = None,
         calibration: str | Mapping[str, Any] | Calibration | None = None,
         conformal: Mapping[str, Any] | Conformal | None = None,
+        class_names: Sequence[str] | None = None,
+        target_units: Sequence[str] | None = None,
+        inputs_expected: Mapping[str, Any] | ExpectedInputs | None = None,
         architecture: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -121,6 +128,9 @@ class VariationalMixin(OnlyExportedByItself, VariationalDraws, PredictiveModel, 
         super().__init__(*args, **kwargs)
         self.likelihood = likelihood
         self.calibration, self.conformal = calibration, conformal
+        self.class_names, self.target_units = class_names, target_units
+        is_config = isinstance(inputs_expected, Mapping)
+        self.inputs_expected = ExpectedInputs.from_config(inputs_expected) if is_config else inputs_expected
         self.architecture = architecture
         self.beta_schedule = beta_schedule
         self.objective, self.num_draws = objective, num_draws
@@ -281,6 +291,9 @@ class VariationalMixin(OnlyExportedByItself, VariationalDraws, PredictiveModel, 
             "seed": self.seed,
             "calibration": keras.saving.serialize_keras_object(self.calibration),
             "conformal": keras.saving.serialize_keras_object(self.conformal),
+            "class_names": self.class_names,
+            "target_units": self.target_units,
+            "inputs_expected": None if self.inputs_expected is None else self.inputs_expected.get_config(),
         }
         if built is not None:
             is_config = isinstance(built, MappingProxyType)

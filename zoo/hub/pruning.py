@@ -105,7 +105,4 @@ def _of_the_zoo(copy: Any, model: Any, built: BuiltFrom, layer_units: Mapping[st
         posterior["pruned"] = True
     changes = {"kernel_posterior": posterior, "layer_units": dict(layer_units)}
     copy.architecture = BuiltFrom(built.name, built.config.model_copy(update=changes))
-    for name in ("class_names", "target_units"):
-        setattr(copy, name, getattr(model, name, None))
-    copy.inputs_expected = model.inputs_expected
     return copy

@@ -288,6 +288,8 @@ def test_a_clone_keeps_what_the_model_is(kind):
     likelihood = {"name": "normal", "scale": "learned", "initial_scale": 0.3}
     model = kind(likelihood=likelihood, beta_schedule=WARMUP, seed=11, name="original")
     model.calibration = tfp_bnn.calibration.Scale(1.5)
+    model.class_names, model.target_units = ["a", "b"], ("kg",)
+    model.inputs_expected = tfp_bnn.ExpectedInputs.of(X)
     clone = keras.models.clone_model(model)
     assert type(clone) is type(model)
     assert clone.name == "original"
@@ -295,6 +297,8 @@ def test_a_clone_keeps_what_the_model_is(kind):
     assert clone.beta_schedule == model.beta_schedule == tfp_bnn.schedules.SCHEDULES.get(WARMUP)
     assert clone.seed == 11
     assert clone.calibration == tfp_bnn.calibration.Scale(1.5)
+    assert (clone.class_names, clone.target_units) == (("a", "b"), ("kg",))
+    assert clone.inputs_expected == model.inputs_expected
     assert clone.get_config() == model.get_config()
     for built in (model, clone):
         built(X[:1])
