@@ -129,8 +129,9 @@ class VariationalMixin(OnlyExportedByItself, VariationalDraws, PredictiveModel, 
         self.likelihood = likelihood
         self.calibration, self.conformal = calibration, conformal
         self.class_names, self.target_units = class_names, target_units
-        is_config = isinstance(inputs_expected, Mapping)
-        self.inputs_expected = ExpectedInputs.from_config(inputs_expected) if is_config else inputs_expected
+        if isinstance(inputs_expected, Mapping):
+            inputs_expected = ExpectedInputs.from_config(inputs_expected)
+        self.inputs_expected = inputs_expected
         self.architecture = architecture
         self.beta_schedule = beta_schedule
         self.objective, self.num_draws = objective, num_draws
