@@ -304,16 +304,19 @@ def _own_layers(model: PredictiveModel) -> dict[str, VariationalLayer]:
     return named_layers(model) if isinstance(model, VariationalMixin) else {}
 
 
-def learned_prior_scales(model: PredictiveModel) -> dict[str, float]:
-    """Returns learned and inferred prior scales, by `layer/weight` or by the name under which they are shared."""
+def learned_prior_scales(model: PredictiveModel) -> dict[str, npt.NDArray[np.float32]]:
+    """Returns learned and inferred prior scales, by `layer/weight` or by the name under which they are shared.
+
+    There is one number for each group of weights of a prior with `groups`, and one number for other priors.
+    """
     scales = {}
     for name, layer in _own_layers(model).items():
         for weight in layer.variational_weights.values():
             learned = weight.prior_parameters().get("scale")
-            if learned is not None and np.ndim(learned) == 0:
-                scales[f"{name}/{weight.name}"] = float(learned)
+            if learned is not None:
+                scales[f"{name}/{weight.name}"] = np.ravel(learned)
     for name, shared in getattr(model, "shared_priors", {}).items():
-        scales[name] = float(shared.parameters()["scale"])
+        scales[name] = np.ravel(shared.parameters()["scale"])
     return scales
 
 

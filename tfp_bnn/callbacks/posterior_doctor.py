@@ -85,7 +85,8 @@ class PosteriorDoctor(keras.callbacks.Callback):
       scales. Its draws are all the same, and it adds no epistemic uncertainty.
     - `kl_dominated`: beta * kl / N is more than 10 times the NLL, while the NLL of a classifier is above half of what
       the same prediction for all inputs would cost, log(classes): the loss is about the prior instead of the data.
-    - `prior_scale_at_bound`: a learned prior scale below 0.002, next to its floor of 0.001.
+    - `prior_scale_at_bound`: a learned prior scale below 0.002, next to its floor of 0.001; with `groups`, all of a
+      weight.
     - `unconverged_curvature`: at the end of a training by `NaturalGradient`, more than 5 % of the curvature is still
       that of the initial scales.
     - `too_few_samples`: at the end of training, the Monte Carlo standard error of the predictive NLL or of the accuracy
@@ -336,14 +337,17 @@ def _examine_curvature(model: Any) -> Iterator[_Symptom]:
 
 
 def _examine_scales(model: VariationalMixin) -> Iterator[_Symptom]:
-    for name, scale in learned_prior_scales(model).items():
+    for name, scales in learned_prior_scales(model).items():
+        # Groups at the floor are what priors with groups are for, as long as some are not.
+        scale = float(scales.max())
         if scale < _SCALE_BOUND:
             yield (
                 "prior_scale_at_bound",
                 name,
-                f"The learned prior scale {name!r} is {scale:.2g}, next to its floor of 0.001: prior and posterior "
-                "shrink to 0 together, and the weights with them. Fix the scale (empirical_bayes=False), infer it "
-                "with a hyperprior, share it between layers (shared='all'), or warm beta up.",
+                f"The {'' if scales.size == 1 else 'largest '}learned prior scale {name!r} is {scale:.2g}, next to its "
+                "floor of 0.001: prior and posterior shrink to 0 together, and the weights with them. Fix the scale "
+                "(empirical_bayes=False), infer it with a hyperprior, share it between layers (shared='all'), or warm "
+                "beta up.",
             )
 
 

@@ -134,6 +134,18 @@ def test_a_prior_scale_at_its_bound_is_told():
     assert "is 0.0011, next to its floor of 0.001" in told[0]
 
 
+@pytest.mark.parametrize(("alive", "told"), [(0.0011, True), (0.5, False)])
+def test_scales_of_groups_are_told_when_all_are_at_their_bound(alive, told):
+    model = make({"name": "normal", "scale": 0.5, "empirical_bayes": True, "groups": "outputs"})
+    weight = model.network.get_layer("hidden").variational_weights["kernel"]
+    values = weight.parameters()
+    scales = np.full_like(values["prior_scale"], 0.0011)
+    scales.flat[0] = alive
+    weight.assign_parameters({**values, "prior_scale": scales})
+    doctor, _ = examine(model)
+    assert [finding.where for finding in doctor.findings] == ["hidden/kernel"] * told
+
+
 def test_a_shared_prior_scale_at_its_bound_is_told_by_its_name():
     model = make({"name": "normal", "scale": 0.0015, "empirical_bayes": True, "shared": "all"})
     doctor, _ = examine(model)

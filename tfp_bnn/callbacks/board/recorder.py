@@ -184,7 +184,8 @@ class Recorder:
                 ratio = posteriors[name].signal_to_noise
                 log.scalar(f"posterior/{part}/signal_to_noise", float(np.median(ratio)), step)
                 log.scalar(f"posterior/{part}/active_fraction", float(np.mean(ratio > 1)), step)
-        for group, values in (("kl/priors", of_priors), ("prior_scale", learned_prior_scales(self._model))):
+        scales = {name: float(np.median(groups)) for name, groups in learned_prior_scales(self._model).items()}
+        for group, values in (("kl/priors", of_priors), ("prior_scale", scales)):
             for name, part in safe_names(values).items():
                 log.scalar(f"{group}/{part}", values[name], step)
 

@@ -43,7 +43,11 @@ TAGS = (
     Tag("kl/priors/<prior>", TRAIN, "KL of a prior scale that is inferred, nats"),
     Tag("posterior/<layer>/signal_to_noise", TRAIN, "median of abs(mean) / scale over the weights of a layer"),
     Tag("posterior/<layer>/active_fraction", TRAIN, "share of the weights of a layer with abs(mean) > scale"),
-    Tag("prior_scale/<prior>", TRAIN, "prior scale that is learned or inferred, unit of the weights"),
+    Tag(
+        "prior_scale/<prior>",
+        TRAIN,
+        "prior scale that is learned or inferred, of groups the median, unit of the weights",
+    ),
     Tag("curvature/<layer>/determined", TRAIN, "weights that the data determine, the sum of h / (h + delta)"),
     Tag("curvature/<layer>/h_to_delta", TRAIN, "median curvature h of the NLL, relative to delta, that of the prior"),
     Tag("natural_gradient/temperature", TRAIN, "beta * temperature = N / lambda; 1 is the Bayesian posterior"),
