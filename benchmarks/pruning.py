@@ -33,7 +33,7 @@ from result_rows import append_row
 
 import zoo
 from tfp_bnn.figures import to_png
-from tfp_bnn.figures.style import COLOURS, GREY, LINES, legend_below, new_figure, tidy
+from tfp_bnn.figures.style import COLOURS, GREY, LINES, new_figure, tidy
 from tfp_bnn.models.weight_record import WeightRecord
 from tfp_bnn.predictive import score
 from zoo.datasets import Dataset
@@ -200,7 +200,7 @@ def table(rows: Rows, model: str, units: bool = False) -> str:
 
 def figure(rows: Rows, models: Sequence[str]) -> bytes:
     """Accuracy and NLL against the share of weights removed, as PNG."""
-    drawn = new_figure(9, 3.6 * len(models))
+    drawn = new_figure(13, 3.6 * len(models))
     panels = drawn.subplots(len(models), 2, squeeze=False)
     for of_model, model in zip(panels, models, strict=True):
         markers = itertools.cycle("sD^v")
@@ -222,7 +222,7 @@ def figure(rows: Rows, models: Sequence[str]) -> bytes:
         for panel in of_model:
             panel.set(xlabel="weights removed (%)")
             tidy(panel)
-    legend_below(drawn, panels[0, 0], columns=2)
+        of_model[1].legend(loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=9)
     return to_png(drawn)
 
 
