@@ -129,7 +129,7 @@ class VariationalMixin(OnlyExportedByItself, VariationalDraws, PredictiveModel, 
         self.likelihood = likelihood
         self.calibration, self.conformal = calibration, conformal
         self.class_names, self.target_units = class_names, target_units
-        if isinstance(inputs_expected, Mapping):
+        if not isinstance(inputs_expected, ExpectedInputs | None):
             inputs_expected = ExpectedInputs.from_config(inputs_expected)
         self.inputs_expected = inputs_expected
         self.architecture = architecture
