@@ -308,6 +308,12 @@ def test_a_clone_keeps_what_the_model_is(kind):
     assert {type(layer) for layer in clone.variational_layers} == {DenseFlipout, DenseReparameterization}
 
 
+@pytest.mark.parametrize("found", ["0 to 255", [0.0, 255.0], {"low": [0.0]}, {}])
+def test_expected_inputs_of_another_form_are_refused_when_the_model_is_made(found):
+    with pytest.raises(ValueError, match="^Expected inputs: .*'low', 'high', 'mean'"):
+        functional(inputs_expected=found)
+
+
 def test_the_config_is_json():
     for kind in KINDS:
         json.dumps(kind(likelihood="normal", beta_schedule=WARMUP, calibration="scale").get_config())
