@@ -310,7 +310,7 @@ def test_a_clone_keeps_what_the_model_is(kind):
 
 @pytest.mark.parametrize("found", ["0 to 255", [0.0, 255.0], {"low": [0.0]}, {}])
 def test_expected_inputs_of_another_form_are_refused_when_the_model_is_made(found):
-    with pytest.raises(ValueError, match="^Expected inputs: .*'low', 'high', 'mean'"):
+    with pytest.raises(ValueError, match=r"^Expected inputs: .*'low', 'high', 'mean'"):
         functional(inputs_expected=found)
 
 
