@@ -30,7 +30,7 @@ def conformalize(
     Args:
         model: A trained model, or an ensemble.
         x: Inputs, used neither to train nor to calibrate nor to test the model, in every form that `fit` takes.
-        y: Targets of the inputs. Those of batches are in them.
+        y: Targets of the inputs. Those of batches are in them; sample weights are refused.
         level: Probability of coverage, a number between 0 and 1. It needs level / (1 - level) examples.
         by_class: Whether to fit a threshold for each class, from at least that many examples of it.
         num_samples: S, the number of weight draws.

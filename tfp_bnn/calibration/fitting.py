@@ -37,7 +37,7 @@ def calibrate(
     Args:
         model: A trained model, or an ensemble.
         x: Validation inputs, used neither to train nor to test the model, in every form that `fit` takes. Batches of a
-            `tf.data.Dataset`, a `PyDataset` or a generator are read into memory.
+            `tf.data.Dataset`, a `PyDataset` or a generator are read into memory; sample weights are refused.
         y: Targets of the inputs, as for training. Those of batches are in them.
         num_samples: S, the number of weight draws.
         seed: Integer seed of the draws.

@@ -45,7 +45,7 @@ def take_rows(data: Any, count: int, name: str, targets: bool = True) -> Rows:
         targets: Whether to return targets. Default: True.
 
     Returns:
-        All rows, up to `count`.
+        All rows, up to `count`, without their weights.
 
     Raises:
         ValueError: If the data are of another kind, such as a generator, have no targets, or are empty.

@@ -125,28 +125,38 @@ def inputs_of(data: Any) -> Iterator[Any]:
         yield _sliceable(as_arrays(data))
 
 
-def read_examples(data: Any, y: Any = None, max_bytes: int | None = None) -> tuple[Any, Any]:
+def read_examples(
+    data: Any, y: Any = None, max_bytes: int | None = None, with_weights: bool = False
+) -> tuple[Any, ...]:
     """Reads inputs and targets into memory: arrays as they are, the batches of a stream joined in their order.
 
     Args:
         data: Inputs as arrays, or a stream of `(x, y)`.
         y: Targets of arrays.
         max_bytes: Maximum size of the batches of a stream; None for no limit.
+        with_weights: Whether the caller uses sample weights.
 
     Returns:
-        Arrays of inputs, and targets; None if there are none.
+        Arrays of inputs, and targets; None if there are none. With `with_weights`, the sample weights of a stream that
+        has them are third.
 
     Raises:
-        ValueError: For a stream without end, without batches or without targets, or of more than `max_bytes`.
+        ValueError: For a stream without end, without batches or without targets, or of more than `max_bytes`; with
+            sample weights that the caller does not use, or in some batches only.
     """
     if not is_stream(data):
         return as_arrays(data), as_arrays(y, "y")
     read, size = [], 0
-    for x, targets, _ in batches_of(data, y):
+    for x, targets, weight in batches_of(data, y):
         if targets is None:
             raise ValueError(f"The {type(data).__name__} has batches without targets. Expected batches (x, y).")
-        read.append((x, targets))
-        size += sum(_num_bytes(array) for array in keras.tree.flatten((x, targets)))
+        if weight is not None and not with_weights:
+            raise ValueError(
+                f"The {type(data).__name__} has sample weights, but here every row counts once. Leave them out, as in "
+                "data.map(lambda x, y, weight: (x, y)) of tf.data."
+            )
+        read.append((x, targets) if weight is None else (x, targets, weight))
+        size += sum(_num_bytes(array) for array in keras.tree.flatten(read[-1]))
         if max_bytes is not None and size > max_bytes:
             raise ValueError(
                 f"The {type(data).__name__} has more than {max_bytes / 2**30:g} GiB, which would be read into memory. "
@@ -154,6 +164,10 @@ def read_examples(data: Any, y: Any = None, max_bytes: int | None = None) -> tup
             )
     if not read:
         raise ValueError(f"The {type(data).__name__} has no batches. Expected at least one.")
+    if len({len(batch) for batch in read}) > 1:
+        raise ValueError(
+            f"The {type(data).__name__} has sample weights in some batches only. Give all of them, or none."
+        )
     return keras.tree.map_structure(lambda *arrays: _joined(arrays), *read)
 
 

@@ -37,10 +37,19 @@ class Rows:
     Attributes:
         x: Inputs as tensors.
         factors: Tensors `(batch, outputs)` whose outer products, added up, are the curvature in the outputs.
+        sample_weight: Weights of the rows, which are in the factors; None if all are 1.
     """
 
     x: Any
     factors: list[tf.Tensor]
+    sample_weight: Any = None
+
+    def weights(self) -> Floats:
+        """The weight of each row, `(batch,)`, float64; the mean where targets have their own."""
+        number = len(self.factors[0])
+        if self.sample_weight is None:
+            return np.ones(number)
+        return np.asarray(self.sample_weight, np.float64).reshape(number, -1).mean(axis=1)
 
 
 class Eigen:
@@ -214,7 +223,7 @@ def factors_in_outputs(kind: str, likelihood: Any, weights: Any) -> Callable[...
 
     Args:
         kind: `"ggn"` for the Hessian of -log p in the outputs; `"empirical_fisher"` for the outer product of its
-            gradient.
+            gradient. A row of weight w counts as w rows.
         likelihood: Likelihood of the targets.
         weights: Learned parameters of the likelihood.
 
@@ -222,22 +231,28 @@ def factors_in_outputs(kind: str, likelihood: Any, weights: Any) -> Callable[...
         A function of targets, raw outputs `(batch, outputs)` and factors of the terms, or None, that returns nats and
         tensors as in `Rows`. It raises a ValueError if the Hessian is not positive semidefinite.
     """
+    is_fisher = kind == "empirical_fisher"
 
     def derivatives(y: Any, outputs: tf.Tensor, sample_weight: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        log_likelihood = likelihood.log_likelihood(y, outputs, weights, sample_weight)
+        # The outer product of the gradient has the square of its factor.
+        factor = sample_weight
+        if is_fisher and sample_weight is not None:
+            factor = tf.sqrt(tf.cast(sample_weight, tf.float32))
         with tf.GradientTape() as outer:
             outer.watch(outputs)
             with tf.GradientTape() as inner:
                 inner.watch(outputs)
-                log_likelihood = likelihood.log_likelihood(y, outputs, weights, sample_weight)
-            gradient = inner.gradient(log_likelihood, outputs)
-        found = gradient if kind == "empirical_fisher" else -outer.batch_jacobian(gradient, outputs)
+                terms = likelihood.log_likelihood(y, outputs, weights, factor)
+            gradient = inner.gradient(terms, outputs)
+        found = gradient if is_fisher else -outer.batch_jacobian(gradient, outputs)
         return tf.reduce_sum(log_likelihood), found
 
     compiled_derivatives = compiled(derivatives)
 
     def factors(y: Any, outputs: tf.Tensor, sample_weight: Any) -> tuple[float, list[tf.Tensor]]:
         log_likelihood, found = compiled_derivatives(tf.convert_to_tensor(y), outputs, sample_weight)
-        if kind == "empirical_fisher":
+        if is_fisher:
             return float(log_likelihood), [found]
         eigenvalues, vectors = np.linalg.eigh(found.numpy().astype(np.float64))
         if eigenvalues.min() < -_ROUNDING * max(1.0, np.abs(eigenvalues).max()):
@@ -278,7 +293,8 @@ def diagonal(network: FunctionOfWeights, rows: Iterable[Rows], scale: Floats) ->
 def kronecker(network: FunctionOfWeights, rows: Iterable[Rows], scale: Floats) -> Kronecker:
     """(1 / N sum_n a_n a_n') x (sum_n F_n F_n') for the inputs a_n of a last dense layer, with a 1 for the bias.
 
-    It is the whole matrix if all rows have the same F F', as in regression with one noise.
+    It is the whole matrix if all rows have the same F F', as in regression with one noise. A row of weight w counts as
+    w rows.
 
     Raises:
         ValueError: If the weights are not those of a dense layer whose outputs are those of the network, or their prior
@@ -292,15 +308,16 @@ def kronecker(network: FunctionOfWeights, rows: Iterable[Rows], scale: Floats) -
         )
     of_inputs: Any = 0.0
     of_outputs: Any = 0.0
-    number = 0
+    number = 0.0
     for batch in rows:
         inputs = np.asarray(features(batch.x), np.float64)
         if has_bias:
             inputs = np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1)
-        of_inputs += inputs.T @ inputs
+        row_weights = batch.weights()
+        of_inputs += inputs.T @ (inputs * row_weights[:, np.newaxis])
         of_outputs += sum(factor.T @ factor for factor in (np.asarray(f, np.float64) for f in batch.factors))
-        number += len(inputs)
-    return Kronecker(Full.of(of_inputs * scale[0] ** 2 / number), Full.of(of_outputs))
+        number += row_weights.sum()
+    return Kronecker(Full.of(of_inputs * scale[0] ** 2 / (number or 1.0)), Full.of(of_outputs))
 
 
 STRUCTURES: dict[str, Callable[..., Eigen]] = {"full": full, "kronecker": kronecker, "diagonal": diagonal}

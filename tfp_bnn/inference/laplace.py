@@ -113,7 +113,7 @@ def laplace(
             outputs = mean_outputs(inputs)
             found, factors = factors_of(targets, outputs, weight)
             log_likelihoods.append(found)
-            yield Rows(inputs, factors)
+            yield Rows(inputs, factors, weight)
 
     mean_outputs, _ = network.compiled_at(network.values())
     factors_of = factors_in_outputs(curvature, model.likelihood, model.likelihood_weights)

@@ -34,6 +34,7 @@ class LogPosterior:
 
         log p(w | data) = sum_n log p(y_n | x_n, w) + log p(w) + constant
 
+    Sample weights of a stream are factors of the terms of the sum, as in `fit`.
     A weight with a distribution has the prior of its layer. A weight without one, such as a bias by default, has
     `plain_prior`. A learned parameter of the likelihood is sampled in the coordinate v in which it is trained, such as
     the logarithm of a scale, and v ~ N(v at initialization, likelihood_spread^2), so a scale is log-normal around its
@@ -43,7 +44,7 @@ class LogPosterior:
 
     Args:
         model: Built model. It is not changed.
-        x: Inputs as arrays, or a stream of batches `(x, y)`, which is read into memory.
+        x: Inputs as arrays, or a stream of batches `(x, y)` or `(x, y, sample_weight)`, which is read into memory.
         y: Targets of arrays.
         plain_prior: Prior of the weights without a distribution: a name, a config or an object; None to refuse them.
         likelihood_spread: Prior standard deviation of the learned parameters of the likelihood.
@@ -65,12 +66,13 @@ class LogPosterior:
     ) -> None:
         require_built_model(model, function)
         _require_posterior(model, function)
-        x, y = read_examples(x, y, MOST_BYTES)
+        data = read_examples(x, y, MOST_BYTES, with_weights=True)
+        x, y = data[:2]
         model._check_examples(x, y)
         self.network = with_point_weights(model)
         self.num_examples = num_rows(x)
         self.network.num_examples = self.num_examples
-        self.data = keras.tree.map_structure(tf.convert_to_tensor, (x, y))
+        self.data = keras.tree.map_structure(tf.convert_to_tensor, data)
         self.variables = trainable_values(self.network)
         self.likelihood_spread = require_positive(f"`{function}`", "likelihood_spread", likelihood_spread)
         self._model = model
@@ -96,13 +98,13 @@ class LogPosterior:
         """The sum of log p(y_n | x_n, w) over all examples, in nats, for vectors `(..., D)`; float32 `(...,)`."""
         return tf.reshape(self._compiled_likelihood(tf.reshape(vectors, [-1, self.num_weights])), vectors.shape[:-1])
 
-    def log_likelihood(self, vector: tf.Tensor, x: Any, y: Any) -> tf.Tensor:
+    def log_likelihood(self, vector: tf.Tensor, x: Any, y: Any, sample_weight: Any = None) -> tf.Tensor:
         """The sum of log p(y_n | x_n, w) over the given examples, in nats, for one vector `(D,)`; float32 scalar."""
         values = self.split(vector)
         outputs = outputs_at(self.network, values, x)
         learned = {role: values[name] for role, name in likelihood_names(self.network, values).items()}
         weights = {**self.network.likelihood_weights, **learned}
-        return tf.reduce_sum(self.network.likelihood.log_likelihood(y, outputs, weights))
+        return tf.reduce_sum(self.network.likelihood.log_likelihood(y, outputs, weights, sample_weight))
 
     def log_prior(self, vectors: tf.Tensor) -> tf.Tensor:
         """Log p(w) in nats, for vectors `(..., D)`: a float32 tensor `(...,)`."""
@@ -167,8 +169,7 @@ class LogPosterior:
         return tf.function(self._of_all_data, autograph=False)
 
     def _of_all_data(self, vectors: tf.Tensor) -> tf.Tensor:
-        x, y = self.data
-        return tf.vectorized_map(lambda vector: self.log_likelihood(vector, x, y), vectors)
+        return tf.vectorized_map(lambda vector: self.log_likelihood(vector, *self.data), vectors)
 
     def _priors_of_points(
         self, plain_prior: str | Mapping[str, Any] | Prior | None, roles: Mapping[int, str], function: str

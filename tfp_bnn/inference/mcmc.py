@@ -64,7 +64,7 @@ def hmc(
 
     Args:
         model: A built model with Bayesian layers, trained or not. It is not changed.
-        x: Inputs as arrays, or a stream of batches `(x, y)`, which is read into memory.
+        x: Inputs as arrays, or a stream of batches `(x, y)` or `(x, y, sample_weight)`, which is read into memory.
         y: Targets of arrays.
         num_samples: Number of states to keep of each chain.
         burn_in: Number of first states of each chain that are thrown away.

@@ -199,12 +199,12 @@ def _spread(number: int, first: int, end: int) -> list[int]:
 
 def _walk(posterior: LogPosterior, batch_size: int) -> Any:
     """The function that takes some steps, compiled for any number of them."""
-    number, (x, y) = posterior.num_examples, posterior.data
+    number = posterior.num_examples
 
     def estimate(vector_and_rows: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         vector, rows = vector_and_rows
-        batch_x, batch_y = keras.tree.map_structure(lambda array: tf.gather(array, rows), (x, y))
-        return number / batch_size * posterior.log_likelihood(vector, batch_x, batch_y)
+        batch = keras.tree.map_structure(lambda array: tf.gather(array, rows), posterior.data)
+        return number / batch_size * posterior.log_likelihood(vector, *batch)
 
     @tf.function(autograph=False, reduce_retracing=True)
     def gradient(vectors: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:

@@ -160,7 +160,7 @@ def full_rank(
     Args:
         model: A built model with Bayesian layers, trained or not. The means start at its posterior means. It is not
             changed. The posteriors of its layers do not matter otherwise.
-        x: Inputs as arrays, or a stream of batches `(x, y)`, which is read into memory.
+        x: Inputs as arrays, or a stream of batches `(x, y)` or `(x, y, sample_weight)`, which is read into memory.
         y: Targets of arrays.
         num_steps: Number of steps.
         num_draws: Number of draws of the weights per step, even.
@@ -320,8 +320,8 @@ def _log_joint(posterior: LogPosterior, batch_size: int | None) -> Callable[[tf.
     def estimate(vectors: tf.Tensor, noise: Noise) -> tf.Tensor:
         seed = noise.fold_in(number_of("rows")).seed
         rows = tf.random.stateless_uniform((batch_size,), seed, 0, number, tf.int32, alg="philox")
-        x, y = keras.tree.map_structure(lambda array: tf.gather(array, rows), posterior.data)
-        of_batch = tf.vectorized_map(lambda vector: posterior.log_likelihood(vector, x, y), vectors)
+        batch = keras.tree.map_structure(lambda array: tf.gather(array, rows), posterior.data)
+        of_batch = tf.vectorized_map(lambda vector: posterior.log_likelihood(vector, *batch), vectors)
         return number / batch_size * of_batch + posterior.log_prior(vectors)
 
     return estimate

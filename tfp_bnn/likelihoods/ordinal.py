@@ -94,12 +94,15 @@ class Ordinal(ClassLikelihood):
         return self.distribution(tf.cast(outputs, tf.float32), weights or {}).probs_parameter()
 
     def levels(self, outputs: tf.Tensor, weights: Weights, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """P(Y < y) and P(Y <= y) under each component, both `(S, batch, 1)`."""
-        labels = self.target_array(y, outputs.shape[-1])
+        """P(Y < y) and P(Y <= y) under each component, both `(S, batch, 1)`; NaN for missing labels."""
+        rows, observed = self.observed_rows(y, (), outputs.shape[-1])
+        labels = self.target_array(rows, outputs.shape[-1])
         at_most = np.cumsum(self.mean(outputs, weights).numpy(), axis=-1, dtype=np.float64)
         found = np.concatenate([np.zeros_like(at_most[..., :1]), at_most], axis=-1)
         place = np.broadcast_to(labels[:, None], (*found.shape[:-1], 1))
-        return np.take_along_axis(found, place, axis=-1), np.take_along_axis(found, place + 1, axis=-1)
+        there = True if observed is None else observed.reshape(-1, 1)
+        below, at_most = (np.take_along_axis(found, at, axis=-1) for at in (place, place + 1))
+        return np.where(there, below, np.nan), np.where(there, at_most, np.nan)
 
     def parameters(self, weights: Weights) -> dict[str, np.ndarray]:
         """The learned `cutpoints`, `(K - 1,)`, in increasing order."""

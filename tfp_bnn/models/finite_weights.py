@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfp_bnn.core.layer_tree import has_sublayers, sublayers
+from tfp_bnn.core.layer_tree import sublayers
 from tfp_bnn.core.values import values_of
+from tfp_bnn.models.weight_record import own_weights
 
 
 def non_finite_weights(model: Any) -> str | None:
@@ -53,8 +54,7 @@ def _weights_by_owner(model: Any) -> Iterator[tuple[str, list[keras.Variable]]]:
         return found
 
     for layer in sublayers(model):
-        if not has_sublayers(layer):
-            yield f"the weights of the layer {layer.name!r}", new(layer.weights)
+        yield f"the weights of the layer {layer.name!r}", new(own_weights(layer))
     yield f"the learned parameters of the likelihood {model.likelihood!r}", new(model.likelihood_weights.values())
     for variable in new(model.weights):
         yield f"values of the weight {variable.path!r}", [variable]

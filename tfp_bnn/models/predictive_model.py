@@ -229,7 +229,7 @@ class PredictiveModel:
         Args:
             x: Inputs, as in `posterior_predictive`. A `tf.data.Dataset`, a `PyDataset` or a generator is read one batch
                 at a time, as the predictions are taken.
-            y: Targets of arrays, or None. Those of a stream are in its batches.
+            y: Targets of arrays, or None. Those of a stream are in its batches, whose sample weights are left out.
             num_samples: As in `posterior_predictive`.
             seed: As in `posterior_predictive`.
             batch_size: Number of rows per forward pass, and of rows per batch of arrays.

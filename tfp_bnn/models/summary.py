@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from tensorflow_probability import distributions as tfd
 
-from tfp_bnn.core.layer_tree import has_sublayers
 from tfp_bnn.core.noise import Noise, noise_scope
 from tfp_bnn.layers.variational_weight import VariationalWeight
 from tfp_bnn.likelihoods import LIKELIHOODS
+from tfp_bnn.models.weight_record import own_weights
 from tfp_bnn.posteriors import POSTERIORS
 from tfp_bnn.priors import PRIORS
 
@@ -51,9 +51,8 @@ def print_bayesian_summary(model: Any, print_fn: Callable[[str], Any] | None = N
             if term.startswith("prior/"):
                 table.add_row(term, "", "", "", "", f"~{float(kl):.1f}")
         total = float(model.kl())
-    with_weights = [layer for layer in model.layers if layer.weights]
     bayesian = {id(layer) for layer in layers}
-    names = [layer.name for layer in with_weights if id(layer) not in bayesian and not has_sublayers(layer)]
+    names = [layer.name for layer in model.layers if own_weights(layer) and id(layer) not in bayesian]
     lines = [
         f"{len(layers)} Bayesian layers, {count:,} Bayesian weights, KL {total:.1f} nats.",
         f"Deterministic layers with weights: {', '.join(names) or 'none'}.",

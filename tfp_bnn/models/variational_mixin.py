@@ -224,6 +224,12 @@ class VariationalMixin(OnlyExportedByItself, VariationalDraws, PredictiveModel, 
         """The counters of the noise of training and of evaluation, by name."""
         return self._noise_streams.variables
 
+    @property
+    def _state_variables(self) -> list[keras.Variable]:
+        """The variables that belong to the model, but not to its network."""
+        of_priors = (variable for prior in self._shared_priors.values() for variable in prior.weights.values())
+        return [self._num_examples, self._beta, *self.likelihood_weights.values(), *of_priors]
+
     def kl(self) -> tf.Tensor:
         """KL(posterior || prior) in nats, summed over all Bayesian layers, unscaled; float32 scalar.
 

@@ -3,12 +3,14 @@
 conv1/kernel/loc, conv1/kernel/scale      a parameter of the posterior of a weight
 conv1/kernel/prior_scale                  a learned parameter of its prior
 conv1/bias                                a weight without a distribution
+model/token                               the same, of a subclass that has weights besides those of its layers
 prior/<name>/scale                        a learned parameter of a prior that layers share
 likelihood/scale                          a learned parameter of the likelihood
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,13 +21,13 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from tfp_bnn.core.layer_tree import has_sublayers, sublayers
+from tfp_bnn.core.layer_tree import sublayers
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.variational_weight import VariationalWeight
 
 # Of a message.
 _MOST_NAMES, _MOST_CHARACTERS = 8, 100
-_SHARED, _LIKELIHOOD, _OWN_PRIOR = "prior", "likelihood", "prior_"
+_SHARED, _LIKELIHOOD, _OWN_PRIOR, _MODEL = "prior", "likelihood", "prior_", "model"
 _LOC = "loc"
 LARGEST = 1e15
 """Of the values in a record: their squares and products are finite in float32."""
@@ -180,13 +182,11 @@ class WeightRecord:
             raise
 
     def _assign(self, model: Any) -> None:
-        for layer in _layers(model):
+        for owner, layer in _layers(model):
             for name, variable in plain_variables(layer).items():
-                variable.assign(self._by_name[f"{layer.name}/{name}"].array)
+                variable.assign(self._by_name[f"{owner}/{name}"].array)
             for name, weight in bayesian_weights(layer).items():
-                posterior, prior = (
-                    self._parameters_of(role, layer.name, name) for role in (Role.POSTERIOR, Role.PRIOR)
-                )
+                posterior, prior = (self._parameters_of(role, owner, name) for role in (Role.POSTERIOR, Role.PRIOR))
                 weight.assign(posterior, prior)
         for name, shared in getattr(model, "shared_priors", {}).items():
             shared.prior.assign_parameters(shared.weights, self._parameters_of(Role.SHARED_PRIOR, name))
@@ -211,15 +211,25 @@ def assign_weight_distributions(model: keras.Model, arrays: Mapping[str, npt.NDA
 
 def count_weights(model: keras.Model) -> int:
     """The number of weights of a built network; one with a distribution counts once, however many parameters it has."""
-    bayesian = sum(weight.size for layer in _layers(model) for weight in bayesian_weights(layer).values())
-    plain = (variable for layer in _layers(model) for variable in plain_variables(layer).values())
+    bayesian = sum(weight.size for _, layer in _layers(model) for weight in bayesian_weights(layer).values())
+    plain = (variable for _, layer in _layers(model) for variable in plain_variables(layer).values())
     return bayesian + sum(int(np.prod(variable.shape)) for variable in plain)
 
 
 def plain_variables(layer: keras.layers.Layer) -> dict[str, keras.Variable]:
-    """The variables of a layer that belong to no weight with a distribution, by name, such as a bias."""
+    """The variables of a layer itself that belong to no weight with a distribution, by name, such as a bias."""
     bayesian = {id(variable) for weight in bayesian_weights(layer).values() for variable in weight.variables}
-    return {variable.name: variable for variable in layer.weights if id(variable) not in bayesian}
+    return {variable.name: variable for variable in own_weights(layer) if id(variable) not in bayesian}
+
+
+def own_weights(layer: Any) -> list[keras.Variable]:
+    """The weights of a layer that no layer within it has, such as a class token.
+
+    Those of a variational model are without the state of its training, its likelihood and its shared priors.
+    """
+    others = {id(variable) for part in sublayers(layer) for variable in part.weights}
+    others |= {id(variable) for variable in getattr(layer, "_state_variables", ())}
+    return [variable for variable in layer.weights if id(variable) not in others]
 
 
 def bayesian_weights(layer: keras.layers.Layer) -> Mapping[str, VariationalWeight]:
@@ -250,28 +260,34 @@ def trainable_values(model: keras.Model) -> dict[str, keras.Variable]:
 
 
 def layers_by_name(model: keras.Model) -> dict[str, keras.layers.Layer]:
-    """The layers of a model that have weights of their own, by name. Raises a ValueError for duplicate names."""
+    """The layers of a model that have weights of their own, by name, and under `"model"` itself if it is one of them.
+
+    Raises:
+        ValueError: If two have the same name.
+    """
     found: dict[str, keras.layers.Layer] = {}
-    for layer in _layers(model):
-        if layer.name in found:
-            raise ValueError(f"Two layers are named {layer.name!r}. Give layers unique names.")
-        found[layer.name] = layer
+    for name, layer in _layers(model):
+        if name in found:
+            raise ValueError(f"Two layers are named {name!r}. Give layers unique names.")
+        found[name] = layer
     return found
 
 
-def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    return (layer for layer in sublayers(model) if layer.weights and not has_sublayers(layer))
+def _layers(model: keras.Model) -> Iterator[tuple[str, keras.layers.Layer]]:
+    """Those with weights of their own, with their names, before the layers within them."""
+    named = itertools.chain([(_MODEL, model)], ((layer.name, layer) for layer in sublayers(model)))
+    return ((name, layer) for name, layer in named if own_weights(layer))
 
 
 def _entries(model: Any) -> Iterator[WeightEntry]:
-    for layer in _layers(model):
+    for owner, layer in _layers(model):
         for name, variable in plain_variables(layer).items():
-            yield WeightEntry(Role.VALUE, layer.name, name, "", np.asarray(variable))
+            yield WeightEntry(Role.VALUE, owner, name, "", np.asarray(variable))
         for name, weight in bayesian_weights(layer).items():
             parameters = {Role.POSTERIOR: weight.posterior_parameters(), Role.PRIOR: weight.prior_parameters()}
             for role, values in parameters.items():
                 for parameter, array in values.items():
-                    yield WeightEntry(role, layer.name, name, parameter, array)
+                    yield WeightEntry(role, owner, name, parameter, array)
     for name, shared in getattr(model, "shared_priors", {}).items():
         for parameter, array in shared.parameters().items():
             yield WeightEntry(Role.SHARED_PRIOR, name, "", parameter, array)

@@ -28,7 +28,8 @@ def dataset_from(data: Any, validation_data: Any = None, test_data: Any = None, 
 
     Args:
         data: `Dataset`, which is returned unchanged, or training rows: a pair `(x, y)` of arrays, nested lists or
-            pandas frames, or a `tf.data.Dataset`, a `PyDataset` or a generator of such batches, of at most 2 GiB.
+            pandas frames, or a `tf.data.Dataset`, a `PyDataset` or a generator of such batches, of at most 2 GiB and
+            without sample weights.
         validation_data: Validation rows in the same form, or None.
         test_data: Test rows in the same form, or None.
         task: `"classification"` or `"regression"`. If None, integer targets are labels, and all others are regression
@@ -87,7 +88,7 @@ def read_rows(data: Any, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
     Raises:
         ValueError: For values that are not numbers, sparse inputs, an infinite pipeline, batches without targets, no
-            batches, or more than 2 GiB.
+            batches, more than 2 GiB, or sample weights.
     """
     if is_stream(data):
         x, y = read_examples(data, max_bytes=MAX_BYTES)

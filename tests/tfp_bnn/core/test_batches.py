@@ -123,11 +123,19 @@ def test_pandas_with_nullable_columns_are_numbers():
         (lambda: iter([(X, Y, Y, Y)]), "Data is expected to be in format"),
         (lambda: iter([]), "has no batches"),
         (lambda: iter([X]), "batches without targets"),
+        (lambda: iter([(X, Y, Y)]), "The list_iterator has sample weights, but here every row counts once"),
     ],
 )
 def test_streams_that_cannot_be_read_are_refused(data, message):
     with pytest.raises(ValueError, match=message):
         read_examples(data())
+
+
+def test_weights_are_read_on_demand_and_for_all_rows():
+    stream = [(X[:4], Y[:4], 2 * Y[:4]), (X[4:], Y[4:], 2 * Y[4:])]
+    np.testing.assert_array_equal(read_examples(iter(stream), with_weights=True)[2], 2 * Y)
+    with pytest.raises(ValueError, match="in some batches only"):
+        read_examples(iter([*stream, (X, Y)]), with_weights=True)
 
 
 def test_a_stream_is_read_no_further_than_its_cap():

@@ -137,6 +137,19 @@ def test_the_curvature_of_all_weights_is_that_of_its_definition(curvature, struc
     np.testing.assert_allclose(posterior.closed_form_predictive(X, batch_size=11).mean(), expected, atol=2e-4)
 
 
+@pytest.mark.parametrize(("structure", "curvature"), [("full", "empirical_fisher"), ("kronecker", "ggn")])
+def test_a_row_of_weight_w_counts_as_w_rows(structure, curvature):
+    model, weights = network(), np.arange(ROWS) % 4
+    stream = [(X, LABELS, weights)]
+    repeated = (np.repeat(X, weights, axis=0), np.repeat(LABELS, weights))
+    found, expected = (
+        laplace(model, *data, structure=structure, curvature=curvature, prior_precision=2.0)
+        for data in ((iter(stream),), repeated)
+    )
+    np.testing.assert_allclose(found.covariance(), expected.covariance(), rtol=1e-4, atol=1e-6)
+    assert found.log_marginal_likelihood == pytest.approx(expected.log_marginal_likelihood, rel=1e-5)
+
+
 def test_a_kronecker_product_is_of_the_mean_over_inputs_and_the_sum_over_outputs():
     model = network(hidden=4)
     posterior = laplace(model, X, LABELS, structure="kronecker", prior_precision=3.0, batch_size=8)

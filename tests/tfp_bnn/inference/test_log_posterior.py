@@ -64,6 +64,16 @@ def test_the_log_posterior_and_its_gradient_are_those_of_scipy():
         np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-3)
 
 
+def test_a_row_of_weight_w_counts_as_w_rows():
+    weights = np.arange(12) % 3
+    weighted, repeated = (
+        made(x=iter([(X, Y, weights)]), y=None),
+        made(x=np.repeat(X, weights, 0), y=np.repeat(Y, weights, 0)),
+    )
+    vectors = tf.constant(RNG.normal(size=(2, 14)).astype(np.float32))
+    np.testing.assert_allclose(weighted(vectors), repeated(vectors), rtol=1e-5)
+
+
 def test_vectors_are_joined_as_they_were_split():
     posterior = made()
     vectors = RNG.normal(size=(2, posterior.num_weights)).astype(np.float32)

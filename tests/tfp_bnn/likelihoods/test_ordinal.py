@@ -39,6 +39,16 @@ def test_probabilities_are_differences_of_cumulative_ones(learned):
     np.testing.assert_allclose(at_most - below, np.exp(expected)[..., None], rtol=1e-4)
 
 
+@pytest.mark.parametrize("missing", [-1, "nan"])
+def test_the_levels_of_missing_labels_are_nan(learned, missing):
+    complete, weights = learned
+    outputs = np.random.default_rng(0).normal(size=(2, 3, 1)).astype(np.float32)
+    found = Ordinal(4, missing=missing).levels(outputs, weights, np.array([2.0, float(missing), 1.0]))
+    expected = np.array(complete.levels(outputs, weights, np.array([2, 0, 1])))
+    expected[:, :, 1] = np.nan
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_all_classes_are_equally_likely_at_the_start(add_weight):
     likelihood = Ordinal(5)
     weights = likelihood.add_weights(add_weight)

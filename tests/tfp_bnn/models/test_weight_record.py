@@ -11,11 +11,13 @@ import pytest
 import tensorflow as tf
 
 import tfp_bnn
+from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.models.weight_record import (
     Role,
     WeightRecord,
     assign_weight_distributions,
     count_weights,
+    layers_by_name,
     weight_distributions,
 )
 from tfp_bnn.posteriors import MeanFieldNormal
@@ -99,6 +101,53 @@ def test_a_record_is_put_into_another_model_of_the_same_architecture(model):
     WeightRecord.of(model).assign_to(other)
     for name, value in weight_distributions(model).items():
         np.testing.assert_allclose(weight_distributions(other)[name], value, rtol=2e-6)
+
+
+@keras.saving.register_keras_serializable("test_weight_record")
+class Scaled(keras.layers.Layer):
+    """A layer with a weight besides those of the layer within it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name)
+        self.inner = keras.layers.Dense(3, name="inner")
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+    def build(self, input_shape: Any) -> None:
+        self.gain = self.add_weight(name="gain", shape=(3,), initializer="ones")
+        self.inner.build(input_shape)
+        super().build(input_shape)
+
+    def call(self, x: Any) -> Any:
+        return self.gain * self.inner(x)
+
+
+def test_weights_beside_those_of_layers_within_are_recorded_counted_and_copied():
+    layers = [keras.Input((2,)), Scaled("scaled"), tfp_bnn.layers.DenseFlipout(1, name="head")]
+    model = tfp_bnn.VariationalSequential(layers, likelihood="normal", seed=0)
+    model.layers[0].gain.assign([5.0, 6.0, 7.0])
+    assert WeightRecord.of(model).num_weights == count_weights(model) == 3 + 9 + 4
+    assert layers_by_name(model).keys() == {"scaled", "inner", "head"}
+    for copy in (tfp_bnn.inference.map_estimate(model), tfp_bnn.compression.prune(model, 0.5)):
+        np.testing.assert_array_equal(copy.layers[0].gain, [5.0, 6.0, 7.0])
+
+
+class WithToken(VariationalMixin, keras.Model):
+    """A model with a weight besides those of its layers."""
+
+    def build(self, input_shape: Any) -> None:
+        self.token = self.add_weight(name="token", shape=input_shape[1:])
+        super().build(input_shape)
+
+    def call(self, x: Any) -> Any:
+        return x + self.token
+
+
+def test_a_weight_of_the_model_itself_is_recorded():
+    model = WithToken(likelihood={"name": "normal", "initial_scale": 1.0}, num_examples=3)
+    model.build((None, 2))
+    assert set(weight_distributions(model)) == {"model/token", "likelihood/scale"}
 
 
 @pytest.mark.parametrize("name", ["kernel", "a/b/c/d", "a//loc", "/bias"])
