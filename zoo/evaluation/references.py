@@ -183,7 +183,7 @@ def add_reference(name_or_path: str | os.PathLike[str], reference: Reference) ->
     metrics["reference"] = {**reference.about, **numbers}
     # Safetensors stores the memory of an array, whatever its strides.
     arrays = {key: np.array(array, order="C") for key, array in reference.arrays.items()}
-    (folder / REFERENCE_NAME).write_bytes(safetensors.numpy.save(arrays))
+    write_atomically(folder / REFERENCE_NAME, safetensors.numpy.save(arrays))
     write_atomically(folder / "metrics.json", to_json(metrics))
     write_card(folder, artifact["config"], metrics)
     return folder
