@@ -34,7 +34,7 @@ AT_THE_TOP = {"__init__.py", "__main__.py"}
 MOST_LINES = 400
 # The only files that touch a private API, each of one library.
 PRIVATE_API = {"tfp_bnn/core/layer_tree.py", "tfp_bnn/transfer/tf_keras_graph.py"}
-# The only files that write other files directly: whole files, or files of a folder that takes its place when it is whole.
+# The only files that write others directly: whole files, or those of a folder that takes its place when it is whole.
 WRITERS = {
     "zoo/core/files.py",
     "zoo/evaluation/report/comparison.py",
