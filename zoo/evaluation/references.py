@@ -1,6 +1,6 @@
 """References: predictions by Markov chains of the exact posterior that a model of the zoo approximates.
 
-`python -m zoo.evaluation.references mlp_flipout.iris` makes that of a bundled model, and its card anew.
+`python -m zoo.evaluation.references mlp_flipout.iris` makes that of a bundled model, and writes its card again.
 
 Everything that has no posterior stays as the model has it (`with_fixed_parameters`): the biases, the scales of the
 priors, the scale of the noise. The weights with a distribution are sampled at temperature 1, whatever beta the model
