@@ -34,6 +34,14 @@ AT_THE_TOP = {"__init__.py", "__main__.py"}
 MOST_LINES = 400
 # The only files that touch a private API, each of one library.
 PRIVATE_API = {"tfp_bnn/core/layer_tree.py", "tfp_bnn/transfer/tf_keras_graph.py"}
+# The only files that write others directly: whole files, or those of a folder that takes its place when it is whole.
+WRITERS = {
+    "zoo/core/files.py",
+    "zoo/evaluation/report/comparison.py",
+    "zoo/evaluation/report/writing.py",
+    "zoo/hub/artifacts.py",
+    "zoo/hub/remote/fetching.py",
+}
 PRIVATE_PACKAGES = ("keras.src", "tensorflow.python", "tensorflow_probability.python", "tf_keras")
 
 
@@ -242,6 +250,15 @@ def test_the_private_api_of_other_libraries_is_touched_in_one_file(package):
         elif uses:
             found[name] = uses
     assert found == {}
+
+
+def test_files_are_written_whole_or_not_at_all():
+    writers = set()
+    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        calls = (node.func for node in nodes_of(path) if isinstance(node, ast.Call))
+        if any(isinstance(call, ast.Attribute) and call.attr in ("write_bytes", "write_text") for call in calls):
+            writers.add(path.relative_to(ROOT).as_posix())
+    assert writers == WRITERS, "Use `write_atomically` or `written_whole` of `zoo.core.files`"
 
 
 def test_imports_are_found_in_the_real_tree():

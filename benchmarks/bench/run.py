@@ -9,7 +9,7 @@ least. A contestant whose reading takes longer than LONG seconds is read in two 
 `tfp.layers`, and on a residual network the deterministic twin.
 
 `predict` follows training, so all draws are new. `predict again` and `one row` follow `predict` with the same seed: the
-peers draw anew, and ours may keep draws. `first step` includes building the model, not the imports. `memory` is the
+peers draw again, and ours may keep draws. `first step` includes building the model, not the imports. `memory` is the
 peak of the process until the zoo's loop begins, `imports` what it had reached before the network was built.
 
 All use the threads that they choose; on a shared machine set TF_NUM_INTRAOP_THREADS=1 and OMP_NUM_THREADS=1. Peers that

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Returns the function as a graph that is traced anew for new shapes and dtypes.
+    """Returns the function as a graph that is traced again for new shapes and dtypes.
 
     TensorFlow warns of functions that are traced often. It counts by their code, and so together for all models that
     share it: five models are enough for a warning. A partial function has no code and is counted on its own.

@@ -23,8 +23,8 @@ def elbo_step(model: VariationalMixin, num_examples: int) -> Step:
     row less than another, or none. Each replica draws its own noise, the gradient of the NLL is that of the mean over
     all rows of the batch, and that of the KL the mean over the replicas, so the KL counts once.
 
-    `model.get_metrics_result()` has the running means of `fit`, over all replicas, and `model.reset_metrics()` begins
-    anew. All processes must call the former together.
+    `model.get_metrics_result()` has the running means of `fit`, over all replicas, and `model.reset_metrics()` starts
+    them again. All processes must call the former together.
 
     Args:
         model: Built and compiled model, under the scope of its strategy, if it has one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from zoo.cli.early_recipes import check_option
 from zoo.cli.models import names_of_models
 from zoo.cli.progress import training_progress, working
 from zoo.cli.starting import start
-from zoo.core.files import check_file_target
+from zoo.core.files import check_file_target, write_atomically
 from zoo.core.names import unknown_name_message
 from zoo.hub.manifest import bundled_models
 
@@ -131,4 +132,6 @@ def _save_figure(out: Path, predictive: PosteriorPredictive, data: Dataset, rows
     class_names, labels = data.class_names or (), data.test.y[rows]
     titles = [f"true class: {class_names[label]}" for label in labels]
     figure = image_predictions(data.test.x[rows], predictive.samples[:, rows], titles, class_names, labels=labels)
-    figure.savefig(out, dpi=120)
+    contents = io.BytesIO()
+    figure.savefig(contents, format=out.suffix.removeprefix(".") or "png", dpi=120)
+    write_atomically(out, contents.getvalue())

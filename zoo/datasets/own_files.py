@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +57,11 @@ def dataset_from_files(
         target: Name of the column of a table that has the targets.
         task: `"classification"` or `"regression"`. If None, text is classes, and so are whole numbers with at most 20
             different values, and at most half as many as there are rows.
-        class_names: Names of the classes of a model, to whose labels those of the files are matched. Default: the
-            names in the files, sorted.
+        class_names: Names of the classes of a model, to whose labels those of the files are matched by name. Whole
+            numbers of which none is a name are positions in this list. Default: the names in the files, sorted.
         feature_names: Names of the columns of a model. A table that has them is read by these names, whatever the order
             and what else it has. A table that has none of them is taken as it is.
         whole: Whether each split is to be all rows, to judge a model on all of them.
-
         target_unit: Unit of the targets of a regression, such as `"mmHg"`, or None.
 
     Returns:
@@ -122,9 +121,11 @@ _Parts = dict[str, tuple[npt.NDArray[Any], Any]]
 
 def _read_folder(folder: Path) -> _Parts:
     subfolders = {path.name: path for path in _folders_in(folder)}
-    splits = {_SPLITS.get(name.lower()): path for name, path in subfolders.items()}
-    if None in splits or "train" not in splits:
+    of_splits = {name: _SPLITS.get(name.lower()) for name in subfolders}
+    if None in of_splits.values() or "train" not in of_splits.values():
         splits = {"": folder}
+    else:
+        splits = {str(of_splits[name]): subfolders[name] for name in _one_for_each(folder, of_splits)}
     files = {name: _labelled_images(path) for name, path in splits.items()}
     shape = _common_shape(folder, [path for found in files.values() for path, _ in found])
     return {
@@ -176,14 +177,18 @@ def _common_shape(folder: Path, paths: Sequence[Path]) -> tuple[int, int, int]:
 def _read_npz(path: Path) -> tuple[_Parts, list[str] | None, list[str] | None]:
     arrays = read_npz(path)
     by_split: _Parts = {}
-    for key in arrays:
-        kind, _, suffix = key.partition("_")
-        if kind == "x" and (not suffix or suffix in _SPLITS):
-            if f"y{key[1:]}" not in arrays:
-                raise ValueError(f"{str(path)!r} has the array {key!r} without 'y{key[1:]}'. Add its targets.")
-            x = arrays[key]
-            # Grey images without an axis for the channel.
-            by_split[_SPLITS.get(suffix, "")] = (x[..., np.newaxis] if x.ndim == 3 else x, arrays[f"y{key[1:]}"])
+    of_splits = {"x": "", **{f"x_{suffix}": split for suffix, split in _SPLITS.items()}}
+    for key in _one_for_each(path, {key: split for key, split in of_splits.items() if key in arrays}):
+        if f"y{key[1:]}" not in arrays:
+            raise ValueError(f"{str(path)!r} has the array {key!r} without 'y{key[1:]}'. Add its targets.")
+        x = arrays[key]
+        # Grey images without an axis for the channel.
+        by_split[of_splits[key]] = (x[..., np.newaxis] if x.ndim == 3 else x, arrays[f"y{key[1:]}"])
+    if "" in by_split and len(by_split) > 1:
+        raise ValueError(
+            f"{str(path)!r} has the arrays {listed(arrays)}: 'x' next to arrays of splits. Call it 'x_train', and its "
+            "targets 'y_train', or leave it out."
+        )
     if "" not in by_split and "train" not in by_split:
         raise ValueError(
             f"{str(path)!r} has the arrays {listed(arrays)}; 'x' and 'y', or 'x_train', 'y_train', 'x_test' "
@@ -191,6 +196,14 @@ def _read_npz(path: Path) -> tuple[_Parts, list[str] | None, list[str] | None]:
         )
     names = [[str(name) for name in arrays[key]] if key in arrays else None for key in ("feature_names", "class_names")]
     return by_split, names[0], names[1]
+
+
+def _one_for_each(path: Path, of_splits: Mapping[str, str | None]) -> Mapping[str, str | None]:
+    """Refuses two names of one split; else returns them."""
+    for split in of_splits.values():
+        if len(names := [name for name, of in of_splits.items() if of == split]) > 1:
+            raise ValueError(f"{str(path)!r} has {listed(names)}, all for the {split} split. Join them, or keep one.")
+    return of_splits
 
 
 def _read_table(
@@ -237,8 +250,9 @@ def _with_labels(
     classes = tuple(class_names) if class_names is not None else tuple(str(label) for label in np.unique(together))
     index = {name: number for number, name in enumerate(classes)}
     unknown = sorted({str(label) for label in np.unique(together)} - set(index))
-    if unknown and together.dtype.kind == "i" and 0 <= together.min() and together.max() < len(classes):
-        # Numbers of the classes, in their order.
+    no_names = len(unknown) == len(np.unique(together))
+    if no_names and together.dtype.kind == "i" and 0 <= together.min() and together.max() < len(classes):
+        # Numbers of the classes, in their order. One that is a name as well would be of another class.
         index = {str(number): number for number in range(len(classes))}
     elif unknown:
         raise ValueError(

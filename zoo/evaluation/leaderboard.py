@@ -171,4 +171,6 @@ if __name__ == "__main__":
     found = read_leaderboard()
     write_atomically(page, with_leaderboard(page.read_text("utf-8"), found))
     if found:
-        leaderboard_figure(found).savefig(page.with_name("leaderboard.png"), dpi=100)
+        from tfp_bnn.figures import to_png
+
+        write_atomically(page.with_name("leaderboard.png"), to_png(leaderboard_figure(found)))

@@ -1,6 +1,6 @@
 """References: predictions by Markov chains of the exact posterior that a model of the zoo approximates.
 
-`python -m zoo.evaluation.references mlp_flipout.iris` makes that of a bundled model, and its card anew.
+`python -m zoo.evaluation.references mlp_flipout.iris` makes that of a bundled model, and writes its card again.
 
 Everything that has no posterior stays as the model has it (`with_fixed_parameters`): the biases, the scales of the
 priors, the scale of the noise. The weights with a distribution are sampled at temperature 1, whatever beta the model
@@ -183,7 +183,7 @@ def add_reference(name_or_path: str | os.PathLike[str], reference: Reference) ->
     metrics["reference"] = {**reference.about, **numbers}
     # Safetensors stores the memory of an array, whatever its strides.
     arrays = {key: np.array(array, order="C") for key, array in reference.arrays.items()}
-    (folder / REFERENCE_NAME).write_bytes(safetensors.numpy.save(arrays))
+    write_atomically(folder / REFERENCE_NAME, safetensors.numpy.save(arrays))
     write_atomically(folder / "metrics.json", to_json(metrics))
     write_card(folder, artifact["config"], metrics)
     return folder

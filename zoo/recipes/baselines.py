@@ -7,6 +7,7 @@ from typing import Any
 
 from zoo.core.validation import validate
 from zoo.recipes.comparison import Baseline, ComparisonRecipe
+from zoo.recipes.inference import SETTINGS_OF_WAYS
 from zoo.recipes.schema import NATURAL_GRADIENT, Recipe
 
 _LEARNS_A_SCALE = ("empirical_bayes", "hyperprior", "shared", "groups")
@@ -51,7 +52,7 @@ def baseline(recipe: Recipe, inference: Baseline) -> Recipe:
         values |= {"model": _of_points(recipe, inference), "warmup": 0.0, "objective": "elbo", "num_draws": 1}
         start = values.pop("deterministic_start", None)
         values["epochs"] += 0 if start is None else start["epochs"]
-    values["members"] = None
+    values |= dict.fromkeys(("members", *SETTINGS_OF_WAYS))
     if inference == "ensemble":
         how = recipe.comparison or ComparisonRecipe()
         values |= {"members": how.members, "epochs": max(1, round(how.member_epochs * values["epochs"]))}

@@ -240,10 +240,10 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
         **architecture_arguments(recipe),
     }
     if data.num_classes is None:
-        told = config.setdefault("likelihood", {"name": "normal", "initial_scale": float(data.train.y.std())})
+        # A learned scale starts where the targets are, whatever their unit, and in their precision.
+        scale = float(np.float32(math.sqrt(np.mean(column_moments(data.train.y)[1]))))
+        told = config.setdefault("likelihood", {"name": "normal", "initial_scale": scale})
         if isinstance(told, str) or "initial_scale" not in told:
-            # A learned scale starts where the targets are, whatever their unit.
-            scale = math.sqrt(np.mean(column_moments(data.train.y)[1]))
             config["likelihood"] = LIKELIHOODS.get(told).rescaled(scale)
     likelihood = LIKELIHOODS.get(config.get("likelihood", ARCHITECTURES[recipe.architecture].default_likelihood))
     config.setdefault("num_outputs", likelihood.num_outputs_for(data.train.y, data.num_classes))

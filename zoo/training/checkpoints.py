@@ -24,7 +24,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,7 @@ from zoo.hub.reading import parse_tensors
 # Version of `state.json`. Version 1 had sums of logs instead of metric states, version 2 also the best epoch, which
 # `history` tells too.
 SCHEMA_VERSION = 3
-_PREFIX, _WORKING, _SAVED = "generation-", ".writing-", "saved"
+_PREFIX, _WORKING, _SAVED, _LOCK = "generation-", ".writing-", "saved", "lock"
 
 
 class CheckpointError(ValueError):
@@ -228,8 +228,38 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         CheckpointError: If another process is training there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as file:
+    file = None
+    while file is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Not there if the process before has removed the folder meanwhile; see `remove_locked`.
+        with contextlib.suppress(FileNotFoundError):
+            file = _lock(folder)
+    with file:
+        file.truncate(0)
+        file.write(f"process {os.getpid()}")
+        file.flush()
+        yield
+
+
+def remove_locked(folder: Path) -> None:
+    """Removes a folder that this process has `locked`, as far as it can be removed.
+
+    The file of the lock goes last: another process can lock the folder from then on, and what it writes there stays.
+    """
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != _LOCK:
+                path.unlink()
+        (folder / _LOCK).unlink()
+        folder.rmdir()
+
+
+def _lock(folder: Path) -> TextIO:
+    """Raises a FileNotFoundError if another process has removed the lock since it was opened."""
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context((folder / _LOCK).open("a+"))
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -238,10 +268,10 @@ def locked(folder: Path) -> Iterator[None]:
                 f"Another process ({file.read().strip() or 'unknown'}) trains in {str(folder)!r}. Wait for it, or "
                 "choose another folder."
             ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()}")
-        file.flush()
-        yield
+        if not os.path.samestat(os.fstat(file.fileno()), os.stat(folder / _LOCK)):
+            raise FileNotFoundError(folder / _LOCK)
+        stack.pop_all()
+    return file
 
 
 def describe_array(values: npt.NDArray[Any]) -> dict[str, Any]:

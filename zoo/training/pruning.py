@@ -45,7 +45,7 @@ def prune_artifact(
     tell: Callable[[str], None] = lambda message: None,
     **settings: Any,
 ) -> TrainingRun:
-    """Prunes a model of the zoo, trains what is left further, calibrates it anew, evaluates and saves it.
+    """Prunes a model of the zoo, trains what is left further, calibrates it again, evaluates and saves it.
 
     With `units`, the result is a smaller dense network; see `zoo.shrink`. The calibration and the conformal prediction
     of the source are fitted again, to the validation split.

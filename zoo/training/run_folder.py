@@ -18,7 +18,7 @@ from tfp_bnn.models.weight_record import weight_distributions
 from zoo.core.files import remove_unfinished
 from zoo.datasets import Split
 from zoo.hub.artifacts import check_target
-from zoo.training.checkpoints import CheckpointError, Checkpoints, describe_array, locked
+from zoo.training.checkpoints import CheckpointError, Checkpoints, describe_array, locked, remove_locked
 
 
 class RunFolder:
@@ -43,7 +43,7 @@ class RunFolder:
             raise CheckpointError("There is nothing to resume without a folder. Pass the `out` of the run (--out).")
         self.target = None if out is None else check_target(out, overwrite)
         self._folder = None if self.target is None else self.target.with_name(f"{self.target.name}.training")
-        self._seed, self._resume = seed, resume
+        self._seed, self._overwrite, self._resume = seed, overwrite, resume
         if self._folder is not None:
             _check_unfinished(self._folder, seed, overwrite, resume)
 
@@ -56,25 +56,34 @@ class RunFolder:
 
         Raises:
             CheckpointError: If another process is training there, or the checkpoints of a run to resume are gone.
+            ValueError: If another process has written the artifact since this object was made.
         """
         if self._folder is None or self.target is None:
             yield
             return
-        if self._resume and not any(self._folder.glob(f"seed-{self._seed}/**/generation-*")):
-            if Checkpoints(self._folder / f"seed-{self._seed}", {}).lost():
-                raise CheckpointError(
-                    f"All checkpoints in {str(self._folder)!r} are gone. Put them back, or start again with "
-                    "--overwrite (overwrite=True)."
-                )
-            tell("the run was stopped before its first checkpoint, and starts from its first step")
         with locked(self._folder):
-            if not self._resume:
+            # Another process may have begun or finished a run since.
+            check_target(self.target, self._overwrite)
+            _check_unfinished(self._folder, self._seed, self._overwrite, self._resume)
+            if self._resume:
+                self._find_checkpoints(self._folder, tell)
+            else:
                 for old in self._folder.glob("seed-*"):
                     shutil.rmtree(old)
             yield
             # Of this run, if it was killed while it wrote the artifact.
             remove_unfinished(self.target)
-        shutil.rmtree(self._folder, ignore_errors=True)
+            remove_locked(self._folder)
+
+    def _find_checkpoints(self, folder: Path, tell: Callable[[str], None]) -> None:
+        if any(folder.glob(f"seed-{self._seed}/**/generation-*")):
+            return
+        if Checkpoints(folder / f"seed-{self._seed}", {}).lost():
+            raise CheckpointError(
+                f"All checkpoints in {str(folder)!r} are gone. Put them back, or start again with --overwrite "
+                "(overwrite=True)."
+            )
+        tell("the run was stopped before its first checkpoint, and starts from its first step")
 
     def checkpoints(self, seed: int, fingerprint: Mapping[str, Any]) -> Checkpoints | None:
         """Returns the checkpoints of one training seed, or None if nothing is saved.

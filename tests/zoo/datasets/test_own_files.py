@@ -128,6 +128,29 @@ def test_arrays_of_an_npz_file_with_their_own_splits(tmp_path):
     assert len(data.train) + len(data.validation) == 10
 
 
+def test_numbers_are_positions_of_classes_only_if_none_is_a_name(tmp_path):
+    """Label 1 of a model of the classes 1, 2 and 3 is not its second class."""
+    np.savez(tmp_path / "a.npz", x=np.zeros((6, 2)), y=[0, 1, 2] * 2)
+    with pytest.raises(ValueError, match=r"the classes \['0'\], but the model knows \['1', '2', '3'\]"):
+        dataset_from_files(tmp_path / "a.npz", class_names=["1", "2", "3"], whole=True)
+    data = dataset_from_files(tmp_path / "a.npz", class_names=["a", "b", "c"], whole=True)
+    assert data.test.y.tolist() == [0, 1, 2] * 2
+
+
+@pytest.mark.parametrize("names", [("train", "val", "validation"), ("train", "training"), ("", "test")])
+def test_two_parts_for_one_split_are_refused(tmp_path, names):
+    parts = {f"{kind}_{name}".rstrip("_"): np.arange(8) % 2 for name in names for kind in "xy"}
+    np.savez(tmp_path / "a.npz", **parts)
+    says = "x_val.*for the validation|x_train.*for the train|'x' next to arrays of splits"
+    with pytest.raises(ValueError, match=says):
+        dataset_from_files(tmp_path / "a.npz")
+    if all(names):
+        for name in names:
+            draw(tmp_path / "photos" / name.title() / "red" / "0.png", (255, 0, 0))
+        with pytest.raises(ValueError, match=r"has \['(Tr|Val).*, all for the (train|validation) split"):
+            dataset_from_files(tmp_path / "photos")
+
+
 @pytest.mark.parametrize(
     ("name", "data", "says"),
     [

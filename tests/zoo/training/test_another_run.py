@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zoo.training.checkpoints import CheckpointError, Checkpoints, Progress, locked
+from zoo.training.checkpoints import CheckpointError, Checkpoints, Progress, locked, remove_locked
 
 FINGERPRINT = {"recipe": {"epochs": 3, "optimizer": {"name": "adam"}}, "num_classes": 3}
 
@@ -122,3 +123,17 @@ class TestLock:
                     pass
                 with locked(tmp_path / "b"):
                     pass
+
+    def test_one_that_was_removed_after_it_was_opened_does_not_count(self, tmp_path, monkeypatch):
+        flock = fcntl.flock
+
+        def late(*arguments):
+            monkeypatch.setattr(fcntl, "flock", flock)
+            remove_locked(tmp_path / "a")
+            assert not (tmp_path / "a").exists()
+            flock(*arguments)
+
+        monkeypatch.setattr(fcntl, "flock", late)
+        with locked(tmp_path / "a"), pytest.raises(CheckpointError), locked(tmp_path / "a"):
+            pass
+        assert fcntl.flock is flock

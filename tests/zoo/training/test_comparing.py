@@ -14,6 +14,7 @@ from zoo.evaluation.leaderboard import COLUMNS
 from zoo.recipes import load_recipe
 from zoo.recipes.baselines import baseline
 from zoo.recipes.comparison import BASELINES, DEFAULT_GRIDS
+from zoo.recipes.inference import SETTINGS_OF_WAYS
 from zoo.training.comparing import compare
 from zoo.training.engine import NonFiniteError
 
@@ -64,6 +65,14 @@ def test_adam_takes_the_place_of_a_natural_gradient():
     assert (
         baseline(recipe, "map").optimizer == baseline(recipe, "variational").optimizer == load_recipe(RECIPE).optimizer
     )
+
+
+@pytest.mark.parametrize("way", SETTINGS_OF_WAYS)
+def test_settings_of_a_method_that_is_no_baseline_are_left_out(way):
+    recipe = load_recipe({**RECIPE, "inference": way})
+    for name in BASELINES:
+        assert getattr(baseline(recipe, name), way) is None
+    assert baseline(recipe, "variational") == load_recipe(RECIPE)
 
 
 def test_every_method_has_as_many_candidates():

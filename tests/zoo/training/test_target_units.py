@@ -77,11 +77,11 @@ def test_a_learned_scale_starts_at_that_of_the_targets():
     told = build(recipe_of({"name": "laplace", "initial_scale": 3.0}), data)
     assert told.likelihood.initial_scale == 3.0
     # One column far from another does not make the scale larger.
-    two = build(
-        recipe_of({"name": "multivariate_normal", "scale_tril": "learned", "num_targets": 2}), dataset_from((X, TWO))
-    )
-    found = two.likelihood.initial_scale
-    assert found == pytest.approx(np.sqrt(dataset_from((X, TWO)).train.y.var(axis=0).mean()), rel=1e-4)
+    data = dataset_from((X, TWO))
+    joint = {"name": "multivariate_normal", "scale_tril": "learned", "num_targets": 2}
+    for recipe in (recipe_of(joint), recipe_of(None, model={"hidden": [8]})):
+        found = build(recipe, data).likelihood.initial_scale
+        assert found == pytest.approx(np.sqrt(data.train.y.var(axis=0).mean()), rel=1e-4)
 
 
 @pytest.mark.parametrize(

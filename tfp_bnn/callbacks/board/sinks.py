@@ -53,6 +53,7 @@ class MlflowSink:
         known = self._client.get_experiment_by_name(experiment)
         number = self._client.create_experiment(experiment) if known is None else known.experiment_id
         self.run_id: str = self._client.create_run(number, run_name=run_name).info.run_id
+        self._parameters: dict[str, bool | float | str] = {}
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Logs a metric."""
@@ -67,9 +68,13 @@ class MlflowSink:
         self._client.log_text(self.run_id, markdown, f"{tag}.md")
 
     def hyperparameters(self, values: Mapping[str, bool | float | str]) -> None:
-        """Logs parameters."""
+        """Logs parameters. MLflow keeps their first values; what another `fit` changes becomes a tag of that name."""
         for name, value in values.items():
-            self._client.log_param(self.run_id, name, value)
+            if name not in self._parameters:
+                self._client.log_param(self.run_id, name, value)
+            elif value != self._parameters[name]:
+                self._client.set_tag(self.run_id, name, value)
+            self._parameters[name] = value
 
     def close(self) -> None:
         """Marks the run as finished."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -84,6 +87,31 @@ def test_mlflow_has_the_numbers_and_the_figures(tmp_path, monkeypatch):
     assert {path.path for path in client.list_artifacts(sink.run_id)} >= {"about", "images"}
 
 
+class Client:
+    """Of MLflow, whose parameters never change."""
+
+    def __init__(self, _):
+        self.params, self.tags = {}, {}
+
+    def __getattr__(self, _):
+        return lambda *_, **__: SimpleNamespace(experiment_id="0", info=SimpleNamespace(run_id="run"))
+
+    def log_param(self, run_id, name, value):
+        assert self.params.setdefault(name, value) == value, "Changing param values is not allowed."
+
+    def set_tag(self, run_id, name, value):
+        self.tags[name] = value
+
+
+def test_what_a_second_fit_changes_is_a_tag_of_mlflow(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowClient=Client))
+    sink = MlflowSink()
+    for rate, tags in ((0.1, {}), (0.1, {}), (0.2, {"rate": 0.2}), (0.1, {"rate": 0.1})):
+        sink.hyperparameters({"rate": rate, "epochs": 2})
+        assert sink._client.params == {"rate": 0.1, "epochs": 2}
+        assert sink._client.tags == tags
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_weights_and_biases_works_offline(tmp_path):
@@ -99,6 +127,6 @@ def test_weights_and_biases_works_offline(tmp_path):
     ("sink", "extra", "package"), [(MlflowSink, "mlflow", "mlflow"), (WandbSink, "wandb", "wandb")]
 )
 def test_the_line_that_installs_a_missing_package_is_given(sink, extra, package, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, package, None)
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=rf"pip install 'tfp_bnn\[{extra}\]'"):
         sink()
