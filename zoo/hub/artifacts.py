@@ -199,7 +199,9 @@ def _write_files(
         config["license"] = license
     config_text = to_json(config)
     # What does not fit could not be loaded.
-    validate(ArtifactConfig, json.loads(config_text), "The artifact")
+    written = json.loads(config_text)
+    validate(ArtifactConfig, written, "The artifact")
+    validate(ARCHITECTURES[built.name].config, written["config"], f"The architecture {built.name!r}")
     if golden_inputs is None:
         golden_inputs = built.config.some_inputs(GOLDEN_ROWS)
     golden = np.asarray(golden_inputs, np.float32)
