@@ -174,7 +174,7 @@ def prune_in_rounds(
         last = number == len(how.steps)
         epochs = how.epochs if last else how.epochs_between
         of_round = train_further(
-            model, recipe, data, epochs, how.learning_rate, how.seed + number - 1, callbacks, decay=last
+            model, recipe, data, epochs, how.learning_rate, (how.seed + number - 1) % 2**31, callbacks, decay=last
         )
         for name, values in of_round.items():
             history.setdefault(name, []).extend(values)
