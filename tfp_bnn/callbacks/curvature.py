@@ -42,7 +42,7 @@ def layer_curvatures(model: VariationalMixin) -> dict[str, LayerCurvature]:
     """Returns the curvatures by the names of `model.kl_by_layer()`; none if no natural gradient trains the model.
 
     Only of posteriors whose scales are trained. A prior without a variance counts by its scale; weights whose prior has
-    neither are left out.
+    neither are left out, and so are pruned ones.
     """
     optimizer = natural_gradient_of(model)
     if optimizer is None or optimizer.kl_weight is None:
@@ -55,9 +55,9 @@ def layer_curvatures(model: VariationalMixin) -> dict[str, LayerCurvature]:
             if not isinstance(posterior, MeanFieldNormal) or not posterior.trains_scale or not layer.trainable:
                 continue
             of_prior = optimizer.kl_weight / optimizer.temperature / prior_scales(weight) ** 2
-            if np.isfinite(of_prior).all():
-                precision = optimizer.kl_weight / weight.variance.numpy().astype(np.float64)
-                parts.append((np.ravel(np.maximum(precision - of_prior, 0.0)), np.ravel(of_prior)))
+            if of_prior.size and np.isfinite(of_prior).all():
+                precision = optimizer.kl_weight / weight.variance.numpy()[weight.kept].astype(np.float64)
+                parts.append((np.maximum(precision - of_prior, 0.0), of_prior))
         if parts:
             found[name] = LayerCurvature(*map(np.concatenate, zip(*parts, strict=True)))
     return found

@@ -289,14 +289,17 @@ def layer_posteriors(model: PredictiveModel) -> dict[str, LayerPosterior]:
 
 
 def prior_scales(weight: VariationalWeight) -> npt.NDArray[np.float64]:
-    """Returns the prior standard deviation of each weight of a tensor; the scale if there is no variance, else NaN."""
+    """Returns the prior standard deviation of each kept weight of a tensor, of shape `(kept weights,)`.
+
+    The scale if there is no variance, else NaN.
+    """
     try:
         scale = np.sqrt(np.asarray(weight.prior.variance(), np.float64))
     except NotImplementedError:
         scale = np.asarray(math.nan)
     fixed = getattr(weight.prior_spec, "scale", math.nan)
     scale = np.where(np.isfinite(scale), scale, weight.prior_parameters().get("scale", fixed))
-    return np.broadcast_to(scale, weight.shape)
+    return np.broadcast_to(scale, weight.shape)[weight.kept]
 
 
 def _own_layers(model: PredictiveModel) -> dict[str, VariationalLayer]:

@@ -352,5 +352,5 @@ def _examine_scales(model: VariationalMixin) -> Iterator[_Symptom]:
 
 
 def _prior_scale(layer: Any) -> float:
-    """Returns the median prior standard deviation over the weights of a layer; the scale if there is no variance."""
-    return float(np.median(np.concatenate([np.ravel(prior_scales(w)) for w in layer.variational_weights.values()])))
+    """Returns the median prior standard deviation over the kept weights of a layer; the scale if it has no variance."""
+    return float(np.median(np.concatenate([prior_scales(weight) for weight in layer.variational_weights.values()])))

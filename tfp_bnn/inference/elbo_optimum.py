@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ class ElboNumbers:
     Attributes:
         elbo: ELBO in nats per example, -(nll + KL / N).
         nll: Expected negative log-likelihood under the posterior, in nats per example.
-        temperature_of_scales: T, see `elbo_numbers`; None if no `mean_field_normal` posterior has a scale.
+        temperature_of_scales: T, see `elbo_numbers`; None if no scale of a `mean_field_normal` posterior is trained.
     """
 
     elbo: float
@@ -31,12 +32,18 @@ class ElboNumbers:
 
 
 def elbo_numbers(
-    model: VariationalMixin, x: npt.NDArray[Any], y: npt.NDArray[Any], batch_size: int = 500, seed: int = 0
+    model: VariationalMixin,
+    x: npt.NDArray[Any],
+    y: npt.NDArray[Any],
+    batch_size: int = 500,
+    seed: int = 0,
+    frozen: Collection[str] = (),
 ) -> ElboNumbers:
     """Estimates the ELBO of a posterior, and the temperature of which its scales are the best.
 
-    Let c be a common factor of all n posterior scales s. At the optimum of the ELBO, c = 1 is the best factor: the
-    entropy, which grows by n log c, and the log joint balance. At another posterior they balance at the temperature
+    Let c be a common factor of the n posterior scales s that are trained, without those of pruned weights. At the
+    optimum of the ELBO, c = 1 is the best factor: the entropy, which grows by n log c, and the log joint balance. At
+    another posterior they balance at the temperature
 
         T = 1/n d/dlog c E_q[-log p(y, w)] = 1 + N/n sum_i s_i d(nll + KL / N)/ds_i   (at c = 1)
 
@@ -52,6 +59,7 @@ def elbo_numbers(
         y: Targets.
         batch_size: Number of examples under one draw.
         seed: Seed of the draws.
+        frozen: Names of layers that count as frozen besides those that are: a loaded model has no frozen layers.
 
     Raises:
         ValueError: If the model does not know N.
@@ -59,7 +67,7 @@ def elbo_numbers(
     number = model.num_examples
     if number is None:
         raise ValueError(f"The model {model.name!r} does not know its number of training examples. Train it first.")
-    scales = _Scales(model)
+    scales = _Scales(model, frozen)
     noise, sums, rows = Noise(tf.constant((seed, 0), tf.int64)), np.zeros(3), 0
     for index, start in enumerate(range(0, len(x), batch_size)):
         part = slice(start, start + batch_size)
@@ -79,23 +87,31 @@ def elbo_numbers(
 
 
 class _Scales:
-    """The variables of all scales that are trained, and the slope of a loss along a common factor of them."""
+    """The variables of all scales that are trained, and the slope of a loss along a common factor of them.
 
-    def __init__(self, model: VariationalMixin) -> None:
+    Not those of frozen layers, nor of pruned weights, which no loss depends on.
+    """
+
+    def __init__(self, model: VariationalMixin, frozen: Collection[str]) -> None:
         weights = [
             weight
             for layer in model.variational_layers
+            if layer.name not in frozen
             for weight in layer.variational_weights.values()
             if isinstance(weight.posterior_spec, MeanFieldNormal)
+            and weight.posterior_variables["untransformed_scale"].trainable
         ]
         self._posteriors: list[Any] = [weight.posterior_spec for weight in weights]
+        self._kept = [weight.kept for weight in weights]
         self.variables: list[keras.Variable] = [weight.posterior_variables["untransformed_scale"] for weight in weights]
-        self.number = sum(int(np.prod(variable.shape)) for variable in self.variables)
+        self.number = sum(int(kept.sum()) for kept in self._kept)
 
     def slope(self, gradients: list[Any]) -> float:
         """The derivative of a loss with respect to the logarithm of the factor, from its gradients."""
         slope = 0.0
-        for posterior, variable, gradient in zip(self._posteriors, self.variables, gradients, strict=True):
+        for posterior, variable, kept, gradient in zip(
+            self._posteriors, self.variables, self._kept, gradients, strict=True
+        ):
             untransformed = tf.convert_to_tensor(variable)
             with tf.GradientTape() as tape:
                 tape.watch(untransformed)
@@ -103,5 +119,5 @@ class _Scales:
             # One element of the scale depends on one of the variable.
             derivative = tape.gradient(scale, untransformed)
             terms = tf.cast(gradient / derivative * scale, tf.float64)
-            slope += float(tf.reduce_sum(terms))
+            slope += float(tf.reduce_sum(terms[kept]))
         return slope

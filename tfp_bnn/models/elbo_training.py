@@ -245,31 +245,34 @@ class ElboTraining:
         """
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         before = self._step_guard.values_of(self.non_trainable_weights)
-        with self._draw(training=True), self._step_guard.collect() as checks:
-            with tf.GradientTape() as tape:
-                y_pred = self(x, training=True)  # type: ignore[operator]
-                if self.num_draws > 1:
-                    y_pred = self._with_more_draws(x, y_pred)
-                loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
-                scaled = self.optimizer.scale_loss(loss)
-            weights = self.trainable_weights
-            if not weights:
-                warnings.warn("The model does not have any trainable weights.", stacklevel=2)
-            gradients = tape.gradient(scaled, weights)
-            assertions: list[Any] = []
-            # With a scaled loss, gradients overflow now and then: the optimizer leaves these out and scales less.
-            if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-                assertions = assert_gradients_finite(gradients)
-        # Keras lists the metric of the loss first. A distribution strategy sums losses, but averages metrics.
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        (loss_metric, *_) = self.metrics  # type: ignore[attr-defined]
-        loss_metric.update_state(loss * replicas, sample_weight=tf.shape(keras.tree.flatten(x)[0])[0])
+        with self._step_guard.collect() as checks:
+            with self._draw(training=True):
+                with tf.GradientTape() as tape:
+                    y_pred = self(x, training=True)  # type: ignore[operator]
+                    if self.num_draws > 1:
+                        y_pred = self._with_more_draws(x, y_pred)
+                    loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
+                    scaled = self.optimizer.scale_loss(loss)
+                weights = self.trainable_weights
+                if not weights:
+                    warnings.warn("The model does not have any trainable weights.", stacklevel=2)
+                gradients = tape.gradient(scaled, weights)
+                assertions: list[Any] = []
+                # With a scaled loss, gradients overflow now and then: the optimizer leaves these out and scales less.
+                if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+                    assertions = assert_gradients_finite(gradients)
+            # Keras lists the metric of the loss first. A distribution strategy sums losses, but averages metrics.
+            replicas = tf.distribute.get_strategy().num_replicas_in_sync
+            (loss_metric, *_) = self.metrics  # type: ignore[attr-defined]
+            loss_metric.update_state(loss * replicas, sample_weight=tf.shape(keras.tree.flatten(x)[0])[0])
+            # Metrics check what they get, too.
+            logs = self.compute_metrics(x, y, y_pred, sample_weight)
         if weights and not self.optimizer.built:
             # Not within the branch that applies the gradients.
             self.optimizer.build(weights)
         with tf.control_dependencies(assertions):
             self._step_guard.decide(checks, self._apply_gradients, gradients, before)
-        return self.compute_metrics(x, y, y_pred, sample_weight)
+        return logs
 
     def _with_more_draws(self, x: Any, outputs: Any) -> DrawsOfStep:
         draws = DrawsOfStep([self._one_draw(outputs, training=True)])

@@ -14,6 +14,7 @@ from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.models.functional import VariationalModel
 from tfp_bnn.models.variational_mixin import VariationalMixin
+from tfp_bnn.posteriors import MeanFieldNormal
 from tfp_bnn.posteriors.base import FLOAT32_EPS
 from tfp_bnn.priors import PRIORS, Informed, Prior
 from tfp_bnn.transfer.output_activation import find_output_activation
@@ -29,6 +30,7 @@ def to_bayesian(
     delta: float = 0.1,
     *,
     scale_floor: float = 1e-3,
+    pruned: bool = False,
     likelihood: str | Mapping[str, Any] | Likelihood | None = None,
     beta_schedule: str | Mapping[str, Any] | Schedule = "constant",
     num_examples: int | None = None,
@@ -70,6 +72,8 @@ def to_bayesian(
             MOPED's 1. The posterior is as above for all priors.
         delta: Initial posterior scale relative to the weight, > 0. Default: 0.1.
         scale_floor: Smallest initial posterior scale, > 0, in units of the weights. Default: 0.001.
+        pruned: Whether the posteriors have masks, as after `tfp_bnn.compression.prune`. At first they keep all weights.
+            Default: False.
         likelihood: Distribution of the targets: a name, config or object of `tfp_bnn.likelihoods`. Likelihoods take
             logits, so a final softmax is removed for `"categorical"` and a final sigmoid for `"bernoulli"`, whether it
             is the activation of a layer or a separate layer. Default: `"categorical"` for a model that ends in softmax,
@@ -118,6 +122,7 @@ def to_bayesian(
         )
     delta = require_positive("`to_bayesian`", "delta", delta)
     scale_floor = max(require_positive("`to_bayesian`", "scale_floor", scale_floor), FLOAT32_EPS)
+    posterior = MeanFieldNormal(pruned=pruned)
     spec = _prior(prior)
     end = find_output_activation(keras_model)
     fitted = end.fitting(likelihood)
@@ -138,7 +143,7 @@ def to_bayesian(
     def replace(operation: keras.Operation) -> keras.layers.Layer | None:
         without_activation = to_logits and operation is end.operation
         if id(operation) in ids:
-            return rewrap(operation, lambda layer: _twin(layer, spec, without_activation))
+            return rewrap(operation, lambda layer: _twin(layer, spec, posterior, without_activation))
         return end.without_activation() if without_activation else None
 
     rebuilt = rebuild(keras_model, replace)
@@ -224,7 +229,9 @@ def _supported() -> str:
     return f"These layers have one, unless they use dropout (LSTM, GRU), LoRA or quantization: {names}."
 
 
-def _twin(layer: keras.layers.Layer, prior: Prior, without_activation: bool) -> VariationalLayer:
+def _twin(
+    layer: keras.layers.Layer, prior: Prior, posterior: MeanFieldNormal, without_activation: bool
+) -> VariationalLayer:
     cls = TWINS[type(layer)]
     config = {**layer.get_config(), "seed": None}
     if without_activation:
@@ -233,9 +240,9 @@ def _twin(layer: keras.layers.Layer, prior: Prior, without_activation: bool) -> 
     config |= {key: None for key in config if key.endswith("_regularizer") and key not in kept}
     for weight, prefix in cls.bayesian_weights.items():
         if weight not in cls.optional_weights:
-            config[f"{prefix}_prior"] = prior
+            config |= {f"{prefix}_prior": prior, f"{prefix}_posterior": posterior}
     if config.get("use_gate"):
-        config |= {"gate_prior": prior, "gate_posterior": "mean_field_normal"}
+        config |= {"gate_prior": prior, "gate_posterior": posterior}
     return cls(**config)
 
 

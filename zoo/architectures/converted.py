@@ -45,12 +45,19 @@ class ConvertedConfig(ArchitectureConfig):
                 f"input_shape={self.input_shape}: expected (rows, columns, 3) of at least {self.LEAST_SIZE}x"
                 f"{self.LEAST_SIZE} pixels. Resize smaller images, and repeat a grey channel three times"
             )
-        if self.estimator != "flipout" or self.kernel_posterior != "mean_field_normal":
+        posterior = {key: value for key, value in self._posterior.items() if key != "pruned"}
+        known = {"name": "mean_field_normal", "initial_scale": self.initial_scale}
+        if self.estimator != "flipout" or posterior != known:
             raise ValueError(
                 f"estimator={self.estimator!r}, kernel_posterior={self.kernel_posterior!r}: this network has flipout "
                 "layers with mean-field normal posteriors only. Leave both out"
             )
         return self
+
+    @property
+    def _posterior(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.kernel_arguments["kernel_posterior"]
+        return found
 
     def variational_model(self, inputs: Any, outputs: Any, **arguments: Any) -> tfp_bnn.VariationalModel:
         """Converts the network; see `ArchitectureConfig.variational_model`."""
@@ -80,6 +87,7 @@ class ConvertedConfig(ArchitectureConfig):
             chosen,
             self.kernel_prior,
             self.delta,
+            pruned=self._posterior.get("pruned", False),
             likelihood=likelihood,
             beta_schedule=beta_schedule,
             seed=seed,

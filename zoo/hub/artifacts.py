@@ -53,7 +53,7 @@ from zoo.hub.members import (
     own_arrays,
     records_of,
 )
-from zoo.hub.schemas import ArtifactConfig
+from zoo.hub.schemas import ArtifactConfig, Metrics
 from zoo.recipes import FineTuneRecipe, Recipe, recipe_text
 
 LOG_NAME = "log.csv"
@@ -132,7 +132,8 @@ def save_artifact(
 
     Raises:
         ValueError: If the model is not from the zoo, its posterior is too large, its conformal prediction does not fit
-            its outputs, `data` or `license` could not be loaded again, or the folder exists and must not be replaced.
+            its outputs, `metrics`, `data` or `license` could not be loaded again, or the folder exists and must not be
+            replaced.
         OSError: If the folder cannot be written. Nothing is left behind, and an existing artifact stays as it is.
     """
     if not isinstance(model, ZooModel) and hasattr(model, "golden_inputs"):
@@ -199,14 +200,19 @@ def _write_files(
         config["license"] = license
     config_text = to_json(config)
     # What does not fit could not be loaded.
-    validate(ArtifactConfig, json.loads(config_text), "The artifact")
+    written = json.loads(config_text)
+    validate(ArtifactConfig, written, "The artifact")
+    validate(ARCHITECTURES[built.name].config, written["config"], f"The architecture {built.name!r}")
+    metrics_text = to_json(metrics)
+    if metrics:
+        validate(Metrics, json.loads(metrics_text), "`metrics`")
     if golden_inputs is None:
         golden_inputs = built.config.some_inputs(GOLDEN_ROWS)
     golden = np.asarray(golden_inputs, np.float32)
     with any_inputs():
         mean = model.posterior_predictive(golden, num_samples=GOLDEN_SAMPLES, seed=GOLDEN_SEED).mean()
     (folder / "config.json").write_text(config_text, "utf-8")
-    (folder / "metrics.json").write_text(to_json(metrics), "utf-8")
+    (folder / "metrics.json").write_text(metrics_text, "utf-8")
     (folder / "recipe.yaml").write_text(recipe_text(recipe) if recipe else "", "utf-8")
     if log is not None:
         (folder / LOG_NAME).write_text(log, "utf-8")

@@ -11,6 +11,7 @@ from tfp_bnn.core.layer_tree import without_allocation
 from tfp_bnn.models.weight_record import layers_by_name
 from zoo.architectures.base import ARCHITECTURES, BuiltFrom
 from zoo.architectures.layer_units import units_of
+from zoo.core.validation import validate
 
 
 def prune(
@@ -104,5 +105,9 @@ def _of_the_zoo(copy: Any, model: Any, built: BuiltFrom, layer_units: Mapping[st
     if any(spec.pruned for layer in copy.variational_layers for spec, _ in layer.distribution_specs.values()):
         posterior["pruned"] = True
     changes = {"kernel_posterior": posterior, "layer_units": dict(layer_units)}
-    copy.architecture = BuiltFrom(built.name, built.config.model_copy(update=changes))
+    # What the architecture does not take could not be loaded.
+    config = validate(
+        type(built.config), {**built.config.model_dump(mode="json"), **changes}, f"The architecture {built.name!r}"
+    )
+    copy.architecture = BuiltFrom(built.name, config)
     return copy

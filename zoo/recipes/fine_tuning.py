@@ -60,7 +60,7 @@ class FineTuneRecipe(Strict):
     steps: _Count | None = None
     batch_size: _Count | None = None
     learning_rate: _Positive = 4e-3
-    seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
     evaluation: EvaluationRecipe = EvaluationRecipe(spread_seeds=())
     notes: str = ""
     overrides: dict[str, Any] = Field(default_factory=dict)

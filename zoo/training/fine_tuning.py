@@ -84,7 +84,7 @@ def fine_tune(
         steps: Number of optimizer steps. Default: 10 passes over the rows, but at least 300 steps.
         batch_size: Rows per step. Default: 16 for up to 500 rows, 32 for up to 5,000, else 128.
         learning_rate: Initial learning rate of Adam. It decays to 0 along a cosine.
-        seed: Determines the new head, the order of the rows, the noise and the folds; 0 to 2**32 - 1.
+        seed: Determines the new head, the order of the rows, the noise and the folds; 0 to 2**31 - 1.
         measure: Whether to evaluate on the dataset's test split.
         out: Folder for the artifact, or None to save nothing. The prior is saved too.
         overwrite: Whether to replace an existing artifact in `out` or an unfinished run.

@@ -67,8 +67,8 @@ def prune_artifact(
     Raises:
         ArtifactError: For an unknown model, a folder without `trust`, or damaged files.
         TypeError: For a setting that there is not.
-        ValueError: As in `Settings` and `zoo.prune`; if the folder exists; or if the model has no dataset to train
-            with. All before anything is trained.
+        ValueError: As in `Settings` and `zoo.prune`; if the posterior of the model cannot be pruned; if the folder
+            exists; or if the model has no dataset to train with. All before anything is trained.
         DataMissingError: If the dataset is not on this machine.
         NonFiniteError: If a number of the training is NaN or infinite. Nothing is saved then.
     """
@@ -77,7 +77,11 @@ def prune_artifact(
         check_target(out, overwrite)
     model: Any = open_model(name, trust)
     # What cannot be pruned is refused before anything is read or trained.
-    small = prune(model, **how.what)
+    try:
+        small = prune(model, **how.what)
+    except TypeError as error:
+        # The posterior is that of a file, not an argument of the wrong type.
+        raise ValueError(f"{name!r} cannot be pruned: {error}") from None
     if how.units:
         shrink(small)
     about = dict(model.card["config"].get("data", {}))
@@ -170,7 +174,7 @@ def prune_in_rounds(
         last = number == len(how.steps)
         epochs = how.epochs if last else how.epochs_between
         of_round = train_further(
-            model, recipe, data, epochs, how.learning_rate, how.seed + number - 1, callbacks, decay=last
+            model, recipe, data, epochs, how.learning_rate, (how.seed + number - 1) % 2**31, callbacks, decay=last
         )
         for name, values in of_round.items():
             history.setdefault(name, []).extend(values)

@@ -73,6 +73,18 @@ def test_the_scale_of_an_informed_prior_counts_weight_by_weight():
     np.testing.assert_allclose(layer_curvatures(model)["hidden"].of_prior, BETA / 20 / scales.ravel() ** 2, rtol=1e-5)
 
 
+def test_pruned_weights_have_no_curvature():
+    model = tfp_bnn.compression.prune(network("adam"), 0.5, scope="layer")
+    model.compile(tfp_bnn.NaturalGradient(), run_eagerly=True)
+    fit(model, epochs=1)
+    weight = model.variational_layers[0].variational_weights["kernel"]
+    found = layer_curvatures(model)["hidden"]
+    delta = BETA / 20 / PRIOR_SCALE**2
+    np.testing.assert_allclose(found.of_prior, np.full(6, delta), rtol=1e-5)
+    precision = BETA / 20 / weight.variance.numpy()[weight.kept]
+    np.testing.assert_allclose(found.of_data, np.maximum(precision - delta, 0), rtol=1e-4)
+
+
 def test_frozen_scales_and_other_optimizers_have_no_curvature():
     model = network(tfp_bnn.NaturalGradient(), posterior={"name": "mean_field_normal", "trainable": "loc"})
     fit(model, epochs=1)

@@ -95,6 +95,16 @@ def test_a_posterior_that_is_nearly_a_point_is_named(loc, scale, numbers):
     assert "Raise beta" in message
 
 
+@pytest.mark.parametrize(("loc", "scale", "share"), [(1.0, 0.005, "0.01"), (0.01, 0.0005, "0.001")])
+def test_kept_weights_are_judged_by_their_prior_alone(loc, scale, share):
+    model = tfp_bnn.compression.prune(make(), 0.7, scope="layer")
+    model.num_examples = 1000
+    set_posterior(model.network.get_layer("logits"), loc, scale)
+    doctor, (message,) = examine(model)
+    assert [(finding.kind, finding.where) for finding in doctor.findings] == [("near_delta", "logits")]
+    assert f"{share} of the prior's" in message
+
+
 def test_a_prior_without_a_variance_is_judged_by_its_scale():
     model = make({"name": "cauchy", "scale": 0.5})
     set_posterior(model.network.get_layer("logits"), 0.01, 0.0005)

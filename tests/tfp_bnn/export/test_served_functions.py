@@ -272,7 +272,7 @@ def test_a_layer_that_only_runs_in_python_is_named(layer, message):
 
 
 @pytest.mark.slow
-def test_a_posterior_beside_its_network_takes_a_seed_too():
+def test_a_posterior_beside_its_network_takes_a_seed_too(tmp_path):
     x = keras.Input((4,))
     y = DenseReparameterization(2, kernel_posterior="delta")(x)
     network = tfp_bnn.VariationalModel(x, y, likelihood="normal", seed=0)
@@ -281,3 +281,8 @@ def test_a_posterior_beside_its_network_takes_a_seed_too():
     functions = served(model)
     assert_answers(functions["predict"](X, 4), model.posterior_predictive(X, DRAWS, seed=4))
     np.testing.assert_allclose(functions["mean"](X)["mean"], model.plug_in_predictive(X).mean(), **TOLERANCE)
+    model.export(tmp_path / "exported", num_samples=DRAWS, verbose=False)
+    predict = tf.saved_model.load(str(tmp_path / "exported")).signatures["predict"]
+    (name,) = set(predict.structured_input_signature[1]) - {"seed"}
+    answer = predict(**{name: tf.constant(X), "seed": tf.constant(4, tf.int64)})
+    np.testing.assert_allclose(answer["mean"], model.posterior_predictive(X, DRAWS, seed=4).mean(), **TOLERANCE)

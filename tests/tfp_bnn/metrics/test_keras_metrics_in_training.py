@@ -186,8 +186,24 @@ def test_what_needs_samples_cannot_be_compiled_into_a_model(examples: tuple[np.n
 def test_soft_labels_are_refused(examples: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = examples
     soft = 0.8 * np.eye(CLASSES)[y] + 0.2 / CLASSES
+    model = compiled(without_draws(), [metrics.NegativeLogLikelihood])
+    before = model.get_weights()
     with pytest.raises(ValueError, match="Soft labels are not supported"):
-        compiled(without_draws(), [metrics.NegativeLogLikelihood]).fit(x, soft, verbose=0)
+        model.fit(x, soft, verbose=0)
+    np.testing.assert_array_equal(model.get_weights()[0], before[0])
+
+
+@pytest.mark.slow
+def test_soft_labels_are_refused_under_xla_before_the_step_is_applied(examples: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = examples
+    soft = 0.8 * np.eye(CLASSES)[y] + 0.2 / CLASSES
+    model = compiled(without_draws(), [metrics.NegativeLogLikelihood], jit_compile=True)
+    before = model.get_weights()
+    for method in (model.fit, model.evaluate):
+        with pytest.raises(ValueError, match="Soft labels are not supported"):
+            method(x, soft, verbose=0)
+    for weight, value in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, value)
 
 
 def test_logits_of_a_plain_model_are_refused(examples: tuple[np.ndarray, np.ndarray]) -> None:

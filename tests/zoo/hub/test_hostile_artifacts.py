@@ -273,6 +273,9 @@ def test_save_says_what_metrics_are(tiny_artifact, tmp_path):
     model = zoo.load_artifact(tiny_artifact, trust=True)
     with pytest.raises(ValueError, match=r"`metrics` has the keys \['accuracy'\]"):
         zoo.save_artifact(model, tmp_path / "x", metrics={"accuracy": 0.9})
+    with pytest.raises(ValueError, match=r"^`metrics`: 'training_seeds\.0' got 2147483648: Input should be less than"):
+        zoo.save_artifact(model, tmp_path / "x", metrics={**model.card["metrics"], "training_seeds": [2**31]})
+    assert not list(tmp_path.iterdir())
 
 
 # === Files that are none ===

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import zoo
+from tfp_bnn.compression import sparsity
 from zoo.hub import imagenet
 from zoo.hub.imagenet import imagenet_model, imagenet_network
 
@@ -94,12 +95,26 @@ def test_without_a_network_the_message_says_where_weights_are(monkeypatch):
         (NAME, {"bayesian": "tail"}, "'head', 'last_stage' or 'all'"),
         (NAME, {"estimator": "grouped"}, "flipout layers with mean-field normal posteriors only"),
         (NAME, {"kernel_posterior": "delta"}, "flipout layers with mean-field normal posteriors only"),
+        (NAME, {"kernel_posterior": {"name": "mean_field_normal", "initial_scale": 0.1}}, "Leave both out"),
         (NAME, {"input_mean": (0.0,) * 3, "input_variance": (1.0,) * 3}, "take raw pixels"),
     ],
 )
 def test_what_does_not_fit_is_refused(name, arguments, says):
     with pytest.raises(ValueError, match=says):
         zoo.create_model(name, **{"pretrained": "imagenet", **arguments})
+
+
+def test_the_posterior_may_be_pruned():
+    net = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="logits")])
+    config = imagenet.ARCHITECTURES[NAME].config
+    posterior = {**config().kernel_arguments["kernel_posterior"], "pruned": True}
+
+    class HeadOnly(config):
+        FIRST_OF_LAST_STAGE = "logits"
+
+    model = HeadOnly(kernel_posterior=posterior).converted(net, likelihood="categorical")
+    assert sparsity(model) == {"logits": 0.0}
+    assert model.variational_layers[0].variational_weights["kernel"].posterior_spec.pruned
 
 
 @pytest.mark.slow
@@ -147,6 +162,10 @@ def test_a_new_head_is_fresh_and_all_is_kept_in_an_artifact(stand_in, tmp_path):
     assert restored.architecture == model.architecture
     np.testing.assert_allclose(restored.plug_in_predictive(X).mean(), model.plug_in_predictive(X).mean(), rtol=1e-6)
     assert [layer.trainable for layer in restored.layers] == [layer.trainable for layer in model.layers]
+    pruned = zoo.prune(restored, 0.5)
+    again = zoo.load_artifact(zoo.save_artifact(pruned, tmp_path / "pruned"), trust=True)
+    assert sparsity(again) == sparsity(pruned) == {"logits": 0.5}
+    np.testing.assert_allclose(again.plug_in_predictive(X).mean(), pruned.plug_in_predictive(X).mean(), rtol=1e-6)
 
 
 @pytest.mark.slow

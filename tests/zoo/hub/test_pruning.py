@@ -11,6 +11,7 @@ import pytest
 import tfp_bnn
 import zoo
 from tfp_bnn.compression import sparsity
+from zoo.architectures.base import BuiltFrom
 from zoo.architectures.layer_units import check_layer_units
 
 X = np.array([[5.1, 3.5, 1.4, 0.2], [6.0, 2.7, 4.5, 1.5], [6.9, 3.1, 5.4, 2.1]])
@@ -54,6 +55,15 @@ def test_what_is_not_of_the_zoo_is_refused():
     model = tfp_bnn.VariationalSequential([tfp_bnn.layers.DenseFlipout(1)])
     with pytest.raises(ValueError, match=r"tfp_bnn.compression.prune for other models"):
         zoo.prune(model, 0.5)
+
+
+def test_nothing_is_saved_that_the_architecture_could_not_load(tmp_path):
+    model = zoo.create_model("mlp_flipout", input_shape=(4,), num_outputs=3)
+    config = model.architecture.config.model_copy(update={"kernel_posterior": "laplacian"})
+    model.architecture = BuiltFrom("mlp_flipout", config)
+    with pytest.raises(ValueError, match=r"^The architecture 'mlp_flipout': 'kernel_posterior' got 'laplacian'"):
+        zoo.save_artifact(model, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_smaller_network_of_the_same_architecture_is_saved_and_loaded(tmp_path):

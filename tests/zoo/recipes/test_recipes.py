@@ -5,9 +5,19 @@ from __future__ import annotations
 import re
 
 import pytest
+from pydantic import TypeAdapter
 
 import zoo
-from zoo.recipes import change_recipe, parse_changes, recipe_text
+from zoo.hub.schemas import Seed
+from zoo.recipes import (
+    EvaluationRecipe,
+    FineTuneRecipe,
+    PruningRecipe,
+    Recipe,
+    change_recipe,
+    parse_changes,
+    recipe_text,
+)
 
 
 def test_every_recipe_is_valid_and_named_by_its_file():
@@ -181,3 +191,11 @@ def test_changes_of_the_command_line():
 def test_bad_changes_of_the_command_line(change, says):
     with pytest.raises(ValueError, match=says):
         parse_changes([change])
+
+
+def test_every_training_seed_fits_into_an_artifact():
+    allowed = TypeAdapter(Seed).json_schema()
+    for recipe in (Recipe, EvaluationRecipe, FineTuneRecipe, PruningRecipe):
+        of_recipe = recipe.model_json_schema()["properties"]["seed"]
+        for bound in ("minimum", "exclusiveMaximum"):
+            assert of_recipe[bound] == allowed[bound], recipe

@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pytest
 
+import zoo
+from zoo.training import pruning
 from zoo.training.pruning_settings import Settings, settings_of
 
 
@@ -48,3 +50,11 @@ def test_numbers_of_numpy_are_written_as_those_of_python():
 def test_what_is_out_of_range_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Settings(**{"fraction": 0.5, **arguments})
+
+
+def test_a_posterior_of_a_file_that_cannot_be_pruned_is_a_wrong_value(monkeypatch):
+    values = {"estimator": "reparameterization", "kernel_posterior": "radial"}
+    model = zoo.create_model("mlp_flipout", input_shape=(4,), num_outputs=3, **values)
+    monkeypatch.setattr(pruning, "open_model", lambda name, trust: model)
+    with pytest.raises(ValueError, match=r"^'mine' cannot be pruned: The posterior of dense1/kernel is Radial"):
+        pruning.prune_artifact("mine", 0.5)

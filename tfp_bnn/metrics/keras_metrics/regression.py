@@ -17,10 +17,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_bnn.core.checks import require
 from tfp_bnn.core.layer_tree import better
 from tfp_bnn.metrics.arrays import ratio
 from tfp_bnn.metrics.intervals import is_below, is_inside, mean_deviation, width_of
-from tfp_bnn.metrics.keras_metrics.rows import require, target_rows
+from tfp_bnn.metrics.keras_metrics.rows import target_rows
 from tfp_bnn.metrics.keras_metrics.shells import RowMean, Shell
 from tfp_bnn.metrics.regression import crps_of_entries
 from tfp_bnn.metrics.validation import share

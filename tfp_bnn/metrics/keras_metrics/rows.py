@@ -1,8 +1,8 @@
 """Validation of the arguments of Keras metrics: batches of predictions and targets, compiled or not.
 
 Rows of weight 0, such as the padding of a partial batch, may hold anything: they are replaced by harmless values. NaN
-in other rows makes the result NaN. Other invalid values raise a ValueError. In a compiled step this is a failed
-assertion, which `fit` of a variational model converts into a ValueError.
+in other rows makes the result NaN. Other invalid values raise a ValueError, also in the compiled steps of `fit` and
+`evaluate` of a variational model. In those of other models an assertion fails, which XLA leaves out.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_bnn.core.checks import require
 from tfp_bnn.core.layer_tree import mask_of
 from tfp_bnn.metrics.uncertainty import SCORES, SCORES_OF_SEVERAL_SAMPLES, mean_of_samples
 from tfp_bnn.metrics.validation import SUM_TOLERANCE
@@ -57,7 +58,8 @@ class ClassRows:
             "batch has others. If they are logits, apply a softmax first; several independent labels per row are not "
             "supported.",
         )
-        return cls(samples, weights, one_draw)
+        # A step in which checks are collected goes on, and would fail at values out of range.
+        return cls(tf.where(wrong, uniform, samples), weights, one_draw)
 
     @property
     def mean(self) -> tf.Tensor:
@@ -111,7 +113,7 @@ def whole_numbers(y: tf.Tensor, counted: tf.Tensor, number: int) -> tf.Tensor:
         tf.reduce_all((integers >= 0) & (integers < number) & (tf.cast(integers, tf.float64) == y)),
         f"Labels must be integers from 0 to {number - 1}, but a batch has others.",
     )
-    return integers
+    return tf.clip_by_value(integers, 0, number - 1)
 
 
 def target_rows(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -165,14 +167,6 @@ def check_rows(targets: tf.Tensor, number: int | None) -> None:
     """Raises a ValueError if there are more or fewer targets than predictions; an unknown number passes."""
     if targets.shape[0] is not None and number is not None and targets.shape[0] != number:
         raise ValueError(f"There are {targets.shape[0]} targets for {number} predictions. Expected one for each.")
-
-
-def require(condition: tf.Tensor, message: str) -> None:
-    """Raises a ValueError unless the condition holds; in a compiled step an assertion fails instead."""
-    if not tf.executing_eagerly():
-        tf.debugging.Assert(condition, [message])
-    elif not bool(condition):
-        raise ValueError(message)
 
 
 def state_dtype(dtype: Any) -> str:
