@@ -30,7 +30,7 @@ def export_saved_model(
     """Writes the predictive of a model as a SavedModel; see `PredictiveModel.export` for arguments and errors."""
     functions, description = served_functions(model, num_samples, seed, calibrated, level, input_signature)
     archive = keras.export.ExportArchive()
-    for layer in (layer for member in getattr(model, "members", [model]) for layer in sublayers(member)):
+    for layer in (layer for member in getattr(model, "networks", [model]) for layer in sublayers(member)):
         # For lookup tables: variables are found in the graphs, and informed priors are not needed.
         if layer.built and not isinstance(layer, keras.Model | VariationalLayer) and not has_sublayers(layer):
             archive.track(layer)

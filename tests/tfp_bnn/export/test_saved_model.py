@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import tfp_bnn
-from tfp_bnn.layers import DenseFlipout
+from tfp_bnn.layers import DenseFlipout, DenseReparameterization
 
 X = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int64)
@@ -35,6 +35,14 @@ np.savez("other.npz", **other, **draws, one_by_one=one_by_one)
 def network(**kwargs):
     x = keras.Input((4,), name="features")
     return tfp_bnn.VariationalModel(x, DenseFlipout(2)(x), seed=0, **kwargs)
+
+
+def point_network():
+    x = keras.Input((4,), name="features")
+    layer = DenseReparameterization(2, kernel_posterior="delta")
+    model = tfp_bnn.VariationalModel(x, layer(x), seed=0)
+    model.num_examples = len(X)
+    return model
 
 
 def assert_predictive(answer, predictive):
@@ -96,6 +104,37 @@ def test_lookup_tables_are_saved(tmp_path):
     draws = model.draws()
     expected = np.mean([tf.nn.softmax(draws(k)(tf.constant(words))) for k in range(4)], axis=0)
     np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-5)
+
+
+def laplace():
+    return tfp_bnn.inference.laplace(point_network(), X, Y, prior_precision=1.0)
+
+
+def swag():
+    model = point_network()
+    model.compile("sgd")
+    iterates = tfp_bnn.inference.SwagIterates(rank=2)
+    model.fit(X, Y, epochs=3, verbose=0, callbacks=[iterates])
+    return tfp_bnn.inference.swag(model, iterates)
+
+
+def mean_field():
+    prior = {"name": "normal", "scale": 1.0}
+    return tfp_bnn.inference.mean_field(point_network(), X, Y, num_steps=1, plain_prior=prior, verbose=0)
+
+
+def ensemble():
+    return tfp_bnn.inference.ensemble([network(name="a"), network(name="b")])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("find", [laplace, swag, mean_field, ensemble])
+def test_posteriors_beside_their_networks_are_written(find, tmp_path):
+    model = find()
+    model.export(tmp_path / "exported", num_samples=3, verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "exported")
+    answer = loaded.signatures["predict"](features=tf.constant(X), seed=tf.constant(5, tf.int64))
+    assert_predictive(answer, model.posterior_predictive(X, 3, seed=5))
 
 
 def test_an_earlier_export_survives_a_model_that_cannot_be_exported(tmp_path):
