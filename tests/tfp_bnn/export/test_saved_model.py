@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 import tfp_bnn
+from tfp_bnn.export import saved_model
 from tfp_bnn.layers import DenseFlipout, DenseReparameterization
 
 X = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
@@ -147,6 +150,49 @@ def test_an_earlier_export_survives_a_model_that_cannot_be_exported(tmp_path):
         model.export(tmp_path, verbose=False)
     assert list(tmp_path.iterdir()) == [earlier]
     assert earlier.read_bytes() == b"earlier"
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A model whose export is traced at once."""
+    same = tf.function(lambda x: x, [tf.TensorSpec([None])], autograph=False)
+    monkeypatch.setattr(saved_model, "served_functions", lambda *_: ({"serve": same}, ""))
+    return network()
+
+
+def test_an_export_that_fails_half_way_leaves_the_earlier_one(quick, tmp_path, monkeypatch):
+    def write_half(model, folder, **kwargs):
+        written = Path(folder) / "saved_model.pb"
+        written.parent.mkdir(exist_ok=True)
+        written.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tf.saved_model, "save", write_half)
+    earlier = tmp_path / "exported" / "saved_model.pb"
+    earlier.parent.mkdir()
+    earlier.write_bytes(b"earlier")
+    with pytest.raises(ValueError, match=r"could not be written to .*No space left"):
+        quick.export(earlier.parent, verbose=False)
+    assert earlier.read_bytes() == b"earlier"
+    assert list(tmp_path.iterdir()) == [earlier.parent]
+
+
+def test_an_export_replaces_the_earlier_one_and_nothing_else(quick, tmp_path):
+    folder = tmp_path / "exported"
+    (folder / "notes").mkdir(parents=True)
+    (folder / "assets").mkdir()
+    (folder / "assets" / "earlier").write_bytes(b"earlier")
+    (folder / "notes" / "a.txt").write_text("mine")
+    (folder / "model.onnx").write_bytes(b"another format")
+    (folder / "link").symlink_to("model.onnx")
+    (folder / "saved_model.pb").write_bytes(b"earlier")
+    quick.export(folder, verbose=False)
+    assert (folder / "notes" / "a.txt").read_text() == "mine"
+    assert (folder / "link").is_symlink()
+    assert (folder / "model.onnx").read_bytes() == b"another format"
+    assert not (folder / "assets" / "earlier").exists()
+    assert tf.saved_model.load(folder).serve([1.0]) == 1.0
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_path_that_cannot_be_written_to_is_refused(tmp_path):
