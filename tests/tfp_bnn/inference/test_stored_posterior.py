@@ -194,6 +194,7 @@ def test_states_of_other_weights_and_other_arrays_are_refused():
         ("chains", {"chains": 0}, "'chains' must be an integer from 1 to 10000, but is 0"),
         ("chains", {"samples": True}, "'samples' must be an integer from 1"),
         ("ensemble", {"members": 101}, "'members' must be an integer from 1 to 100, but is 101"),
+        ("ensemble", {"draws_per_member": 10**9}, "'draws_per_member' must be an integer from 1 to 10000"),
     ],
 )
 def test_settings_out_of_range_are_refused(name, change, message):
