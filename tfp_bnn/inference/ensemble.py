@@ -30,6 +30,7 @@ class Ensemble(StoredPosterior):
     and draws k, k + M, k + 2 M, ... are R draws of member k. At posterior means, a predictive over all members
     has no Monte Carlo error. That of draws within members is not estimated. Each member keeps what its likelihood has
     learned, such as the noise of a regression. The calibrations of the members are not used; the ensemble has its own.
+    Names of classes, units and expected inputs are those of the first member.
 
     Args:
         members: Built models with the same input shape, output shape and likelihood.
@@ -57,7 +58,7 @@ class Ensemble(StoredPosterior):
         if draws_per_member is not None:
             _check_draws(members, draws_per_member)
         self.name = name
-        self.likelihood = members[0].likelihood
+        self._take_over(members[0])
         self.draws_per_member = None if draws_per_member is None else int(draws_per_member)
         self._members = tuple(members)
 

@@ -33,7 +33,7 @@ class WeightPosterior(StoredPosterior):
 
     def __init__(self, network: FunctionOfWeights, name: str) -> None:
         self.name = name
-        self.likelihood = network.model.likelihood
+        self._take_over(network.model)
         self._network = network
         self._compiled = compiled(self._outputs_of_draw)
         # What the likelihood has learned in a draw, where that is not the same in all.
