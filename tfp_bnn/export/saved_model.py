@@ -36,7 +36,8 @@ def export_saved_model(
     """Writes the predictive of a model as a SavedModel; see `PredictiveModel.export` for arguments and errors."""
     functions, description = served_functions(model, num_samples, seed, calibrated, level, input_signature)
     archive = keras.export.ExportArchive()
-    for layer in (layer for member in getattr(model, "networks", [model]) for layer in sublayers(member)):
+    networks = [model] if isinstance(model, keras.Model) else getattr(model, "networks", ())
+    for layer in (layer for network in networks for layer in sublayers(network)):
         # For lookup tables: variables are found in the graphs, and informed priors are not needed.
         if layer.built and not isinstance(layer, keras.Model | VariationalLayer) and not has_sublayers(layer):
             archive.track(layer)
@@ -61,13 +62,15 @@ def export_saved_model(
 def _write_whole(archive: keras.export.ExportArchive, target: Path) -> None:
     """Writes a SavedModel next to its place first, so a reader finds an earlier export whole, or the new one.
 
-    Between two renames there is none. In a process that is killed there, the earlier one stays in a folder beside.
+    Between two renames there is none. In a process that is killed there, the earlier one stays beside, as
+    `.<name>.<letters>.old`.
     """
     if target.exists() and not target.is_dir():
         raise OSError("it is a file")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as beside:
-        new, old = Path(beside) / "new", Path(beside) / "old"
+        # The earlier one is not in a folder that is removed whatever happens.
+        new, old = Path(beside) / "new", Path(f"{beside}.old")
         # Keras would list the addresses of all variables in memory.
         archive.write_out(str(new), verbose=False)
         if not target.exists():
@@ -77,9 +80,10 @@ def _write_whole(archive: keras.export.ExportArchive, target: Path) -> None:
         target.rename(old)
         try:
             new.rename(target)
-        except OSError:
+        except BaseException:
             old.rename(target)
             raise
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _keep_others(earlier: Path, new: Path) -> None:
