@@ -16,7 +16,10 @@ Function = Callable[[Any], Any]
 
 
 class Draws(Protocol):
-    """Draw k is one function: `draws(k)(x)` are its raw outputs, which do not depend on how `x` is cut into batches."""
+    """Draw k is one function: `draws(k)(x)` are its raw outputs, which do not depend on how `x` is cut into batches.
+
+    Draws whose `weights_shared` is True have equal likelihood weights, and are asked for those of the first alone.
+    """
 
     @property
     def num_draws(self) -> int | None:
@@ -26,7 +29,8 @@ class Draws(Protocol):
         """The function of one draw.
 
         Args:
-            index: Number k of the draw, from 0, and below `num_draws` if that is not None.
+            index: Number k of the draw, from 0, and below `num_draws` if that is not None. In the graph of an exported
+                model it is a tensor, if `num_draws` is None.
         """
 
     def likelihood_weights(self, index: int) -> Mapping[str, np.ndarray]:

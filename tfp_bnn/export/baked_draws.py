@@ -27,8 +27,7 @@ def baked_draws(draws: Draws, num_samples: int, input_specs: Any) -> FiniteDraws
         ValueError: If the draws are larger than `MOST_BYTES` together.
     """
     number = num_samples if draws.num_draws is None else min(num_samples, draws.num_draws)
-    # Of an unlimited number, all have those of the first.
-    weights = [draws.likelihood_weights(0 if draws.num_draws is None else index) for index in range(number)]
+    weights = [draws.likelihood_weights(index) for index in range(number)]
     if draws.num_draws is None:
         # Traced once, whatever the number of draws.
         of_draw = _PartlyEvaluated(lambda x, index: draws(index)(x), input_specs, tf.TensorSpec([], tf.int32))

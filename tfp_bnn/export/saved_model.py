@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,6 +18,8 @@ from tfp_bnn.layers.base import VariationalLayer
 
 # Operations that call back into the Python process that made them.
 _PYTHON_OPERATIONS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
+# What TensorFlow writes into the folder of a SavedModel.
+_ENTRIES = ("saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra")
 
 
 def export_saved_model(
@@ -30,15 +36,19 @@ def export_saved_model(
     """Writes the predictive of a model as a SavedModel; see `PredictiveModel.export` for arguments and errors."""
     functions, description = served_functions(model, num_samples, seed, calibrated, level, input_signature)
     archive = keras.export.ExportArchive()
-    for layer in (layer for network in getattr(model, "networks", (model,)) for layer in sublayers(network)):
+    networks = [model] if isinstance(model, keras.Model) else getattr(model, "networks", ())
+    for layer in (layer for network in networks for layer in sublayers(network)):
         # For lookup tables: variables are found in the graphs, and informed priors are not needed.
         if layer.built and not isinstance(layer, keras.Model | VariationalLayer) and not has_sublayers(layer):
             archive.track(layer)
     for name, function in functions.items():
         archive.add_endpoint(name, function)
     try:
-        # Keras would list the addresses of all variables in memory.
-        archive.write_out(str(filepath), verbose=False)
+        if "://" in str(filepath):
+            # TensorFlow writes to stores of objects too, where folders have no names to change.
+            archive.write_out(str(filepath), verbose=False)
+        else:
+            _write_whole(archive, Path(filepath).resolve())
     except (OSError, tf.errors.OpError) as error:
         raise ValueError(
             f"The SavedModel could not be written to {str(filepath)!r}: {error}. Expected the path of a folder, new or "
@@ -47,6 +57,54 @@ def export_saved_model(
     if verbose:
         endpoints = "\n".join(f"* Endpoint '{name}'" for name in functions)
         print(f"Saved {str(filepath)!r}, a SavedModel.\n{endpoints}\n{description}")
+
+
+def _write_whole(archive: keras.export.ExportArchive, target: Path) -> None:
+    """Writes a SavedModel next to its place first, so a reader finds an earlier export whole, or the new one.
+
+    Between two renames there is none. In a process that is killed there, the earlier one stays beside, as
+    `.<name>.<letters>.old`.
+    """
+    if target.exists() and not target.is_dir():
+        raise OSError("it is a file")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as beside:
+        # The earlier one is not in a folder that is removed whatever happens.
+        new, old = Path(beside) / "new", Path(f"{beside}.old")
+        # Keras would list the addresses of all variables in memory.
+        archive.write_out(str(new), verbose=False)
+        if not target.exists():
+            new.rename(target)
+            return
+        _keep_others(target, new)
+        target.rename(old)
+        try:
+            new.rename(target)
+        except BaseException:
+            old.rename(target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _keep_others(earlier: Path, new: Path) -> None:
+    """Gives a folder what another one has that is not of a SavedModel, without moving it."""
+
+    def link_or_copy(source: str, copy: str) -> None:
+        try:
+            os.link(source, copy)
+        except OSError:
+            shutil.copy2(source, copy)
+
+    shutil.copymode(earlier, new)
+    for entry in earlier.iterdir():
+        if entry.name in _ENTRIES:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, new / entry.name, symlinks=True, copy_function=link_or_copy)
+        elif entry.is_symlink():
+            (new / entry.name).symlink_to(os.readlink(entry))
+        else:
+            link_or_copy(str(entry), str(new / entry.name))
 
 
 def served_functions(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -48,7 +48,17 @@ class ServedDraws:
         self._draws, self._likelihood, self._asked = draws, model.likelihood, names
         self.num_samples = num_samples if first.num_draws is None else min(num_samples, first.num_draws)
         self._specs = self._output_specs(model, first, input_specs)
-        weights, by_draw = weights_of_draws(first, self.num_samples)
+        # Weights of an unlimited number of draws depend on the seed, which is an input.
+        self._with_weights = (
+            first.num_draws is None
+            and not getattr(first, "weights_shared", False)
+            and bool(first.likelihood_weights(0))
+        )
+        if self._with_weights:
+            weights = {role: value.numpy() for role, value in self._weights(first).items()}
+            by_draw = frozenset(weights)
+        else:
+            weights, by_draw = weights_of_draws(first, self.num_samples)
         of_heads = self._likelihood.weights_by_head(weights)
         differing = self._likelihood.weights_by_head(dict.fromkeys(by_draw))
         self._heads = {
@@ -58,6 +68,7 @@ class ServedDraws:
                 calibration,
                 level,
                 frozenset(differing[name]),
+                self._with_weights,
             )
             for name in self._specs
         }
@@ -70,19 +81,19 @@ class ServedDraws:
 
     def predictive(self, x: Any, seed: Any) -> dict[str, tf.Tensor]:
         """What is known of each target by name, `(batch, ...)`; that of a head as `<head>/<name>`."""
-        return self._by_name(x, seed, lambda name, outputs: self._heads[name].predictive(outputs, self.names[name]))
+        return self._by_name(x, seed, lambda head, *drawn: self._heads[head].predictive(self.names[head], *drawn))
 
     def of_raw_outputs(self, head: str, outputs: tf.Tensor, names: tuple[str, ...]) -> dict[str, tf.Tensor]:
         """Some outputs of the predictive of one head, from its raw outputs."""
-        return self._heads[head].predictive(outputs, names)
+        return self._heads[head].predictive(names, outputs, {})
 
     def mean(self, x: Any, seed: Any) -> dict[str, tf.Tensor]:
         """The predictive means by name."""
-        return self._by_name(x, seed, lambda name, outputs: self._heads[name].predictive(outputs, ("mean",)))
+        return self._by_name(x, seed, lambda head, *drawn: self._heads[head].predictive(("mean",), *drawn))
 
     def samples(self, x: Any, seed: Any) -> dict[str, tf.Tensor]:
         """The predictions of each draw by name, `(batch, S, ...)`."""
-        return self._by_name(x, seed, lambda name, outputs: {"samples": self._heads[name].samples(outputs)})
+        return self._by_name(x, seed, lambda head, *drawn: {"samples": self._heads[head].samples(*drawn)})
 
     @property
     def left_out(self) -> list[str]:
@@ -92,17 +103,25 @@ class ServedDraws:
         ]
 
     def _by_name(
-        self, x: Any, seed: Any, of_head: Callable[[str, tf.Tensor], dict[str, tf.Tensor]]
+        self, x: Any, seed: Any, of_head: Callable[[str, tf.Tensor, Mapping[str, Any]], dict[str, tf.Tensor]]
     ) -> dict[str, tf.Tensor]:
+        draws = self._draws(seed)
+        weights = self._likelihood.weights_by_head(self._weights(draws) if self._with_weights else {})
         return {
             _full_name(head, name): value
-            for head, outputs in self._outputs(x, seed).items()
-            for name, value in of_head(head, outputs).items()
+            for head, outputs in self._outputs(draws, x).items()
+            for name, value in of_head(head, outputs, weights[head]).items()
         }
 
-    def _outputs(self, x: Any, seed: Any) -> dict[str, tf.Tensor]:
+    def _weights(self, draws: Draws) -> dict[str, tf.Tensor]:
+        """The likelihood weights of all draws by role, `(S, 1, *own)`."""
+        of_first = {role: tf.convert_to_tensor(value) for role, value in draws.likelihood_weights(0).items()}
+        like = {role: tf.TensorSpec(value.shape, value.dtype) for role, value in of_first.items()}
+        of_draws = tf.map_fn(draws.likelihood_weights, tf.range(self.num_samples), fn_output_signature=like)
+        return {role: values[:, tf.newaxis] for role, values in of_draws.items()}
+
+    def _outputs(self, draws: Draws, x: Any) -> dict[str, tf.Tensor]:
         """The raw outputs of all draws by head, `(S, batch, *positions, channels)`, float32."""
-        draws = self._draws(seed)
 
         def run(index: Any) -> dict[str, tf.Tensor]:
             outputs = self._likelihood.by_head(draws(index)(x), "The outputs of the model")

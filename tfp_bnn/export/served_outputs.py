@@ -28,10 +28,11 @@ class ServedHead:
 
     Attributes:
         likelihood: Likelihood of the head.
-        weights: Its learned parameters by role, which become constants.
+        weights: Its learned parameters by role, which become constants, unless calls have others.
         calibration: Calibration of the predictive, or None.
         level: Probability of the central interval.
         weights_by_draw: Roles of the weights that differ between draws.
+        with_weights: Whether the weights depend on the seed: then calls of the methods have them.
     """
 
     likelihood: Likelihood
@@ -39,20 +40,26 @@ class ServedHead:
     calibration: Calibration | None
     level: float
     weights_by_draw: frozenset[str]
+    with_weights: bool = False
     _graphs: dict[tuple[str, ...], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def predictive(self, outputs: tf.Tensor, names: tuple[str, ...]) -> dict[str, tf.Tensor]:
+    def predictive(
+        self, names: tuple[str, ...], outputs: tf.Tensor, weights: Mapping[str, Any]
+    ) -> dict[str, tf.Tensor]:
         """Arrays of the predictive by name, each with the batch on the first axis.
 
         Args:
-            outputs: Raw outputs, `(S, batch, *positions, channels)`, float32; the batch may be unknown.
             names: Some of `NAMES`.
+            outputs: Raw outputs, `(S, batch, *positions, channels)`, float32; the batch may be unknown.
+            weights: Learned parameters of the likelihood by role, instead of `self.weights`; empty for those.
         """
         # What was tried as a graph is called, and not traced again.
-        return self._graphs.get(names, functools.partial(self._predictive, names=names))(outputs)
+        return self._graphs.get(names, functools.partial(self._predictive, names))(outputs, weights)
 
-    def _predictive(self, outputs: tf.Tensor, names: tuple[str, ...]) -> dict[str, tf.Tensor]:
-        outputs, weights = self._calibrated(outputs)
+    def _predictive(
+        self, names: tuple[str, ...], outputs: tf.Tensor, weights: Mapping[str, Any]
+    ) -> dict[str, tf.Tensor]:
+        outputs, weights = self._calibrated(outputs, weights)
         tail = round((1.0 - self.level) / 2.0, 12)
         ends = functools.cache(lambda: self.likelihood.graph_quantiles(outputs, weights, [tail, 1.0 - tail]))
         compute: dict[str, Callable[[], tf.Tensor]] = {
@@ -65,9 +72,9 @@ class ServedHead:
         }
         return {name: compute[name]() for name in names}
 
-    def samples(self, outputs: tf.Tensor) -> tf.Tensor:
+    def samples(self, outputs: tf.Tensor, weights: Mapping[str, Any]) -> tf.Tensor:
         """Probabilities or means under each draw, `(batch, S, *positions, classes or targets)`."""
-        outputs, weights = self._calibrated(outputs)
+        outputs, weights = self._calibrated(outputs, weights)
         means = self.likelihood.mean(outputs, weights)
         return tf.transpose(means, [1, 0, *range(2, len(means.shape))])
 
@@ -89,12 +96,14 @@ class ServedHead:
         size = (num_draws, _ROWS_OF_TRIAL, *[_SIZE_OF_TRIAL] * positions, channels)
         outputs = np.random.default_rng(0).normal(scale=0.1, size=size).astype(np.float32)
         expected = self._expected(outputs)
-        spec = tf.TensorSpec([shape[0], *[None] * (1 + positions), shape[-1]])
+        given = dict(self.weights) if self.with_weights else {}
+        specs = [tf.TensorSpec([shape[0], *[None] * (1 + positions), shape[-1]])]
+        specs.append({role: tf.TensorSpec(value.shape, value.dtype) for role, value in given.items()})
 
         def are_right(names: tuple[str, ...]) -> bool:
-            graph = tf.function(lambda rows: self._predictive(rows, names), [spec], autograph=False)
+            graph = tf.function(functools.partial(self._predictive, names), specs, autograph=False)
             try:
-                rows = [graph(outputs[:, row : row + 1]) for row in range(_ROWS_OF_TRIAL)]
+                rows = [graph(outputs[:, row : row + 1], given) for row in range(_ROWS_OF_TRIAL)]
             except _NO_GRAPH:
                 return False
             found = {name: np.concatenate([of_row[name] for of_row in rows]) for name in names}
@@ -117,10 +126,11 @@ class ServedHead:
             )
         return names
 
-    def _calibrated(self, outputs: tf.Tensor) -> tuple[tf.Tensor, Mapping[str, Any]]:
+    def _calibrated(self, outputs: tf.Tensor, weights: Mapping[str, Any]) -> tuple[tf.Tensor, Mapping[str, Any]]:
+        weights = weights or self.weights
         if self.calibration is None:
-            return outputs, self.weights
-        return self.calibration.apply(outputs, self.weights, self.likelihood)
+            return outputs, weights
+        return self.calibration.apply(outputs, weights, self.likelihood)
 
     def _expected(self, outputs: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:
         predictive = PosteriorPredictive(

@@ -58,7 +58,7 @@ class Chains(StoredPosterior):
     ) -> None:
         _check_states(network, states)
         self.name = f"{way}_of_{network.name}" if name is None else name
-        self.likelihood = network.likelihood
+        self._take_over(network)
         self.network = network
         self.way = way
         self._states = dict(states)

@@ -17,6 +17,9 @@ from tfp_bnn.models.variational_mixin import VariationalMixin
 MOST_MEMBERS = 100
 """Most members of an ensemble in a recipe, and in an artifact."""
 
+MOST_DRAWS = 10_000
+"""Most draws of each member."""
+
 
 class Ensemble(StoredPosterior):
     """A mixture of trained models, with the same predictions, scores, calibration and reports as one model.
@@ -27,6 +30,7 @@ class Ensemble(StoredPosterior):
     and draws k, k + M, k + 2 M, ... are R draws of member k. At posterior means, a predictive over all members
     has no Monte Carlo error. That of draws within members is not estimated. Each member keeps what its likelihood has
     learned, such as the noise of a regression. The calibrations of the members are not used; the ensemble has its own.
+    Names of classes, units and expected inputs are those of the first member.
 
     Args:
         members: Built models with the same input shape, output shape and likelihood.
@@ -36,7 +40,8 @@ class Ensemble(StoredPosterior):
     Raises:
         TypeError: If a member is not a model with `VariationalMixin`.
         ValueError: If there are no members, or one is not built or given twice, or members differ: the message names
-            them and says what differs. Also if `draws_per_member` is below 1, or nothing is random in a member.
+            them and says what differs. Also if `draws_per_member` is not from 1 to 10,000, or nothing is random in a
+            member.
 
     References:
         Lakshminarayanan et al. 2017, Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles,
@@ -53,8 +58,8 @@ class Ensemble(StoredPosterior):
         if draws_per_member is not None:
             _check_draws(members, draws_per_member)
         self.name = name
-        self.likelihood = members[0].likelihood
-        self.draws_per_member = draws_per_member
+        self._take_over(members[0])
+        self.draws_per_member = None if draws_per_member is None else int(draws_per_member)
         self._members = tuple(members)
 
     @property
@@ -68,8 +73,9 @@ class Ensemble(StoredPosterior):
         return self._members
 
     def settings(self) -> dict[str, Any]:
-        """The number of members."""
-        return {"members": len(self)}
+        """The number of members, and of draws of each, unless they are at their posterior means."""
+        drawn = {} if self.draws_per_member is None else {"draws_per_member": self.draws_per_member}
+        return {"members": len(self), **drawn}
 
     @classmethod
     def num_networks(cls, settings: Mapping[str, Any]) -> int | None:
@@ -80,9 +86,12 @@ class Ensemble(StoredPosterior):
     def from_arrays(
         cls, networks: Sequence[Any], way: str, settings: Mapping[str, Any], arrays: Arrays, name: str
     ) -> Ensemble:
-        """Rebuilds an ensemble of posterior means; see `StoredPosterior.from_arrays`."""
+        """Rebuilds an ensemble; see `StoredPosterior.from_arrays`."""
         require_arrays(arrays, {})
-        return cls(networks, name=name)
+        # Files of ensembles of posterior means have no such entry.
+        if settings.get("draws_per_member") is None:
+            return cls(networks, name=name)
+        return cls(networks, integer_of(settings, "draws_per_member", 1, MOST_DRAWS), name)
 
     @property
     def num_examples(self) -> int | None:
@@ -217,8 +226,10 @@ def _check_members(models: Sequence[Any]) -> None:
 
 
 def _check_draws(models: Sequence[VariationalMixin], draws_per_member: int) -> None:
-    if not is_integer(draws_per_member) or draws_per_member < 1:
-        raise ValueError(f"`draws_per_member` must be an integer >= 1 or None, but got {draws_per_member!r}.")
+    if not is_integer(draws_per_member) or not 1 <= draws_per_member <= MOST_DRAWS:
+        raise ValueError(
+            f"`draws_per_member` must be an integer from 1 to {MOST_DRAWS} or None, but got {draws_per_member!r}."
+        )
     for name, model in zip(_named(models), models, strict=True):
         if model.draws().num_draws is not None:
             raise ValueError(

@@ -191,7 +191,7 @@ class Laplace(WeightPosterior):
                 likelihood, outputs = self.likelihood.with_normal_outputs(*moments, weights)
                 parts.append(outputs.numpy())
         outputs = np.concatenate(parts)[np.newaxis]
-        return PosteriorPredictive(likelihood, {}, outputs, {}, outputs.shape, exhaustive=True)
+        return self._with_names(PosteriorPredictive(likelihood, {}, outputs, {}, outputs.shape, exhaustive=True))
 
     def __repr__(self) -> str:
         return (

@@ -131,13 +131,13 @@ def with_point_weights(model: VariationalMixin, prior: Prior | None = None) -> A
         copy.build(model.input_shape)  # type: ignore[attr-defined]
     known = weight_distributions(model)
     assign_weight_distributions(copy, {name: known[name] for name in weight_distributions(copy)})
-    _freeze_like(copy, model)
+    freeze_like(copy, model)
     if model.num_examples is not None:
         copy.num_examples = model.num_examples
     return copy
 
 
-def _freeze_like(copy: VariationalMixin, model: VariationalMixin) -> None:
+def freeze_like(copy: VariationalMixin, model: VariationalMixin) -> None:
     """Makes each weight without a distribution trainable if it is so in the model. A config only knows whole layers."""
     originals = layers_by_name(model)
     for name, layer in layers_by_name(copy).items():

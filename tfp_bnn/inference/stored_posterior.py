@@ -26,6 +26,12 @@ class StoredPosterior(PredictiveModel):
 
     way: str
 
+    def _take_over(self, network: PredictiveModel) -> None:
+        """Takes over from a network its likelihood, the names of classes and units, and the expected inputs."""
+        self.likelihood = network.likelihood
+        self.class_names, self.target_units = network.class_names, network.target_units
+        self.inputs_expected = network.inputs_expected
+
     @property
     def networks(self) -> tuple[Any, ...]:
         """The networks whose weights belong to the posterior."""

@@ -13,12 +13,13 @@ import tensorflow as tf
 
 from tfp_bnn.core.arguments import require_integer, require_positive
 from tfp_bnn.core.checks import invalid_arguments_as_value_errors
+from tfp_bnn.core.compiled import compiled
 from tfp_bnn.core.noise import Noise, NoiseSource, number_of
 from tfp_bnn.inference.function_of_weights import FunctionOfWeights
 from tfp_bnn.inference.log_posterior import LogPosterior, likelihood_names
 from tfp_bnn.inference.point_weights import require_point_model
 from tfp_bnn.inference.stored_posterior import Arrays, require_arrays
-from tfp_bnn.inference.weight_posterior import WeightPosterior
+from tfp_bnn.inference.weight_posterior import WeightPosterior, noise_of_draw
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.models.weight_record import trainable_values
 from tfp_bnn.priors import Prior
@@ -66,6 +67,10 @@ class VariationalNormal(WeightPosterior):
         self._posterior = posterior
         self._mean = mean
         self._factor = tf.constant(factor)
+        # The noise of a likelihood, unless it is known or frozen.
+        self._roles = likelihood_names(self.network, network.variables)
+        if self._roles:
+            self._learned_of_draw = compiled(self._learned_with_noise)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Means, and standard deviations or the Cholesky factor, float32."""
@@ -123,14 +128,15 @@ class VariationalNormal(WeightPosterior):
         return f"VariationalNormal({self.name!r}, way={self.way!r}, weights={self.num_weights:,})"
 
     def _likelihood_values(self) -> dict[str, np.ndarray]:
-        return self._learned(tf.constant(self._mean))
+        learned = self._learned(tf.constant(self._mean))
+        return super()._likelihood_values() | {role: value.numpy() for role, value in learned.items()}
 
-    def _likelihood_values_of_draw(self, noise: NoiseSource) -> dict[str, np.ndarray]:
-        return self._learned(self._mean + self.perturbation(noise))
+    def _learned_with_noise(self, root: tf.Tensor, index: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._learned(self._mean + self.perturbation(noise_of_draw(root, index)))
 
-    def _learned(self, vector: tf.Tensor) -> dict[str, np.ndarray]:
+    def _learned(self, vector: tf.Tensor) -> dict[str, tf.Tensor]:
         values = self._network.split(vector)
-        return {role: values[name].numpy() for role, name in likelihood_names(self.network, values).items()}
+        return {role: values[name] for role, name in self._roles.items()}
 
 
 def full_rank(

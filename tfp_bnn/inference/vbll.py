@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_bnn.inference.point_weights import dropout_layers, require_built_model, with_point_weights
+from tfp_bnn.inference.point_weights import dropout_layers, freeze_like, require_built_model, with_point_weights
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.likelihoods.normal_outputs import set_variance
 from tfp_bnn.models.functional import VariationalModel
@@ -80,6 +80,8 @@ def vbll(model: VariationalMixin, name: str | None = None) -> LastLayerModel:
     that start at their posterior means. Training costs one forward pass and no noise. In prediction and `evaluate` a
     draw is one draw of the last layer, and the number of draws is unlimited.
 
+    The copy has this bound whatever the objective of the model, and no calibration.
+
     The posterior of the last layer is independent per weight; that of the paper has a full covariance for each output.
 
     Args:
@@ -119,6 +121,7 @@ def vbll(model: VariationalMixin, name: str | None = None) -> LastLayerModel:
     copy = last_layer_model(points, model.layers[-1], name or model.name)  # type: ignore[attr-defined]
     known = weight_distributions(model)
     assign_weight_distributions(copy, {key: known[key] for key in weight_distributions(copy)})
+    freeze_like(copy, model)
     if model.num_examples is not None:
         copy.num_examples = model.num_examples
     return copy
@@ -143,4 +146,7 @@ def last_layer_model(points: VariationalModel, last: keras.layers.Layer, name: s
         likelihood=points.likelihood,
         beta_schedule=points.beta_schedule,
         seed=points.seed,
+        class_names=points.class_names,
+        target_units=points.target_units,
+        inputs_expected=points.inputs_expected,
     )

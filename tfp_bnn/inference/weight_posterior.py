@@ -17,6 +17,8 @@ from tfp_bnn.inference.stored_posterior import StoredPosterior
 # Distinct from the streams of training and evaluation, which fold in 0 and 1.
 _PREDICTION = 2
 
+LearnedOfDraw = Callable[[tf.Tensor, tf.Tensor], Mapping[str, tf.Tensor]]
+
 
 class WeightPosterior(StoredPosterior):
     """A network and a distribution over a vector of its weights, with the predictions of every other model. Abstract.
@@ -31,9 +33,11 @@ class WeightPosterior(StoredPosterior):
 
     def __init__(self, network: FunctionOfWeights, name: str) -> None:
         self.name = name
-        self.likelihood = network.model.likelihood
+        self._take_over(network.model)
         self._network = network
         self._compiled = compiled(self._outputs_of_draw)
+        # What the likelihood has learned in a draw, where that is not the same in all.
+        self._learned_of_draw: LearnedOfDraw | None = None
 
     def perturbation(self, noise: NoiseSource) -> tf.Tensor:
         """A draw of the weights minus their posterior mean, `(d,)`, float32."""
@@ -88,7 +92,7 @@ class WeightPosterior(StoredPosterior):
         Raises:
             ValueError: If the seed is not an integer.
         """
-        return WeightDraws(self._compiled, require_seed(seed), self._likelihood_values_of_draw)
+        return WeightDraws(self._compiled, require_seed(seed), self._likelihood_values, self._learned_of_draw)
 
     def plug_in_draws(self) -> FiniteDraws:
         """The one draw in which the weights are their posterior means."""
@@ -111,7 +115,7 @@ class WeightPosterior(StoredPosterior):
 
     def _outputs_of_draw(self, x: Any, root: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
         """The raw outputs of draw `index`."""
-        change = self.perturbation(_noise_of_draw(root, index))
+        change = self.perturbation(noise_of_draw(root, index))
         return self._outputs_of(x, tf.constant(self.mean_weights), change)
 
     def _outputs_of(self, x: Any, mean: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
@@ -119,10 +123,6 @@ class WeightPosterior(StoredPosterior):
 
     def _likelihood_values(self) -> dict[str, np.ndarray]:
         return {role: np.asarray(variable) for role, variable in self.network.likelihood_weights.items()}
-
-    def _likelihood_values_of_draw(self, noise: NoiseSource) -> dict[str, np.ndarray]:
-        """What the likelihood has learned, with the noise of a draw: a point here, the same in all draws."""
-        return self._likelihood_values()
 
     def _check_inputs(self, x: Any) -> None:
         self.network._check_inputs(x)
@@ -140,27 +140,40 @@ class WeightDraws:
     Args:
         outputs: Function of inputs, a seed `(2,)` and the number of a draw that returns raw outputs.
         seed: Integer, or an integer tensor in the graph of an exported model. Equal seeds give equal draws.
-        likelihood_weights: Function of the noise of a draw that returns the learned parameters of the likelihood by
-            role.
+        likelihood_weights: Function that returns the learned parameters of the likelihood by role, as points.
+        learned_of_draw: Function of a seed `(2,)` and the number of a draw that returns those that differ between
+            draws, as tensors by role; None if there are none.
     """
 
     num_draws = None
 
     def __init__(
-        self, outputs: Any, seed: int | tf.Tensor, likelihood_weights: Callable[[NoiseSource], Mapping[str, np.ndarray]]
+        self,
+        outputs: Any,
+        seed: int | tf.Tensor,
+        likelihood_weights: Callable[[], Mapping[str, np.ndarray]],
+        learned_of_draw: LearnedOfDraw | None = None,
     ) -> None:
         self._of_draw = outputs
         self._root = tf.stack([tf.convert_to_tensor(seed, tf.int64), tf.constant(0, tf.int64)])
-        self._likelihood_weights = likelihood_weights
+        self._likelihood_weights, self._learned_of_draw = likelihood_weights, learned_of_draw
+        self.weights_shared = learned_of_draw is None
 
     def __call__(self, index: int) -> Function:
         """Returns the network with the weights of draw `index`."""
         return lambda x: self._of_draw(x, self._root, tf.convert_to_tensor(index))
 
-    def likelihood_weights(self, index: int) -> Mapping[str, np.ndarray]:
-        """The learned parameters of the likelihood of draw `index`, by role."""
-        return self._likelihood_weights(_noise_of_draw(self._root, tf.convert_to_tensor(index)))
+    def likelihood_weights(self, index: int) -> Mapping[str, Any]:
+        """The learned parameters of the likelihood of draw `index`, by role: arrays; in a graph, tensors."""
+        # The points are constants in a graph.
+        with tf.init_scope():
+            weights: dict[str, Any] = dict(self._likelihood_weights())
+        if self._learned_of_draw is None:
+            return weights
+        learned = self._learned_of_draw(self._root, tf.convert_to_tensor(index))
+        return weights | {role: value.numpy() if tf.executing_eagerly() else value for role, value in learned.items()}
 
 
-def _noise_of_draw(root: tf.Tensor, index: tf.Tensor) -> Noise:
+def noise_of_draw(root: tf.Tensor, index: tf.Tensor) -> Noise:
+    """The noise of draw `index` of the seed `root`, of shape `(2,)`."""
     return Noise(root).fold_in(_PREDICTION).fold_in(index)

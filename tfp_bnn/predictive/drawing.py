@@ -196,9 +196,10 @@ def num_bytes(shape: tuple[int, ...]) -> int:
 def weights_of_draws(draws: Draws, num_samples: int) -> tuple[dict[str, Any], frozenset[str]]:
     """The likelihood weights of the first draws, and the roles of those that differ between draws.
 
-    Only a finite number of draws can have different weights. These have the shape `(S, 1, *own)`.
+    Those that differ have the shape `(S, 1, *own)`.
     """
-    if draws.num_draws is None:
+    # Draws of others, which only follow the protocol, may differ.
+    if getattr(draws, "weights_shared", False):
         return dict(draws.likelihood_weights(0)), frozenset()
     of_draws = [draws.likelihood_weights(index) for index in range(num_samples)]
     weights: dict[str, Any] = {}

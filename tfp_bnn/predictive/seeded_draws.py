@@ -38,6 +38,8 @@ class SeededDraws:
         num_draws: 1 for a model without randomness; None for an unlimited number of draws.
     """
 
+    weights_shared = True
+
     def __init__(self, model: Any, seed: int | tf.Tensor, num_draws: int | None = None) -> None:
         self.num_draws = num_draws
         self._model, self._seed = model, seed

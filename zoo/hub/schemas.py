@@ -132,6 +132,7 @@ class ArtifactConfig(Strict):
         license: Licence of the model.
         members: Of an ensemble, the number of members. From here on, the settings of the inference method, which it
             validates itself; see `StoredPosterior.settings`.
+        draws_per_member: Number of draws of each member; None for its posterior mean.
         chains: Number of Markov chains.
         samples: Number of states of each chain.
         num_iterates: Number of iterates of SWAG.
@@ -156,6 +157,7 @@ class ArtifactConfig(Strict):
     package: Name | None = None
     license: Name | None = None
     members: Count | None = None
+    draws_per_member: Count | None = None
     chains: Count | None = None
     samples: Count | None = None
     num_iterates: Count | None = None

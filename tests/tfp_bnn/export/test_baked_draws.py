@@ -37,13 +37,21 @@ def laplace():
     return tfp_bnn.inference.laplace(point_network(), X, X[:, :2], prior_precision=1.0)
 
 
-@pytest.mark.parametrize("make", [network, point_network, ensemble, laplace])
+def mean_field():
+    prior = {"name": "normal", "scale": 1.0}
+    return tfp_bnn.inference.mean_field(point_network(), X, X[:, :2], num_steps=1, plain_prior=prior, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "make", [network, point_network, ensemble, laplace, pytest.param(mean_field, marks=pytest.mark.slow)]
+)
 def test_a_draw_is_the_same_function_without_random_operations(make):
     model = make()
     draws, specs = model.draws(3), input_specs(model)
     baked = baked_draws(draws, 3, specs)
     assert baked.num_draws == min(3, draws.num_draws or 3)
     for index in range(baked.num_draws):
+        assert baked.likelihood_weights(index) == draws.likelihood_weights(index)
         traced = tf.function(baked(index), [specs], autograph=False).get_concrete_function()
         np.testing.assert_allclose(traced(tf.constant(X)), draws(index)(tf.constant(X)), rtol=1e-6, atol=1e-6)
         graph = traced.graph.as_graph_def()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,7 +13,8 @@ import pytest
 import tensorflow as tf
 
 import tfp_bnn
-from tfp_bnn.layers import DenseFlipout
+from tfp_bnn.export import saved_model
+from tfp_bnn.layers import DenseFlipout, DenseReparameterization
 
 X = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int64)
@@ -35,6 +38,14 @@ np.savez("other.npz", **other, **draws, one_by_one=one_by_one)
 def network(**kwargs):
     x = keras.Input((4,), name="features")
     return tfp_bnn.VariationalModel(x, DenseFlipout(2)(x), seed=0, **kwargs)
+
+
+def point_network():
+    x = keras.Input((4,), name="features")
+    layer = DenseReparameterization(2, kernel_posterior="delta")
+    model = tfp_bnn.VariationalModel(x, layer(x), seed=0)
+    model.num_examples = len(X)
+    return model
 
 
 def assert_predictive(answer, predictive):
@@ -98,6 +109,37 @@ def test_lookup_tables_are_saved(tmp_path):
     np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-5)
 
 
+def laplace():
+    return tfp_bnn.inference.laplace(point_network(), X, Y, prior_precision=1.0)
+
+
+def swag():
+    model = point_network()
+    model.compile("sgd")
+    iterates = tfp_bnn.inference.SwagIterates(rank=2)
+    model.fit(X, Y, epochs=3, verbose=0, callbacks=[iterates])
+    return tfp_bnn.inference.swag(model, iterates)
+
+
+def mean_field():
+    prior = {"name": "normal", "scale": 1.0}
+    return tfp_bnn.inference.mean_field(point_network(), X, Y, num_steps=1, plain_prior=prior, verbose=0)
+
+
+def ensemble():
+    return tfp_bnn.inference.ensemble([network(name="a"), network(name="b")])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("find", [laplace, swag, mean_field, ensemble])
+def test_posteriors_beside_their_networks_are_written(find, tmp_path):
+    model = find()
+    model.export(tmp_path / "exported", num_samples=3, verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "exported")
+    answer = loaded.signatures["predict"](features=tf.constant(X), seed=tf.constant(5, tf.int64))
+    assert_predictive(answer, model.posterior_predictive(X, 3, seed=5))
+
+
 def test_an_earlier_export_survives_a_model_that_cannot_be_exported(tmp_path):
     earlier = tmp_path / "saved_model.pb"
     earlier.write_bytes(b"earlier")
@@ -108,6 +150,50 @@ def test_an_earlier_export_survives_a_model_that_cannot_be_exported(tmp_path):
         model.export(tmp_path, verbose=False)
     assert list(tmp_path.iterdir()) == [earlier]
     assert earlier.read_bytes() == b"earlier"
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A model whose export is traced at once."""
+    same = tf.function(lambda x: x, [tf.TensorSpec([None])], autograph=False)
+    monkeypatch.setattr(saved_model, "served_functions", lambda *_: ({"serve": same}, ""))
+    return network()
+
+
+def test_an_export_that_fails_half_way_leaves_the_earlier_one(quick, tmp_path, monkeypatch):
+    def write_half(archive, folder, **kwargs):
+        written = Path(folder) / "saved_model.pb"
+        written.parent.mkdir(exist_ok=True)
+        written.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    # The class itself makes objects of another one.
+    monkeypatch.setattr(type(keras.export.ExportArchive()), "write_out", write_half)
+    earlier = tmp_path / "exported" / "saved_model.pb"
+    earlier.parent.mkdir()
+    earlier.write_bytes(b"earlier")
+    with pytest.raises(ValueError, match=r"could not be written to .*No space left"):
+        quick.export(earlier.parent, verbose=False)
+    assert earlier.read_bytes() == b"earlier"
+    assert list(tmp_path.iterdir()) == [earlier.parent]
+
+
+def test_an_export_replaces_the_earlier_one_and_nothing_else(quick, tmp_path):
+    folder = tmp_path / "exported"
+    (folder / "notes").mkdir(parents=True)
+    (folder / "assets").mkdir()
+    (folder / "assets" / "earlier").write_bytes(b"earlier")
+    (folder / "notes" / "a.txt").write_text("mine")
+    (folder / "model.onnx").write_bytes(b"another format")
+    (folder / "link").symlink_to("model.onnx")
+    (folder / "saved_model.pb").write_bytes(b"earlier")
+    quick.export(folder, verbose=False)
+    assert (folder / "notes" / "a.txt").read_text() == "mine"
+    assert (folder / "link").is_symlink()
+    assert (folder / "model.onnx").read_bytes() == b"another format"
+    assert not (folder / "assets" / "earlier").exists()
+    assert tf.saved_model.load(folder).serve([1.0]) == 1.0
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_path_that_cannot_be_written_to_is_refused(tmp_path):

@@ -271,18 +271,24 @@ def test_a_layer_that_only_runs_in_python_is_named(layer, message):
         served(model)
 
 
+def laplace(network):
+    return tfp_bnn.inference.laplace(network, X, X[:, :2], prior_precision=1.0)
+
+
+def mean_field(network):
+    """Every draw has its own noise."""
+    prior = {"name": "normal", "scale": 1.0}
+    return tfp_bnn.inference.mean_field(network, X, X[:, :2], num_steps=1, plain_prior=prior, verbose=0)
+
+
 @pytest.mark.slow
-def test_a_posterior_beside_its_network_takes_a_seed_too(tmp_path):
+@pytest.mark.parametrize(("find", "draws"), [(laplace, DRAWS), (mean_field, DRAWS), (mean_field, 1)])
+def test_a_posterior_beside_its_network_takes_a_seed_too(find, draws):
     x = keras.Input((4,))
     y = DenseReparameterization(2, kernel_posterior="delta")(x)
     network = tfp_bnn.VariationalModel(x, y, likelihood="normal", seed=0)
     network.num_examples = ROWS
-    model = tfp_bnn.inference.laplace(network, X, X[:, :2], prior_precision=1.0)
-    functions = served(model)
-    assert_answers(functions["predict"](X, 4), model.posterior_predictive(X, DRAWS, seed=4))
+    model = find(network)
+    functions, _ = served_functions(model, num_samples=draws)
+    assert_answers(functions["predict"](X, 4), model.posterior_predictive(X, draws, seed=4))
     np.testing.assert_allclose(functions["mean"](X)["mean"], model.plug_in_predictive(X).mean(), **TOLERANCE)
-    model.export(tmp_path / "exported", num_samples=DRAWS, verbose=False)
-    predict = tf.saved_model.load(str(tmp_path / "exported")).signatures["predict"]
-    (name,) = set(predict.structured_input_signature[1]) - {"seed"}
-    answer = predict(**{name: tf.constant(X), "seed": tf.constant(4, tf.int64)})
-    np.testing.assert_allclose(answer["mean"], model.posterior_predictive(X, DRAWS, seed=4).mean(), **TOLERANCE)

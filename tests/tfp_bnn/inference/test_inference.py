@@ -338,7 +338,7 @@ def test_what_is_no_ensemble_is_refused():
     point = map_estimate(model)
     with pytest.raises(ValueError, match=r"draws_per_member=2, but nothing is random in 'net' \(member 0\)"):
         ensemble([point], draws_per_member=2)
-    with pytest.raises(ValueError, match="`draws_per_member` must be an integer >= 1 or None, but got 0"):
+    with pytest.raises(ValueError, match="`draws_per_member` must be an integer from 1 to 10000 or None, but got 0"):
         ensemble([model], draws_per_member=0)
 
 

@@ -97,6 +97,24 @@ def test_settings_and_arrays_rebuild_the_same_posterior(name):
         np.testing.assert_array_equal(array, model.arrays()[key])
 
 
+def known_of(model):
+    return model.class_names, model.target_units, model.inputs_expected
+
+
+def test_what_the_network_knows_of_its_data_is_taken_over():
+    model = network()
+    model.class_names, model.inputs_expected = ["a", "b"], tfp_bnn.ExpectedInputs.of(X)
+    posteriors = [
+        laplace(model, X, LABELS, prior_precision=1.0),
+        Ensemble([model]),
+        Chains(model, made("chains").states),
+    ]
+    assert [known_of(posterior) for posterior in posteriors] == [known_of(model)] * 3
+    with pytest.warns(tfp_bnn.UnlikelyInputsWarning):
+        predictive = posteriors[0].closed_form_predictive(1e6 * X)
+    assert predictive.class_names == ("a", "b")
+
+
 def test_the_closed_form_and_the_evidence_of_laplace_are_rebuilt():
     for name in ("laplace_full", "laplace_kronecker", "laplace_diagonal"):
         model, again = made(name), rebuilt(made(name))
@@ -194,6 +212,7 @@ def test_states_of_other_weights_and_other_arrays_are_refused():
         ("chains", {"chains": 0}, "'chains' must be an integer from 1 to 10000, but is 0"),
         ("chains", {"samples": True}, "'samples' must be an integer from 1"),
         ("ensemble", {"members": 101}, "'members' must be an integer from 1 to 100, but is 101"),
+        ("ensemble", {"draws_per_member": 10**9}, "'draws_per_member' must be an integer from 1 to 10000"),
     ],
 )
 def test_settings_out_of_range_are_refused(name, change, message):

@@ -102,7 +102,10 @@ def test_learned_noise_has_a_posterior_of_its_own(learned_noise):
     (plug_in,) = posterior.plug_in_draws().likelihood_weights(0).values()
     assert first != second
     assert plug_in == posterior.mean_weights[-1]
-    assert np.isfinite(posterior.posterior_predictive(X, num_samples=3).log_prob(Y)).all()
+    predictive = posterior.posterior_predictive(X, num_samples=3, seed=1)
+    variances = [np.exp(2 * draws.likelihood_weights(k)["log_scale"]) for k in range(3)]
+    np.testing.assert_allclose(predictive.aleatoric(), np.full((30, 1), np.mean(variances)), rtol=1e-6)
+    assert np.isfinite(predictive.log_prob(Y)).all()
 
 
 def test_draws_have_the_covariance(learned_noise):

@@ -146,3 +146,14 @@ def test_what_has_no_bound_is_refused():
         step(vbll(network(likelihood={"name": "student_t", "df": 4.0, "scale": 1.0})), NUMBERS)
     with pytest.raises(ValueError, match="single targets that are missing"):
         step(vbll(network(likelihood={**NORMAL, "missing": "nan"})), NUMBERS)
+
+
+def test_the_copy_keeps_what_is_known_and_what_is_frozen():
+    model = network(likelihood="normal", use_bias=True)
+    model.target_units, model.inputs_expected = ["mm", "kg"], tfp_bnn.ExpectedInputs.of(X)
+    model.likelihood_weights["log_scale"].trainable = False
+    model.layers[-1].bias.trainable = False
+    copy = vbll(model)
+    assert (copy.target_units, copy.inputs_expected) == (model.target_units, model.inputs_expected)
+    assert not copy.likelihood_weights["log_scale"].trainable
+    assert not copy.layers[-1].bias.trainable

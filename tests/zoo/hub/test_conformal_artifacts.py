@@ -46,10 +46,14 @@ def test_intervals_are_kept_without_numbers(tmp_path):
 
 def test_an_ensemble_keeps_its_own(tmp_path):
     members = [zoo.create_model("mlp_flipout", input_shape=(2,), num_outputs=3, hidden=(2,)) for _ in range(2)]
-    model = tfp_bnn.inference.ensemble(members)
+    model = tfp_bnn.inference.ensemble(members, draws_per_member=2)
     model.conformal = SETS
     folder = zoo.save_artifact(model, tmp_path / "ensemble")
-    assert zoo.load_artifact(folder, trust=True).conformal == ConformalSets(0.9, [0.5, 0.25, 1.0], 16, 3)
+    loaded = zoo.load_artifact(folder, trust=True)
+    assert loaded.conformal == ConformalSets(0.9, [0.5, 0.25, 1.0], 16, 3)
+    # So are its draws.
+    x = np.ones((1, 2), np.float32)
+    np.testing.assert_array_equal(*(each.posterior_predictive(x, seed=5).samples for each in (model, loaded)))
 
 
 @pytest.mark.parametrize(
