@@ -45,9 +45,9 @@ def evaluate(
     Args:
         model: Name of a pretrained model, or a model.
         dataset: Dataset or its name; or data of your own, as a pair `(x, y)` of arrays, lists or pandas frames, or as a
-            `tf.data.Dataset`, a `PyDataset` or a generator of batches `(x, y)`, which is read one batch at a time; every
-            row counts once, whatever its sample weight.
-            Default: the dataset that the pretrained model was trained on.
+            `tf.data.Dataset`, a `PyDataset` or a generator of batches `(x, y)`, which is read one batch at a time.
+            Every row counts once, whatever its sample weight. Default: the dataset that the pretrained model was
+            trained on.
         split: `"train"`, `"validation"` or `"test"`. It has no effect on data of your own.
         num_samples: Number of Monte Carlo samples of the weights.
         seed: Seed of the samples.
