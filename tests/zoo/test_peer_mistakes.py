@@ -24,7 +24,10 @@ def test_parameter_counts_are_not_typed_by_hand(name):
     weights = []
     for layer in model.variational_layers:
         weights += layer.variational_weights.values()
-        weights += [] if "bias" in layer.variational_weights else [layer.bias]
+        weights += [] if "bias" in layer.variational_weights or layer.bias is None else [layer.bias]
+    # Normalizations between them.
+    bayesian = {id(layer) for layer in model.variational_layers}
+    weights += [weight for layer in model.layers if id(layer) not in bayesian for weight in layer.trainable_weights]
     counted = sum(int(np.prod(weight.shape)) for weight in weights)
     assert count_weights(model) == counted > 0
     (row,) = [
