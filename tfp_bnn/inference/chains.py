@@ -149,8 +149,13 @@ class Chains(StoredPosterior):
             seed: Integer. Equal seeds give equal draws.
 
         Raises:
-            ValueError: If the seed is not an integer.
+            ValueError: If the seed is not an integer. A tensor, as in the graph of a SavedModel, is none.
         """
+        if tf.is_tensor(seed):
+            raise ValueError(
+                "Markov chains have no SavedModel, whose seed is an input: the order of their states is drawn outside "
+                "TensorFlow. Export to a file that holds the draws, with format='onnx' or format='litert'."
+            )
         rng = np.random.default_rng(abs(require_integer("seed", seed)))
         orders = [rng.permutation(self.num_samples) for _ in range(self.num_chains)]
         return self._draws_at([(c, int(s)) for at_once in zip(*orders, strict=True) for c, s in enumerate(at_once)])

@@ -287,7 +287,7 @@ class PredictiveModel:
           request, and the file has its size whatever S is. It has several signatures: `serving_default`; `predict`, the
           same with another input, the `seed`, an int64 scalar; `draws`, which has the input `seed` too, with `samples`,
           the predictions of each draw, `(batch, S, ...)`; and `mean`, that of the plug-in prediction, never calibrated.
-          The function `serve` returns the mean alone.
+          The function `serve` returns the mean alone. Not for Markov chains.
         - `"onnx"` and `"litert"`: one file. The S draws are in it, so it grows with S: one copy of the random weights
           for each. With `plug_in=True`, `mean` alone, of the plug-in prediction, never calibrated.
         - Another format of `keras.Model.export`: the mean of the plug-in prediction of a single model.

@@ -86,6 +86,15 @@ DIAGNOSTICS = {
 """Meanings of `model.diagnostics`, by name."""
 
 
+_OF_DRAWN_MEMBERS = WayText(
+    WAY_TEXTS["ensemble"].subject,
+    "with {number} Monte Carlo samples of the weights, in turn of each of {members} members",
+    "{number} Monte Carlo samples of the weights, in turn of each member of an ensemble of {members}",
+    "the posteriors of the members, each with equal probability",
+)
+
+
 def text_of(config: Mapping[str, Any]) -> WayText:
     """Returns the words for the inference method that `config.json` names. Older files have no such entry."""
-    return WAY_TEXTS[config.get("inference", "variational")]
+    way = config.get("inference", "variational")
+    return _OF_DRAWN_MEMBERS if way == "ensemble" and config.get("draws_per_member") else WAY_TEXTS[way]

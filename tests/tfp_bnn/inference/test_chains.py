@@ -48,6 +48,12 @@ def test_draws_are_all_states_once_from_one_chain_after_another():
     assert len(set(found)) == 12
 
 
+def test_a_saved_model_is_refused_in_words(tmp_path):
+    with pytest.raises(ValueError, match="Markov chains have no SavedModel.*format='onnx'"):
+        Chains(network(), states()).export(tmp_path / "exported")
+    assert not list(tmp_path.iterdir())
+
+
 def test_few_draws_are_spread_over_the_length_of_the_chains():
     """Ten draws of two chains of 1,000 states: all in the first tenth has a probability below 1e-9."""
     made = {KERNEL: np.zeros((2, 1000, 2, 1), np.float32), SCALE: np.tile(np.arange(1000, dtype=np.float32), (2, 1))}

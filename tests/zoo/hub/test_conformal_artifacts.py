@@ -11,6 +11,7 @@ import tfp_bnn
 import zoo
 from tfp_bnn.predictive import ConformalIntervals, ConformalSets
 from zoo.hub.reading import read_artifact
+from zoo.hub.ways import text_of
 
 SETS = {"name": "sets", "level": 0.9, "num_samples": 16, "seed": 3, "thresholds": [0.5, 0.25, 1.0]}
 
@@ -52,6 +53,7 @@ def test_an_ensemble_keeps_its_own(tmp_path):
     loaded = zoo.load_artifact(folder, trust=True)
     assert loaded.conformal == ConformalSets(0.9, [0.5, 0.25, 1.0], 16, 3)
     # So are its draws.
+    assert text_of(read_artifact(folder)["config"]).draws.endswith("in turn of each of {members} members")
     x = np.ones((1, 2), np.float32)
     np.testing.assert_array_equal(*(each.posterior_predictive(x, seed=5).samples for each in (model, loaded)))
 
