@@ -49,7 +49,7 @@ def test_draws_are_all_states_once_from_one_chain_after_another():
 
 
 def test_a_saved_model_is_refused_in_words(tmp_path):
-    with pytest.raises(ValueError, match="Markov chains have no SavedModel.*format='onnx'"):
+    with pytest.raises(ValueError, match=r"Markov chains have no SavedModel.*format='onnx'"):
         Chains(network(), states()).export(tmp_path / "exported")
     assert not list(tmp_path.iterdir())
 
