@@ -88,8 +88,8 @@ DIAGNOSTICS = {
 
 _OF_DRAWN_MEMBERS = WayText(
     WAY_TEXTS["ensemble"].subject,
-    "with {number} Monte Carlo samples of the weights, in turn of each of {members} members",
-    "{number} Monte Carlo samples of the weights, in turn of each member of an ensemble of {members}",
+    "with {number} Monte Carlo samples of the weights (seed {seed}), in turn of each of {members} members",
+    "{number} Monte Carlo samples of the weights, seed {seed}, in turn of each member of an ensemble of {members}",
     "the posteriors of the members, each with equal probability",
 )
 
