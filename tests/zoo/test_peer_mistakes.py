@@ -34,7 +34,7 @@ def test_parameter_counts_are_not_typed_by_hand(name):
         row for row in csv.DictReader((ROOT / "zoo/results/test.csv").read_text().splitlines()) if row["name"] == name
     ]
     (line,) = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(f"| `{name}` |")]
-    (of_card,) = re.findall(r"over the ([\d,]+) weights of", artifact["card"])
+    (of_card,) = re.findall(r"(?:over|of) the ([\d,]+) weights of", artifact["card"])
     assert {
         "the manifest": bundled_models()[name]["num_weights"],
         "the config": artifact["config"]["num_weights"],

@@ -157,7 +157,12 @@ class PosteriorDoctor(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Checks the posterior."""
         self._epoch = epoch + 1
-        for kind, where, message in self._lasting(self._attempt(self._examine, logs or {})):
+        found = [
+            *self._attempt(self._examine_layers, self.model),
+            *self._attempt(self._examine_loss, logs or {}),
+            *self._attempt(_examine_scales, self.model),
+        ]
+        for kind, where, message in self._lasting(found):
             self._tell(kind, where, message)
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -251,12 +256,6 @@ class PosteriorDoctor(keras.callbacks.Callback):
                     f"error of {error:.4f} with {self._num_samples} weight draws, above the tolerance of "
                     f"{self._tolerance:g}: smaller differences are noise. Report it with num_samples={enough} or more.",
                 )
-
-    def _examine(self, logs: Mapping[str, Any]) -> Iterator[_Symptom]:
-        """Yields all current problems of a training."""
-        yield from self._examine_layers(self.model)
-        yield from self._examine_loss(logs)
-        yield from _examine_scales(self.model)
 
     def _examine_layers(self, model: VariationalMixin) -> Iterator[_Symptom]:
         kl, posteriors, layers = self._kl_terms(), layer_posteriors(model), named_layers(model)

@@ -28,7 +28,8 @@ def baseline(recipe: Recipe, inference: Baseline) -> Recipe:
     together have no most probable value. Epochs of a deterministic start are epochs of a method that has none. The
     natural gradient, and methods without it, have the default settings of their optimizer if the recipe has another;
     the natural gradient then starts at the precision 0.1 instead of at an `initial_scale`.
-    An ensemble has the members, and their share of the epochs, of `comparison`.
+    An ensemble has the members, and their share of the epochs, of `comparison`. Notes are left out, because they are
+    about the method of the recipe.
 
     Args:
         recipe: Recipe of a network and its data.
@@ -47,7 +48,7 @@ def baseline(recipe: Recipe, inference: Baseline) -> Recipe:
         if inference == NATURAL_GRADIENT:
             values["model"] = {key: value for key, value in recipe.model.items() if key != "initial_scale"}
             values["warmup"] = 0.0
-    values |= {"inference": inference, "optimizer": optimizer}
+    values |= {"inference": inference, "optimizer": optimizer, "notes": ""}
     if inference in _POINTS:
         values |= {"model": _of_points(recipe, inference), "warmup": 0.0, "objective": "elbo", "num_draws": 1}
         start = values.pop("deterministic_start", None)

@@ -29,6 +29,7 @@ OWN = {
     "deterministic_start": {"epochs": 3},
     "comparison": {"members": 2, "member_epochs": 0.5, "tuning_epochs": 1},
     "evaluation": {"num_samples": 3, "spread_seeds": [1]},
+    "notes": "About its own method.",
 }
 
 
@@ -55,11 +56,12 @@ def test_baselines_differ_from_the_recipe_only_where_their_method_does(way):
     assert found.model_dump(include=same) == recipe.model_dump(include=same)
     if way == "natural_gradient":
         assert found.optimizer.natural_gradient.initial_precision == 0.1
+    assert not found.notes
     assert found.warmup == (0.2 if way == "variational" else 0.0)
 
 
 def test_adam_takes_the_place_of_a_natural_gradient():
-    without = {key: value for key, value in OWN.items() if key != "optimizer"}
+    without = {key: value for key, value in OWN.items() if key not in ("optimizer", "notes")}
     recipe = load_recipe({**without, "inference": "natural_gradient"})
     assert baseline(recipe, "natural_gradient") == recipe
     assert (

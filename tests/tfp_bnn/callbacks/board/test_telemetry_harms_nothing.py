@@ -353,14 +353,18 @@ def test_class_names_that_do_not_fit_are_refused(classifier, points, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_doctor_that_cannot_examine_warns_once(classifier, points, monkeypatch):
+def test_a_doctor_that_cannot_examine_warns_once_and_examines_the_rest(classifier, points, monkeypatch):
     def fail(model):
         raise RuntimeError("no pulse")
 
     monkeypatch.setattr(posterior_doctor, "layer_posteriors", fail)
-    with pytest.warns(
-        UserWarning, match="PosteriorDoctor could not examine the model: RuntimeError: no pulse"
-    ) as caught:
-        history = fit(classifier(), points, PosteriorDoctor(), epochs=3)
-    assert len(caught) == 1
+    monkeypatch.setattr(posterior_doctor, "learned_prior_scales", lambda model: {"dense/kernel": np.array(5e-4)})
+    doctor = PosteriorDoctor()
+    with (
+        pytest.warns(posterior_doctor.PosteriorWarning, match="next to its floor"),
+        pytest.warns(UserWarning, match="could not examine the model: RuntimeError: no pulse") as caught,
+    ):
+        history = fit(classifier(), points, doctor, epochs=3)
+    assert [finding.kind for finding in doctor.findings] == ["prior_scale_at_bound"]
+    assert len(caught) == 2
     assert len(history.epoch) == 3
