@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from tfp_bnn.models.weight_record import layers_by_name, own_weights
+from tfp_bnn.models.weight_record import layers_by_name, named_weights
 
 Cut = Callable[[str, npt.NDArray[Any]], npt.NDArray[Any]]
 """Function that returns the part of a weight of a layer that a copy has: `cut(name of the layer, values)`."""
@@ -43,10 +43,10 @@ def copy_state(model: Any, copy: Any, cut: Cut = lambda _, values: values) -> No
                 f"The copy of {model.name!r} has a layer {name!r}, which the model has not: a layer of yours makes it "
                 "without a name. Give the layers that it makes names."
             )
-        values = {variable.name: variable for variable in own_weights(known[name])}
-        for variable in own_weights(layer):
-            if variable.name in values:
-                variable.assign(cut(name, _value_of(values[variable.name])))
+        values = named_weights(known[name])
+        for key, variable in named_weights(layer).items():
+            if key in values:
+                variable.assign(cut(name, _value_of(values[key])))
     for name, shared in copy.shared_priors.items():
         for role, variable in shared.weights.items():
             variable.assign(model.shared_priors[name].weights[role])

@@ -31,7 +31,7 @@ def magnitude(weight: VariationalWeight) -> npt.NDArray[np.float32]:
 
 
 def kl(weight: VariationalWeight) -> npt.NDArray[np.float32]:
-    """KL(q || p) of each weight in nats, float32, of the shape of the weight.
+    """KL(q || p) of each weight in nats, 0 for a pruned one, float32, of the shape of the weight.
 
     In closed form if TFP registers one, otherwise by Gauss-Hermite quadrature with 32 nodes.
     """
@@ -44,7 +44,7 @@ def kl(weight: VariationalWeight) -> npt.NDArray[np.float32]:
         for node, of_node in zip(_NODES, _NODE_WEIGHTS / _NODE_WEIGHTS.sum(), strict=True):
             expected += np.float32(of_node) * prior.log_prob(mean + scale * np.float32(node))
         found = -posterior.entropy() - expected
-    return np.broadcast_to(found.numpy(), weight.shape)
+    return np.where(weight.kept, found.numpy(), np.float32(0))
 
 
 CRITERIA: Mapping[str, Callable[[VariationalWeight], npt.NDArray[np.float32]]] = {

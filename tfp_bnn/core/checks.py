@@ -135,6 +135,21 @@ def assert_finite(data: Any, what: str) -> list[Any]:
     ]
 
 
+def assert_weights(sample_weight: Any) -> list[Any]:
+    """Requires that sample weights are finite and not negative, because an NLL with a negative factor has no bound.
+
+    Args:
+        sample_weight: Tensor, structure of tensors, or None, also within a structure.
+
+    Returns:
+        The operations to depend on, as for `require`.
+    """
+    message = "The sample weights of a batch have values that are NaN, infinite or below 0. Expected finite ones >= 0."
+    weights = [tf.cast(tensor, tf.float32) for tensor in keras.tree.flatten(sample_weight) if tensor is not None]
+    valid = [tf.reduce_all((of >= 0) & tf.math.is_finite(of)) for of in weights]
+    return [operation for condition in valid for operation in require(condition, message)]
+
+
 def _values(tensor: Any) -> tf.Tensor:
     """The values of a tensor; those of a sparse one that are stored."""
     return tensor.values if isinstance(tensor, tf.SparseTensor) else tf.convert_to_tensor(tensor)

@@ -120,9 +120,9 @@ class FilterResponseNormalization(keras.layers.Layer):
         """
         inputs = tf.cast(inputs, tf.float32)
         along = self._along_channels(len(inputs.shape))
+        gamma, beta = (tf.cast(keras.ops.reshape(of, along), tf.float32) for of in (self.gamma, self.beta))
         # One pass over the inputs less than with `normalize`.
-        scale = self._inverse_rms(inputs) * keras.ops.reshape(self.gamma, along)
-        outputs = inputs * scale + keras.ops.reshape(self.beta, along)
+        outputs = inputs * (self._inverse_rms(inputs) * gamma) + beta
         return tf.cast(self.activation(outputs), self.compute_dtype)
 
     def normalize(self, inputs: tf.Tensor) -> tf.Tensor:

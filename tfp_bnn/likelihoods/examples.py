@@ -287,7 +287,8 @@ class Examples(Spec):
             observed = together
         # Any observed number is in the support, whatever the likelihood.
         filler = tf.reduce_max(tf.where(observed, rows, rows.dtype.min))
-        if may_be_empty:
+        # One replica of several may have no rows, or none with a target.
+        if may_be_empty or tf.distribute.get_strategy().num_replicas_in_sync > 1:
             # Of numbers, counts, labels and classes alike, 1 is one.
             filler = tf.where(tf.reduce_any(observed), filler, tf.ones_like(filler))
         else:

@@ -13,7 +13,12 @@ import tensorflow as tf
 
 from tfp_bnn.core.arguments import require_integer
 from tfp_bnn.core.batches import as_arrays
-from tfp_bnn.core.checks import assert_finite, assert_gradients_finite, invalid_arguments_as_value_errors
+from tfp_bnn.core.checks import (
+    assert_finite,
+    assert_gradients_finite,
+    assert_weights,
+    invalid_arguments_as_value_errors,
+)
 from tfp_bnn.core.step_guard import StepGuard
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.models.data_checks import check_outputs, is_arrays
@@ -34,7 +39,7 @@ from tfp_bnn.models.step_count import StepCount
 from tfp_bnn.variational.elbo import mean_over_rows, training_loss
 from tfp_bnn.variational.fused_adam import fused_adam
 from tfp_bnn.variational.objectives import OBJECTIVES, Objective, StepTerms
-from tfp_bnn.variational.schedules import Schedule
+from tfp_bnn.variational.schedules import SCHEDULES, Schedule
 
 
 class ElboTraining:
@@ -42,7 +47,6 @@ class ElboTraining:
 
     likelihood: Likelihood
     likelihood_weights: dict[str, keras.Variable]
-    beta_schedule: Schedule
     _num_examples: keras.Variable
     _beta: keras.Variable
     _trackers: dict[str, keras.metrics.Mean]
@@ -58,6 +62,17 @@ class ElboTraining:
     _check_examples: Callable[[Any, Any], None]
 
     @property
+    def beta_schedule(self) -> Schedule:
+        """The schedule of beta. Can be changed at any time: a name, a config or an object."""
+        return self._beta_schedule
+
+    @beta_schedule.setter
+    def beta_schedule(self, value: str | Mapping[str, Any] | Schedule) -> None:
+        self._beta_schedule = SCHEDULES.get(value)
+        # The step that was traced has the former one.
+        self.train_function = None
+
+    @property
     def objective(self) -> Objective:
         """What training minimizes. Can be changed at any time: a name, a config or an object."""
         return self._objective
@@ -65,7 +80,6 @@ class ElboTraining:
     @objective.setter
     def objective(self, value: str | Mapping[str, Any] | Objective) -> None:
         self._objective = OBJECTIVES.get(value)
-        # The step that was traced has the former one.
         self.train_function = None
 
     @property
@@ -122,8 +136,8 @@ class ElboTraining:
             The history, as in Keras, with `loss`, `nll`, `kl`, `elbo` and `beta` in addition to the metrics.
 
         Raises:
-            ValueError: If N is not known; if the data are empty, have the wrong input shape, NaN or labels out of
-                range; or if the model was compiled with a loss, or has a layer with `kl_weight`.
+            ValueError: If N is not known; if the data are empty, have the wrong input shape, NaN, labels out of range
+                or negative sample weights; or if the model was compiled with a loss, or has a layer with `kl_weight`.
         """
         arguments = inspect.signature(keras.Model.fit).bind(self, x, y, *args, **kwargs).arguments
         check_setup(self)
@@ -318,7 +332,8 @@ class ElboTraining:
                 "(x, y)."
             )
         known = self.likelihood.without_missing(y)
-        with tf.control_dependencies([*assert_finite(x, "inputs"), *assert_finite(known, "targets")]):
+        checks = *assert_finite(x, "inputs"), *assert_finite(known, "targets"), *assert_weights(sample_weight)
+        with tf.control_dependencies(checks):
             log_prob = [
                 self.likelihood.log_likelihood(y, draw.outputs, self.likelihood_weights, sample_weight)
                 for draw in draws

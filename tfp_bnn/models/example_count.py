@@ -34,7 +34,8 @@ def count_examples(x: Any, validation_split: float = 0.0) -> int | None:
 
     Pipelines are not run: the number follows from the cardinality of their rows, the sizes of their batches, and the
     transformations `map`, `shuffle`, `cache`, `prefetch`, `take`, `skip`, `shard`, `zip`, `concatenate`, `unbatch`,
-    `rebatch` and `repeat`. Repeated examples count once, and a remainder that `batch` drops counts too.
+    `rebatch` and `repeat`. Repeated examples count once, and a remainder that `batch` drops counts too. What is taken
+    after a `shuffle` that is another one in each epoch has no number: over the epochs, more rows are seen than in one.
 
     Args:
         x: Array, structure of arrays, `tf.data.Dataset` of batches, or anything else that Keras accepts.
@@ -46,7 +47,7 @@ def count_examples(x: Any, validation_split: float = 0.0) -> int | None:
         because it is a guess: `batch(128)` over 1,000 rows reads as 1,024.
     """
     if isinstance(x, tf.data.Dataset):
-        sizes = _batch_sizes(x)
+        sizes = None if _takes_other_rows_each_epoch(x) else _batch_sizes(x)
         return None if sizes is None else int(sizes.sum())
     if isinstance(x, keras.utils.PyDataset):
         return getattr(x, "num_examples", None)
@@ -60,6 +61,22 @@ def repeats(x: Any) -> bool:
     if not isinstance(x, tf.data.Dataset):
         return False
     return (_is(x, "Repeat") and setting_of(x, "count") != 1) or any(map(repeats, sources(x)))
+
+
+def _takes_other_rows_each_epoch(dataset: tf.data.Dataset) -> bool:
+    if _is(dataset, "Cache"):
+        return False
+    if _is(dataset, "Take", "Skip", "Shard") and any(map(_is_shuffled_each_epoch, sources(dataset))):
+        number, whole = (int(of.cardinality()) for of in (dataset, *sources(dataset)))
+        return number != whole
+    return any(map(_takes_other_rows_each_epoch, sources(dataset)))
+
+
+def _is_shuffled_each_epoch(dataset: tf.data.Dataset) -> bool:
+    # Not fixed by a cache: one that is not read to its end is dropped.
+    if _is(dataset, "Shuffle") and setting_of(dataset, "reshuffle_each_iteration"):
+        return True
+    return any(map(_is_shuffled_each_epoch, sources(dataset)))
 
 
 def _batch_sizes(dataset: tf.data.Dataset) -> _Sizes | None:

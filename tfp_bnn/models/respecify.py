@@ -27,6 +27,9 @@ def respecify(config: Mapping[str, Any], role: Literal["prior", "posterior"], sp
 
     Returns:
         A new config. It does not contain layers that a subclassed model creates in its own code.
+
+    Raises:
+        ValueError: If weights that have one argument in common, those of groups, are given different ones.
     """
     return {key: _changed(part, role, spec) for key, part in config.items() if key != "architecture"}
 
@@ -41,10 +44,25 @@ def _changed(config: Any, role: Literal["prior", "posterior"], spec: Specs) -> A
     if isinstance(made, type) and issubclass(made, VariationalLayer):
         own = changed["config"]
         given = [key for key in own if key.endswith("_posterior") and own[key] is not None]
-        for weight in (key.removesuffix("_posterior") for key in given):
+        for prefix in (key.removesuffix("_posterior") for key in given):
             if isinstance(spec, Mapping):
-                chosen = spec[f"{own['name']}/{weight}"]
+                chosen = _one_of(spec, own["name"], prefix, made)
             else:
-                chosen = spec(POSTERIORS.get(own[f"{weight}_posterior"])) if callable(spec) else spec
-            own[f"{weight}_{role}"] = keras.saving.serialize_keras_object(chosen)
+                chosen = spec(POSTERIORS.get(own[f"{prefix}_posterior"])) if callable(spec) else spec
+            own[f"{prefix}_{role}"] = keras.saving.serialize_keras_object(chosen)
     return changed
+
+
+def _one_of(
+    specs: Mapping[str, Prior | Posterior], layer: str, prefix: str, made: type[VariationalLayer]
+) -> Prior | Posterior:
+    """The one for the weights of a layer whose arguments begin with a prefix."""
+    own = [weight for weight, of_weight in made.bayesian_weights.items() if of_weight == prefix]
+    own = own or [weight for weight in made.bayesian_weights if weight.startswith(f"{prefix}_")]
+    chosen, *others = (specs[f"{layer}/{weight}"] for weight in own if f"{layer}/{weight}" in specs)
+    if any(other != chosen for other in others):
+        raise ValueError(
+            f"{', '.join(own)} of the layer {layer!r} have one argument, {prefix!r}, but would get {chosen!r} and "
+            f"{others[0]!r}, as after learning a scale each. Give them a fixed scale."
+        )
+    return chosen

@@ -121,12 +121,11 @@ class VariationalMixin(OnlyExportedByItself, VariationalDraws, PredictiveModel, 
         **kwargs: Any,
     ) -> None:
         likelihood = LIKELIHOODS.get(likelihood)
-        beta_schedule = SCHEDULES.get(beta_schedule)
-        objective = OBJECTIVES.get(objective)
+        objective, beta_schedule = OBJECTIVES.get(objective), SCHEDULES.get(beta_schedule)
         num_draws = require_integer("num_draws", num_draws, 1)
         noise_streams = NoiseStreams(seed)
         super().__init__(*args, **kwargs)
-        self.likelihood = likelihood
+        self._likelihood = likelihood
         self.calibration, self.conformal = calibration, conformal
         self.class_names, self.target_units = class_names, target_units
         if not isinstance(inputs_expected, ExpectedInputs | None):
@@ -137,7 +136,7 @@ class VariationalMixin(OnlyExportedByItself, VariationalDraws, PredictiveModel, 
         self.objective, self.num_draws = objective, num_draws
         self.seed = None if seed is None else int(seed)
         self._noise_streams = noise_streams
-        self.likelihood_weights = self.likelihood.add_weights(self._add_float32_weight)
+        self.likelihood_weights = likelihood.add_weights(self._add_float32_weight)
         self._num_examples = self._add_state("num_examples", math.nan)
         self._beta = self._add_state("beta", math.nan)
         self._declared_num_examples = num_examples
@@ -149,6 +148,18 @@ class VariationalMixin(OnlyExportedByItself, VariationalDraws, PredictiveModel, 
         self._shared_priors: dict[str, SharedPrior] = {}
 
     # === What the model knows ===
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """The distribution of the targets, that of the model for good, because its weights are weights of the model."""
+        return self._likelihood
+
+    @likelihood.setter
+    def likelihood(self, value: Any) -> None:
+        raise AttributeError(
+            f"The likelihood of a model cannot be changed. Make a new model: {type(self).__name__}.from_config("
+            "{**model.get_config(), 'likelihood': ...})."
+        )
 
     @property
     def num_examples(self) -> int | None:

@@ -11,6 +11,7 @@ likelihood/scale                          a learned parameter of the likelihood
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,6 +30,7 @@ from tfp_bnn.layers.variational_weight import VariationalWeight
 _MOST_NAMES, _MOST_CHARACTERS = 8, 100
 _SHARED, _LIKELIHOOD, _OWN_PRIOR, _MODEL = "prior", "likelihood", "prior_", "model"
 _LOC = "loc"
+_WITHOUT_NAME = re.compile(r"variable(_\d+)?")
 LARGEST = 1e15
 """Of the values in a record: their squares and products are finite in float32."""
 
@@ -219,7 +221,21 @@ def count_weights(model: keras.Model) -> int:
 def plain_variables(layer: keras.layers.Layer) -> dict[str, keras.Variable]:
     """The variables of a layer itself that belong to no weight with a distribution, by name, such as a bias."""
     bayesian = {id(variable) for weight in bayesian_weights(layer).values() for variable in weight.variables}
-    return {variable.name: variable for variable in own_weights(layer) if id(variable) not in bayesian}
+    return {name: variable for name, variable in named_weights(layer).items() if id(variable) not in bayesian}
+
+
+def named_weights(layer: Any) -> dict[str, keras.Variable]:
+    """The weights of `own_weights` by name, in their order.
+
+    Keras numbers weights without a name through the whole process, and lets two have the same name. Here both are
+    numbered within the layer: `variable`, `variable_1`.
+    """
+    found: dict[str, keras.Variable] = {}
+    for variable in own_weights(layer):
+        base = "variable" if _WITHOUT_NAME.fullmatch(variable.name) else variable.name
+        names = itertools.chain([base], (f"{base}_{number}" for number in itertools.count(1)))
+        found[next(name for name in names if name not in found)] = variable
+    return found
 
 
 def own_weights(layer: Any) -> list[keras.Variable]:

@@ -54,7 +54,8 @@ class NaturalGradient(keras.optimizers.Optimizer):
             in Shen et al. The curvature forgets its start after a few times 1 / rho steps.
         momentum: Decay of the averaged gradient of the means, in [0, 1).
         temperature: T > 0 of the cold posterior; 1 is the Bayesian one.
-        companion: Keras optimizer of all other weights: a name, a config or an object.
+        companion: Keras optimizer of all other weights: a name, a config or an object. With `use_ema`, their moving
+            averages take their place when a training ends, as in Keras.
         name: Name of the optimizer.
 
     Raises:
@@ -205,7 +206,8 @@ class NaturalGradient(keras.optimizers.Optimizer):
             trainable_variables: The variables, one for each gradient.
 
         Raises:
-            ValueError: If there are no variables, or no model was attached.
+            ValueError: If there are no variables, or no model was attached, or a variable is none of those that the
+                optimizer was built with.
         """
         if trainable_variables is None or self._kl_weight is None:
             raise ValueError(
@@ -215,7 +217,7 @@ class NaturalGradient(keras.optimizers.Optimizer):
         self.build(trainable_variables)
         of_kind: dict[type | None, list[Any]] = {_Scale: [], _Mean: [], None: []}
         for pair in zip(grads, trainable_variables, strict=True):
-            part = self._parts.by_index.get(index_in_optimizer(self, pair[1]))
+            part = self._part_of(pair[1])
             of_kind[None if part is None else type(part)].append(pair)
         # 1 / lambda
         kl_weight = self.temperature * self._kl_weight()
@@ -227,6 +229,11 @@ class NaturalGradient(keras.optimizers.Optimizer):
         if of_kind[None]:
             with fused_adam(self.companion):
                 self.companion.apply(*zip(*of_kind[None], strict=True))
+
+    def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
+        """Ends a training as the companion does: with `use_ema`, its variables become their moving averages."""
+        super().finalize_variable_values(var_list)
+        self.companion.finalize_variable_values([variable for variable in var_list if self._part_of(variable) is None])
 
     def update_step(self, gradient: Any, variable: tf.Variable, learning_rate: Any) -> None:
         """Updates the variable of a scale, or the mean of a weight.
@@ -255,6 +262,16 @@ class NaturalGradient(keras.optimizers.Optimizer):
             momentum = self.momentum * part.momentum + (1 - self.momentum) * gradient
             self.assign(part.momentum, momentum)
             self.assign_sub(variable, step.mean_rate * scale**2 * momentum)
+
+    def _part_of(self, variable: Any) -> _Scale | None:
+        """What a variable is of a posterior; None for one of the companion."""
+        try:
+            return self._parts.by_index.get(index_in_optimizer(self, variable))
+        except KeyError:
+            raise ValueError(
+                f"NaturalGradient was built without the variable {getattr(variable, 'path', variable)!r}, as before a "
+                "layer became trainable. Compile the model with a new NaturalGradient."
+            ) from None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import scipy.stats
 import tensorflow as tf
 
 import tfp_bnn
-from tfp_bnn.compression import prune, sparsity
+from tfp_bnn.compression import importance, prune, sparsity
 from tfp_bnn.core.noise import Noise, NoNoise
 from tfp_bnn.layers import DenseFlipout, DenseLocalReparameterization, DenseReparameterization
 
@@ -70,15 +70,18 @@ def test_those_of_the_lowest_kl_are_pruned():
     loc, scale = (flat(model, name).astype(np.float64) for name in ("loc", "scale"))
     prior = np.where(np.arange(38) < 35, 0.5, 1.0)  # the bias has another one
     kl = np.log(prior / scale) + (scale**2 + loc**2) / (2 * prior**2) - 0.5
-    assert set(np.flatnonzero(~kept_of(prune(model, 0.5, by="kl")))) == set(np.argsort(kl)[:19])
+    pruned = prune(model, 0.5, by="kl")
+    assert set(np.flatnonzero(~kept_of(pruned))) == set(np.argsort(kl)[:19])
+    # Which would count when units are pruned next.
+    for layer in pruned.variational_layers:
+        for weight in layer.variational_weights.values():
+            assert not importance.kl(weight)[~weight.kept].any()
 
 
 @pytest.mark.parametrize(("prior", "reference"), [("laplace", scipy.stats.laplace), ("student_t", scipy.stats.t(3))])
 def test_a_kl_without_a_closed_form_is_an_integral(prior, reference, random_weight):
-    from tfp_bnn.compression.importance import kl
-
     weight = random_weight(prior)
-    found = kl(weight)
+    found = importance.kl(weight)
     for index in np.ndindex(weight.shape):
         q = scipy.stats.norm(*(weight.parameters()[name][index] for name in ("loc", "scale")))
 

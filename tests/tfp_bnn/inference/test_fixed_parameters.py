@@ -47,6 +47,31 @@ def test_a_learned_centre_and_a_shared_scale_become_constants():
     assert weight.prior_spec.loc == np.float32(0.2)
 
 
+def test_arguments_with_other_names_than_their_weights_are_found():
+    learned = {"name": "normal", "empirical_bayes": True}
+    lstm = tfp_bnn.layers.LSTMFlipout(2, kernel_prior=learned, recurrent_prior=learned, name="lstm")
+    model = tfp_bnn.VariationalSequential([keras.Input((3, 2)), lstm], likelihood="normal", seed=0)
+    known = weight_distributions(model)
+    values = {"lstm/kernel/prior_scale": np.float32(0.3), "lstm/recurrent_kernel/prior_scale": np.float32(0.6)}
+    assign_weight_distributions(model, {**known, **values})
+    weights = with_fixed_parameters(model).layers[0].variational_weights
+    assert weights["kernel"].prior_spec.scale == pytest.approx(0.3)
+    assert weights["recurrent_kernel"].prior_spec.scale == pytest.approx(0.6)
+
+
+def test_groups_that_learned_a_scale_for_each_weight_are_refused():
+    of_groups = {"name": "normal", "empirical_bayes": True}
+    layer = tfp_bnn.layers.HierarchicalDenseReparameterization(1, 2, group_prior=of_groups, name="groups")
+    x, groups = keras.Input((2,)), keras.Input((), dtype="int32")
+    model = tfp_bnn.VariationalModel([x, groups], layer([x, groups]), likelihood="normal", seed=0)
+    same = with_fixed_parameters(model)
+    assert not any(w.prior_spec.is_learned for w in same.variational_layers[0].variational_weights.values())
+    known = weight_distributions(model)
+    assign_weight_distributions(model, {**known, "groups/group_bias/prior_scale": np.float32(0.5)})
+    with pytest.raises(ValueError, match="group_kernel, group_bias of the layer 'groups' have one argument, 'group'"):
+        with_fixed_parameters(model)
+
+
 def test_the_copy_predicts_the_same_bits_and_the_model_does_not_change():
     model = trained_model()
     before = weight_distributions(model)

@@ -40,8 +40,9 @@ def test_without_noise_it_is_the_deterministic_layer(name, arguments):
         np.testing.assert_allclose(layer(INPUTS, training=True), twin(INPUTS), atol=1e-4)
 
 
-def test_filter_response_normalization_is_that_of_the_paper():
-    layer = ours.FilterResponseNormalization(tau_initializer=keras.initializers.Constant(-0.5))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_filter_response_normalization_is_that_of_the_paper(dtype):
+    layer = ours.FilterResponseNormalization(tau_initializer=keras.initializers.Constant(-0.5), dtype=dtype)
     outputs = np.asarray(layer(INPUTS - 2.0))
     x = INPUTS.astype(np.float64) - 2.0
     normalized = x / np.sqrt((x**2).mean(axis=(1, 2), keepdims=True) + 1e-6)

@@ -126,7 +126,11 @@ PARTS = {
     "skip more than there are": lambda: rows().batch(64).skip(99),
     "first shard of batches": lambda: rows().batch(64).shard(3, 0),
     "last shard of batches": lambda: rows().batch(64).shard(3, 2),
-    "take of shuffled batches of one size": lambda: rows(960).batch(64).shuffle(4).take(3),
+    "take of batches of one size, shuffled once": lambda: (
+        rows(960).batch(64).shuffle(4, reshuffle_each_iteration=False).take(3)
+    ),
+    "cached rows, taken of shuffled ones": lambda: rows().shuffle(1000).take(130).cache().batch(64),
+    "all of shuffled rows": lambda: rows(130).shuffle(130).take(500).batch(64),
     "take after unbatch": lambda: rows().batch(64).unbatch().take(130).batch(8),
     "skip after unbatch": lambda: rows().batch(64).unbatch().skip(130).batch(8),
     "take after rebatch": lambda: rows().batch(64).rebatch(100).take(3),
@@ -157,7 +161,14 @@ UNKNOWN = {
     "filter of batches": lambda: rows().batch(128).filter(lambda x, y: True),
     "repeat hidden by take": lambda: rows(10).repeat().take(1000).batch(128),
     "repeated batches hidden by take": lambda: rows(10).batch(5).repeat().take(3),
-    "take of shuffled batches of two sizes": lambda: rows().batch(128).shuffle(4).take(2),
+    "take of batches of two sizes, shuffled once": lambda: (
+        rows().batch(128).shuffle(4, reshuffle_each_iteration=False).take(2)
+    ),
+    # Epoch by epoch, these see all rows.
+    "take of shuffled rows": lambda: rows().shuffle(1000).take(100).batch(10),
+    "batches taken of shuffled rows": lambda: rows().shuffle(1000).batch(10).take(10),
+    "skip of shuffled rows": lambda: rows().cache().shuffle(1000).skip(10).repeat().batch(10),
+    "shard of shuffled batches": lambda: rows(960).batch(64).shuffle(4).shard(3, 0),
     "unbatch": lambda: rows().batch(128).unbatch(),
     "flat map": lambda: rows().flat_map(lambda x, y: rows(2)).batch(128),
     "interleave": lambda: rows().interleave(lambda x, y: rows(2)).batch(128),

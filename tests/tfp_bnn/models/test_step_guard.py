@@ -89,6 +89,15 @@ def test_a_bad_batch_is_refused_and_leaves_everything_as_it_was(how):
     assert int(model.optimizer.iterations) == 2
 
 
+@pytest.mark.parametrize("value", [np.nan, -1.0])
+def test_bad_sample_weights_are_refused(value):
+    model = make(run_eagerly=True)
+    weights = spoiled(np.ones(len(X)), value)
+    for use in (model.fit, model.evaluate):
+        with pytest.raises(ValueError, match="sample weights of a batch have values that are NaN, infinite or below"):
+            use(X, Y, sample_weight=weights, batch_size=N, verbose=0)
+
+
 @pytest.mark.parametrize("how", [GRAPH, SLOW_XLA])
 def test_labels_of_a_batch_that_no_check_before_the_step_has_seen(how, monkeypatch):
     model = make(how=how)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import warnings
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfp_bnn
 from tfp_bnn.layers import DenseFlipout, DenseReparameterization
@@ -86,6 +88,14 @@ def test_a_batch_of_which_no_target_is_left_is_refused(compiled):
         model.fit(X, y, batch_size=32, shuffle=False, verbose=0)
     with pytest.raises(ValueError, match=r"No target is left: all targets of `y`, of shape \(64, 2\)"):
         model.fit(X, np.full((N, 2), np.nan), verbose=0)
+
+
+@pytest.mark.parametrize("rows", [3, 0])
+def test_one_replica_of_several_may_have_no_target(rows, monkeypatch):
+    monkeypatch.setattr(tf.distribute, "get_strategy", lambda: SimpleNamespace(num_replicas_in_sync=2))
+    likelihood = tfp_bnn.likelihoods.Categorical(missing=-1)
+    terms = likelihood.log_likelihood(np.full(rows, -1), tf.zeros((rows, 2)), {})
+    np.testing.assert_array_equal(terms, np.zeros(rows))
 
 
 def test_metrics_that_would_count_missing_targets_are_refused():

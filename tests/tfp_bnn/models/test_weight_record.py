@@ -105,7 +105,7 @@ def test_a_record_is_put_into_another_model_of_the_same_architecture(model):
 
 @keras.saving.register_keras_serializable("test_weight_record")
 class Scaled(keras.layers.Layer):
-    """A layer with a weight besides those of the layer within it."""
+    """A layer with weights besides those of the layer within it: one without a name, and two of one name."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name=name)
@@ -116,21 +116,28 @@ class Scaled(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         self.gain = self.add_weight(name="gain", shape=(3,), initializer="ones")
+        self.power = self.add_weight(shape=(3,), initializer="ones")
+        self.shift = self.add_weight(name="gain", shape=(3,), initializer="zeros")
         self.inner.build(input_shape)
         super().build(input_shape)
 
     def call(self, x: Any) -> Any:
-        return self.gain * self.inner(x)
+        return self.gain * self.inner(x) ** self.power + self.shift
 
 
 def test_weights_beside_those_of_layers_within_are_recorded_counted_and_copied():
     layers = [keras.Input((2,)), Scaled("scaled"), tfp_bnn.layers.DenseFlipout(1, name="head")]
     model = tfp_bnn.VariationalSequential(layers, likelihood="normal", seed=0)
-    model.layers[0].gain.assign([5.0, 6.0, 7.0])
-    assert WeightRecord.of(model).num_weights == count_weights(model) == 3 + 9 + 4
+    values = {"gain": [5.0, 6.0, 7.0], "power": [2.0, 2.0, 3.0], "shift": [8.0, 9.0, 8.0]}
+    for name, value in values.items():
+        getattr(model.layers[0], name).assign(value)
+    assert WeightRecord.of(model).num_weights == count_weights(model) == 9 + 9 + 4
     assert layers_by_name(model).keys() == {"scaled", "inner", "head"}
-    for copy in (tfp_bnn.inference.map_estimate(model), tfp_bnn.compression.prune(model, 0.5)):
-        np.testing.assert_array_equal(copy.layers[0].gain, [5.0, 6.0, 7.0])
+    assert {"scaled/gain", "scaled/variable", "scaled/gain_1"} <= weight_distributions(model).keys()
+    ways = [tfp_bnn.inference.map_estimate, tfp_bnn.transfer.informed_prior]
+    for copy in (tfp_bnn.compression.prune(model, 0.5), *(way(model) for way in ways)):
+        for name, value in values.items():
+            np.testing.assert_array_equal(getattr(copy.layers[0], name), value)
 
 
 class WithToken(VariationalMixin, keras.Model):

@@ -194,6 +194,19 @@ def test_all_other_weights_are_trained_by_the_companion():
         assert 0 < value.max() < 0.1
 
 
+def test_the_moving_averages_of_the_companion_are_what_a_training_ends_with():
+    companion = keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.5)
+    model = network(NaturalGradient(companion=companion), bias_posterior=None, compile_options={"run_eagerly": True})
+    bias, values = model.layers[-1].bias, []
+    look = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: values.append(bias.numpy().copy()))
+    fit(model, epochs=1, callbacks=[look])
+    average = values[0]
+    for value in values[1:]:
+        average = 0.5 * average + 0.5 * value
+    assert not np.allclose(average, values[-1])
+    np.testing.assert_allclose(bias, average, rtol=1e-5)
+
+
 @pytest.mark.slow
 def test_the_scale_of_a_prior_is_learned_with_the_posterior():
     """Empirical Bayes: at the optimum it is the root of the mean of loc^2 + scale^2."""
@@ -295,6 +308,16 @@ def test_a_beta_that_starts_at_0_is_refused():
     model = network(NaturalGradient(), beta_schedule={"name": "linear_warmup", "steps": 10})
     with pytest.raises(ValueError, match="0 at step 0 of LinearWarmup"):
         fit(model)
+
+
+def test_weights_that_became_trainable_need_a_new_optimizer():
+    model = network(NaturalGradient(), compile_options={"run_eagerly": True})
+    model.layers[0].trainable = False
+    fit(model, epochs=1)
+    model.layers[0].trainable = True
+    model.compile(model.optimizer, run_eagerly=True)
+    with pytest.raises(ValueError, match="Compile the model with a new NaturalGradient"):
+        fit(model, epochs=1)
 
 
 def test_a_plain_keras_model_is_refused():

@@ -231,3 +231,8 @@ def test_the_objective_is_saved_and_can_be_changed(tmp_path):
     changed.objective = "elbo"
     logs = loss_of(changed)
     assert logs["loss"] == pytest.approx(-logs["elbo"], rel=1e-6)
+    changed.beta_schedule = {"name": "constant", "beta": 0.25}
+    assert changed.train_function is None
+    assert changed.get_config()["beta_schedule"]["config"] == {"beta": 0.25}
+    with pytest.raises(AttributeError, match=r"cannot be changed\. Make a new model: Variational"):
+        changed.likelihood = "normal"
