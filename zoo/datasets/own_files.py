@@ -50,7 +50,8 @@ def dataset_from_files(
 
             - a folder of images, one subfolder per class: `photos/cat/1.jpg`; perhaps below folders `train`,
               `validation` and `test`. Images become uint8, grey if all are, else RGB. Those of another size than most
-              are resized to that, and no side is longer than 256 pixels.
+              are resized to that, and no side is longer than 256 pixels. White of grey images of 16 bits is 65,535;
+              those of 32 bits are refused.
             - a `.csv` file with a header, or a `.parquet` file: numbers in all columns but the target.
             - an `.npz` file with the arrays `x` and `y`, or `x_train`, `y_train`, `x_test`, `y_test`, perhaps
               `x_validation` and `y_validation`, and perhaps `class_names` and `feature_names`.
