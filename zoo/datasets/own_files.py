@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tfp_bnn.core.registry import unknown_name_message
 from zoo.core.paths import DATA_KINDS, IMAGES, images_in
-from zoo.core.shown import listed, shown
+from zoo.core.shown import is_number, listed, shown
 from zoo.datasets.base import SPLIT_NAMES, Dataset, Split, Task, hold_out, split_rows
 from zoo.datasets.image_files import decoded_image, image_header
 from zoo.datasets.tables import columns_of_model, read_csv_columns, read_npz, read_parquet
@@ -56,8 +56,9 @@ def dataset_from_files(
             - an `.npz` file with the arrays `x` and `y`, or `x_train`, `y_train`, `x_test`, `y_test`, perhaps
               `x_validation` and `y_validation`, and perhaps `class_names` and `feature_names`.
         target: Name of the column of a table that has the targets.
-        task: `"classification"` or `"regression"`. If None, text is classes, and so are whole numbers with at most 20
-            different values, and at most half as many as there are rows.
+        task: `"classification"` or `"regression"`. If None, text with at most half as many different values as there are
+            rows is classes, and so are whole numbers if they have at most 20 different values as well. Text next to
+            mostly numbers, such as `"NA"`, is refused.
         class_names: Names of the classes of a model, to whose labels those of the files are matched by name. Whole
             numbers of which none is a name are positions in this list. Default: the names in the files, sorted.
         feature_names: Names of the columns of a model. A table that has them is read by these names, whatever the order
@@ -232,12 +233,15 @@ def _with_labels(
     values = [np.asarray(y) for _, y in parts.values()]
     values = [y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y for y in values]
     together = np.concatenate(values)
+    if together.dtype.kind not in "biuf" and not path.is_dir() and class_names is None:
+        _check_text(path, together, task)
     if task is None:
         task = "classification" if _are_labels(together) else "regression"
     if task == "regression":
         if together.dtype.kind not in "biuf":
             raise ValueError(
-                f"{str(path)!r}: the targets are text, such as {shown(together[0])}; numbers were expected."
+                f"{str(path)!r}: the targets are text, such as {shown(str(together.flat[0]))}; numbers were expected. "
+                "Write them as numbers, or train a classifier."
             )
         columns = [y.reshape(len(y), -1).astype(np.float32) for y in values]
         return {name: (x, y) for (name, (x, _)), y in zip(parts.items(), columns, strict=True)}, None
@@ -261,6 +265,22 @@ def _with_labels(
         )
     labels = [np.array([index[str(label)] for label in y], np.int64) for y in values]
     return {name: (x, y) for (name, (x, _)), y in zip(parts.items(), labels, strict=True)}, classes
+
+
+def _check_text(path: Path, y: npt.NDArray[Any], task: Task | None) -> None:
+    """Refuses text that would be classes although it was hardly meant so."""
+    others = [row for row, value in enumerate(y.flat) if not is_number(str(value))]
+    if 0 < len(others) <= y.size / 2:
+        raise ValueError(
+            f"{str(path)!r}: the target of row {others[0]} is {shown(str(y.flat[others[0]]))}, text next to mostly "
+            "numbers. Fill in a number, or leave the row out. If it is a class, name the others by text too."
+        )
+    if task is None and (found := len(np.unique(y))) > (most := math.ceil(len(y) / 2)):
+        raise ValueError(
+            f"{str(path)!r}: the targets are text, such as {shown(str(y.flat[0]))}, with {found:,} different values in "
+            f"{len(y):,} rows; as classes at most {most:,} were expected. Write numbers without units and signs, or "
+            "merge classes."
+        )
 
 
 def _are_labels(y: npt.NDArray[Any]) -> bool:

@@ -85,7 +85,7 @@ def read_parquet(path: Path, chosen: Chosen, target: str | None) -> tuple[npt.ND
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{str(path)!r} cannot be read as Parquet: {shown(str(error))}") from None
     names = chosen(table.column_names)
-    columns = {name: table[name].to_numpy() for name in [*names, *([] if target is None else [target])]}
+    columns = {name: _values(table[name]) for name in [*names, *([] if target is None else [target])]}
     for name in names:
         if columns[name].dtype.kind not in "biuf":
             raise ValueError(
@@ -101,6 +101,14 @@ def read_parquet(path: Path, chosen: Chosen, target: str | None) -> tuple[npt.ND
             raise ValueError(f"{str(path)!r}: a row has no {target!r}. Fill it in, or leave the row out.")
         y = y.astype(str)
     return x, y, names
+
+
+def _values(column: Any) -> npt.NDArray[Any]:
+    import pyarrow
+
+    # Decimals would become Python objects, of which NumPy knows nothing.
+    is_decimal = pyarrow.types.is_decimal(column.type)
+    return (column.cast(pyarrow.float64()) if is_decimal else column).to_numpy()
 
 
 def read_npy(path: Path) -> npt.NDArray[np.float32]:
