@@ -17,7 +17,7 @@ from zoo.core.paths import DATA_KINDS, IMAGES, images_in
 from zoo.core.shown import is_number, listed, shown
 from zoo.datasets.base import SPLIT_NAMES, Dataset, Split, Task, hold_out, split_rows
 from zoo.datasets.image_files import decoded_image, image_header
-from zoo.datasets.tables import columns_of_model, read_csv_columns, read_npz, read_parquet
+from zoo.datasets.tables import columns_of_model, named_once, read_csv_columns, read_npz, read_parquet
 
 # Names that people give to the folders of splits.
 _SPLITS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"}
@@ -56,8 +56,8 @@ def dataset_from_files(
             - an `.npz` file with the arrays `x` and `y`, or `x_train`, `y_train`, `x_test`, `y_test`, perhaps
               `x_validation` and `y_validation`, and perhaps `class_names` and `feature_names`.
         target: Name of the column of a table that has the targets.
-        task: `"classification"` or `"regression"`. If None, text with at most half as many different values as there are
-            rows is classes, and so are whole numbers if they have at most 20 different values as well. Text next to
+        task: `"classification"` or `"regression"`. If None, text with at most half as many different values as there
+            are rows is classes, and so are whole numbers if they have at most 20 different values as well. Text next to
             mostly numbers, such as `"NA"`, is refused.
         class_names: Names of the classes of a model, to whose labels those of the files are matched by name. Whole
             numbers of which none is a name are positions in this list. Default: the names in the files, sorted.
@@ -221,7 +221,7 @@ def _read_table(
         names = feature_names or ()
         if set(names) & set(header):
             return columns_of_model(path, header, names)
-        return [name for name in header if name != target]
+        return named_once(path, [name for name in header if name != target])
 
     return read(path, chosen, target)
 

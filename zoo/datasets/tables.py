@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from zoo.core.paths import STDIN
 from zoo.core.shown import is_number, shown
 
 _ROWS_AT_ONCE = 5000
+# What pandas calls an index without a name, in CSV and Parquet files, and when it reads that again.
+_INDEX = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 
 Chosen = Callable[[Sequence[str]], list[str]]
 """The columns to read, in their order, by the names of all columns; a ValueError if one is missing."""
@@ -175,6 +178,21 @@ def columns_of_model(path: Path, found: Sequence[str], names: Sequence[str]) -> 
             f"{str(path)!r} has the columns {', '.join(map(repr, found))}; the model needs {missing[0]!r} exactly "
             "once. Add the column, or remove the header to pass the columns by position."
         )
+    return list(names)
+
+
+def named_once(path: Path, names: Sequence[str]) -> list[str]:
+    """Returns the names of columns if each has one of its own; a ValueError names one that does not."""
+    for name in names:
+        if _INDEX.fullmatch(name):
+            raise ValueError(
+                f"{str(path)!r}: the column {name!r} has no name, as the index of a table that pandas wrote. Write the "
+                "table without it (index=False), remove the column, or give it a name if it is an input."
+            )
+        if names.count(name) > 1:
+            raise ValueError(
+                f"{str(path)!r} has {names.count(name)} columns called {name!r}. Give each another name, or remove one."
+            )
     return list(names)
 
 
