@@ -43,7 +43,7 @@ def dataset_from_files(
     r"""Reads a dataset from files.
 
     Files without splits of their own are split at random with a fixed seed: 64 % train, 16 % validation and 20 % test,
-    with the same share of each class. So the same files give the same splits.
+    with the same share of each class if there are enough rows of each. So the same files give the same splits.
 
     Args:
         path: One of

@@ -67,6 +67,14 @@ def test_columns_and_classes_of_a_model_are_matched_by_name(tmp_path):
         dataset_from_files(path, "species")
 
 
+def test_few_rows_of_many_classes_are_split(tmp_path):
+    """A fifth of 8 x 4 rows is less than 8: the rest of 8 x 5 is not stratified, the test split is."""
+    np.savez(tmp_path / "a.npz", x=np.arange(40.0)[:, None], y=np.arange(40) % 8)
+    data = dataset_from_files(tmp_path / "a.npz")
+    assert np.bincount(data.test.y).tolist() == [1] * 8
+    assert (len(data.train), len(data.validation)) == (25, 7)
+
+
 @pytest.mark.parametrize(
     ("values", "task", "expected"),
     [
