@@ -95,12 +95,12 @@ def train(
     say(f"training {recipe}; {_saves(out)}")
     start()
     from zoo.training import train as train_by_recipe
-    from zoo.training.planning import fitted_to, named_after, number_of_fits, planned, task_of
+    from zoo.training.planning import fitted_to, named_after, number_of_fits, planned, takes_images, task_of
 
     plan = planned(recipe, overrides, epochs=epochs, seed=seed, seeds=seeds)
     data: Any = None
     if dataset is not None and is_own(dataset):
-        data = load_files(dataset, target, task=task_of(plan), target_unit=target_unit)
+        data = load_files(dataset, target, task=task_of(plan), target_unit=target_unit, images=takes_images(plan))
         plan = fitted_to(plan, data)
     if dataset is not None and "name" not in overrides:
         # The recipe's own name would say that it is trained on the recipe's dataset.
@@ -222,7 +222,8 @@ def finetune(
 
     data: Any = dataset
     if is_own(dataset):
-        about = read_artifact(name)["config"].get("data", {})
+        source = read_artifact(name)["config"]
+        about = source.get("data", {})
         data = load_files(
             dataset,
             target,
@@ -230,6 +231,7 @@ def finetune(
             class_names=about.get("class_names") if head == "keep" else None,
             feature_names=about.get("feature_names"),
             target_unit=target_unit,
+            images=len(source["config"]["input_shape"]) == 3,
         )
     with says_how_to_go_on(out), training_progress() as callbacks:
         done = fine_tune(

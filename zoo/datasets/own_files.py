@@ -39,6 +39,7 @@ def dataset_from_files(
     feature_names: Sequence[str] | None = None,
     whole: bool = False,
     target_unit: str | None = None,
+    images: bool = True,
 ) -> Dataset:
     r"""Reads a dataset from files.
 
@@ -65,6 +66,8 @@ def dataset_from_files(
             and what else it has. A table that has none of them is taken as it is.
         whole: Whether each split is to be all rows, to judge a model on all of them.
         target_unit: Unit of the targets of a regression, such as `"mmHg"`, or None.
+        images: Whether inputs with two axes in an `.npz` file are grey images, which get an axis for the channel. If
+            False, they are series of time steps and channels.
 
     Returns:
         The dataset, with the name of the file or folder.
@@ -87,7 +90,7 @@ def dataset_from_files(
     if path.is_dir():
         parts = _read_folder(path)
     elif path.suffix.lower() == ".npz" and path.is_file():
-        parts, names, own_classes = _read_npz(path)
+        parts, names, own_classes = _read_npz(path, images)
         class_names = class_names or own_classes
     elif path.suffix.lower() in DATA_KINDS and path.is_file():
         x, y, names = _read_table(path, target, feature_names)
@@ -176,7 +179,7 @@ def _common_shape(folder: Path, paths: Sequence[Path]) -> tuple[int, int, int]:
     return rows, columns, channels
 
 
-def _read_npz(path: Path) -> tuple[_Parts, list[str] | None, list[str] | None]:
+def _read_npz(path: Path, images: bool) -> tuple[_Parts, list[str] | None, list[str] | None]:
     arrays = read_npz(path)
     by_split: _Parts = {}
     of_splits = {"x": "", **{f"x_{suffix}": split for suffix, split in _SPLITS.items()}}
@@ -184,8 +187,7 @@ def _read_npz(path: Path) -> tuple[_Parts, list[str] | None, list[str] | None]:
         if f"y{key[1:]}" not in arrays:
             raise ValueError(f"{str(path)!r} has the array {key!r} without 'y{key[1:]}'. Add its targets.")
         x = arrays[key]
-        # Grey images without an axis for the channel.
-        by_split[of_splits[key]] = (x[..., np.newaxis] if x.ndim == 3 else x, arrays[f"y{key[1:]}"])
+        by_split[of_splits[key]] = (x[..., np.newaxis] if images and x.ndim == 3 else x, arrays[f"y{key[1:]}"])
     if "" in by_split and len(by_split) > 1:
         raise ValueError(
             f"{str(path)!r} has the arrays {listed(arrays)}: 'x' next to arrays of splits. Call it 'x_train', and its "

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from tfp_bnn.likelihoods import LIKELIHOODS
+from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import column_moments
 from zoo.datasets import Dataset
 from zoo.datasets.base import Task
 from zoo.datasets.images import UINT8_RANGE
+from zoo.hub.reading import read_artifact
 from zoo.recipes import FineTuneRecipe, Recipe, change_recipe, load_recipe
 from zoo.training.inference import member_recipes
 
@@ -59,6 +61,14 @@ def task_of(recipe: Recipe | FineTuneRecipe) -> Task | None:
     """Returns the task of the likelihood that a recipe names; None if it leaves that to the data."""
     likelihood = recipe.model.get("likelihood") if isinstance(recipe, Recipe) else None
     return None if likelihood is None else LIKELIHOODS.get(likelihood).task
+
+
+def takes_images(recipe: Recipe | FineTuneRecipe) -> bool:
+    """Returns whether inputs of a recipe's model may have three axes: rows, columns and channels."""
+    if isinstance(recipe, Recipe):
+        return ARCHITECTURES[recipe.architecture].takes_images
+    source = recipe.start_from.model
+    return source is None or len(read_artifact(source)["config"]["config"]["input_shape"]) == 3
 
 
 def fitted_to(recipe: Recipe | FineTuneRecipe, data: Dataset) -> Recipe | FineTuneRecipe:

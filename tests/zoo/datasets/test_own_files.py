@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from zoo.architectures import ARCHITECTURES
 from zoo.datasets.input_files import open_inputs
 from zoo.datasets.own_files import dataset_from_files
 
@@ -134,6 +135,12 @@ def test_arrays_of_an_npz_file_with_their_own_splits(tmp_path):
     assert (data.class_names, data.input_shape) == (("n", "y"), (4, 4, 1))
     assert data.test.y.tolist() == [1, 0]
     assert len(data.train) + len(data.validation) == 10
+    assert dataset_from_files(tmp_path / "a.npz", images=False).input_shape == (4, 4)
+
+
+def test_series_of_channels_are_no_images_to_their_networks():
+    takes = {name: ARCHITECTURES[name].takes_images for name in ("lenet5_flipout", "mlp_flipout", "cnn1d_flipout")}
+    assert takes == {"lenet5_flipout": True, "mlp_flipout": True, "cnn1d_flipout": False}
 
 
 def test_numbers_are_positions_of_classes_only_if_none_is_a_name(tmp_path):
