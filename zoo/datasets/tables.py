@@ -117,14 +117,15 @@ def _values(column: Any) -> npt.NDArray[Any]:
 def read_npy(path: Path) -> npt.NDArray[np.float32]:
     """Reads an array of numbers as float32. A ValueError if the file holds something else."""
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{str(path)!r} is not an NPY file of numbers: {error}") from None
+        # Mapped, because the header may declare more than the file holds and than there is memory.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError, OverflowError) as error:
+        raise ValueError(f"{str(path)!r} is not an NPY file of numbers, or cut off: {error}") from None
     if not isinstance(array, np.ndarray) or not (
         np.isrealobj(array) and (np.issubdtype(array.dtype, np.number) or array.dtype == bool)
     ):
         raise ValueError(f"{str(path)!r} does not hold an array of real numbers. Save one with numpy.save.")
-    return array.astype(np.float32)
+    return np.array(array, np.float32)
 
 
 def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
