@@ -75,16 +75,14 @@ def train(
     the artifact is written. A run that was killed or interrupted continues with --resume, and its result is the same as
     without the interruption.
 
-    Data of your own are split at random, always in the same way: 64 % train, 16 % validation and 20 % test.
+    Data of your own are split at random, always in the same way: 64 % train, 16 % validation and 20 % test. On another
+    dataset than the recipe's, inputs out of distribution are uniform noise, unless --set names other data.
     """
     check_recipe(recipe)
     overrides = parse_changes(changes or [])
     if dataset is not None:
         check_data(dataset, target)
         overrides["dataset"] = None if is_own(dataset) else dataset
-        if is_own(dataset):
-            # Another dataset has no such inputs.
-            overrides.setdefault("evaluation.out_of_distribution", "uniform")
     elif target is not None:
         raise ValueError("--target names a column of a table of yours: give the table with --dataset.")
     given = {key: value for key, value in {"epochs": epochs, "seed": seed}.items() if value is not None}

@@ -16,6 +16,7 @@ from zoo.architectures.base import column_moments
 from zoo.datasets import Dataset
 from zoo.datasets.base import Task
 from zoo.datasets.images import UINT8_RANGE
+from zoo.evaluation.card_numbers import UNIFORM
 from zoo.hub.reading import read_artifact
 from zoo.recipes import FineTuneRecipe, Recipe, change_recipe, load_recipe
 from zoo.training.inference import member_recipes
@@ -23,6 +24,7 @@ from zoo.training.inference import member_recipes
 # What no training needs to lose against one prediction for all inputs.
 _DIVERGED_NATS = 10.0
 _LONGEST_TAG = 60
+_OUTSIDE = "evaluation.out_of_distribution"
 
 
 def planned(
@@ -35,11 +37,16 @@ def planned(
 ) -> Recipe | FineTuneRecipe:
     """Returns the recipe that `train` runs for these arguments, which it can be passed instead of them.
 
+    With another dataset than the recipe's, the out-of-distribution data become `"uniform"` unless `overrides` names
+    them: those of the recipe were chosen for its dataset, and may be the new one.
+
     Raises:
         ValueError: As in `train`.
     """
     recipe = load_recipe(recipe)
     changes = dict(overrides or {})
+    if changes.get("dataset", recipe.dataset) != recipe.dataset and recipe.evaluation.out_of_distribution != UNIFORM:
+        changes = {_OUTSIDE: UNIFORM, **changes}
     changes |= _short_overrides(changes.get("seed", recipe.seed), epochs, seed, seeds)
     return change_recipe(recipe, changes)  # type: ignore[type-var]
 
