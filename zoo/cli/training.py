@@ -76,7 +76,8 @@ def train(
     without the interruption.
 
     Data of your own are split at random, always in the same way: 64 % train, 16 % validation and 20 % test. On another
-    dataset than the recipe's, inputs out of distribution are uniform noise, unless --set names other data.
+    dataset than the recipe's, pixels are divided by their maximum, and inputs out of distribution are uniform noise,
+    unless --set says otherwise.
     """
     check_recipe(recipe)
     overrides = parse_changes(changes or [])
@@ -93,13 +94,12 @@ def train(
     say(f"training {recipe}; {_saves(out)}")
     start()
     from zoo.training import train as train_by_recipe
-    from zoo.training.planning import fitted_to, named_after, number_of_fits, planned, takes_images, task_of
+    from zoo.training.planning import named_after, number_of_fits, planned, takes_images, task_of
 
     plan = planned(recipe, overrides, epochs=epochs, seed=seed, seeds=seeds)
     data: Any = None
     if dataset is not None and is_own(dataset):
         data = load_files(dataset, target, task=task_of(plan), target_unit=target_unit, images=takes_images(plan))
-        plan = fitted_to(plan, data)
     if dataset is not None and "name" not in overrides:
         # The recipe's own name would say that it is trained on the recipe's dataset.
         plan = named_after(plan, dataset if data is None else data.name)

@@ -33,7 +33,7 @@ from zoo.recipes.comparison import BASELINES, Baseline, ComparisonRecipe, Grid, 
 from zoo.training.by_recipe import build, train
 from zoo.training.engine import NonFiniteError
 from zoo.training.inference import member_recipes
-from zoo.training.planning import planned
+from zoo.training.planning import fitted_to, planned
 from zoo.training.stopwatch import Stopwatch
 
 # Of a run, but not of its settings.
@@ -92,6 +92,7 @@ def compare(
     if base.dataset is None:
         raise ValueError(f"The recipe {base.name!r} names no dataset. Name one for the rows to name.")
     folder, data = Path(out), load_dataset(base.dataset)
+    base = fitted_to(base, data, tell)
     if not resume and folder.is_dir() and any(folder.iterdir()):
         raise ValueError(
             f"{str(folder)!r} is not empty. Go on with its comparison with --resume (resume=True), or choose another "
