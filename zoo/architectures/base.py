@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import keras
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 import tfp_bnn
 from tfp_bnn.core.origin import Origin
@@ -249,6 +249,13 @@ class Architecture:
     def default_likelihood(self) -> Spec:
         """Likelihood of a config that names none, as a name or a config."""
         return self.config.model_fields["likelihood"].default
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether an input may have three axes: rows, columns and channels."""
+        field = self.config.model_fields["input_shape"]
+        shapes: Any = Annotated[field.annotation, *field.metadata]
+        return TypeAdapter(shapes).json_schema().get("maxItems", 3) >= 3
 
     def build(
         self, config: ArchitectureConfig, seed: int | None = None, beta_schedule: str | Mapping[str, Any] = "constant"

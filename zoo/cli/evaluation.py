@@ -250,13 +250,15 @@ def _command(
 
 def _own_data(files: str, target: str | None, split: str, model: Any) -> Any:
     """Returns own files as a dataset for a model: its task, its classes, and its columns by name."""
+    config = model.card["config"]
     return load_files(
         files,
         target,
         task=model.likelihood.task,
         class_names=model.class_names,
-        feature_names=model.card["config"].get("data", {}).get("feature_names"),
+        feature_names=config.get("data", {}).get("feature_names"),
         whole=split == ALL,
+        images=len(config["config"]["input_shape"]) == 3,
     )
 
 

@@ -114,13 +114,15 @@ def prune(
 
     data: Any = None
     if dataset is not None and is_own(dataset):
-        about = read_artifact(name)["config"].get("data", {})
+        source = read_artifact(name)["config"]
+        about = source.get("data", {})
         data = load_files(
             dataset,
             target,
             task=about.get("task"),
             class_names=about.get("class_names"),
             feature_names=about.get("feature_names"),
+            images=len(source["config"]["input_shape"]) == 3,
         )
     elif dataset is not None:
         data = load_dataset(dataset)

@@ -75,16 +75,15 @@ def train(
     the artifact is written. A run that was killed or interrupted continues with --resume, and its result is the same as
     without the interruption.
 
-    Data of your own are split at random, always in the same way: 64 % train, 16 % validation and 20 % test.
+    Data of your own are split at random, always in the same way: 64 % train, 16 % validation and 20 % test. On another
+    dataset than the recipe's, pixels are divided by their maximum, and inputs out of distribution are uniform noise,
+    unless --set says otherwise.
     """
     check_recipe(recipe)
     overrides = parse_changes(changes or [])
     if dataset is not None:
         check_data(dataset, target)
         overrides["dataset"] = None if is_own(dataset) else dataset
-        if is_own(dataset):
-            # Another dataset has no such inputs.
-            overrides.setdefault("evaluation.out_of_distribution", "uniform")
     elif target is not None:
         raise ValueError("--target names a column of a table of yours: give the table with --dataset.")
     given = {key: value for key, value in {"epochs": epochs, "seed": seed}.items() if value is not None}
@@ -95,13 +94,12 @@ def train(
     say(f"training {recipe}; {_saves(out)}")
     start()
     from zoo.training import train as train_by_recipe
-    from zoo.training.planning import fitted_to, named_after, number_of_fits, planned, task_of
+    from zoo.training.planning import named_after, number_of_fits, planned, takes_images, task_of
 
     plan = planned(recipe, overrides, epochs=epochs, seed=seed, seeds=seeds)
     data: Any = None
     if dataset is not None and is_own(dataset):
-        data = load_files(dataset, target, task=task_of(plan), target_unit=target_unit)
-        plan = fitted_to(plan, data)
+        data = load_files(dataset, target, task=task_of(plan), target_unit=target_unit, images=takes_images(plan))
     if dataset is not None and "name" not in overrides:
         # The recipe's own name would say that it is trained on the recipe's dataset.
         plan = named_after(plan, dataset if data is None else data.name)
@@ -222,7 +220,8 @@ def finetune(
 
     data: Any = dataset
     if is_own(dataset):
-        about = read_artifact(name)["config"].get("data", {})
+        source = read_artifact(name)["config"]
+        about = source.get("data", {})
         data = load_files(
             dataset,
             target,
@@ -230,6 +229,7 @@ def finetune(
             class_names=about.get("class_names") if head == "keep" else None,
             feature_names=about.get("feature_names"),
             target_unit=target_unit,
+            images=len(source["config"]["input_shape"]) == 3,
         )
     with says_how_to_go_on(out), training_progress() as callbacks:
         done = fine_tune(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -233,7 +234,8 @@ def split_rows(x: npt.NDArray[Any], y: npt.NDArray[Any], *, stratify: bool) -> d
     Args:
         x: Inputs of shape `(n, ...)`.
         y: Targets, one per row.
-        stratify: Whether every class has the same share of each split; only for integer labels.
+        stratify: Whether every class has the same share of each split; only for integer labels. Splits that are too
+            small to hold every class are chosen from all rows alike.
 
     Returns:
         The splits by name, as keyword arguments for `Dataset`.
@@ -245,10 +247,18 @@ def split_rows(x: npt.NDArray[Any], y: npt.NDArray[Any], *, stratify: bool) -> d
 
 def hold_out(split: Split, stratify: bool) -> tuple[Split, Split]:
     """Returns 80 % and 20 % of the rows of a split, chosen at random with a fixed seed; see `split_rows`."""
+    labels = split.y if stratify and _holds_every_class(split.y) else None
     kept_x, held_x, kept_y, held_y = train_test_split(
-        split.x, split.y, test_size=HELD_OUT_FRACTION, random_state=SPLIT_SEED, stratify=split.y if stratify else None
+        split.x, split.y, test_size=HELD_OUT_FRACTION, random_state=SPLIT_SEED, stratify=labels
     )
     return Split(kept_x, kept_y), Split(held_x, held_y)
+
+
+def _holds_every_class(labels: npt.NDArray[Any]) -> bool:
+    """Whether both parts of `hold_out` can have a row of each class."""
+    counts = np.unique(labels, return_counts=True)[1]
+    held = math.ceil(HELD_OUT_FRACTION * len(labels))
+    return bool(counts.min() >= 2) and len(counts) <= min(held, len(labels) - held)
 
 
 def _check_groups(where: str, groups: npt.NDArray[Any], num_groups: int) -> None:

@@ -35,6 +35,11 @@ def pixel_range_of(*images: npt.NDArray[Any]) -> PixelRange:
     return float(min(array.min() for array in images)), float(max(array.max() for array in images))
 
 
+def pixels_fit(highest: float, pixel_max: float) -> bool:
+    """Whether pixels up to `highest` are of images that a network may divide by `pixel_max`; dark ones are."""
+    return 0.25 * pixel_max <= highest <= pixel_max
+
+
 def to_unit(images: npt.ArrayLike, pixel_range: PixelRange | None) -> npt.NDArray[np.float32]:
     """Returns images with pixels from 0 to 1, as a new array.
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from zoo.core.paths import IMAGES, found_inputs, kind_of
 from zoo.core.shown import listed, shown
 from zoo.datasets.image_files import decoded_image, image_header
-from zoo.datasets.tables import columns_of_model, read_csv, read_npy, read_npz, read_parquet
+from zoo.datasets.tables import columns_of_model, named_once, read_csv, read_npy, read_npz, read_parquet
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +119,6 @@ def _read(path: Path, kind: str, feature_names: Sequence[str] | None) -> npt.NDA
 
     def chosen(found: Sequence[str]) -> list[str]:
         names = feature_names or ()
-        return columns_of_model(path, found, names) if set(found) & set(names) else list(found)
+        return columns_of_model(path, found, names) if set(found) & set(names) else named_once(path, found)
 
     return read_parquet(path, chosen, None)[0]

@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from tfp_bnn.core.registry import unknown_name_message
 from zoo.core.paths import DATA_KINDS, IMAGES, images_in
-from zoo.core.shown import listed, shown
+from zoo.core.shown import is_number, listed, shown
 from zoo.datasets.base import SPLIT_NAMES, Dataset, Split, Task, hold_out, split_rows
 from zoo.datasets.image_files import decoded_image, image_header
-from zoo.datasets.tables import columns_of_model, read_csv_columns, read_npz, read_parquet
+from zoo.datasets.tables import columns_of_model, named_once, read_csv_columns, read_npz, read_parquet
 
 # Names that people give to the folders of splits.
 _SPLITS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"}
@@ -39,30 +39,35 @@ def dataset_from_files(
     feature_names: Sequence[str] | None = None,
     whole: bool = False,
     target_unit: str | None = None,
+    images: bool = True,
 ) -> Dataset:
     r"""Reads a dataset from files.
 
     Files without splits of their own are split at random with a fixed seed: 64 % train, 16 % validation and 20 % test,
-    with the same share of each class. So the same files give the same splits.
+    with the same share of each class if there are enough rows of each. So the same files give the same splits.
 
     Args:
         path: One of
 
             - a folder of images, one subfolder per class: `photos/cat/1.jpg`; perhaps below folders `train`,
               `validation` and `test`. Images become uint8, grey if all are, else RGB. Those of another size than most
-              are resized to that, and no side is longer than 256 pixels.
+              are resized to that, and no side is longer than 256 pixels. White of grey images of 16 bits is 65,535;
+              those of 32 bits are refused.
             - a `.csv` file with a header, or a `.parquet` file: numbers in all columns but the target.
             - an `.npz` file with the arrays `x` and `y`, or `x_train`, `y_train`, `x_test`, `y_test`, perhaps
               `x_validation` and `y_validation`, and perhaps `class_names` and `feature_names`.
         target: Name of the column of a table that has the targets.
-        task: `"classification"` or `"regression"`. If None, text is classes, and so are whole numbers with at most 20
-            different values, and at most half as many as there are rows.
+        task: `"classification"` or `"regression"`. If None, text with at most half as many different values as there
+            are rows is classes, and so are whole numbers if they have at most 20 different values as well. Text next to
+            mostly numbers, such as `"NA"`, is refused.
         class_names: Names of the classes of a model, to whose labels those of the files are matched by name. Whole
             numbers of which none is a name are positions in this list. Default: the names in the files, sorted.
         feature_names: Names of the columns of a model. A table that has them is read by these names, whatever the order
             and what else it has. A table that has none of them is taken as it is.
         whole: Whether each split is to be all rows, to judge a model on all of them.
         target_unit: Unit of the targets of a regression, such as `"mmHg"`, or None.
+        images: Whether inputs with two axes in an `.npz` file are grey images, which get an axis for the channel. If
+            False, they are series of time steps and channels.
 
     Returns:
         The dataset, with the name of the file or folder.
@@ -85,7 +90,7 @@ def dataset_from_files(
     if path.is_dir():
         parts = _read_folder(path)
     elif path.suffix.lower() == ".npz" and path.is_file():
-        parts, names, own_classes = _read_npz(path)
+        parts, names, own_classes = _read_npz(path, images)
         class_names = class_names or own_classes
     elif path.suffix.lower() in DATA_KINDS and path.is_file():
         x, y, names = _read_table(path, target, feature_names)
@@ -174,7 +179,7 @@ def _common_shape(folder: Path, paths: Sequence[Path]) -> tuple[int, int, int]:
     return rows, columns, channels
 
 
-def _read_npz(path: Path) -> tuple[_Parts, list[str] | None, list[str] | None]:
+def _read_npz(path: Path, images: bool) -> tuple[_Parts, list[str] | None, list[str] | None]:
     arrays = read_npz(path)
     by_split: _Parts = {}
     of_splits = {"x": "", **{f"x_{suffix}": split for suffix, split in _SPLITS.items()}}
@@ -182,8 +187,7 @@ def _read_npz(path: Path) -> tuple[_Parts, list[str] | None, list[str] | None]:
         if f"y{key[1:]}" not in arrays:
             raise ValueError(f"{str(path)!r} has the array {key!r} without 'y{key[1:]}'. Add its targets.")
         x = arrays[key]
-        # Grey images without an axis for the channel.
-        by_split[of_splits[key]] = (x[..., np.newaxis] if x.ndim == 3 else x, arrays[f"y{key[1:]}"])
+        by_split[of_splits[key]] = (x[..., np.newaxis] if images and x.ndim == 3 else x, arrays[f"y{key[1:]}"])
     if "" in by_split and len(by_split) > 1:
         raise ValueError(
             f"{str(path)!r} has the arrays {listed(arrays)}: 'x' next to arrays of splits. Call it 'x_train', and its "
@@ -219,7 +223,7 @@ def _read_table(
         names = feature_names or ()
         if set(names) & set(header):
             return columns_of_model(path, header, names)
-        return [name for name in header if name != target]
+        return named_once(path, [name for name in header if name != target])
 
     return read(path, chosen, target)
 
@@ -231,12 +235,15 @@ def _with_labels(
     values = [np.asarray(y) for _, y in parts.values()]
     values = [y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y for y in values]
     together = np.concatenate(values)
+    if together.dtype.kind not in "biuf" and not path.is_dir() and class_names is None:
+        _check_text(path, together, task)
     if task is None:
         task = "classification" if _are_labels(together) else "regression"
     if task == "regression":
         if together.dtype.kind not in "biuf":
             raise ValueError(
-                f"{str(path)!r}: the targets are text, such as {shown(together[0])}; numbers were expected."
+                f"{str(path)!r}: the targets are text, such as {shown(str(together.flat[0]))}; numbers were expected. "
+                "Write them as numbers, or train a classifier."
             )
         columns = [y.reshape(len(y), -1).astype(np.float32) for y in values]
         return {name: (x, y) for (name, (x, _)), y in zip(parts.items(), columns, strict=True)}, None
@@ -260,6 +267,22 @@ def _with_labels(
         )
     labels = [np.array([index[str(label)] for label in y], np.int64) for y in values]
     return {name: (x, y) for (name, (x, _)), y in zip(parts.items(), labels, strict=True)}, classes
+
+
+def _check_text(path: Path, y: npt.NDArray[Any], task: Task | None) -> None:
+    """Refuses text that would be classes although it was hardly meant so."""
+    others = [row for row, value in enumerate(y.flat) if not is_number(str(value))]
+    if 0 < len(others) <= y.size / 2:
+        raise ValueError(
+            f"{str(path)!r}: the target of row {others[0]} is {shown(str(y.flat[others[0]]))}, text next to mostly "
+            "numbers. Fill in a number, or leave the row out. If it is a class, name the others by text too."
+        )
+    if task is None and (found := len(np.unique(y))) > (most := math.ceil(len(y) / 2)):
+        raise ValueError(
+            f"{str(path)!r}: the targets are text, such as {shown(str(y.flat[0]))}, with {found:,} different values in "
+            f"{len(y):,} rows; as classes at most {most:,} were expected. Write numbers without units and signs, or "
+            "merge classes."
+        )
 
 
 def _are_labels(y: npt.NDArray[Any]) -> bool:

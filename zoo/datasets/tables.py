@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from zoo.core.paths import STDIN
 from zoo.core.shown import is_number, shown
 
 _ROWS_AT_ONCE = 5000
+# What pandas calls an index without a name, in CSV and Parquet files, and when it reads that again.
+_INDEX = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 
 Chosen = Callable[[Sequence[str]], list[str]]
 """The columns to read, in their order, by the names of all columns; a ValueError if one is missing."""
@@ -85,7 +88,7 @@ def read_parquet(path: Path, chosen: Chosen, target: str | None) -> tuple[npt.ND
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{str(path)!r} cannot be read as Parquet: {shown(str(error))}") from None
     names = chosen(table.column_names)
-    columns = {name: table[name].to_numpy() for name in [*names, *([] if target is None else [target])]}
+    columns = {name: _values(table[name]) for name in [*names, *([] if target is None else [target])]}
     for name in names:
         if columns[name].dtype.kind not in "biuf":
             raise ValueError(
@@ -103,17 +106,26 @@ def read_parquet(path: Path, chosen: Chosen, target: str | None) -> tuple[npt.ND
     return x, y, names
 
 
+def _values(column: Any) -> npt.NDArray[Any]:
+    import pyarrow
+
+    # Decimals would become Python objects, of which NumPy knows nothing.
+    is_decimal = pyarrow.types.is_decimal(column.type)
+    return (column.cast(pyarrow.float64()) if is_decimal else column).to_numpy()
+
+
 def read_npy(path: Path) -> npt.NDArray[np.float32]:
     """Reads an array of numbers as float32. A ValueError if the file holds something else."""
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{str(path)!r} is not an NPY file of numbers: {error}") from None
+        # Mapped, because the header may declare more than the file holds and than there is memory.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError, OverflowError) as error:
+        raise ValueError(f"{str(path)!r} is not an NPY file of numbers, or cut off: {error}") from None
     if not isinstance(array, np.ndarray) or not (
         np.isrealobj(array) and (np.issubdtype(array.dtype, np.number) or array.dtype == bool)
     ):
         raise ValueError(f"{str(path)!r} does not hold an array of real numbers. Save one with numpy.save.")
-    return array.astype(np.float32)
+    return np.array(array, np.float32)
 
 
 def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -167,6 +179,21 @@ def columns_of_model(path: Path, found: Sequence[str], names: Sequence[str]) -> 
             f"{str(path)!r} has the columns {', '.join(map(repr, found))}; the model needs {missing[0]!r} exactly "
             "once. Add the column, or remove the header to pass the columns by position."
         )
+    return list(names)
+
+
+def named_once(path: Path, names: Sequence[str]) -> list[str]:
+    """Returns the names of columns if each has one of its own; a ValueError names one that does not."""
+    for name in names:
+        if _INDEX.fullmatch(name):
+            raise ValueError(
+                f"{str(path)!r}: the column {name!r} has no name, as the index of a table that pandas wrote. Write the "
+                "table without it (index=False), remove the column, or give it a name if it is an input."
+            )
+        if names.count(name) > 1:
+            raise ValueError(
+                f"{str(path)!r} has {names.count(name)} columns called {name!r}. Give each another name, or remove one."
+            )
     return list(names)
 
 

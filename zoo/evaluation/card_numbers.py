@@ -153,7 +153,7 @@ def out_of_distribution_block(data: Dataset, other: str, num_samples: int) -> Bl
         num_samples: Number of Monte Carlo samples of the weights.
 
     Raises:
-        ValueError: If the dataset is unknown or has a different input shape.
+        ValueError: If the dataset is unknown, `data` itself, or has a different input shape.
         DataMissingError: If the data are not on this machine and cannot be obtained.
     """
     num_examples = min(QUICK_EXAMPLES, len(data.test))
@@ -165,7 +165,7 @@ def out_of_distribution_block(data: Dataset, other: str, num_samples: int) -> Bl
         if data.num_groups is not None:
             noise[..., -1] = rng.integers(data.num_groups, size=noise.shape[:-1])
         return Block(noise.astype(np.float32), None, num_samples)
-    outside = load_dataset(other)
+    outside = load_outside(data, other)
     if outside.input_shape != data.input_shape:
         raise ValueError(
             f"Out-of-distribution data: {other!r} has inputs of shape {outside.input_shape}, but the training data "
@@ -173,6 +173,23 @@ def out_of_distribution_block(data: Dataset, other: str, num_samples: int) -> Bl
         )
     # A copy, so that the rest of the dataset is not kept in memory.
     return Block(outside.test.x[:num_examples].copy(), None, num_samples)
+
+
+def load_outside(data: Dataset, other: str) -> Dataset:
+    """Loads the dataset `other`, whose inputs are out of distribution for a model trained on `data`.
+
+    Raises:
+        ValueError: If the dataset is unknown, or `data` itself.
+        DataMissingError: If the data are not on this machine and cannot be obtained.
+    """
+    outside = load_dataset(other)
+    # A user's file may have the name of a dataset.
+    if (outside.name, outside.source) == (data.name, data.source):
+        raise ValueError(
+            f"Out-of-distribution data: {other!r} is the dataset of the model itself. Choose another, or {UNIFORM!r} "
+            "(evaluation.out_of_distribution, --ood)."
+        )
+    return outside
 
 
 def measure(

@@ -30,7 +30,7 @@ from zoo.datasets.base import SPLIT_NAMES
 from zoo.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from zoo.datasets.development import development_out_of_distribution
 from zoo.datasets.images import PixelRange, fitted, is_image_shape, pixel_range_of
-from zoo.evaluation.card_numbers import QUICK_EXAMPLES, Block, check_task, uncertainties
+from zoo.evaluation.card_numbers import QUICK_EXAMPLES, Block, check_task, load_outside, uncertainties
 
 CORRUPTION_SCORES = ("accuracy", "nll", "ece")
 CLEAN = "clean"
@@ -271,7 +271,7 @@ def _outside(data: Dataset, split: str, names: Sequence[str] | None) -> dict[str
         names = [name for name in _OTHER_DATASETS if name not in (data.name, _ALIKE.get(data.name))][:2]
     found = {}
     for name in names:
-        other = load_dataset(name)
+        other = load_outside(data, name)
         if not is_image_shape(other.input_shape):
             raise ValueError(
                 f"Out-of-distribution data: {name!r} has inputs of shape {other.input_shape}; images of at least 8 x 8 "

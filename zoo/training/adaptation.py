@@ -14,6 +14,7 @@ from zoo.architectures.base import ArchitectureConfig, BuiltFrom, column_moments
 from zoo.architectures.image_config import ImageConfig
 from zoo.core.validation import validate
 from zoo.datasets import Dataset
+from zoo.datasets.images import pixels_fit
 
 Head = Literal["new", "keep"]
 
@@ -88,7 +89,7 @@ def _adapted_inputs(built: BuiltFrom, x: npt.NDArray[Any], adapt_inputs: bool) -
     pixel_max = getattr(old, "pixel_max", None)
     if pixel_max is not None:
         highest = 255.0 if x.dtype == np.uint8 else float(x.max(initial=0.0))
-        fits = 0.25 * pixel_max <= highest <= pixel_max
+        fits = pixels_fit(highest, pixel_max)
         if adapt_inputs and highest > 0:
             changes = changes if fits else {**changes, "pixel_max": highest}
         elif not fits:

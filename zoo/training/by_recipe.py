@@ -35,7 +35,7 @@ from zoo.training.engine import run
 from zoo.training.fine_tuning import fine_tune_by_recipe
 from zoo.training.fine_tuning_run import Options
 from zoo.training.inference import architecture_arguments, member_recipes
-from zoo.training.planning import divergence, planned, seeds_of
+from zoo.training.planning import divergence, fitted_to, planned, seeds_of
 from zoo.training.results import TrainingRun
 from zoo.training.run_folder import RunFolder, describe_splits
 from zoo.training.starting import start_at_a_point
@@ -88,7 +88,8 @@ def train(
         out: Folder for the artifact, or None to save nothing.
         data: Training data, instead of the recipe's dataset: a `Dataset`, arrays `(x, y)` or a `tf.data.Dataset` of
             batches; see `zoo.training.user_data.dataset_from`. The artifact then names no dataset, so `verify` cannot
-            check its numbers.
+            check its numbers. A network that divides pixels by `pixel_max` divides by the maximum of these data, unless
+            `overrides` say otherwise; see `zoo.training.planning.fitted_to`.
         validation_data: Validation data in the same form, if `data` is not a `Dataset`. If None, the last 20 % of the
             rows are set aside.
         test_data: Test data in the same form. If None, a model trained on such `data` is not evaluated.
@@ -136,6 +137,7 @@ def train(
     replicas = devices.num_replicas_in_sync
     folder = RunFolder(out, member_recipes(recipe)[0].seed, overwrite, resume)
     examples, named = _examples(recipe, data, validation_data, test_data)
+    recipe = fitted_to(recipe, examples, tell)
     if not named and not isinstance(data, Dataset) and test_data is None and measure:
         measure = False
         tell("no test split was given: the model is not measured")

@@ -18,7 +18,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 
@@ -33,6 +33,7 @@ from zoo.recipes.comparison import BASELINES, Baseline, ComparisonRecipe, Grid, 
 from zoo.training.by_recipe import build, train
 from zoo.training.engine import NonFiniteError
 from zoo.training.inference import member_recipes
+from zoo.training.planning import fitted_to, planned
 from zoo.training.stopwatch import Stopwatch
 
 # Of a run, but not of its settings.
@@ -87,15 +88,11 @@ def compare(
     base, ways = load_recipe(recipe), check_baselines(inference)
     if isinstance(base, FineTuneRecipe):
         raise ValueError(f"The recipe {base.name!r} is a fine-tuning. Only trainings can be compared.")
-    changes = dict(overrides or {})
-    if epochs is not None:
-        changes["epochs"] = epochs
-    if seeds is not None:
-        changes["evaluation.spread_seeds"] = list(range(base.seed + 1, base.seed + seeds))
-    base = change_recipe(base, changes)
+    base = cast("Recipe", planned(base, overrides, epochs=epochs, seeds=seeds))
     if base.dataset is None:
         raise ValueError(f"The recipe {base.name!r} names no dataset. Name one for the rows to name.")
     folder, data = Path(out), load_dataset(base.dataset)
+    base = fitted_to(base, data, tell)
     if not resume and folder.is_dir() and any(folder.iterdir()):
         raise ValueError(
             f"{str(folder)!r} is not empty. Go on with its comparison with --resume (resume=True), or choose another "

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tfp_bnn.core.arguments import is_number
 from tfp_bnn.likelihoods import LIKELIHOODS
+from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import column_moments
 from zoo.datasets import Dataset
 from zoo.datasets.base import Task
-from zoo.datasets.images import UINT8_RANGE
+from zoo.datasets.images import UINT8_RANGE, pixels_fit
+from zoo.evaluation.card_numbers import UNIFORM
+from zoo.hub.reading import read_artifact
 from zoo.recipes import FineTuneRecipe, Recipe, change_recipe, load_recipe
 from zoo.training.inference import member_recipes
 
 # What no training needs to lose against one prediction for all inputs.
 _DIVERGED_NATS = 10.0
 _LONGEST_TAG = 60
+_OUTSIDE = "evaluation.out_of_distribution"
 
 
 def planned(
@@ -33,11 +38,16 @@ def planned(
 ) -> Recipe | FineTuneRecipe:
     """Returns the recipe that `train` runs for these arguments, which it can be passed instead of them.
 
+    With another dataset than the recipe's, the out-of-distribution data become `"uniform"` unless `overrides` names
+    them: those of the recipe were chosen for its dataset, and may be the new one.
+
     Raises:
         ValueError: As in `train`.
     """
     recipe = load_recipe(recipe)
     changes = dict(overrides or {})
+    if changes.get("dataset", recipe.dataset) != recipe.dataset and recipe.evaluation.out_of_distribution != UNIFORM:
+        changes = {_OUTSIDE: UNIFORM, **changes}
     changes |= _short_overrides(changes.get("seed", recipe.seed), epochs, seed, seeds)
     return change_recipe(recipe, changes)  # type: ignore[type-var]
 
@@ -61,11 +71,38 @@ def task_of(recipe: Recipe | FineTuneRecipe) -> Task | None:
     return None if likelihood is None else LIKELIHOODS.get(likelihood).task
 
 
-def fitted_to(recipe: Recipe | FineTuneRecipe, data: Dataset) -> Recipe | FineTuneRecipe:
-    """Returns a recipe for other images than those of its dataset: with the range of their pixels."""
-    if isinstance(recipe, FineTuneRecipe) or data.train.x.dtype != np.uint8 or "pixel_max" not in recipe.model:
+def takes_images(recipe: Recipe | FineTuneRecipe) -> bool:
+    """Returns whether inputs of a recipe's model may have three axes: rows, columns and channels."""
+    if isinstance(recipe, Recipe):
+        return ARCHITECTURES[recipe.architecture].takes_images
+    source = recipe.start_from.model
+    return source is None or len(read_artifact(source)["config"]["config"]["input_shape"]) == 3
+
+
+def fitted_to(recipe: Recipe, data: Dataset, tell: Callable[[str], None]) -> Recipe:
+    """Returns a recipe for other data than its dataset: the network divides pixels by the maximum of these data.
+
+    It stays as it is where that was changed in the recipe (`--set`), and where the greatest value in the training split
+    is between a quarter of the recipe's maximum and all of it.
+
+    Args:
+        recipe: The recipe.
+        data: Data to train on. Maximum of uint8 is 255, of others the greatest value in the training split.
+        tell: Function that is told of the change.
+    """
+    field = ARCHITECTURES[recipe.architecture].config.model_fields.get("pixel_max")
+    pixel_max = recipe.model.get("pixel_max", None if field is None else field.default)
+    is_own = recipe.dataset == data.name and "dataset" not in recipe.overrides
+    is_given = "model.pixel_max" in recipe.overrides or "pixel_max" in (recipe.overrides.get("model") or {})
+    # Standardized inputs have no such maximum.
+    if is_own or is_given or recipe.standardize_inputs or not is_number(pixel_max):
         return recipe
-    return change_recipe(recipe, {"model.pixel_max": UINT8_RANGE[1]})
+    greatest = float(data.train.x.max())
+    highest = UINT8_RANGE[1] if data.train.x.dtype == np.uint8 else greatest
+    if pixels_fit(greatest, pixel_max) or highest == pixel_max or highest <= 0:
+        return recipe
+    tell(f"the inputs go up to {greatest:g}: they are divided by {highest:g}, not {pixel_max:g} (model.pixel_max)")
+    return recipe.model_copy(update={"model": {**recipe.model, "pixel_max": highest}})
 
 
 def named_after(recipe: Recipe | FineTuneRecipe, dataset: str) -> Recipe | FineTuneRecipe:

@@ -124,6 +124,23 @@ def test_a_table_is_trained_on_and_its_columns_are_found_by_name(tmp_path, tfp_b
     assert (code, "Give it with --dataset" in err) == (2, True)
 
 
+@pytest.mark.slow
+def test_series_with_channels_are_trained_on_judged_and_predicted(tmp_path, tfp_bnn, eager_steps):
+    np.savez(tmp_path / "x.npz", x=np.sin(np.arange(720.0)).reshape(40, 6, 3), y=np.arange(40) % 2)
+    recipe = {"name": "lstm_flipout.own", "architecture": "lstm_flipout", "epochs": 1, "model": {"units": [2]}}
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    data, out = ("--dataset", tmp_path / "x.npz"), tmp_path / "series"
+    with eager_steps():
+        code, _, err = tfp_bnn("train", tmp_path / "recipe.yaml", *data, "--seeds", 1, "--out", out)
+        assert code == 0, err
+        tuned = tfp_bnn("finetune", out, *data, "--steps", 1, "--inflate", 1, "--head-scale", 1, "--trust")
+        assert tuned[0] == 0, tuned[2]
+    assert json.loads((out / "config.json").read_text())["config"]["input_shape"] == [6, 3]
+    for command in (("evaluate", out, *data), ("predict", out, tmp_path / "x.npz")):
+        code, _, err = tfp_bnn(*command, "--trust", "--num-samples", 2)
+        assert code == 0, err
+
+
 def test_predictions_come_from_the_standard_input_and_do_not_depend_on_the_batch(tmp_path, tfp_bnn, monkeypatch):
     flowers = zoo.load_dataset("iris").test.x[:3]
     np.savez(tmp_path / "x.npz", x=flowers)

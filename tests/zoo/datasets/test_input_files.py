@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import tracemalloc
 import zlib
 
+import numpy as np
 import pytest
 
 from zoo.datasets.input_files import open_inputs
+
+
+def npy_of(*shape):
+    """A file whose header declares float64 of this shape, of which there are 8."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    return file.getvalue() + bytes(64)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +31,8 @@ from zoo.datasets.input_files import open_inputs
         ("x.csv", b"1,2,3,4\n1,2,3\n", "row 1 is"),
         ("x.csv", b"1,2,3,4\n1,2,3,x\n", "row 1 is"),
         ("x.npy", b"garbage", "not an NPY file"),
+        ("x.npy", npy_of(10**12, 4), "not an NPY file of numbers, or cut off"),
+        ("x.npy", npy_of(10**30, 4), "not an NPY file of numbers, or cut off"),
         ("x.txt", b"1", "Expected one .csv, .parquet, .npy or .npz file"),
         ("x.png", b"garbage", "are not images"),
     ],

@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from zoo.architectures import ARCHITECTURES
 from zoo.datasets.input_files import open_inputs
 from zoo.datasets.own_files import dataset_from_files
 
@@ -65,6 +66,14 @@ def test_columns_and_classes_of_a_model_are_matched_by_name(tmp_path):
         dataset_from_files(path, "species", feature_names=("sepal", "stem"))
     with pytest.raises(ValueError, match=r"row 0 is .* but got '\?'. Encode text as numbers"):
         dataset_from_files(path, "species")
+
+
+def test_few_rows_of_many_classes_are_split(tmp_path):
+    """A fifth of 8 x 4 rows is less than 8: the rest of 8 x 5 is not stratified, the test split is."""
+    np.savez(tmp_path / "a.npz", x=np.arange(40.0)[:, None], y=np.arange(40) % 8)
+    data = dataset_from_files(tmp_path / "a.npz")
+    assert np.bincount(data.test.y).tolist() == [1] * 8
+    assert (len(data.train), len(data.validation)) == (25, 7)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +135,12 @@ def test_arrays_of_an_npz_file_with_their_own_splits(tmp_path):
     assert (data.class_names, data.input_shape) == (("n", "y"), (4, 4, 1))
     assert data.test.y.tolist() == [1, 0]
     assert len(data.train) + len(data.validation) == 10
+    assert dataset_from_files(tmp_path / "a.npz", images=False).input_shape == (4, 4)
+
+
+def test_series_of_channels_are_no_images_to_their_networks():
+    takes = {name: ARCHITECTURES[name].takes_images for name in ("lenet5_flipout", "mlp_flipout", "cnn1d_flipout")}
+    assert takes == {"lenet5_flipout": True, "mlp_flipout": True, "cnn1d_flipout": False}
 
 
 def test_numbers_are_positions_of_classes_only_if_none_is_a_name(tmp_path):

@@ -105,7 +105,7 @@ def test_large_networks_have_fewer_corrupted_images_and_draws(model, monkeypatch
 
 def test_on_the_validation_split_the_other_data_are_made_from_it(model, monkeypatch):
     monkeypatch.setattr(module, "CORRUPTIONS", {})
-    monkeypatch.setattr(module, "load_dataset", None)
+    monkeypatch.setattr(module, "load_outside", None)
     data = tiny_images()
     found = evaluate_suite(model, data, "validation", num_samples=3)
     sets = development_out_of_distribution(data.validation.x)
@@ -126,7 +126,7 @@ def test_on_the_validation_split_the_other_data_are_made_from_it(model, monkeypa
     ],
 )
 def test_two_other_datasets_are_the_default(name, expected, monkeypatch):
-    monkeypatch.setattr(module, "load_dataset", lambda other: tiny_images(other, side=12))
+    monkeypatch.setattr(module, "load_outside", lambda data, other: tiny_images(other, side=12))
     found = module._outside(tiny_images(name), "test", None)
     assert list(found) == expected
     assert {images.shape for images in found.values()} == {(60, 8, 8, 1)}

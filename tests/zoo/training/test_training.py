@@ -10,6 +10,7 @@ from tfp_bnn import metrics
 from tfp_bnn.models.weight_record import weight_distributions
 from zoo.datasets import DataMissingError
 from zoo.training.by_recipe import _fingerprint, build
+from zoo.training.planning import planned
 
 from ..recipe_parts import RECIPE as BASE
 
@@ -107,6 +108,7 @@ def test_folder_that_is_no_artifact_is_refused_before_training(tmp_path):
     [
         ("wine", r"'wine' has inputs of shape \(13,\), but the training data 'iris' have"),
         ("wien", "Did you mean 'wine'"),
+        ("iris", "'iris' is the dataset of the model itself. Choose another, or 'uniform'"),
         ("not_here", "is not prepared"),
     ],
 )
@@ -119,6 +121,17 @@ def test_bad_out_of_distribution_data_are_refused_before_training(name, says, tm
     with pytest.raises((ValueError, DataMissingError), match=says):
         zoo.train(recipe, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_another_dataset_has_no_out_of_distribution_data_of_its_own():
+    recipe, chosen = "mlp_flipout.mnist", "evaluation.out_of_distribution"
+    for changes, expected in (
+        ({"dataset": "fashion_mnist"}, "uniform"),
+        ({"dataset": None}, "uniform"),
+        ({"dataset": "mnist"}, "fashion_mnist"),
+        ({"dataset": "kmnist", chosen: "mnist"}, "mnist"),
+    ):
+        assert planned(recipe, changes).evaluation.out_of_distribution == expected
 
 
 @pytest.mark.parametrize(
