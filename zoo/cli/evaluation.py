@@ -211,7 +211,7 @@ def _compare(
                 trained = ", ".join(f"{name} on {of or 'data without a name'}" for name, of in trained_on.items())
                 raise ValueError(f"The models do not name the same dataset: {trained}. Give one with --dataset.")
             (dataset,) = known
-        data = _own_data(dataset, target, split, next(iter(models.values()))) if own else dataset
+        data = _own_data_of(models, dataset, target, split) if own else dataset
         written = write_comparison_report(
             models,
             data,
@@ -255,9 +255,23 @@ def _own_data(files: str, target: str | None, split: str, model: Any) -> Any:
         target,
         task=model.likelihood.task,
         class_names=model.class_names,
-        feature_names=model.card["config"].get("data", {}).get("feature_names"),
+        feature_names=_columns_of(model),
         whole=split == ALL,
     )
+
+
+def _own_data_of(models: dict[str, Any], files: str, target: str | None, split: str) -> dict[str, Any]:
+    """Returns own files as a dataset for each of some models, read once for those of the same columns and classes."""
+    names = {name: to_json([_columns_of(model), model.class_names]) for name, model in models.items()}
+    # Of those with the same names, any one.
+    of_names = {names[name]: model for name, model in models.items()}
+    read = {key: _own_data(files, target, split, model) for key, model in of_names.items()}
+    return {name: read[key] for name, key in names.items()}
+
+
+def _columns_of(model: Any) -> list[str] | None:
+    names: list[str] | None = model.card["config"].get("data", {}).get("feature_names")
+    return names
 
 
 def _check_split(split: str, dataset: str | None) -> None:

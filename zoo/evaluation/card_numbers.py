@@ -16,6 +16,7 @@ from tfp_bnn.core.expected_inputs import any_inputs
 from tfp_bnn.metrics import out_of_distribution_auroc
 from tfp_bnn.models import PredictiveModel
 from tfp_bnn.predictive import agreement, score
+from zoo.core.shown import shown
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation.optimum import optimum_numbers
 from zoo.hub.cards import AGREEMENT_SAMPLES, posterior_statistics
@@ -62,7 +63,7 @@ def evaluate(
     Raises:
         ArtifactError: For a name of an unknown model, or a model whose files are damaged.
         ValueError: For an unknown dataset or split (the message gives the nearest), or a dataset that does not fit the
-            model.
+            model, or has its columns or classes in another order.
         DataMissingError: If the data are not on this machine and cannot be obtained.
     """
     if isinstance(model, str):
@@ -77,6 +78,7 @@ def evaluate(
     data = load_dataset(dataset) if isinstance(dataset, str) else dataset
     part = data.split(split)
     check_task(model, data)
+    check_names(model, data)
     return score(model.posterior_predictive(part.x, num_samples=num_samples, seed=seed, calibrated=calibrated), part.y)
 
 
@@ -87,6 +89,27 @@ def check_task(model: PredictiveModel, data: Dataset) -> None:
             f"The dataset {data.name!r} is for {data.task}, but the model has the likelihood {model.likelihood!r}, for "
             f"{model.likelihood.task}. Choose a dataset of the same task."
         )
+
+
+def check_names(model: PredictiveModel, data: Dataset) -> None:
+    """Raises a ValueError if the dataset has columns or classes of the model at other positions than the model.
+
+    Names that have nothing in common say nothing: those data are taken as they are.
+    """
+    about = (getattr(model, "card", None) or {}).get("config", {}).get("data", {})
+    for kind, of_model, of_data in (
+        ("columns", about.get("feature_names") or (), data.feature_names or ()),
+        ("classes", model.class_names or (), data.class_names or ()),
+    ):
+        pairs = enumerate(zip(of_model, of_data, strict=False), start=1)
+        different = next(((position, *pair) for position, pair in pairs if pair[0] != pair[1]), None)
+        if different and set(of_model) & set(of_data):
+            position, expected, found = different
+            raise ValueError(
+                f"The {kind} of the dataset {data.name!r} are not those that the model was trained on: at position "
+                f"{position}, {shown(expected, 80)} was expected, but got {shown(found, 80)}. Put them in the order of "
+                "the model; a file given to `tfp-bnn evaluate` is read by their names."
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,7 +30,7 @@ from zoo.datasets.base import SPLIT_NAMES
 from zoo.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from zoo.datasets.development import development_out_of_distribution
 from zoo.datasets.images import PixelRange, fitted, is_image_shape, pixel_range_of
-from zoo.evaluation.card_numbers import QUICK_EXAMPLES, Block, check_task, uncertainties
+from zoo.evaluation.card_numbers import QUICK_EXAMPLES, Block, check_names, check_task, uncertainties
 
 CORRUPTION_SCORES = ("accuracy", "nll", "ece")
 CLEAN = "clean"
@@ -244,6 +244,7 @@ def evaluate_suite(
 def _check_fits(model: PredictiveModel, data: Dataset) -> None:
     """Refuses what is no classifier of images, and images that do not fit, with the first row of the data."""
     check_task(model, data)
+    check_names(model, data)
     if not is_image_shape(data.input_shape):
         raise ValueError(
             f"The suite is for classifiers of images of at least 8 x 8 pixels with 1 or 3 channels, but the dataset "

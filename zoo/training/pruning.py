@@ -92,6 +92,7 @@ def prune_artifact(
         raise ValueError(f"{name!r} was trained on data without a name. Give them to train what is left of it.")
     if data is not None:
         evaluation.check_task(model, data)
+        evaluation.check_names(model, data)
     history: Mapping[str, list[float]] = {}
     metrics: dict[str, Any] = {}
     if data is not None and how.epochs:

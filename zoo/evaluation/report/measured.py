@@ -15,7 +15,7 @@ from tfp_bnn.calibration import CALIBRATIONS
 from tfp_bnn.models import PredictiveModel
 from tfp_bnn.predictive import for_each_class, sampling_errors, score, standard_errors
 from zoo.datasets import Dataset, Split
-from zoo.evaluation.card_numbers import Block, check_task, kl_draws, out_of_distribution_block
+from zoo.evaluation.card_numbers import Block, check_names, check_task, kl_draws, out_of_distribution_block
 from zoo.hub.members import inference_config
 from zoo.hub.ways import text_of
 
@@ -129,6 +129,7 @@ def measure(
     """Predicts and evaluates. Arguments and errors are those of `write_evaluation_report`."""
     part = data.split(split)
     check_task(model, data)
+    check_names(model, data)
     outside = None
     if out_of_distribution is not None:
         block = out_of_distribution_block(data, out_of_distribution, num_samples)
