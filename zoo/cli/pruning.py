@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from zoo.cli.data import FORMS, TargetOption, check_data, is_own, load_files
+from zoo.cli.data import FORMS, TargetOption, check_data, is_own, load_files_like
 from zoo.cli.early import check_criterion, check_model
 from zoo.cli.early_recipes import check_layers, check_option
 from zoo.cli.models import JsonOption, ModelArgument, TrustOption, print_numbers
@@ -108,20 +108,12 @@ def prune(
     say(f"pruning {name}; " + (f"to be saved in {out}" if out else "nothing will be saved (--out FOLDER saves it)"))
     start()
     from zoo.datasets import load_dataset
-    from zoo.hub.reading import read_artifact
     from zoo.training.pruning import prune_artifact
     from zoo.training.pruning_settings import Settings
 
     data: Any = None
     if dataset is not None and is_own(dataset):
-        about = read_artifact(name)["config"].get("data", {})
-        data = load_files(
-            dataset,
-            target,
-            task=about.get("task"),
-            class_names=about.get("class_names"),
-            feature_names=about.get("feature_names"),
-        )
+        data = load_files_like(name, dataset, target)
     elif dataset is not None:
         data = load_dataset(dataset)
     with training_progress(rounds) as callbacks:

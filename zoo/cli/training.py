@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.data import FORMS, TargetOption, UnitOption, check_data, check_unit, is_own, load_files
+from zoo.cli.data import FORMS, TargetOption, UnitOption, check_data, check_unit, is_own, load_files, load_files_like
 from zoo.cli.early import bundled_recipes, check_model, check_recipe
 from zoo.cli.early_recipes import check_changes, check_layers, check_option, check_prior, check_strategy
 from zoo.cli.models import JsonOption, ModelArgument, TrustOption, print_numbers
@@ -100,7 +100,12 @@ def train(
     plan = planned(recipe, overrides, epochs=epochs, seed=seed, seeds=seeds)
     data: Any = None
     if dataset is not None and is_own(dataset):
-        data = load_files(dataset, target, task=task_of(plan), target_unit=target_unit)
+        start_from = getattr(plan, "start_from", None)
+        if start_from is not None and start_from.model is not None:
+            keep = start_from.head == "keep"
+            data = load_files_like(start_from.model, dataset, target, keep_classes=keep, target_unit=target_unit)
+        else:
+            data = load_files(dataset, target, task=task_of(plan), target_unit=target_unit)
         plan = fitted_to(plan, data)
     if dataset is not None and "name" not in overrides:
         # The recipe's own name would say that it is trained on the recipe's dataset.
@@ -187,7 +192,8 @@ def finetune(
     """Fine-tune a model on another dataset, with its posterior as the prior, and evaluate it on the test split.
 
     Cross-validation (auto) only uses the training split. Checkpoints and --resume work as in train, with a tenth of the
-    steps as an epoch. To repeat the fine-tuning, run: tfp-bnn train OUT/recipe.yaml.
+    steps as an epoch. To repeat the fine-tuning, run: tfp-bnn train OUT/recipe.yaml, with the same --dataset and
+    --target if the data are files of yours.
     """
     check_model(name, trust)
     check_data(dataset, target)
@@ -217,20 +223,11 @@ def finetune(
         raise ValueError(unknown_name_message("--head", head, ("new", "keep")))
     say(f"fine-tuning {name} on {dataset}; {_saves(out)}")
     start()
-    from zoo.hub.reading import read_artifact
     from zoo.training.fine_tuning import fine_tune
 
     data: Any = dataset
     if is_own(dataset):
-        about = read_artifact(name)["config"].get("data", {})
-        data = load_files(
-            dataset,
-            target,
-            task=about.get("task"),
-            class_names=about.get("class_names") if head == "keep" else None,
-            feature_names=about.get("feature_names"),
-            target_unit=target_unit,
-        )
+        data = load_files_like(name, dataset, target, keep_classes=head == "keep", target_unit=target_unit)
     with says_how_to_go_on(out), training_progress() as callbacks:
         done = fine_tune(
             name,
