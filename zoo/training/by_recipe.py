@@ -93,7 +93,7 @@ def train(
             rows are set aside.
         test_data: Test data in the same form. If None, a model trained on such `data` is not evaluated.
         epochs: Number of epochs, shorthand for an override.
-        seed: Training seed, shorthand for an override.
+        seed: Training seed, shorthand for an override. Spread seeds that count up from the recipe's count up from it.
         seeds: Number of training seeds for the spread, counted up from `seed`; shorthand for an override.
         overrides: Other changes to the recipe, such as `{"optimizer.learning_rate": 1e-3}`. They are recorded in the
             artifact.

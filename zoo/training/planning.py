@@ -21,6 +21,7 @@ from zoo.training.inference import member_recipes
 # What no training needs to lose against one prediction for all inputs.
 _DIVERGED_NATS = 10.0
 _LONGEST_TAG = 60
+_SPREAD = "evaluation.spread_seeds"
 
 
 def planned(
@@ -33,13 +34,24 @@ def planned(
 ) -> Recipe | FineTuneRecipe:
     """Returns the recipe that `train` runs for these arguments, which it can be passed instead of them.
 
+    Spread seeds that count up from the recipe's seed count up from another seed as well.
+
     Raises:
         ValueError: As in `train`.
     """
     recipe = load_recipe(recipe)
-    changes = dict(overrides or {})
-    changes |= _short_overrides(changes.get("seed", recipe.seed), epochs, seed, seeds)
-    return change_recipe(recipe, changes)  # type: ignore[type-var]
+    short = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
+    changes = {**(overrides or {}), **short}
+    changed: Recipe | FineTuneRecipe = change_recipe(recipe, changes)  # type: ignore[type-var]
+    spread = recipe.evaluation.spread_seeds
+    counted_up = spread == tuple(range(recipe.seed + 1, recipe.seed + 1 + len(spread)))
+    if seeds is None and spread and counted_up and changed.seed != recipe.seed and _SPREAD not in changes:
+        # Else the seed could be one of the others, and there would be fewer.
+        seeds = 1 + len(spread)
+    if seeds is None:
+        return changed
+    others = list(range(changed.seed + 1, changed.seed + seeds))
+    return change_recipe(changed, {_SPREAD: others})  # type: ignore[type-var]
 
 
 def number_of_fits(recipe: Recipe | FineTuneRecipe) -> int:
@@ -78,14 +90,6 @@ def named_after(recipe: Recipe | FineTuneRecipe, dataset: str) -> Recipe | FineT
     tag = re.sub(r"[^a-z0-9_]+", "_", dataset.lower()).strip("_") or "own"
     changes = {"name": f"{recipe.name.partition('.')[0]}.{tag[:_LONGEST_TAG]}"}
     return change_recipe(recipe, changes)  # type: ignore[type-var]
-
-
-def _short_overrides(first: int, epochs: int | None, seed: int | None, seeds: int | None) -> dict[str, Any]:
-    changes: dict[str, Any] = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
-    if seeds is not None:
-        first = first if seed is None else seed
-        changes["evaluation.spread_seeds"] = list(range(first + 1, first + seeds))
-    return changes
 
 
 def divergence(nll: float, data: Dataset, of: str = "validation") -> str | None:

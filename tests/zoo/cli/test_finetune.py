@@ -94,7 +94,6 @@ def test_a_folder_is_fine_tuned_again_with_a_prior_in_yaml(artifact, tmp_path, t
 @pytest.mark.slow
 def test_the_recipe_repeats_a_fine_tuning_on_a_table_with_columns_in_another_order(tmp_path, tfp_bnn, eager_steps):
     model, moons = zoo.load_model("mlp_flipout.moons"), zoo.load_dataset("moons").train
-    # In the file, the first class of the model is the last in the alphabet.
     names = model.class_names
     rows = [f"{b},{a},{names[label]}" for (a, b), label in zip(moons.x[:50], moons.y[:50], strict=True)]
     (tmp_path / "own.csv").write_text("\n".join(["x2,x1,label", *rows]))
