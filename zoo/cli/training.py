@@ -271,7 +271,8 @@ def check_out(out: Path | None, overwrite: bool, resume: bool) -> None:
         OSError: If it could not be made.
     """
     if out is not None:
-        check_target(out, overwrite)
+        # A run that was killed once its artifact was written finds that; see `RunFolder`.
+        check_target(out, overwrite or resume)
     elif resume:
         raise ValueError("There is nothing to resume without a folder. Give the --out of the run.")
 

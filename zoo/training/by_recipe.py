@@ -22,7 +22,7 @@ from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import column_moments, require_one_output
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation import card_numbers as evaluation
-from zoo.hub.artifacts import GOLDEN_ROWS, check_size, save_artifact
+from zoo.hub.artifacts import GOLDEN_ROWS, check_size
 from zoo.hub.catalog import create_model
 from zoo.hub.members import ZooModel
 from zoo.recipes import FineTuneRecipe, OptimizerRecipe, Recipe
@@ -205,8 +205,7 @@ def train(
             about = {**examples.about(), "dataset": examples.name if named else None}
             golden = examples.test.x[:GOLDEN_ROWS]
             done = TrainingRun(model, recipe, history, metrics, folder.target, about, golden)
-            if folder.target is not None:
-                save_artifact(done, folder.target, overwrite=overwrite)
+            folder.save(done)
     done.name_outputs()
     return done
 

@@ -25,7 +25,7 @@ from zoo.architectures.base import ArchitectureConfig, BuiltFrom
 from zoo.core.shown import minutes
 from zoo.datasets import Dataset, Split
 from zoo.evaluation import card_numbers as evaluation
-from zoo.hub.artifacts import GOLDEN_ROWS, check_size, save_artifact
+from zoo.hub.artifacts import GOLDEN_ROWS, check_size
 from zoo.hub.manifest import bundled_models
 from zoo.recipes import EvaluationRecipe, FineTuneRecipe, StartFromRecipe
 from zoo.training.adaptation import adapted_config
@@ -195,9 +195,7 @@ def run_fine_tuning(
                 head_scale=head_scale,
                 candidates=candidates,
             )
-            if folder.target is not None:
-                name = None if of is not None else folder.target.name
-                save_artifact(done, folder.target, name=name, overwrite=options.overwrite)
+            folder.save(done, name=None if of is not None or folder.target is None else folder.target.name)
     done.name_outputs()
     return done
 
