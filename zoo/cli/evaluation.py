@@ -146,7 +146,7 @@ def evaluate(
     message = f"evaluating {name} on {dataset} ({split}), {num_samples} samples"
     with contextlib.nullcontext() if suite else working(message):
         if suite:
-            judged = evaluate_suite(model, data, of_data, **how, out_of_distribution=ood, tell=say)
+            judged = evaluate_suite(model, data, of_data, **how, out_of_distribution=ood, split_name=split, tell=say)
             if out is not None:
                 write_suite(judged, config["name"], out)
             if save_probabilities is not None:
@@ -166,6 +166,7 @@ def evaluate(
                 **how,
                 out_of_distribution=of_report,
                 suite=judged,
+                split_name=split,
                 overwrite=overwrite,
                 command=_command([name], dataset, target, split, how, others, report, trust),
             )
@@ -218,6 +219,7 @@ def _compare(
             "test" if split == ALL else split,
             report,
             **how,
+            split_name=split,
             overwrite=overwrite,
             command=_command(names, dataset, target, split, how, [], report, trust),
         )

@@ -165,6 +165,7 @@ def evaluate_suite(
     seed: int = 0,
     calibrated: bool = True,
     out_of_distribution: Sequence[str] | None = None,
+    split_name: str | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Suite:
     """Runs the suite.
@@ -182,6 +183,7 @@ def evaluate_suite(
         out_of_distribution: Names of datasets of images, of which the first 2,000 test images are used, in the size,
             the channels and the range of `data`. Default: two of MNIST, Fashion-MNIST and CIFAR-10. On another split
             than test, the default is `development_out_of_distribution` of the first 2,000 images instead.
+        split_name: Name of the split in the results, such as `"all"` for one that holds all rows. Default: `split`.
         tell: Function that is told what is done, in a few words.
 
     Returns:
@@ -202,7 +204,7 @@ def evaluate_suite(
     _check_fits(model, dataset)
     outside = _outside(dataset, split, out_of_distribution)
 
-    say(f"{len(part):,} images of {dataset.name} ({split}), {num_samples} samples")
+    say(f"{len(part):,} images of {dataset.name} ({split_name or split}), {num_samples} samples")
     inside = Block(part.x, part.y, num_samples, calibrated)
     predictive, plug_in = (block.predict(model, seed) for block in (inside, replace(inside, plug_in=True)))
     told_apart, told_apart_plug_in = {}, {}
@@ -220,7 +222,7 @@ def evaluate_suite(
     probabilities = for_each_class(predictive.mean())
     return Suite(
         dataset=dataset.name,
-        split=split,
+        split=split_name or split,
         num_examples=len(part),
         num_samples=predictive.num_samples,
         seed=seed,

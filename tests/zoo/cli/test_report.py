@@ -74,6 +74,8 @@ def test_each_model_reads_its_own_columns_of_a_table(tmp_path, run):
     asked = ("--dataset", tmp_path / "own.csv", "--target", "label", "--trust", "--split", "all", "--json")
     alone = json.loads(run("evaluate", swapped, *asked))
     both = json.loads(run("evaluate", "mlp_flipout.moons", swapped, *asked, "--report", tmp_path / "report"))
+    assert "On all rows of own: 40 examples" in (tmp_path / "report" / "index.html").read_text()
+    assert both["split"] == json.loads((tmp_path / "report" / "metrics.json").read_text())["split"] == "all"
     assert both["mlp_flipout.moons/accuracy"] > 0.9
     assert both[f"{swapped}/accuracy"] == alone["accuracy"] < 0.8
 

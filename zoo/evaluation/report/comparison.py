@@ -33,6 +33,7 @@ def write_comparison_report(
     num_samples: int = 50,
     seed: int = 0,
     calibrated: bool = True,
+    split_name: str | None = None,
     overwrite: bool = False,
     command: str | None = None,
 ) -> EvaluationReport:
@@ -50,6 +51,7 @@ def write_comparison_report(
         num_samples: Number of Monte Carlo samples of the weights.
         seed: Seed of the samples.
         calibrated: Whether to apply the calibration of the models that have one.
+        split_name: Name of the split in the report, such as `"all"` for one that holds all rows. Default: `split`.
         overwrite: Whether to replace an existing report.
         command: Command line shown in the report as its origin, or None.
 
@@ -69,6 +71,7 @@ def write_comparison_report(
     _check_targets({name: datasets[name] for name in models}, split)
     with written_whole(target) as working:
         how: dict[str, Any] = {"num_samples": num_samples, "seed": seed, "calibrated": calibrated}
+        how["split_name"] = split_name
         measured = [
             measure(model, datasets[name], split, name=name, out_of_distribution=None, **how)
             for name, model in models.items()
@@ -149,7 +152,7 @@ def _write_files(folder: Path, measured: list[Measured], command: str | None) ->
         (folder / image.file).write_bytes(image.png)
     date = date_of_report()
     lead = (
-        f"On the {first.split} split of {first.data.name}: {len(first.part):,} examples, {first.num_samples} samples, "
+        f"On {first.rows}: {len(first.part):,} examples, {first.num_samples} samples, "
         f"seed {first.seed}, the same for all models."
     )
     title = f"Comparison of {', '.join(names)}"

@@ -34,7 +34,8 @@ class Measured:
         name: Name of the model.
         model: Model to report on.
         data: Dataset.
-        split: Name of the split.
+        split: Name of the split, to be shown.
+        part: Inputs and targets of the split.
         num_samples: Number of draws that were requested.
         seed: Seed of the samples.
         calibrated: Whether to apply the model's calibration, if it has one.
@@ -49,6 +50,7 @@ class Measured:
     model: PredictiveModel
     data: Dataset
     split: str
+    part: Split
     num_samples: int
     seed: int
     calibrated: bool
@@ -72,9 +74,9 @@ class Measured:
         return standard_errors(self.predictive, self.part.y) if self.predictive.has_draws else {}
 
     @property
-    def part(self) -> Split:
-        """Inputs and targets of the split."""
-        return self.data.split(self.split)
+    def rows(self) -> str:
+        """Says in words which rows these are."""
+        return f"all rows of {self.data.name}" if self.split == "all" else f"the {self.split} split of {self.data.name}"
 
     @property
     def target_units(self) -> tuple[str, ...]:
@@ -125,6 +127,7 @@ def measure(
     seed: int,
     calibrated: bool,
     out_of_distribution: str | None,
+    split_name: str | None = None,
 ) -> Measured:
     """Predicts and evaluates. Arguments and errors are those of `write_evaluation_report`."""
     part = data.split(split)
@@ -139,7 +142,8 @@ def measure(
         name=name,
         model=model,
         data=data,
-        split=split,
+        split=split_name or split,
+        part=part,
         num_samples=num_samples,
         seed=seed,
         calibrated=calibrated,
