@@ -36,6 +36,7 @@ from tfp_bnn.predictive import CONFORMALS
 from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import BuiltFrom
 from zoo.core.files import written_whole
+from zoo.core.shown import printable
 from zoo.core.validation import validate
 from zoo.hub.cards import model_card
 from zoo.hub.manifest import (
@@ -225,9 +226,9 @@ def _write_files(
     if beside:
         _write_tensors(folder / POSTERIOR_NAME, beside)
     _write_tensors(folder / "golden.safetensors", {"inputs": golden, "mean": mean})
-    (folder / "README.md").write_text(
-        model_card(config, metrics, recipe_text(recipe) if recipe else "", *records), "utf-8"
-    )
+    card = model_card(config, metrics, recipe_text(recipe) if recipe else "", *records)
+    # Names of the user's files may be no text.
+    (folder / "README.md").write_text(printable(card), "utf-8")
     manifest = {
         "schema": SCHEMA_VERSION,
         "architecture": built.name,
