@@ -14,8 +14,9 @@ from zoo.cli.early_recipes import check_layers, check_option
 from zoo.cli.models import JsonOption, ModelArgument, TrustOption, print_numbers
 from zoo.cli.progress import say, training_progress
 from zoo.cli.starting import start
+from zoo.cli.training import check_out
 from zoo.core.shown import printable
-from zoo.hub.manifest import check_target, to_json
+from zoo.hub.manifest import to_json
 
 
 class Scope(StrEnum):
@@ -103,8 +104,7 @@ def prune(
         check_data(dataset, target)
     elif target is not None:
         raise ValueError("--target names a column of a table of yours: give the table with --dataset.")
-    if out is not None:
-        check_target(out, overwrite)
+    check_out(out, overwrite)
     say(f"pruning {name}; " + (f"to be saved in {out}" if out else "nothing will be saved (--out FOLDER saves it)"))
     start()
     from zoo.datasets import load_dataset

@@ -21,7 +21,7 @@ from zoo.cli.starting import start
 from zoo.core.names import unknown_name_message
 from zoo.core.shown import printable
 from zoo.core.yaml_text import parse_changes, parse_yaml, with_numbers
-from zoo.hub.manifest import check_target, to_json
+from zoo.hub.manifest import bundled_models, check_target, to_json
 
 EpochsOption = Annotated[int | None, typer.Option(metavar="N", help="Number of epochs. Default: the recipe's.")]
 SeedsOption = Annotated[
@@ -263,13 +263,19 @@ def names_of_recipes(incomplete: str) -> list[str]:
     return [name for name in bundled_recipes() if name.startswith(incomplete)]
 
 
-def check_out(out: Path | None, overwrite: bool, resume: bool) -> None:
+def check_out(out: Path | None, overwrite: bool, resume: bool = False) -> None:
     """Checks the folder for an artifact before TensorFlow is imported, as the training does.
 
     Raises:
-        ValueError: If it exists and must not be replaced, or is missing for `--resume`.
+        ValueError: If it exists and must not be replaced, has the name of a bundled model, or is missing for
+            `--resume`.
         OSError: If it could not be made.
     """
+    if out is not None and str(out) in bundled_models():
+        raise ValueError(
+            f"--out {out} is the name of a bundled model, which other commands would open instead of the folder. "
+            f"Choose another, such as runs/{out}."
+        )
     if out is not None:
         # A run that was killed once its artifact was written finds that; see `RunFolder`.
         check_target(out, overwrite or resume)
