@@ -102,8 +102,8 @@ def fine_tune(
     Raises:
         ArtifactError: For an unknown model, a folder without `trust`, or damaged files.
         ValueError: For an unknown dataset, prior, layer to freeze or head; a model that is not of the zoo;
-            inputs or a task that do not fit the source (the message names both); a different number of classes with
-            `head="keep"`; a number out of range; an existing folder; an unfinished run without `resume`; or a run with
+            inputs or a task that do not fit the source (the message names both); a different number of classes, or
+            columns or classes in another order, with `head="keep"`; a number out of range; an existing folder; an unfinished run without `resume`; or a run with
             different settings. All are raised before training starts.
         DataMissingError: If the dataset is not on this machine.
         TrainingInterrupted: On SIGINT or SIGTERM.
@@ -171,6 +171,9 @@ def _fine_tune(
     data, rows = examples_of(dataset)
     if data is not None:
         evaluation.check_task(source, data)
+        if settings.head == "keep":
+            # What is kept is of the columns and the classes of the source.
+            evaluation.check_names(source, data)
     # The shape of the inputs and the range of the labels depend on the target and are checked later.
     check_examples(rows.x, rows.y, source.likelihood, None, None)
     task = Task(
