@@ -33,6 +33,7 @@ from zoo.recipes.comparison import BASELINES, Baseline, ComparisonRecipe, Grid, 
 from zoo.training.by_recipe import build, train
 from zoo.training.engine import NonFiniteError
 from zoo.training.inference import member_recipes
+from zoo.training.planning import planned
 from zoo.training.stopwatch import Stopwatch
 
 # Of a run, but not of its settings.
@@ -84,15 +85,9 @@ def compare(
         TrainingInterrupted: On SIGINT or SIGTERM.
         NonFiniteError: If a number of the chosen model is NaN or infinite. Candidates with such numbers are not chosen.
     """
-    base, ways = load_recipe(recipe), check_baselines(inference)
+    base, ways = planned(recipe, overrides, epochs=epochs, seeds=seeds), check_baselines(inference)
     if isinstance(base, FineTuneRecipe):
         raise ValueError(f"The recipe {base.name!r} is a fine-tuning. Only trainings can be compared.")
-    changes = dict(overrides or {})
-    if epochs is not None:
-        changes["epochs"] = epochs
-    if seeds is not None:
-        changes["evaluation.spread_seeds"] = list(range(base.seed + 1, base.seed + seeds))
-    base = change_recipe(base, changes)
     if base.dataset is None:
         raise ValueError(f"The recipe {base.name!r} names no dataset. Name one for the rows to name.")
     folder, data = Path(out), load_dataset(base.dataset)

@@ -102,9 +102,10 @@ def fine_tune(
     Raises:
         ArtifactError: For an unknown model, a folder without `trust`, or damaged files.
         ValueError: For an unknown dataset, prior, layer to freeze or head; a model that is not of the zoo;
-            inputs or a task that do not fit the source (the message names both); a different number of classes, or
-            columns or classes in another order, with `head="keep"`; a number out of range; an existing folder; an unfinished run without `resume`; or a run with
-            different settings. All are raised before training starts.
+            inputs or a task that do not fit the source (the message names both); with `head="keep"`, a different
+            number of classes, or columns or classes in another order; a number out of range; an existing folder; a
+            network that is too large for an artifact, if there is one to be; an unfinished run without `resume`; or a
+            run with different settings. All are raised before training starts.
         DataMissingError: If the dataset is not on this machine.
         TrainingInterrupted: On SIGINT or SIGTERM.
         NonFiniteError: If a number is NaN or infinite. Nothing is saved then.
