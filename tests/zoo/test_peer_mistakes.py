@@ -42,3 +42,10 @@ def test_parameter_counts_are_not_typed_by_hand(name):
         "the results": int(row["num_weights"]),
         "the README": int(line.split("|")[2].strip().replace(",", "")),
     } == dict.fromkeys(("the manifest", "the config", "the card", "the results", "the README"), counted)
+
+
+def test_the_accuracy_of_the_served_plug_in_is_that_of_the_results():
+    (told,) = re.findall(r"10,000 test images, and of (\S+) in 32\s+bits", (ROOT / "docs/serving.md").read_text())
+    rows = csv.DictReader((ROOT / "zoo/results/test.csv").read_text().splitlines())
+    (row,) = [row for row in rows if row["name"] == "lenet5_flipout.mnist"]
+    assert float(told) == float(row["accuracy_plug_in"])

@@ -87,6 +87,29 @@ def load_files(path: str, target: str | None, **how: Any) -> Dataset:
     return data
 
 
+def load_files_like(source: str, path: str, target: str | None, *, keep_classes: bool = True, **how: Any) -> Dataset:
+    """Returns own files as a dataset for a model: with its task and its classes, and with its columns by name.
+
+    Args:
+        source: Name of the model, or folder or address of its artifact.
+        path: The files.
+        target: Name of the column of a table that has the targets.
+        keep_classes: Whether the outputs stay those of the model, so that the classes are its classes.
+        **how: Further arguments of `dataset_from_files`.
+
+    Raises:
+        ArtifactError: If there is no such model, or its files are damaged.
+        ValueError: As in `dataset_from_files`.
+    """
+    from zoo.hub.reading import read_artifact
+
+    config = read_artifact(source)["config"]
+    about = config.get("data", {})
+    how |= {name: about.get(name) for name in ("task", "feature_names")}
+    how["images"] = len(config["config"]["input_shape"]) == 3
+    return load_files(path, target, class_names=about.get("class_names") if keep_classes else None, **how)
+
+
 def _columns(path: Path) -> str:
     """Returns the names of the columns of a CSV file for a message."""
     if path.suffix.lower() != ".csv":

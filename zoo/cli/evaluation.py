@@ -146,7 +146,7 @@ def evaluate(
     message = f"evaluating {name} on {dataset} ({split}), {num_samples} samples"
     with contextlib.nullcontext() if suite else working(message):
         if suite:
-            judged = evaluate_suite(model, data, of_data, **how, out_of_distribution=ood, tell=say)
+            judged = evaluate_suite(model, data, of_data, **how, out_of_distribution=ood, split_name=split, tell=say)
             if out is not None:
                 write_suite(judged, config["name"], out)
             if save_probabilities is not None:
@@ -166,6 +166,7 @@ def evaluate(
                 **how,
                 out_of_distribution=of_report,
                 suite=judged,
+                split_name=split,
                 overwrite=overwrite,
                 command=_command([name], dataset, target, split, how, others, report, trust),
             )
@@ -211,13 +212,14 @@ def _compare(
                 trained = ", ".join(f"{name} on {of or 'data without a name'}" for name, of in trained_on.items())
                 raise ValueError(f"The models do not name the same dataset: {trained}. Give one with --dataset.")
             (dataset,) = known
-        data = _own_data(dataset, target, split, next(iter(models.values()))) if own else dataset
+        data = _own_data_of(models, dataset, target, split) if own else dataset
         written = write_comparison_report(
             models,
             data,
             "test" if split == ALL else split,
             report,
             **how,
+            split_name=split,
             overwrite=overwrite,
             command=_command(names, dataset, target, split, how, [], report, trust),
         )
@@ -250,16 +252,33 @@ def _command(
 
 def _own_data(files: str, target: str | None, split: str, model: Any) -> Any:
     """Returns own files as a dataset for a model: its task, its classes, and its columns by name."""
-    config = model.card["config"]
     return load_files(
         files,
         target,
         task=model.likelihood.task,
         class_names=model.class_names,
-        feature_names=config.get("data", {}).get("feature_names"),
+        feature_names=_columns_of(model),
         whole=split == ALL,
-        images=len(config["config"]["input_shape"]) == 3,
+        images=_takes_images(model),
     )
+
+
+def _takes_images(model: Any) -> bool:
+    return len(model.card["config"]["config"]["input_shape"]) == 3
+
+
+def _own_data_of(models: dict[str, Any], files: str, target: str | None, split: str) -> dict[str, Any]:
+    """Returns own files as a dataset for each of some models, read once for those of the same columns and classes."""
+    keys = {name: to_json([_columns_of(m), m.class_names, _takes_images(m)]) for name, m in models.items()}
+    # Of those with the same key, any one.
+    of_keys = {keys[name]: model for name, model in models.items()}
+    read = {key: _own_data(files, target, split, model) for key, model in of_keys.items()}
+    return {name: read[key] for name, key in keys.items()}
+
+
+def _columns_of(model: Any) -> list[str] | None:
+    names: list[str] | None = model.card["config"].get("data", {}).get("feature_names")
+    return names
 
 
 def _check_split(split: str, dataset: str | None) -> None:

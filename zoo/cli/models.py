@@ -142,7 +142,9 @@ def _rows(models: dict[str, dict[str, Any]], metrics: list[str]) -> list[list[st
     rows = []
     for name, entry in models.items():
         weights = "-" if entry["num_weights"] is None else f"{entry['num_weights']:,}"
-        numbers = [f"{entry['metrics'][key]:.4g}" if key in entry["metrics"] else "-" for key in metrics]
+        # In the index of others, a number may be missing by its name or its value.
+        values = [entry["metrics"].get(key) for key in metrics]
+        numbers = ["-" if value is None else f"{value:.4g}" for value in values]
         rows.append([name, in_one_line(entry["dataset"] or "-"), weights, *numbers])
     return rows
 

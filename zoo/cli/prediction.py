@@ -20,7 +20,7 @@ from zoo.cli.models import ModelArgument, TrustOption
 from zoo.cli.progress import counted
 from zoo.cli.starting import start
 from zoo.core.files import check_file_target
-from zoo.core.shown import cell, printable
+from zoo.core.shown import cell, encodable, printable
 
 if TYPE_CHECKING:
     from tfp_bnn import PosteriorPredictive
@@ -239,7 +239,8 @@ def _json_writer(file: TextIO) -> Callable[[Columns], None]:
         for row in zip(*columns.values(), strict=True):
             values = [value if isinstance(value, str | int) else _finite(value) for value in row]
             file.write(",\n" if begun else "[\n")
-            file.write(json_module.dumps(dict(zip(columns, values, strict=True)), ensure_ascii=False, allow_nan=False))
+            text = json_module.dumps(dict(zip(columns, values, strict=True)), ensure_ascii=False, allow_nan=False)
+            file.write(encodable(text))
             begun = True
 
     return write

@@ -8,14 +8,15 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from zoo.cli.data import FORMS, TargetOption, check_data, is_own, load_files
+from zoo.cli.data import FORMS, TargetOption, check_data, is_own, load_files_like
 from zoo.cli.early import check_criterion, check_model
 from zoo.cli.early_recipes import check_layers, check_option
 from zoo.cli.models import JsonOption, ModelArgument, TrustOption, print_numbers
 from zoo.cli.progress import say, training_progress
 from zoo.cli.starting import start
+from zoo.cli.training import check_out
 from zoo.core.shown import printable
-from zoo.hub.manifest import check_target, to_json
+from zoo.hub.manifest import to_json
 
 
 class Scope(StrEnum):
@@ -103,27 +104,16 @@ def prune(
         check_data(dataset, target)
     elif target is not None:
         raise ValueError("--target names a column of a table of yours: give the table with --dataset.")
-    if out is not None:
-        check_target(out, overwrite)
+    check_out(out, overwrite)
     say(f"pruning {name}; " + (f"to be saved in {out}" if out else "nothing will be saved (--out FOLDER saves it)"))
     start()
     from zoo.datasets import load_dataset
-    from zoo.hub.reading import read_artifact
     from zoo.training.pruning import prune_artifact
     from zoo.training.pruning_settings import Settings
 
     data: Any = None
     if dataset is not None and is_own(dataset):
-        source = read_artifact(name)["config"]
-        about = source.get("data", {})
-        data = load_files(
-            dataset,
-            target,
-            task=about.get("task"),
-            class_names=about.get("class_names"),
-            feature_names=about.get("feature_names"),
-            images=len(source["config"]["input_shape"]) == 3,
-        )
+        data = load_files_like(name, dataset, target)
     elif dataset is not None:
         data = load_dataset(dataset)
     with training_progress(rounds) as callbacks:

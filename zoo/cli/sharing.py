@@ -31,10 +31,14 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     message: Annotated[str | None, typer.Option(metavar="TEXT", help="Message of the commit.")] = None,
 ) -> None:
-    """Upload an artifact to the Hugging Face Hub, and print the address of the commit with the hash of its manifest."""
+    """Upload an artifact to the Hugging Face Hub, and print the address of the commit with the hash of its manifest.
+
+    All of its files are published, also golden.safetensors with a few inputs, by default the first rows of the test
+    split.
+    """
     from zoo.hub.remote.pushing import push as push_to_hub
 
-    with working(f"uploading {artifact}"):
+    with working(f"uploading {artifact}, with the few inputs in its golden.safetensors"):
         published = push_to_hub(artifact, address, license=license, private=private, message=message)
     typer.echo(published)
 

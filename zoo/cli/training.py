@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.data import FORMS, TargetOption, UnitOption, check_data, check_unit, is_own, load_files
+from zoo.cli.data import FORMS, TargetOption, UnitOption, check_data, check_unit, is_own, load_files, load_files_like
 from zoo.cli.early import bundled_recipes, check_model, check_recipe
 from zoo.cli.early_recipes import check_changes, check_layers, check_option, check_prior, check_strategy
 from zoo.cli.models import JsonOption, ModelArgument, TrustOption, print_numbers
@@ -21,7 +21,7 @@ from zoo.cli.starting import start
 from zoo.core.names import unknown_name_message
 from zoo.core.shown import printable
 from zoo.core.yaml_text import parse_changes, parse_yaml, with_numbers
-from zoo.hub.manifest import check_target, to_json
+from zoo.hub.manifest import bundled_models, check_target, to_json
 
 EpochsOption = Annotated[int | None, typer.Option(metavar="N", help="Number of epochs. Default: the recipe's.")]
 SeedsOption = Annotated[
@@ -99,7 +99,12 @@ def train(
     plan = planned(recipe, overrides, epochs=epochs, seed=seed, seeds=seeds)
     data: Any = None
     if dataset is not None and is_own(dataset):
-        data = load_files(dataset, target, task=task_of(plan), target_unit=target_unit, images=takes_images(plan))
+        start_from = getattr(plan, "start_from", None)
+        if start_from is not None and start_from.model is not None:
+            keep = start_from.head == "keep"
+            data = load_files_like(start_from.model, dataset, target, keep_classes=keep, target_unit=target_unit)
+        else:
+            data = load_files(dataset, target, task=task_of(plan), target_unit=target_unit, images=takes_images(plan))
     if dataset is not None and "name" not in overrides:
         # The recipe's own name would say that it is trained on the recipe's dataset.
         plan = named_after(plan, dataset if data is None else data.name)
@@ -185,7 +190,8 @@ def finetune(
     """Fine-tune a model on another dataset, with its posterior as the prior, and evaluate it on the test split.
 
     Cross-validation (auto) only uses the training split. Checkpoints and --resume work as in train, with a tenth of the
-    steps as an epoch. To repeat the fine-tuning, run: tfp-bnn train OUT/recipe.yaml.
+    steps as an epoch. To repeat the fine-tuning, run: tfp-bnn train OUT/recipe.yaml, with the same --dataset and
+    --target if the data are files of yours.
     """
     check_model(name, trust)
     check_data(dataset, target)
@@ -215,22 +221,11 @@ def finetune(
         raise ValueError(unknown_name_message("--head", head, ("new", "keep")))
     say(f"fine-tuning {name} on {dataset}; {_saves(out)}")
     start()
-    from zoo.hub.reading import read_artifact
     from zoo.training.fine_tuning import fine_tune
 
     data: Any = dataset
     if is_own(dataset):
-        source = read_artifact(name)["config"]
-        about = source.get("data", {})
-        data = load_files(
-            dataset,
-            target,
-            task=about.get("task"),
-            class_names=about.get("class_names") if head == "keep" else None,
-            feature_names=about.get("feature_names"),
-            target_unit=target_unit,
-            images=len(source["config"]["input_shape"]) == 3,
-        )
+        data = load_files_like(name, dataset, target, keep_classes=head == "keep", target_unit=target_unit)
     with says_how_to_go_on(out), training_progress() as callbacks:
         done = fine_tune(
             name,
@@ -266,15 +261,22 @@ def names_of_recipes(incomplete: str) -> list[str]:
     return [name for name in bundled_recipes() if name.startswith(incomplete)]
 
 
-def check_out(out: Path | None, overwrite: bool, resume: bool) -> None:
+def check_out(out: Path | None, overwrite: bool, resume: bool = False) -> None:
     """Checks the folder for an artifact before TensorFlow is imported, as the training does.
 
     Raises:
-        ValueError: If it exists and must not be replaced, or is missing for `--resume`.
+        ValueError: If it exists and must not be replaced, has the name of a bundled model, or is missing for
+            `--resume`.
         OSError: If it could not be made.
     """
+    if out is not None and str(out) in bundled_models():
+        raise ValueError(
+            f"--out {out} is the name of a bundled model, which other commands would open instead of the folder. "
+            f"Choose another, such as runs/{out}."
+        )
     if out is not None:
-        check_target(out, overwrite)
+        # A run that was killed once its artifact was written finds that; see `RunFolder`.
+        check_target(out, overwrite or resume)
     elif resume:
         raise ValueError("There is nothing to resume without a folder. Give the --out of the run.")
 

@@ -11,7 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-_UNFINISHED = ".unfinished"
+UNFINISHED = ".unfinished"
+"""End of the hidden names of folders that are not whole."""
 # Of Linux: <fcntl.h> and <linux/fs.h>.
 _RELATIVE_TO_HERE, _EXCHANGE = -100, 2
 
@@ -59,7 +60,7 @@ def written_whole(target: Path) -> Iterator[Path]:
     # Behind a link, it is the folder that is replaced.
     target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_UNFINISHED, dir=target.parent))
+    working = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=UNFINISHED, dir=target.parent))
     try:
         yield working
         working.chmod(0o755)
@@ -106,7 +107,7 @@ def take_place(working: Path, target: Path) -> None:
 
 def remove_unfinished(target: Path) -> None:
     """Removes working folders of `written_whole` whose processes were killed. No other process may write the target."""
-    for working in target.parent.glob(f".{glob.escape(target.name)}.????????{_UNFINISHED}"):
+    for working in target.parent.glob(f".{glob.escape(target.name)}.????????{UNFINISHED}"):
         shutil.rmtree(working, ignore_errors=True)
 
 

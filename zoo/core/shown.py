@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Collection
 
 # Control, format (such as right-to-left overrides), surrogate, private and unassigned characters.
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -25,6 +27,17 @@ def printable(text: str) -> str:
         else char
         for char in text
     )
+
+
+def encodable(json: str) -> str:
+    r"""Returns JSON that UTF-8 can hold: a byte of a file name that is not UTF-8 becomes a text, as in `printable`.
+
+    Example:
+        >>> import json
+        >>> print(json.loads(encodable('"caf\udce9"')), printable("caf\udce9"))
+        caf\udce9 caf\udce9
+    """
+    return _SURROGATE.sub(lambda found: rf"\\u{ord(found[0]):04x}", json)
 
 
 def minutes(seconds: float) -> str:

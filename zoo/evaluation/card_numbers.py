@@ -17,6 +17,7 @@ from tfp_bnn.metrics import out_of_distribution_auroc
 from tfp_bnn.models import PredictiveModel
 from tfp_bnn.predictive import agreement, score
 from zoo.datasets import Dataset, load_dataset
+from zoo.evaluation.data_checks import check_names, check_task
 from zoo.evaluation.optimum import optimum_numbers
 from zoo.hub.cards import AGREEMENT_SAMPLES, posterior_statistics
 from zoo.hub.loading import load_model
@@ -62,7 +63,7 @@ def evaluate(
     Raises:
         ArtifactError: For a name of an unknown model, or a model whose files are damaged.
         ValueError: For an unknown dataset or split (the message gives the nearest), or a dataset that does not fit the
-            model.
+            model, or has its columns or classes in another order.
         DataMissingError: If the data are not on this machine and cannot be obtained.
     """
     if isinstance(model, str):
@@ -77,16 +78,8 @@ def evaluate(
     data = load_dataset(dataset) if isinstance(dataset, str) else dataset
     part = data.split(split)
     check_task(model, data)
+    check_names(model, data)
     return score(model.posterior_predictive(part.x, num_samples=num_samples, seed=seed, calibrated=calibrated), part.y)
-
-
-def check_task(model: PredictiveModel, data: Dataset) -> None:
-    """Raises a ValueError if the task of the dataset differs from that of the model."""
-    if data.task != model.likelihood.task:
-        raise ValueError(
-            f"The dataset {data.name!r} is for {data.task}, but the model has the likelihood {model.likelihood!r}, for "
-            f"{model.likelihood.task}. Choose a dataset of the same task."
-        )
 
 
 @dataclass(frozen=True, eq=False)

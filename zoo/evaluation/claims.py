@@ -36,7 +36,8 @@ def claims_of(artifact: Mapping[str, Any], manifest: Mapping[str, Any]) -> Claim
     recipe = parse_yaml(artifact["recipe"]) if artifact["recipe"] else {}
     claims: Claims = {}
     if isinstance(recipe, dict):
-        claims |= {f"recipe/{name}": pair for name, pair in _of_recipe(card, recipe).items()}
+        was_pruned = "pruning" in (config.get("data") or {})
+        claims |= {f"recipe/{name}": pair for name, pair in _of_recipe(card, recipe, was_pruned).items()}
         if how := recipe.get("conformal"):
             claims["recipe/level"] = ((config.get("conformal") or {}).get("level"), how.get("level"))
     listed = manifest.get("metrics") or {}
@@ -57,13 +58,15 @@ def sizes_of(artifact: Mapping[str, Any], data: Dataset) -> Claims:
     return claims
 
 
-def _of_recipe(card: Mapping[str, Any], recipe: Mapping[str, Any]) -> Claims:
+def _of_recipe(card: Mapping[str, Any], recipe: Mapping[str, Any], was_pruned: bool) -> Claims:
     evaluation = recipe.get("evaluation") or {}
     claims: Claims = {"seed": (card["seed"], evaluation.get("seed", card["seed"]))}
     if card.get("beta") is not None and is_number(recipe.get("beta")):
         claims["beta"] = (card["beta"], recipe["beta"])
-    if "training_seeds" in card and "spread_seeds" in evaluation:
-        claims["training_seeds"] = (card["training_seeds"], [recipe.get("seed", 0), *evaluation["spread_seeds"]])
+    # The recipe of a pruned model is that of its source, whose other seeds are not pruned.
+    if "training_seeds" in card and "spread_seeds" in evaluation and not was_pruned:
+        seeds = list(dict.fromkeys([recipe.get("seed", 0), *evaluation["spread_seeds"]]))
+        claims["training_seeds"] = (card["training_seeds"], seeds)
     return claims
 
 

@@ -30,7 +30,13 @@ from zoo.datasets.base import SPLIT_NAMES
 from zoo.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from zoo.datasets.development import development_out_of_distribution
 from zoo.datasets.images import PixelRange, fitted, is_image_shape, pixel_range_of
-from zoo.evaluation.card_numbers import QUICK_EXAMPLES, Block, check_task, load_outside, uncertainties
+from zoo.evaluation.card_numbers import (
+    QUICK_EXAMPLES,
+    Block,
+    load_outside,
+    uncertainties,
+)
+from zoo.evaluation.data_checks import check_names, check_task
 
 CORRUPTION_SCORES = ("accuracy", "nll", "ece")
 CLEAN = "clean"
@@ -165,6 +171,7 @@ def evaluate_suite(
     seed: int = 0,
     calibrated: bool = True,
     out_of_distribution: Sequence[str] | None = None,
+    split_name: str | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Suite:
     """Runs the suite.
@@ -182,6 +189,7 @@ def evaluate_suite(
         out_of_distribution: Names of datasets of images, of which the first 2,000 test images are used, in the size,
             the channels and the range of `data`. Default: two of MNIST, Fashion-MNIST and CIFAR-10. On another split
             than test, the default is `development_out_of_distribution` of the first 2,000 images instead.
+        split_name: Name of the split in the results, such as `"all"` for one that holds all rows. Default: `split`.
         tell: Function that is told what is done, in a few words.
 
     Returns:
@@ -202,7 +210,7 @@ def evaluate_suite(
     _check_fits(model, dataset)
     outside = _outside(dataset, split, out_of_distribution)
 
-    say(f"{len(part):,} images of {dataset.name} ({split}), {num_samples} samples")
+    say(f"{len(part):,} images of {dataset.name} ({split_name or split}), {num_samples} samples")
     inside = Block(part.x, part.y, num_samples, calibrated)
     predictive, plug_in = (block.predict(model, seed) for block in (inside, replace(inside, plug_in=True)))
     told_apart, told_apart_plug_in = {}, {}
@@ -220,7 +228,7 @@ def evaluate_suite(
     probabilities = for_each_class(predictive.mean())
     return Suite(
         dataset=dataset.name,
-        split=split,
+        split=split_name or split,
         num_examples=len(part),
         num_samples=predictive.num_samples,
         seed=seed,
@@ -244,6 +252,7 @@ def evaluate_suite(
 def _check_fits(model: PredictiveModel, data: Dataset) -> None:
     """Refuses what is no classifier of images, and images that do not fit, with the first row of the data."""
     check_task(model, data)
+    check_names(model, data)
     if not is_image_shape(data.input_shape):
         raise ValueError(
             f"The suite is for classifiers of images of at least 8 x 8 pixels with 1 or 3 channels, but the dataset "

@@ -27,13 +27,16 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
+import tfp_bnn
 from tfp_bnn.calibration import CALIBRATIONS
 from tfp_bnn.core.expected_inputs import any_inputs
 from tfp_bnn.inference import members_of
+from tfp_bnn.models.weight_record import WeightRecord
 from tfp_bnn.predictive import CONFORMALS
 from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import BuiltFrom
 from zoo.core.files import written_whole
+from zoo.core.shown import printable
 from zoo.core.validation import validate
 from zoo.hub.cards import model_card
 from zoo.hub.manifest import (
@@ -61,6 +64,9 @@ POSTERIOR_NAME = "posterior.safetensors"
 GOLDEN_ROWS = 4
 GOLDEN_SAMPLES = 16
 GOLDEN_SEED = 0
+_WEIGHTS_NAME = "weights.safetensors"
+# Of one array in the header of a file, at most.
+_NAME_BYTES = 256
 _OWN_PACKAGE = __name__.partition(".")[0]
 
 
@@ -216,13 +222,13 @@ def _write_files(
     (folder / "recipe.yaml").write_text(recipe_text(recipe) if recipe else "", "utf-8")
     if log is not None:
         (folder / LOG_NAME).write_text(log, "utf-8")
-    _write_tensors(folder / "weights.safetensors", arrays_of(records, number_of_members(config, name)))
+    _write_tensors(folder / _WEIGHTS_NAME, arrays_of(records, number_of_members(config, name)))
     if beside:
         _write_tensors(folder / POSTERIOR_NAME, beside)
     _write_tensors(folder / "golden.safetensors", {"inputs": golden, "mean": mean})
-    (folder / "README.md").write_text(
-        model_card(config, metrics, recipe_text(recipe) if recipe else "", *records), "utf-8"
-    )
+    card = model_card(config, metrics, recipe_text(recipe) if recipe else "", *records)
+    # Names of the user's files may be no text.
+    (folder / "README.md").write_text(printable(card), "utf-8")
     manifest = {
         "schema": SCHEMA_VERSION,
         "architecture": built.name,
@@ -239,13 +245,31 @@ def _write_tensors(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     contiguous = {key: np.array(value, order="C") for key, value in sorted(arrays.items())}
     # Errors of `save_file` are no OSError.
     data = safetensors.numpy.save(contiguous)
-    if len(data) > MAX_FILE_BYTES:
+    _require_small_file(path.name, len(data))
+    path.write_bytes(data)
+
+
+def check_size(network: tfp_bnn.VariationalModel, members: int = 1) -> None:
+    """Refuses a network whose weights are too large for an artifact, before it is trained.
+
+    Args:
+        network: Network, trained or not.
+        members: Number of such networks in the artifact.
+
+    Raises:
+        ValueError: If `save_artifact` would refuse them.
+    """
+    arrays = arrays_of([WeightRecord.of(network)], None).values()
+    _require_small_file(_WEIGHTS_NAME, members * sum(array.nbytes + _NAME_BYTES for array in arrays))
+
+
+def _require_small_file(name: str, size: int) -> None:
+    if size > MAX_FILE_BYTES:
         raise ValueError(
-            f"{path.name} would have {len(data) / 2**20:.1f} MiB, but a file of an artifact has at most "
+            f"{name} would have {size / 2**20:.1f} MiB, but a file of an artifact has at most "
             f"{MAX_FILE_BYTES / 2**20:.4g} MiB. Use a smaller network, make fewer layers Bayesian, or save the model "
             "with model.save('x.keras')."
         )
-    path.write_bytes(data)
 
 
 def _built_from(model: Any) -> BuiltFrom | None:

@@ -131,7 +131,9 @@ def open_model(name_or_path: str | os.PathLike[str], trust: bool = False) -> Zoo
     """Loads a bundled model by its name, or an artifact by its folder or address; see `load_model`, `load_artifact`."""
     if is_address(name_or_path):
         return load_artifact(name_or_path, trust)
-    if str(name_or_path) not in bundled_models() and Path(name_or_path).is_dir():
+    # As in `locate`, a path is a folder, even if it is called like a model.
+    is_name = isinstance(name_or_path, str) and name_or_path in bundled_models()
+    if not is_name and Path(name_or_path).is_dir():
         return load_artifact(name_or_path, trust)
     return load_model(str(name_or_path))
 

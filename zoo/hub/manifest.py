@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.core.files import write_atomically
-from zoo.core.shown import listed, shown
+from zoo.core.shown import encodable, listed, shown
 from zoo.core.untrusted import MAX_JSON_BYTES, artifact_errors, open_regular, parse_json
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def digest(data: bytes) -> str:
 
 def to_json(value: Any) -> str:
     """Serializes a value to JSON: indented, in the given order, without NaN."""
-    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return encodable(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)) + "\n"
 
 
 def write_package_manifest() -> Path:

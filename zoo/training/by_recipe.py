@@ -22,7 +22,7 @@ from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import column_moments, require_one_output
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation import card_numbers as evaluation
-from zoo.hub.artifacts import GOLDEN_ROWS, save_artifact
+from zoo.hub.artifacts import GOLDEN_ROWS, check_size
 from zoo.hub.catalog import create_model
 from zoo.hub.members import ZooModel
 from zoo.recipes import FineTuneRecipe, OptimizerRecipe, Recipe
@@ -94,7 +94,7 @@ def train(
             rows are set aside.
         test_data: Test data in the same form. If None, a model trained on such `data` is not evaluated.
         epochs: Number of epochs, shorthand for an override.
-        seed: Training seed, shorthand for an override.
+        seed: Training seed, shorthand for an override. Spread seeds that count up from the recipe's count up from it.
         seeds: Number of training seeds for the spread, counted up from `seed`; shorthand for an override.
         overrides: Other changes to the recipe, such as `{"optimizer.learning_rate": 1e-3}`. They are recorded in the
             artifact.
@@ -117,9 +117,9 @@ def train(
 
     Raises:
         ValueError: For an unknown recipe or key (the message gives the nearest), a value out of bounds, data that do
-            not fit, an existing folder, an unfinished run without `resume`, a run with different settings (the
-            message names each field), or what the devices of `strategy` cannot train together. All are raised before
-            training starts.
+            not fit, a network that is too large for an artifact, if there is one to be, an existing folder, an
+            unfinished run without `resume`, a run with different settings (the message names each field), or what the
+            devices of `strategy` cannot train together. All are raised before training starts.
         DataMissingError: If the dataset is not on this machine.
         TrainingInterrupted: On SIGINT or SIGTERM.
         NonFiniteError: If a number is NaN or infinite. Nothing is saved then.
@@ -190,6 +190,8 @@ def train(
         if strategy is not None:
             tell(f"devices that share each batch: {replicas}")
         check_way_fits(recipe, network, examples)
+        if folder.target is not None:
+            check_size(network, len(member_recipes(recipe)))
         if recipe.deterministic_start is not None:
             build(starting_recipe(recipe), examples)
         how = recipe.evaluation
@@ -205,8 +207,7 @@ def train(
             about = {**examples.about(), "dataset": examples.name if named else None}
             golden = examples.test.x[:GOLDEN_ROWS]
             done = TrainingRun(model, recipe, history, metrics, folder.target, about, golden)
-            if folder.target is not None:
-                save_artifact(done, folder.target, overwrite=overwrite)
+            folder.save(done)
     done.name_outputs()
     return done
 

@@ -31,7 +31,7 @@ import numpy.typing as npt
 import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, Field
 
-from zoo.core.files import sync, take_place, write_atomically
+from zoo.core.files import UNFINISHED, sync, take_place, write_atomically
 from zoo.core.shown import shown
 from zoo.core.validation import validate
 from zoo.hub import manifest as hub
@@ -244,16 +244,13 @@ def locked(folder: Path) -> Iterator[None]:
 def remove_locked(folder: Path) -> None:
     """Removes a folder that this process has `locked`, as far as it can be removed.
 
-    The file of the lock goes last: another process can lock the folder from then on, and what it writes there stays.
+    It goes in one step, to another name, so a process that is killed meanwhile leaves no half of it. From then on
+    another process can lock a folder of that name, and what it writes there stays.
     """
     with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != _LOCK:
-                path.unlink()
-        (folder / _LOCK).unlink()
-        folder.rmdir()
+        aside = tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=UNFINISHED, dir=folder.parent)
+        folder.rename(aside)
+        shutil.rmtree(aside)
 
 
 def _lock(folder: Path) -> TextIO:

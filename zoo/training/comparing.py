@@ -18,7 +18,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import keras
 
@@ -85,10 +85,9 @@ def compare(
         TrainingInterrupted: On SIGINT or SIGTERM.
         NonFiniteError: If a number of the chosen model is NaN or infinite. Candidates with such numbers are not chosen.
     """
-    base, ways = load_recipe(recipe), check_baselines(inference)
+    base, ways = planned(recipe, overrides, epochs=epochs, seeds=seeds), check_baselines(inference)
     if isinstance(base, FineTuneRecipe):
         raise ValueError(f"The recipe {base.name!r} is a fine-tuning. Only trainings can be compared.")
-    base = cast("Recipe", planned(base, overrides, epochs=epochs, seeds=seeds))
     if base.dataset is None:
         raise ValueError(f"The recipe {base.name!r} names no dataset. Name one for the rows to name.")
     folder, data = Path(out), load_dataset(base.dataset)

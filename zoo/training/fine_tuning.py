@@ -14,7 +14,7 @@ import tfp_bnn
 from tfp_bnn.models.data_checks import check_examples
 from tfp_bnn.priors import Prior
 from zoo.datasets import Dataset
-from zoo.evaluation import card_numbers as evaluation
+from zoo.evaluation.data_checks import check_names, check_task
 from zoo.recipes import FineTuneRecipe
 from zoo.training.adaptation import Head
 from zoo.training.fine_tuning_run import FineTuning, Options, Task, run_fine_tuning
@@ -102,9 +102,10 @@ def fine_tune(
     Raises:
         ArtifactError: For an unknown model, a folder without `trust`, or damaged files.
         ValueError: For an unknown dataset, prior, layer to freeze or head; a model that is not of the zoo;
-            inputs or a task that do not fit the source (the message names both); a different number of classes with
-            `head="keep"`; a number out of range; an existing folder; an unfinished run without `resume`; or a run with
-            different settings. All are raised before training starts.
+            inputs or a task that do not fit the source (the message names both); with `head="keep"`, a different
+            number of classes, or columns or classes in another order; a number out of range; an existing folder; a
+            network that is too large for an artifact, if there is one to be; an unfinished run without `resume`; or a
+            run with different settings. All are raised before training starts.
         DataMissingError: If the dataset is not on this machine.
         TrainingInterrupted: On SIGINT or SIGTERM.
         NonFiniteError: If a number is NaN or infinite. Nothing is saved then.
@@ -170,7 +171,10 @@ def _fine_tune(
     folder = RunFolder(options.out, settings.seed, options.overwrite, options.resume)
     data, rows = examples_of(dataset)
     if data is not None:
-        evaluation.check_task(source, data)
+        check_task(source, data)
+        if settings.head == "keep":
+            # What is kept is of the columns and the classes of the source.
+            check_names(source, data)
     # The shape of the inputs and the range of the labels depend on the target and are checked later.
     check_examples(rows.x, rows.y, source.likelihood, None, None)
     task = Task(

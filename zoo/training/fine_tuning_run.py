@@ -25,7 +25,7 @@ from zoo.architectures.base import ArchitectureConfig, BuiltFrom
 from zoo.core.shown import minutes
 from zoo.datasets import Dataset, Split
 from zoo.evaluation import card_numbers as evaluation
-from zoo.hub.artifacts import GOLDEN_ROWS, save_artifact
+from zoo.hub.artifacts import GOLDEN_ROWS, check_size
 from zoo.hub.manifest import bundled_models
 from zoo.recipes import EvaluationRecipe, FineTuneRecipe, StartFromRecipe
 from zoo.training.adaptation import adapted_config
@@ -147,6 +147,8 @@ def run_fine_tuning(
         steps = settings.steps or 1
         final = tuner(steps, steps_per_execution=1)
         tuned: Any = final.target
+        if folder.target is not None:
+            check_size(tuned)
         x, y = task.rows.x, task.rows.y
         check_examples(x, y, tuned.likelihood, tuned.input_shape, tuned.output_shape[1:])
         how, outside = recipe.evaluation, None
@@ -193,9 +195,7 @@ def run_fine_tuning(
                 head_scale=head_scale,
                 candidates=candidates,
             )
-            if folder.target is not None:
-                name = None if of is not None else folder.target.name
-                save_artifact(done, folder.target, name=name, overwrite=options.overwrite)
+            folder.save(done, name=None if of is not None or folder.target is None else folder.target.name)
     done.name_outputs()
     return done
 

@@ -25,7 +25,7 @@ from zoo.training.inference import member_recipes
 # What no training needs to lose against one prediction for all inputs.
 _DIVERGED_NATS = 10.0
 _LONGEST_TAG = 60
-_OUTSIDE = "evaluation.out_of_distribution"
+_OUTSIDE, _SPREAD = "evaluation.out_of_distribution", "evaluation.spread_seeds"
 
 
 def planned(
@@ -39,17 +39,27 @@ def planned(
     """Returns the recipe that `train` runs for these arguments, which it can be passed instead of them.
 
     With another dataset than the recipe's, the out-of-distribution data become `"uniform"` unless `overrides` names
-    them: those of the recipe were chosen for its dataset, and may be the new one.
+    them: those of the recipe were chosen for its dataset, and may be the new one. Spread seeds that count up from the
+    recipe's seed count up from another seed as well.
 
     Raises:
         ValueError: As in `train`.
     """
     recipe = load_recipe(recipe)
-    changes = dict(overrides or {})
+    short = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
+    changes = {**(overrides or {}), **short}
     if changes.get("dataset", recipe.dataset) != recipe.dataset and recipe.evaluation.out_of_distribution != UNIFORM:
         changes = {_OUTSIDE: UNIFORM, **changes}
-    changes |= _short_overrides(changes.get("seed", recipe.seed), epochs, seed, seeds)
-    return change_recipe(recipe, changes)  # type: ignore[type-var]
+    changed: Recipe | FineTuneRecipe = change_recipe(recipe, changes)  # type: ignore[type-var]
+    spread = recipe.evaluation.spread_seeds
+    counted_up = spread == tuple(range(recipe.seed + 1, recipe.seed + 1 + len(spread)))
+    if seeds is None and spread and counted_up and changed.seed != recipe.seed and _SPREAD not in changes:
+        # Else the seed could be one of the others, and there would be fewer.
+        seeds = 1 + len(spread)
+    if seeds is None:
+        return changed
+    others = list(range(changed.seed + 1, changed.seed + seeds))
+    return change_recipe(changed, {_SPREAD: others})  # type: ignore[type-var]
 
 
 def number_of_fits(recipe: Recipe | FineTuneRecipe) -> int:
@@ -115,14 +125,6 @@ def named_after(recipe: Recipe | FineTuneRecipe, dataset: str) -> Recipe | FineT
     tag = re.sub(r"[^a-z0-9_]+", "_", dataset.lower()).strip("_") or "own"
     changes = {"name": f"{recipe.name.partition('.')[0]}.{tag[:_LONGEST_TAG]}"}
     return change_recipe(recipe, changes)  # type: ignore[type-var]
-
-
-def _short_overrides(first: int, epochs: int | None, seed: int | None, seeds: int | None) -> dict[str, Any]:
-    changes: dict[str, Any] = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
-    if seeds is not None:
-        first = first if seed is None else seed
-        changes["evaluation.spread_seeds"] = list(range(first + 1, first + seeds))
-    return changes
 
 
 def divergence(nll: float, data: Dataset, of: str = "validation") -> str | None:

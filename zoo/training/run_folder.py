@@ -17,8 +17,13 @@ import tfp_bnn
 from tfp_bnn.models.weight_record import weight_distributions
 from zoo.core.files import remove_unfinished
 from zoo.datasets import Split
-from zoo.hub.artifacts import check_target
+from zoo.hub.artifacts import Run, save_artifact
+from zoo.hub.manifest import MANIFEST_NAME, check_target
 from zoo.training.checkpoints import CheckpointError, Checkpoints, describe_array, locked, remove_locked
+
+# In the folder from the moment the artifact is written, so that what is in its place is known to be of this run, or to
+# be replaced by it.
+_SAVING = "saving"
 
 
 class RunFolder:
@@ -41,11 +46,11 @@ class RunFolder:
     def __init__(self, out: str | os.PathLike[str] | None, seed: int, overwrite: bool, resume: bool) -> None:
         if resume and out is None:
             raise CheckpointError("There is nothing to resume without a folder. Pass the `out` of the run (--out).")
-        self.target = None if out is None else check_target(out, overwrite)
+        self.target = None if out is None else Path(out).absolute()
         self._folder = None if self.target is None else self.target.with_name(f"{self.target.name}.training")
         self._seed, self._overwrite, self._resume = seed, overwrite, resume
-        if self._folder is not None:
-            _check_unfinished(self._folder, seed, overwrite, resume)
+        if self.target is not None and self._folder is not None:
+            self._check(self.target, self._folder)
 
     @contextlib.contextmanager
     def held(self, tell: Callable[[str], None]) -> Iterator[None]:
@@ -63,17 +68,49 @@ class RunFolder:
             return
         with locked(self._folder):
             # Another process may have begun or finished a run since.
-            check_target(self.target, self._overwrite)
-            _check_unfinished(self._folder, self._seed, self._overwrite, self._resume)
+            self._check(self.target, self._folder)
             if self._resume:
                 self._find_checkpoints(self._folder, tell)
             else:
                 for old in self._folder.glob("seed-*"):
                     shutil.rmtree(old)
+                (self._folder / _SAVING).unlink(missing_ok=True)
             yield
             # Of this run, if it was killed while it wrote the artifact.
             remove_unfinished(self.target)
             remove_locked(self._folder)
+            remove_unfinished(self._folder)
+
+    def save(self, run: Run, **how: Any) -> None:
+        """Writes the artifact of a run, if there is a folder for it. The run may be killed meanwhile, and resumed.
+
+        Args:
+            run: What was trained.
+            **how: Further arguments of `save_artifact`.
+
+        Raises:
+            ValueError: As in `save_artifact`.
+            OSError: If the artifact cannot be written.
+        """
+        if self.target is None or self._folder is None:
+            return
+        overwrite = self._may_replace(self._folder)
+        check_target(self.target, overwrite)
+        (self._folder / _SAVING).touch()
+        save_artifact(run, self.target, overwrite=overwrite, **how)
+
+    def _may_replace(self, folder: Path) -> bool:
+        """Whether an artifact may be replaced, such as that of this run, if it was killed once that was written."""
+        return self._overwrite or (self._resume and (folder / _SAVING).is_file())
+
+    def _check(self, target: Path, folder: Path) -> None:
+        if self._resume and (target / MANIFEST_NAME).is_file() and not any(folder.glob("seed-*")):
+            raise CheckpointError(
+                f"There is nothing to resume: {str(target)!r} is a finished model, and no unfinished run is next to "
+                "it. Use it as it is, or train again with --overwrite instead of --resume (overwrite=True)."
+            )
+        check_target(target, self._may_replace(folder))
+        _check_unfinished(folder, self._seed, self._overwrite, self._resume)
 
     def _find_checkpoints(self, folder: Path, tell: Callable[[str], None]) -> None:
         if any(folder.glob(f"seed-{self._seed}/**/generation-*")):

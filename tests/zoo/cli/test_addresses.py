@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -81,6 +82,11 @@ def test_an_index_is_written_and_listed_with_addresses_that_other_commands_take(
     (entry,) = json.loads(tfp_bnn("list", "--index", index, "--json")[1])
     assert (entry["name"], entry["address"], entry["dataset"]) == ("mlp.iris", address, "iris")
     assert tfp_bnn("show", address)[0] == 0
+    # Who wrote the index did not know the number.
+    index.write_text(re.sub(r"accuracy: \S+", "accuracy: null", index.read_text()))
+    code, out, err = tfp_bnn("list", "--index", index, "--sort", "accuracy")
+    assert code == 0, err
+    assert " - " in out.splitlines()[1]
     assert tfp_bnn("list", "--index", tmp_path / "none.yaml")[0] == 2
     code, _, err = tfp_bnn("index", index, "mlp.iris")
     assert code == 2

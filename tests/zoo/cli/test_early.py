@@ -63,6 +63,8 @@ REFUSED = {
     ("finetune", "mlp_flipout.iris", "--dataset", "wine", "--inflate", "much"): "must be a number or auto",
     ("finetune", "mlp_flipout.iris", "--dataset", "wine", "--out", "empty"): "It is not an artifact",
     ("train", "mlp_flipout.irs"): "Did you mean 'mlp_flipout.iris'",
+    ("train", "mlp_flipout.iris", "--out", "mlp_flipout.iris"): "is the name of a bundled model",
+    ("prune", "mlp_flipout.iris", "--fraction", "0.5", "--out", "mlp_flipout.iris"): "such as runs/mlp_flipout.iris",
     ("train", "no.yaml"): "There is no recipe file",
     ("train", "mlp_flipout.iris", "--set", "epochs"): "KEY=VALUE was expected",
     ("train", "mlp_flipout.iris", "--set", "optimiser.name=sgd"): "Did you mean 'optimizer'",

@@ -92,6 +92,27 @@ def test_a_folder_is_fine_tuned_again_with_a_prior_in_yaml(artifact, tmp_path, t
 
 
 @pytest.mark.slow
+def test_the_recipe_repeats_a_fine_tuning_on_a_table_with_columns_in_another_order(tmp_path, tfp_bnn, eager_steps):
+    model, moons = zoo.load_model("mlp_flipout.moons"), zoo.load_dataset("moons").train
+    names = model.class_names
+    rows = [f"{b},{a},{names[label]}" for (a, b), label in zip(moons.x[:50], moons.y[:50], strict=True)]
+    (tmp_path / "own.csv").write_text("\n".join(["x2,x1,label", *rows]))
+    table, first, again = (
+        ("--dataset", tmp_path / "own.csv", "--target", "label"),
+        tmp_path / "first",
+        tmp_path / "again",
+    )
+    with eager_steps():
+        options = (*table, "--head", "keep", "--inflate", 1, "--steps", 2)
+        assert tfp_bnn("finetune", "mlp_flipout.moons", *options, "--out", first)[0] == 0
+        code, _, errors = tfp_bnn("train", first / "recipe.yaml", *table, "--out", again)
+    assert code == 0, errors
+    for file in ("weights.safetensors", "metrics.json", "golden.safetensors"):
+        assert (first / file).read_bytes() == (again / file).read_bytes(), file
+    assert json.loads((again / "metrics.json").read_text())["test"]["accuracy"] > 0.85
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
 import zoo
+from zoo.datasets.own_files import dataset_from_files
 
 SHORT = ("--inflate", 1, "--head-scale", 1)
 
@@ -156,6 +158,23 @@ def test_predictions_come_from_the_standard_input_and_do_not_depend_on_the_batch
     of_test = tfp_bnn("predict", "mlp_flipout.iris", "iris", "--num-samples", 3)[1].splitlines()
     assert_same_predictions("\n".join(of_test[:4]), expected)
     assert len(of_test) == 31
+
+
+def test_names_of_files_that_are_no_text_are_shown_and_stored_with_escapes(tmp_path, tfp_bnn):
+    image, table = (tmp_path / os.fsdecode(name) for name in (b"caf\xe9.png", b"caf\xe9.csv"))
+    pixels = zoo.load_dataset("digits").test.x[0, :, :, 0] * 255 / 16
+    Image.fromarray(pixels.astype(np.uint8)).save(image)
+    code, printed, err = tfp_bnn("predict", "mlp_flipout.digits", image, "--num-samples", 2, "--json")
+    assert code == 0, err
+    assert json.loads(printed)[0]["input"] == f"{tmp_path}/caf\\udce9.png"
+    table.write_text("a,b,c\n" + "1,2,3.5\n2,1,4.5\n" * 5)
+    data = dataset_from_files(table, "c")
+    network = zoo.create_model("mlp_flipout", input_shape=(2,), num_outputs=2, hidden=(2,), likelihood="normal")
+    zoo.save_artifact(network, tmp_path / "model", data={"task": data.task, "source": data.source})
+    code, card, err = tfp_bnn("show", tmp_path / "model")
+    assert code == 0, err
+    assert "own files: caf\\udce9.csv" in card
+    assert "own files: caf\\udce9.csv" in (tmp_path / "model" / "README.md").read_text("utf-8")
 
 
 def test_a_file_that_could_not_be_written_keeps_what_is_there(tmp_path, tfp_bnn):

@@ -28,6 +28,7 @@ def test_a_pruned_artifact_is_trained_measured_and_verified(run, tmp_path):
     assert "Pruned from `mlp_flipout.iris`: 0.8 of the weights of all layers together" in card
     assert "in 2 rounds, with 1 epochs of training between them, and then trained for 1 epochs" in card
     assert "tfp-bnn prune mlp_flipout.iris --fraction 0.8 --by signal_to_noise --scope global" in card
+    assert ", 0 failed, 0 not re-measured" in run("verify", out)
 
 
 @pytest.mark.slow

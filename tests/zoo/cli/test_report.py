@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+import zoo
 from zoo.cli import main
 
 
@@ -59,6 +60,24 @@ def test_models_are_compared_and_the_page_has_the_command(tiny_artifact, tmp_pat
     assert json.loads(numbers)["dataset"] == "iris"
     given = ["tfp-bnn", "evaluate", tiny_artifact, "mlp_flipout.iris", "--dataset", "iris", *options]
     assert sorted(shlex.split(about["command"])) == sorted(map(str, [*given, "--seed", 0]))
+
+
+@pytest.mark.slow
+def test_each_model_reads_its_own_columns_of_a_table(tmp_path, run):
+    model, moons = zoo.load_model("mlp_flipout.moons"), zoo.load_dataset("moons").test
+    names = list(model.class_names)
+    swapped = tmp_path / "swapped"
+    about = {"task": "classification", "class_names": names, "feature_names": ["x2", "x1"]}
+    zoo.save_artifact(model, swapped, data=about)
+    rows = [f"{a},{b},{names[label]}" for (a, b), label in zip(moons.x[:40], moons.y[:40], strict=True)]
+    (tmp_path / "own.csv").write_text("\n".join(["x1,x2,label", *rows]))
+    asked = ("--dataset", tmp_path / "own.csv", "--target", "label", "--trust", "--split", "all", "--json")
+    alone = json.loads(run("evaluate", swapped, *asked))
+    both = json.loads(run("evaluate", "mlp_flipout.moons", swapped, *asked, "--report", tmp_path / "report"))
+    assert "On all rows of own: 40 examples" in (tmp_path / "report" / "index.html").read_text()
+    assert both["split"] == json.loads((tmp_path / "report" / "metrics.json").read_text())["split"] == "all"
+    assert both["mlp_flipout.moons/accuracy"] > 0.9
+    assert both[f"{swapped}/accuracy"] == alone["accuracy"] < 0.8
 
 
 @pytest.mark.parametrize(

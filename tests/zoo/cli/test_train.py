@@ -95,15 +95,17 @@ def test_resume_without_a_folder_does_not_start_anew(recipe, tfp_bnn):
     assert "nothing to resume without a folder" in errors
 
 
-@pytest.mark.thorough
 def test_seeds_count_from_the_seed_that_was_set():
-    from zoo.training import train
+    from zoo.training.planning import planned, seeds_of
 
     with pytest.raises(ValueError, match="learning_rate") as caught:
-        train(RECIPE, overrides={"seed": 7, "optimizer.learning_rate": -1.0}, seeds=3)
+        planned(RECIPE, {"seed": 7, "optimizer.learning_rate": -1.0}, seeds=3)
     assert "-1.0" in str(caught.value)
-    run = train(RECIPE, overrides={"seed": 7}, seeds=3, epochs=1, measure=False)
-    assert run.recipe.evaluation.spread_seeds == (8, 9)
+    assert seeds_of(planned(RECIPE, {"seed": 7}, seeds=3)) == [7, 8, 9]
+    # The recipe counts 0, 1, 2: there are as many after another seed, unless the others are named.
+    assert seeds_of(planned("mlp_flipout.iris", seed=1)) == [1, 2, 3]
+    assert seeds_of(planned("mlp_flipout.iris", {"evaluation.spread_seeds": [1, 2]}, seed=1)) == [1, 2]
+    assert "evaluation.spread_seeds" not in planned("mlp_flipout.iris", seed=0).overrides
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -42,3 +43,23 @@ def test_one_model_is_no_comparison(models, tmp_path):
     with pytest.raises(ValueError, match="at least two models"):
         write_comparison_report({"plain": models["plain"]}, "iris", "test", tmp_path / "report")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_data_whose_names_are_not_those_of_a_model_are_refused(models, tmp_path):
+    iris = zoo.load_dataset("iris")
+    swapped = {
+        name: replace(iris, **{name: getattr(iris, name)[::-1]}) for name in ("feature_names", "class_names")
+    } | {"y": replace(iris, test=replace(iris.test, y=iris.test.y[::-1]))}
+    for data, says in (
+        (swapped["feature_names"], "columns of the dataset 'iris' are not those that .*: at position 1, "),
+        (swapped["class_names"], "classes of the dataset 'iris' are not those"),
+        ({"plain": iris, "same": swapped["class_names"]}, "if their classes are the same, in the same order"),
+        ({"plain": iris, "same": swapped["y"]}, "The test split for same has other targets than for plain"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            write_comparison_report(
+                {name: models[name] for name in ("plain", "same")}, data, "test", tmp_path / "report", num_samples=2
+            )
+    assert list(tmp_path.iterdir()) == []
+    # Other names say nothing of the order.
+    assert evaluate(models["plain"], replace(iris, feature_names=("a", "b", "c", "d")), num_samples=2)

@@ -99,7 +99,8 @@ def test_large_networks_have_fewer_corrupted_images_and_draws(model, monkeypatch
     monkeypatch.setattr(module, "_FEW_EXAMPLES", 7)
     monkeypatch.setattr(module, "_FEW_SAMPLES", 2)
     monkeypatch.setattr(module, "CORRUPTIONS", {"fog": CORRUPTIONS["fog"]})
-    found = evaluate_suite(model, tiny_images(), num_samples=3, out_of_distribution=())
+    found = evaluate_suite(model, tiny_images(), num_samples=3, out_of_distribution=(), split_name="all")
+    assert found.to_dict()["split"] == found.split == "all"
     assert (found.num_examples, found.num_samples, found.num_corrupted, found.num_samples_corrupted) == (60, 3, 7, 2)
 
 

@@ -15,6 +15,7 @@ import zoo
 from zoo.datasets import DataMissingError
 from zoo.evaluation import verification
 from zoo.evaluation.card_numbers import measure
+from zoo.evaluation.claims import claims_of
 from zoo.evaluation.verification import Status, verify
 from zoo.hub.reading import read_artifact
 from zoo.training.by_recipe import build
@@ -147,6 +148,14 @@ def test_every_forged_number_of_a_card_fails_by_default(artifact, rewrite, forge
     rewrite("metrics.json", json.dumps(metrics).encode())
     checks = by_quantity(verify(artifact))
     assert {checks[quantity].status for quantity in forged} == {Status.FAILED}
+
+
+def test_training_seeds_are_those_that_were_trained(artifact):
+    read, recipe = read_artifact(artifact), {"evaluation": {"spread_seeds": [1, 2, 2]}}
+    for seed, pruning, expected in ((0, {}, [0, 1, 2]), (2, {}, [2, 1]), (0, {"pruning": {}}, None)):
+        config = {**read["config"], "data": {**read["config"]["data"], **pruning}}
+        told = claims_of({**read, "config": config, "recipe": json.dumps({"seed": seed, **recipe})}, {})
+        assert told.get("recipe/training_seeds", (None, None))[1] == expected
 
 
 def test_sizes_are_those_of_files_and_data(artifact, rewrite):

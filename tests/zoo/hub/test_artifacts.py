@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ import tfp_bnn
 import zoo
 from tfp_bnn.models.weight_record import weight_distributions
 from zoo.hub import artifacts
+from zoo.hub.loading import open_model
 from zoo.hub.reading import read_artifact
 
 from .artifact_parts import stored_tensors
@@ -44,6 +46,16 @@ def test_loaded_model_has_the_same_distributions_and_predictions(tiny_artifact, 
     first, second = (m.posterior_predictive(X, num_samples=5).mean() for m in (model, again))
     np.testing.assert_allclose(first, second, atol=1e-6)
     assert again.num_examples == model.num_examples == 96
+
+
+def test_a_path_is_a_folder_even_if_it_is_called_like_a_bundled_model(artifact, monkeypatch):
+    artifact.rename(artifact.with_name("mlp_flipout.iris"))
+    monkeypatch.chdir(artifact.parent)
+    found = {
+        name: open_model(name, trust=True).card["config"]["name"]
+        for name in (Path("mlp_flipout.iris"), "mlp_flipout.iris")
+    }
+    assert found == {Path("mlp_flipout.iris"): "mlp_flipout.tiny", "mlp_flipout.iris": "mlp_flipout.iris"}
 
 
 def test_calibration_is_kept(tiny_artifact, tmp_path):

@@ -73,6 +73,15 @@ def test_unknown_names_are_refused_with_the_nearest(few):
     refused("The dataset 'digits' is for classification", DIABETES, "digits")
 
 
+def test_a_head_is_not_kept_for_classes_in_another_order():
+    digits = zoo.load_dataset("digits")
+    assert digits.class_names is not None
+    swapped = dataclasses.replace(digits, class_names=digits.class_names[::-1])
+    refused(
+        "The classes of the dataset 'digits' are not those that the model was trained on", MLP, swapped, head="keep"
+    )
+
+
 def test_a_dataset_that_is_not_here_is_refused(monkeypatch, source):
     def missing(name):
         raise DataMissingError(f"The dataset {name!r} is not prepared.")

@@ -196,3 +196,24 @@ class TestUnfinishedRun:
         again, repeated = tiny.go(tmp_path / "b", [stopping()], epochs=9, resume=True)
         assert repr(repeated) == repr(history)
         np.testing.assert_array_equal(again.get_weights()[0], expected.get_weights()[0])
+
+
+def test_a_run_that_was_killed_once_its_artifact_was_written_comes_to_its_end(tiny, killed, unfinished, monkeypatch):
+    def again():
+        return zoo.train(tiny.recipe, unfinished, resume=True, measure=False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("zoo.training.run_folder.remove_locked", tiny.die)
+        with pytest.raises(tiny.Killed):
+            again()
+    written = tiny.digests(unfinished)
+    assert written
+    assert again().path == unfinished
+    assert tiny.digests(unfinished.parent) == {f"out/{name}": digest for name, digest in written.items()}
+    with pytest.raises(CheckpointError, match=r"There is nothing to resume: .* is a finished model"):
+        again()
+    # What another run has written stays.
+    shutil.copytree(killed, unfinished.with_name("out.training"))
+    with pytest.raises(ValueError, match=r"exists\. Pass overwrite=True"):
+        again()
+    assert tiny.digests(unfinished) == written

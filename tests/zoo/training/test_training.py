@@ -147,6 +147,22 @@ def test_a_calibration_that_does_not_fit_is_refused_before_training(changes, say
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_too_large_for_an_artifact_is_refused_before_training(tmp_path, monkeypatch):
+    network = zoo.create_model("mlp_flipout", input_shape=(4,), num_outputs=3, hidden=(8,))
+    zoo.save_artifact(network, tmp_path / "one")
+    size = (tmp_path / "one" / "weights.safetensors").stat().st_size
+    tuning = {"name": "mlp_flipout.tuned", "start_from": {"model": "mlp_flipout.iris"}, "dataset": "iris"}
+    for recipe, most in (
+        (RECIPE, size - 1),
+        ({**RECIPE, "inference": "ensemble", "members": 4}, 3 * size),
+        (tuning, size - 1),
+    ):
+        monkeypatch.setattr("zoo.hub.artifacts.MAX_FILE_BYTES", most)
+        with pytest.raises(ValueError, match=r"weights\.safetensors would have .* Use a smaller network"):
+            zoo.train({**recipe, "name": "mlp_flipout.large"}, tmp_path / "large")
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
 @pytest.mark.slow
 def test_no_training_seed_counts_twice(tmp_path):
     recipe = {**RECIPE, "epochs": 1, "evaluation": {"num_samples": 2, "spread_seeds": [1, 2, 2]}}

@@ -8,9 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tfp_bnn.models import PredictiveModel
 from tfp_bnn.predictive.sampling_error import scores_of_resamples, spread
 from zoo.core.files import written_whole
+from zoo.core.shown import shown
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation.report.measured import Measured, measure
 from zoo.evaluation.report.page import Section, Table, page, with_error
@@ -23,13 +26,14 @@ _FILES = ["index.html", "metrics.json"]
 
 def write_comparison_report(
     models: Mapping[str, PredictiveModel],
-    data: str | Dataset,
+    data: str | Dataset | Mapping[str, Dataset],
     split: str,
     folder: str | os.PathLike[str],
     *,
     num_samples: int = 50,
     seed: int = 0,
     calibrated: bool = True,
+    split_name: str | None = None,
     overwrite: bool = False,
     command: str | None = None,
 ) -> EvaluationReport:
@@ -40,12 +44,14 @@ def write_comparison_report(
 
     Args:
         models: Models by name, at least two. The others are compared with the first.
-        data: Dataset or its name.
+        data: Dataset or its name; or, for models that read other columns of the same rows, a dataset for each, by the
+            name of the model.
         split: `"train"`, `"validation"` or `"test"`.
         folder: Folder to create; see `write_evaluation_report`.
         num_samples: Number of Monte Carlo samples of the weights.
         seed: Seed of the samples.
         calibrated: Whether to apply the calibration of the models that have one.
+        split_name: Name of the split in the report, such as `"all"` for one that holds all rows. Default: `split`.
         overwrite: Whether to replace an existing report.
         command: Command line shown in the report as its origin, or None.
 
@@ -53,7 +59,7 @@ def write_comparison_report(
         Path of the page, and the scores of `zoo.evaluate` of all models, as `<name>/<score>`.
 
     Raises:
-        ValueError: For fewer than two models, or as in `write_evaluation_report`.
+        ValueError: For fewer than two models, datasets whose targets differ, or as in `write_evaluation_report`.
         DataMissingError: If the data are not on this machine and cannot be obtained.
         OSError: If the folder cannot be written.
     """
@@ -61,13 +67,31 @@ def write_comparison_report(
         raise ValueError(f"A comparison needs at least two models, but got {list(models)}.")
     target = check_target(folder, overwrite)
     dataset = load_dataset(data) if isinstance(data, str) else data
+    datasets = dict.fromkeys(models, dataset) if isinstance(dataset, Dataset) else dataset
+    _check_targets({name: datasets[name] for name in models}, split)
     with written_whole(target) as working:
         how: dict[str, Any] = {"num_samples": num_samples, "seed": seed, "calibrated": calibrated}
+        how["split_name"] = split_name
         measured = [
-            measure(model, dataset, split, name=name, out_of_distribution=None, **how) for name, model in models.items()
+            measure(model, datasets[name], split, name=name, out_of_distribution=None, **how)
+            for name, model in models.items()
         ]
         found = _write_files(working, measured, command)
     return EvaluationReport(target / "index.html", found)
+
+
+def _check_targets(datasets: Mapping[str, Dataset], split: str) -> None:
+    """Refuses datasets that are not the same rows with the same classes."""
+    (name, first), *others = datasets.items()
+    for other, data in others:
+        if data.class_names != first.class_names:
+            raise ValueError(
+                f"{name} knows the classes {shown(list(first.class_names or ()))}, and {other} "
+                f"{shown(list(data.class_names or ()))}. Models can only be compared if their classes are the same, in "
+                "the same order."
+            )
+        if not np.array_equal(data.split(split).y, first.split(split).y):
+            raise ValueError(f"The {split} split for {other} has other targets than for {name}. Give the same rows.")
 
 
 def _write_files(folder: Path, measured: list[Measured], command: str | None) -> dict[str, float]:
@@ -128,7 +152,7 @@ def _write_files(folder: Path, measured: list[Measured], command: str | None) ->
         (folder / image.file).write_bytes(image.png)
     date = date_of_report()
     lead = (
-        f"On the {first.split} split of {first.data.name}: {len(first.part):,} examples, {first.num_samples} samples, "
+        f"On {first.rows}: {len(first.part):,} examples, {first.num_samples} samples, "
         f"seed {first.seed}, the same for all models."
     )
     title = f"Comparison of {', '.join(names)}"

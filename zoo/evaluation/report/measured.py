@@ -15,7 +15,8 @@ from tfp_bnn.calibration import CALIBRATIONS
 from tfp_bnn.models import PredictiveModel
 from tfp_bnn.predictive import for_each_class, sampling_errors, score, standard_errors
 from zoo.datasets import Dataset, Split
-from zoo.evaluation.card_numbers import Block, check_task, kl_draws, out_of_distribution_block
+from zoo.evaluation.card_numbers import Block, kl_draws, out_of_distribution_block
+from zoo.evaluation.data_checks import check_names, check_task
 from zoo.hub.members import inference_config
 from zoo.hub.ways import text_of
 
@@ -34,7 +35,8 @@ class Measured:
         name: Name of the model.
         model: Model to report on.
         data: Dataset.
-        split: Name of the split.
+        split: Name of the split, to be shown.
+        part: Inputs and targets of the split.
         num_samples: Number of draws that were requested.
         seed: Seed of the samples.
         calibrated: Whether to apply the model's calibration, if it has one.
@@ -49,6 +51,7 @@ class Measured:
     model: PredictiveModel
     data: Dataset
     split: str
+    part: Split
     num_samples: int
     seed: int
     calibrated: bool
@@ -72,9 +75,9 @@ class Measured:
         return standard_errors(self.predictive, self.part.y) if self.predictive.has_draws else {}
 
     @property
-    def part(self) -> Split:
-        """Inputs and targets of the split."""
-        return self.data.split(self.split)
+    def rows(self) -> str:
+        """Says in words which rows these are."""
+        return f"all rows of {self.data.name}" if self.split == "all" else f"the {self.split} split of {self.data.name}"
 
     @property
     def target_units(self) -> tuple[str, ...]:
@@ -125,10 +128,12 @@ def measure(
     seed: int,
     calibrated: bool,
     out_of_distribution: str | None,
+    split_name: str | None = None,
 ) -> Measured:
     """Predicts and evaluates. Arguments and errors are those of `write_evaluation_report`."""
     part = data.split(split)
     check_task(model, data)
+    check_names(model, data)
     outside = None
     if out_of_distribution is not None:
         block = out_of_distribution_block(data, out_of_distribution, num_samples)
@@ -138,7 +143,8 @@ def measure(
         name=name,
         model=model,
         data=data,
-        split=split,
+        split=split_name or split,
+        part=part,
         num_samples=num_samples,
         seed=seed,
         calibrated=calibrated,

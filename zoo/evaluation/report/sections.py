@@ -21,8 +21,7 @@ _UNKNOWN_SCORE = ("", "score of the likelihood")
 def lead(measured: Measured) -> str:
     """What was measured, in one sentence."""
     return (
-        f"On the {measured.split} split of {measured.data.name}: {len(measured.part):,} examples, "
-        f"{measured.draws}, calibration: {measured.calibration}."
+        f"On {measured.rows}: {len(measured.part):,} examples, {measured.draws}, calibration: {measured.calibration}."
     )
 
 

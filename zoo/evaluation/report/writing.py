@@ -70,6 +70,7 @@ def write_evaluation_report(
     calibrated: bool = True,
     out_of_distribution: str | None = UNIFORM,
     suite: Suite | None = None,
+    split_name: str | None = None,
     overwrite: bool = False,
     command: str | None = None,
 ) -> EvaluationReport:
@@ -92,6 +93,7 @@ def write_evaluation_report(
             it out.
         suite: Results of `zoo.evaluate_suite` for the same model and split, which get a section and the file
             `suite.csv`; or None.
+        split_name: Name of the split in the report, such as `"all"` for one that holds all rows. Default: `split`.
         overwrite: Whether to replace an existing report.
         command: Command line shown in the report as its origin. Default: the call of this function.
 
@@ -124,8 +126,9 @@ def write_evaluation_report(
             seed=seed,
             calibrated=calibrated,
             out_of_distribution=out_of_distribution,
+            split_name=split_name,
         )
-        _write_files(working, measured, suite, command or _call(measured, folder))
+        _write_files(working, measured, suite, command or _call(measured, split, folder))
     return EvaluationReport(target / "index.html", dict(measured.scores))
 
 
@@ -225,7 +228,7 @@ def described_run(measured: Measured) -> dict[str, Any]:
     }
 
 
-def _call(measured: Measured, folder: str | os.PathLike[str]) -> str:
+def _call(measured: Measured, split: str, folder: str | os.PathLike[str]) -> str:
     arguments = {
         "name": measured.name,
         "num_samples": measured.num_samples,
@@ -234,7 +237,7 @@ def _call(measured: Measured, folder: str | os.PathLike[str]) -> str:
         "out_of_distribution": measured.outside_name,
     }
     keywords = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-    where = f"model, {measured.data.name!r}, {measured.split!r}, {os.fspath(folder)!r}"
+    where = f"model, {measured.data.name!r}, {split!r}, {os.fspath(folder)!r}"
     return f"zoo.write_evaluation_report({where}, {keywords})"
 
 

@@ -27,7 +27,8 @@ def push(
 
     The repository is created if it does not exist. The card gets the hub's metadata: licence, library, tags, dataset
     and the numbers on the test split. Other files in the repository stay. Needs `pip install 'tfp_bnn[hub]'`, and a
-    login with `hf auth login` or a token in `HF_TOKEN`.
+    login with `hf auth login` or a token in `HF_TOKEN`. All files are published, also `golden.safetensors` with a few
+    inputs, by default the first four rows of the test split.
 
     Args:
         artifact: Folder of the artifact, or name of a bundled model. Its files are verified first.

@@ -199,4 +199,6 @@ def test_the_command_prints_the_address_of_the_commit(hub, capsys, monkeypatch):
     with pytest.raises(SystemExit) as exit_:
         main()
     assert exit_.value.code == 0
-    assert capsys.readouterr().out.startswith(f"hf://user/iris@{hub.heads['user/iris', 'main']}#sha256=")
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"hf://user/iris@{hub.heads['user/iris', 'main']}#sha256=")
+    assert "with the few inputs in its golden.safetensors" in printed.err
