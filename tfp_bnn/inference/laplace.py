@@ -13,7 +13,7 @@ from tfp_bnn.core.arguments import is_positive, require_integer
 from tfp_bnn.core.batches import batches_of, rows_of
 from tfp_bnn.inference.curvature import STRUCTURES, Floats, Rows, factors_in_outputs
 from tfp_bnn.inference.function_of_weights import FunctionOfWeights
-from tfp_bnn.inference.laplace_posterior import Laplace
+from tfp_bnn.inference.laplace_posterior import Laplace, require_plain_outputs
 from tfp_bnn.inference.point_weights import point_variables, require_point_model
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.models.weight_record import bayesian_weights, layers_by_name
@@ -67,9 +67,9 @@ def laplace(
 
     Raises:
         TypeError: If the model has no `VariationalMixin`.
-        ValueError: If the model has random layers or outputs with positions, an argument is out of range, the data do
-            not fit, there are too many weights for `structure`, a prior is not normal, or the likelihood is not
-            log-concave in the outputs.
+        ValueError: If the model has random layers, several outputs or outputs with positions, an argument is out of
+            range, the data do not fit, there are too many weights for `structure`, a prior is not normal, or the
+            likelihood is not log-concave in the outputs.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn
@@ -95,11 +95,7 @@ def laplace(
             f"`prior_precision` must be None, {MARGINAL_LIKELIHOOD!r} or a finite number > 0, but got "
             f"{prior_precision!r}."
         )
-    if len(model.output_shape) != 2:  # type: ignore[attr-defined]
-        raise ValueError(
-            f"`laplace` takes networks with outputs of shape (batch, outputs), but {model.name!r} has outputs of shape "
-            f"{model.output_shape}."  # type: ignore[attr-defined]
-        )
+    require_plain_outputs(model)
     network = FunctionOfWeights(model, chosen_variables(model, layers, only_bayesian=prior_precision is None))
     center, scale = _prior_of(network) if prior_precision is None else _standard_prior(network.num_weights)
     log_likelihoods: list[float] = []

@@ -95,6 +95,7 @@ class Laplace(WeightPosterior):
         """Rebuilds a posterior; see `StoredPosterior.from_arrays`."""
         (model,) = networks
         require_point_model(model, way)
+        require_plain_outputs(model)
         network = FunctionOfWeights(model, _stored_variables(model, settings.get("weights")))
         structure, linearized = settings.get("structure"), settings.get("linearized")
         precision, log_likelihood = settings.get("prior_precision"), settings.get("log_likelihood")
@@ -232,6 +233,16 @@ class Laplace(WeightPosterior):
                 "the prior mean, or the data say nothing about them. Train the network, or give a number."
             )
         return float(np.exp(scipy.optimize.brentq(excess, low, high, xtol=1e-10)))
+
+
+def require_plain_outputs(model: VariationalMixin) -> None:
+    """Refuses a model whose outputs are not one array `(batch, outputs)`. The ValueError says what they are."""
+    shape = model.output_shape  # type: ignore[attr-defined]
+    if model.likelihood.heads or len(shape) != 2:
+        raise ValueError(
+            f"`laplace` takes networks with one output of shape (batch, outputs), but {model.name!r} has outputs of "
+            f"shape {shape}. Use `swag`, or `full_rank` or `mean_field` for a small network."
+        )
 
 
 def _stored_variables(model: VariationalMixin, names: Any) -> Mapping[str, keras.Variable]:
