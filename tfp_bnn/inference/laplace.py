@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from tensorflow_probability import distributions as tfd
 
-from tfp_bnn.core.arguments import is_positive, require_integer
+from tfp_bnn.core.arguments import is_positive, require_bool, require_integer
 from tfp_bnn.core.batches import batches_of, rows_of
 from tfp_bnn.inference.curvature import STRUCTURES, Floats, Rows, factors_in_outputs
 from tfp_bnn.inference.function_of_weights import FunctionOfWeights
@@ -89,6 +89,7 @@ def laplace(
     """
     require_point_model(model, "laplace")
     require_integer("batch_size", batch_size, 1)
+    require_bool("linearized", linearized)
     for argument, value, known in (("structure", structure, STRUCTURES), ("curvature", curvature, _CURVATURES)):
         if value not in known:
             raise ValueError(f"`{argument}` must be one of {', '.join(known)}, but got {value!r}.")

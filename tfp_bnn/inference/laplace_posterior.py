@@ -11,7 +11,7 @@ import numpy.typing as npt
 import scipy.optimize
 import tensorflow as tf
 
-from tfp_bnn.core.arguments import is_number, is_positive, require_integer
+from tfp_bnn.core.arguments import is_number, is_positive, require_bool, require_integer
 from tfp_bnn.core.batches import checked_inputs, inputs_of, num_rows, rows_of
 from tfp_bnn.core.compiled import compiled
 from tfp_bnn.core.noise import NoiseSource
@@ -135,6 +135,16 @@ class Laplace(WeightPosterior):
         self._precision = float(value)
         self._variances = 1.0 / (self._curvature.eigenvalues + self._precision)
         # The draws are compiled with these numbers.
+        self._compiled = compiled(self._outputs_of_draw)
+
+    @property
+    def linearized(self) -> bool:
+        """Whether draws use the network that is linear in its weights. It can be set, as `prior_precision`."""
+        return self._linearized
+
+    @linearized.setter
+    def linearized(self, value: bool) -> None:
+        self._linearized = require_bool("linearized", value)
         self._compiled = compiled(self._outputs_of_draw)
 
     @property

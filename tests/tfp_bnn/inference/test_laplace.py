@@ -242,11 +242,14 @@ def test_draws_of_the_linearized_network_are_linear_in_the_weights(injected_nois
     jacobians, logits = jacobian(model, X)
     change = posterior.perturbation(injected_noise).numpy()
     found = posterior._outputs_of(X, posterior.mean_weights, change)
+    compiled_before = posterior._compiled
     np.testing.assert_allclose(found, logits + jacobians @ change, rtol=1e-3, atol=1e-3)
     posterior.linearized = False
     other = posterior._outputs_of(X, posterior.mean_weights, change)
     np.testing.assert_allclose(other, posterior._network(X, posterior.mean_weights + change), atol=1e-6)
     assert np.abs(other - found).max() > 0.01
+    # It is traced with what it was then.
+    assert posterior._compiled is not compiled_before
 
 
 def test_one_label_is_predicted_by_the_probit_approximation():
@@ -274,6 +277,7 @@ def test_what_laplace_cannot_do_is_refused():
         "prior_precision": (-1.0, r"`prior_precision` must be None, 'marginal_likelihood' or a finite number > 0"),
         "layers": ("first", "names of layers with trainable weights, hidden, outputs, but got 'first'"),
         "batch_size": (0, "`batch_size` must be an integer >= 1"),
+        "linearized": (1, "`linearized` must be True or False"),
     }
     for argument, (value, message) in wrong.items():
         with pytest.raises(ValueError, match=message):
