@@ -204,7 +204,7 @@ def export_with_keras(
         plug_in_network(model, specs).export(str(path), format=format, input_signature=[specs], verbose=False, **kwargs)
         with _writing(filepath):
             # Readers open the one that was asked for, which refers to the others: it is the last.
-            for written in sorted(Path(folder).iterdir(), key=path.__eq__):
+            for written in sorted(Path(folder).iterdir(), key=lambda written: written == path):
                 os.replace(written, Path(filepath).parent / written.name)
     if verbose:
         print(f"Saved {str(filepath)!r}. The answers are those of the plug-in mean.")
