@@ -310,14 +310,20 @@ def _own_layers(model: PredictiveModel) -> dict[str, VariationalLayer]:
 def learned_prior_scales(model: PredictiveModel) -> dict[str, npt.NDArray[np.float32]]:
     """Returns learned and inferred prior scales, by `layer/weight` or by the name under which they are shared.
 
-    There is one number for each group of weights of a prior with `groups`, and one number for other priors.
+    There is one number for each group of weights of a prior with `groups`, and one number for other priors. Scales
+    whose weights are all pruned are left out: nothing moves them.
     """
     scales = {}
     for name, layer in _own_layers(model).items():
         for weight in layer.variational_weights.values():
             learned = weight.prior_parameters().get("scale")
-            if learned is not None:
-                scales[f"{name}/{weight.name}"] = np.ravel(learned)
+            if learned is None:
+                continue
+            groups = np.reshape(learned, (1,) * (weight.kept.ndim - np.ndim(learned)) + np.shape(learned))
+            shared_axes = tuple(axis for axis, size in enumerate(groups.shape) if size == 1)
+            alive = weight.kept.any(axis=shared_axes, keepdims=True)
+            if alive.any():
+                scales[f"{name}/{weight.name}"] = groups[alive]
     for name, shared in getattr(model, "shared_priors", {}).items():
         scales[name] = np.ravel(shared.parameters()["scale"])
     return scales

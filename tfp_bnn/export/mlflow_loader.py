@@ -5,6 +5,7 @@ Workers of Apache Beam load the SavedModel by it too.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,13 @@ class ServedPredictive:
             params: `{"seed": 3}` for the draws of another seed. MLflow fills in the default of the model.
 
         Raises:
-            ValueError: If an input is missing or has another shape, or numbers are NaN or infinite.
+            ValueError: If an input is missing, has another shape, or has values that are no finite numbers of its type.
         """
+        if not isinstance(data, dict) and len(self.inputs) > 1:
+            raise ValueError(
+                f"The model has the inputs {', '.join(self.inputs)}. Expected a dict with an array for each, but got "
+                f"one {type(data).__name__}."
+            )
         by_name = data if isinstance(data, dict) else dict.fromkeys(self.inputs, data)
         if by_name.keys() != self.inputs.keys():
             raise ValueError(f"Expected the inputs {', '.join(self.inputs)}, but got {', '.join(map(str, by_name))}.")
@@ -62,9 +68,26 @@ def _load_pyfunc(folder: str) -> ServedPredictive:
 def _checked(name: str, values: Any, spec: tf.TensorSpec) -> tf.Tensor:
     array = np.asarray(values)
     # Only strings stay what they are.
-    array = array if spec.dtype == tf.string else array.astype(spec.dtype.as_numpy_dtype)
+    array = array if spec.dtype == tf.string else _numbers(name, array, spec.dtype)
     if not spec.shape.is_compatible_with(array.shape):
         raise ValueError(f"The input {name!r} has the shape {array.shape}; expected {tuple(spec.shape)}.")
-    if spec.dtype.is_floating and not np.isfinite(array).all():
-        raise ValueError(f"The input {name!r} has values that are NaN or infinite.")
     return tf.constant(array)
+
+
+def _numbers(name: str, array: np.ndarray, dtype: tf.DType) -> np.ndarray:
+    """The values in a type of numbers, in which fractions may be rounded. A ValueError says which do not fit."""
+    least, most = (0, 1) if dtype.is_bool or dtype.is_floating else (int(dtype.min), int(dtype.max))
+    wrong = "NaN or infinite, or no numbers" if dtype.is_floating else f"no integers from {least} to {most}"
+    # Overflow is found by its infinity; float16 has no number as large as the bounds.
+    with np.errstate(over="ignore", invalid="ignore"), contextlib.suppress(TypeError, ValueError):
+        # Complex numbers and dates have a cast, too.
+        if array.dtype.kind in "cmM":
+            raise TypeError
+        if dtype.is_floating:
+            fits = np.isfinite(array.astype(dtype.as_numpy_dtype))
+        else:
+            # Below the next integer, a power of two: float64 does not have the largest one of 64 bits.
+            fits = (array >= least) & (array < most + 1) & (array % 1 == 0)
+        if fits.all():
+            return array.astype(dtype.as_numpy_dtype)
+    raise ValueError(f"The input {name!r} has values that are {wrong}. Expected {dtype.name}, but got {array.dtype}.")

@@ -189,10 +189,25 @@ def export_portable(
         print(f"Saved {str(filepath)!r}, {Path(filepath).stat().st_size / 1e6:.1f} MB. {description}")
 
 
-def export_with_keras(model: Any, filepath: Any, format: str, input_signature: Any, **kwargs: Any) -> None:
-    """Writes the plug-in mean in any format of `keras.Model.export`, with its own arguments and errors."""
+def export_with_keras(
+    model: Any, filepath: Any, format: str, input_signature: Any, verbose: bool = True, **kwargs: Any
+) -> None:
+    """Writes the plug-in mean in any format of `keras.Model.export`, with its own arguments and errors.
+
+    All files are written first, and take the places of those of an earlier export then.
+    """
+    model._check_weights()
     specs = input_specs(model, input_signature)
-    plug_in_network(model, specs).export(filepath, format=format, input_signature=[specs], **kwargs)
+    with _folder_beside(filepath) as folder:
+        path = Path(folder) / Path(filepath).name
+        # Keras would print this path.
+        plug_in_network(model, specs).export(str(path), format=format, input_signature=[specs], verbose=False, **kwargs)
+        with _writing(filepath):
+            # Readers open the one that was asked for, which refers to the others: it is the last.
+            for written in sorted(Path(folder).iterdir(), key=lambda written: written == path):
+                os.replace(written, Path(filepath).parent / written.name)
+    if verbose:
+        print(f"Saved {str(filepath)!r}. The answers are those of the plug-in mean.")
 
 
 def _served(

@@ -15,12 +15,12 @@ from tfp_bnn.core.arguments import require_integer
 from tfp_bnn.core.batches import checked_inputs
 from tfp_bnn.core.compiled import compiled
 from tfp_bnn.core.draws import FiniteDraws, Function
-from tfp_bnn.inference.convergence import ENOUGH_SAMPLES, Convergence
+from tfp_bnn.inference.convergence import ENOUGH_SAMPLES, PREDICTIONS, Convergence
 from tfp_bnn.inference.log_posterior import likelihood_names, outputs_at
 from tfp_bnn.inference.stored_posterior import Arrays, StoredPosterior, integer_of
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.models.weight_record import trainable_values
-from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive
+from tfp_bnn.predictive.joint_predictive import predictive_from_draws
 
 _LOG_POSTERIOR = "log_posterior"
 _STATES, _STATISTICS = "states/", "statistics/"
@@ -198,10 +198,13 @@ class Chains(StoredPosterior):
         """
         x = checked_inputs(x, self._check_of_inputs(x))
         draws = self._draws_at([(c, s) for c in range(self.num_chains) for s in range(self.num_samples)])
-        predictive = PosteriorPredictive.from_draws(draws, x, self.likelihood, draws.num_draws)
-        samples = predictive.samples
-        predictions = samples.reshape(self.num_chains, self.num_samples, *samples.shape[1:])
-        return Convergence.of({"predictions": predictions, **self._states}, self._statistics)
+        predictive = predictive_from_draws(draws, x, self.likelihood, draws.num_draws)
+        of_heads = {f"{head}/{PREDICTIONS}": predictive[head] for head in self.likelihood.heads}
+        predictions = {
+            name: of_head.samples.reshape(self.num_chains, self.num_samples, *of_head.samples.shape[1:])
+            for name, of_head in (of_heads or {PREDICTIONS: predictive}).items()
+        }
+        return Convergence.of({**predictions, **self._states}, self._statistics)
 
     def to_inference_data(self) -> Any:
         """The states and statistics for ArviZ, its `InferenceData`: in newer versions an `xarray.DataTree`.

@@ -14,6 +14,9 @@ import scipy.stats
 ENOUGH_SAMPLES = 4
 """The fewest samples of a chain that have an R-hat."""
 
+PREDICTIONS = "predictions"
+"""Name of the predictions among the weights; those of a head are `<head>/predictions`."""
+
 
 @dataclass(frozen=True)
 class Convergence:
@@ -26,7 +29,8 @@ class Convergence:
     NaN for what never changes, such as a probability of exactly 1, and the summaries leave these out.
 
     Attributes:
-        rhat: R-hat by name, `"predictions"` with the shape `(n, *)` of the predictive mean, and each weight.
+        rhat: R-hat by name, `"predictions"` with the shape `(n, *)` of the predictive mean, and each weight. Of several
+            outputs, there are the predictions of each head, as in `"class/predictions"`.
         ess: Effective sample sizes, with the same names and shapes.
         statistics: Means over all states of what the sampler reports, by name.
 
@@ -54,13 +58,15 @@ class Convergence:
             {name: float(np.mean(array)) for name, array in statistics.items()},
         )
 
-    def worst_rhat(self, name: str = "predictions") -> float:
-        """The largest R-hat under a name; NaN if nothing changes."""
-        return float(np.nanmax(self.rhat[name], initial=-np.inf)) if _varies(self.rhat[name]) else np.nan
+    def worst_rhat(self, name: str = PREDICTIONS) -> float:
+        """The largest R-hat under a name; `"predictions"` are those of all heads. NaN if nothing changes."""
+        values = _under(self.rhat, name)
+        return float(np.nanmax(values, initial=-np.inf)) if _varies(values) else np.nan
 
-    def least_ess(self, name: str = "predictions") -> float:
-        """The smallest effective sample size under a name; NaN if nothing changes."""
-        return float(np.nanmin(self.ess[name], initial=np.inf)) if _varies(self.ess[name]) else np.nan
+    def least_ess(self, name: str = PREDICTIONS) -> float:
+        """The smallest effective sample size under a name, as in `worst_rhat`; NaN if nothing changes."""
+        values = _under(self.ess, name)
+        return float(np.nanmin(values, initial=np.inf)) if _varies(values) else np.nan
 
     def __str__(self) -> str:
         width = max(map(len, (*self.rhat, *self.statistics)))
@@ -127,6 +133,12 @@ def _plain_rhat(chains: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     between = chains.mean(axis=1).var(axis=0, ddof=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.sqrt((samples - 1) / samples + between / within)
+
+
+def _under(values: Mapping[str, npt.NDArray[np.float64]], name: str) -> npt.NDArray[np.float64]:
+    if name != PREDICTIONS or name in values:
+        return values[name]
+    return np.concatenate([array.ravel() for key, array in values.items() if key.endswith(f"/{name}")])
 
 
 def _varies(values: npt.NDArray[np.float64]) -> bool:

@@ -33,7 +33,8 @@ class Ensemble(StoredPosterior):
     Names of classes, units and expected inputs are those of the first member.
 
     Args:
-        members: Built models with the same input shape, output shape and likelihood.
+        members: Built models with the same input shape, output shape and likelihood, and the same names of classes and
+            units of targets where they have them.
         draws_per_member: Number R of draws of each member; None for its posterior mean.
         name: Name of the ensemble.
 
@@ -160,6 +161,7 @@ def ensemble(
 
     Args:
         models: Built models with the same input shape, output shape and likelihood, at least one. They are not copied.
+            Where they have `class_names` or `target_units`, these are the same, in the same order.
         draws_per_member: Number R of draws of each member; None for its posterior mean.
         name: Name of the ensemble.
 
@@ -213,15 +215,19 @@ def _check_members(models: Sequence[Any]) -> None:
         seen[id(model)] = name
     for what, of_model in (
         ("input shapes", lambda model: [tuple(tensor.shape[1:]) for tensor in model.inputs]),
-        ("output shapes", lambda model: tuple(model.outputs[0].shape[1:])),
+        ("output shapes", lambda model: [tuple(tensor.shape[1:]) for tensor in model.outputs]),
         ("likelihoods", lambda model: model.likelihood),
+        ("class_names", lambda model: model.class_names),
+        ("target_units", lambda model: model.target_units),
     ):
-        found = [of_model(model) for model in models]
-        if any(value != found[0] for value in found):
-            listed = "; ".join(f"{name} has {value!r}" for name, value in zip(names, found, strict=True))
+        # Names that are not known do not differ.
+        found = [(name, of_model(model)) for name, model in zip(names, models, strict=True)]
+        known = [(name, value) for name, value in found if value is not None]
+        if any(value != known[0][1] for _, value in known):
+            listed = "; ".join(f"{name} has {value!r}" for name, value in known)
             raise ValueError(
                 f"The members of the ensemble have different {what}: {listed}. Only models of one shape and likelihood "
-                "can be averaged."
+                "whose outputs mean the same can be averaged."
             )
 
 

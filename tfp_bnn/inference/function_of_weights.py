@@ -17,7 +17,8 @@ from tfp_bnn.models.variational_mixin import VariationalMixin
 class FunctionOfWeights:
     """The raw outputs f(x, w) of a network for any values w of some of its weights. Its variables are not changed.
 
-    A vector `(d,)` holds the weights in the order of `variables`, each flattened row by row.
+    A vector `(d,)` holds the weights in the order of `variables`, each flattened row by row. The derivatives are those
+    of networks with a single output.
 
     Args:
         model: A built model. Everything that is not in `variables` is read from it.
@@ -39,8 +40,8 @@ class FunctionOfWeights:
         """The current values of the variables, a vector `(d,)`, float32."""
         return np.concatenate([np.asarray(variable).reshape(-1) for variable in self.variables.values()])
 
-    def __call__(self, x: Any, weights: tf.Tensor) -> tf.Tensor:
-        """The raw outputs `(batch, channels)` for weights `(d,)`."""
+    def __call__(self, x: Any, weights: tf.Tensor) -> Any:
+        """The raw outputs `(batch, channels)` for weights `(d,)`; of several outputs, their dict or list."""
         return self._outputs(x, self._split(weights))
 
     def linearized(self, x: Any, weights: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
@@ -76,9 +77,10 @@ class FunctionOfWeights:
         at = tf.constant(weights)
         return compiled(lambda x: self(x, at)), compiled(lambda x, vectors: self.transposed_jacobian(x, at, vectors))
 
-    def _outputs(self, x: Any, values: Sequence[tf.Tensor]) -> tf.Tensor:
+    def _outputs(self, x: Any, values: Sequence[tf.Tensor]) -> Any:
         with keras.StatelessScope(state_mapping=list(zip(self.variables.values(), values, strict=True))):
-            return tf.cast(self.model.call_with_noise(x, NoNoise()), tf.float32)
+            outputs = self.model.call_with_noise(x, NoNoise())
+        return keras.tree.map_structure(lambda of_head: tf.cast(of_head, tf.float32), outputs)
 
     def split(self, weights: tf.Tensor) -> dict[str, tf.Tensor]:
         """The weights in a vector `(d,)` by name."""

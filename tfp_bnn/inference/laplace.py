@@ -7,19 +7,21 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from tensorflow_probability import distributions as tfd
 
-from tfp_bnn.core.arguments import is_positive, require_integer
+from tfp_bnn.core.arguments import is_positive, require_bool, require_integer
 from tfp_bnn.core.batches import batches_of, rows_of
 from tfp_bnn.inference.curvature import STRUCTURES, Floats, Rows, factors_in_outputs
 from tfp_bnn.inference.function_of_weights import FunctionOfWeights
-from tfp_bnn.inference.laplace_posterior import Laplace
+from tfp_bnn.inference.laplace_posterior import Laplace, require_plain_outputs
 from tfp_bnn.inference.point_weights import point_variables, require_point_model
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.models.weight_record import bayesian_weights, layers_by_name
 
 MARGINAL_LIKELIHOOD = "marginal_likelihood"
 _CURVATURES = ("ggn", "empirical_fisher")
+_NO_SCALE = float(np.finfo(np.float32).tiny)
 
 
 def laplace(
@@ -41,8 +43,8 @@ def laplace(
 
     with J_n the Jacobian of the outputs of example n in the weights, and H_n the Hessian of -log p(y_n | outputs) in
     the outputs (the generalized Gauss-Newton matrix). Nothing is trained. It takes a pass of forward and backward for
-    each output and row. What the likelihood has learned, and weights outside of `layers`, stay points. Exact for a
-    linear model with normal noise at its MAP estimate.
+    each output and row. What the likelihood has learned, and weights outside of `layers`, stay points; pruned weights
+    stay 0. Exact for a linear model with normal noise at its MAP estimate.
 
     Args:
         model: A trained point model, as of `map_estimate`. It is not copied: do not train it further.
@@ -50,8 +52,8 @@ def laplace(
         y: Targets of arrays. Weights of the rows of a stream are factors of their log-likelihood.
         layers: `"last"` for the last layer that has weights, `"all"`, or names of layers.
         structure: `"full"`, for at most 4,096 weights; `"kronecker"` for a last dense layer of any size, the product of
-            a matrix over its inputs and one over its outputs, which is exact if all rows have the same H_n; or
-            `"diagonal"`.
+            a matrix over its inputs and one over its outputs, which is exact if all rows have the same H_n, and for a
+            layer that is not pruned; or `"diagonal"`.
         curvature: `"ggn"`, or `"empirical_fisher"`, with the outer product of the gradient of log p in place of H_n.
         prior_precision: None for the normal priors of the layers; weights without a distribution, such as most biases,
             then stay points. A number for the prior N(0, 1 / number) of all trainable weights of `layers`, biases
@@ -67,9 +69,9 @@ def laplace(
 
     Raises:
         TypeError: If the model has no `VariationalMixin`.
-        ValueError: If the model has random layers or outputs with positions, an argument is out of range, the data do
-            not fit, there are too many weights for `structure`, a prior is not normal, or the likelihood is not
-            log-concave in the outputs.
+        ValueError: If the model has random layers, several outputs or outputs with positions, an argument is out of
+            range, the data do not fit, there are too many weights for `structure`, a prior is not normal, or the
+            likelihood is not log-concave in the outputs.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn
@@ -87,6 +89,7 @@ def laplace(
     """
     require_point_model(model, "laplace")
     require_integer("batch_size", batch_size, 1)
+    require_bool("linearized", linearized)
     for argument, value, known in (("structure", structure, STRUCTURES), ("curvature", curvature, _CURVATURES)):
         if value not in known:
             raise ValueError(f"`{argument}` must be one of {', '.join(known)}, but got {value!r}.")
@@ -95,13 +98,17 @@ def laplace(
             f"`prior_precision` must be None, {MARGINAL_LIKELIHOOD!r} or a finite number > 0, but got "
             f"{prior_precision!r}."
         )
-    if len(model.output_shape) != 2:  # type: ignore[attr-defined]
-        raise ValueError(
-            f"`laplace` takes networks with outputs of shape (batch, outputs), but {model.name!r} has outputs of shape "
-            f"{model.output_shape}."  # type: ignore[attr-defined]
-        )
+    require_plain_outputs(model)
     network = FunctionOfWeights(model, chosen_variables(model, layers, only_bayesian=prior_precision is None))
     center, scale = _prior_of(network) if prior_precision is None else _standard_prior(network.num_weights)
+    kept = _kept(network)
+    if structure == "kronecker" and not kept.all():
+        raise ValueError(
+            f"{int((~kept).sum())} of the weights {', '.join(network.variables)} are pruned, so their curvature is no "
+            "Kronecker product. Use structure='full' or 'diagonal'."
+        )
+    # A pruned weight is 0, and no weight of the network: it is at its prior mean, and does not leave it.
+    center, scale = np.where(kept, center, 0.0), np.where(kept, scale, _NO_SCALE)
     log_likelihoods: list[float] = []
 
     def rows() -> Iterator[Rows]:
@@ -166,7 +173,8 @@ def _prior_of(network: FunctionOfWeights) -> tuple[Floats, Floats]:
         for key, weight in bayesian_weights(layer).items():
             if f"{name}/{key}" not in network.variables:
                 continue
-            normal = getattr(weight.prior, "distribution", None)
+            # Of a pruned weight, the one without the mask.
+            normal = getattr(getattr(weight.prior, "whole", weight.prior), "distribution", None)
             if not isinstance(normal, tfd.Normal):
                 raise ValueError(
                     f"The prior of {name}/{key}, {weight.prior_spec!r}, is not normal, so it has no precision. Give "
@@ -175,6 +183,18 @@ def _prior_of(network: FunctionOfWeights) -> tuple[Floats, Floats]:
             moments.append([np.broadcast_to(value, weight.shape).reshape(-1) for value in (normal.loc, normal.scale)])
     center, scale = (np.concatenate(values).astype(np.float64) for values in zip(*moments, strict=True))
     return center, scale
+
+
+def _kept(network: FunctionOfWeights) -> npt.NDArray[np.bool_]:
+    """Whether each weight is kept and not pruned, `(d,)`."""
+    kept = {
+        f"{name}/{key}": weight.kept
+        for name, layer in layers_by_name(network.model).items()
+        for key, weight in bayesian_weights(layer).items()
+    }
+    return np.concatenate(
+        [kept.get(name, np.ones(variable.shape, bool)).reshape(-1) for name, variable in network.variables.items()]
+    )
 
 
 def _standard_prior(number: int) -> tuple[Floats, Floats]:

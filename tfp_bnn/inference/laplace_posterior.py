@@ -11,7 +11,7 @@ import numpy.typing as npt
 import scipy.optimize
 import tensorflow as tf
 
-from tfp_bnn.core.arguments import is_number, is_positive, require_integer
+from tfp_bnn.core.arguments import is_number, is_positive, require_bool, require_integer
 from tfp_bnn.core.batches import checked_inputs, inputs_of, num_rows, rows_of
 from tfp_bnn.core.compiled import compiled
 from tfp_bnn.core.noise import NoiseSource
@@ -95,6 +95,7 @@ class Laplace(WeightPosterior):
         """Rebuilds a posterior; see `StoredPosterior.from_arrays`."""
         (model,) = networks
         require_point_model(model, way)
+        require_plain_outputs(model)
         network = FunctionOfWeights(model, _stored_variables(model, settings.get("weights")))
         structure, linearized = settings.get("structure"), settings.get("linearized")
         precision, log_likelihood = settings.get("prior_precision"), settings.get("log_likelihood")
@@ -134,6 +135,16 @@ class Laplace(WeightPosterior):
         self._precision = float(value)
         self._variances = 1.0 / (self._curvature.eigenvalues + self._precision)
         # The draws are compiled with these numbers.
+        self._compiled = compiled(self._outputs_of_draw)
+
+    @property
+    def linearized(self) -> bool:
+        """Whether draws use the network that is linear in its weights. It can be set, as `prior_precision`."""
+        return self._linearized
+
+    @linearized.setter
+    def linearized(self, value: bool) -> None:
+        self._linearized = require_bool("linearized", value)
         self._compiled = compiled(self._outputs_of_draw)
 
     @property
@@ -232,6 +243,16 @@ class Laplace(WeightPosterior):
                 "the prior mean, or the data say nothing about them. Train the network, or give a number."
             )
         return float(np.exp(scipy.optimize.brentq(excess, low, high, xtol=1e-10)))
+
+
+def require_plain_outputs(model: VariationalMixin) -> None:
+    """Refuses a model whose outputs are not one array `(batch, outputs)`. The ValueError says what they are."""
+    shape = model.output_shape  # type: ignore[attr-defined]
+    if model.likelihood.heads or len(shape) != 2:
+        raise ValueError(
+            f"`laplace` takes networks with one output of shape (batch, outputs), but {model.name!r} has outputs of "
+            f"shape {shape}. Use `swag`, or `full_rank` or `mean_field` for a small network."
+        )
 
 
 def _stored_variables(model: VariationalMixin, names: Any) -> Mapping[str, keras.Variable]:

@@ -19,7 +19,13 @@ from tfp_bnn.core.checks import invalid_arguments_as_value_errors
 from tfp_bnn.core.noise import Noise, number_of
 from tfp_bnn.inference.chains import Chains
 from tfp_bnn.inference.log_posterior import LogPosterior, initial_vectors, require_finite, require_memory
-from tfp_bnn.inference.replica_exchange import EXCHANGES, replica_exchange, statistics_of_exchange, warn_of_gaps
+from tfp_bnn.inference.replica_exchange import (
+    EXCHANGES,
+    exchange_rates,
+    replica_exchange,
+    statistics_of_exchange,
+    warn_of_gaps,
+)
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.priors import Prior
 
@@ -93,7 +99,8 @@ def hmc(
     Returns:
         `Chains`, whose `statistics` are `log_posterior` (nats, up to a constant), `acceptance_rate`, `diverging`,
         `step_size` and `n_steps`; and with several temperatures `exchange_rate`, the share of the offered exchanges
-        that were accepted.
+        that were accepted in the `thin` steps up to the state, or in one more if `thin` is odd: in two steps, each pair
+        of neighbours has one offer.
 
     Raises:
         TypeError: If the model has no `VariationalMixin`.
@@ -317,7 +324,9 @@ def _sampled(
             progress.update(begin + at_once, values=[(name, value) for name, value in of_block.items()])
     statistics = {name: np.concatenate([of_block[name] for of_block in traces]) for name in traces[0]}
     if num_temperatures > 1:
-        warn_of_gaps(np.concatenate(exchanges))
+        of_all_steps = np.concatenate(exchanges)
+        statistics["exchange_rate"] = exchange_rates(of_all_steps, thin)
+        warn_of_gaps(of_all_steps)
     return chains_of(posterior, np.concatenate(kept), statistics, way)
 
 

@@ -63,13 +63,28 @@ def statistics_of_exchange(results: Any, of_replicas: Callable[[Any], dict[str, 
     found = {name: value[0] for name, value in of_replicas(results.pre_swap_replica_results).items()}
     after = results.post_swap_replica_results.inner_results.accepted_results.target_log_prob
     accepted = tf.cast(results.is_swap_accepted_adjacent, tf.float32)
-    offered = tf.cast(results.is_swap_proposed_adjacent, tf.float32)
     return {
         **found,
         "log_posterior": after[0],
-        "exchange_rate": tf.reduce_sum(accepted, axis=0) / tf.reduce_sum(offered, axis=0),
         EXCHANGES: tf.where(results.is_swap_proposed_adjacent, accepted, np.nan),
     }
+
+
+def exchange_rates(exchanges: npt.NDArray[np.float32], thin: int) -> npt.NDArray[np.float32]:
+    """The share of the offered exchanges that were accepted in the last steps of each state that is kept.
+
+    Args:
+        exchanges: `EXCHANGES` of all steps, `(states * thin, K - 1, chains)`.
+        thin: Number of steps from one kept state to the next.
+
+    Returns:
+        An array `(states, chains)`. It is of `thin` steps, or of one more where `thin` is odd: in an even number, all
+        pairs of neighbours have as many offers. The step before the first is not known.
+    """
+    before = np.full_like(exchanges[: thin % 2], np.nan)
+    steps = np.lib.stride_tricks.sliding_window_view(np.concatenate([before, exchanges]), thin + thin % 2, axis=0)
+    of_states = steps[::thin]
+    return (np.nansum(of_states, axis=(1, 3)) / (~np.isnan(of_states)).sum(axis=(1, 3))).astype(np.float32)
 
 
 def warn_of_gaps(exchanges: npt.NDArray[np.float32]) -> None:

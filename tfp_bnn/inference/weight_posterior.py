@@ -113,12 +113,12 @@ class WeightPosterior(StoredPosterior):
         self.network.summary(print_fn=print_fn)
         print_fn(repr(self))
 
-    def _outputs_of_draw(self, x: Any, root: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    def _outputs_of_draw(self, x: Any, root: tf.Tensor, index: tf.Tensor) -> Any:
         """The raw outputs of draw `index`."""
         change = self.perturbation(noise_of_draw(root, index))
         return self._outputs_of(x, tf.constant(self.mean_weights), change)
 
-    def _outputs_of(self, x: Any, mean: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
+    def _outputs_of(self, x: Any, mean: tf.Tensor, change: tf.Tensor) -> Any:
         return self._network(x, mean + change)
 
     def _likelihood_values(self) -> dict[str, np.ndarray]:

@@ -34,6 +34,7 @@ class MCDropout(StochasticLayer):
         **kwargs: As in `keras.layers.Layer`.
 
     Raises:
+        AttributeError: If `rate` or `noise_shape` is set later, which compiled models would not notice.
         ValueError: For a rate or a noise shape out of range; on call, for inputs that are not floating-point or do not
             match the noise shape.
 
@@ -65,10 +66,28 @@ class MCDropout(StochasticLayer):
             raise ValueError(f"`rate` of MCDropout must be a number with 0 <= rate < 1, but got {rate!r}.")
         sizes = _noise_shape(noise_shape)
         super().__init__(seed=seed, **kwargs)
-        self.rate = float(rate)
-        self.noise_shape = sizes
+        self._rate = float(rate)
+        self._noise_shape = sizes
         self.supports_masking = True
         self.built = True
+
+    @property
+    def rate(self) -> float:
+        """Fraction of the inputs that are dropped. It cannot be set."""
+        return self._rate
+
+    @rate.setter
+    def rate(self, value: Any) -> None:
+        self._refuse_to_set("rate")
+
+    @property
+    def noise_shape(self) -> tuple[int | None, ...] | None:
+        """Shape of the mask, or None. It cannot be set."""
+        return self._noise_shape
+
+    @noise_shape.setter
+    def noise_shape(self, value: Any) -> None:
+        self._refuse_to_set("noise_shape")
 
     @property
     def is_random(self) -> bool:
@@ -102,6 +121,13 @@ class MCDropout(StochasticLayer):
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
         return {**super().get_config(), "rate": self.rate, "noise_shape": self.noise_shape}
+
+    def _refuse_to_set(self, name: str) -> None:
+        raise AttributeError(
+            f"`{name}` of the layer {self.name!r} cannot be set: training and prediction are compiled with it, and "
+            "would not change. Build the model with another one, and copy the weights with "
+            "other.set_weights(model.get_weights())."
+        )
 
     def _mask_shape(self, inputs: tf.Tensor, training: bool) -> list[Any]:
         sizes = self.noise_shape or (None,) * len(inputs.shape)

@@ -290,7 +290,8 @@ class PredictiveModel:
           The function `serve` returns the mean alone. Not for Markov chains.
         - `"onnx"` and `"litert"`: one file. The S draws are in it, so it grows with S: one copy of the random weights
           for each. With `plug_in=True`, `mean` alone, of the plug-in prediction, never calibrated.
-        - Another format of `keras.Model.export`: the mean of the plug-in prediction of a single model.
+        - Another format of `keras.Model.export`, such as `"openvino"`: `mean` alone, of the plug-in prediction, never
+          calibrated. `num_samples`, `seed`, `calibrated`, `level` and `plug_in` have no effect on it.
 
         What a likelihood cannot compute by TensorFlow operations alone is left out, and so is what a format has no
         operations for; the text that is printed says so. That is the entropy of numbers other than those of 'normal',
@@ -335,8 +336,10 @@ class PredictiveModel:
             export_saved_model(self, filepath, **arguments, **kwargs)
         elif format in PORTABLE_FORMATS:
             export_portable(self, filepath, format, plug_in=plug_in, int8_from=int8_from, **arguments, **kwargs)
+        elif int8_from is not None:
+            raise ValueError(f"`int8_from` is for format='litert', but got format={format!r}.")
         else:
-            export_with_keras(self, filepath, format, input_signature, verbose=verbose, **kwargs)
+            export_with_keras(self, filepath, format, input_signature, arguments["verbose"], **kwargs)
 
     def _with_names(self, predictive: Any) -> Any:
         if isinstance(predictive, PosteriorPredictive):

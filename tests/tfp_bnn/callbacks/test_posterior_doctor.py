@@ -11,6 +11,7 @@ import pytest
 
 import tfp_bnn
 from tfp_bnn.callbacks import PosteriorDoctor, PosteriorWarning
+from tfp_bnn.callbacks.measuring import learned_prior_scales
 from tfp_bnn.layers import DenseReparameterization
 
 INPUTS, UNITS, PATIENCE = 20, 30, 3
@@ -154,6 +155,23 @@ def test_scales_of_groups_are_told_when_all_are_at_their_bound(alive, told):
     weight.assign_parameters({**values, "prior_scale": scales})
     doctor, _ = examine(model)
     assert [finding.where for finding in doctor.findings] == ["hidden/kernel"] * told
+
+
+def test_scales_of_groups_that_are_pruned_are_not_among_the_learned_ones():
+    layer = tfp_bnn.layers.DenseFlipout(
+        3,
+        use_bias=False,
+        kernel_prior={"name": "normal", "scale": 0.5, "empirical_bayes": True, "groups": "inputs"},
+        kernel_posterior={"name": "mean_field_normal", "pruned": True},
+        name="hidden",
+    )
+    model = tfp_bnn.VariationalSequential([keras.Input((2,)), layer])
+    weight = layer.variational_weights["kernel"]
+    values = {**weight.parameters(), "prior_scale": np.array([[0.5], [0.25]], np.float32)}
+    weight.assign_parameters({**values, "mask": np.array([[0, 0, 0], [0, 1, 0]], np.float32)})
+    np.testing.assert_allclose(learned_prior_scales(model)["hidden/kernel"], [0.25])
+    weight.assign_parameters({**values, "mask": np.zeros((2, 3), np.float32)})
+    assert learned_prior_scales(model) == {}
 
 
 def test_a_shared_prior_scale_at_its_bound_is_told_by_its_name():

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfp_bnn
 from tfp_bnn.export import log_mlflow_model, save_mlflow_model
@@ -105,6 +106,50 @@ def test_inputs_that_do_not_fit_are_refused(tmp_path):
         served.predict(np.full_like(X, np.nan))
     with pytest.raises(ValueError, match="Expected the inputs features, but got x"):
         served.predict({"x": X})
+
+
+def served_without_a_file(**inputs):
+    """A loader whose functions answer with their inputs."""
+    served = object.__new__(ServedPredictive)
+    served.inputs = {name: tf.TensorSpec((None,), dtype) for name, dtype in inputs.items()}
+    served._functions = [lambda seed, **given: given]
+    return served
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        (tf.uint8, [0.7, 3.0]),
+        (tf.uint8, [300]),
+        (tf.uint8, [-1]),
+        (tf.int32, [np.nan, 3.0]),
+        (tf.int32, np.array([1, None], object)),
+        (tf.int64, [2.0**63]),
+        (tf.int64, np.array([2**63], np.uint64)),
+        (tf.bool, [2]),
+        (tf.float32, [1e300]),
+        (tf.float32, [1j]),
+        (tf.float32, np.array(["2020-01-01"], "M8[D]")),
+    ],
+    ids=repr,
+)
+def test_values_that_a_type_does_not_have_are_refused(dtype, values):
+    with pytest.raises(ValueError, match=rf"'x' has values that are .* Expected {dtype.name}, but got "):
+        served_without_a_file(x=dtype).predict(values)
+
+
+def test_values_that_a_type_has_stay_what_they_are():
+    served = served_without_a_file(a=tf.int64, b=tf.bool, c=tf.float16)
+    largest = np.iinfo(np.int64).max
+    given = {"a": [largest, 2**53 + 1], "b": np.array([0, True], object), "c": ["1.5", "2"]}
+    found = served.predict(given)
+    assert {name: (array.dtype.name, array.tolist()) for name, array in found.items()} == {
+        "a": ("int64", given["a"]),
+        "b": ("bool", [False, True]),
+        "c": ("float16", [1.5, 2.0]),
+    }
+    with pytest.raises(ValueError, match=r"The model has the inputs a, b, c\. Expected a dict .* but got one list"):
+        served.predict([1, 0])
 
 
 def test_the_line_that_installs_mlflow_is_given_where_it_is_missing(monkeypatch, tmp_path):

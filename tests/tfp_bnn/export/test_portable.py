@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import tfp_bnn
+from tfp_bnn.export.portable import ServedNetwork
 from tfp_bnn.layers import Convolution2DFlipout, DenseFlipout
 
 ROWS, DRAWS = 5, 4
@@ -134,6 +138,8 @@ def test_draws_that_would_take_too_much_of_a_file_are_refused(monkeypatch, tmp_p
         ("model", {"int8_from": X}, r"`int8_from` is for the plug-in mean in LiteRT"),
         ("model", {"int8_from": X[:, :2], "plug_in": True}, "features|shape"),
         ("model", {"format": "tf_saved_model", "plug_in": True}, "as its signature `mean`"),
+        ("model", {"format": "openvino", "int8_from": X}, "`int8_from` is for format='litert'"),
+        ("model", {"format": "hologram"}, "Unrecognized format=hologram"),
     ],
 )
 def test_bad_arguments_are_refused(path, arguments, message, tmp_path):
@@ -143,3 +149,37 @@ def test_bad_arguments_are_refused(path, arguments, message, tmp_path):
         network().export(tmp_path / path, **{"format": "litert", "num_samples": 2, **arguments})
     assert taken.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [taken]
+
+
+def test_another_format_of_keras_replaces_all_files_of_an_earlier_export_or_none(monkeypatch, tmp_path):
+    """OpenVINO writes two files. The index is the last to take its place."""
+    moved, replace = [], os.replace
+
+    def export(network, filepath, format, input_signature, verbose):
+        Path(filepath).write_text("new")
+        if failing:
+            raise OSError("the disk is full")
+        Path(filepath).with_suffix(".bin").write_text("new")
+
+    def files():
+        return {path.name: path.read_text() for path in tmp_path.iterdir()}
+
+    monkeypatch.setattr(ServedNetwork, "export", export)
+    monkeypatch.setattr(os, "replace", lambda source, target: (moved.append(target.suffix), replace(source, target)))
+    earlier = {"model.xml": "earlier", "model.bin": "earlier", "other": "earlier"}
+    for name, text in earlier.items():
+        (tmp_path / name).write_text(text)
+    model, path, failing = network(), tmp_path / "model.xml", True
+    with pytest.raises(OSError, match="the disk is full"):
+        model.export(path, format="openvino", verbose=False)
+    assert files() == earlier
+    failing = False
+    kernel = model.variational_layers[0].variational_weights["kernel"].posterior_variables["loc"]
+    before = np.asarray(kernel)
+    kernel.assign(np.full_like(before, np.nan))
+    with pytest.raises(ValueError, match="NaN"):
+        model.export(path, format="openvino", verbose=False)
+    assert files() == earlier
+    kernel.assign(before)
+    model.export(str(path), format="openvino", verbose=False)
+    assert (files(), moved) == ({"model.xml": "new", "model.bin": "new", "other": "earlier"}, [".bin", ".xml"])

@@ -314,12 +314,19 @@ def test_draws_of_variational_members_are_taken_in_turn_and_all_differ():
 
 def differing():
     yield "input shapes", network(name="other", inputs=5), r"'other' \(member 1\) has \[\(5,\)\]"
-    yield "output shapes", network(num_outputs=2, name="other"), r"'other' \(member 1\) has \(2,\)"
+    yield "output shapes", network(num_outputs=2, name="other"), r"'other' \(member 1\) has \[\(2,\)\]"
     yield "likelihoods", network("normal", 3, name="other"), r"'other' \(member 1\) has Normal"
+    named = network(name="other")
+    named.class_names = ["b", "a", "c"]
+    yield "class_names", named, r"'other' \(member 1\) has \('b', 'a', 'c'\)"
+    in_grams = network(name="other")
+    in_grams.target_units = ["g"]
+    yield "target_units", in_grams, r"'other' \(member 1\) has \('g',\)"
 
 
 def test_members_that_differ_are_refused_by_name():
     first = network(name="first")
+    first.class_names, first.target_units = ["a", "b", "c"], ["kg"]
     for what, other, message in differing():
         with pytest.raises(ValueError, match=rf"have different {what}: 'first' \(member 0\) has .*{message}"):
             ensemble([first, other])

@@ -161,6 +161,31 @@ def test_a_kronecker_product_is_of_the_mean_over_inputs_and_the_sum_over_outputs
     assert posterior.weight_names == ("outputs/kernel", "outputs/bias")
 
 
+def test_the_posterior_and_evidence_of_a_pruned_model_are_those_of_the_weights_that_are_kept():
+    layer = DenseFlipout(
+        1,
+        use_bias=False,
+        kernel_prior={"name": "normal", "scale": PRIOR_SCALE, "loc": 1.0},
+        kernel_posterior={"name": "delta", "pruned": True},
+    )
+    likelihood = {"name": "normal", "scale": NOISE}
+    model = tfp_bnn.VariationalSequential([keras.Input((3,)), layer], likelihood=likelihood, seed=0)
+    kept, x, y = [0, 2], X[:, [0, 2]].astype(np.float64), NUMBERS[:, 0]
+    precision = x.T @ x / NOISE**2 + np.eye(2) / PRIOR_SCALE**2
+    loc = np.zeros((3, 1))
+    loc[kept, 0] = np.linalg.solve(precision, x.T @ y / NOISE**2 + 1.0 / PRIOR_SCALE**2)
+    layer.variational_weights["kernel"].assign_parameters({"loc": loc, "mask": np.array([[1], [0], [1]])})
+    expected = np.zeros((3, 3))
+    expected[np.ix_(kept, kept)] = np.linalg.inv(precision)
+    marginal = scipy.stats.multivariate_normal(x.sum(axis=1), PRIOR_SCALE**2 * x @ x.T + NOISE**2 * np.eye(ROWS))
+    posterior = laplace(model, X, y)
+    np.testing.assert_allclose(posterior.covariance(), expected, rtol=1e-5, atol=1e-8)
+    assert posterior.log_marginal_likelihood == pytest.approx(marginal.logpdf(y), rel=1e-5)
+    assert (posterior.posterior_predictive(np.eye(3)[1:2], num_samples=5).samples == 0).all()
+    with pytest.raises(ValueError, match=r"1 of the weights .*/kernel are pruned, .* no Kronecker product"):
+        laplace(model, X, y, structure="kronecker", prior_precision=1.0)
+
+
 # === The prior ===
 
 
@@ -217,11 +242,14 @@ def test_draws_of_the_linearized_network_are_linear_in_the_weights(injected_nois
     jacobians, logits = jacobian(model, X)
     change = posterior.perturbation(injected_noise).numpy()
     found = posterior._outputs_of(X, posterior.mean_weights, change)
+    compiled_before = posterior._compiled
     np.testing.assert_allclose(found, logits + jacobians @ change, rtol=1e-3, atol=1e-3)
     posterior.linearized = False
     other = posterior._outputs_of(X, posterior.mean_weights, change)
     np.testing.assert_allclose(other, posterior._network(X, posterior.mean_weights + change), atol=1e-6)
     assert np.abs(other - found).max() > 0.01
+    # It is traced with what it was then.
+    assert posterior._compiled is not compiled_before
 
 
 def test_one_label_is_predicted_by_the_probit_approximation():
@@ -249,6 +277,7 @@ def test_what_laplace_cannot_do_is_refused():
         "prior_precision": (-1.0, r"`prior_precision` must be None, 'marginal_likelihood' or a finite number > 0"),
         "layers": ("first", "names of layers with trainable weights, hidden, outputs, but got 'first'"),
         "batch_size": (0, "`batch_size` must be an integer >= 1"),
+        "linearized": (1, "`linearized` must be True or False"),
     }
     for argument, (value, message) in wrong.items():
         with pytest.raises(ValueError, match=message):

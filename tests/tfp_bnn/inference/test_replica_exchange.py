@@ -11,7 +11,7 @@ import tfp_bnn
 from tfp_bnn.inference import hmc, mcmc
 from tfp_bnn.inference.convergence import effective_sample_size
 from tfp_bnn.inference.log_posterior import LogPosterior
-from tfp_bnn.inference.replica_exchange import warn_of_gaps
+from tfp_bnn.inference.replica_exchange import exchange_rates, warn_of_gaps
 from tfp_bnn.layers import DenseFlipout
 
 X, Y = np.ones((8, 1), np.float32), np.full((8, 1), 4.0, np.float32)
@@ -70,6 +70,8 @@ def test_equal_seeds_give_equal_chains_whose_statistics_are_those_of_the_states_
         hmc(two_modes(), X, Y, **{**QUICK, **arguments}, num_temperatures=5)
         for arguments in ({}, {"num_samples": 5, "thin": 2})
     )
+    rates = [chains.statistics["exchange_rate"] for chains in (first, thinned)]
+    np.testing.assert_array_equal(rates[1], rates[0][:, 1::2])
     kernels = first.states["outputs/kernel"]
     np.testing.assert_array_equal(thinned.states["outputs/kernel"], kernels[:, 1::2])
     posterior = LogPosterior(two_modes(), X, Y, None, 1.0, "hmc")
@@ -78,6 +80,18 @@ def test_equal_seeds_give_equal_chains_whose_statistics_are_those_of_the_states_
     assert {name: array.shape for name, array in first.statistics.items()} == dict.fromkeys(
         ("acceptance_rate", "step_size", "log_posterior", "diverging", "n_steps", "exchange_rate"), (2, 10)
     )
+
+
+@pytest.mark.parametrize(("thin", "first"), [(1, 1.0), (2, 2 / 3), (3, 4 / 5), (4, 2 / 3)])
+def test_all_pairs_of_neighbours_count_equally_in_the_rate_of_a_state(thin, first):
+    """Four replicas of two chains: of the first chain the outer pairs always exchange, and the inner one never."""
+    exchanges = np.full((12, 3, 2), np.nan, np.float32)
+    exchanges[::2, ::2] = [1.0, 0.0]
+    exchanges[1::2, 1] = [0.0, 1.0]
+    rates = exchange_rates(exchanges, thin)
+    assert rates.shape == (12 // thin, 2)
+    np.testing.assert_allclose(rates[1:], [[2 / 3, 1 / 3]] * (12 // thin - 1), rtol=1e-6)
+    np.testing.assert_allclose(rates[0], [first, 1 - first], rtol=1e-6)
 
 
 def test_neighbours_that_hardly_exchange_are_warned_of():

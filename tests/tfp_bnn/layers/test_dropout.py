@@ -267,6 +267,14 @@ def test_a_rate_out_of_range_is_refused(rate):
         MCDropout(rate)
 
 
+def test_what_models_are_compiled_with_cannot_be_set():
+    layer = MCDropout(0.5, name="drop")
+    for name in ("rate", "noise_shape"):
+        with pytest.raises(AttributeError, match=f"`{name}` of the layer 'drop' cannot be set.*with another one"):
+            setattr(layer, name, 0.0)
+    assert (layer.rate, layer.noise_shape) == (0.5, None)
+
+
 @pytest.mark.parametrize("noise_shape", ["abc", 3, (None, 0), (None, -1), (1.5,), (True,)])
 def test_a_noise_shape_out_of_range_is_refused(noise_shape):
     with pytest.raises(ValueError, match=re.escape(f"of positive integers and None, but got {noise_shape!r}")):

@@ -36,7 +36,8 @@ class PredictiveHandler(_ModelHandler):
 
     Raises:
         ImportError: If Apache Beam is not installed; the message has the line that installs it.
-        ValueError: If `seed` is no integer. On a worker: if a block has other inputs or shapes than the model, or NaN.
+        ValueError: If `seed` is no integer. On a worker: if a block has other inputs or shapes than the model, or
+            values that are no finite numbers of its types.
     """
 
     def __init__(self, model: Any, *, seed: int = 0, draws: bool = False) -> None:

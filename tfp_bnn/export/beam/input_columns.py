@@ -16,6 +16,8 @@ import tensorflow as tf
 from tfp_bnn.core.registry import unknown_name_message
 
 _MOST_SHOWN = 20
+# Below it, every integer is a float64.
+_EXACT_FLOATS = 2.0**53
 
 
 @dataclass(frozen=True)
@@ -44,35 +46,34 @@ class InputColumns:
         width = math.prod(self.shape) // len(self.columns)
         parts = [self._values(name, columns[name], number, width, faults) for name in self.columns]
         values = np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
-        kind = self.dtype.kind
-        if kind in "iub":
-            least, most = (0, 1) if kind == "b" else (np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)
-            fits: Any = (values == np.rint(values)) & (values >= least) & (values <= most)
-            self._blame(~fits, f"has values that are missing or no numbers of the type {self.dtype}", faults)
-            values = np.where(fits, values, 0)
-        with np.errstate(over="ignore"):
-            array = values.astype(self.dtype)
-        if kind == "f":
-            self._blame(~np.isfinite(array), "has values that are missing, no numbers, NaN or infinite", faults)
-        return array.reshape(number, *self.shape)
+        return values.reshape(number, *self.shape)
 
     def _values(self, name: str, column: pa.Array, number: int, width: int, faults: dict[int, str]) -> np.ndarray:
-        """The values of one column, `(rows, width)`, as float64 or objects."""
+        """The values of one column, `(rows, width)`, in the dtype of the input."""
         flat, owners = flattened(column)
         counts = np.bincount(owners, minlength=number)
         wrong = counts != width
         for row in np.flatnonzero(wrong):
             faults.setdefault(int(row), f"{name!r} has {counts[row]} values; expected {width}")
-        values = strings(flat) if self.dtype.kind == "O" else numbers(name, flat)
-        found = np.zeros((number, width), values.dtype)
+        values, fits, reason = self._converted(name, flat)
+        found = np.zeros((number, width), self.dtype)
         found[~wrong] = values[~wrong[owners]].reshape(-1, width)
-        if self.dtype.kind == "O":
-            self._blame(
-                np.array([value is None for value in found.flat]).reshape(found.shape),
-                "has values that are missing",
-                faults,
-            )
+        misfits = np.zeros((number, width), bool)
+        misfits[~wrong] = ~fits[~wrong[owners]].reshape(-1, width)
+        self._blame(misfits, reason, faults)
+        found[misfits] = 0
         return found
+
+    def _converted(self, name: str, values: pa.Array) -> tuple[np.ndarray, np.ndarray, str]:
+        """Values in the dtype of the input, which of them fit, and what the others have, in words."""
+        if self.dtype.kind == "O":
+            return strings(values), pc.is_valid(values).to_numpy(zero_copy_only=False), "has values that are missing"
+        if self.dtype.kind in "iub":
+            reason = f"has values that are missing or no numbers of the type {self.dtype}"
+            return *integers(name, values, self.dtype), reason
+        with np.errstate(over="ignore"):
+            found = numbers(name, values).astype(self.dtype)
+        return found, np.isfinite(found), "has values that are missing, no numbers, NaN or infinite"
 
     def _blame(self, values: np.ndarray, reason: str, faults: dict[int, str]) -> None:
         for row in np.flatnonzero(values.any(axis=1)):
@@ -111,6 +112,32 @@ def numbers(name: str, values: pa.Array) -> np.ndarray:
     raise ValueError(f"The column {name!r} is of the type {values.type}; expected numbers, or lists of numbers.")
 
 
+def integers(name: str, values: pa.Array, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Values as integers or booleans, 0 for those that a type does not have, and which it has; each `(values,)`.
+
+    Integers, texts and decimals are exact. Floats from 2^53 on do not fit: they may stand for several integers.
+
+    Raises:
+        ValueError: As in `numbers`.
+    """
+    least, most = (0, 1) if dtype.kind == "b" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+    if pa.types.is_boolean(values.type):
+        values = pc.cast(values, pa.uint8())
+    if pa.types.is_integer(values.type):
+        found = pc.fill_null(values, 0).to_numpy(zero_copy_only=False)
+        fits = pc.is_valid(values).to_numpy(zero_copy_only=False) & (found >= least) & (found <= most)
+        return np.where(fits, found, 0).astype(dtype), fits
+    found = numbers(name, values)
+    is_small = np.abs(found) < _EXACT_FLOATS
+    fits = is_small & (found == np.rint(found)) & (found >= least) & (found <= most)
+    whole = np.where(fits, found, 0).astype(dtype)
+    for place in np.flatnonzero(~is_small & ~np.isnan(found)):
+        exact = _integer(values[int(place)].as_py())
+        if exact is not None and least <= exact <= most:
+            whole[place], fits[place] = exact, True
+    return whole, fits
+
+
 def strings(values: pa.Array) -> np.ndarray:
     """Values as an array of `bytes` or `str` objects, or None."""
     found = np.empty(len(values), object)
@@ -124,6 +151,15 @@ def _number(text: str | None) -> float:
         return math.nan if text is None or "_" in text else float(text)
     except ValueError:
         return math.nan
+
+
+def _integer(value: Any) -> int | None:
+    """The integer that a text or a decimal is; None for others."""
+    try:
+        exact = None if isinstance(value, float) else int(value)
+    except ValueError:
+        return None
+    return exact if isinstance(value, str) or exact == value else None
 
 
 def choose_columns(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -72,6 +74,33 @@ def test_a_row_that_does_not_fit_is_told_with_its_reason_and_the_others_are_kept
     assert reason in faults[1]
     kept = array[[0, 2]].reshape(-1).tolist()
     assert kept == (["1", "4"] if dtype.kind == "O" else [1, 4])
+
+
+LARGE = [2**53 + 1, 2**63 - 1, -(2**63)]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([*LARGE, None]),
+        pa.array([*map(str, LARGE), "9.3e18"]),
+        pa.array([*map(Decimal, LARGE), None], pa.decimal128(38, 0)),
+        pa.array([[value] for value in LARGE] + [[None]]),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_integers_of_64_bits_are_exact_and_a_missing_one_changes_no_other(column):
+    array, faults = converted("a", [column], (1,), np.dtype(np.int64))
+    assert array[:3, 0].tolist() == LARGE
+    assert list(faults) == [3]
+
+
+def test_integers_that_floats_or_a_type_cannot_tell_apart_are_refused():
+    for column in (pa.array([2.0**53, 1.0]), pa.array([2**63, 1], pa.uint64()), pa.array([str(2**63), "1"])):
+        array, faults = converted("a", [column], (), np.dtype(np.int64))
+        assert (array.tolist(), list(faults)) == ([0, 1], [0])
+    array, _ = converted("a", [pa.array([2**64 - 1], pa.uint64())], (), np.dtype(np.uint64))
+    assert array.tolist() == [2**64 - 1]
 
 
 def test_a_type_without_numbers_is_refused():
