@@ -6,6 +6,7 @@ probability `level`, whatever the model: over draws of the calibration examples 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -84,7 +85,10 @@ class Conformal(Spec):
         check_conformal_fits(self, likelihood)
 
     def predict(self, predictive: PosteriorPredictive) -> Any:
-        """Returns the sets or intervals of predictions."""
+        """Returns the sets or intervals of predictions.
+
+        Warns if these have another number of draws than those of the fit, because the coverage is that of the latter.
+        """
         raise NotImplementedError
 
     def covers(self, predictive: PosteriorPredictive, y: Any) -> npt.NDArray[np.bool_]:
@@ -103,6 +107,15 @@ class Conformal(Spec):
     def mean_size(self, found: Any) -> dict[str, float]:
         """Returns how large sets or intervals are on average, as one number with its name."""
         raise NotImplementedError
+
+    def _check_draws(self, predictive: PosteriorPredictive) -> None:
+        if self.num_samples not in (None, predictive.num_samples) and not predictive.exhaustive:
+            warnings.warn(
+                f"The predictions have {predictive.num_samples} draws, but the conformal prediction was fitted to "
+                f"{self.num_samples}, and its coverage holds for these only. Predict with "
+                f"num_samples={self.num_samples}{'' if self.seed is None else f', seed={self.seed}'}.",
+                stacklevel=3,
+            )
 
 
 CONFORMALS: SpecRegistry[Conformal] = SpecRegistry("conformal prediction")
@@ -173,6 +186,7 @@ class ConformalSets(Conformal):
         Raises:
             ValueError: If the predictions are not of classes, or of another number of them.
         """
+        self._check_draws(predictive)
         complements = complements_of(predictive)
         self._check_number(complements.shape[-1])
         return complements <= np.asarray(self.thresholds)
@@ -268,6 +282,7 @@ class ConformalIntervals(Conformal):
         Raises:
             ValueError: If the predictions are not of numbers, or of another number of targets.
         """
+        self._check_draws(predictive)
         lower, width = intervals_of(predictive, self.level, self.least_width)
         self._check_number(lower.shape[-1])
         margins = np.asarray(self.margins) * width

@@ -127,7 +127,16 @@ def test_an_ensemble_has_its_own():
     assert joined.conformal is None
     conformal = tfp_bnn.conformalize(joined, X, LABELS, level=0.5)
     assert joined.conformal == conformal
-    assert conformal.num_samples == 50
+    assert conformal.num_samples == 100
+
+
+def test_predictions_of_another_number_of_draws_raise_a_warning():
+    for conformal, model in ((SETS, network()), (INTERVALS, network("normal", 1))):
+        with pytest.warns(UserWarning, match=rf"have 2 draws, .* to 7, .*num_samples=7, seed={conformal.seed}\."):
+            conformal.predict(model.posterior_predictive(X, 2))
+    # Both are all the draws there are.
+    joined = inference.ensemble([network(name="point"), network(name="other")], draws_per_member=1)
+    SETS.predict(joined.posterior_predictive(X))
 
 
 def test_scores_are_the_share_that_is_covered_and_the_mean_size():
