@@ -17,7 +17,7 @@ def conformalize(
     y: Any = None,
     level: float = 0.9,
     by_class: bool = False,
-    num_samples: int = 50,
+    num_samples: int = 100,
     seed: int = 0,
 ) -> Conformal:
     """Fits sets of classes, or intervals, that cover new targets with a given probability, and sets `model.conformal`.
@@ -33,8 +33,8 @@ def conformalize(
         y: Targets of the inputs. Those of batches are in them; sample weights are refused.
         level: Probability of coverage, a number between 0 and 1. It needs level / (1 - level) examples.
         by_class: Whether to fit a threshold for each class, from at least that many examples of it.
-        num_samples: S, the number of weight draws.
-        seed: Integer seed of the draws.
+        num_samples: S, the number of weight draws. Default: 100, as of `posterior_predictive`.
+        seed: Integer seed of the draws. Default: 0.
 
     Returns:
         `ConformalSets` for one class per example, `ConformalIntervals` for numbers. Its `predict` takes a predictive.
@@ -49,7 +49,7 @@ def conformalize(
         >>> model = tfp_bnn.VariationalSequential(layers, likelihood={"name": "normal", "scale": 0.1}, seed=0)
         >>> x, y = np.zeros((99, 1)), np.linspace(-1.0, 1.0, 99)
         >>> conformal = tfp_bnn.conformalize(model, x, y, level=0.8)
-        >>> lower, upper = conformal.predict(model.posterior_predictive(x[:1]))
+        >>> lower, upper = conformal.predict(model.posterior_predictive(x[:1], seed=0))
         >>> np.round(lower, 2), np.round(upper, 2)
         (array([[-0.82]]), array([[0.82]]))
         >>> model.conformal == conformal

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
@@ -92,8 +94,9 @@ class PosteriorDoctor(keras.callbacks.Callback):
     - `too_few_samples`: at the end of training, the Monte Carlo standard error of the predictive NLL or of the accuracy
       on the validation rows is above `tolerance`.
 
-    All but the last two must hold for `patience` consecutive epochs. Each raises one `PosteriorWarning` per layer and
-    is kept in `findings`. Training stays bit-for-bit identical and is never stopped.
+    All but the last two must hold for `patience` consecutive epochs, counted over all calls of `fit` of a model. Each
+    raises one `PosteriorWarning` per layer and is kept in `findings`. Training stays bit-for-bit identical and is never
+    stopped.
 
     `examine(model)` checks a trained posterior, however it was found. For Markov chains it also finds `not_converged`:
     an R-hat of the predictions for the first 100 validation rows above 1.05, or an effective sample size below 100.
@@ -143,33 +146,56 @@ class PosteriorDoctor(keras.callbacks.Callback):
         self._max_examples = require_integer("max_examples", max_examples, 1)
         self._seed = require_integer("seed", seed, 0)
         self._rows: Rows | None = None
-        self._epochs_on_end: dict[tuple[str, str], int] = {}
+        # By the name of the examination, which finds them or fails.
+        self._epochs_on_end: dict[str, dict[tuple[str, str], int]] = {}
+        self._counted: weakref.ref[Any] | None = None
         self._epoch = 0
-        self._failed = False
+        self._failed: set[str] = set()
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Checks model and data, before the first step."""
         model = require_bayesian(self.model, type(self).__name__)
         self._take_rows(model)
-        self._epochs_on_end, self._failed = {}, False
+        if self._counted is None or self._counted() is not model:
+            self._counted = weakref.ref(model)
+            self._epochs_on_end, self._failed = {}, set()
         self._kl_terms = KlTerms(model)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Checks the posterior."""
         self._epoch = epoch + 1
-        found = [
-            *self._attempt(self._examine_layers, self.model),
-            *self._attempt(self._examine_loss, logs or {}),
-            *self._attempt(_examine_scales, self.model),
-        ]
-        for kind, where, message in self._lasting(found):
-            self._tell(kind, where, message)
+        for examine, of in (
+            (self._examine_layers, self.model),
+            (self._examine_loss, logs or {}),
+            (_examine_scales, self.model),
+        ):
+            found = self._attempt(examine, of, " Training continues.")
+            # What it found before may last on.
+            if found is not None:
+                for symptom in self._lasting(examine.__name__, found):
+                    self._tell(*symptom)
 
     def on_train_end(self, logs: Any = None) -> None:
         """Checks the curvature of a natural gradient, and the Monte Carlo error of the scores."""
         for examine in (_examine_curvature, self._examine_samples):
-            for kind, where, message in self._attempt(examine, self.model):
-                self._tell(kind, where, message)
+            for symptom in self._attempt(examine, self.model) or ():
+                self._tell(*symptom)
+
+    def state_arrays(self) -> dict[str, np.ndarray]:
+        """Findings, and for how many epochs problems have lasted, as an array, to continue in another process."""
+        lasting = [[name, *key, number] for name, of in self._epochs_on_end.items() for key, number in of.items()]
+        state = json.dumps({"lasting": lasting, "findings": [asdict(finding) for finding in self.findings]})
+        return {"state": np.frombuffer(state.encode(), np.uint8)}
+
+    def restore_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Takes up the result of `state_arrays`, for the model that is set."""
+        if not arrays:
+            return
+        state = json.loads(arrays["state"].tobytes())
+        self._counted, self._epochs_on_end = weakref.ref(self.model), {}
+        for name, kind, where, number in state["lasting"]:
+            self._epochs_on_end.setdefault(name, {})[kind, where] = number
+        self.findings[:] = [Finding(**finding) for finding in state["findings"]]
 
     def examine(self, model: PredictiveModel) -> list[Finding]:
         """Checks a posterior that is not in training, and warns of each problem.
@@ -189,14 +215,14 @@ class PosteriorDoctor(keras.callbacks.Callback):
         """
         require_predictive(model, type(self).__name__)
         self._take_rows(model)
-        known, self._epoch, self._failed = len(self.findings), 0, False
+        known, self._epoch, self._failed = len(self.findings), 0, set()
         examinations: list[Callable[[Any], Iterator[_Symptom]]] = [self._examine_samples, self._diagnose]
         if isinstance(model, VariationalMixin):
             self._kl_terms = KlTerms(model)
             examinations += [self._examine_layers, _examine_scales]
         for examination in examinations:
-            for kind, where, message in self._attempt(examination, model):
-                self._tell(kind, where, message)
+            for symptom in self._attempt(examination, model) or ():
+                self._tell(*symptom)
         return self.findings[known:]
 
     def _take_rows(self, model: PredictiveModel) -> None:
@@ -205,22 +231,26 @@ class PosteriorDoctor(keras.callbacks.Callback):
                 self._rows = take_rows(self._data, self._max_examples, "validation_data")
             check_rows(model, self._rows, "validation_data")
 
-    def _attempt(self, examine: Callable[..., Iterator[_Symptom]], *arguments: Any) -> list[_Symptom]:
-        """Returns what was found; if the examination fails, nothing, with one warning, and training continues."""
+    def _attempt(
+        self, examine: Callable[[Any], Iterator[_Symptom]], of: Any, comfort: str = ""
+    ) -> list[_Symptom] | None:
+        """Returns what an examination found; None if it failed, with a warning for the first time."""
         try:
             with np.errstate(all="ignore"):
-                return list(examine(*arguments))
+                return list(examine(of))
         except Exception as error:
-            if not self._failed:
-                self._failed = True
-                reason = f"{type(error).__name__}: {error}. Training continues."
+            if examine.__name__ not in self._failed:
+                self._failed.add(examine.__name__)
+                reason = f"{type(error).__name__}: {error}.{comfort}"
                 warnings.warn(f"PosteriorDoctor could not examine the model: {reason}", stacklevel=3)
-            return []
+            return None
 
-    def _lasting(self, found: list[_Symptom]) -> list[_Symptom]:
-        """Returns the symptoms that lasted for `patience` consecutive epochs."""
-        self._epochs_on_end = {(kind, where): self._epochs_on_end.get((kind, where), 0) + 1 for kind, where, _ in found}
-        return [symptom for symptom in found if self._epochs_on_end[symptom[:2]] >= self._patience]
+    def _lasting(self, examination: str, found: list[_Symptom]) -> list[_Symptom]:
+        """Returns the symptoms that lasted for `patience` consecutive epochs in which they were looked for."""
+        before = self._epochs_on_end.get(examination, {})
+        counts = {(kind, where): before.get((kind, where), 0) + 1 for kind, where, _ in found}
+        self._epochs_on_end[examination] = counts
+        return [symptom for symptom in found if counts[symptom[:2]] >= self._patience]
 
     def _diagnose(self, model: PredictiveModel) -> Iterator[_Symptom]:
         numbers = {} if self._rows is None else diagnose(model, self._rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,10 @@ from typing import Any
 
 import keras
 import numpy as np
+import scipy.sparse
 import tensorflow as tf
+
+from tfp_bnn.core.batches import as_arrays, first_rows, joined, num_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +22,7 @@ class Rows:
     """Examples held in memory.
 
     Attributes:
-        x: Inputs of shape `(n, ...)`, or a structure of these for a model with several inputs.
+        x: Inputs of shape `(n, ...)`, SciPy's if they are sparse, or a structure of these for a model with several.
         y: Targets, one row per example, or a structure of these for a model with several outputs; or None.
     """
 
@@ -26,7 +30,7 @@ class Rows:
     y: Any
 
     def __len__(self) -> int:
-        return len(keras.tree.flatten(self.x)[0])
+        return num_rows(self.x)
 
     @cached_property
     def digest(self) -> str:
@@ -38,8 +42,8 @@ def take_rows(data: Any, count: int, name: str, targets: bool = True) -> Rows:
     """Returns the first rows of a data set. A `tf.data` pipeline is read from its start, only as far as needed.
 
     Args:
-        data: `(x, y)` or `(x, y, sample_weight)` of arrays, or a `tf.data.Dataset` or `keras.utils.PyDataset` of such
-            batches. Without targets, `x` alone too.
+        data: `(x, y)` or `(x, y, sample_weight)` of arrays in every form that `fit` takes, or a `tf.data.Dataset` or
+            `keras.utils.PyDataset` of such batches. Without targets, `x` alone too.
         count: Maximum number of rows.
         name: Name of the argument in messages.
         targets: Whether to return targets. Default: True.
@@ -52,31 +56,33 @@ def take_rows(data: Any, count: int, name: str, targets: bool = True) -> Rows:
     """
     batches, rows, found = [], 0, _batches(data, name, targets)
     for x, y in found:
-        number = len(keras.tree.flatten(x)[0])
-        batch = (x, y if y is None or _is_structure(y, number) else np.asarray(y))
-        batches.append(
-            keras.tree.map_structure(
-                lambda leaf, left=count - rows: None if leaf is None else np.asarray(leaf)[:left], batch
-            )
-        )
-        rows += number
+        batches.append(first_rows((x, y), count - rows))
+        rows += num_rows(x)
         if rows >= count:
             break
     if rows == 0:
         raise ValueError(f"`{name}` is empty. Expected at least one example.")
-    xs = keras.tree.map_structure(lambda *leaves: np.concatenate(leaves), *[x for x, _ in batches])
-    if not targets:
-        return Rows(xs, None)
-    return Rows(xs, keras.tree.map_structure(lambda *leaves: np.concatenate(leaves), *[y for _, y in batches]))
+    return Rows(joined([x for x, _ in batches]), joined([y for _, y in batches]) if targets else None)
 
 
 def digest_of(arrays: list[Any]) -> str:
-    """Returns a fingerprint of the dtypes, shapes and values of arrays."""
+    """Returns a fingerprint of the dtypes, shapes and values of arrays, NumPy's or SciPy's of compressed rows."""
     digest = hashlib.blake2b(digest_size=16)
-    for array in map(np.asarray, arrays):
+    for array in itertools.chain.from_iterable(map(_parts, arrays)):
         digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        # Objects, such as strings, are addresses in memory.
+        if array.dtype == object:
+            digest.update(repr(array.tolist()).encode())
+        else:
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def _parts(array: Any) -> list[Any]:
+    """The NumPy arrays that an array consists of."""
+    if scipy.sparse.issparse(array):
+        return [np.asarray(array.shape), array.data, array.indices, array.indptr]
+    return [np.asarray(array)]
 
 
 def _is_structure(y: Any, number: int) -> bool:
@@ -102,6 +108,7 @@ def _pair(element: Any, name: str, targets: bool, batch: bool) -> tuple[Any, Any
         x, y = element[0], None
     else:
         x, y = element, None
+    x = as_arrays(x, name)
     leaves = keras.tree.flatten(x)
     arrays = bool(leaves) and all(hasattr(leaf, "shape") and len(leaf.shape) for leaf in leaves)
     if not arrays or (targets and y is None):
@@ -110,4 +117,5 @@ def _pair(element: Any, name: str, targets: bool, batch: bool) -> tuple[Any, Any
             f"`{name}` must be {wanted} of arrays, or a tf.data.Dataset or keras.utils.PyDataset of batches of that, "
             f"but got {kind}{type(element).__name__}. Pass arrays; a generator can be read only once."
         )
-    return x, y
+    y = as_arrays(y, name)
+    return x, y if y is None or _is_structure(y, num_rows(x)) else np.asarray(y)

@@ -8,7 +8,7 @@ another iterable of batches `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -74,6 +74,16 @@ def num_rows(arrays: Any) -> int:
 def rows_of(arrays: Any, rows: slice) -> Any:
     """Some rows of the arrays of `inputs_of` as tensors; those of sparse matrices as sparse tensors."""
     return keras.tree.map_structure(lambda array: _rows_of_array(array, rows), arrays)
+
+
+def first_rows(arrays: Any, count: int) -> Any:
+    """The first rows of arrays as `as_arrays` returns them; None stays None. Sparse tensors become SciPy matrices."""
+    return keras.tree.map_structure(lambda array: None if array is None else array[:count], _sliceable(arrays))
+
+
+def joined(batches: Sequence[Any]) -> Any:
+    """The rows of batches of one structure, in their order: NumPy arrays, and sparse ones as they are."""
+    return keras.tree.map_structure(lambda *arrays: _joined(arrays), *batches)
 
 
 def twice(rows: Any) -> Any:
@@ -168,7 +178,7 @@ def read_examples(
         raise ValueError(
             f"The {type(data).__name__} has sample weights in some batches only. Give all of them, or none."
         )
-    return keras.tree.map_structure(lambda *arrays: _joined(arrays), *read)
+    return joined(read)
 
 
 class CheckedBatches:
@@ -266,6 +276,12 @@ def _num_bytes(array: Any) -> int:
 
 
 def _joined(arrays: tuple[Any, ...]) -> Any:
+    shapes = sorted({tuple(array.shape[1:]) for array in arrays})
+    if len(shapes) > 1:
+        raise ValueError(
+            f"The rows of the batches have the shapes {shapes[0]} and {shapes[1]}; expected one shape, to join them in "
+            "memory. Pad them to one length, as in `padded_batch` of tf.data with `padded_shapes`."
+        )
     if isinstance(arrays[0], tf.SparseTensor):
         return tf.sparse.concat(0, list(arrays))
     if scipy.sparse.issparse(arrays[0]):

@@ -177,11 +177,11 @@ class Chains(StoredPosterior):
         """
         if self.num_samples < ENOUGH_SAMPLES:
             return {}
-        convergence = self.convergence(x)
+        convergence = self.convergence(x, weights=False)
         numbers = {"rhat": convergence.worst_rhat(), "ess": convergence.least_ess()}
         return {name: value for name, value in numbers.items() if np.isfinite(value)}
 
-    def convergence(self, x: Any) -> Convergence:
+    def convergence(self, x: Any, weights: bool = True) -> Convergence:
         """R-hat and effective sample size, of the predictions for some inputs and of the weights.
 
         Weights can be exchanged without changing the function, so chains that agree on every prediction may differ in
@@ -189,6 +189,7 @@ class Chains(StoredPosterior):
 
         Args:
             x: Inputs as arrays, such as a hundred rows of the test set. Every state predicts them.
+            weights: Whether those of the weights are computed as well, which takes the longer the more there are.
 
         Returns:
             A `Convergence`. `print` it for a table.
@@ -204,7 +205,7 @@ class Chains(StoredPosterior):
             name: of_head.samples.reshape(self.num_chains, self.num_samples, *of_head.samples.shape[1:])
             for name, of_head in (of_heads or {PREDICTIONS: predictive}).items()
         }
-        return Convergence.of({**predictions, **self._states}, self._statistics)
+        return Convergence.of({**predictions, **(self._states if weights else {})}, self._statistics)
 
     def to_inference_data(self) -> Any:
         """The states and statistics for ArviZ, its `InferenceData`: in newer versions an `xarray.DataTree`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,8 @@ import scipy.stats
 
 ENOUGH_SAMPLES = 4
 """The fewest samples of a chain that have an R-hat."""
+# An array of float64 of this size takes 32 MiB; a dozen of them are in memory.
+_NUMBERS_AT_ONCE = 2**22
 
 PREDICTIONS = "predictions"
 """Name of the predictions among the weights; those of a head are `<head>/predictions`."""
@@ -81,6 +83,10 @@ def rhat(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     Raises:
         ValueError: If there are fewer than four samples.
     """
+    return _in_blocks(_rhat, values)
+
+
+def _rhat(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     halves = _halves(values)
     folded = np.abs(halves - np.median(halves, axis=(0, 1)))
     of_both = [_plain_rhat(_normal_scores(part)) for part in (halves, folded)]
@@ -95,6 +101,10 @@ def effective_sample_size(values: npt.NDArray[np.floating]) -> npt.NDArray[np.fl
     Raises:
         ValueError: If there are fewer than four samples.
     """
+    return _in_blocks(_effective_sample_size, values)
+
+
+def _effective_sample_size(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     chains = _normal_scores(_halves(values))
     number, samples = chains.shape[:2]
     centred = chains - chains.mean(axis=1, keepdims=True)
@@ -109,6 +119,17 @@ def effective_sample_size(values: npt.NDArray[np.floating]) -> npt.NDArray[np.fl
     pairs = np.where(np.logical_and.accumulate(pairs > 0), np.minimum.accumulate(pairs), 0.0)
     time = np.maximum(2 * pairs.sum(axis=0) - 1, 1 / np.log10(number * samples))
     return np.where(np.isnan(correlation).any(axis=0), np.nan, number * samples / time)
+
+
+def _in_blocks(
+    function: Callable[[npt.NDArray[np.floating]], npt.NDArray[np.float64]], values: npt.NDArray[np.floating]
+) -> npt.NDArray[np.float64]:
+    """A function of arrays `(chains, samples, entries)`, which needs many times their memory, of blocks of entries."""
+    chains, samples, *shape = values.shape
+    entries = values.reshape(chains, samples, -1)
+    at_once = max(1, _NUMBERS_AT_ONCE // max(1, chains * samples))
+    starts = range(0, max(1, entries.shape[2]), at_once)
+    return np.concatenate([function(entries[:, :, start : start + at_once]) for start in starts]).reshape(shape)
 
 
 def _halves(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

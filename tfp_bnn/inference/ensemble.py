@@ -59,7 +59,7 @@ class Ensemble(StoredPosterior):
         if draws_per_member is not None:
             _check_draws(members, draws_per_member)
         self.name = name
-        self._take_over(members[0])
+        self._take_over(*members)
         self.draws_per_member = None if draws_per_member is None else int(draws_per_member)
         self._members = tuple(members)
 

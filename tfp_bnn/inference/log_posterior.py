@@ -94,6 +94,22 @@ class LogPosterior:
         """Log posterior up to a constant, in nats, for vectors `(chains, D)`: a float32 tensor `(chains,)`."""
         return self._compiled(vectors)
 
+    def in_blocks(self, vectors: tf.Tensor, most_rows: int) -> tf.Tensor:
+        """As `__call__`, with at most so many rows at once in the network: some vectors, or a part of the data."""
+        at_once = max(1, most_rows // self.num_examples)
+        blocks = [vectors[start : start + at_once] for start in range(0, len(vectors), at_once)]
+        parts = -(-self.num_examples // most_rows)
+        if parts == 1:
+            return tf.concat([self(block) for block in blocks], axis=0)
+
+        def of_block(block: tf.Tensor, part: int) -> tf.Tensor:
+            # Rows from all over the data, so no part lacks targets that others have.
+            rows = keras.tree.map_structure(lambda array: array[part::parts], self.data)
+            return tf.vectorized_map(lambda vector: self.log_likelihood(vector, *rows), block)
+
+        of_parts = [tf.concat([of_block(block, part) for block in blocks], axis=0) for part in range(parts)]
+        return tf.add_n([self.log_prior(vectors), *of_parts])
+
     def log_likelihood_of_data(self, vectors: tf.Tensor) -> tf.Tensor:
         """The sum of log p(y_n | x_n, w) over all examples, in nats, for vectors `(..., D)`; float32 `(...,)`."""
         return tf.reshape(self._compiled_likelihood(tf.reshape(vectors, [-1, self.num_weights])), vectors.shape[:-1])

@@ -10,12 +10,15 @@ import numpy.typing as npt
 
 from tfp_bnn.core.arguments import is_integer
 from tfp_bnn.models.predictive_model import PredictiveModel
+from tfp_bnn.models.preparation import tell_of_training
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 class StoredPosterior(PredictiveModel):
     """A posterior made of trained networks, settings and arrays. Abstract.
+
+    If a network is trained further, the posterior loses its `calibration` and `conformal`, with a warning.
 
     `from_arrays(networks, way, settings(), arrays(), name)` gives the same posterior, with the same draws, for networks
     of the same weights. A new inference method that implements these three is stored in artifacts as it is.
@@ -26,11 +29,20 @@ class StoredPosterior(PredictiveModel):
 
     way: str
 
-    def _take_over(self, network: PredictiveModel) -> None:
-        """Takes over from a network its likelihood, the names of classes and units, and the expected inputs."""
+    def _take_over(self, *networks: Any) -> None:
+        """Takes over from the first network its likelihood, the names of classes and units, and the expected inputs."""
+        for each in networks:
+            tell_of_training(each, self)
+        network: PredictiveModel = networks[0]
         self.likelihood = network.likelihood
         self.class_names, self.target_units = network.class_names, network.target_units
         self.inputs_expected = network.inputs_expected
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Of a copy, whose networks do not know it yet."""
+        self.__dict__.update(state)
+        for network in self.networks:
+            tell_of_training(network, self)
 
     @property
     def networks(self) -> tuple[Any, ...]:

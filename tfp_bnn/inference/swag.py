@@ -33,7 +33,11 @@ class SwagIterates(keras.callbacks.Callback):
     Args:
         rank: K, the number of last deviations kept, >= 2: the rank of the low-rank part of the covariance. Takes
             4 K d bytes for d weights.
-        every: Number of epochs from one collection to the next.
+        every: Number of epochs from one collection to the next, counted over all calls of `fit`.
+
+    Attributes:
+        epochs: Number of epochs seen.
+        number: Number of iterates collected.
 
     Raises:
         ValueError: If an argument is out of range; at the start of a training, if the model has random layers, or
@@ -44,6 +48,7 @@ class SwagIterates(keras.callbacks.Callback):
         super().__init__()
         self.rank = require_integer("rank", rank, 2)
         self.every = require_integer("every", every, 1)
+        self.epochs = 0
         self.number = 0
         self.mean = np.zeros(0)
         self.variance = np.zeros(0)
@@ -56,7 +61,8 @@ class SwagIterates(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Collects the weights."""
-        if (epoch + 1) % self.every == 0:
+        self.epochs += 1
+        if self.epochs % self.every == 0:
             self.collect()
 
     def collect(self) -> None:
@@ -84,7 +90,7 @@ class SwagIterates(keras.callbacks.Callback):
         return {"mean": self.mean, "variance": self.variance, "deviations": np.stack(self.deviations)}
 
     def restore_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Takes up the result of `state_arrays`, with `number`, for the model that is set."""
+        """Takes up the result of `state_arrays`, with `epochs` and `number`, for the model that is set."""
         if not arrays:
             return
         self._names = tuple(self._network().variables)

@@ -122,7 +122,8 @@ class VariationalNormal(WeightPosterior):
         shape = (require_integer("num_draws", num_draws, 1), self.num_weights)
         noise = Noise(tf.constant([require_integer("seed", seed), 0], tf.int64)).normal("elbo", shape)
         draws = self._mean + _product(self._factor, noise)
-        return float(tf.reduce_mean(self._posterior(draws) - _log_density(self._factor, noise)))
+        log_joint = self._posterior.in_blocks(draws, _MOST_ROWS)
+        return float(tf.reduce_mean(log_joint - _log_density(self._factor, noise)))
 
     def __repr__(self) -> str:
         return f"VariationalNormal({self.name!r}, way={self.way!r}, weights={self.num_weights:,})"

@@ -15,7 +15,7 @@ from tensorflow_probability import distributions as tfd
 from tfp_bnn.core.arguments import is_number
 from tfp_bnn.core.layer_tree import mask_of, set_mask
 from tfp_bnn.core.registry import Spec
-from tfp_bnn.likelihoods.marginals import each_target
+from tfp_bnn.likelihoods.marginals import Marginals, each_target
 from tfp_bnn.likelihoods.normal_outputs import variance_of
 from tfp_bnn.likelihoods.positions import Shape, fold_outputs, fold_targets, fold_weights
 from tfp_bnn.likelihoods.targets import checked
@@ -261,6 +261,10 @@ class Examples(Spec):
         *positions, channels = output_shape
         at_each = self.chance_nll(channels)
         return None if at_each is None else at_each * math.prod(positions)
+
+    def has_whole_targets(self, num_outputs: int) -> bool:
+        """Whether the targets of a network with so many outputs are whole numbers, such as counts."""
+        return Marginals(self._probe(num_outputs)).are_whole_numbers()
 
     # === Internals ===
 

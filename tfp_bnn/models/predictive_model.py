@@ -80,8 +80,8 @@ class PredictiveModel:
         """The calibration of `posterior_predictive`, or None. Set it to a name, a config, an object or None.
 
         It is part of the config of a model, not of its weights. `fit` and `train_on_batch` set it to None, because it
-        belongs to the posterior it was fitted to. Another calibration sets `conformal` to None, which was fitted to the
-        predictions of the old one.
+        belongs to the posterior it was fitted to; those of a member set that of its ensemble to None as well. Another
+        calibration sets `conformal` to None, which was fitted to the predictions of the old one.
         """
         return self._calibration
 

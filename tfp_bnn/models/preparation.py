@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ from tfp_bnn.variational.natural_gradient import NaturalGradient
 
 NEGATIVE_ELBO = "negative_elbo"
 """The loss of a variational model, by name. It is not compiled: the model computes it itself."""
+_POSTERIORS = "_posteriors_of_it"
 
 
 def renew_step(model: Any, mode: str, x: Any, y: Any) -> None:
@@ -42,23 +44,38 @@ def build_before_tracing(model: Any, x: Any, y: Any, sample_weight: Any) -> None
         build_state_of_training(model, keras.tree.pack_sequence_as(batch, specs))
 
 
+def tell_of_training(network: Any, posterior: Any) -> None:
+    """Lets a posterior that is made of a network lose its calibration when the network is trained further."""
+    # Beside the attributes that Keras tracks and saves; a posterior that nobody holds is forgotten.
+    network.__dict__.setdefault(_POSTERIORS, weakref.WeakSet()).add(posterior)
+
+
 def forget_calibration(model: Any) -> None:
-    """Drops calibration and conformal prediction of a model that is about to be trained, with a warning."""
+    """Drops calibration and conformal prediction of a model that is about to be trained, with a warning.
+
+    So do the posteriors that are made of it, such as ensembles.
+    """
     # A model that is not compiled is not trained: Keras refuses it.
     if not model.compiled:
         return
+    _forget(model, "The model", "model")
+    for posterior in model.__dict__.get(_POSTERIORS, ()):
+        _forget(posterior, f"The posterior {posterior.name!r}, which is made of the model {model.name!r},", "posterior")
+
+
+def _forget(model: Any, title: str, name: str) -> None:
     if model.conformal is not None:
         warnings.warn(
-            f"The model had a conformal prediction, {model.conformal!r}, but training changes the posterior that this "
-            "was fitted to: model.conformal is None now. Fit it again after training, with tfp_bnn.conformalize.",
-            stacklevel=3,
+            f"{title} had a conformal prediction, {model.conformal!r}, but training changes the posterior that this "
+            f"was fitted to: {name}.conformal is None now. Fit it again after training, with tfp_bnn.conformalize.",
+            stacklevel=4,
         )
         model.conformal = None
     if model.calibration is not None:
         warnings.warn(
-            f"The model was calibrated, {model.calibration!r}, but training changes the posterior that this was "
-            "fitted to: model.calibration is None now. Calibrate again after training, with tfp_bnn.calibrate.",
-            stacklevel=3,
+            f"{title} was calibrated, {model.calibration!r}, but training changes the posterior that this was fitted "
+            f"to: {name}.calibration is None now. Calibrate again after training, with tfp_bnn.calibrate.",
+            stacklevel=4,
         )
         model.calibration = None
 

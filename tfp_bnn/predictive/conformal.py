@@ -6,7 +6,7 @@ probability `level`, whatever the model: over draws of the calibration examples 
 
 from __future__ import annotations
 
-import math
+import warnings
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -16,12 +16,20 @@ import numpy.typing as npt
 from tfp_bnn.core.arguments import is_integer, is_number
 from tfp_bnn.core.registry import Spec, SpecRegistry
 from tfp_bnn.likelihoods import Likelihood
+from tfp_bnn.predictive.conformal_scores import (
+    Floats,
+    classes_of,
+    complements_of,
+    intervals_of,
+    quantile_of,
+    require_enough,
+    targets_of,
+)
 from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive
 
-Floats = npt.NDArray[np.float64]
-
-# Of the central intervals that are widened, so that any level above 0 can be reached.
-_WIDTH = 1e-12
+# In the units of `intervals_of`. Intervals of most continuous distributions are wider at levels above 0.2.
+_LEAST_STEPS = 1.0
+_LEAST_DEVIATIONS = 0.5
 # Widths are float32 numbers, so the ends of intervals stay finite.
 _MOST_MARGIN = 1e30
 MOST_SAMPLES = 100_000
@@ -77,7 +85,10 @@ class Conformal(Spec):
         check_conformal_fits(self, likelihood)
 
     def predict(self, predictive: PosteriorPredictive) -> Any:
-        """Returns the sets or intervals of predictions."""
+        """Returns the sets or intervals of predictions.
+
+        Warns if these have another number of draws than those of the fit, because the coverage is that of the latter.
+        """
         raise NotImplementedError
 
     def covers(self, predictive: PosteriorPredictive, y: Any) -> npt.NDArray[np.bool_]:
@@ -96,6 +107,15 @@ class Conformal(Spec):
     def mean_size(self, found: Any) -> dict[str, float]:
         """Returns how large sets or intervals are on average, as one number with its name."""
         raise NotImplementedError
+
+    def _check_draws(self, predictive: PosteriorPredictive) -> None:
+        if self.num_samples not in (None, predictive.num_samples) and not predictive.exhaustive:
+            warnings.warn(
+                f"The predictions have {predictive.num_samples} draws, but the conformal prediction was fitted to "
+                f"{self.num_samples}, and its coverage holds for these only. Predict with "
+                f"num_samples={self.num_samples}{'' if self.seed is None else f', seed={self.seed}'}.",
+                stacklevel=3,
+            )
 
 
 CONFORMALS: SpecRegistry[Conformal] = SpecRegistry("conformal prediction")
@@ -146,13 +166,13 @@ class ConformalSets(Conformal):
         seed: int | None = None,
     ) -> Self:
         """Takes as threshold the quantile of 1 - p(y_i | x_i), over all examples or those of each class."""
-        labels = _classes(predictive, y)
-        complements = _complements(predictive)
+        labels = classes_of(predictive, y)
+        complements = complements_of(predictive)
         scores = complements[np.arange(len(labels)), labels]
         if not by_class:
-            return cls(level, _quantile(scores, level), num_samples, seed)
+            return cls(level, quantile_of(scores, level), num_samples, seed)
         require_enough(np.bincount(labels, minlength=complements.shape[-1]), level)
-        thresholds = [_quantile(scores[labels == k], level) for k in range(complements.shape[-1])]
+        thresholds = [quantile_of(scores[labels == k], level) for k in range(complements.shape[-1])]
         return cls(level, thresholds, num_samples, seed)
 
     def check_outputs(self, likelihood: Likelihood, output_shape: Sequence[int]) -> None:
@@ -166,13 +186,14 @@ class ConformalSets(Conformal):
         Raises:
             ValueError: If the predictions are not of classes, or of another number of them.
         """
-        complements = _complements(predictive)
+        self._check_draws(predictive)
+        complements = complements_of(predictive)
         self._check_number(complements.shape[-1])
         return complements <= np.asarray(self.thresholds)
 
     def contains(self, found: npt.NDArray[np.bool_], predictive: PosteriorPredictive, y: Any) -> npt.NDArray[np.bool_]:
         """Returns whether the set of each input contains its class, `(n,)`."""
-        labels = _classes(predictive, y)
+        labels = classes_of(predictive, y)
         return found[np.arange(len(labels)), labels]
 
     def mean_size(self, found: npt.NDArray[np.bool_]) -> dict[str, float]:
@@ -189,11 +210,17 @@ class ConformalIntervals(Conformal):
 
         [lower - margin * (upper - lower), upper + margin * (upper - lower)]
 
+    Where one value has most of the probability, as 0 has in rare counts, the central interval has no width of its own.
+    It is widened on both sides first, to at least 1 for whole numbers, and half the standard deviation of the
+    predictive for others.
+
     Args:
         level: Coverage, a number between 0 and 1.
         margins: A number from -0.5 to 1e30 for all targets, or one for each target.
         num_samples: As in `Conformal`.
         seed: As in `Conformal`.
+        least_width: Least width of the central interval: in steps of whole numbers, or standard deviations of the
+            predictive of others. Default: 0, as in files of older versions; a fit takes 1 or 0.5.
 
     Raises:
         ValueError: If a value is out of range.
@@ -206,14 +233,22 @@ class ConformalIntervals(Conformal):
     target_kind = "number"
 
     def __init__(
-        self, level: float, margins: float | Sequence[float], num_samples: int | None = None, seed: int | None = None
+        self,
+        level: float,
+        margins: float | Sequence[float],
+        num_samples: int | None = None,
+        seed: int | None = None,
+        least_width: float = 0.0,
     ) -> None:
         super().__init__(level, num_samples, seed)
+        if not is_number(least_width) or not 0 <= least_width <= _MOST_MARGIN:
+            raise ValueError(f"`least_width` must be a number from 0 to {_MOST_MARGIN:g}, but got {least_width!r}.")
+        self.least_width = float(least_width)
         self.margins = _numbers("margins", margins, -0.5, _MOST_MARGIN)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor, JSON-serializable."""
-        return {**super().get_config(), "margins": self.margins}
+        return {**super().get_config(), "margins": self.margins, "least_width": self.least_width}
 
     @classmethod
     def fitted(
@@ -228,10 +263,13 @@ class ConformalIntervals(Conformal):
         """Takes as margins the quantiles of how far the targets are outside of their intervals, in widths of these."""
         if by_class:
             raise ValueError("The targets are numbers, which have no classes. Use by_class=False.")
-        lower, width = _intervals(predictive, level)
-        targets = _targets(predictive, y)
+        is_whole = predictive.likelihood.has_whole_targets(predictive.num_outputs)
+        least_width = _LEAST_STEPS if is_whole else _LEAST_DEVIATIONS
+        lower, width = intervals_of(predictive, level, least_width)
+        targets = targets_of(predictive, y)
         scores = np.maximum(lower - targets, targets - lower - width) / width
-        return cls(level, [_quantile(scores[:, k], level) for k in range(scores.shape[1])], num_samples, seed)
+        margins = [quantile_of(scores[:, k], level) for k in range(scores.shape[1])]
+        return cls(level, margins, num_samples, seed, least_width)
 
     def check_outputs(self, likelihood: Likelihood, output_shape: Sequence[int]) -> None:
         """As `Conformal.check_outputs`."""
@@ -244,7 +282,8 @@ class ConformalIntervals(Conformal):
         Raises:
             ValueError: If the predictions are not of numbers, or of another number of targets.
         """
-        lower, width = _intervals(predictive, self.level)
+        self._check_draws(predictive)
+        lower, width = intervals_of(predictive, self.level, self.least_width)
         self._check_number(lower.shape[-1])
         margins = np.asarray(self.margins) * width
         return lower - margins, lower + width + margins
@@ -252,7 +291,7 @@ class ConformalIntervals(Conformal):
     def contains(self, found: tuple[Floats, Floats], predictive: PosteriorPredictive, y: Any) -> npt.NDArray[np.bool_]:
         """Returns whether each target is in its interval, both ends included, `(n, targets)`."""
         lower, upper = found
-        targets = _targets(predictive, y)
+        targets = targets_of(predictive, y)
         return (lower <= targets) & (targets <= upper)
 
     def mean_size(self, found: tuple[Floats, Floats]) -> dict[str, float]:
@@ -308,68 +347,6 @@ def check_conformal_fits(conformal: Conformal, likelihood: Likelihood) -> None:
             f"The conformal prediction {conformal!r} does not fit the likelihood {likelihood!r}, which is for "
             f"{likelihood.task}. Fit one to this model, with tfp_bnn.conformalize(model, x, y)."
         )
-
-
-def require_enough(counts: npt.NDArray[np.intp], level: float) -> None:
-    """Refuses too few calibration examples.
-
-    Args:
-        counts: Number of examples, an array of one number or of one for each class.
-        level: Coverage, a number between 0 and 1.
-
-    Raises:
-        ValueError: If a number is below level / (1 - level).
-    """
-    least = math.ceil(level / (1.0 - level) - 1e-9)
-    short = np.flatnonzero(counts < least)
-    if len(short):
-        which = "there are" if len(counts) == 1 else f"class {short[0]} has"
-        raise ValueError(
-            f"A level of {level:g} needs at least {least} examples{'' if len(counts) == 1 else ' of each class'}, but "
-            f"{which} {counts[short[0]]}. Lower the level, or use more examples."
-        )
-
-
-def _quantile(scores: Floats, level: float) -> float:
-    """The smallest score that at least ceil((n + 1) level) of n scores do not exceed."""
-    rank = math.ceil((len(scores) + 1) * level - 1e-9)
-    require_enough(np.array([len(scores)]), level)
-    return float(np.sort(scores)[rank - 1])
-
-
-def _complements(predictive: PosteriorPredictive) -> Floats:
-    """1 - p of each class."""
-    if predictive.target_kind != "class":
-        raise ValueError(f"The predictions are of {predictive.target_kind}s, which have no sets of classes.")
-    probabilities = predictive.mean().astype(np.float64)
-    if probabilities.shape[-1] == 1:
-        return np.hstack([probabilities, 1.0 - probabilities])
-    complements = 1.0 - probabilities
-    # A float32 near 1 is coarse, so sure predictions would tie; the sum of the others is not.
-    best = np.arange(len(probabilities)), probabilities.argmax(axis=-1)
-    probabilities[best] = 0.0
-    complements[best] = probabilities.sum(axis=-1)
-    return complements
-
-
-def _intervals(predictive: PosteriorPredictive, level: float) -> tuple[Floats, Floats]:
-    if predictive.target_kind != "number":
-        raise ValueError("The predictions are of classes, which have no interval.")
-    lower, upper = (end.astype(np.float64) for end in predictive.interval(level))
-    return lower, np.maximum(upper - lower, _WIDTH * np.maximum(1.0, np.abs(lower)))
-
-
-def _classes(predictive: PosteriorPredictive, y: Any) -> npt.NDArray[np.intp]:
-    return np.rint(_targets(predictive, y)).astype(np.intp).reshape(-1)
-
-
-def _targets(predictive: PosteriorPredictive, y: Any) -> Floats:
-    predictive.log_prob(y)  # Refuses targets that do not fit.
-    likelihood, num_outputs = predictive.likelihood, predictive.num_outputs
-    _, observed = likelihood.observed_rows(np.asarray(y), predictive.positions, num_outputs)
-    if observed is not None and not observed.all():
-        raise ValueError(f"{int((~observed).sum())} of {observed.size} targets are missing. Remove these examples.")
-    return likelihood.target_array(np.asarray(y), num_outputs).astype(np.float64)
 
 
 def _numbers(name: str, value: Any, low: float, high: float) -> float | list[float]:

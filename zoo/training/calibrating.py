@@ -9,7 +9,8 @@ import numpy as np
 from tfp_bnn.calibration import calibrate, conformalize
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.predictive.calibrators import CALIBRATIONS, check_fits
-from tfp_bnn.predictive.conformal import ConformalSets, conformal_for, require_enough
+from tfp_bnn.predictive.conformal import ConformalSets, conformal_for
+from tfp_bnn.predictive.conformal_scores import require_enough
 from zoo.datasets import Dataset, Split
 from zoo.hub.members import ZooModel
 from zoo.recipes import Recipe

@@ -10,7 +10,7 @@ import pytest
 
 import tfp_bnn
 from tfp_bnn.calibration import conformalize
-from tfp_bnn.likelihoods import Bernoulli, Categorical, Normal
+from tfp_bnn.likelihoods import Bernoulli, Categorical, Normal, Poisson
 from tfp_bnn.predictive import CONFORMALS, ConformalIntervals, ConformalSets, PosteriorPredictive
 from tfp_bnn.predictive.conformal import conformal_for
 
@@ -65,6 +65,27 @@ def test_margins_are_in_widths_of_the_interval_of_each_target():
     np.testing.assert_allclose(found[0], lower - outside[35] * (upper - lower), rtol=1e-4, atol=1e-4)
     # Both ends belong to it.
     assert conformal.covers(predictive, y).sum(axis=0).tolist() == [36, 36]
+
+
+def test_intervals_of_rare_counts_have_a_width():
+    rates = np.where(np.arange(40) % 2, 5.0, 0.05)[:, np.newaxis]
+    # Half of the central intervals are [0, 0], and half of these miss the target.
+    y = np.where(np.arange(40) % 4 == 0, 1, np.where(np.arange(40) % 2, 5, 0))
+    conformal = fitted(Poisson(), np.log(rates)[np.newaxis], y, 0.9)
+    predictive = predictive_of(Poisson(), np.log(rates)[np.newaxis])
+    # [-.5, .5] misses 1 by half its width; 5 is within [2, 9].
+    assert conformal.margins == [0.5]
+    assert [end[:2, 0].tolist() for end in conformal.predict(predictive)] == [[-1.0, -1.5], [1.0, 12.5]]
+    # As files of older versions do.
+    assert ConformalIntervals(0.9, 1.0).predict(predictive)[1][0, 0] < 1e-11
+
+
+def test_intervals_of_an_atom_have_the_width_of_half_a_standard_deviation(monkeypatch):
+    predictive = predictive_of(Normal(scale=2.0), np.zeros((1, 9, 1)))
+    monkeypatch.setattr(predictive, "interval", lambda level: (np.zeros((9, 1)), np.zeros((9, 1))))
+    conformal = ConformalIntervals.fitted(predictive, np.full(9, 1.5), 0.5, False)
+    assert conformal.margins == [1.0]
+    assert [end[0, 0] for end in conformal.predict(predictive)] == [-1.5, 1.5]
 
 
 @pytest.mark.slow
@@ -132,6 +153,7 @@ def test_a_model_is_conformalized_with_its_calibration():
         (lambda: ConformalSets(1.0, 0.5), "`level` must be a number between 0 and 1"),
         (lambda: ConformalSets(0.9, [0.5, 1.5]), "`thresholds` must be a number from 0 to 1"),
         (lambda: ConformalIntervals(0.9, math.nan), "`margins` must be a number from -0.5"),
+        (lambda: ConformalIntervals(0.9, 0.0, least_width=-1), "`least_width` must be a number from 0"),
         (
             lambda: ConformalSets(0.9, [0.5, 0.5]).predict(predictive_of(Categorical(), np.zeros((1, 3, 4)))),
             "thresholds for 2 classes, but the predictions are of 4",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import keras
@@ -85,6 +86,24 @@ def test_training_takes_the_conformal_prediction_back():
     assert model.conformal is None
 
 
+def test_training_a_member_takes_back_those_of_the_ensemble():
+    members = [network(name="one"), network(name="two")]
+    joined = inference.ensemble(members)
+    joined.calibration, joined.conformal = Temperature(2.0), SETS
+    members[1].compile("sgd", run_eagerly=True)
+    with (
+        pytest.warns(UserWarning, match=r"posterior 'ensemble', .* 'two', had a conf.* posterior.conformal is None"),
+        pytest.warns(UserWarning, match=r"posterior 'ensemble', .* was calibrated, .* posterior.calibration is None"),
+    ):
+        members[1].fit(X, LABELS, verbose=0)
+    assert joined.conformal is joined.calibration is None
+    joined.conformal = SETS
+    copied = copy.copy(joined)
+    with pytest.warns(UserWarning, match="posterior.conformal is None now"):
+        members[1].train_on_batch(X, LABELS)
+    assert copied.conformal is joined.conformal is None
+
+
 def test_another_calibration_takes_the_conformal_prediction_back():
     model = network(calibration=Temperature(2.0), conformal=SETS)
     model.calibration = Temperature(2.0)
@@ -107,7 +126,7 @@ def test_files_and_clones_keep_it(likelihood, conformal, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "copy",
+    "copied",
     [
         tfp_bnn.transfer.informed_prior,
         with_point_weights,
@@ -116,9 +135,9 @@ def test_files_and_clones_keep_it(likelihood, conformal, tmp_path):
     ],
     ids=["informed prior", "points", "fixed parameters", "pruned"],
 )
-def test_a_copy_with_another_posterior_has_none(copy):
+def test_a_copy_with_another_posterior_has_none(copied):
     model = network(conformal=SETS)
-    assert copy(model).conformal is None
+    assert copied(model).conformal is None
     assert model.conformal == SETS
 
 
@@ -127,7 +146,16 @@ def test_an_ensemble_has_its_own():
     assert joined.conformal is None
     conformal = tfp_bnn.conformalize(joined, X, LABELS, level=0.5)
     assert joined.conformal == conformal
-    assert conformal.num_samples == 50
+    assert conformal.num_samples == 100
+
+
+def test_predictions_of_another_number_of_draws_raise_a_warning():
+    for conformal, model in ((SETS, network()), (INTERVALS, network("normal", 1))):
+        with pytest.warns(UserWarning, match=rf"have 2 draws, .* to 7, .*num_samples=7, seed={conformal.seed}\."):
+            conformal.predict(model.posterior_predictive(X, 2))
+    # Both are all the draws there are.
+    joined = inference.ensemble([network(name="point"), network(name="other")], draws_per_member=1)
+    SETS.predict(joined.posterior_predictive(X))
 
 
 def test_scores_are_the_share_that_is_covered_and_the_mean_size():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tfp_bnn
-from tfp_bnn.callbacks import PosteriorDoctor, PosteriorWarning
+from tfp_bnn.callbacks import PosteriorDoctor, PosteriorWarning, posterior_doctor
 from tfp_bnn.callbacks.measuring import learned_prior_scales
 from tfp_bnn.layers import DenseReparameterization
 
@@ -220,6 +220,60 @@ def test_findings_must_last_and_are_said_once():
     # A second warning would be an error.
     doctor.on_epoch_end(6, HEALTHY)
     assert [finding.epoch for finding in doctor.findings] == [6]
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_epochs_are_counted_over_all_calls_of_fit_and_over_a_resume(resumed):
+    model, doctor = make(), PosteriorDoctor(patience=2)
+    set_posterior(model.network.get_layer("hidden"), 0.001, 0.5)
+
+    def epoch(doctor):
+        doctor.set_model(model)
+        doctor.on_train_begin()
+        doctor.on_epoch_end(0, HEALTHY)
+
+    def resume(doctor):
+        fresh = PosteriorDoctor(patience=2)
+        fresh.set_model(model)
+        fresh.restore_arrays(doctor.state_arrays())
+        return fresh
+
+    epoch(doctor)
+    doctor = resume(doctor) if resumed else doctor
+    with pytest.warns(PosteriorWarning, match="'hidden' has collapsed"):
+        epoch(doctor)
+    # A second warning would be an error.
+    doctor = resume(doctor) if resumed else doctor
+    epoch(doctor)
+    assert [finding.kind for finding in doctor.findings] == ["collapsed"]
+    model = make()
+    doctor.findings.clear()
+    set_posterior(model.network.get_layer("hidden"), 0.001, 0.5)
+    epoch(doctor)
+    assert doctor.findings == []
+
+
+def test_each_examination_that_fails_is_told_once_and_keeps_its_counts(monkeypatch):
+    model, doctor = make(), PosteriorDoctor(patience=2)
+    set_posterior(model.network.get_layer("hidden"), 0.001, 0.5)
+    doctor.set_model(model)
+    doctor.on_train_begin()
+    doctor.on_epoch_end(0, HEALTHY)
+
+    def fail(model):
+        raise RuntimeError("no pulse")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(posterior_doctor, "layer_posteriors", fail)
+        with pytest.warns(UserWarning, match=r"could not examine .* RuntimeError: no pulse. Training continues"):
+            doctor.on_epoch_end(1, HEALTHY)
+    with pytest.warns(PosteriorWarning, match="'hidden' has collapsed"):
+        doctor.on_epoch_end(2, HEALTHY)
+    monkeypatch.setattr(posterior_doctor, "natural_gradient_of", fail)
+    with pytest.warns(UserWarning, match=r"could not examine the model: RuntimeError: no pulse\.$"):
+        doctor.on_train_end()
+    # A second warning would be an error.
+    doctor.on_train_end()
 
 
 def test_arguments_out_of_range_are_refused():

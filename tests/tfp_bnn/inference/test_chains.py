@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tfp_bnn
-from tfp_bnn.inference import Chains, map_estimate
+from tfp_bnn.inference import Chains, convergence, map_estimate
 from tfp_bnn.inference.convergence import effective_sample_size, rhat
 from tfp_bnn.layers import DenseFlipout
 from tfp_bnn.predictive import score
@@ -125,6 +125,29 @@ def test_rhat_and_effective_sample_size_are_those_of_arviz():
     np.testing.assert_allclose(rhat(a), [0.9986521, 1.08363004, 1.24748968], rtol=1e-7)
     np.testing.assert_allclose(effective_sample_size(a)[0], 414.27280101, rtol=1e-7)
     np.testing.assert_allclose(effective_sample_size(a)[1:], [37.17236421, 13.12434366], rtol=0.08)
+
+
+def test_weights_are_ranked_in_blocks_and_not_for_the_diagnostics(monkeypatch):
+    chains = Chains(network(), states(number=3, samples=8))
+    whole = chains.convergence(X)
+    sizes, halves = [], convergence._halves
+
+    def counted(values):
+        sizes.append(values.size)
+        return halves(values)
+
+    monkeypatch.setattr(convergence, "_NUMBERS_AT_ONCE", 24)
+    monkeypatch.setattr(convergence, "_halves", counted)
+    in_blocks = chains.convergence(X)
+    assert set(sizes) == {24}
+    for name in (KERNEL, SCALE, "predictions"):
+        np.testing.assert_allclose(in_blocks.rhat[name], whole.rhat[name], rtol=1e-12)
+        np.testing.assert_allclose(in_blocks.ess[name], whole.ess[name], rtol=1e-12)
+    assert in_blocks.rhat[SCALE].shape == ()
+    sizes.clear()
+    assert chains.diagnostics(X) == {"rhat": in_blocks.worst_rhat(), "ess": in_blocks.least_ess()}
+    # R-hat and ESS of the predictions alone.
+    assert len(sizes) == 2 * len(X)
 
 
 @pytest.mark.statistical

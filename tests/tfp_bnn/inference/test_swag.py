@@ -88,6 +88,16 @@ def test_every_epoch_or_every_second_is_collected():
     assert np.ptp(swag(model, iterates).posterior_predictive(X, 5).mean()) > 0
 
 
+def test_epochs_are_counted_over_all_calls_of_fit():
+    iterates = SwagIterates(rank=3, every=2)
+    iterates.set_model(point_network())
+    # What `fit` does with one epoch.
+    for _ in range(4):
+        iterates.on_train_begin()
+        iterates.on_epoch_end(0)
+    assert (iterates.epochs, iterates.number) == (4, 2)
+
+
 def test_what_has_no_iterates_is_refused():
     model, iterates, _ = collected(number=1)
     with pytest.raises(ValueError, match="needs at least 2 iterates, but 1 were collected"):

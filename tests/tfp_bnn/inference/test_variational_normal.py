@@ -8,7 +8,8 @@ import pytest
 import scipy.stats
 
 import tfp_bnn
-from tfp_bnn.inference import VariationalNormal, full_rank, mean_field
+from tfp_bnn.inference import VariationalNormal, full_rank, mean_field, variational_normal
+from tfp_bnn.inference.log_posterior import LogPosterior
 from tfp_bnn.layers import DenseFlipout
 
 RNG = np.random.default_rng(0)
@@ -51,6 +52,29 @@ def test_full_rank_is_the_exact_posterior_of_a_linear_model_and_its_bound_is_the
     # A single draw suffices: where q is the posterior, the bound is the same for all draws.
     assert posterior.elbo(num_draws=1) == pytest.approx(log_evidence, abs=2e-3)
     assert posterior.bounds[-1] == pytest.approx(log_evidence, abs=2e-3)
+
+
+def test_the_bound_of_many_rows_is_computed_in_blocks(monkeypatch):
+    posterior, sizes = mean_field(linear_gaussian(), X, Y, **FEW), []
+    whole, of_all, of_rows = posterior.elbo(num_draws=5), LogPosterior.__call__, LogPosterior.log_likelihood
+
+    def counted_draws(self, vectors):
+        sizes.append(len(vectors) * len(X))
+        return of_all(self, vectors)
+
+    def counted_rows(self, vector, x, *others):
+        sizes.append(len(x))
+        return of_rows(self, vector, x, *others)
+
+    monkeypatch.setattr(LogPosterior, "__call__", counted_draws)
+    monkeypatch.setattr(variational_normal, "_MOST_ROWS", 70)
+    assert posterior.elbo(num_draws=5) == pytest.approx(whole, rel=1e-6)
+    assert sizes == [60, 60, 30]
+    sizes.clear()
+    monkeypatch.setattr(LogPosterior, "log_likelihood", counted_rows)
+    monkeypatch.setattr(variational_normal, "_MOST_ROWS", 20)
+    assert posterior.elbo(num_draws=5) == pytest.approx(whole, rel=1e-6)
+    assert set(sizes) == {15}
 
 
 @pytest.mark.slow

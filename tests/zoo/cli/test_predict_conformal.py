@@ -39,7 +39,8 @@ def test_sets_are_those_of_the_samples_of_the_fit(tiny_artifact, tmp_path, flowe
     assert "" in expected
     assert list(rows[0])[-2:] == ["epistemic", "set_90"]
     np.testing.assert_allclose([[float(row[f"mean_{k}"]) for k in "abc"] for row in rows], probabilities, rtol=1e-4)
-    other = predicted(run, folder, flowers, "--num-samples", 3, "--seed", 0)
+    with pytest.warns(UserWarning, match="have 3 draws, but the conformal prediction was fitted to 7"):
+        other = predicted(run, folder, flowers, "--num-samples", 3, "--seed", 0)
     assert other[0]["mean_a"] != rows[0]["mean_a"]
 
 

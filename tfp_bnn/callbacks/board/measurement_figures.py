@@ -76,7 +76,8 @@ def _of_one_output(
         one_by_one = inside.has_all_targets and not inside.has_positions
         if one_by_one and _are_images(x):
             found["least_certain"] = partial(_least_certain, inside, names)
-        if one_by_one and not isinstance(x, Mapping | list | tuple) and np.shape(x)[1:] == (2,):
+        is_numbers = isinstance(x, np.ndarray) and np.issubdtype(x.dtype, np.number)
+        if one_by_one and is_numbers and x.shape[1:] == (2,):
 
             def predict(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
                 with any_inputs():
