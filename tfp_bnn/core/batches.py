@@ -276,6 +276,12 @@ def _num_bytes(array: Any) -> int:
 
 
 def _joined(arrays: tuple[Any, ...]) -> Any:
+    shapes = sorted({tuple(array.shape[1:]) for array in arrays})
+    if len(shapes) > 1:
+        raise ValueError(
+            f"The rows of the batches have the shapes {shapes[0]} and {shapes[1]}; expected one shape, to join them in "
+            "memory. Pad them to one length, as in `padded_batch` of tf.data with `padded_shapes`."
+        )
     if isinstance(arrays[0], tf.SparseTensor):
         return tf.sparse.concat(0, list(arrays))
     if scipy.sparse.issparse(arrays[0]):

@@ -132,6 +132,7 @@ class _Kept:
     def __init__(self, likelihood: Likelihood) -> None:
         self.likelihood = likelihood
         self.number = 0
+        self.shape: tuple[int, ...] = ()
         # The entropy of a mixture of numbers takes longer than the network.
         eager = [name for name in MOMENTS if name != "entropy" or likelihood.has_probabilities]
         self._moments: dict[str, list[np.ndarray]] = {name: [] for name in eager}
@@ -139,6 +140,12 @@ class _Kept:
         self._placed: np.ndarray | None = None
 
     def add(self, outputs: np.ndarray, weights: dict[str, Any]) -> None:
+        if self.number and outputs.shape[2:] != self.shape:
+            raise ValueError(
+                f"The outputs of an example have the shape {outputs.shape[2:]} in one batch and {self.shape} in the "
+                "batches before it; expected one shape. Pad the inputs to one length, or use `stream_predictive`, "
+                "which predicts each batch by itself."
+            )
         self._waiting.append(outputs)
         self.weights, self.shape = weights, outputs.shape[2:]
         self.number += outputs.shape[1]

@@ -93,6 +93,12 @@ def test_elements_can_be_inputs_alone_or_have_weights():
     np.testing.assert_array_equal(next(batches_of(iter([(X, Y, 2 * Y)])))[2], 2 * Y)
 
 
+def test_batches_of_different_lengths_are_not_joined():
+    batches = [(np.zeros((4, length, 2)), np.zeros(4)) for length in (5, 7)]
+    with pytest.raises(ValueError, match=r"the shapes \(5, 2\) and \(7, 2\); .* Pad them to one length"):
+        read_examples(iter(batches))
+
+
 def test_nested_lists_are_arrays_and_lists_of_arrays_several_inputs():
     np.testing.assert_array_equal(as_arrays([[1, 2], [3, 4]]), [[1, 2], [3, 4]])
     first, second = as_arrays([X, Y.tolist()])

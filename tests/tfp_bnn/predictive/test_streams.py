@@ -229,3 +229,13 @@ def test_draws_that_fit_take_their_memory_once():
     tracemalloc.stop()
     assert predictive.num_samples * len(predictive) * 100 * 4 == 16e6
     assert peak < 1.5 * 16e6
+
+
+@pytest.mark.parametrize("max_bytes", [2**30, 1])
+def test_outputs_of_different_lengths_are_not_joined(max_bytes):
+    def batches():
+        return iter([np.zeros((4, length, 3), np.float32) for length in (5, 7)])
+
+    draws = FiniteDraws([lambda x: x])
+    with pytest.raises(ValueError, match=r"shape \(7, 3\) in one batch and \(5, 3\) in .* use `stream_predictive`"):
+        PosteriorPredictive.from_draws(draws, batches(), Categorical(), max_bytes=max_bytes)
