@@ -33,7 +33,7 @@ def conformalize(
         y: Targets of the inputs. Those of batches are in them; sample weights are refused.
         level: Probability of coverage, a number between 0 and 1. It needs level / (1 - level) examples.
         by_class: Whether to fit a threshold for each class, from at least that many examples of it.
-        num_samples: S, the number of weight draws. Default: 100, as of `posterior_predictive`.
+        num_samples: S, the number of weight draws; all, if there are fewer. Default: 100, as of `posterior_predictive`.
         seed: Integer seed of the draws. Default: 0.
 
     Returns:
@@ -60,5 +60,6 @@ def conformalize(
     model._check_examples(x, y)
     predictive = model.posterior_predictive(x, num_samples, seed)
     kind = conformal_for(model.likelihood, (*predictive.positions, predictive.num_outputs))
-    model.conformal = kind.fitted(predictive, y, level, by_class, num_samples, seed)
+    # There may be fewer draws than were asked for.
+    model.conformal = kind.fitted(predictive, y, level, by_class, predictive.num_samples, seed)
     return model.conformal

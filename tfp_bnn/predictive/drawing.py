@@ -132,6 +132,7 @@ class _Kept:
     def __init__(self, likelihood: Likelihood) -> None:
         self.likelihood = likelihood
         self.number = 0
+        self.shape: tuple[int, ...] = ()
         # The entropy of a mixture of numbers takes longer than the network.
         eager = [name for name in MOMENTS if name != "entropy" or likelihood.has_probabilities]
         self._moments: dict[str, list[np.ndarray]] = {name: [] for name in eager}
