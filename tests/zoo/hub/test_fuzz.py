@@ -84,6 +84,7 @@ def functions_run_eagerly() -> Iterator[None]:
 
 @pytest.mark.parametrize("number", [100, pytest.param(2000, marks=pytest.mark.thorough)])
 @pytest.mark.usefixtures("functions_run_eagerly")
+@pytest.mark.filterwarnings("ignore:The predictions have 2 draws")
 def test_a_damaged_artifact_is_refused_or_loaded_as_it_is_written(good_artifact, tmp_path, number):
     outcomes, signed, slowest, largest = [], 0, 0.0, 0.0
     for index in range(number):
