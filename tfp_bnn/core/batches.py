@@ -103,7 +103,8 @@ def batches_of(data: Any, y: Any = None, batch_size: int = 512) -> Iterator[Batc
         batch_size: Number of rows per batch of arrays. A stream has its own.
 
     Raises:
-        ValueError: For a stream without end, or with `y`, or whose elements are not batches.
+        ValueError: For a stream without end, or with `y`, or whose elements are not batches, or with sample weights
+            that are NaN, infinite or negative.
     """
     if not is_stream(data):
         arrays = (as_arrays(data), as_arrays(y, "y"))
@@ -123,6 +124,12 @@ def batches_of(data: Any, y: Any = None, batch_size: int = 512) -> Iterator[Batc
             raise ValueError(
                 f"The elements of the {type(data).__name__} are single rows or numbers. Expected batches, whose "
                 "first axis holds the rows; see `batch` of tf.data."
+            )
+        weights = [np.asarray(array) for array in keras.tree.flatten(weight) if array is not None]
+        if not all((np.isfinite(array) & (array >= 0)).all() for array in weights):
+            raise ValueError(
+                f"The {type(data).__name__} has sample weights that are NaN, infinite or below 0. Expected finite ones "
+                ">= 0."
             )
         yield batch
 

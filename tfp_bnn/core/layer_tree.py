@@ -337,8 +337,8 @@ def sources(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
 
 def setting_of(dataset: tf.data.Dataset, name: str) -> int | None:
     """An argument of a transformation, such as `count` of `take`; None unless it is one number. None is public."""
-    value = tf.get_static_value(tf.convert_to_tensor(getattr(dataset, f"_{name}")))
-    return None if value is None or value.size != 1 else int(value.item())
+    value = tf.get_static_value(getattr(dataset, f"_{name}"))
+    return value if isinstance(value, bool | None) else int(value.item()) if value.size == 1 else None
 
 
 def set_mask(tensor: Any, mask: Any) -> None:

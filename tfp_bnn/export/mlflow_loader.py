@@ -79,10 +79,13 @@ def _numbers(name: str, array: np.ndarray, dtype: tf.DType) -> np.ndarray:
     least, most = (0, 1) if dtype.is_bool or dtype.is_floating else (int(dtype.min), int(dtype.max))
     wrong = "NaN or infinite, or no numbers" if dtype.is_floating else f"no integers from {least} to {most}"
     # Overflow is found by its infinity; float16 has no number as large as the bounds.
-    with np.errstate(over="ignore", invalid="ignore"), contextlib.suppress(TypeError, ValueError):
+    with np.errstate(over="ignore", invalid="ignore"), contextlib.suppress(TypeError, ValueError, OverflowError):
         # Complex numbers and dates have a cast, too.
         if array.dtype.kind in "cmM":
             raise TypeError
+        if array.dtype.kind in "US" and dtype.is_integer:
+            # NumPy reads them exactly, and refuses fractions.
+            array = array.astype(dtype.as_numpy_dtype)
         if dtype.is_floating:
             fits = np.isfinite(array.astype(dtype.as_numpy_dtype))
         else:

@@ -103,7 +103,7 @@ class LogPosterior:
             return tf.concat([self(block) for block in blocks], axis=0)
 
         def of_block(block: tf.Tensor, part: int) -> tf.Tensor:
-            # Rows from all over the data, so no part lacks targets that others have.
+            # Rows from all over the data, so that parts are alike.
             rows = keras.tree.map_structure(lambda array: array[part::parts], self.data)
             return tf.vectorized_map(lambda vector: self.log_likelihood(vector, *rows), block)
 

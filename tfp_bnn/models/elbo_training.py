@@ -69,8 +69,7 @@ class ElboTraining:
     @beta_schedule.setter
     def beta_schedule(self, value: str | Mapping[str, Any] | Schedule) -> None:
         self._beta_schedule = SCHEDULES.get(value)
-        # The step that was traced has the former one.
-        self.train_function = None
+        self._forget_step()
 
     @property
     def objective(self) -> Objective:
@@ -80,7 +79,7 @@ class ElboTraining:
     @objective.setter
     def objective(self, value: str | Mapping[str, Any] | Objective) -> None:
         self._objective = OBJECTIVES.get(value)
-        self.train_function = None
+        self._forget_step()
 
     @property
     def num_draws(self) -> int:
@@ -90,7 +89,7 @@ class ElboTraining:
     @num_draws.setter
     def num_draws(self, value: int) -> None:
         self._num_draws = require_integer("num_draws", value, 1)
-        self.train_function = None
+        self._forget_step()
 
     @property
     def optimizer(self) -> Any:
@@ -287,6 +286,12 @@ class ElboTraining:
         with tf.control_dependencies(assertions):
             self._step_guard.decide(checks, self._apply_gradients, gradients, before)
         return logs
+
+    def _forget_step(self) -> None:
+        """Lets the next step be made again, because the one that was traced has a former setting."""
+        if getattr(self, "train_function", None) is not None:
+            # A callback may come here, and `fit` calls what it finds under this name.
+            self.train_function = lambda iterator: self.make_train_function(force=True)(iterator)
 
     def _with_more_draws(self, x: Any, outputs: Any) -> DrawsOfStep:
         draws = DrawsOfStep([self._one_draw(outputs, training=True)])

@@ -68,13 +68,14 @@ def _takes_other_rows_each_epoch(dataset: tf.data.Dataset) -> bool:
         return False
     if _is(dataset, "Take", "Skip", "Shard") and any(map(_is_shuffled_each_epoch, sources(dataset))):
         number, whole = (int(of.cardinality()) for of in (dataset, *sources(dataset)))
-        return number != whole
+        if number != whole:
+            return True
     return any(map(_takes_other_rows_each_epoch, sources(dataset)))
 
 
 def _is_shuffled_each_epoch(dataset: tf.data.Dataset) -> bool:
     # Not fixed by a cache: one that is not read to its end is dropped.
-    if _is(dataset, "Shuffle") and setting_of(dataset, "reshuffle_each_iteration"):
+    if _is(dataset, "Shuffle") and setting_of(dataset, "reshuffle_each_iteration") is not False:
         return True
     return any(map(_is_shuffled_each_epoch, sources(dataset)))
 

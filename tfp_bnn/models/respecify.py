@@ -47,6 +47,8 @@ def _changed(config: Any, role: Literal["prior", "posterior"], spec: Specs) -> A
         for prefix in (key.removesuffix("_posterior") for key in given):
             if isinstance(spec, Mapping):
                 chosen = _one_of(spec, own["name"], prefix, made)
+                if chosen is None:
+                    continue
             else:
                 chosen = spec(POSTERIORS.get(own[f"{prefix}_posterior"])) if callable(spec) else spec
             own[f"{prefix}_{role}"] = keras.saving.serialize_keras_object(chosen)
@@ -55,11 +57,14 @@ def _changed(config: Any, role: Literal["prior", "posterior"], spec: Specs) -> A
 
 def _one_of(
     specs: Mapping[str, Prior | Posterior], layer: str, prefix: str, made: type[VariationalLayer]
-) -> Prior | Posterior:
-    """The one for the weights of a layer whose arguments begin with a prefix."""
+) -> Prior | Posterior | None:
+    """The one for the weights of a layer whose arguments begin with a prefix; None if the layer has no such weight."""
     own = [weight for weight, of_weight in made.bayesian_weights.items() if of_weight == prefix]
     own = own or [weight for weight in made.bayesian_weights if weight.startswith(f"{prefix}_")]
-    chosen, *others = (specs[f"{layer}/{weight}"] for weight in own if f"{layer}/{weight}" in specs)
+    found = [specs[f"{layer}/{weight}"] for weight in own if f"{layer}/{weight}" in specs]
+    if not found:
+        return None
+    chosen, *others = found
     if any(other != chosen for other in others):
         raise ValueError(
             f"{', '.join(own)} of the layer {layer!r} have one argument, {prefix!r}, but would get {chosen!r} and "

@@ -254,7 +254,7 @@ class Architecture:
     def takes_images(self) -> bool:
         """Whether an input may have three axes: rows, columns and channels."""
         field = self.config.model_fields["input_shape"]
-        shapes: Any = Annotated[field.annotation, *field.metadata]
+        shapes: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
         return TypeAdapter(shapes).json_schema().get("maxItems", 3) >= 3
 
     def build(

@@ -26,6 +26,7 @@ _MOST_BYTES = 2**31
 _MOST_SIDE = 256
 # Whole numbers of at most that many different values are classes.
 _MOST_CLASSES = 20
+_MISSING = {"", "?", "-", "na", "n/a", "nan", "null", "none"}
 # Of each class, for splits with the same share of it.
 _FEWEST_TO_STRATIFY = 5
 
@@ -272,7 +273,11 @@ def _with_labels(
 def _check_text(path: Path, y: npt.NDArray[Any], task: Task | None) -> None:
     """Refuses text that would be classes although it was hardly meant so."""
     others = [row for row, value in enumerate(y.flat) if not is_number(str(value))]
-    if 0 < len(others) <= y.size / 2:
+    is_few = len(others) <= y.size / 2
+    if task == "classification":
+        # Grades K, 1, 2, ... are classes then.
+        others = [row for row in others if str(y.flat[row]).strip().lower() in _MISSING]
+    if others and is_few:
         raise ValueError(
             f"{str(path)!r}: the target of row {others[0]} is {shown(str(y.flat[others[0]]))}, text next to mostly "
             "numbers. Fill in a number, or leave the row out. If it is a class, name the others by text too."

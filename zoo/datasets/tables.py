@@ -7,6 +7,7 @@ import io
 import itertools
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -184,15 +185,16 @@ def columns_of_model(path: Path, found: Sequence[str], names: Sequence[str]) -> 
 
 def named_once(path: Path, names: Sequence[str]) -> list[str]:
     """Returns the names of columns if each has one of its own; a ValueError names one that does not."""
+    numbers = Counter(names)
     for name in names:
         if _INDEX.fullmatch(name):
             raise ValueError(
                 f"{str(path)!r}: the column {name!r} has no name, as the index of a table that pandas wrote. Write the "
                 "table without it (index=False), remove the column, or give it a name if it is an input."
             )
-        if names.count(name) > 1:
+        if numbers[name] > 1:
             raise ValueError(
-                f"{str(path)!r} has {names.count(name)} columns called {name!r}. Give each another name, or remove one."
+                f"{str(path)!r} has {numbers[name]} columns called {name!r}. Give each another name, or remove one."
             )
     return list(names)
 

@@ -36,7 +36,6 @@ from tfp_bnn.predictive import CONFORMALS
 from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import BuiltFrom
 from zoo.core.files import written_whole
-from zoo.core.shown import printable
 from zoo.core.validation import validate
 from zoo.hub.cards import model_card
 from zoo.hub.manifest import (
@@ -228,7 +227,7 @@ def _write_files(
     _write_tensors(folder / "golden.safetensors", {"inputs": golden, "mean": mean})
     card = model_card(config, metrics, recipe_text(recipe) if recipe else "", *records)
     # Names of the user's files may be no text.
-    (folder / "README.md").write_text(printable(card), "utf-8")
+    (folder / "README.md").write_text(card.encode("utf-8", "backslashreplace").decode("utf-8"), "utf-8")
     manifest = {
         "schema": SCHEMA_VERSION,
         "architecture": built.name,

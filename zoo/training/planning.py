@@ -48,12 +48,15 @@ def planned(
     recipe = load_recipe(recipe)
     short = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     changes = {**(overrides or {}), **short}
-    if changes.get("dataset", recipe.dataset) != recipe.dataset and recipe.evaluation.out_of_distribution != UNIFORM:
+    if changes.get("dataset", recipe.dataset) == recipe.dataset:
+        changes.pop("dataset", None)
+    elif recipe.evaluation.out_of_distribution != UNIFORM:
         changes = {_OUTSIDE: UNIFORM, **changes}
     changed: Recipe | FineTuneRecipe = change_recipe(recipe, changes)  # type: ignore[type-var]
     spread = recipe.evaluation.spread_seeds
     counted_up = spread == tuple(range(recipe.seed + 1, recipe.seed + 1 + len(spread)))
-    if seeds is None and spread and counted_up and changed.seed != recipe.seed and _SPREAD not in changes:
+    as_before = changed.evaluation.spread_seeds == spread and _SPREAD not in changes
+    if seeds is None and spread and counted_up and changed.seed != recipe.seed and as_before:
         # Else the seed could be one of the others, and there would be fewer.
         seeds = 1 + len(spread)
     if seeds is None:
@@ -102,7 +105,9 @@ def fitted_to(recipe: Recipe, data: Dataset, tell: Callable[[str], None]) -> Rec
     """
     field = ARCHITECTURES[recipe.architecture].config.model_fields.get("pixel_max")
     pixel_max = recipe.model.get("pixel_max", None if field is None else field.default)
-    is_own = recipe.dataset == data.name and "dataset" not in recipe.overrides
+    # A recipe for no dataset in particular states the maximum of what it is given.
+    expected = data.name if recipe.dataset is None and "pixel_max" in recipe.model else recipe.dataset
+    is_own = expected == data.name and "dataset" not in recipe.overrides
     is_given = "model.pixel_max" in recipe.overrides or "pixel_max" in (recipe.overrides.get("model") or {})
     # Standardized inputs have no such maximum.
     if is_own or is_given or recipe.standardize_inputs or not is_number(pixel_max):

@@ -124,6 +124,8 @@ def served_without_a_file(**inputs):
         (tf.uint8, [-1]),
         (tf.int32, [np.nan, 3.0]),
         (tf.int32, np.array([1, None], object)),
+        (tf.int32, ["1.5"]),
+        (tf.uint8, ["300"]),
         (tf.int64, [2.0**63]),
         (tf.int64, np.array([2**63], np.uint64)),
         (tf.bool, [2]),
@@ -139,16 +141,17 @@ def test_values_that_a_type_does_not_have_are_refused(dtype, values):
 
 
 def test_values_that_a_type_has_stay_what_they_are():
-    served = served_without_a_file(a=tf.int64, b=tf.bool, c=tf.float16)
+    served = served_without_a_file(a=tf.int64, b=tf.bool, c=tf.float16, d=tf.int64)
     largest = np.iinfo(np.int64).max
-    given = {"a": [largest, 2**53 + 1], "b": np.array([0, True], object), "c": ["1.5", "2"]}
+    given = {"a": [largest, 2**53 + 1], "b": np.array([0, True], object), "c": ["1.5", "2"], "d": [str(largest)]}
     found = served.predict(given)
     assert {name: (array.dtype.name, array.tolist()) for name, array in found.items()} == {
         "a": ("int64", given["a"]),
         "b": ("bool", [False, True]),
         "c": ("float16", [1.5, 2.0]),
+        "d": ("int64", [largest]),
     }
-    with pytest.raises(ValueError, match=r"The model has the inputs a, b, c\. Expected a dict .* but got one list"):
+    with pytest.raises(ValueError, match=r"The model has the inputs a, b, c, d\. Expected a dict .* but got one list"):
         served.predict([1, 0])
 
 

@@ -59,13 +59,18 @@ def test_arguments_with_other_names_than_their_weights_are_found():
     assert weights["recurrent_kernel"].prior_spec.scale == pytest.approx(0.6)
 
 
-def test_groups_that_learned_a_scale_for_each_weight_are_refused():
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_groups_that_learned_a_scale_for_each_weight_are_refused(use_bias):
     of_groups = {"name": "normal", "empirical_bayes": True}
-    layer = tfp_bnn.layers.HierarchicalDenseReparameterization(1, 2, group_prior=of_groups, name="groups")
+    layer = tfp_bnn.layers.HierarchicalDenseReparameterization(
+        1, 2, use_bias=use_bias, group_prior=of_groups, name="groups"
+    )
     x, groups = keras.Input((2,)), keras.Input((), dtype="int32")
     model = tfp_bnn.VariationalModel([x, groups], layer([x, groups]), likelihood="normal", seed=0)
     same = with_fixed_parameters(model)
     assert not any(w.prior_spec.is_learned for w in same.variational_layers[0].variational_weights.values())
+    if not use_bias:
+        return
     known = weight_distributions(model)
     assign_weight_distributions(model, {**known, "groups/group_bias/prior_scale": np.float32(0.5)})
     with pytest.raises(ValueError, match="group_kernel, group_bias of the layer 'groups' have one argument, 'group'"):

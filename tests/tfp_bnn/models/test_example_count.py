@@ -167,6 +167,8 @@ UNKNOWN = {
     # Epoch by epoch, these see all rows.
     "take of shuffled rows": lambda: rows().shuffle(1000).take(100).batch(10),
     "batches taken of shuffled rows": lambda: rows().shuffle(1000).batch(10).take(10),
+    "taken of shuffled rows, and all batches of that": lambda: rows().shuffle(9).take(100).batch(10).take(10),
+    "shuffled by default": lambda: rows().shuffle(9, reshuffle_each_iteration=None).batch(10).take(10),
     "skip of shuffled rows": lambda: rows().cache().shuffle(1000).skip(10).repeat().batch(10),
     "shard of shuffled batches": lambda: rows(960).batch(64).shuffle(4).shard(3, 0),
     "unbatch": lambda: rows().batch(128).unbatch(),

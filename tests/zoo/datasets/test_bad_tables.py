@@ -27,6 +27,14 @@ def test_text_next_to_mostly_numbers_is_no_class(tmp_path, targets, task):
     assert dataset_from_files(tmp_path / "x.csv", "y", class_names=names, whole=True).class_names == tuple(names)
 
 
+def test_text_next_to_mostly_numbers_is_a_class_if_classes_are_asked_for(tmp_path):
+    lines = [f"{k},{'K' if k % 12 == 5 else k % 12}" for k in range(60)]
+    (tmp_path / "x.csv").write_text("\n".join(["grade,y", *lines]))
+    assert "K" in dataset_from_files(tmp_path / "x.csv", "y", task="classification", whole=True).class_names
+    with pytest.raises(ValueError, match="the target of row 5 is 'K'"):
+        dataset_from_files(tmp_path / "x.csv", "y")
+
+
 def test_text_of_too_many_values_is_no_class(tmp_path):
     (tmp_path / "x.csv").write_text("\n".join(["a,y", *(f"{k},${target}" for k, target in enumerate(NUMBERS))]))
     with pytest.raises(ValueError, match=r"such as '\$0\.5', with 60 different values in 60 rows; .* at most 30"):

@@ -139,8 +139,9 @@ def test_arrays_of_an_npz_file_with_their_own_splits(tmp_path):
 
 
 def test_series_of_channels_are_no_images_to_their_networks():
-    takes = {name: ARCHITECTURES[name].takes_images for name in ("lenet5_flipout", "mlp_flipout", "cnn1d_flipout")}
-    assert takes == {"lenet5_flipout": True, "mlp_flipout": True, "cnn1d_flipout": False}
+    takes = {name: ARCHITECTURES[name].takes_images for name in ARCHITECTURES}
+    series = {"cnn1d_flipout", "hierarchical_mlp", "lstm_flipout"}
+    assert {name for name, takes_images in takes.items() if not takes_images} == series
 
 
 def test_numbers_are_positions_of_classes_only_if_none_is_a_name(tmp_path):
