@@ -1,6 +1,6 @@
 """Grouped flipout beside flipout and reparameterization: variance of the gradient by layer, and the ELBO of training.
 
-Run: `python benchmarks/grouped_flipout.py variance`, and `... elbo --rows 60000 --epochs 40`. Images are those of
+Run: `python benchmarks/grouped_flipout.py variance`, and `... elbo --rows 50000 --epochs 40`. Images are those of
 Fashion-MNIST, from TFDS_DATA_DIR. Both write a CSV in `benchmarks/results`; with `--report` they print its table again.
 
 `variance` trains the networks by flipout for a few epochs, gives their weights to networks of the other estimators, and
@@ -118,7 +118,7 @@ def variance(args: argparse.Namespace) -> list[dict[str, Any]]:
                 draws = gradient_draws(model, x[rows], y[rows], args.draws)
                 of_layers = {name: float(each.var(axis=0, dtype=np.float64).sum()) for name, each in draws.items()}
                 of_layers["all"] = sum(of_layers.values())
-                row = {"network": network, "rows": args.rows, "epochs": args.epochs, "draws": args.draws}
+                row = {"network": network, "rows": len(x), "epochs": args.epochs, "draws": args.draws}
                 row |= {"estimator": estimator, "batch": order}
                 found += [{**row, "layer": name, "variance": value} for name, value in of_layers.items()]
                 print(f"{network}, {estimator}, {order}: {of_layers['all']:.4g}", flush=True)
@@ -162,7 +162,7 @@ def elbo(args: argparse.Namespace) -> list[dict[str, Any]]:
             row = {
                 "estimator": estimator,
                 "seed": seed,
-                "rows": args.rows,
+                "rows": len(x),
                 "epochs": args.epochs,
                 "elbo": float(log_likelihood - kl / len(x)),
                 "log_likelihood": float(log_likelihood),

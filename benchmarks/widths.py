@@ -7,7 +7,7 @@ dense network takes the place of the whole one; nothing is trained after it. App
 `benchmarks/results/widths.csv`, except for those that are there, so a stopped run can be continued. Prints the table of
 `docs/compression.md` and draws its figure; `--report` does only that.
 
-Training: 1,200 steps of 100 images (2,400 steps for 50,000 images), Adam from 0.003 with a cosine, beta rising to 0.1
+Training: 1,200 steps of 100 images (2,000 steps for 50,000 images), Adam from 0.003 with a cosine, beta rising to 0.1
 over the first 30 %. `--beta 1 --images 500` ends with a network that has learned nothing. Scores are those
 of the test split, with 20 draws of the weights and without a calibration.
 """
