@@ -9,6 +9,7 @@ import csv
 import io
 import math
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,15 +113,15 @@ def leaderboard_table(rows: Sequence[Row]) -> str:
 
 
 def leaderboard_figure(rows: Sequence[Row]) -> Figure:
-    """Draws the test NLL of every row against its CPU seconds of training, a panel for each model.
+    """Draws the test NLL of rows against their CPU seconds of training, a panel for each model of several methods.
 
     Args:
-        rows: Rows of at least one model.
+        rows: Rows of at least one model of which two methods are known.
     """
     # Not at the top, because matplotlib takes a second.
     from tfp_bnn.figures.style import COLOURS, new_figure, tidy
 
-    models = list(dict.fromkeys(str(row["model"]) for row in rows))
+    models = [model for model, number in Counter(str(row["model"]) for row in rows).items() if number > 1]
     ways = list(dict.fromkeys(str(row["inference"]) for row in rows))
     colour, columns = dict(zip(ways, COLOURS * len(ways), strict=False)), min(3, len(models))
     figure = new_figure(4.2 * columns, 3.4 * -(-len(models) // columns))
@@ -170,7 +171,7 @@ if __name__ == "__main__":
     page = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/comparing.md")
     found = read_leaderboard()
     write_atomically(page, with_leaderboard(page.read_text("utf-8"), found))
-    if found:
+    if len(found) > len({row["model"] for row in found}):
         from tfp_bnn.figures import to_png
 
         write_atomically(page.with_name("leaderboard.png"), to_png(leaderboard_figure(found)))

@@ -78,8 +78,9 @@ def test_a_page_without_the_place_for_it_is_refused():
         with_leaderboard("# A page\n", [])
 
 
-def test_the_figure_has_a_panel_for_each_model_with_a_point_for_each_method():
+def test_the_figure_has_a_panel_for_each_model_of_several_methods_with_a_point_for_each():
     rows = [
+        row(model="of.one"),
         row(),
         row(inference="ensemble"),
         row(model="a.b"),
