@@ -170,10 +170,10 @@ def test_a_scale_widens_the_predictive_about_its_mean(case):
 @pytest.mark.slow
 @pytest.mark.statistical
 def test_intervals_cover_what_those_of_the_true_distribution_cover_and_the_pit_is_uniform(case):
-    # Of 2,000 targets, 4.2 points are 6.2 standard errors: by chance 5e-10 for each form. The Kolmogorov-Smirnov test
+    # Of 4,000 targets, 3 points are 6.3 standard errors: by chance 3e-10 for each form. The Kolmogorov-Smirnov test
     # fails by chance at 1e-7, so all forms together at about 2e-6; the seed is fixed.
     # The interval of a count covers more than 90 %: what the predictive itself says.
-    predictive, y = case.predictive()
+    predictive, y = case.predictive(rows=4000)
     if predictive.target_kind != "number":
         pytest.skip("Classes have no interval.")
     lower, upper = predictive.interval(0.9)
@@ -181,7 +181,7 @@ def test_intervals_cover_what_those_of_the_true_distribution_cover_and_the_pit_i
     _, at_most = case.likelihood.levels(predictive._outputs, case.weights, upper)
     expected = (at_most.mean(axis=0) - below.mean(axis=0)).mean(axis=0)
     covered = ((lower <= y) & (y <= upper)).mean(axis=0)
-    np.testing.assert_allclose(covered, expected, atol=0.042)
+    np.testing.assert_allclose(covered, expected, atol=0.03)
     assert (expected > 0.899).all()
     for column in predictive.pit(y, seed=3).T:
         assert scipy.stats.kstest(column, "uniform").pvalue > 1e-7
@@ -189,19 +189,19 @@ def test_intervals_cover_what_those_of_the_true_distribution_cover_and_the_pit_i
 
 @pytest.mark.statistical
 def test_moments_are_those_of_drawn_targets(case):
-    # 20,000 draws: the mean is off by 6.5 standard errors at most, if it is normal by chance 8e-11 for each of 10 rows.
+    # 40,000 draws: the mean is off by 6.5 standard errors at most, if it is normal by chance 8e-11 for each of 10 rows.
     predictive, _ = case.predictive(draws=2, rows=10)
     if predictive.target_kind != "number":
         pytest.skip("The moments of classes are probabilities.")
-    drawn = predictive.sample(20_000, seed=2)
+    drawn = predictive.sample(40_000, seed=2)
     variance = predictive.aleatoric() + predictive.epistemic()
-    assert (np.abs(drawn.mean(axis=0) - predictive.mean()) < 6.5 * np.sqrt(variance / 20_000)).all()
+    assert (np.abs(drawn.mean(axis=0) - predictive.mean()) < 6.5 * np.sqrt(variance / 40_000)).all()
     quantiles = predictive.quantiles([0.25, 0.75])
     for level, quantile in zip((0.25, 0.75), quantiles, strict=True):
-        # Shares have a standard error of at most 0.0031, and quantiles of sampled targets are off by as much again: 3
-        # points are 6.8 standard errors of both, by chance 1e-11 for each of 10 rows.
-        assert ((drawn <= quantile).mean(axis=0) > level - 0.03).all()
-        assert ((drawn < quantile).mean(axis=0) < level + 0.03).all()
+        # Shares have a standard error of at most 0.0022, of which 2 points are 9. Quantiles of sampled targets have an
+        # error of their own; the seed is fixed.
+        assert ((drawn <= quantile).mean(axis=0) > level - 0.02).all()
+        assert ((drawn < quantile).mean(axis=0) < level + 0.02).all()
 
 
 # === In a model ===
