@@ -105,7 +105,8 @@ def leaderboard_table(rows: Sequence[Row]) -> str:
     lines = [header, ["---"] * len(header)]
     for row in rows:
         members, epochs = row["members"], f"{table_cell(row['epochs'])}"
-        cells = [f"`{row['model']}`", str(row["inference"]), f"{members} x {epochs}" if members else epochs]
+        way = str(row["inference"]).replace("_", " ")
+        cells = [f"`{row['model']}`", way, f"{members} x {epochs}" if members else epochs]
         cells += [table_cell(row["seeds"]), *(_score(row, name) for name in shown)]
         seconds = _number(row, "cpu_seconds")
         lines.append([*cells, "" if seconds is None else f"{seconds:,.0f}"])
