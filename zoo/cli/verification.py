@@ -40,7 +40,7 @@ def verify(
     full: Annotated[bool, typer.Option("--full", help="Check all numbers about the posteriors.")] = False,
     results: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="With --full: folder to write test.csv to, if nothing failed or was missing."),
+        typer.Option(metavar="DIR", help="With --full: folder whose test.csv gets the rows, if all numbers passed."),
     ] = None,
     trust: NoTrustOption = False,
     json: JsonOption = False,

@@ -35,7 +35,7 @@ _SHOWN = ("accuracy", "rmse", "nll", "ece", "coverage_90")
 
 
 def write_results(checks: Iterable[Check], folder: Path) -> Path:
-    """Writes `test.csv`, with a row for each fully verified model.
+    """Writes `test.csv`, with a row for each fully verified model. Rows of other models stay.
 
     The numbers of the posterior are the measured ones, to six digits. Those of the test split have their own names,
     with the suffix `_uncalibrated` if the model has a calibration, and `_plug_in` for the mean of the weights. Those of
@@ -50,19 +50,23 @@ def write_results(checks: Iterable[Check], folder: Path) -> Path:
     Returns:
         Path of the file.
     """
-    rows = [_row(name, list(of_model)) for name, of_model in groupby(checks, key=lambda check: check.model)]
+    path = folder / RESULTS_NAME
+    rows = {row["name"]: row for row in read_results(path)} if path.is_file() else {}
+    for name, of_model in groupby(checks, key=lambda check: check.model):
+        row = {column: table_cell(value) for column, value in _row(name, list(of_model)).items()}
+        rows[row["name"]], columns = row, list(row)
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({column: table_cell(value) for column, value in row.items()} for row in rows)
+    writer.writerows(row for _, row in sorted(rows.items()))
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / RESULTS_NAME, text.getvalue())
-    return folder / RESULTS_NAME
+    write_atomically(path, text.getvalue())
+    return path
 
 
-def read_results() -> list[dict[str, str]]:
-    """Returns the rows of the results in the package, cells by column. An empty cell means there is no such number."""
-    with _RESULTS.open(encoding="utf-8", newline="") as file:
+def read_results(path: Path = _RESULTS) -> list[dict[str, str]]:
+    """Returns the rows of the results (default: those in the package), cells by column; empty if there is no number."""
+    with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 

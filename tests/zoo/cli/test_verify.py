@@ -111,10 +111,13 @@ def test_missing_data_of_one_model_beside_another_that_was_measured(artifact, ca
 
 
 def test_results_are_what_was_measured(artifact, tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "test.csv").write_text("name,nll\nmlp_flipout.other,0.5\nmlp_flipout.tiny,0.5\n")
     result = run(artifact, "--full", "--results", tmp_path / "results")
     assert result.exit_code == 0, result.output
     with (tmp_path / "results" / "test.csv").open(newline="") as file:
-        (row,) = csv.DictReader(file)
+        other, row = csv.DictReader(file)
+    assert (other["name"], other["nll"]) == ("mlp_flipout.other", "0.5")
     metrics = json.loads((artifact / "metrics.json").read_text())
     assert row["name"] == "mlp_flipout.tiny"
     for name, value in metrics["test"].items():

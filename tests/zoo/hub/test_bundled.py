@@ -25,6 +25,7 @@ NEEDED = {
     "mlp_flipout.mnist",
     "mlp_flipout.moons",
     "resnet20_flipout.cifar10",
+    "resnet20_flipout.cifar10_map",
     "seedcnn_flipout.mnist",
 }
 # Of the test split, as the card was measured.
