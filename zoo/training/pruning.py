@@ -35,10 +35,10 @@ _RECIPE = "The recipe of the model"
 
 
 def prune_artifact(
-    name: str,
+    name: str | os.PathLike[str],
     how: Settings | float | None = None,
     *,
-    data: Dataset | None = None,
+    data: Dataset | str | None = None,
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     trust: bool = False,
@@ -54,7 +54,9 @@ def prune_artifact(
     Args:
         name: Name of a pretrained model, or folder or address of an artifact (with `trust`).
         how: `Settings`, or the share to remove, with the other fields of `Settings` by name.
-        data: Data to train and measure with. Default: those of the source.
+        data: Dataset, or its name, to train and measure with. Default: that of the source. With other data, inputs are
+            uniform for the numbers out of distribution. A `Dataset` is named neither in the artifact nor in the command
+            of its card, so `verify` cannot check its numbers.
         out: Folder for the artifact, or None to save nothing.
         overwrite: Whether to replace an existing artifact.
         trust: See `zoo.load_artifact`.
@@ -82,18 +84,25 @@ def prune_artifact(
         small = prune(model, **how.what)
     except TypeError as error:
         # The posterior is that of a file, not an argument of the wrong type.
-        raise ValueError(f"{name!r} cannot be pruned: {error}") from None
+        raise ValueError(f"{str(name)!r} cannot be pruned: {error}") from None
     if how.units:
         shrink(small)
     about = dict(model.card["config"].get("data", {}))
     recipe = recipe_of(model)
-    if data is None and about.get("dataset"):
-        data = load_dataset(about["dataset"])
+    own = about.get("dataset")
+    dataset = data if isinstance(data, str) else own if data is None else None
+    data = load_dataset(dataset) if dataset is not None else data
+    is_other = data is not None and (dataset is None or dataset != own)
     if data is None and how.epochs:
-        raise ValueError(f"{name!r} was trained on data without a name. Give them to train what is left of it.")
+        raise ValueError(f"{str(name)!r} was trained on data without a name. Give them to train what is left of it.")
+    measuring, outside = recipe.evaluation, None
     if data is not None:
         check_task(model, data)
         check_names(model, data)
+        if is_other and own is not None:
+            # The others were chosen for the dataset of the source, and may be these data.
+            measuring = measuring.model_copy(update={"out_of_distribution": evaluation.UNIFORM})
+        outside = evaluation.out_of_distribution_block(data, measuring.out_of_distribution, measuring.num_samples)
     history: Mapping[str, list[float]] = {}
     metrics: dict[str, Any] = {}
     if data is not None and how.epochs:
@@ -104,14 +113,19 @@ def prune_artifact(
         if isinstance(recipe, Recipe):
             calibrate_by_recipe(small, recipe, data)
             conformalize_by_recipe(small, recipe, data)
-        measured = evaluation.measure(small, data, recipe.evaluation)
+        measured = evaluation.measure(small, data, measuring, outside)
         # A network that was not trained further has made no step: its posterior has the beta of the source.
         metrics = evaluation.with_spread({**measured, "beta": getattr(recipe, "beta", 1.0)}, how.seed, {})
     else:
         tell("there is no dataset: the model is neither calibrated nor measured")
+    if is_other:
+        about = _about_others(about, data, dataset, trained=how.epochs > 0)
     about["pruning"] = {
-        "source": name,
-        "trust": name not in bundled_models(),
+        "source": str(name),
+        # Where they are not those of the source: what they are called, and the name that `--dataset` takes.
+        "data": data.name if is_other else None,
+        "dataset": dataset if is_other else None,
+        "trust": not (isinstance(name, str) and name in bundled_models()),
         **how.described(),
         "weights_before": count_weights(model),
         "weights_kept": _number_kept(small),
@@ -121,6 +135,8 @@ def prune_artifact(
     golden = None if data is None else data.test.x[:GOLDEN_ROWS]
     path = None if out is None else Path(out).absolute()
     done = TrainingRun(small, recipe, history, metrics, path, about, golden)
+    if about.get("inputs"):
+        done.name_outputs()
     if out is not None:
         license = model.card["config"].get("license")
         save_artifact(done, out, name=Path(out).absolute().name, license=license, overwrite=overwrite)
@@ -242,6 +258,28 @@ def recipe_of(model: Any) -> Recipe | FineTuneRecipe:
         return validate(FineTuneRecipe, values, _RECIPE) if tuned else validate(Recipe, values, _RECIPE)
     built, beta = model.architecture, model.card["metrics"].get("beta", 1.0)
     return Recipe(name=f"{built.name}.without_recipe", architecture=built.name, beta=beta)
+
+
+def _about_others(of_source: Mapping[str, Any], data: Dataset, dataset: str | None, trained: bool) -> dict[str, Any]:
+    """What an artifact says of its data, if the model was trained further or only measured on others than its source.
+
+    Args:
+        of_source: What that of the source says.
+        data: The other data.
+        dataset: Their registered name, or None.
+        trained: Whether the model was trained on them.
+    """
+    if of_source.get("dataset") is None and not trained:
+        return dict(of_source)
+    # The card of the source says how that was fine-tuned, and on what.
+    before = {name: value for name, value in of_source.items() if name != "fine_tuning"}
+    if not trained:
+        # The name is of the data of training and of measuring, which are two here.
+        return {**before, "dataset": None}
+    # Columns and outputs are those of the source. The data may say less of them.
+    names = {name: before.get(name) for name in ("class_names", "feature_names", "target_units")}
+    found = {name: value for name, value in data.about().items() if value is not None or not names.get(name)}
+    return {**{name: value for name, value in names.items() if value is not None}, **found, "dataset": dataset}
 
 
 def _number_kept(model: tfp_bnn.VariationalModel) -> int:
