@@ -71,7 +71,7 @@ def prune(
         str | None, typer.Option(metavar="DATA", help=f"Dataset: {FORMS}. Default: that of the model.")
     ] = None,
     target: TargetOption = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the order of the rows.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the order of the rows and of the noise.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact.")] = False,
     trust: TrustOption = False,
     json: JsonOption = False,

@@ -166,11 +166,13 @@ def _metrics_section(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> s
     }
     rows = [[name, *(column.get(name, "-") for column in columns.values())] for name in test]
     seeds = ", ".join(str(seed) for seed in metrics.get("training_seeds", []))
+    which = f"training seeds {seeds}, the stored posterior being that of the first"
+    if "pruning" in config["data"]:
+        which = f"seed of the pruning {seeds}"
     note = (
         f"\nOn {metrics['num_examples']} test examples, {_draws(config, metrics)}; "
         f"calibration: {_calibration_text(config.get('calibration'))}; "
-        f"training seeds {seeds}, the stored posterior being that of the first. NLL, entropies and mutual information "
-        f"in nats{_units_of_numbers(test, config)}.\n"
+        f"{which}. NLL, entropies and mutual information in nats{_units_of_numbers(test, config)}.\n"
     )
     return _table(["metric", *columns], rows) + note
 

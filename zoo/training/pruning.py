@@ -12,6 +12,7 @@ import keras
 import tfp_bnn
 from tfp_bnn.compression import sparsity
 from tfp_bnn.core.layer_tree import deterministic_operations
+from tfp_bnn.core.randomness import default_seeds_from
 from tfp_bnn.models.preparation import attach_optimizer
 from tfp_bnn.models.weight_record import count_weights
 from tfp_bnn.variational.schedules import Constant
@@ -90,9 +91,11 @@ def prune_artifact(
     about = dict(model.card["config"].get("data", {}))
     recipe = recipe_of(model)
     own = about.get("dataset")
-    dataset = data if isinstance(data, str) else own if data is None else None
-    data = load_dataset(dataset) if dataset is not None else data
-    is_other = data is not None and (dataset is None or dataset != own)
+    dataset = None
+    if data is None or isinstance(data, str):
+        dataset = own if data is None else data
+        data = None if dataset is None else load_dataset(dataset)
+    is_other = dataset is None or dataset != own
     if data is None and how.epochs:
         raise ValueError(f"{str(name)!r} was trained on data without a name. Give them to train what is left of it.")
     measuring, outside = recipe.evaluation, None
@@ -118,12 +121,12 @@ def prune_artifact(
         metrics = evaluation.with_spread({**measured, "beta": getattr(recipe, "beta", 1.0)}, how.seed, {})
     else:
         tell("there is no dataset: the model is neither calibrated nor measured")
-    if is_other:
+    if data is not None and is_other:
         about = _about_others(about, data, dataset, trained=how.epochs > 0)
     about["pruning"] = {
         "source": str(name),
         # Where they are not those of the source: what they are called, and the name that `--dataset` takes.
-        "data": data.name if is_other else None,
+        "data": data.name if data is not None and is_other else None,
         "dataset": dataset if is_other else None,
         "trust": not (isinstance(name, str) and name in bundled_models()),
         **how.described(),
@@ -184,18 +187,19 @@ def prune_in_rounds(
     """
     how = settings_of(how, settings)
     history: dict[str, list[float]] = {}
-    for number, step in enumerate(how.steps, start=1):
-        model = prune(model, **step.what)
-        if how.rounds > 1:
-            what = "units" if how.units else "weights"
-            tell(f"round {number}/{how.rounds}: {step.fraction:.1%} of the {what} are removed")
-        last = number == len(how.steps)
-        epochs = how.epochs if last else how.epochs_between
-        of_round = train_further(
-            model, recipe, data, epochs, how.learning_rate, (how.seed + number - 1) % 2**31, callbacks, decay=last
-        )
-        for name, values in of_round.items():
-            history.setdefault(name, []).extend(values)
+    # A loaded model has no seed: the noise of its copies gets one here.
+    with default_seeds_from(how.seed):
+        for number, step in enumerate(how.steps, start=1):
+            model = prune(model, **step.what)
+            if how.rounds > 1:
+                what = "units" if how.units else "weights"
+                tell(f"round {number}/{how.rounds}: {step.fraction:.1%} of the {what} are removed")
+            last = number == len(how.steps)
+            epochs = how.epochs if last else how.epochs_between
+            seed = (how.seed + number - 1) % 2**31
+            of_round = train_further(model, recipe, data, epochs, how.learning_rate, seed, callbacks, decay=last)
+            for name, values in of_round.items():
+                history.setdefault(name, []).extend(values)
     return model, history
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 import zoo
+from tfp_bnn.models.weight_record import weight_distributions
 from zoo.datasets import DATASETS
 from zoo.evaluation.verification import Status, verify
 from zoo.hub.pruning_text import pruning_section
@@ -28,7 +29,7 @@ def other(monkeypatch):
 def test_the_card_is_that_of_the_data_that_were_given(tiny_artifact, other, eager_steps, tmp_path):
     how = {"epochs": 1, "seed": 3, "trust": True}
     with eager_steps():
-        prune_artifact(tiny_artifact, 0.3, data="other", out=tmp_path / "named", **how)
+        named = prune_artifact(tiny_artifact, 0.3, data="other", out=tmp_path / "named", **how)
         in_memory = prune_artifact(tiny_artifact, 0.3, data=other, **how)
     assert {check.status for check in verify(tmp_path / "named")} == {Status.PASSED}
     card = (tmp_path / "named" / "README.md").read_text("utf-8")
@@ -36,6 +37,10 @@ def test_the_card_is_that_of_the_data_that_were_given(tiny_artifact, other, eage
     assert "CC0" in card
     assert in_memory.about["dataset"] is None
     assert in_memory.model.class_names == IRIS.class_names
+    assert "seed of the pruning 3" in card
+    # The same seed gives the same weights.
+    first, second = (weight_distributions(done.model) for done in (named, in_memory))
+    assert all((first[name] == second[name]).all() for name in first)
 
 
 def test_data_that_a_model_was_only_measured_with_are_not_those_of_its_training(tiny_artifact, other):
