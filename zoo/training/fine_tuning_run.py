@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -34,7 +33,7 @@ from zoo.training.board import board_of
 from zoo.training.checkpoints import Checkpoints
 from zoo.training.engine import run
 from zoo.training.fine_tuning_settings import POSTERIOR, Settings
-from zoo.training.planning import divergence
+from zoo.training.planning import divergence, tag_of
 from zoo.training.results import TrainingRun
 from zoo.training.run_folder import RunFolder, describe_model, describe_splits
 
@@ -231,7 +230,7 @@ def _check_units(task: Task) -> None:
 
 def _recipe(task: Task, settings: Settings, config: ArchitectureConfig, of: FineTuneRecipe | None) -> FineTuneRecipe:
     """Returns the recipe of the run, with every default written out."""
-    tag = re.sub(r"[^a-z0-9]+", "_", (task.data.name if task.data else "rows").lower())
+    tag = tag_of(task.data.name) if task.data else "rows"
     return FineTuneRecipe(
         name=of.name if of else f"{task.built.name}.{tag}_tuned",
         start_from=StartFromRecipe(

@@ -127,9 +127,17 @@ def named_after(recipe: Recipe | FineTuneRecipe, dataset: str) -> Recipe | FineT
         recipe: The recipe.
         dataset: Name of the dataset, or of the user's file.
     """
-    tag = re.sub(r"[^a-z0-9_]+", "_", dataset.lower()).strip("_") or "own"
-    changes = {"name": f"{recipe.name.partition('.')[0]}.{tag[:_LONGEST_TAG]}"}
+    changes = {"name": f"{recipe.name.partition('.')[0]}.{tag_of(dataset)}"}
     return change_recipe(recipe, changes)  # type: ignore[type-var]
+
+
+def tag_of(dataset: str) -> str:
+    """Returns what follows the dot in the name of a model that is named after its dataset: at most 60 characters.
+
+    Args:
+        dataset: Name of the dataset, or of the user's file.
+    """
+    return re.sub(r"[^a-z0-9_]+", "_", dataset.lower())[:_LONGEST_TAG].strip("_") or "own"
 
 
 def divergence(nll: float, data: Dataset, of: str = "validation") -> str | None:
