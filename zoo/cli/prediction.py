@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
 import json as json_module
 import os
@@ -311,5 +312,8 @@ def _reserve(file: Path, path: Path) -> None:
         try:
             os.posix_fallocate(opened.fileno(), 0, size)
         except OSError as error:
+            if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+                # The file system cannot.
+                return
             why = f"{error.strerror}: the draws need {size:,} bytes. Make room, or ask for fewer with --num-samples"
             raise OSError(error.errno, why, str(path)) from None

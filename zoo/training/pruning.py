@@ -98,16 +98,17 @@ def prune_artifact(
     is_other = dataset is None or dataset != own
     if data is None and how.epochs:
         raise ValueError(f"{str(name)!r} was trained on data without a name. Give them to train what is left of it.")
-    measuring, outside = recipe.evaluation, None
     if data is not None:
         check_task(model, data)
         check_names(model, data)
+    history: Mapping[str, list[float]] = {}
+    metrics: dict[str, Any] = {}
+    measuring, outside = recipe.evaluation, None
+    if data is not None:
         if is_other and own is not None:
             # The others were chosen for the dataset of the source, and may be these data.
             measuring = measuring.model_copy(update={"out_of_distribution": evaluation.UNIFORM})
         outside = evaluation.out_of_distribution_block(data, measuring.out_of_distribution, measuring.num_samples)
-    history: Mapping[str, list[float]] = {}
-    metrics: dict[str, Any] = {}
     if data is not None and how.epochs:
         small, history = prune_in_rounds(model, recipe, data, how, callbacks=callbacks, tell=tell)
     small = shrink(small) if how.units else small
