@@ -24,7 +24,7 @@ from zoo.architectures.base import ArchitectureConfig, BuiltFrom
 from zoo.core.shown import minutes
 from zoo.datasets import Dataset, Split
 from zoo.evaluation import card_numbers as evaluation
-from zoo.hub.artifacts import GOLDEN_ROWS, check_size
+from zoo.hub.artifacts import GOLDEN_ROWS, check_description, check_size
 from zoo.hub.manifest import bundled_models
 from zoo.recipes import EvaluationRecipe, FineTuneRecipe, StartFromRecipe
 from zoo.training.adaptation import adapted_config
@@ -148,6 +148,7 @@ def run_fine_tuning(
         tuned: Any = final.target
         if folder.target is not None:
             check_size(tuned)
+            check_description(_about(task, recipe, None, None, []))
         x, y = task.rows.x, task.rows.y
         check_examples(x, y, tuned.likelihood, tuned.input_shape, tuned.output_shape[1:])
         how, outside = recipe.evaluation, None

@@ -21,7 +21,7 @@ from zoo.core.yaml_text import parse_mapping
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation import card_numbers as evaluation
 from zoo.evaluation.data_checks import check_names, check_task
-from zoo.hub.artifacts import GOLDEN_ROWS, save_artifact
+from zoo.hub.artifacts import GOLDEN_ROWS, check_description, save_artifact
 from zoo.hub.loading import open_model
 from zoo.hub.manifest import bundled_models, check_target
 from zoo.hub.pruning import prune, shrink
@@ -105,6 +105,10 @@ def prune_artifact(
     metrics: dict[str, Any] = {}
     measuring, outside = recipe.evaluation, None
     if data is not None:
+        if is_other:
+            about = _about_others(about, data, dataset, trained=how.epochs > 0)
+        if out is not None:
+            check_description(about)
         if is_other and own is not None:
             # The others were chosen for the dataset of the source, and may be these data.
             measuring = measuring.model_copy(update={"out_of_distribution": evaluation.UNIFORM})
@@ -122,8 +126,6 @@ def prune_artifact(
         metrics = evaluation.with_spread({**measured, "beta": getattr(recipe, "beta", 1.0)}, how.seed, {})
     else:
         tell("there is no dataset: the model is neither calibrated nor measured")
-    if data is not None and is_other:
-        about = _about_others(about, data, dataset, trained=how.epochs > 0)
     about["pruning"] = {
         "source": str(name),
         # Where they are not those of the source: what they are called, and the name that `--dataset` takes.
