@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
 import json as json_module
 import os
@@ -289,6 +290,7 @@ def _draws_file(path: Path | None, rows: int) -> Iterator[Callable[[int, Posteri
         if array is None:
             shape = (len(samples), rows, *samples.shape[2:])
             array = np.lib.format.open_memmap(temporary, "w+", samples.dtype, shape)
+            _reserve(temporary, path)
         array[:, begin : begin + samples.shape[1]] = samples
 
     try:
@@ -298,3 +300,20 @@ def _draws_file(path: Path | None, rows: int) -> Iterator[Callable[[int, Posteri
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _reserve(file: Path, path: Path) -> None:
+    """Takes the disk space of a file before it is written to in memory, where a full disk would end the process."""
+    # Other systems than Linux may lack it.
+    if not hasattr(os, "posix_fallocate"):
+        return
+    size = file.stat().st_size
+    with file.open("r+b") as opened:
+        try:
+            os.posix_fallocate(opened.fileno(), 0, size)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+                # The file system cannot.
+                return
+            why = f"{error.strerror}: the draws need {size:,} bytes. Make room, or ask for fewer with --num-samples"
+            raise OSError(error.errno, why, str(path)) from None

@@ -71,7 +71,7 @@ def prune(
         str | None, typer.Option(metavar="DATA", help=f"Dataset: {FORMS}. Default: that of the model.")
     ] = None,
     target: TargetOption = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the order of the rows.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the order of the rows and of the noise.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact.")] = False,
     trust: TrustOption = False,
     json: JsonOption = False,
@@ -107,15 +107,12 @@ def prune(
     check_out(out, overwrite)
     say(f"pruning {name}; " + (f"to be saved in {out}" if out else "nothing will be saved (--out FOLDER saves it)"))
     start()
-    from zoo.datasets import load_dataset
     from zoo.training.pruning import prune_artifact
     from zoo.training.pruning_settings import Settings
 
-    data: Any = None
+    data: Any = dataset
     if dataset is not None and is_own(dataset):
         data = load_files_like(name, dataset, target)
-    elif dataset is not None:
-        data = load_dataset(dataset)
     with training_progress(rounds) as callbacks:
         how = Settings(
             fraction,

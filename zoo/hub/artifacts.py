@@ -55,7 +55,7 @@ from zoo.hub.members import (
     own_arrays,
     records_of,
 )
-from zoo.hub.schemas import ArtifactConfig, Metrics
+from zoo.hub.schemas import ArtifactConfig, DataDescription, Metrics
 from zoo.recipes import FineTuneRecipe, Recipe, recipe_text
 
 LOG_NAME = "log.csv"
@@ -246,6 +246,18 @@ def _write_tensors(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     data = safetensors.numpy.save(contiguous)
     _require_small_file(path.name, len(data))
     path.write_bytes(data)
+
+
+def check_description(data: Mapping[str, Any]) -> None:
+    """Refuses a description of data that does not fit into an artifact, before a model is trained on them.
+
+    Args:
+        data: As in `save_artifact`.
+
+    Raises:
+        ValueError: If `save_artifact` would refuse it, for example because a name has more than 200 characters.
+    """
+    validate(DataDescription, json.loads(to_json(data)), "What the artifact would say of the data")
 
 
 def check_size(network: tfp_bnn.VariationalModel, members: int = 1) -> None:

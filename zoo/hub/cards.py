@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import yaml
 
 from tfp_bnn.models.weight_record import Role, WeightRecord
 from zoo.hub.optimum_text import optimum_lines, training_lines
 from zoo.hub.origin_text import origin_lines
 from zoo.hub.pruning_text import pruning_section
+from zoo.hub.run_text import how_to_run
 from zoo.hub.ways import DIAGNOSTICS, text_of
 
 _MOST_COLUMNS = 20
@@ -69,23 +69,8 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], recipe: st
     if units := data.get("target_units"):
         parts = [part.replace("units of the target", ", ".join(dict.fromkeys(units))) for part in parts]
     if recipe:
-        parts += ["## Recipe\n", f"{_how_to_run(recipe, config)}:\n", f"```yaml\n{recipe}```\n"]
+        parts += ["## Recipe\n", f"{how_to_run(recipe, config)}:\n", f"```yaml\n{recipe}```\n"]
     return "\n".join(parts)
-
-
-def _how_to_run(recipe: str, config: Mapping[str, Any]) -> str:
-    values = yaml.safe_load(recipe)
-    start = values.get("start_from")
-    if "pruning" in config["data"]:
-        return "How it was trained before it was pruned"
-    if start is not None and start["model"] is None:
-        return "It started from a model that had no name"
-    if config["data"].get("dataset") is None:
-        return '`zoo.train("recipe.yaml", data=...)` runs it on the data that it was trained on, which have no name'
-    # A recipe that was changed for this run, or that starts from another model, only exists in this folder.
-    source = "recipe.yaml" if values["overrides"] or start is not None else config["name"]
-    trust = " --trust" if config["data"].get("fine_tuning", {}).get("trust") else ""
-    return f"`tfp-bnn train {source}{trust}` runs it"
 
 
 def posterior_statistics(*records: WeightRecord) -> dict[str, float]:
@@ -166,11 +151,13 @@ def _metrics_section(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> s
     }
     rows = [[name, *(column.get(name, "-") for column in columns.values())] for name in test]
     seeds = ", ".join(str(seed) for seed in metrics.get("training_seeds", []))
+    which = f"training seeds {seeds}, the stored posterior being that of the first"
+    if "pruning" in config["data"]:
+        which = f"seed of the pruning {seeds}"
     note = (
         f"\nOn {metrics['num_examples']} test examples, {_draws(config, metrics)}; "
         f"calibration: {_calibration_text(config.get('calibration'))}; "
-        f"training seeds {seeds}, the stored posterior being that of the first. NLL, entropies and mutual information "
-        f"in nats{_units_of_numbers(test, config)}.\n"
+        f"{which}. NLL, entropies and mutual information in nats{_units_of_numbers(test, config)}.\n"
     )
     return _table(["metric", *columns], rows) + note
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 import tfp_bnn
 from tfp_bnn.core.registry import unknown_name_message
+from tfp_bnn.likelihoods import LIKELIHOODS, Categorical
 from tfp_bnn.priors import Informed
 from zoo.architectures import ARCHITECTURES, Architecture, ArchitectureConfig
 from zoo.architectures.base import BuiltFrom
@@ -52,7 +53,7 @@ def imagenet_model(
     architecture = _architecture(name)
     config = _config(architecture, {"kernel_prior": "informed", **changes})
     net = _network(architecture, config)
-    new_head = config.num_outputs != NUM_CLASSES or config.likelihood != "categorical"
+    new_head = config.num_outputs != NUM_CLASSES or LIKELIHOODS.get(config.likelihood) != Categorical()
     model = config.converted(net, likelihood=config.likelihood, seed=seed, beta_schedule=beta_schedule)
     model.architecture = BuiltFrom(architecture.name, config)
     if new_head:

@@ -34,6 +34,9 @@ _MOST_LISTED = 64
 # Of a file of the wrong size, enough to see what it is.
 _DIAGNOSED = 2**16
 
+# Names of files have at most 255 bytes, and that of a model is the folder's.
+_LONGEST_FOLDER = 200
+
 _PACKAGE = Path(__file__).parents[1]
 _BUNDLED = Path(__file__).parent / MANIFEST_NAME
 _LFS_SIGN = b"version https://git-lfs"
@@ -56,7 +59,8 @@ def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
     """Returns the absolute path of the folder to write an artifact to.
 
     Raises:
-        ValueError: If it exists and must not be replaced. A folder that is not an artifact is never replaced.
+        ValueError: If it exists and must not be replaced, or its name is too long. A folder that is not an artifact is
+            never replaced.
         OSError: If it could not be made.
     """
     target = Path(path).absolute()
@@ -68,6 +72,11 @@ def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
             else "It is not an artifact; choose another folder"
         )
         raise ValueError(f"The folder {str(target)!r} exists. {hint}.")
+    if len(os.fsencode(target.name)) > _LONGEST_FOLDER:
+        raise ValueError(
+            f"The name of the folder {str(target)!r} has {len(os.fsencode(target.name))} bytes, and at most "
+            f"{_LONGEST_FOLDER} leave room for what is next to it while it is written. Choose a shorter one."
+        )
     parent = next(folder for folder in target.parents if os.path.lexists(folder))
     if not parent.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(parent))

@@ -19,7 +19,7 @@ def pruning_section(how: Mapping[str, Any]) -> str:
     """Returns Markdown that says what was removed, and by which command.
 
     Args:
-        how: Description written by `tfp-bnn prune`.
+        how: Description written by `tfp-bnn prune`. Older ones say nothing of the data.
     """
     what = "units and filters" if how["units"] else "weights"
     among = "all layers together" if how["scope"] == "global" else "every layer"
@@ -27,7 +27,9 @@ def pruning_section(how: Mapping[str, Any]) -> str:
     # Older descriptions have one number of epochs for all rounds, and no `below`.
     between = how.get("epochs_between", how["epochs"])
     rounds = f" in {how['rounds']} rounds, with {between} epochs of training between them" if how["rounds"] > 1 else ""
-    after = f", and then trained for {how['epochs']} epochs" if how["epochs"] else ", without training after it"
+    data = how.get("data")
+    on = "" if data is None else f" on `{data}`"
+    after = f", and then trained for {how['epochs']} epochs{on}" if how["epochs"] else ", without training after it"
     units = ", ".join(f"{layer} {number}" for layer, number in how["layer_units"].items())
     below = how.get("below")
     worth = _CRITERIA.get(how["by"], how["by"])
@@ -36,9 +38,12 @@ def pruning_section(how: Mapping[str, Any]) -> str:
     lines = [
         f"Pruned from `{how['source']}`: {share} {what} of {among}{of_layers}, {which}{rounds}{after}. "
         f"{how['weights_kept']:,} of {how['weights_before']:,} weights are left."
-        + (f" Units that are left: {units}." if units else ""),
+        + (f" Units that are left: {units}." if units else "")
+        + (f" Measured{on}." if on else ""),
         "",
-        f"`{pruning_command(how)}` does it again.",
+        "No command does it again, because the data have no registered name."
+        if data is not None and how["dataset"] is None
+        else f"`{pruning_command(how)}` does it again.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -54,5 +59,6 @@ def pruning_command(how: Mapping[str, Any]) -> str:
         words += ["--finetune-epochs", str(how["epochs"]), "--learning-rate", repr(how["learning_rate"])]
         words += ["--rounds", str(how["rounds"]), "--seed", str(how["seed"])]
         words += ["--epochs-between", str(how.get("epochs_between", how["epochs"]))] if how["rounds"] > 1 else []
+    words += ["--dataset", how["dataset"]] if how.get("dataset") is not None else []
     words += ["--trust"] if how["trust"] else []
     return shlex.join([*words, "--out", "FOLDER"])

@@ -7,14 +7,25 @@ from typing import Any
 
 import tfp_bnn
 from tfp_bnn.core.layer_tree import maker_of
-from tfp_bnn.core.registry import unknown_name_message
-from tfp_bnn.likelihoods import Normal
+from tfp_bnn.core.registry import SpecRegistry, unknown_name_message
+from tfp_bnn.likelihoods import LIKELIHOODS, Normal
+from tfp_bnn.posteriors import POSTERIORS
+from tfp_bnn.priors import PRIORS
 from tfp_bnn.transfer import transfer_posterior
-from zoo.architectures import ARCHITECTURES
+from zoo.architectures import ARCHITECTURES, ArchitectureConfig
+from zoo.architectures.base import BuiltFrom
 from zoo.core.validation import validate
 from zoo.hub.loading import load_model
 from zoo.hub.manifest import bundled_models
 from zoo.hub.networks import build_network
+
+_DISTRIBUTIONS: Mapping[str, SpecRegistry[Any]] = {
+    "likelihood": LIKELIHOODS,
+    "kernel_prior": PRIORS,
+    "group_prior": PRIORS,
+    "kernel_posterior": POSTERIORS,
+}
+"""Fields of configs that are distributions, with what knows them."""
 
 
 def pretrained_name(name: str) -> str:
@@ -47,11 +58,9 @@ def from_pretrained(
             f"{name!r} is a {type(source).__name__}, whose posterior is more than one network. Use zoo.load_model."
         )
     built = source.architecture
-    values = {**built.config.model_dump(), **_without_units(built.config, changes), **changes}
-    config = validate(type(built.config), values, f"The architecture {built.name!r}")
+    config, same_head = _changed(built, changes)
     way = source.card["config"].get("inference", "variational")
     target = build_network(ARCHITECTURES[built.name], config, way, seed, beta_schedule)
-    same_head = config.num_outputs == built.config.num_outputs and config.likelihood == built.config.likelihood
     try:
         transfer_posterior(source, target, None, [] if same_head else [target.variational_layers[-1].name])
     except ValueError as error:
@@ -86,7 +95,23 @@ def without_head(model: tfp_bnn.VariationalModel) -> tfp_bnn.VariationalModel:
     return features
 
 
-def _without_units(config: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """What is dropped of a config whose targets become others: their units."""
-    others = any(key in changes and changes[key] != getattr(config, key) for key in ("num_outputs", "likelihood"))
-    return {"target_mean": None, "target_variance": None} if others else {}
+def _changed(built: BuiltFrom, changes: Mapping[str, Any]) -> tuple[ArchitectureConfig, bool]:
+    """The config with the changes, and whether its outputs are those that the pretrained head computes."""
+    old, what = built.config, f"The architecture {built.name!r}"
+    head = {name: changes[name] for name in ("num_outputs", "likelihood") if name in changes}
+    # Other targets have other units.
+    without_units = {**old.model_dump(), "target_mean": None, "target_variance": None}
+    other = _spelled_as(old, validate(type(old), {**without_units, **head}, what))
+    same_head = (other.num_outputs, other.likelihood) == (old.num_outputs, old.likelihood)
+    values = {**(old.model_dump() if same_head else without_units), **changes}
+    return _spelled_as(old, validate(type(old), values, what)), same_head
+
+
+def _spelled_as(old: ArchitectureConfig, config: ArchitectureConfig) -> ArchitectureConfig:
+    """The config, with each distribution that is the same as in `old` written as there: a name, or with arguments."""
+    same = {
+        name: getattr(old, name)
+        for name, registry in _DISTRIBUTIONS.items()
+        if hasattr(old, name) and registry.get(getattr(config, name)) == registry.get(getattr(old, name))
+    }
+    return config.model_copy(update=same)

@@ -19,7 +19,7 @@ class PruningRecipe(Strict):
         rounds: Number of prunings.
         epochs_between: Number of passes after each pruning but the last.
         learning_rate: Initial learning rate of Adam in all passes.
-        seed: Seed of the order of the rows and of the augmentation.
+        seed: Seed of the order of the rows, the augmentation, and the noise of a model without a seed.
     """
 
     fraction: Annotated[float, Field(strict=True, ge=0, lt=1)] | None = None

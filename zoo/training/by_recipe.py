@@ -22,7 +22,7 @@ from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import column_moments, require_one_output
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation import card_numbers as evaluation
-from zoo.hub.artifacts import GOLDEN_ROWS, check_size
+from zoo.hub.artifacts import GOLDEN_ROWS, check_description, check_size
 from zoo.hub.catalog import create_model
 from zoo.hub.members import ZooModel
 from zoo.recipes import FineTuneRecipe, OptimizerRecipe, Recipe
@@ -190,8 +190,10 @@ def train(
         if strategy is not None:
             tell(f"devices that share each batch: {replicas}")
         check_way_fits(recipe, network, examples)
+        about = {**examples.about(), "dataset": examples.name if named else None}
         if folder.target is not None:
             check_size(network, len(member_recipes(recipe)))
+            check_description(about)
         if recipe.deterministic_start is not None:
             build(starting_recipe(recipe), examples)
         how = recipe.evaluation
@@ -204,7 +206,6 @@ def train(
             model, history = fit(recipe)
             conformalize_by_recipe(model, recipe, examples)
             metrics = {} if outside is None else _measure(model, recipe, examples, outside, fit)
-            about = {**examples.about(), "dataset": examples.name if named else None}
             golden = examples.test.x[:GOLDEN_ROWS]
             done = TrainingRun(model, recipe, history, metrics, folder.target, about, golden)
             folder.save(done)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,7 +24,7 @@ from zoo.architectures.base import ArchitectureConfig, BuiltFrom
 from zoo.core.shown import minutes
 from zoo.datasets import Dataset, Split
 from zoo.evaluation import card_numbers as evaluation
-from zoo.hub.artifacts import GOLDEN_ROWS, check_size
+from zoo.hub.artifacts import GOLDEN_ROWS, check_description, check_size
 from zoo.hub.manifest import bundled_models
 from zoo.recipes import EvaluationRecipe, FineTuneRecipe, StartFromRecipe
 from zoo.training.adaptation import adapted_config
@@ -34,7 +33,7 @@ from zoo.training.board import board_of
 from zoo.training.checkpoints import Checkpoints
 from zoo.training.engine import run
 from zoo.training.fine_tuning_settings import POSTERIOR, Settings
-from zoo.training.planning import divergence
+from zoo.training.planning import divergence, tag_of
 from zoo.training.results import TrainingRun
 from zoo.training.run_folder import RunFolder, describe_model, describe_splits
 
@@ -149,6 +148,7 @@ def run_fine_tuning(
         tuned: Any = final.target
         if folder.target is not None:
             check_size(tuned)
+            check_description(_about(task, recipe, None, None, []))
         x, y = task.rows.x, task.rows.y
         check_examples(x, y, tuned.likelihood, tuned.input_shape, tuned.output_shape[1:])
         how, outside = recipe.evaluation, None
@@ -231,7 +231,7 @@ def _check_units(task: Task) -> None:
 
 def _recipe(task: Task, settings: Settings, config: ArchitectureConfig, of: FineTuneRecipe | None) -> FineTuneRecipe:
     """Returns the recipe of the run, with every default written out."""
-    tag = re.sub(r"[^a-z0-9]+", "_", (task.data.name if task.data else "rows").lower())
+    tag = tag_of(task.data.name) if task.data else "rows"
     return FineTuneRecipe(
         name=of.name if of else f"{task.built.name}.{tag}_tuned",
         start_from=StartFromRecipe(

@@ -120,6 +120,15 @@ def fitted_to(recipe: Recipe, data: Dataset, tell: Callable[[str], None]) -> Rec
     return recipe.model_copy(update={"model": {**recipe.model, "pixel_max": highest}})
 
 
+def tag_of(dataset: str) -> str:
+    """Returns what follows the dot in the name of a model that is named after its dataset: at most 60 characters.
+
+    Args:
+        dataset: Name of the dataset, or of the user's file.
+    """
+    return re.sub(r"[^a-z0-9_]+", "_", dataset.lower())[:_LONGEST_TAG].strip("_") or "own"
+
+
 def named_after(recipe: Recipe | FineTuneRecipe, dataset: str) -> Recipe | FineTuneRecipe:
     """Returns a recipe for another dataset than its own, by which its model is named.
 
@@ -127,8 +136,7 @@ def named_after(recipe: Recipe | FineTuneRecipe, dataset: str) -> Recipe | FineT
         recipe: The recipe.
         dataset: Name of the dataset, or of the user's file.
     """
-    tag = re.sub(r"[^a-z0-9_]+", "_", dataset.lower()).strip("_") or "own"
-    changes = {"name": f"{recipe.name.partition('.')[0]}.{tag[:_LONGEST_TAG]}"}
+    changes = {"name": f"{recipe.name.partition('.')[0]}.{tag_of(dataset)}"}
     return change_recipe(recipe, changes)  # type: ignore[type-var]
 
 

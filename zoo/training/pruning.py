@@ -12,6 +12,7 @@ import keras
 import tfp_bnn
 from tfp_bnn.compression import sparsity
 from tfp_bnn.core.layer_tree import deterministic_operations
+from tfp_bnn.core.randomness import default_seeds_from
 from tfp_bnn.models.preparation import attach_optimizer
 from tfp_bnn.models.weight_record import count_weights
 from tfp_bnn.variational.schedules import Constant
@@ -20,7 +21,7 @@ from zoo.core.yaml_text import parse_mapping
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation import card_numbers as evaluation
 from zoo.evaluation.data_checks import check_names, check_task
-from zoo.hub.artifacts import GOLDEN_ROWS, save_artifact
+from zoo.hub.artifacts import GOLDEN_ROWS, check_description, save_artifact
 from zoo.hub.loading import open_model
 from zoo.hub.manifest import bundled_models, check_target
 from zoo.hub.pruning import prune, shrink
@@ -35,10 +36,10 @@ _RECIPE = "The recipe of the model"
 
 
 def prune_artifact(
-    name: str,
+    name: str | os.PathLike[str],
     how: Settings | float | None = None,
     *,
-    data: Dataset | None = None,
+    data: Dataset | str | None = None,
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     trust: bool = False,
@@ -54,7 +55,9 @@ def prune_artifact(
     Args:
         name: Name of a pretrained model, or folder or address of an artifact (with `trust`).
         how: `Settings`, or the share to remove, with the other fields of `Settings` by name.
-        data: Data to train and measure with. Default: those of the source.
+        data: Dataset, or its name, to train and measure with. Default: that of the source. With other data, inputs are
+            uniform for the numbers out of distribution. A `Dataset` is named neither in the artifact nor in the command
+            of its card, so `verify` cannot check its numbers.
         out: Folder for the artifact, or None to save nothing.
         overwrite: Whether to replace an existing artifact.
         trust: See `zoo.load_artifact`.
@@ -82,20 +85,34 @@ def prune_artifact(
         small = prune(model, **how.what)
     except TypeError as error:
         # The posterior is that of a file, not an argument of the wrong type.
-        raise ValueError(f"{name!r} cannot be pruned: {error}") from None
+        raise ValueError(f"{str(name)!r} cannot be pruned: {error}") from None
     if how.units:
         shrink(small)
     about = dict(model.card["config"].get("data", {}))
     recipe = recipe_of(model)
-    if data is None and about.get("dataset"):
-        data = load_dataset(about["dataset"])
+    own = about.get("dataset")
+    dataset = None
+    if data is None or isinstance(data, str):
+        dataset = own if data is None else data
+        data = None if dataset is None else load_dataset(dataset)
+    is_other = dataset is None or dataset != own
     if data is None and how.epochs:
-        raise ValueError(f"{name!r} was trained on data without a name. Give them to train what is left of it.")
+        raise ValueError(f"{str(name)!r} was trained on data without a name. Give them to train what is left of it.")
     if data is not None:
         check_task(model, data)
         check_names(model, data)
     history: Mapping[str, list[float]] = {}
     metrics: dict[str, Any] = {}
+    measuring, outside = recipe.evaluation, None
+    if data is not None:
+        if is_other:
+            about = _about_others(about, data, dataset, trained=how.epochs > 0)
+        if out is not None:
+            check_description(about)
+        if is_other and own is not None:
+            # The others were chosen for the dataset of the source, and may be these data.
+            measuring = measuring.model_copy(update={"out_of_distribution": evaluation.UNIFORM})
+        outside = evaluation.out_of_distribution_block(data, measuring.out_of_distribution, measuring.num_samples)
     if data is not None and how.epochs:
         small, history = prune_in_rounds(model, recipe, data, how, callbacks=callbacks, tell=tell)
     small = shrink(small) if how.units else small
@@ -104,14 +121,17 @@ def prune_artifact(
         if isinstance(recipe, Recipe):
             calibrate_by_recipe(small, recipe, data)
             conformalize_by_recipe(small, recipe, data)
-        measured = evaluation.measure(small, data, recipe.evaluation)
+        measured = evaluation.measure(small, data, measuring, outside)
         # A network that was not trained further has made no step: its posterior has the beta of the source.
         metrics = evaluation.with_spread({**measured, "beta": getattr(recipe, "beta", 1.0)}, how.seed, {})
     else:
         tell("there is no dataset: the model is neither calibrated nor measured")
     about["pruning"] = {
-        "source": name,
-        "trust": name not in bundled_models(),
+        "source": str(name),
+        # Where they are not those of the source: what they are called, and the name that `--dataset` takes.
+        "data": data.name if data is not None and is_other else None,
+        "dataset": dataset if is_other else None,
+        "trust": not (isinstance(name, str) and name in bundled_models()),
         **how.described(),
         "weights_before": count_weights(model),
         "weights_kept": _number_kept(small),
@@ -121,6 +141,8 @@ def prune_artifact(
     golden = None if data is None else data.test.x[:GOLDEN_ROWS]
     path = None if out is None else Path(out).absolute()
     done = TrainingRun(small, recipe, history, metrics, path, about, golden)
+    if about.get("inputs"):
+        done.name_outputs()
     if out is not None:
         license = model.card["config"].get("license")
         save_artifact(done, out, name=Path(out).absolute().name, license=license, overwrite=overwrite)
@@ -168,18 +190,19 @@ def prune_in_rounds(
     """
     how = settings_of(how, settings)
     history: dict[str, list[float]] = {}
-    for number, step in enumerate(how.steps, start=1):
-        model = prune(model, **step.what)
-        if how.rounds > 1:
-            what = "units" if how.units else "weights"
-            tell(f"round {number}/{how.rounds}: {step.fraction:.1%} of the {what} are removed")
-        last = number == len(how.steps)
-        epochs = how.epochs if last else how.epochs_between
-        of_round = train_further(
-            model, recipe, data, epochs, how.learning_rate, (how.seed + number - 1) % 2**31, callbacks, decay=last
-        )
-        for name, values in of_round.items():
-            history.setdefault(name, []).extend(values)
+    # A loaded model has no seed: the noise of its copies gets one here.
+    with default_seeds_from(how.seed):
+        for number, step in enumerate(how.steps, start=1):
+            model = prune(model, **step.what)
+            if how.rounds > 1:
+                what = "units" if how.units else "weights"
+                tell(f"round {number}/{how.rounds}: {step.fraction:.1%} of the {what} are removed")
+            last = number == len(how.steps)
+            epochs = how.epochs if last else how.epochs_between
+            seed = (how.seed + number - 1) % 2**31
+            of_round = train_further(model, recipe, data, epochs, how.learning_rate, seed, callbacks, decay=last)
+            for name, values in of_round.items():
+                history.setdefault(name, []).extend(values)
     return model, history
 
 
@@ -242,6 +265,28 @@ def recipe_of(model: Any) -> Recipe | FineTuneRecipe:
         return validate(FineTuneRecipe, values, _RECIPE) if tuned else validate(Recipe, values, _RECIPE)
     built, beta = model.architecture, model.card["metrics"].get("beta", 1.0)
     return Recipe(name=f"{built.name}.without_recipe", architecture=built.name, beta=beta)
+
+
+def _about_others(of_source: Mapping[str, Any], data: Dataset, dataset: str | None, trained: bool) -> dict[str, Any]:
+    """What an artifact says of its data, if the model was trained further or only measured on others than its source.
+
+    Args:
+        of_source: What that of the source says.
+        data: The other data.
+        dataset: Their registered name, or None.
+        trained: Whether the model was trained on them.
+    """
+    if of_source.get("dataset") is None and not trained:
+        return dict(of_source)
+    # The card of the source says how that was fine-tuned, and on what.
+    before = {name: value for name, value in of_source.items() if name != "fine_tuning"}
+    if not trained:
+        # The name is of the data of training and of measuring, which are two here.
+        return {**before, "dataset": None}
+    # Columns and outputs are those of the source. The data may say less of them.
+    names = {name: before.get(name) for name in ("class_names", "feature_names", "target_units")}
+    found = {name: value for name, value in data.about().items() if value is not None or not names.get(name)}
+    return {**{name: value for name, value in names.items() if value is not None}, **found, "dataset": dataset}
 
 
 def _number_kept(model: tfp_bnn.VariationalModel) -> int:

@@ -30,7 +30,8 @@ class Settings:
         rounds: Number of prunings; see `prune_in_rounds`.
         epochs_between: Passes after each pruning but the last, at the initial learning rate.
         learning_rate: Initial learning rate of Adam.
-        seed: Seed of the order of the rows and of the augmentation.
+        seed: Seed of the order of the rows, the augmentation, and the noise of a model without a seed, such as a loaded
+            one.
 
     Raises:
         ValueError: If a number is out of range, not exactly one of `fraction` and `below` is given, or the criterion is

@@ -134,7 +134,8 @@ def test_the_published_weights_give_the_logits_of_another_implementation():
 @pytest.mark.slow
 @pytest.mark.parametrize(("bayesian", "layers"), [("head", 1), ("last_stage", 5), ("all", 50)])
 def test_only_what_becomes_bayesian_is_trained(stand_in, bayesian, layers):
-    model = imagenet_model(NAME, 0, "constant", {"bayesian": bayesian, "input_shape": (64, 64, 3)})
+    of_imagenet = {"input_shape": (64, 64, 3), "likelihood": {"name": "categorical"}}
+    model = imagenet_model(NAME, 0, "constant", {"bayesian": bayesian, **of_imagenet})
     assert len(model.variational_layers) == layers
     # Of each: means, scales, biases.
     assert len(model.trainable_variables) == 3 * layers

@@ -8,20 +8,27 @@ import pytest
 
 import tfp_bnn
 import zoo
+from tfp_bnn.likelihoods import LIKELIHOODS
 from tfp_bnn.models.weight_record import weight_distributions
+from tfp_bnn.priors import PRIORS
 
 NAME = "mlp_flipout.diabetes"
 X = zoo.load_dataset("diabetes").test.x[:3]
 
 
-def test_pretrained_without_changes_is_the_pretrained_model():
-    model, known = zoo.create_model(NAME, pretrained=True, seed=7), zoo.load_model(NAME)
+@pytest.mark.parametrize("spelled_as_objects", [False, True])
+def test_pretrained_without_changes_is_the_pretrained_model(spelled_as_objects):
+    known = zoo.load_model(NAME)
+    config = known.architecture.config
+    objects = {"likelihood": LIKELIHOODS.get(config.likelihood), "kernel_prior": PRIORS.get(config.kernel_prior)}
+    model = zoo.create_model(NAME, pretrained=True, seed=7, **(objects if spelled_as_objects else {}))
     expected = known.posterior_predictive(X, 3)
     np.testing.assert_allclose(model.posterior_predictive(X, 3).mean(), expected.mean(), rtol=1e-5)
     np.testing.assert_array_equal(model.posterior_predictive(X, 3).aleatoric(), expected.aleatoric())
     assert model.card["config"]["name"] == NAME
     assert model.num_examples == known.num_examples
     assert model.inputs_expected == known.inputs_expected
+    assert model.architecture == known.architecture
     assert model.seed == 7
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+
 import numpy as np
 import pytest
 
@@ -116,9 +119,12 @@ def test_what_fits_already_is_not_adapted(few, untrained):
 
 
 def test_a_regression_is_kept_with_its_units_or_gets_those_of_new_targets(untrained):
-    data = zoo.load_dataset("diabetes")
+    # Files may have long names, and their models are named after them.
+    data = dataclasses.replace(zoo.load_dataset("diabetes"), name="Flats, " * 20)
     source = zoo.load_model(DIABETES)
-    kept = zoo.fine_tune(source, data, measure=False, **KEEP).model
+    done = zoo.fine_tune(source, data, measure=False, **KEEP)
+    assert re.fullmatch("mlp_flipout.(flats_){10}tuned", done.recipe.name)
+    kept = done.model
     assert kept.architecture.config.target_mean == source.architecture.config.target_mean
     learned = weight_distributions(source)["likelihood/scale"]
     np.testing.assert_allclose(weight_distributions(kept)["likelihood/scale"], learned, rtol=1e-6)

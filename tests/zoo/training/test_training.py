@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -161,6 +163,18 @@ def test_what_is_too_large_for_an_artifact_is_refused_before_training(tmp_path, 
         with pytest.raises(ValueError, match=r"weights\.safetensors would have .* Use a smaller network"):
             zoo.train({**recipe, "name": "mlp_flipout.large"}, tmp_path / "large")
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_names_that_an_artifact_cannot_hold_are_refused_before_training(tmp_path):
+    iris = zoo.load_dataset("iris")
+    data = dataclasses.replace(iris, feature_names=("n" * 201, *iris.feature_names[1:]))
+    tuning = {"name": "mlp_flipout.tuned", "start_from": {"model": "mlp_flipout.iris"}}
+    for recipe in (RECIPE, tuning):
+        with pytest.raises(ValueError, match=r"'feature_names\.0' got 'nnn.*at most 200 characters"):
+            zoo.train(recipe, tmp_path / "out", data=data)
+    with pytest.raises(ValueError, match=r"nnn' has 201 bytes, and at most 200 .* Choose a shorter one"):
+        zoo.train(RECIPE, tmp_path / ("n" * 201))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ from zoo.core.untrusted import artifact_errors, open_regular
 from zoo.core.validation import Strict, validate
 from zoo.core.yaml_text import parse_mapping
 from zoo.hub.locating import read_files
-from zoo.hub.manifest import MANIFEST_NAME, digest
+from zoo.hub.manifest import MANIFEST_NAME, check_sha256, digest
 from zoo.hub.reading import read_texts
 from zoo.hub.remote.addresses import is_address, parse_address
 from zoo.hub.schemas import Count, Name, Numbers
@@ -95,13 +95,14 @@ def read_index(index: str | os.PathLike[str]) -> dict[str, IndexEntry]:
     """Reads an index file.
 
     Args:
-        index: Path of the file, or its address, `https://...`.
+        index: Path of the file, or its address, `https://...`. `#sha256=` and the SHA-256 of the file can follow that.
 
     Returns:
         The models by name, sorted. Each address is that of an artifact or the path of a folder.
 
     Raises:
-        ArtifactError: If it is missing, larger than 256 KiB or malformed, or cannot be downloaded.
+        ArtifactError: If it is missing, larger than 256 KiB or malformed, cannot be downloaded, or does not have the
+            SHA-256 of its address.
     """
     data = _download(index) if is_address(index) else _read(Path(index))
     what = f"The index {str(index)!r}"
@@ -204,7 +205,8 @@ def _download(address: str) -> bytes:
     # Not at the top, because it imports what only downloads need.
     from zoo.hub.remote.downloading import RefusedError, UnreachableError, download, https_session
 
-    url = parse_address(address).url
+    place = parse_address(address)
+    url = place.url
     if url is None:
         raise ValueError(f"{shown(address)} is no address of an index. Expected a path, or https://host/index.yaml.")
     with tempfile.TemporaryDirectory() as folder, https_session() as session:
@@ -215,4 +217,7 @@ def _download(address: str) -> bytes:
             raise ValueError(
                 f"The index {url} cannot be downloaded: {error}. Without a network, pass the path of a copy."
             ) from error
-        return path.read_bytes()
+        data = path.read_bytes()
+    if place.sha256 is not None:
+        check_sha256(data, place.sha256, f"The index {url}")
+    return data

@@ -56,7 +56,10 @@ def test_an_index_on_a_server_leads_to_the_artifacts_beside_it(published, server
     index = f"{server.url}/zoo/index.yaml"
     assert zoo.list_models(index=index) == ["mlp.iris"]
     assert find_in_index("mlp.iris", index).address == f"{server.url}/zoo/models/iris"
-    assert zoo.load_model("mlp.iris", index=index, trust=True).num_examples == 96
+    pinned = f"{index}#sha256={digest(published.read_bytes()).upper()}"
+    assert zoo.load_model("mlp.iris", index=pinned, trust=True).num_examples == 96
+    with pytest.raises(zoo.ArtifactError, match=r"/zoo/index\.yaml has the SHA-256 .*; (ab){32} was expected"):
+        zoo.list_models(index=f"{index}#sha256={SHA256}")
 
 
 def test_an_index_can_be_written_of_addresses(server, cache, tmp_path):
