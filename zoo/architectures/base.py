@@ -175,6 +175,11 @@ class ArchitectureConfig(Strict):
         return (self.kernel_prior,)
 
     @property
+    def known_groups(self) -> int | None:
+        """Number of groups that the last column of the inputs may name; None for inputs without a group."""
+        return None
+
+    @property
     def target_scale(self) -> tuple[float, ...]:
         """The standard deviations of the targets; empty for no standardization."""
         return tuple(np.sqrt(self.target_variance or ()).tolist())

@@ -22,6 +22,7 @@ from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import column_moments, require_one_output
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation import card_numbers as evaluation
+from zoo.evaluation.data_checks import with_groups_of
 from zoo.hub.artifacts import GOLDEN_ROWS, check_size
 from zoo.hub.catalog import create_model
 from zoo.hub.members import ZooModel
@@ -173,9 +174,8 @@ def train(
         # First, since the state of callbacks is found by their position, and users may resume with others.
         return _run(model, recipe, examples, epochs, of_part, checkpoint_seconds, [*further, *callbacks], tell)
 
-    trainer = Trainer(examples, lambda recipe: build(recipe, examples), fit_one, go_on, tell)
-
     def fit(recipe: Recipe) -> tuple[ZooModel, Mapping[str, list[float]]]:
+        trainer = Trainer(examples, lambda recipe: build(recipe, examples), fit_one, go_on, tell)
         model, history = train_model(recipe, trainer)
         calibrate_by_recipe(model, recipe, examples)
         if tensorboard is not None and isinstance(model, StoredPosterior):
@@ -186,6 +186,7 @@ def train(
     with deterministic_operations(recipe.seed), default_seeds_from(recipe.seed):
         # A recipe that does not fit its data is refused before anything is written.
         network = build(recipe, examples)
+        examples = with_groups_of(network, examples)
         check_replicas(recipe, network, examples, replicas)
         if strategy is not None:
             tell(f"devices that share each batch: {replicas}")
