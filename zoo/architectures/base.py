@@ -377,10 +377,3 @@ def register_architecture(
 def rescaled(pixel_max: float | None, inputs: keras.KerasTensor) -> keras.KerasTensor:
     """Divides raw pixels by `pixel_max` with a layer named `rescale`; returns the inputs for None."""
     return inputs if pixel_max is None else keras.layers.Rescaling(1.0 / pixel_max, name="rescale")(inputs)
-
-
-def column_moments(values: npt.NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns mean and variance over the last axis, as for `input_mean`; a constant column gets variance 1."""
-    columns = values.reshape(-1, values.shape[-1]).astype(np.float64)
-    variance = columns.var(axis=0)
-    return tuple(columns.mean(axis=0).tolist()), tuple(np.where(variance > 0, variance, 1.0).tolist())

@@ -19,7 +19,8 @@ from tfp_bnn.inference.stored_posterior import StoredPosterior
 from tfp_bnn.likelihoods import LIKELIHOODS
 from tfp_bnn.models.preparation import attach_optimizer
 from zoo.architectures import ARCHITECTURES
-from zoo.architectures.base import column_moments, require_one_output
+from zoo.architectures.base import require_one_output
+from zoo.architectures.moments import column_moments
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation import card_numbers as evaluation
 from zoo.evaluation.data_checks import with_groups_of
@@ -245,7 +246,8 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
     }
     if data.num_classes is None:
         # A learned scale starts where the targets are, whatever their unit, and in their precision.
-        scale = float(np.float32(math.sqrt(np.mean(column_moments(data.train.y)[1]))))
+        variance = column_moments(data.train.y, LIKELIHOODS.get(config.get("likelihood", "normal")))[1]
+        scale = float(np.float32(math.sqrt(np.mean(variance))))
         told = config.setdefault("likelihood", {"name": "normal", "initial_scale": scale})
         if isinstance(told, str) or "initial_scale" not in told:
             config["likelihood"] = LIKELIHOODS.get(told).rescaled(scale)
@@ -255,7 +257,7 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
     if recipe.standardize_inputs:
         config["input_mean"], config["input_variance"] = column_moments(data.train.x)
     if recipe.standardize_targets:
-        config["target_mean"], config["target_variance"] = column_moments(data.train.y)
+        config["target_mean"], config["target_variance"] = column_moments(data.train.y, likelihood)
     own = recipe.optimizer.natural_gradient
     if own is not None and own.initial_precision is not None:
         config["initial_scale"] = math.sqrt(recipe.beta * own.temperature / (len(data.train) * own.initial_precision))
@@ -311,7 +313,7 @@ def _fit(
         # The first epoch of those with the same value.
         nll, epoch = min(values)
         tell(f"seed {recipe.seed}: lowest validation NLL {nll:.4f} in epoch {epoch}")
-        if complaint := divergence(history["val_nll"][-1], data):
+        if complaint := divergence(history["val_nll"][-1], data, model.likelihood):
             remedy = "--set optimizer.learning_rate=..."
             tell(f"warning: the training with seed {recipe.seed} diverged: {complaint}: {remedy}")
     return history

@@ -10,7 +10,7 @@ import tfp_bnn
 import zoo
 from tfp_bnn.models.weight_record import assign_weight_distributions, count_weights, weight_distributions
 from zoo.architectures import ARCHITECTURES
-from zoo.architectures.base import column_moments
+from zoo.architectures.moments import column_moments
 
 # For the arguments without a default, whatever the architecture.
 VALUES = {"input_shape": (4,), "num_outputs": 3, "num_groups": 5}

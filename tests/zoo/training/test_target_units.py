@@ -8,7 +8,10 @@ import pytest
 
 import zoo
 from tfp_bnn.likelihoods import LIKELIHOODS
+from zoo.architectures.moments import column_moments
+from zoo.training.adaptation import adapted_config
 from zoo.training.by_recipe import build
+from zoo.training.planning import divergence
 from zoo.training.user_data import dataset_from
 
 RNG = np.random.default_rng(0)
@@ -82,6 +85,29 @@ def test_a_learned_scale_starts_at_that_of_the_targets():
     for recipe in (recipe_of(joint), recipe_of(None, model={"hidden": [8]})):
         found = build(recipe, data).likelihood.initial_scale
         assert found == pytest.approx(np.sqrt(data.train.y.var(axis=0).mean()), rel=1e-4)
+
+
+def test_markers_of_missing_targets_are_no_data():
+    """Neither in the standardization, nor in the initial noise, nor in what one prediction for all inputs has."""
+    there = np.random.default_rng(2).random(size=TWO.shape) > 0.3
+    marked, likelihood = np.where(there, TWO, np.float32(-999)), {"name": "normal", "missing": -999}
+    data = dataset_from((X, marked), (X, marked))
+    model = build(recipe_of(likelihood), data)
+    config, known = model.architecture.config, [TWO[there[:, target], target] for target in range(2)]
+    np.testing.assert_allclose(config.target_mean, [y.mean() for y in known], rtol=1e-5)
+    np.testing.assert_allclose(config.target_variance, [y.var() for y in known], rtol=1e-4)
+    scale = np.sqrt(np.mean([y.var() for y in known]))
+    assert model.likelihood.initial_scale == pytest.approx(scale, rel=1e-4)
+    entropies = [0.5 * np.log(2 * np.pi * np.e * y.var()) * len(y) / len(Y) for y in known]
+    assert f"one prediction for all inputs has {sum(entropies):.3f}" in divergence(1e3, data, model.likelihood)
+    adapted = adapted_config(model.architecture, data, X, marked, "new", "normal", False, False)
+    assert adapted.target_variance == config.target_variance
+
+
+def test_a_target_of_which_all_are_missing_is_not_scaled():
+    known = LIKELIHOODS.get({"name": "normal", "missing": "nan"})
+    y = np.array([[1.0, np.nan], [3.0, np.nan]])
+    assert column_moments(y, known) == ((2.0, 0.0), (1.0, 1.0))
 
 
 @pytest.mark.parametrize(
