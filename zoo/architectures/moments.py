@@ -21,7 +21,14 @@ def column_moments(
             nothing else gets mean 0 and variance 1.
     """
     columns = values.reshape(-1, values.shape[-1])
-    missing = np.ma.nomask if likelihood is None or likelihood.missing is None else likelihood.is_missing(columns)
-    there = np.ma.array(columns.astype(np.float64), mask=missing)
-    mean, variance = (np.ma.filled(of(axis=0), 0.0) for of in (there.mean, there.var))
+    # What is too large for float32 is refused as a mean.
+    with np.errstate(over="ignore", invalid="ignore"):
+        # In float32 first, as the network has them: there, a constant column has no variance from rounding.
+        numbers = columns.astype(np.float32).astype(np.float64)
+        there: Any = True
+        if likelihood is not None and likelihood.missing is not None:
+            there = ~likelihood.is_missing(columns)
+            empty = ~there.any(axis=0)
+            numbers[:, empty], there[:, empty] = 0.0, True
+        mean, variance = numbers.mean(axis=0, where=there), numbers.var(axis=0, where=there)
     return tuple(mean.tolist()), tuple(np.where(variance > 0, variance, 1.0).tolist())
