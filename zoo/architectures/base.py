@@ -278,10 +278,7 @@ class Architecture:
         inputs = keras.Input(config.input_shape, name="inputs")
         x = inputs
         if config.input_mean is not None:
-            layer = keras.layers.Normalization(
-                mean=config.input_mean, variance=config.input_variance, name="standardize"
-            )
-            x = layer(x)
+            x = _normalized(x, config.input_mean, config.input_variance, name="standardize")
         outputs = self.body(config, x)
         if config.layer_units:
             check_layer_units(self.name, config.layer_units, keras.Model(inputs, outputs))
@@ -293,10 +290,27 @@ class Architecture:
 def _in_target_units(config: ArchitectureConfig, outputs: keras.KerasTensor) -> keras.KerasTensor:
     mean, variance = config.target_mean or (), config.target_variance
     if len(mean) == config.num_outputs:
-        # Every output is a location: one layer of Keras.
-        name = "in_target_units"
-        return keras.layers.Normalization(mean=mean, variance=variance, invert=True, name=name)(outputs)
+        # Every output is a location.
+        return _normalized(outputs, mean, variance, invert=True, name="in_target_units")
     return LIKELIHOODS.get(config.likelihood).in_target_units(outputs, mean, config.target_scale)
+
+
+def _normalized(
+    x: keras.KerasTensor, mean: Any, variance: Any, invert: bool = False, *, name: str
+) -> keras.KerasTensor:
+    """Standardizes columns, or undoes it, by a layer of Keras."""
+    scale = np.sqrt(variance)
+    # Keras divides by no less. So smaller columns change their unit first, by a power of two, which is exact.
+    small = scale < keras.config.epsilon()
+    if not small.any():
+        return keras.layers.Normalization(mean=mean, variance=variance, invert=invert, name=name)(x)
+    factor = np.where(small, 2.0 ** -np.floor(np.log2(scale)), 1.0)
+    moments = {"mean": (mean * factor).tolist(), "variance": (variance * factor**2).tolist()}
+    normalization = keras.layers.Normalization(**moments, invert=invert, name=name)
+    # Half precision holds the new unit, but not the old one.
+    dtype = keras.config.dtype_policy().variable_dtype
+    unit = keras.layers.Rescaling((1 / factor if invert else factor).tolist(), name=f"{name}_unit", dtype=dtype)
+    return unit(normalization(x)) if invert else normalization(unit(x))
 
 
 @keras.saving.register_keras_serializable(package="zoo")

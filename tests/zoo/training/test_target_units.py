@@ -87,6 +87,28 @@ def test_a_learned_scale_starts_at_that_of_the_targets():
         assert found == pytest.approx(np.sqrt(data.train.y.var(axis=0).mean()), rel=1e-4)
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_columns_of_small_units_are_standardized_like_others(policy):
+    """Keras divides by at least 1e-7. Farads and metres have smaller columns."""
+    mean, variance = np.array([3e-9, 5.0]), np.array([1e-18, 4.0])
+    moments = {"input": (mean, variance), "target": (2 * mean, variance)}
+    of_config = {
+        f"{name}_{what}": tuple(values)
+        for name, both in moments.items()
+        for what, values in zip(("mean", "variance"), both, strict=True)
+    }
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = zoo.create_model("mlp_flipout", input_shape=(2,), num_outputs=2, likelihood="normal", **of_config)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    inside = np.random.default_rng(3).integers(-8, 8, size=(5, 2)) / 8
+    standardized = keras.Model(model.inputs[0], model.get_layer("standardize").output)
+    np.testing.assert_allclose(standardized(mean + inside * np.sqrt(variance)), inside, rtol=1e-2, atol=1e-2)
+    end = keras.Model(model.get_layer("logits").output, model.outputs[0])
+    np.testing.assert_allclose(end(inside), 2 * mean + inside * np.sqrt(variance), rtol=1e-2)
+
+
 def test_markers_of_missing_targets_are_no_data():
     """Neither in the standardization, nor in the initial noise, nor in what one prediction for all inputs has."""
     there = np.random.default_rng(2).random(size=TWO.shape) > 0.3
