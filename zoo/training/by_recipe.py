@@ -20,7 +20,7 @@ from tfp_bnn.likelihoods import LIKELIHOODS
 from tfp_bnn.models.preparation import attach_optimizer
 from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import require_one_output
-from zoo.architectures.moments import column_moments
+from zoo.architectures.moments import check_noise_fits, column_moments
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation import card_numbers as evaluation
 from zoo.evaluation.data_checks import with_groups_of
@@ -254,6 +254,8 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
     likelihood = LIKELIHOODS.get(config.get("likelihood", ARCHITECTURES[recipe.architecture].default_likelihood))
     config.setdefault("num_outputs", likelihood.num_outputs_for(data.train.y, data.num_classes))
     check_calibration(recipe, likelihood, config["num_outputs"], data)
+    if data.num_classes is None:
+        check_noise_fits(likelihood, config["num_outputs"], variance)
     if recipe.standardize_inputs:
         config["input_mean"], config["input_variance"] = column_moments(data.train.x)
     if recipe.standardize_targets:

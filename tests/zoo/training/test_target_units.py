@@ -138,9 +138,10 @@ def test_a_target_of_which_all_are_missing_is_not_scaled():
         ("poisson", np.round(np.abs(Y)), "are counts, which are whole numbers and cannot be standardized"),
         ({"name": "negative_binomial", "dispersion": "per_example"}, np.round(np.abs(Y)), "are counts"),
         ({"name": "ordinal", "num_classes": 4}, np.arange(200) % 4, "are classes, which cannot be standardized"),
+        (PER_EXAMPLE[0][0], 1e-12 * Y, r"deviation of \d.*e-11, .* at least 1e-06\. Give the targets a smaller unit"),
     ],
 )
-def test_targets_without_a_unit_are_refused(likelihood, y, message):
+def test_targets_without_a_unit_or_of_too_large_a_unit_are_refused(likelihood, y, message):
     with pytest.raises(ValueError, match=message):
         zoo.train(recipe_of(likelihood), data=(X, y))
 
