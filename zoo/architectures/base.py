@@ -175,6 +175,11 @@ class ArchitectureConfig(Strict):
         return (self.kernel_prior,)
 
     @property
+    def known_groups(self) -> int | None:
+        """Number of groups that the last column of the inputs may name; None for inputs without a group."""
+        return None
+
+    @property
     def target_scale(self) -> tuple[float, ...]:
         """The standard deviations of the targets; empty for no standardization."""
         return tuple(np.sqrt(self.target_variance or ()).tolist())
@@ -273,10 +278,7 @@ class Architecture:
         inputs = keras.Input(config.input_shape, name="inputs")
         x = inputs
         if config.input_mean is not None:
-            layer = keras.layers.Normalization(
-                mean=config.input_mean, variance=config.input_variance, name="standardize"
-            )
-            x = layer(x)
+            x = _normalized(x, config.input_mean, config.input_variance, name="standardize")
         outputs = self.body(config, x)
         if config.layer_units:
             check_layer_units(self.name, config.layer_units, keras.Model(inputs, outputs))
@@ -288,10 +290,27 @@ class Architecture:
 def _in_target_units(config: ArchitectureConfig, outputs: keras.KerasTensor) -> keras.KerasTensor:
     mean, variance = config.target_mean or (), config.target_variance
     if len(mean) == config.num_outputs:
-        # Every output is a location: one layer of Keras.
-        name = "in_target_units"
-        return keras.layers.Normalization(mean=mean, variance=variance, invert=True, name=name)(outputs)
+        # Every output is a location.
+        return _normalized(outputs, mean, variance, invert=True, name="in_target_units")
     return LIKELIHOODS.get(config.likelihood).in_target_units(outputs, mean, config.target_scale)
+
+
+def _normalized(
+    x: keras.KerasTensor, mean: Any, variance: Any, invert: bool = False, *, name: str
+) -> keras.KerasTensor:
+    """Standardizes columns, or undoes it, by a layer of Keras."""
+    scale = np.sqrt(variance)
+    # Keras divides by no less. So smaller columns change their unit first, by a power of two, which is exact.
+    small = scale < keras.config.epsilon()
+    if not small.any():
+        return keras.layers.Normalization(mean=mean, variance=variance, invert=invert, name=name)(x)
+    factor = np.where(small, 2.0 ** -np.floor(np.log2(scale)), 1.0)
+    moments = {"mean": (mean * factor).tolist(), "variance": (variance * factor**2).tolist()}
+    normalization = keras.layers.Normalization(**moments, invert=invert, name=name)
+    # Half precision holds the new unit, but not the old one.
+    dtype = keras.config.dtype_policy().variable_dtype
+    unit = keras.layers.Rescaling((1 / factor if invert else factor).tolist(), name=f"{name}_unit", dtype=dtype)
+    return unit(normalization(x)) if invert else normalization(unit(x))
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -372,10 +391,3 @@ def register_architecture(
 def rescaled(pixel_max: float | None, inputs: keras.KerasTensor) -> keras.KerasTensor:
     """Divides raw pixels by `pixel_max` with a layer named `rescale`; returns the inputs for None."""
     return inputs if pixel_max is None else keras.layers.Rescaling(1.0 / pixel_max, name="rescale")(inputs)
-
-
-def column_moments(values: npt.NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns mean and variance over the last axis, as for `input_mean`; a constant column gets variance 1."""
-    columns = values.reshape(-1, values.shape[-1]).astype(np.float64)
-    variance = columns.var(axis=0)
-    return tuple(columns.mean(axis=0).tolist()), tuple(np.where(variance > 0, variance, 1.0).tolist())

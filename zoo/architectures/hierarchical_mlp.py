@@ -53,6 +53,11 @@ class HierarchicalMLPConfig(ArchitectureConfig):
         return value and (*value[:-1], 1.0)
 
     @property
+    def known_groups(self) -> int:
+        """The number of groups."""
+        return self.num_groups
+
+    @property
     def priors(self) -> tuple[Spec, ...]:
         """The priors of the mean and of the groups."""
         return (self.kernel_prior, self.group_prior)

@@ -266,7 +266,8 @@ def _check_groups(where: str, groups: npt.NDArray[Any], num_groups: int) -> None
     if unknown.size:
         raise ValueError(
             f"{where}: got the group {unknown[0]:g} in the last column of x, expected 0 to {num_groups - 1} for "
-            f"num_groups={num_groups}. Renumber the groups, or drop num_groups for inputs without a group."
+            f"num_groups={num_groups}. Number the groups from 0 in the last column, leave out the rows of other "
+            "groups, or raise num_groups and train with it. For inputs without a group, drop it."
         )
 
 

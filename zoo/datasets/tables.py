@@ -110,6 +110,9 @@ def read_parquet(path: Path, chosen: Chosen, target: str | None) -> tuple[npt.ND
 def _values(column: Any) -> npt.NDArray[Any]:
     import pyarrow
 
+    if pyarrow.types.is_dictionary(column.type):
+        # A missing value would become the last entry of the dictionary.
+        column = column.cast(column.type.value_type)
     # Decimals would become Python objects, of which NumPy knows nothing.
     is_decimal = pyarrow.types.is_decimal(column.type)
     return (column.cast(pyarrow.float64()) if is_decimal else column).to_numpy()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from tfp_bnn.inference import members_of
 from tfp_bnn.models import PredictiveModel
 from zoo.core.shown import shown
 from zoo.datasets import Dataset
@@ -35,3 +38,23 @@ def check_names(model: PredictiveModel, data: Dataset) -> None:
                 f"{position}, {shown(expected, 80)} was expected, but got {shown(found, 80)}. Put them in the order of "
                 "the model; a file given to `tfp-bnn evaluate` is read by their names."
             )
+
+
+def with_groups_of(model: PredictiveModel, data: Dataset) -> Dataset:
+    """Returns a dataset with the number of groups of a model, because files and arrays do not state it.
+
+    Data that state a smaller number keep it. Data for a model without groups, or for inputs of another shape, are
+    returned unchanged.
+
+    Args:
+        model: Model of the zoo, trained or not.
+        data: Dataset.
+
+    Raises:
+        ValueError: If the last column of the inputs has other groups than the model.
+    """
+    config = getattr(getattr(members_of(model)[0], "architecture", None), "config", None)
+    known = getattr(config, "known_groups", None)
+    if config is None or known is None or data.input_shape != config.input_shape:
+        return data
+    return data if data.num_groups is not None and data.num_groups <= known else replace(data, num_groups=known)

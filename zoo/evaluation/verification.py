@@ -46,6 +46,7 @@ from zoo.evaluation.card_numbers import (
     out_of_distribution_numbers,
 )
 from zoo.evaluation.claims import Claims, agrees, claims_of, sizes_of
+from zoo.evaluation.data_checks import with_groups_of
 from zoo.evaluation.optimum import optimum_numbers
 from zoo.hub.artifacts import GOLDEN_SAMPLES, GOLDEN_SEED
 from zoo.hub.cards import posterior_statistics
@@ -166,7 +167,10 @@ def _checks(name: str, place: str | os.PathLike[str], full: bool) -> Iterator[Ch
             "the model on a dataset by its name."
         )
     how = _how(card, name)
-    data = functools.cache(functools.partial(load_dataset, dataset))
+
+    @functools.cache
+    def data() -> Dataset:
+        return with_groups_of(model, load_dataset(dataset))
 
     # Drawn once for the two blocks that need it.
     @functools.cache

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from tfp_bnn.likelihoods import LIKELIHOODS
 from zoo.architectures import ARCHITECTURES
-from zoo.architectures.base import ArchitectureConfig, BuiltFrom, column_moments
+from zoo.architectures.base import ArchitectureConfig, BuiltFrom
 from zoo.architectures.image_config import ImageConfig
+from zoo.architectures.moments import check_noise_fits, column_moments
 from zoo.core.validation import validate
 from zoo.datasets import Dataset
 from zoo.datasets.images import pixels_fit
@@ -60,7 +61,8 @@ def adapted_config(
         values["num_outputs"] = needed
         if not likelihood.has_probabilities:
             # The targets of a new head may have other units.
-            mean, variance = column_moments(y.reshape(len(y), -1))
+            mean, variance = column_moments(y.reshape(len(y), -1), likelihood)
+            check_noise_fits(likelihood, needed, variance)
             if old.target_mean is not None:
                 values["target_mean"], values["target_variance"] = mean, variance
             rescaled = likelihood.rescaled(math.sqrt(sum(variance) / len(variance)))

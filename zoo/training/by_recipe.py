@@ -19,9 +19,11 @@ from tfp_bnn.inference.stored_posterior import StoredPosterior
 from tfp_bnn.likelihoods import LIKELIHOODS
 from tfp_bnn.models.preparation import attach_optimizer
 from zoo.architectures import ARCHITECTURES
-from zoo.architectures.base import column_moments, require_one_output
+from zoo.architectures.base import require_one_output
+from zoo.architectures.moments import check_noise_fits, column_moments
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation import card_numbers as evaluation
+from zoo.evaluation.data_checks import with_groups_of
 from zoo.hub.artifacts import GOLDEN_ROWS, check_description, check_size
 from zoo.hub.catalog import create_model
 from zoo.hub.members import ZooModel
@@ -173,9 +175,8 @@ def train(
         # First, since the state of callbacks is found by their position, and users may resume with others.
         return _run(model, recipe, examples, epochs, of_part, checkpoint_seconds, [*further, *callbacks], tell)
 
-    trainer = Trainer(examples, lambda recipe: build(recipe, examples), fit_one, go_on, tell)
-
     def fit(recipe: Recipe) -> tuple[ZooModel, Mapping[str, list[float]]]:
+        trainer = Trainer(examples, lambda recipe: build(recipe, examples), fit_one, go_on, tell)
         model, history = train_model(recipe, trainer)
         calibrate_by_recipe(model, recipe, examples)
         if tensorboard is not None and isinstance(model, StoredPosterior):
@@ -186,6 +187,7 @@ def train(
     with deterministic_operations(recipe.seed), default_seeds_from(recipe.seed):
         # A recipe that does not fit its data is refused before anything is written.
         network = build(recipe, examples)
+        examples = with_groups_of(network, examples)
         check_replicas(recipe, network, examples, replicas)
         if strategy is not None:
             tell(f"devices that share each batch: {replicas}")
@@ -245,17 +247,20 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
     }
     if data.num_classes is None:
         # A learned scale starts where the targets are, whatever their unit, and in their precision.
-        scale = float(np.float32(math.sqrt(np.mean(column_moments(data.train.y)[1]))))
+        variance = column_moments(data.train.y, LIKELIHOODS.get(config.get("likelihood", "normal")))[1]
+        scale = float(np.float32(math.sqrt(np.mean(variance))))
         told = config.setdefault("likelihood", {"name": "normal", "initial_scale": scale})
         if isinstance(told, str) or "initial_scale" not in told:
             config["likelihood"] = LIKELIHOODS.get(told).rescaled(scale)
     likelihood = LIKELIHOODS.get(config.get("likelihood", ARCHITECTURES[recipe.architecture].default_likelihood))
     config.setdefault("num_outputs", likelihood.num_outputs_for(data.train.y, data.num_classes))
     check_calibration(recipe, likelihood, config["num_outputs"], data)
+    if data.num_classes is None:
+        check_noise_fits(likelihood, config["num_outputs"], variance)
     if recipe.standardize_inputs:
         config["input_mean"], config["input_variance"] = column_moments(data.train.x)
     if recipe.standardize_targets:
-        config["target_mean"], config["target_variance"] = column_moments(data.train.y)
+        config["target_mean"], config["target_variance"] = column_moments(data.train.y, likelihood)
     own = recipe.optimizer.natural_gradient
     if own is not None and own.initial_precision is not None:
         config["initial_scale"] = math.sqrt(recipe.beta * own.temperature / (len(data.train) * own.initial_precision))
@@ -311,7 +316,7 @@ def _fit(
         # The first epoch of those with the same value.
         nll, epoch = min(values)
         tell(f"seed {recipe.seed}: lowest validation NLL {nll:.4f} in epoch {epoch}")
-        if complaint := divergence(history["val_nll"][-1], data):
+        if complaint := divergence(history["val_nll"][-1], data, model.likelihood):
             remedy = "--set optimizer.learning_rate=..."
             tell(f"warning: the training with seed {recipe.seed} diverged: {complaint}: {remedy}")
     return history

@@ -14,7 +14,7 @@ import tfp_bnn
 from tfp_bnn.models.data_checks import check_examples
 from tfp_bnn.priors import Prior
 from zoo.datasets import Dataset
-from zoo.evaluation.data_checks import check_names, check_task
+from zoo.evaluation.data_checks import check_names, check_task, with_groups_of
 from zoo.recipes import FineTuneRecipe
 from zoo.training.adaptation import Head
 from zoo.training.fine_tuning_run import FineTuning, Options, Task, run_fine_tuning
@@ -172,6 +172,7 @@ def _fine_tune(
     data, rows = examples_of(dataset)
     if data is not None:
         check_task(source, data)
+        data = with_groups_of(source, data)
         if settings.head == "keep":
             # What is kept is of the columns and the classes of the source.
             check_names(source, data)

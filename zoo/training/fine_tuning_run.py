@@ -177,7 +177,7 @@ def run_fine_tuning(
             )
             # There is no validation split here: this is the NLL of training in the last epoch, if there was one.
             for nll in progress.history.get("nll", [])[-1:]:
-                if task.data is not None and (complaint := divergence(nll, task.data, "training")):
+                if task.data is not None and (complaint := divergence(nll, task.data, tuned.likelihood, "training")):
                     options.tell(f"warning: the fine-tuning diverged: {complaint}: --learning-rate ...")
             metrics: dict[str, Any] = {}
             if task.data is not None and outside is not None:

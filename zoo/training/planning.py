@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from tfp_bnn.core.arguments import is_number
-from tfp_bnn.likelihoods import LIKELIHOODS
+from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
 from zoo.architectures import ARCHITECTURES
-from zoo.architectures.base import column_moments
+from zoo.architectures.moments import column_moments
 from zoo.datasets import Dataset
 from zoo.datasets.base import Task
 from zoo.datasets.images import UINT8_RANGE, pixels_fit
@@ -140,15 +140,16 @@ def named_after(recipe: Recipe | FineTuneRecipe, dataset: str) -> Recipe | FineT
     return change_recipe(recipe, changes)  # type: ignore[type-var]
 
 
-def divergence(nll: float, data: Dataset, of: str = "validation") -> str | None:
+def divergence(nll: float, data: Dataset, likelihood: Likelihood, of: str = "validation") -> str | None:
     """Says that a training ended far above what knows nothing of the inputs, and what to do; None if it did not.
 
     Args:
         nll: NLL at the end, in nats per example.
         data: Data of the training.
+        likelihood: Likelihood of the model, which says what targets are missing.
         of: What the NLL is of, `"validation"` or `"training"`.
     """
-    without = _nll_without_inputs(data)
+    without = _nll_without_inputs(data, likelihood)
     if nll < without + _DIVERGED_NATS:
         return None
     return (
@@ -157,8 +158,10 @@ def divergence(nll: float, data: Dataset, of: str = "validation") -> str | None:
     )
 
 
-def _nll_without_inputs(data: Dataset) -> float:
+def _nll_without_inputs(data: Dataset, likelihood: Likelihood) -> float:
     """Returns the NLL, in nats, of the same prediction for all inputs: each class alike, or one normal."""
     if data.num_classes is not None:
         return math.log(data.num_classes)
-    return 0.5 * float(np.sum(np.log(2 * math.pi * math.e * np.array(column_moments(data.train.y)[1]))))
+    of_targets = 0.5 * np.log(2 * math.pi * math.e * np.array(column_moments(data.train.y, likelihood)[1]))
+    # Missing targets count 0.
+    return float(np.sum(of_targets * np.mean(~likelihood.is_missing(data.train.y), axis=0)))

@@ -20,7 +20,7 @@ from zoo.core.validation import validate
 from zoo.core.yaml_text import parse_mapping
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation import card_numbers as evaluation
-from zoo.evaluation.data_checks import check_names, check_task
+from zoo.evaluation.data_checks import check_names, check_task, with_groups_of
 from zoo.hub.artifacts import GOLDEN_ROWS, check_description, save_artifact
 from zoo.hub.loading import open_model
 from zoo.hub.manifest import bundled_models, check_target
@@ -101,6 +101,7 @@ def prune_artifact(
     if data is not None:
         check_task(model, data)
         check_names(model, data)
+        data = with_groups_of(model, data)
     history: Mapping[str, list[float]] = {}
     metrics: dict[str, Any] = {}
     measuring, outside = recipe.evaluation, None

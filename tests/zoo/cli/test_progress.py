@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import zoo
+from tfp_bnn.likelihoods import LIKELIHOODS
 from zoo.cli.progress import counted, training_progress
 from zoo.cli.starting import without_start_up_lines
 from zoo.training.planning import divergence, number_of_fits
@@ -52,9 +53,10 @@ def test_only_the_start_up_lines_of_tensorflow_are_left_out(capfd):
 
 def test_a_training_that_ends_worse_than_without_inputs_diverged():
     iris, diabetes = zoo.load_dataset("iris"), zoo.load_dataset("diabetes")
-    assert "Lower the learning rate" in divergence(8e7, iris)
-    assert divergence(float("nan"), iris) is not None
-    assert divergence(1.1, iris) is divergence(6.0, diabetes) is None
+    classes, normal = (LIKELIHOODS.get(name) for name in ("categorical", "normal"))
+    assert "Lower the learning rate" in divergence(8e7, iris, classes)
+    assert divergence(float("nan"), iris, classes) is not None
+    assert divergence(1.1, iris, classes) is divergence(6.0, diabetes, normal) is None
 
 
 def test_the_trainings_of_a_recipe_are_counted():

@@ -41,6 +41,21 @@ def test_text_of_too_many_values_is_no_class(tmp_path):
         dataset_from_files(tmp_path / "x.csv", "y")
 
 
+def test_a_missing_category_of_parquet_is_not_the_last_one(tmp_path):
+    text, numbers = (
+        pyarrow.array(values * 4).dictionary_encode() for values in (["cat", None, "dog"], [1.5, None, 2.5])
+    )
+    file = tmp_path / "x.parquet"
+    for columns, says in (
+        ({"a": [1.0, 2.0, 3.0] * 4, "y": text}, "a row has no 'y'. Fill it in"),
+        ({"a": numbers, "y": ["cat", "cat", "dog"] * 4}, "4 NaN or infinite values in x"),
+        ({"a": [1.0, 2.0, 3.0] * 4, "y": numbers}, "4 NaN or infinite values in y"),
+    ):
+        pyarrow.parquet.write_table(pyarrow.table(columns), file)
+        with pytest.raises(ValueError, match=says):
+            dataset_from_files(file, "y", whole=True)
+
+
 def test_decimals_of_parquet_are_numbers(tmp_path):
     column = pyarrow.array([Decimal(number) for number in NUMBERS], pyarrow.decimal128(10, 2))
     pyarrow.parquet.write_table(pyarrow.table({"a": column, "y": column}), tmp_path / "x.parquet")

@@ -370,10 +370,15 @@ def test_every_target_of_a_regression_has_its_columns(tmp_path):
         for name in ("train", "validation", "test")
     }
     data = Dataset("two", "regression", **splits, feature_names=None, class_names=None, description="", source="")
-    model = zoo.create_model(
-        "mlp_flipout", input_shape=(2,), num_outputs=2, hidden=(4,), likelihood={"name": "normal", "scale": 1.0}
-    )
+    data.test.y[0, 1] = -999
+    likelihood = {"name": "normal", "scale": 1.0, "missing": -999}
+    model = zoo.create_model("mlp_flipout", input_shape=(2,), num_outputs=2, hidden=(4,), likelihood=likelihood)
     page, rows, numbers = write(tmp_path / "report", model, data)
+    # The marker of a missing target is none.
+    assert [rows[0][f"inside_90_{i}"] in ("0", "1") for i in (0, 1)] == [True, False]
+    told = " ".join(attributes["alt"] for attributes in page.images())
+    assert "of 11 examples against" in told
+    assert "Share of 23 targets" in told
     assert numbers["metrics"] == evaluate(model, data, num_samples=3)
     np.testing.assert_allclose([[float(row[f"target_{i}"]) for i in (0, 1)] for row in rows], data.test.y, rtol=1e-6)
     assert {"mean_1", "lower_90_0", "epistemic_std_1"} <= set(rows[0])

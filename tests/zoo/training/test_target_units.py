@@ -8,7 +8,10 @@ import pytest
 
 import zoo
 from tfp_bnn.likelihoods import LIKELIHOODS
+from zoo.architectures.moments import column_moments
+from zoo.training.adaptation import adapted_config
 from zoo.training.by_recipe import build
+from zoo.training.planning import divergence
 from zoo.training.user_data import dataset_from
 
 RNG = np.random.default_rng(0)
@@ -84,15 +87,61 @@ def test_a_learned_scale_starts_at_that_of_the_targets():
         assert found == pytest.approx(np.sqrt(data.train.y.var(axis=0).mean()), rel=1e-4)
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_columns_of_small_units_are_standardized_like_others(policy):
+    """Keras divides by at least 1e-7. Farads and metres have smaller columns."""
+    mean, variance = np.array([3e-9, 5.0]), np.array([1e-18, 4.0])
+    moments = {"input": (mean, variance), "target": (2 * mean, variance)}
+    of_config = {
+        f"{name}_{what}": tuple(values)
+        for name, both in moments.items()
+        for what, values in zip(("mean", "variance"), both, strict=True)
+    }
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = zoo.create_model("mlp_flipout", input_shape=(2,), num_outputs=2, likelihood="normal", **of_config)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    inside = np.random.default_rng(3).integers(-8, 8, size=(5, 2)) / 8
+    standardized = keras.Model(model.inputs[0], model.get_layer("standardize").output)
+    np.testing.assert_allclose(standardized(mean + inside * np.sqrt(variance)), inside, rtol=1e-2, atol=1e-2)
+    end = keras.Model(model.get_layer("logits").output, model.outputs[0])
+    np.testing.assert_allclose(end(inside), 2 * mean + inside * np.sqrt(variance), rtol=1e-2)
+
+
+def test_markers_of_missing_targets_are_no_data():
+    """Neither in the standardization, nor in the initial noise, nor in what one prediction for all inputs has."""
+    there = np.random.default_rng(2).random(size=TWO.shape) > 0.3
+    marked, likelihood = np.where(there, TWO, np.float32(-999)), {"name": "normal", "missing": -999}
+    data = dataset_from((X, marked), (X, marked))
+    model = build(recipe_of(likelihood), data)
+    config, known = model.architecture.config, [TWO[there[:, target], target] for target in range(2)]
+    np.testing.assert_allclose(config.target_mean, [y.mean() for y in known], rtol=1e-5)
+    np.testing.assert_allclose(config.target_variance, [y.var() for y in known], rtol=1e-4)
+    scale = np.sqrt(np.mean([y.var() for y in known]))
+    assert model.likelihood.initial_scale == pytest.approx(scale, rel=1e-4)
+    entropies = [0.5 * np.log(2 * np.pi * np.e * y.var()) * len(y) / len(Y) for y in known]
+    assert f"one prediction for all inputs has {sum(entropies):.3f}" in divergence(1e3, data, model.likelihood)
+    adapted = adapted_config(model.architecture, data, X, marked, "new", "normal", False, False)
+    assert adapted.target_variance == config.target_variance
+
+
+def test_a_target_of_which_all_are_missing_is_not_scaled():
+    known = LIKELIHOODS.get({"name": "normal", "missing": "nan"})
+    y = np.array([[1.0, np.nan], [3.0, np.nan]])
+    assert column_moments(y, known) == ((2.0, 0.0), (1.0, 1.0))
+
+
 @pytest.mark.parametrize(
     ("likelihood", "y", "message"),
     [
         ("poisson", np.round(np.abs(Y)), "are counts, which are whole numbers and cannot be standardized"),
         ({"name": "negative_binomial", "dispersion": "per_example"}, np.round(np.abs(Y)), "are counts"),
         ({"name": "ordinal", "num_classes": 4}, np.arange(200) % 4, "are classes, which cannot be standardized"),
+        (PER_EXAMPLE[0][0], 1e-12 * Y, r"deviation of \d.*e-11, .* at least 1e-06\. Give the targets a smaller unit"),
     ],
 )
-def test_targets_without_a_unit_are_refused(likelihood, y, message):
+def test_targets_without_a_unit_or_of_too_large_a_unit_are_refused(likelihood, y, message):
     with pytest.raises(ValueError, match=message):
         zoo.train(recipe_of(likelihood), data=(X, y))
 

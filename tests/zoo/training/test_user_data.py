@@ -14,6 +14,7 @@ import tfp_bnn
 import zoo
 from tfp_bnn.models.weight_record import weight_distributions
 from zoo.datasets import Split
+from zoo.evaluation.report.measured import measure as measured
 from zoo.evaluation.verification import Status
 from zoo.training import user_data
 from zoo.training.user_data import dataset_from
@@ -194,6 +195,37 @@ def test_a_measured_run_on_a_dataset_in_memory_names_no_dataset(tiny, tmp_path):
     assert loaded.card["metrics"]["test"] == pytest.approx(run.metrics["test"])
     _, refusal = zoo.verify(folder)
     assert "The card does not name a dataset, so none of its numbers can be measured again" in refusal.message
+
+
+GROUPED = {
+    "name": "hierarchical_mlp.mine",
+    "architecture": "hierarchical_mlp",
+    "model": {"num_groups": 5, "hidden": []},
+    "epochs": 1,
+    "batch_size": 20,
+    "evaluation": {"num_samples": 1, "spread_seeds": []},
+}
+
+
+@pytest.mark.slow
+def test_groups_that_data_do_not_state_are_those_of_the_model():
+    """Noise as inputs has whole numbers as groups then; of another shape, data are refused for that."""
+    x = np.column_stack([X[:, :1], np.arange(20) % 5])
+    data = dataset_from((x, Y % 2))
+    run = zoo.train(GROUPED, data=data)
+    assert run.metrics["out_of_distribution"]["num_examples"] == 4
+    tuned = zoo.fine_tune(run.model, data, head="keep", inflate=1.0, steps=1)
+    assert tuned.metrics["out_of_distribution"]["num_examples"] == 4
+    of_report = {"name": "", "num_samples": 1, "seed": 0, "calibrated": False, "out_of_distribution": "uniform"}
+    assert len(measured(run.model, data, "test", **of_report).outside) == 4
+    with pytest.raises(ValueError, match=r"takes inputs of shape \(2,\)"):
+        zoo.fine_tune(run.model, dataset_from((X, Y % 2)), head="keep", inflate=1.0, steps=1)
+
+
+def test_groups_that_the_model_does_not_know_are_refused_before_training():
+    x = np.column_stack([X[:, :1], np.arange(20) % 6])
+    with pytest.raises(ValueError, match=r"got the group 5 in the last .* 0 to 4 for num_groups=5\. Number the groups"):
+        zoo.train(GROUPED, data=(x, Y % 2), callbacks=[keras.callbacks.LambdaCallback(on_train_begin=pytest.fail)])
 
 
 def test_a_recipe_without_a_dataset_asks_for_data(tiny):

@@ -16,7 +16,7 @@ from tfp_bnn.models import PredictiveModel
 from tfp_bnn.predictive import for_each_class, sampling_errors, score, standard_errors
 from zoo.datasets import Dataset, Split
 from zoo.evaluation.card_numbers import Block, kl_draws, out_of_distribution_block
-from zoo.evaluation.data_checks import check_names, check_task
+from zoo.evaluation.data_checks import check_names, check_task, with_groups_of
 from zoo.hub.members import inference_config
 from zoo.hub.ways import text_of
 
@@ -131,9 +131,10 @@ def measure(
     split_name: str | None = None,
 ) -> Measured:
     """Predicts and evaluates. Arguments and errors are those of `write_evaluation_report`."""
-    part = data.split(split)
     check_task(model, data)
     check_names(model, data)
+    data = with_groups_of(model, data)
+    part = data.split(split)
     outside = None
     if out_of_distribution is not None:
         block = out_of_distribution_block(data, out_of_distribution, num_samples)

@@ -34,10 +34,12 @@ _MOST_PANELS = 6
 
 def further_scores(predictive: Any, targets: npt.NDArray[Any]) -> dict[str, float]:
     """Returns scores in addition to those of `zoo.evaluate`, of predictions and their targets."""
-    quantiles = predictive.quantiles(_LEVELS)
+    quantiles, observed = predictive.quantiles(_LEVELS), ~predictive.likelihood.is_missing(targets)
     return {
         "interval_width_90": metrics.interval_width(quantiles[0], quantiles[-1]),
-        "quantile_calibration_error": metrics.quantile_calibration_error(targets, quantiles, _LEVELS),
+        "quantile_calibration_error": metrics.quantile_calibration_error(
+            targets[observed], quantiles[:, observed], _LEVELS
+        ),
     }
 
 
@@ -48,14 +50,16 @@ def columns(measured: Measured) -> list[tuple[str, Sequence[Any]]]:
     """Returns names and values of the columns of `predictions.csv`, one value per example, grouped by target."""
     targets, predictive = measured.part.y, measured.predictive
     lower, upper = predictive.quantiles([0.05, 0.95])
+    inside = ((lower <= targets) & (targets <= upper)).astype(int).astype(object)
+    inside[predictive.likelihood.is_missing(targets)] = ""
     found: list[tuple[str, Sequence[Any]]] = [("index", range(len(targets)))]
     for index in range(targets.shape[1]):
-        of_target = {
+        of_target: dict[str, Any] = {
             "target": targets,
             "mean": predictive.mean(),
             "lower_90": lower,
             "upper_90": upper,
-            "inside_90": ((lower <= targets) & (targets <= upper)).astype(int),
+            "inside_90": inside,
             "std": np.sqrt(predictive.aleatoric() + predictive.epistemic()),
             "aleatoric_std": np.sqrt(predictive.aleatoric()),
             "epistemic_std": np.sqrt(predictive.epistemic()),
@@ -99,28 +103,31 @@ def images(measured: Measured) -> list[Image]:
     """How well means and quantiles fit."""
     targets, mean = measured.part.y, measured.predictive.mean()
     quantiles = measured.predictive.quantiles(_LEVELS)
-    shown = slice(0, _MOST_PANELS)
+    observed, shown = ~measured.predictive.likelihood.is_missing(targets), slice(0, _MOST_PANELS)
+    # A panel for each target, of the same rows.
+    rows = observed[:, shown].all(axis=1)
     names = _names(measured)[shown] or None
     lower, upper = measured.predictive.quantiles([0.05, 0.95])
     more = "" if targets.shape[1] <= _MOST_PANELS else f" The first {_MOST_PANELS} of {targets.shape[1]} targets."
-    return [
-        image(
+    found = []
+    if rows.any():
+        y, means, low, high = (values[rows, shown] for values in (targets, mean, lower, upper))
+        drawn = image(
             "predictions.png",
-            figures.regression_predictions(
-                targets[:, shown], mean[:, shown], lower[:, shown], upper[:, shown], names=names
-            ),
-            f"Predictive means and 90 % intervals of {len(targets)} examples against their targets: "
+            figures.regression_predictions(y, means, low, high, names=names),
+            f"Predictive means and 90 % intervals of {rows.sum()} examples against their targets: "
             f"{100 * measured.scores['coverage_90']:.1f} % of the targets are inside.",
             f"An interval that meets the diagonal holds its target.{more}",
-        ),
-        image(
-            "quantiles.png",
-            figures.quantile_calibration(targets, quantiles, _LEVELS),
-            f"Share of {len(targets)} targets below each predictive quantile and in each central interval, against "
-            "its nominal level.",
-            "On the diagonal, quantiles are calibrated. Coverage of intervals below it: they are too narrow.",
-        ),
-    ]
+        )
+        found.append(drawn)
+    drawn = image(
+        "quantiles.png",
+        figures.quantile_calibration(targets[observed], quantiles[:, observed], _LEVELS),
+        f"Share of {observed.sum()} targets below each predictive quantile and in each central interval, against its "
+        "nominal level.",
+        "On the diagonal, quantiles are calibrated. Coverage of intervals below it: they are too narrow.",
+    )
+    return [*found, drawn]
 
 
 def per_class(measured: Measured, errors: Mapping[str, float]) -> list[Table]:
