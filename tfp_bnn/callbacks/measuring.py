@@ -26,7 +26,7 @@ from tfp_bnn.inference import members_of
 from tfp_bnn.inference.stored_posterior import StoredPosterior
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.variational_weight import VariationalWeight
-from tfp_bnn.models.data_checks import check_examples, check_inputs, example_shape
+from tfp_bnn.models.data_checks import check_examples, check_input_names, check_inputs, example_shape
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.predictive import for_each_class, score, standard_errors
@@ -202,6 +202,7 @@ def check_rows(model: PredictiveModel, rows: Rows, name: str) -> None:
     network = members_of(model)[0]
     shape = network._known_input_shape()
     try:
+        check_input_names(rows.x, network._known_inputs(), name)
         if rows.y is None:
             check_inputs(rows.x, shape, name)
         else:
