@@ -76,6 +76,11 @@ class Measurement:
         """Whether the targets are numbers."""
         return self.predictive.target_kind == "number"
 
+    @property
+    def has_targets(self) -> bool:
+        """Whether a target is left that is not missing; a head of several may have none."""
+        return self.rows.y is not None and self.predictive.likelihood.has_targets(np.asarray(self.rows.y))
+
     @cached_property
     def scores(self) -> dict[str, float]:
         """Those of `tfp_bnn.predictive.score`."""
