@@ -246,11 +246,16 @@ def test_epochs_are_counted_over_all_calls_of_fit_and_over_a_resume(resumed):
     doctor = resume(doctor) if resumed else doctor
     epoch(doctor)
     assert [finding.kind for finding in doctor.findings] == ["collapsed"]
+    # What was said of a model says nothing of another.
     model = make()
-    doctor.findings.clear()
     set_posterior(model.network.get_layer("hidden"), 0.001, 0.5)
     epoch(doctor)
-    assert doctor.findings == []
+    assert [finding.kind for finding in doctor.findings] == ["collapsed"]
+    with pytest.warns(PosteriorWarning, match="'hidden' has collapsed"):
+        epoch(doctor)
+    for _ in range(2):
+        with pytest.warns(PosteriorWarning, match="'hidden' has collapsed"):
+            assert len(doctor.examine(model)) == 1
 
 
 def test_each_examination_that_fails_is_told_once_and_keeps_its_counts(monkeypatch):
