@@ -322,7 +322,7 @@ def learned_prior_scales(model: PredictiveModel) -> dict[str, npt.NDArray[np.flo
     scales = {}
     for name, layer in _own_layers(model).items():
         for weight in layer.variational_weights.values():
-            learned = weight.prior_parameters().get("scale")
+            learned = weight.learned_prior_scale
             if learned is None:
                 continue
             groups = np.reshape(learned, (1,) * (weight.kept.ndim - np.ndim(learned)) + np.shape(learned))

@@ -145,6 +145,11 @@ def test_a_prior_scale_at_its_bound_is_told():
     assert "is 0.0011, next to its floor of 0.001" in told[0]
 
 
+def test_the_fixed_scales_of_an_informed_prior_are_no_learned_ones():
+    model = make({"name": "informed", "initial_scale": 0.001})
+    assert learned_prior_scales(model) == {}
+
+
 @pytest.mark.parametrize(("alive", "told"), [(0.0011, True), (0.5, False)])
 def test_scales_of_groups_are_told_when_all_are_at_their_bound(alive, told):
     model = make({"name": "normal", "scale": 0.5, "empirical_bayes": True, "groups": "outputs"})
