@@ -48,6 +48,7 @@ _SCALE_BOUND = 0.002
 _REMEMBERED = 0.05
 _LARGEST_RHAT = 1.05
 _LEAST_ESS = 100
+_LONGER = "Sample longer (num_samples), with a longer burn_in or thin, or begin at a trained model (start='model')."
 
 
 # Kind, place and message.
@@ -259,36 +260,41 @@ class PosteriorDoctor(keras.callbacks.Callback):
     def _diagnose(self, model: PredictiveModel) -> Iterator[_Symptom]:
         numbers = {} if self._rows is None else diagnose(model, self._rows)
         rhat, ess = numbers.get("rhat", 1.0), numbers.get("ess", math.inf)
-        fix = "Sample longer (num_samples), with a longer burn_in or thin, or begin at a trained model (start='model')."
         if rhat > _LARGEST_RHAT:
             yield (
                 "not_converged",
                 "rhat",
                 f"The chains disagree: the largest R-hat of the predictions is {rhat:.3f}, above {_LARGEST_RHAT:g}, so "
-                f"they are not yet draws of one posterior. {fix}",
+                f"they are not yet draws of one posterior. {_LONGER}",
             )
         if ess < _LEAST_ESS:
             yield (
                 "not_converged",
                 "ess",
                 f"The chains are short: for some prediction they are worth {ess:.0f} independent draws, fewer than "
-                f"{_LEAST_ESS}. {fix}",
+                f"{_LEAST_ESS}. {_LONGER}",
             )
 
     def _examine_samples(self, model: PredictiveModel) -> Iterator[_Symptom]:
         if self._rows is None:
             return
-        measured = measure(model, self._rows, self._num_samples, self._seed)
+        measured, draws = measure(model, self._rows, self._num_samples, self._seed), model.draws()
+        taken, most = measured.predictive.num_samples, draws.num_draws
         for score, title in (("nll", "predictive NLL"), ("accuracy", "accuracy")):
             error = measured.standard_errors.get(score, 0.0)
             if error > self._tolerance:
-                enough = math.ceil(self._num_samples * (error / self._tolerance) ** 2)
+                enough = math.ceil(taken * (error / self._tolerance) ** 2)
+                fix = f"Report it with num_samples={enough} or more."
+                if most is not None and most < enough:
+                    fix = f"Report it with num_samples={most}, all draws that there are."
+                    if getattr(draws, "sampled", False):
+                        fix = f"{enough} would do, but there are no more than {most}. {_LONGER}"
                 yield (
                     "too_few_samples",
                     score,
                     f"The {title} of {len(self._rows)} rows, {measured.scores[score]:.4f}, has a Monte Carlo standard "
-                    f"error of {error:.4f} with {self._num_samples} weight draws, above the tolerance of "
-                    f"{self._tolerance:g}: smaller differences are noise. Report it with num_samples={enough} or more.",
+                    f"error of {error:.4f} with {taken} weight draws, above the tolerance of {self._tolerance:g}: "
+                    f"smaller differences are noise. {fix}",
                 )
 
     def _examine_layers(self, model: VariationalMixin) -> Iterator[_Symptom]:
