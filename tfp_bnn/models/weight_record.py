@@ -6,7 +6,7 @@ conv1/bias                                a weight without a distribution
 model/token                               the same, of a subclass that has weights besides those of its layers
 prior/<name>/scale                        a learned parameter of a prior that layers share
 likelihood/scale                          a learned parameter of the likelihood
-layer:prior/kernel/loc                    of a layer whose name is one of the first words above
+layer:prior/kernel/loc                    of a layer that is itself named "prior" or "likelihood"
 """
 
 from __future__ import annotations

@@ -137,6 +137,7 @@ def test_the_doctor_says_how_many_draws_are_enough_for_posteriors_of_any_way():
         PosteriorDoctor((X, LABELS), num_samples=4, tolerance=1e-6).examine(swag())
 
 
+@pytest.mark.slow
 def test_no_more_draws_are_advised_than_there_are():
     arguments = {"num_samples": 50, "tolerance": 1e-3}
     (message, *_) = [of.message for of in doctored(chains("hmc"), **arguments) if of.kind == "too_few_samples"]
