@@ -23,9 +23,10 @@ def conformalize(
     """Fits sets of classes, or intervals, that cover new targets with a given probability, and sets `model.conformal`.
 
     The guarantee needs no assumption about the model, only that the n examples and a new one are exchangeable: the
-    probability of coverage lies between the level and the level + 1 / (n + 1), on average over the calibration
-    examples. With `by_class`, it holds within each class. The calibration of the model is applied first. Predict with
-    the same `num_samples` and `seed`, which the result knows, so that both are the same function of the inputs.
+    probability of coverage is at least the level, on average over the calibration examples. If no two scores are equal,
+    it is at most the level + 1 / (n + 1); with ties, as those of counts, it can be well above. With `by_class`, it
+    holds within each class. The calibration of the model is applied first. Predict with the same `num_samples` and
+    `seed`, which the result knows, so that both are the same function of the inputs.
 
     Args:
         model: A trained model, or an ensemble.

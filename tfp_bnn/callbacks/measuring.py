@@ -26,7 +26,7 @@ from tfp_bnn.inference import members_of
 from tfp_bnn.inference.stored_posterior import StoredPosterior
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.variational_weight import VariationalWeight
-from tfp_bnn.models.data_checks import check_examples, check_inputs, example_shape
+from tfp_bnn.models.data_checks import check_examples, check_input_names, check_inputs, example_shape
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.predictive import for_each_class, score, standard_errors
@@ -75,6 +75,11 @@ class Measurement:
     def has_numbers(self) -> bool:
         """Whether the targets are numbers."""
         return self.predictive.target_kind == "number"
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether a target is left that is not missing; a head of several may have none."""
+        return self.rows.y is not None and self.predictive.likelihood.has_targets(np.asarray(self.rows.y))
 
     @cached_property
     def scores(self) -> dict[str, float]:
@@ -202,6 +207,7 @@ def check_rows(model: PredictiveModel, rows: Rows, name: str) -> None:
     network = members_of(model)[0]
     shape = network._known_input_shape()
     try:
+        check_input_names(rows.x, network._known_inputs(), name)
         if rows.y is None:
             check_inputs(rows.x, shape, name)
         else:
@@ -316,7 +322,7 @@ def learned_prior_scales(model: PredictiveModel) -> dict[str, npt.NDArray[np.flo
     scales = {}
     for name, layer in _own_layers(model).items():
         for weight in layer.variational_weights.values():
-            learned = weight.prior_parameters().get("scale")
+            learned = weight.learned_prior_scale
             if learned is None:
                 continue
             groups = np.reshape(learned, (1,) * (weight.kept.ndim - np.ndim(learned)) + np.shape(learned))

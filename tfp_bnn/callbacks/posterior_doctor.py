@@ -48,6 +48,7 @@ _SCALE_BOUND = 0.002
 _REMEMBERED = 0.05
 _LARGEST_RHAT = 1.05
 _LEAST_ESS = 100
+_LONGER = "Sample longer (num_samples), with a longer burn_in or thin, or begin at a trained model (start='model')."
 
 
 # Kind, place and message.
@@ -95,8 +96,8 @@ class PosteriorDoctor(keras.callbacks.Callback):
       on the validation rows is above `tolerance`.
 
     All but the last two must hold for `patience` consecutive epochs, counted over all calls of `fit` of a model. Each
-    raises one `PosteriorWarning` per layer and is kept in `findings`. Training stays bit-for-bit identical and is never
-    stopped.
+    raises one `PosteriorWarning` per layer of a model and is kept in `findings`. Training stays bit-for-bit identical
+    and is never stopped.
 
     `examine(model)` checks a trained posterior, however it was found. For Markov chains it also finds `not_converged`:
     an R-hat of the predictions for the first 100 validation rows above 1.05, or an effective sample size below 100.
@@ -111,7 +112,7 @@ class PosteriorDoctor(keras.callbacks.Callback):
         seed: Seed of the draws. Default: 0.
 
     Attributes:
-        findings: List of `Finding`.
+        findings: List of `Finding`, of all models that the doctor has seen.
 
     Raises:
         ValueError: If a number is out of range; when training begins, if the data do not match the model.
@@ -151,6 +152,8 @@ class PosteriorDoctor(keras.callbacks.Callback):
         self._counted: weakref.ref[Any] | None = None
         self._epoch = 0
         self._failed: set[str] = set()
+        # Kind and place of what was said of the model in training.
+        self._told: set[tuple[str, str]] = set()
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Checks model and data, before the first step."""
@@ -158,7 +161,7 @@ class PosteriorDoctor(keras.callbacks.Callback):
         self._take_rows(model)
         if self._counted is None or self._counted() is not model:
             self._counted = weakref.ref(model)
-            self._epochs_on_end, self._failed = {}, set()
+            self._epochs_on_end, self._failed, self._told = {}, set(), set()
         self._kl_terms = KlTerms(model)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -172,19 +175,18 @@ class PosteriorDoctor(keras.callbacks.Callback):
             found = self._attempt(examine, of, " Training continues.")
             # What it found before may last on.
             if found is not None:
-                for symptom in self._lasting(examine.__name__, found):
-                    self._tell(*symptom)
+                self._tell_once(self._lasting(examine.__name__, found))
 
     def on_train_end(self, logs: Any = None) -> None:
         """Checks the curvature of a natural gradient, and the Monte Carlo error of the scores."""
         for examine in (_examine_curvature, self._examine_samples):
-            for symptom in self._attempt(examine, self.model) or ():
-                self._tell(*symptom)
+            self._tell_once(self._attempt(examine, self.model) or [])
 
     def state_arrays(self) -> dict[str, np.ndarray]:
         """Findings, and for how many epochs problems have lasted, as an array, to continue in another process."""
         lasting = [[name, *key, number] for name, of in self._epochs_on_end.items() for key, number in of.items()]
-        state = json.dumps({"lasting": lasting, "findings": [asdict(finding) for finding in self.findings]})
+        findings = [asdict(finding) for finding in self.findings]
+        state = json.dumps({"lasting": lasting, "told": sorted(self._told), "findings": findings})
         return {"state": np.frombuffer(state.encode(), np.uint8)}
 
     def restore_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -196,9 +198,12 @@ class PosteriorDoctor(keras.callbacks.Callback):
         for name, kind, where, number in state["lasting"]:
             self._epochs_on_end.setdefault(name, {})[kind, where] = number
         self.findings[:] = [Finding(**finding) for finding in state["findings"]]
+        # Earlier versions stored the findings alone.
+        told = state.get("told", [(finding.kind, finding.where) for finding in self.findings])
+        self._told = {(kind, where) for kind, where in told}
 
     def examine(self, model: PredictiveModel) -> list[Finding]:
-        """Checks a posterior that is not in training, and warns of each problem.
+        """Checks a posterior that is not in training, and warns of each problem, in each call.
 
         What does not exist for its inference method is not checked: posteriors beside their networks, such as those of
         Laplace, SWAG and Markov chains, have no KL by layer.
@@ -207,7 +212,7 @@ class PosteriorDoctor(keras.callbacks.Callback):
             model: Model that `fit` has trained, or the result of a function of `tfp_bnn.inference`.
 
         Returns:
-            The new findings.
+            What was found now.
 
         Raises:
             TypeError: If the model has no posterior.
@@ -255,36 +260,41 @@ class PosteriorDoctor(keras.callbacks.Callback):
     def _diagnose(self, model: PredictiveModel) -> Iterator[_Symptom]:
         numbers = {} if self._rows is None else diagnose(model, self._rows)
         rhat, ess = numbers.get("rhat", 1.0), numbers.get("ess", math.inf)
-        fix = "Sample longer (num_samples), with a longer burn_in or thin, or begin at a trained model (start='model')."
         if rhat > _LARGEST_RHAT:
             yield (
                 "not_converged",
                 "rhat",
                 f"The chains disagree: the largest R-hat of the predictions is {rhat:.3f}, above {_LARGEST_RHAT:g}, so "
-                f"they are not yet draws of one posterior. {fix}",
+                f"they are not yet draws of one posterior. {_LONGER}",
             )
         if ess < _LEAST_ESS:
             yield (
                 "not_converged",
                 "ess",
                 f"The chains are short: for some prediction they are worth {ess:.0f} independent draws, fewer than "
-                f"{_LEAST_ESS}. {fix}",
+                f"{_LEAST_ESS}. {_LONGER}",
             )
 
     def _examine_samples(self, model: PredictiveModel) -> Iterator[_Symptom]:
         if self._rows is None:
             return
-        measured = measure(model, self._rows, self._num_samples, self._seed)
+        measured, draws = measure(model, self._rows, self._num_samples, self._seed), model.draws()
+        taken, most = measured.predictive.num_samples, draws.num_draws
         for score, title in (("nll", "predictive NLL"), ("accuracy", "accuracy")):
             error = measured.standard_errors.get(score, 0.0)
             if error > self._tolerance:
-                enough = math.ceil(self._num_samples * (error / self._tolerance) ** 2)
+                enough = math.ceil(taken * (error / self._tolerance) ** 2)
+                fix = f"Report it with num_samples={enough} or more."
+                if most is not None and most < enough:
+                    fix = f"Report it with num_samples={most}, all draws that there are."
+                    if getattr(draws, "sampled", False):
+                        fix = f"{enough} would do, but there are no more than {most}. {_LONGER}"
                 yield (
                     "too_few_samples",
                     score,
                     f"The {title} of {len(self._rows)} rows, {measured.scores[score]:.4f}, has a Monte Carlo standard "
-                    f"error of {error:.4f} with {self._num_samples} weight draws, above the tolerance of "
-                    f"{self._tolerance:g}: smaller differences are noise. Report it with num_samples={enough} or more.",
+                    f"error of {error:.4f} with {taken} weight draws, above the tolerance of {self._tolerance:g}: "
+                    f"smaller differences are noise. {fix}",
                 )
 
     def _examine_layers(self, model: VariationalMixin) -> Iterator[_Symptom]:
@@ -313,9 +323,13 @@ class PosteriorDoctor(keras.callbacks.Callback):
                 "learned (empirical_bayes=True) or smaller, or more data.",
             )
 
+    def _tell_once(self, symptoms: list[_Symptom]) -> None:
+        for kind, where, message in symptoms:
+            if (kind, where) not in self._told:
+                self._told.add((kind, where))
+                self._tell(kind, where, message)
+
     def _tell(self, kind: str, where: str, message: str) -> None:
-        if any((finding.kind, finding.where) == (kind, where) for finding in self.findings):
-            return
         self.findings.append(Finding(kind, where, self._epoch, message))
         warnings.warn(message, PosteriorWarning, stacklevel=3)
 

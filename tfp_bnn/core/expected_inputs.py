@@ -20,6 +20,8 @@ _RARE = 0.1
 _FAR = 5.0
 # Inputs whose values span less than this share of the range were rescaled.
 _SQUEEZED = 0.07
+# Of the greatest size of a value. Stored values have six digits, and inputs may be of another float type.
+_ROUNDING = 1e-5
 _NAMES_SHOWN = 3
 _MOST_ROWS = 10_000
 
@@ -136,7 +138,8 @@ class ExpectedInputs:
         )
 
     def _squeezed(self, low: Any, high: Any, array: npt.NDArray[Any]) -> str | None:
-        span, expected = float(np.max(high - low)), max(np.subtract(self.high, self.low))
+        # The difference of two integers of a narrow type may overflow.
+        span, expected = float(np.max(high.astype(np.float64) - low)), max(np.subtract(self.high, self.low))
         # Of a single number, or of constant columns, the span says nothing.
         if array.ndim == 2 or span == 0 or span >= _SQUEEZED * expected:
             return None
@@ -147,7 +150,7 @@ class ExpectedInputs:
 
     def _far_outside(self, array: npt.NDArray[Any]) -> str | None:
         low, high = np.asarray(self.low), np.asarray(self.high)
-        margin = _MARGIN * (high - low)
+        margin = _MARGIN * (high - low) + self._rounding
         outside = (array < low - margin) | (array > high + margin)
         rows = outside.reshape(len(array), -1, len(low)).any(axis=1)
         share = float(rows.any(axis=1).mean())
@@ -164,7 +167,7 @@ class ExpectedInputs:
 
     def _far_mean(self, of_examples: npt.NDArray[np.float64], is_table: bool) -> str | None:
         means, expected, std = of_examples.mean(axis=0), np.asarray(self.mean), np.asarray(self.std)
-        distance = np.abs(means - expected) / np.where(std > 0, std, 1.0)
+        distance = np.maximum(np.abs(means - expected) - self._rounding, 0.0) / np.where(std > self._rounding, std, 1.0)
         column = int(distance.argmax())
         if distance[column] <= _FAR:
             return None
@@ -178,6 +181,11 @@ class ExpectedInputs:
             f"the mean of {self._name(column, 2 if is_table else 3)} is {means[column]:.4g}, in training "
             f"{expected[column]:.4g} +- {std[column]:.2g}. {advice}"
         )
+
+    @property
+    def _rounding(self) -> npt.NDArray[np.float64]:
+        """The difference of a column that says nothing."""
+        return _ROUNDING * np.maximum(np.abs(self.low), np.abs(self.high))
 
     def _name(self, column: int, rank: int) -> str:
         if self.names is not None:
@@ -194,7 +202,7 @@ def _described(x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any],
 
 
 def _rounded(values: Any) -> tuple[float, ...]:
-    """Six digits, which the comparison does not need but a card can show."""
+    """Six digits, which a card can show. The comparison allows for the rounding."""
     return tuple(float(f"{value:.6g}") for value in np.asarray(values, np.float64))
 
 

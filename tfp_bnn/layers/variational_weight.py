@@ -223,6 +223,11 @@ class VariationalWeight:
         """Returns the learned parameters of a prior that is not shared, by name; float32 arrays."""
         return {} if self._shared else self.prior_spec.parameters(self._prior_weights)
 
+    @property
+    def learned_prior_scale(self) -> np.ndarray | None:
+        """The learned or inferred scale of a prior that is not shared, float32; None if the prior learns no scale."""
+        return self.prior_parameters().get("scale") if self.prior_spec.learns_scale else None
+
     def parameters(self) -> dict[str, np.ndarray]:
         """Returns the parameters of posterior and learned prior: `loc`, `scale`, `prior_scale`, ...; float32 arrays."""
         prior = {f"prior_{key}": value for key, value in self.prior_parameters().items()}

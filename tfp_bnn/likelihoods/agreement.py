@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tfp_bnn.likelihoods.scoring import for_each_class
+
 NUM_LEVELS = 50
 LEVELS = ((np.arange(NUM_LEVELS) + 0.5) / NUM_LEVELS).tolist()
 """Levels of the quantiles that stand for the distribution of a number: the middles of 50 equal parts."""
@@ -16,6 +18,10 @@ Array = npt.NDArray[Any]
 
 def _probabilities(predictive: Any) -> Array:
     return np.asarray(predictive.mean(), np.float32)
+
+
+def _of_each_class(predictive: Any) -> Array:
+    return for_each_class(_probabilities(predictive))
 
 
 def _quantiles(predictive: Any) -> Array:
@@ -41,5 +47,5 @@ def _between_numbers(ours: Array, reference: Array) -> dict[str, float]:
 
 
 # By the kind of target.
-COMPARED = {"class": _probabilities, "labels": _probabilities, "number": _quantiles}
+COMPARED = {"class": _of_each_class, "labels": _probabilities, "number": _quantiles}
 DISTANCES = {"class": _between_classes, "labels": _between_labels, "number": _between_numbers}

@@ -124,29 +124,43 @@ def false_positive_rate_of_counts(positives: Array, negatives: Array, recall: fl
 def area_under_risk_coverage_of_counts(positives: Array, negatives: Array) -> Array:
     """The mean over k of the expected share of positive rows among the k with the lowest scores.
 
-    Rows in one bin have no order: the expectation is over all orders. Fractional counts are allowed.
+    Rows in one bin have no order: the expectation is over all orders. Counts that are not all whole are weights, which
+    may have any scale: the result is the limit of many rows with these shares.
     """
     xp = namespace(positives)
     counts = positives + negatives
     share = ratio(positives, counts)
     rows_before, positives_before = xp.cumsum(counts) - counts, xp.cumsum(positives) - positives
-    # The sum over j = 1..count of (positives_before + j * share) / (rows_before + j), without a loop over rows.
-    harmonic = digamma(rows_before + counts + 1.0) - digamma(rows_before + 1.0)
+    # The sum over j = 1..count of (positives_before + j * share) / (rows_before + j), without a loop over rows; of
+    # weights, the integral. Before the first row, its factor below is 0.
+    of_rows = digamma(rows_before + counts + 1.0) - digamma(rows_before + 1.0)
+    of_weights = xp.log(xp.where(rows_before > 0, ratio(rows_before + counts, rows_before), 1.0))
+    harmonic = xp.where(_are_whole(counts), of_rows, of_weights)
     risks = counts * share + (positives_before - share * rows_before) * harmonic
     return ratio(xp.sum(risks), xp.sum(counts))
 
 
 def risk_at_coverage_of_counts(positives: Array, negatives: Array, coverage: float) -> Array:
-    """The expected share of positives among the fewest lowest-score rows that make up at least `coverage` of all."""
+    """The expected share of positives among the fewest lowest-score rows that make up at least `coverage` of all.
+
+    Counts that are not all whole are weights, which may have any scale: `coverage` is then a share of their sum.
+    """
     xp = namespace(positives)
     counts = positives + negatives
     rows = xp.cumsum(counts)
     # A product that rounds to just above an integer must not count as the next integer.
-    answered = xp.ceil(coverage * rows[-1] * (1.0 - 1e-12))
+    wanted = coverage * rows[-1] * (1.0 - 1e-12)
+    answered = xp.where(_are_whole(counts), xp.ceil(wanted), wanted)
     before = float64(rows < answered)
     positives_before, rows_before = xp.sum(positives * before), xp.sum(counts * before)
     last = xp.argmax(rows >= answered)
     return ratio(positives_before + ratio(positives[last], counts[last]) * (answered - rows_before), answered)
+
+
+def _are_whole(counts: Array) -> Array:
+    """Whether they count rows, and are no weights."""
+    xp = namespace(counts)
+    return xp.all(counts == xp.floor(counts))
 
 
 def _at_or_above(counts: Array) -> Array:

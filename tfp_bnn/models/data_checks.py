@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -65,6 +66,31 @@ def check_inputs(x: Any, input_shape: tuple[int | None, ...] | None, name: str =
                 f"`{name}` has the shape {shape}, but the model takes {('batch', *input_shape[1:])}. Reshape or resize "
                 "the data, add the batch axis if it is missing, or build the model for this shape."
             )
+
+
+def check_input_names(x: Any, expected: Any, name: str = "x") -> None:
+    """Refuses a dict of inputs with other keys than those of the model.
+
+    Keras passes on the values in the order of their keys and leaves out the last ones. With one more key, an input
+    could get the values of another.
+
+    Args:
+        x: Inputs in any structure; only a dict is checked.
+        expected: Symbolic inputs of the model in their structure; None if unknown.
+        name: Name of the inputs in messages.
+
+    Raises:
+        ValueError: If both are dicts and their keys differ. The message has the keys that are missing or unexpected.
+    """
+    if not (isinstance(x, Mapping) and isinstance(expected, Mapping)) or x.keys() == expected.keys():
+        return
+    missing = [key for key in expected if key not in x]
+    unexpected = [key for key in x if key not in expected]
+    found = [f"{keys} {what}" for keys, what in ((missing, "missing"), (unexpected, "unexpected")) if keys]
+    raise ValueError(
+        f"`{name}` has the keys {list(x)}, but the model takes the inputs {list(expected)}: {' and '.join(found)}. "
+        "Pass a dict with exactly these inputs."
+    )
 
 
 def _values(array: Any) -> np.ndarray:

@@ -118,8 +118,8 @@ def _prior(weight: VariationalWeight) -> str:
     name = PRIORS.name_of(spec)
     if spec.shared is not None:
         return f"{name}, shared as {spec.shared!r}"
-    learned = weight.prior_parameters().get("scale")
-    if learned is None or not spec.learns_scale:
+    learned = weight.learned_prior_scale
+    if learned is None:
         return name
     how = "learned" if spec.hyperprior is None else "inferred"
     if learned.size > 1:

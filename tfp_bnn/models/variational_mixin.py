@@ -21,7 +21,7 @@ from tfp_bnn.core.step_guard import StepGuard
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.stochastic import StochasticLayer
 from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
-from tfp_bnn.models.data_checks import check_examples, check_inputs, example_shape
+from tfp_bnn.models.data_checks import check_examples, check_input_names, check_inputs, example_shape
 from tfp_bnn.models.elbo_training import ElboTraining
 from tfp_bnn.models.finite_weights import refuse_non_finite_weights
 from tfp_bnn.models.predictive_model import PredictiveModel
@@ -261,6 +261,8 @@ class VariationalMixin(OnlyExportedByItself, VariationalDraws, PredictiveModel, 
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The raw outputs under one draw of the weights, shared by all uses of a layer."""
+        # Here too, because the batches of a stream come to nothing else in training.
+        check_input_names(args[0] if args else None, self._known_inputs())
         symbolic = any(isinstance(leaf, keras.KerasTensor) for leaf in keras.tree.flatten((args, kwargs)))
         if in_noise_scope() or symbolic:
             outputs = super().__call__(*args, **kwargs)  # type: ignore[misc]
@@ -368,14 +370,20 @@ class VariationalMixin(OnlyExportedByItself, VariationalDraws, PredictiveModel, 
             name=name, shape=(), initializer=start, trainable=False, aggregation="only_first_replica"
         )
 
+    def _known_inputs(self) -> Any:
+        """The symbolic inputs in their structure, or None."""
+        return None if getattr(self, "inputs", None) is None else getattr(self, "input", None)
+
     def _known_input_shape(self) -> tuple[int | None, ...] | None:
         inputs = getattr(self, "inputs", None)
         return (None, *inputs[0].shape[1:]) if inputs is not None and len(inputs) == 1 else None
 
     def _check_inputs(self, x: Any) -> None:
+        check_input_names(x, self._known_inputs())
         check_inputs(x, self._known_input_shape())
 
     def _check_examples(self, x: Any, y: Any) -> None:
+        check_input_names(x, self._known_inputs())
         check_examples(x, y, self.likelihood, self._known_input_shape(), example_shape(self))
 
     def _check_weights(self) -> None:

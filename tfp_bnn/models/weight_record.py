@@ -6,6 +6,7 @@ conv1/bias                                a weight without a distribution
 model/token                               the same, of a subclass that has weights besides those of its layers
 prior/<name>/scale                        a learned parameter of a prior that layers share
 likelihood/scale                          a learned parameter of the likelihood
+layer:prior/kernel/loc                    of a layer that is itself named "prior" or "likelihood"
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from tfp_bnn.layers.variational_weight import VariationalWeight
 # Of a message.
 _MOST_NAMES, _MOST_CHARACTERS = 8, 100
 _SHARED, _LIKELIHOOD, _OWN_PRIOR, _MODEL = "prior", "likelihood", "prior_", "model"
+# Before the names of layers that would be taken for something else.
+_LAYER = "layer:"
 _LOC = "loc"
 _WITHOUT_NAME = re.compile(r"variable(_\d+)?")
 LARGEST = 1e15
@@ -67,14 +70,16 @@ class WeightEntry:
     @property
     def name(self) -> str:
         """The name under which the array is stored."""
-        if self.role is Role.VALUE:
-            return f"{self.owner}/{self.weight}"
         if self.role is Role.SHARED_PRIOR:
             return f"{_SHARED}/{self.owner}/{self.parameter}"
         if self.role is Role.LIKELIHOOD:
             return f"{_LIKELIHOOD}/{self.parameter}"
+        needs_prefix = self.owner in (_SHARED, _LIKELIHOOD) or self.owner.startswith(_LAYER)
+        layer = f"{_LAYER}{self.owner}" if needs_prefix else self.owner
+        if self.role is Role.VALUE:
+            return f"{layer}/{self.weight}"
         prefix = _OWN_PRIOR if self.role is Role.PRIOR else ""
-        return f"{self.owner}/{self.weight}/{prefix}{self.parameter}"
+        return f"{layer}/{self.weight}/{prefix}{self.parameter}"
 
     @property
     def must_be_positive(self) -> bool:
@@ -186,7 +191,7 @@ class WeightRecord:
     def _assign(self, model: Any) -> None:
         for owner, layer in _layers(model):
             for name, variable in plain_variables(layer).items():
-                variable.assign(self._by_name[f"{owner}/{name}"].array)
+                variable.assign(self._parameters_of(Role.VALUE, owner, name)[""])
             for name, weight in bayesian_weights(layer).items():
                 posterior, prior = (self._parameters_of(role, owner, name) for role in (Role.POSTERIOR, Role.PRIOR))
                 weight.assign(posterior, prior)
@@ -313,21 +318,22 @@ def _entries(model: Any) -> Iterator[WeightEntry]:
 
 
 def _parsed(name: str, array: npt.NDArray[Any]) -> WeightEntry:
-    parts = name.split("/")
-    if not all(parts) or len(parts) not in (2, 3):
+    first, *others = name.split("/")
+    layer = first.removeprefix(_LAYER)
+    if not all([layer, *others]) or len(others) not in (1, 2):
         raise ValueError(
             f"{name!r} is not the name of a weight. Expected <layer>/<variable>, or <layer>/<weight>/<parameter>."
         )
-    if len(parts) == 2:
-        if parts[0] == _LIKELIHOOD:
-            return WeightEntry(Role.LIKELIHOOD, "", "", parts[1], array)
-        return WeightEntry(Role.VALUE, parts[0], parts[1], "", array)
-    owner, weight, parameter = parts
-    if owner == _SHARED:
+    if len(others) == 1:
+        if first == _LIKELIHOOD:
+            return WeightEntry(Role.LIKELIHOOD, "", "", others[0], array)
+        return WeightEntry(Role.VALUE, layer, others[0], "", array)
+    weight, parameter = others
+    if first == _SHARED:
         return WeightEntry(Role.SHARED_PRIOR, weight, "", parameter, array)
     if parameter.startswith(_OWN_PRIOR):
-        return WeightEntry(Role.PRIOR, owner, weight, parameter.removeprefix(_OWN_PRIOR), array)
-    return WeightEntry(Role.POSTERIOR, owner, weight, parameter, array)
+        return WeightEntry(Role.PRIOR, layer, weight, parameter.removeprefix(_OWN_PRIOR), array)
+    return WeightEntry(Role.POSTERIOR, layer, weight, parameter, array)
 
 
 def _is_location(entry: WeightEntry) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfp_bnn.likelihoods.agreement import COMPARED, DISTANCES
+from tfp_bnn.likelihoods.scoring import for_each_class
 from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive
 
 
@@ -18,8 +19,9 @@ def compared_arrays(predictive: PosteriorPredictive) -> npt.NDArray[np.float32]:
         predictive: Predictions for n inputs.
 
     Returns:
-        Float32: probabilities `(n, classes)` or `(n, labels)`; for numbers, the quantiles at the 50 levels .01, .03,
-        ..., .99, `(n, targets, 50)`, in units of the target. Positions come after the axis of the inputs.
+        Float32: probabilities `(n, classes)`, two for one logit, or `(n, labels)`; for numbers, the quantiles at the 50
+        levels .01, .03, ..., .99, `(n, targets, 50)`, in units of the target. Positions come after the axis of the
+        inputs.
 
     Raises:
         ValueError: For numbers, if the draws did not fit into memory.
@@ -60,6 +62,9 @@ def agreement(predictive: PosteriorPredictive, reference: Any) -> dict[str, floa
     """
     ours = compared_arrays(predictive)
     theirs = compared_arrays(reference) if isinstance(reference, PosteriorPredictive) else np.asarray(reference)
+    # Earlier versions stored those of one logit with a single column.
+    if predictive.target_kind == "class" and theirs.ndim == ours.ndim:
+        theirs = for_each_class(theirs)
     if ours.shape != theirs.shape:
         raise ValueError(
             f"The predictions have the shape {ours.shape}, but those of the reference {theirs.shape}. Expected "

@@ -133,7 +133,8 @@ def scores_of_resamples(
         seed: Integer seed of the sets.
 
     Returns:
-        For each predictive the scores of each set, by name; no sets for a single example.
+        For each predictive the scores of each set, by name; no sets for a single example, and no scores of a set whose
+        targets are all missing.
 
     Raises:
         ValueError: As in `sampling_errors`.
@@ -149,6 +150,9 @@ def scores_of_resamples(
         rows = rng.integers(number, size=number)
         for of_all, of_sets in zip(everything, found, strict=True):
             taken = of_all.taken(rows)
+            if not taken.likelihood.has_targets(targets[rows]):
+                of_sets.append({})
+                continue
             values = dict(taken.likelihood.scores(taken, targets[rows]))
             of_sets.append(values if further is None else {**values, **further(taken, targets[rows])})
     return found

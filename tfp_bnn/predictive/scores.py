@@ -63,9 +63,8 @@ class _Gathered:
         self._parts: dict[str, list[np.ndarray]] = {}
 
     def add(self, predictive: Any, y: Any) -> None:
-        self._add(predictive, y, None if y is None else predictive.log_prob(y))
-
-    def _add(self, predictive: Any, y: Any, log_prob: np.ndarray | None) -> None:
+        # Targets may all be missing in a batch.
+        log_prob = None if y is None else averaged(predictive.log_likelihood(y))
         for name, values in _what_scores_need(predictive, y, log_prob).items():
             self._parts.setdefault(name, []).append(values)
         self.num_outputs, self.positions = predictive.num_outputs, predictive.positions
@@ -105,10 +104,7 @@ class _GatheredHeads(dict[str, _Gathered]):
     def add(self, predictive: Any, y: Any) -> None:
         targets = {} if y is None else predictive.likelihood.by_head(y, "`y`")
         for name, of_head in predictive.items():
-            of_targets = targets.get(name)
-            # Targets of a head may all be missing in a batch.
-            log_prob = None if y is None else averaged(of_head.log_likelihood(of_targets))
-            self.setdefault(name, _Gathered())._add(of_head, of_targets, log_prob)
+            self.setdefault(name, _Gathered()).add(of_head, targets.get(name))
         if y is not None:
             self._log_prob.append(predictive.log_prob(y))
 

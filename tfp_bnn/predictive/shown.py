@@ -155,7 +155,7 @@ class ShownPredictive:
         """Draws the predictions of the first inputs.
 
         Args:
-            y: Targets, which are drawn too; None if they are not known.
+            y: Targets, which are drawn too, without those that are missing; None if they are not known.
             max_inputs: Number of inputs to draw. Default: 4 of classes and labels, 40 of numbers.
             level: Probability of the intervals, or of the whiskers over the draws of the weights. Default: 0.9.
 
@@ -179,15 +179,22 @@ class ShownPredictive:
         targets = None if y is None else self._checked_targets(y)[:count]
         if not self.likelihood.has_probabilities:
             lower, upper = first.interval(level)
+            targets = None if targets is None else np.where(self._missing(targets), np.nan, targets)
             return figures.number_predictions(first.mean(), lower, upper, targets, level, self._names_of_targets())
         samples = for_each_class(first.samples)
         names = self._names(samples.shape[-1])
         titles = [f"input {index}" for index in range(samples.shape[1])]
         if targets is not None and self.target_kind == "class":
-            # A missing class is not one of them.
-            known = [f": {names[k]}" if 0 <= k < len(names) else "" for k in targets.ravel().astype(int)]
+            observed = self.likelihood.without_missing(targets)
+            classes = np.rint(self.likelihood.target_array(observed, self.num_outputs)).ravel().astype(int)
+            missing = self._missing(targets)
+            known = ["" if gone.any() else f": {names[k]}" for k, gone in zip(classes, missing, strict=True)]
             titles = [f"{title}{name}" for title, name in zip(titles, known, strict=True)]
         return figures.class_predictions(samples, titles, names, level=level)
+
+    def _missing(self, targets: np.ndarray) -> np.ndarray:
+        """Which values mark missing targets, in the shape of the targets."""
+        return np.zeros(targets.shape, bool) if self.likelihood.missing is None else self.likelihood.is_missing(targets)
 
     def _outputs_in_words(self) -> str:
         if self.likelihood.has_probabilities:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import keras
@@ -134,6 +135,17 @@ def test_the_doctor_says_how_many_draws_are_enough_for_posteriors_of_any_way():
     assert {finding.epoch for finding in findings} == {0}
     with pytest.warns(PosteriorWarning, match=r"Report it with num_samples=\d+ or more"):
         PosteriorDoctor((X, LABELS), num_samples=4, tolerance=1e-6).examine(swag())
+
+
+@pytest.mark.slow
+def test_no_more_draws_are_advised_than_there_are():
+    arguments = {"num_samples": 50, "tolerance": 1e-3}
+    (message, *_) = [of.message for of in doctored(chains("hmc"), **arguments) if of.kind == "too_few_samples"]
+    says = r"error of (\S+) with 12 weight draws.* (\d+) would do, but there are no more than 12\. Sample longer"
+    error, enough = re.search(says, message).groups()
+    assert int(enough) == pytest.approx(12 * (float(error) / 1e-3) ** 2, rel=0.01)
+    (message, *_) = [of.message for of in doctored(MADE["ensemble"](), num_samples=2, tolerance=1e-9)]
+    assert "Report it with num_samples=3, all draws that there are" in message
 
 
 def test_a_measurement_is_new_when_the_posterior_beside_the_network_changes():

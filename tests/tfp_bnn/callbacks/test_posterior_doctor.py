@@ -145,6 +145,11 @@ def test_a_prior_scale_at_its_bound_is_told():
     assert "is 0.0011, next to its floor of 0.001" in told[0]
 
 
+def test_the_fixed_scales_of_an_informed_prior_are_no_learned_ones():
+    model = make({"name": "informed", "initial_scale": 0.001})
+    assert learned_prior_scales(model) == {}
+
+
 @pytest.mark.parametrize(("alive", "told"), [(0.0011, True), (0.5, False)])
 def test_scales_of_groups_are_told_when_all_are_at_their_bound(alive, told):
     model = make({"name": "normal", "scale": 0.5, "empirical_bayes": True, "groups": "outputs"})
@@ -246,11 +251,16 @@ def test_epochs_are_counted_over_all_calls_of_fit_and_over_a_resume(resumed):
     doctor = resume(doctor) if resumed else doctor
     epoch(doctor)
     assert [finding.kind for finding in doctor.findings] == ["collapsed"]
+    # What was said of a model says nothing of another.
     model = make()
-    doctor.findings.clear()
     set_posterior(model.network.get_layer("hidden"), 0.001, 0.5)
     epoch(doctor)
-    assert doctor.findings == []
+    assert [finding.kind for finding in doctor.findings] == ["collapsed"]
+    with pytest.warns(PosteriorWarning, match="'hidden' has collapsed"):
+        epoch(doctor)
+    for _ in range(2):
+        with pytest.warns(PosteriorWarning, match="'hidden' has collapsed"):
+            assert len(doctor.examine(model)) == 1
 
 
 def test_each_examination_that_fails_is_told_once_and_keeps_its_counts(monkeypatch):

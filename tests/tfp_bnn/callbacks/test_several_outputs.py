@@ -8,6 +8,9 @@ import pytest
 
 import tfp_bnn
 from tfp_bnn.callbacks import BayesianTensorBoard, CalibrationEarlyStopping, PosteriorDoctor
+from tfp_bnn.callbacks.board import recorder
+from tfp_bnn.callbacks.board.measurement_figures import measurement_figures
+from tfp_bnn.callbacks.measuring import measure
 from tfp_bnn.callbacks.rows import take_rows
 from tfp_bnn.layers import DenseFlipout
 
@@ -21,7 +24,8 @@ def model():
     keras.utils.set_random_seed(0)
     x = keras.Input((2,))
     outputs = {"class": DenseFlipout(2)(x), "value": DenseFlipout(1)(x)}
-    made = tfp_bnn.VariationalModel(x, outputs, likelihood={"class": "categorical", "value": "normal"}, seed=0)
+    likelihood = {"class": {"name": "categorical", "missing": -1}, "value": "normal"}
+    made = tfp_bnn.VariationalModel(x, outputs, likelihood=likelihood, seed=0)
     made.compile("adam", metrics={"class": ["accuracy"]}, run_eagerly=True)
     return made
 
@@ -63,6 +67,25 @@ def test_the_board_logs_the_scores_and_figures_of_each_head(model, tmp_path, rea
     } <= found
     with pytest.raises(ValueError, match="`class_names` are those of one output"):
         model.fit(X, Y, verbose=0, callbacks=[BayesianTensorBoard(tmp_path, class_names=["a", "b"])])
+
+
+def test_an_output_without_any_target_has_the_figures_that_need_none(model):
+    rows = take_rows((X, {**Y, "class": np.full(N, -1)}), N, "validation_data")
+    found = measurement_figures(model, measure(model, rows, 2, 0), None, None, 2, 0)
+    of_value = {"value/regression_predictions", "value/quantile_calibration", "value/uncertainty_histograms"}
+    assert set(found) == {"class/uncertainty_histograms", *of_value}
+
+
+def test_figures_that_cannot_be_prepared_cost_a_warning(model, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("no figure")
+
+    monkeypatch.setattr(recorder, "measurement_figures", fail)
+    board = recorder.Recorder(str(tmp_path), model, {"validation_data": take_rows((X, Y), N, "x")}, 2, 0, None)
+    monkeypatch.setattr(board, "_kl_terms", fail)
+    with pytest.warns(UserWarning, match="the figures of the .*: RuntimeError: no figure") as caught:
+        board.draw("train", "validation", 1)
+    assert len(caught) == 2
 
 
 def test_targets_in_a_list_of_outputs_are_not_rows():

@@ -35,6 +35,21 @@ def test_inputs_of_the_same_kind_are_fine_alone_and_together():
 
 
 @pytest.mark.parametrize(
+    "x",
+    [
+        np.linspace(1_699_999_000, 1_700_001_000, 21)[:, None],
+        np.full((20, 1), 12_345_678),
+        np.full((20, 1), 0.1, np.float32),
+        np.full((20, 1), 1 / 3),
+        np.linspace(-(2**15), 2**15 - 1, 40).astype(np.int16).reshape(2, 20, 1),
+    ],
+)
+def test_training_inputs_are_fine_whatever_digits_and_type_they_have(x):
+    assert ExpectedInputs.of(x).complaint(x) is None
+    assert ExpectedInputs.of(x).complaint(x.astype(np.float32)) is None
+
+
+@pytest.mark.parametrize(
     ("expected", "x", "says"),
     [
         (OF_IMAGES, IMAGES / 255, "values run from 0 to .*, those of training from 0 to .*Were they rescaled already"),

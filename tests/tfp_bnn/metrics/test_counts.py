@@ -58,6 +58,18 @@ def test_risk_and_coverage_of_counts_are_means_over_the_orders_of_tied_rows(seed
         assert ours == pytest.approx(risks[answered - 1], abs=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
+def test_risk_and_coverage_of_weights_are_those_of_many_rows_at_any_scale(scale):
+    positives, negatives = histogram(0, whole=False)
+    weights, rows = ([factor * part for part in (positives, negatives)] for factor in (scale, 1e9))
+    rows = [part.round() for part in rows]
+    area = ranking.area_under_risk_coverage_of_counts
+    assert area(*weights) == pytest.approx(area(*rows), rel=1e-6)
+    for coverage in (0.1, 0.5, 1.0):
+        found, expected = (ranking.risk_at_coverage_of_counts(*part, coverage) for part in (weights, rows))
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
 def test_counts_of_scores_are_in_ascending_order_of_the_scores():
     positives, negatives = ranking.counts_of(np.array([True, False, True, True]), np.array([0.5, 0.5, -1.0, 0.5]))
     np.testing.assert_array_equal(positives, [1.0, 2.0])

@@ -82,3 +82,24 @@ def test_bad_inputs_are_refused(x, message):
     for use in (lambda: model.fit(x, Y[: len(x[0])], verbose=0), lambda: model.posterior_predictive(x)):
         with pytest.raises(ValueError, match=message):
             use()
+
+
+def test_a_dict_with_other_keys_is_refused():
+    model = two_inputs("dict")
+    model.compile("adam", run_eagerly=True)
+    # Sorted before "right", of which it would take the place.
+    good = {"left": LEFT, "right": RIGHT}
+    x = {**good, "number": RIGHT}
+    stream = tf.data.Dataset.from_tensor_slices((x, Y)).batch(8)
+    message = r"the inputs \['left', 'right'\]: \['number'\] unexpected. Pass a dict with exactly these"
+    for use in (
+        lambda: model(x),
+        lambda: model.fit(x, Y, verbose=0),
+        lambda: model.fit(stream, verbose=0),
+        lambda: model.posterior_predictive(x),
+        lambda: model.fit(good, Y, callbacks=[tfp_bnn.callbacks.PosteriorDoctor((x, Y))], verbose=0),
+    ):
+        with pytest.raises(ValueError, match=message):
+            use()
+    with pytest.raises(ValueError, match=r"\['right'\] missing and \['wrong'\] unexpected"):
+        model.posterior_predictive({"left": LEFT, "wrong": RIGHT})

@@ -87,6 +87,18 @@ def test_names_are_read_back_as_they_were_made(model):
         )
 
 
+def test_layers_may_have_the_names_of_other_places():
+    names = ("prior", "likelihood", "layer:prior")
+    layers = [tfp_bnn.layers.DenseFlipout(1, kernel_prior={**SHARED, "shared": "kernel"}, name=name) for name in names]
+    model = tfp_bnn.VariationalSequential([keras.Input((1,)), *layers], likelihood="normal", seed=0)
+    arrays = weight_distributions(model)
+    assert {"layer:prior/kernel/scale", "prior/kernel/scale", "layer:likelihood/bias", "likelihood/scale"} < set(arrays)
+    changed = {name: array + np.float32(1.0) for name, array in arrays.items()}
+    assign_weight_distributions(model, changed)
+    for name, value in weight_distributions(model).items():
+        np.testing.assert_allclose(value, changed[name], rtol=2e-6)
+
+
 def test_a_weight_counts_once_whatever_its_distribution_has_of_parameters(model):
     assert WeightRecord.of(model).num_weights == count_weights(model) == (3 * 4 + 4) + (4 * 4 + 4) + (4 * 2 + 2)
     layer = tfp_bnn.layers.DenseReparameterization(2)
@@ -157,7 +169,7 @@ def test_a_weight_of_the_model_itself_is_recorded():
     assert set(weight_distributions(model)) == {"model/token", "likelihood/scale"}
 
 
-@pytest.mark.parametrize("name", ["kernel", "a/b/c/d", "a//loc", "/bias"])
+@pytest.mark.parametrize("name", ["kernel", "a/b/c/d", "a//loc", "/bias", "layer:/bias"])
 def test_what_is_no_name_of_a_weight_is_refused(name):
     with pytest.raises(ValueError, match=r"is not the name of a weight\. Expected <layer>/<variable>"):
         WeightRecord.from_arrays({name: np.zeros(1, np.float32)})

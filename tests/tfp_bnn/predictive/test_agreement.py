@@ -33,6 +33,16 @@ def test_classes_are_compared_by_argmax_and_total_variation():
     assert 0 < found["agreement"] < 1
 
 
+def test_one_logit_is_compared_as_two_classes():
+    one, other = (predictive("bernoulli", np.full((6, 1), logit)) for logit in (2.0, -1.0))
+    found = agreement(one, other)
+    distance = scipy.special.expit(2.0) - scipy.special.expit(-1.0)
+    assert found == {"agreement": 0.0, "total_variation": pytest.approx(distance, rel=1e-5)}
+    assert compared_arrays(other).shape == (6, 2)
+    # As earlier versions stored a reference.
+    assert agreement(one, other.mean()) == found
+
+
 def test_each_label_is_a_question_with_two_answers():
     ours, theirs = np.full((6, 2), [0.2, 3.0]), np.full((6, 2), [-0.2, 1.0])
     found = agreement(predictive("bernoulli", ours), predictive("bernoulli", theirs))

@@ -8,7 +8,7 @@ import pytest
 import tfp_bnn
 from tfp_bnn.core.draws import FiniteDraws
 from tfp_bnn.likelihoods import Categorical, Normal
-from tfp_bnn.predictive import sampling_errors
+from tfp_bnn.predictive import sampling_errors, score
 
 N = 400
 
@@ -53,6 +53,16 @@ def test_further_metrics_see_the_same_rows_and_undefined_ones_are_left_out():
         assert set(map(tuple, mean)) <= set(map(tuple, whole))
         assert len(of_rows) == 4
     assert sampling_errors(predictive, y, num_resamples=3) == {k: v for k, v in errors.items() if k != "first"}
+
+
+def test_few_observed_targets_are_fine_in_resampled_sets_and_in_batches():
+    outputs, y = np.zeros((3, 1), np.float32), np.array([[1.0], [np.nan], [np.nan]], np.float32)
+    likelihood = Normal(scale=1.0, missing="nan")
+    # (2 / 3)^3, about 30 %, of the sets have no target.
+    errors = sampling_errors(predictive_of(outputs, likelihood), y)
+    assert errors["mae"] == 0.0
+    pairs = [(predictive_of(outputs[rows], likelihood), y[rows]) for rows in (slice(2), slice(2, 3))]
+    assert score(pairs) == score(predictive_of(outputs, likelihood), y)
 
 
 def test_one_example_shows_no_spread():

@@ -121,8 +121,16 @@ def test_a_plot_draws_as_many_inputs_as_asked_and_their_targets():
     assert labels == ["mean", "target"]
     with pytest.raises(ValueError, match=r"targets have the shape \(4,\), but there are 5 predictions"):
         predictive_of(LOGITS, Categorical()).plot([0, 1, 2, 0])
-    missing = predictive_of(LOGITS, Categorical(missing=-1)).plot([-1, 0, 1, 1, 0], max_inputs=2)
-    assert [panel.get_title() for panel in missing.axes] == ["input 0", "input 1: 0"]
+
+
+def test_a_plot_takes_targets_in_every_form_and_draws_no_missing_ones():
+    one_hot = np.eye(3)[[2, 0, 1, 1, 0]]
+    one_hot[0] = np.nan
+    for y, missing in (([-1, 0, 1, 1, 0], -1), (one_hot, "nan")):
+        classes = predictive_of(LOGITS, Categorical(missing=missing)).plot(y, max_inputs=2)
+        assert [panel.get_title() for panel in classes.axes] == ["input 0", "input 1: 0"]
+    (panel,) = predictive_of(LOGITS[..., :1], Normal(scale=1.0, missing=-999)).plot([-999, 1, 2, 3, 4]).axes
+    np.testing.assert_array_equal(panel.lines[1].get_ydata(), [np.nan, 1, 2, 3, 4])
 
 
 def test_a_notebook_computes_only_what_it_shows(monkeypatch):

@@ -37,6 +37,8 @@ def measurement_figures(
 ) -> Mapping[str, Callable[[], Figure]]:
     """Returns the figures of a measurement by name, as functions that draw them.
 
+    Of an output without any target, only what needs none.
+
     Args:
         model: Model that was measured.
         inside: Predictions for rows with targets.
@@ -63,7 +65,7 @@ def _of_one_output(
     head: str,
 ) -> Mapping[str, Callable[[], Figure]]:
     found: dict[str, Callable[[], Figure]] = {}
-    if inside.has_classes:
+    if inside.has_classes and inside.has_targets:
         labels, probabilities = inside.targets, inside.probabilities
         names = class_names or [str(index) for index in range(probabilities.shape[-1])]
         by_title = {
@@ -85,7 +87,7 @@ def _of_one_output(
                     return for_each_class((predictive[head] if head else predictive).samples)
 
             found["decision_surface"] = partial(figures.decision_surface, predict, x, labels, names)
-    elif inside.has_numbers:
+    elif inside.has_numbers and inside.has_targets:
         found["regression_predictions"] = partial(_regression_predictions, inside)
         found["quantile_calibration"] = partial(_quantile_calibration, inside)
     name, values = next(iter(inside.uncertainties.items()))

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -246,23 +246,22 @@ class Recorder:
         self.attempt("the histograms of the posterior", self._write_weight_histograms, of_weights, step)
         self.attempt("the histograms of uncertainty", self._write_row_histograms, of_rows, step)
         self.attempt("the precision-recall curves", self._write_curves, of_rows, step)
-        for run, name, draw in self._figures(of_weights, of_rows):
-            self.attempt(f"the figure {name!r}", self._write_figure, run, name, draw, step)
+        self.attempt("the figures of the posterior", self._write_weight_figures, of_weights, step)
+        self.attempt("the figures of the measured rows", self._write_row_figures, of_rows, step)
 
-    def _figures(self, of_weights: str, of_rows: str) -> Iterator[tuple[str, str, Callable[[], Any]]]:
+    def _write_weight_figures(self, run: str, step: int) -> None:
         if self._kl_terms():
-            yield of_weights, "kl_by_layer", lambda: figures.kl_by_layer(self._kl_terms())
-        inside = outside = None
-        try:
-            inside, outside = self._measured()
-        except Exception as error:
-            self._warn_once("the measured scores", f"{type(error).__name__}: {error}")
+            self._write_figures(run, {"kl_by_layer": lambda: figures.kl_by_layer(self._kl_terms())}, step)
+
+    def _write_row_figures(self, run: str, step: int) -> None:
+        inside, outside = self._measured()
         if inside is not None:
-            by_name = measurement_figures(
-                self._model, inside, outside, self._class_names, self._num_samples, self._seed
-            )
-            for name, draw in by_name.items():
-                yield of_rows, name, draw
+            shown = self._model, inside, outside, self._class_names, self._num_samples, self._seed
+            self._write_figures(run, measurement_figures(*shown), step)
+
+    def _write_figures(self, run: str, by_name: Mapping[str, Callable[[], Any]], step: int) -> None:
+        for name, draw in by_name.items():
+            self.attempt(f"the figure {name!r}", self._write_figure, run, name, draw, step)
 
     def _write_figure(self, run: str, name: str, draw: Callable[[], Any], step: int) -> None:
         figure = draw()
@@ -299,7 +298,7 @@ class Recorder:
     def _write_curves(self, run: str, step: int) -> None:
         inside, _ = self._measured()
         for head, measured in ({} if inside is None else inside.heads).items():
-            if not measured.has_classes:
+            if not (measured.has_classes and measured.has_targets):
                 continue
             classes = measured.probabilities.shape[-1]
             names = self._class_names or [str(index) for index in range(classes)]

@@ -61,7 +61,8 @@ class ScoreHistogram(Shell):
             y_true: Labels, integers or one-hot rows; for the detection of out-of-distribution inputs, 1 for these and 0
                 for others.
             y_pred: Class probabilities `(n, classes)` or `(samples, n, classes)`.
-            sample_weight: Weights of the rows `(n,)`, or None.
+            sample_weight: Weights of the rows `(n,)`, or None. A row with a whole weight counts as so many rows; other
+                weights may have any scale.
 
         Raises:
             ValueError: If shapes do not match, labels are out of range, predictions are not probabilities, or the score
