@@ -146,14 +146,20 @@ def _predictives(model: Any, inputs: Inputs, num_samples: int, seed: int) -> Ite
 
 
 def _columns(predictive: PosteriorPredictive, classes: Sequence[str] | None, conformal: Any) -> Columns:
+    from tfp_bnn.predictive import for_each_class
+
     mean = predictive.mean()
     flat = mean.reshape(len(mean), -1)
     more = {} if conformal is None else _OF_KIND[conformal.target_kind](conformal, predictive, classes)
     if predictive.target_kind == "number":
         return _numbers(predictive, more)
+    is_class = predictive.target_kind == "class"
+    if is_class:
+        flat = for_each_class(flat)
     named = classes is not None and len(classes) == flat.shape[1]
     names = list(classes) if named and classes is not None else [str(index) for index in range(flat.shape[1])]
-    columns: Columns = {"prediction": [names[index] for index in flat.argmax(axis=1)]} if named else {}
+    # Of several labels, any number may hold.
+    columns: Columns = {"prediction": [names[index] for index in flat.argmax(axis=1)]} if named and is_class else {}
     columns |= {"mean" if flat.shape[1] == 1 else f"mean_{name}": flat[:, k] for k, name in enumerate(names)}
     for part in ("entropy", "aleatoric", "epistemic"):
         # Several labels of an input have an uncertainty each. They are summed into one column.

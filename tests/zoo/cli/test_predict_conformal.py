@@ -70,5 +70,15 @@ def test_one_yes_or_no_has_two_classes(tmp_path, flowers, run):
     model = zoo.create_model("mlp_flipout", input_shape=(4,), num_outputs=1, likelihood="bernoulli", hidden=(2,))
     model.conformal = ConformalSets(0.9, [0.0, 1.0])
     named = zoo.save_artifact(model, tmp_path / "named", data={"class_names": ["no", "yes"]})
-    assert {row["set_90"] for row in predicted(run, named, flowers)} == {"yes"}
+    rows = predicted(run, named, flowers)
+    assert {row["set_90"] for row in rows} == {"yes"}
+    assert [row["prediction"] for row in rows] == ["yes" if float(row["mean_yes"]) > 0.5 else "no" for row in rows]
     assert {row["set_90"] for row in predicted(run, zoo.save_artifact(model, tmp_path / "x"), flowers)} == {"1"}
+
+
+def test_several_labels_have_no_prediction(tmp_path, flowers, run):
+    """Any number of them may hold, so the most probable one says little."""
+    model = zoo.create_model("mlp_flipout", input_shape=(4,), num_outputs=3, likelihood="bernoulli", hidden=(2,))
+    named = zoo.save_artifact(model, tmp_path / "labels", data={"class_names": ["a", "b", "c"]})
+    (row, *_) = predicted(run, named, flowers)
+    assert list(row) == ["input", "mean_a", "mean_b", "mean_c", "entropy", "aleatoric", "epistemic"]
