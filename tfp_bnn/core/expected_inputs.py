@@ -167,7 +167,9 @@ class ExpectedInputs:
 
     def _far_mean(self, of_examples: npt.NDArray[np.float64], is_table: bool) -> str | None:
         means, expected, std = of_examples.mean(axis=0), np.asarray(self.mean), np.asarray(self.std)
-        distance = np.maximum(np.abs(means - expected) - self._rounding, 0.0) / np.where(std > self._rounding, std, 1.0)
+        # Of a column with less spread than its rounding, a standard deviation says nothing; of a constant one, 1 does.
+        unit = np.where(std > self._rounding, std, np.maximum(self._rounding, 1.0))
+        distance = np.maximum(np.abs(means - expected) - self._rounding, 0.0) / unit
         column = int(distance.argmax())
         if distance[column] <= _FAR:
             return None

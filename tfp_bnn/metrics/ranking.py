@@ -158,7 +158,7 @@ def risk_at_coverage_of_counts(positives: Array, negatives: Array, coverage: flo
 
 
 def _are_whole(counts: Array) -> Array:
-    """Whether they count rows, and are no weights."""
+    """Whether they count rows, and are no weights; sums of weights that are all whole are taken for numbers of rows."""
     xp = namespace(counts)
     return xp.all(counts == xp.floor(counts))
 

@@ -262,7 +262,7 @@ class VariationalMixin(OnlyExportedByItself, VariationalDraws, PredictiveModel, 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The raw outputs under one draw of the weights, shared by all uses of a layer."""
         # Here too, because the batches of a stream come to nothing else in training.
-        check_input_names(args[0] if args else None, self._known_inputs())
+        check_input_names(args[0] if args else kwargs.get("inputs"), self._known_inputs())
         symbolic = any(isinstance(leaf, keras.KerasTensor) for leaf in keras.tree.flatten((args, kwargs)))
         if in_noise_scope() or symbolic:
             outputs = super().__call__(*args, **kwargs)  # type: ignore[misc]

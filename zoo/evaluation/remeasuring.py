@@ -22,6 +22,7 @@ from zoo.core.files import write_atomically
 from zoo.core.validation import validate
 from zoo.datasets import load_dataset
 from zoo.evaluation.card_numbers import agreement_numbers, measure
+from zoo.evaluation.data_checks import with_groups_of
 from zoo.hub.artifacts import GOLDEN_SAMPLES, GOLDEN_SEED
 from zoo.hub.loading import open_model
 from zoo.hub.locating import locate
@@ -46,7 +47,7 @@ def measure_again(name: str | os.PathLike[str]) -> Path:
     """
     (folder, _), artifact, model = locate(name), read_artifact(name), open_model(name, trust=True)
     config, before = artifact["config"], artifact["metrics"]
-    data = load_dataset(config["data"]["dataset"])
+    data = with_groups_of(model, load_dataset(config["data"]["dataset"]))
     settings = {
         "num_samples": before["num_samples"],
         "seed": before["seed"],

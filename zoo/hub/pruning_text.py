@@ -41,7 +41,7 @@ def pruning_section(how: Mapping[str, Any]) -> str:
         + (f" Units that are left: {units}." if units else "")
         + (f" Measured{on}." if on else ""),
         "",
-        "No command does it again, because the data have no registered name."
+        "No command does it again, because the data were files or in memory."
         if data is not None and how["dataset"] is None
         else f"`{pruning_command(how)}` does it again.",
     ]

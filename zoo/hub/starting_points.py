@@ -109,9 +109,15 @@ def _changed(built: BuiltFrom, changes: Mapping[str, Any]) -> tuple[Architecture
 
 def _spelled_as(old: ArchitectureConfig, config: ArchitectureConfig) -> ArchitectureConfig:
     """The config, with each distribution that is the same as in `old` written as there: a name, or with arguments."""
-    same = {
-        name: getattr(old, name)
-        for name, registry in _DISTRIBUTIONS.items()
-        if hasattr(old, name) and registry.get(getattr(config, name)) == registry.get(getattr(old, name))
-    }
+    same: dict[str, Any] = {}
+    for name, registry in _DISTRIBUTIONS.items():
+        if hasattr(old, name):
+            now, before = (_of_any_start(registry, getattr(of, name)) for of in (config, old))
+            same |= {name: getattr(old, name)} if now == before else {}
     return config.model_copy(update=same)
+
+
+def _of_any_start(registry: SpecRegistry[Any], spec: Any) -> Any:
+    """A distribution, but for where training starts to learn its scale, which recipes take from their data."""
+    found = registry.get(spec)
+    return found.rescaled(1.0) if registry is LIKELIHOODS else found

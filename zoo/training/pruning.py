@@ -18,7 +18,7 @@ from tfp_bnn.models.weight_record import count_weights
 from tfp_bnn.variational.schedules import Constant
 from zoo.core.validation import validate
 from zoo.core.yaml_text import parse_mapping
-from zoo.datasets import Dataset, load_dataset
+from zoo.datasets import DataMissingError, Dataset, load_dataset
 from zoo.evaluation import card_numbers as evaluation
 from zoo.evaluation.data_checks import check_names, check_task, with_groups_of
 from zoo.hub.artifacts import GOLDEN_ROWS, check_description, save_artifact
@@ -31,6 +31,7 @@ from zoo.training.calibrating import calibrate_by_recipe, conformalize_by_recipe
 from zoo.training.engine import run
 from zoo.training.pruning_settings import LEARNING_RATE, Settings, settings_of
 from zoo.training.results import TrainingRun
+from zoo.training.run_folder import describe_splits
 
 _RECIPE = "The recipe of the model"
 
@@ -56,8 +57,8 @@ def prune_artifact(
         name: Name of a pretrained model, or folder or address of an artifact (with `trust`).
         how: `Settings`, or the share to remove, with the other fields of `Settings` by name.
         data: Dataset, or its name, to train and measure with. Default: that of the source. With other data, inputs are
-            uniform for the numbers out of distribution. A `Dataset` is named neither in the artifact nor in the command
-            of its card, so `verify` cannot check its numbers.
+            uniform for the numbers out of distribution. A `Dataset` other than that of the source is named neither in
+            the artifact nor in the command of its card, so `verify` cannot check its numbers.
         out: Folder for the artifact, or None to save nothing.
         overwrite: Whether to replace an existing artifact.
         trust: See `zoo.load_artifact`.
@@ -95,6 +96,8 @@ def prune_artifact(
     if data is None or isinstance(data, str):
         dataset = own if data is None else data
         data = None if dataset is None else load_dataset(dataset)
+    elif own == data.name and _are_registered(data):
+        dataset = own
     is_other = dataset is None or dataset != own
     if data is None and how.epochs:
         raise ValueError(f"{str(name)!r} was trained on data without a name. Give them to train what is left of it.")
@@ -266,6 +269,16 @@ def recipe_of(model: Any) -> Recipe | FineTuneRecipe:
         return validate(FineTuneRecipe, values, _RECIPE) if tuned else validate(Recipe, values, _RECIPE)
     built, beta = model.architecture, model.card["metrics"].get("beta", 1.0)
     return Recipe(name=f"{built.name}.without_recipe", architecture=built.name, beta=beta)
+
+
+def _are_registered(data: Dataset) -> bool:
+    """Whether data are those that their name stands for."""
+    try:
+        known = load_dataset(data.name)
+    except (DataMissingError, ValueError):
+        return False
+    first, second = (describe_splits(a=of.train, b=of.validation, c=of.test) for of in (data, known))
+    return first == second
 
 
 def _about_others(of_source: Mapping[str, Any], data: Dataset, dataset: str | None, trained: bool) -> dict[str, Any]:

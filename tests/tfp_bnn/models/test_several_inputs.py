@@ -94,6 +94,7 @@ def test_a_dict_with_other_keys_is_refused():
     message = r"the inputs \['left', 'right'\]: \['number'\] unexpected. Pass a dict with exactly these"
     for use in (
         lambda: model(x),
+        lambda: model(inputs=x),
         lambda: model.fit(x, Y, verbose=0),
         lambda: model.fit(stream, verbose=0),
         lambda: model.posterior_predictive(x),

@@ -49,6 +49,8 @@ def test_data_that_a_model_was_only_measured_with_are_not_those_of_its_training(
     assert {**before, "dataset": None} == {name: done.about[name] for name in before}
     assert done.metrics["num_examples"] == len(other.test)
     assert done.metrics["out_of_distribution"]["data"] == "uniform"
+    # Its own data have their name, however they are given.
+    assert prune_artifact(tiny_artifact, 0.3, data=IRIS, trust=True).about["dataset"] == "iris"
 
 
 def test_the_command_names_the_data():

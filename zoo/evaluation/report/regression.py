@@ -81,7 +81,7 @@ def least_certain(measured: Measured) -> Table:
     cells = {
         "index": [str(row) for row in rows],
         **inputs,
-        "target": _texts(targets[rows]),
+        "target": _texts(np.where(predictive.likelihood.is_missing(targets), np.nan, targets)[rows]),
         "mean": _texts(predictive.mean()[rows]),
         "lower 5 %": _texts(lower[rows]),
         "upper 95 %": _texts(upper[rows]),
@@ -147,4 +147,4 @@ def _names(measured: Measured) -> list[str]:
 
 
 def _texts(values: npt.NDArray[Any]) -> list[str]:
-    return ["; ".join(f"{value:.4g}" for value in row) for row in values]
+    return ["; ".join("" if np.isnan(value) else f"{value:.4g}" for value in row) for row in values]
