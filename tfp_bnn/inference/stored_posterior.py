@@ -13,6 +13,7 @@ from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.preparation import tell_of_training
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+_OF_ITS_OWN = ("_calibration", "_conformal", "class_names", "target_units", "inputs_expected")
 
 
 class StoredPosterior(PredictiveModel):
@@ -21,7 +22,8 @@ class StoredPosterior(PredictiveModel):
     If a network is trained further, the posterior loses its `calibration` and `conformal`, with a warning.
 
     `from_arrays(networks, way, settings(), arrays(), name)` gives the same posterior, with the same draws, for networks
-    of the same weights. A new inference method that implements these three is stored in artifacts as it is.
+    of the same weights. A new inference method that implements these three is stored in artifacts, copied and pickled
+    as it is.
 
     Attributes:
         way: Name of the inference method, one of `tfp_bnn.inference.WAYS`.
@@ -38,11 +40,14 @@ class StoredPosterior(PredictiveModel):
         self.class_names, self.target_units = network.class_names, network.target_units
         self.inputs_expected = network.inputs_expected
 
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        """Of a copy, whose networks do not know it yet."""
-        self.__dict__.update(state)
-        for network in self.networks:
-            tell_of_training(network, self)
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For `copy` and `pickle`: Keras gives a copy of a network new variables, which the rest must be bound to."""
+        made_of = (self.networks, self.way, self.settings(), self.arrays(), self.name)
+        return type(self).from_arrays, made_of, self.__getstate__()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The attributes of a copy that its networks, settings and arrays do not determine."""
+        return {name: vars(self)[name] for name in _OF_ITS_OWN if name in vars(self)}
 
     @property
     def networks(self) -> tuple[Any, ...]:

@@ -48,7 +48,7 @@ class VariationalNormal(WeightPosterior):
         way: Name of the inference method.
         name: Name of the model.
         bounds: Estimate of the bound at each step of the training, in nats. Empty for one that was loaded.
-        posterior: Log posterior of the weights; None for one that was loaded.
+        posterior: Log posterior of the weights; None for one that was loaded or copied.
     """
 
     def __init__(
@@ -71,6 +71,10 @@ class VariationalNormal(WeightPosterior):
         self._roles = likelihood_names(self.network, network.variables)
         if self._roles:
             self._learned_of_draw = compiled(self._learned_with_noise)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The bounds, too, are kept in a copy."""
+        return {**super().__getstate__(), "bounds": self.bounds}
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Means, and standard deviations or the Cholesky factor, float32."""
@@ -114,8 +118,8 @@ class VariationalNormal(WeightPosterior):
             seed: Integer. Equal seeds give equal draws.
 
         Raises:
-            ValueError: If an argument is not an integer, or `num_draws` is below 1, or the posterior was loaded: its
-                data are not stored.
+            ValueError: If an argument is not an integer, or `num_draws` is below 1, or the posterior was loaded or
+                copied: its data are not stored.
         """
         if self._posterior is None:
             raise ValueError("The bound needs the data of the training, which are not stored. Fit the posterior again.")

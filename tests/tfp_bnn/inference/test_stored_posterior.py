@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 
 import keras
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import safetensors.numpy
 
 import tfp_bnn
-from tfp_bnn.inference import Chains, Ensemble, SwagIterates, laplace, swag
+from tfp_bnn.inference import Chains, Ensemble, SwagIterates, laplace, mean_field, swag
 from tfp_bnn.inference.ways import STORED_POSTERIORS, meaning_of
 from tfp_bnn.layers import DenseFlipout
 from tfp_bnn.models.weight_record import WeightRecord, trainable_values
@@ -73,8 +75,8 @@ def made(name):
 def rebuilt(model, settings=None, arrays=None):
     """A posterior of the same weights, settings and arrays, as read from files."""
     networks = [network(7) for _ in model.networks]
-    for copy, original in zip(networks, model.networks, strict=True):
-        WeightRecord.of(original).assign_to(copy)
+    for again, original in zip(networks, model.networks, strict=True):
+        WeightRecord.of(original).assign_to(again)
     stored = safetensors.numpy.load(safetensors.numpy.save(dict(model.arrays() if arrays is None else arrays)))
     settings = json.loads(json.dumps(model.settings() if settings is None else settings, allow_nan=False))
     assert type(model).num_networks(settings) in (None, len(networks))
@@ -95,6 +97,30 @@ def test_settings_and_arrays_rebuild_the_same_posterior(name):
     assert again.diagnostics(X[:5]) == model.diagnostics(X[:5])
     for key, array in again.arrays().items():
         np.testing.assert_array_equal(array, model.arrays()[key])
+
+
+@pytest.mark.parametrize("name", ["swag", "laplace_full", "ensemble"])
+def test_a_copy_has_the_same_draws_and_networks_of_its_own(name):
+    model = made(name)
+    model.calibration, model.class_names = {"name": "temperature", "temperature": 2.0}, ["a", "b"]
+    again = copy.deepcopy(model)
+    model.calibration = model.class_names = None
+    assert not set(map(id, model.networks)) & set(map(id, again.networks))
+    assert (again.calibration.temperature, again.class_names, again.name) == (2.0, ("a", "b"), model.name)
+    first, second = (m.posterior_predictive(X, num_samples=6, calibrated=False).samples for m in (model, again))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_a_pickled_posterior_has_the_same_draws_and_loses_its_calibration_by_training():
+    model = mean_field(network(), X, LABELS, num_steps=2, verbose=0, plain_prior={"name": "normal", "scale": 1.0})
+    model.calibration = {"name": "temperature", "temperature": 2.0}
+    again = pickle.loads(pickle.dumps(model))  # noqa: S301
+    np.testing.assert_array_equal(*(m.posterior_predictive(X, num_samples=6).samples for m in (model, again)))
+    np.testing.assert_array_equal(again.bounds, model.bounds)
+    again.network.compile("adam")
+    with pytest.warns(UserWarning, match="was calibrated"):
+        again.network.fit(X, LABELS, verbose=0)
+    assert again.calibration is None
 
 
 def known_of(model):
