@@ -60,13 +60,18 @@ class Ensemble(StoredPosterior):
             _check_draws(members, draws_per_member)
         self.name = name
         self._take_over(*members)
-        self.draws_per_member = None if draws_per_member is None else int(draws_per_member)
+        self._draws_per_member = None if draws_per_member is None else int(draws_per_member)
         self._members = tuple(members)
 
     @property
     def members(self) -> tuple[Any, ...]:
         """The member models."""
         return self._members
+
+    @property
+    def draws_per_member(self) -> int | None:
+        """The number of draws of each member; None for its posterior mean. It cannot be set."""
+        return self._draws_per_member
 
     @property
     def networks(self) -> tuple[Any, ...]:

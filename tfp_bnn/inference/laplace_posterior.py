@@ -20,6 +20,7 @@ from tfp_bnn.inference.function_of_weights import FunctionOfWeights
 from tfp_bnn.inference.point_weights import point_variables, require_point_model
 from tfp_bnn.inference.stored_posterior import Arrays, require_arrays
 from tfp_bnn.inference.weight_posterior import WeightPosterior
+from tfp_bnn.models.preparation import forget_calibration_of
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.predictive.posterior_predictive import PosteriorPredictive
 
@@ -124,7 +125,8 @@ class Laplace(WeightPosterior):
     def prior_precision(self) -> float:
         """1 / variance of the normal prior; with the priors of the layers, the factor of their own precisions.
 
-        It can be set to another number, without a new pass over the data.
+        It can be set to another number, without a new pass over the data. The posterior then loses its `calibration`
+        and `conformal`, with a warning.
         """
         return self._precision
 
@@ -132,6 +134,8 @@ class Laplace(WeightPosterior):
     def prior_precision(self, value: float) -> None:
         if not is_positive(value):
             raise ValueError(f"`prior_precision` must be a finite number > 0, but got {value!r}.")
+        if float(value) != vars(self).get("_precision"):
+            forget_calibration_of(self, "a new `prior_precision`")
         self._precision = float(value)
         self._variances = 1.0 / (self._curvature.eigenvalues + self._precision)
         # The draws are compiled with these numbers.
@@ -144,7 +148,9 @@ class Laplace(WeightPosterior):
 
     @linearized.setter
     def linearized(self, value: bool) -> None:
-        self._linearized = require_bool("linearized", value)
+        if require_bool("linearized", value) != vars(self).get("_linearized"):
+            forget_calibration_of(self, "another `linearized`")
+        self._linearized = value
         self._compiled = compiled(self._outputs_of_draw)
 
     @property

@@ -63,18 +63,28 @@ def forget_calibration(model: Any) -> None:
         _forget(posterior, f"The posterior {posterior.name!r}, which is made of the model {model.name!r},", "posterior")
 
 
-def _forget(model: Any, title: str, name: str) -> None:
+def forget_calibration_of(posterior: Any, change: str) -> None:
+    """Drops calibration and conformal prediction of a posterior that is about to be changed otherwise, with a warning.
+
+    Args:
+        posterior: The posterior.
+        change: What changes it, for the message, such as "a new `prior_precision`".
+    """
+    _forget(posterior, f"The posterior {posterior.name!r}", "posterior", change)
+
+
+def _forget(model: Any, title: str, name: str, change: str = "training") -> None:
     if model.conformal is not None:
         warnings.warn(
-            f"{title} had a conformal prediction, {model.conformal!r}, but training changes the posterior that this "
-            f"was fitted to: {name}.conformal is None now. Fit it again after training, with tfp_bnn.conformalize.",
+            f"{title} had a conformal prediction, {model.conformal!r}, but {change} changes the posterior that this "
+            f"was fitted to: {name}.conformal is None now. Fit it again after that, with tfp_bnn.conformalize.",
             stacklevel=4,
         )
         model.conformal = None
     if model.calibration is not None:
         warnings.warn(
-            f"{title} was calibrated, {model.calibration!r}, but training changes the posterior that this was fitted "
-            f"to: {name}.calibration is None now. Calibrate again after training, with tfp_bnn.calibrate.",
+            f"{title} was calibrated, {model.calibration!r}, but {change} changes the posterior that this was fitted "
+            f"to: {name}.calibration is None now. Calibrate again after that, with tfp_bnn.calibrate.",
             stacklevel=4,
         )
         model.calibration = None

@@ -123,6 +123,17 @@ def test_a_pickled_posterior_has_the_same_draws_and_loses_its_calibration_by_tra
     assert again.calibration is None
 
 
+@pytest.mark.parametrize(("setting", "value"), [("prior_precision", 3.0), ("linearized", False)])
+def test_a_posterior_with_another_setting_loses_its_calibration(setting, value):
+    model = copy.copy(made("laplace_full"))
+    model.calibration, kept = {"name": "temperature", "temperature": 2.0}, getattr(model, setting)
+    setattr(model, setting, kept)
+    assert model.calibration is not None
+    with pytest.warns(UserWarning, match=f"was calibrated.* but an?.* `{setting}` changes the posterior"):
+        setattr(model, setting, value)
+    assert model.calibration is None
+
+
 def known_of(model):
     return model.class_names, model.target_units, model.inputs_expected
 
