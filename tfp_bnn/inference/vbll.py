@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_bnn.core.layer_tree import graph_of, maker_of, sublayers
 from tfp_bnn.inference.point_weights import dropout_layers, freeze_like, require_built_model, with_point_weights
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.likelihoods.normal_outputs import set_variance
@@ -28,24 +29,13 @@ class LastLayerModel(VariationalModel):
         **kwargs: Arguments of `VariationalMixin`.
 
     Raises:
-        ValueError: If the last layer is another one, or other layers are random.
+        ValueError: If the outputs are those of another layer, or of an operation after it; if the layer is used more
+            than once, or other layers are random.
     """
 
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(inputs, outputs, name=name, **kwargs)
-        layer = self.network.layers[-1]
-        if (
-            not isinstance(layer, VariationalLayer)
-            or not isinstance(layer, keras.layers.Dense)
-            or layer.activation is not keras.activations.linear
-            or len(layer.input.shape) != 2
-            or not all(posterior.independent_normal for posterior, _ in layer.distribution_specs.values())
-        ):
-            raise ValueError(
-                f"The last layer, {layer.name!r}, must be a Bayesian dense layer such as DenseFlipout, on inputs of "
-                "rank 2, without activation and with the posterior 'mean_field_normal': only its outputs have a "
-                f"variance in closed form. It is {type(layer).__name__}."
-            )
+        layer, _ = _last_layer(self.network)
         random = [other.name for other in self.stochastic_layers if other.is_random and other is not layer]
         if random:
             raise ValueError(
@@ -56,9 +46,7 @@ class LastLayerModel(VariationalModel):
         """The raw outputs: in training their means, marked with their variances; otherwise those of one draw."""
         if not training:
             return super().call(inputs, training=training, mask=mask)
-        layer = self.network.layers[-1]
-        # Not an attribute: Keras would save its layers twice.
-        below = keras.Model(self.network.inputs, layer.input)
+        layer, below = _last_layer(self.network)
         features = tf.cast(below(inputs, training=True, mask=mask), tf.float32)
         weights = layer.variational_weights
         mean = features @ weights["kernel"].mean
@@ -94,9 +82,9 @@ def vbll(model: VariationalMixin, name: str | None = None) -> LastLayerModel:
     Raises:
         TypeError: If the model has no `VariationalMixin`.
         ValueError: If the model is not built, has an `MCDropout` layer, a prior with a learned scale, or is no
-            functional or sequential model; if the last layer is not dense, has an activation or another posterior than
-            `mean_field_normal`; if the likelihood is none of `normal`, `categorical` and `bernoulli`, when it is
-            trained.
+            functional or sequential model; if its outputs are not those of a dense layer that is used once, without
+            activation and with the posterior `mean_field_normal`; if the likelihood is none of `normal`, `categorical`
+            and `bernoulli`, when it is trained.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn
@@ -118,7 +106,7 @@ def vbll(model: VariationalMixin, name: str | None = None) -> LastLayerModel:
     points = with_point_weights(model)
     if not hasattr(points, "network"):
         raise ValueError(f"`vbll` takes functional and sequential models, but got {type(model).__name__}.")
-    copy = last_layer_model(points, model.layers[-1], name or model.name)  # type: ignore[attr-defined]
+    copy = last_layer_model(points, model.network, name or model.name)  # type: ignore[attr-defined]
     known = weight_distributions(model)
     assign_weight_distributions(copy, {key: known[key] for key in weight_distributions(copy)})
     freeze_like(copy, model)
@@ -127,21 +115,22 @@ def vbll(model: VariationalMixin, name: str | None = None) -> LastLayerModel:
     return copy
 
 
-def last_layer_model(points: VariationalModel, last: keras.layers.Layer, name: str) -> LastLayerModel:
+def last_layer_model(points: VariationalModel, network: keras.Model, name: str) -> LastLayerModel:
     """The layers of a network of points with another last layer, and everything else that the network has.
 
     Args:
         points: A built network. The new model has its layers, but for the last.
-        last: The layer whose config the new last layer has.
+        network: The same network, with the last layer whose config the new last layer has.
         name: Name of the model.
 
     Raises:
         ValueError: As in `LastLayerModel`.
     """
-    graph: keras.Model = points.network
+    last, _ = _last_layer(network)
+    _, features = maker_of(graph_of(points.network).outputs[0])
     return LastLayerModel(
-        graph.inputs,
-        type(last).from_config(last.get_config())(graph.layers[-1].input),
+        points.network.inputs,
+        type(last).from_config(last.get_config())(*features),
         name=name,
         likelihood=points.likelihood,
         beta_schedule=points.beta_schedule,
@@ -150,3 +139,28 @@ def last_layer_model(points: VariationalModel, last: keras.layers.Layer, name: s
         target_units=points.target_units,
         inputs_expected=points.inputs_expected,
     )
+
+
+def _last_layer(network: keras.Model) -> tuple[Any, keras.Model]:
+    """The layer that makes the outputs of a network, and the model of its inputs. ValueError if it has no bound."""
+    # Not the last of `network.layers`: these hold no operations, such as a sum of two layers.
+    layer, features = maker_of(graph_of(network).outputs[0])
+    below = keras.Model(network.inputs, features)
+    if (
+        not isinstance(layer, VariationalLayer)
+        or not isinstance(layer, keras.layers.Dense)
+        or layer.activation is not keras.activations.linear
+        or len(features[0].shape) != 2
+        or not all(posterior.independent_normal for posterior, _ in layer.distribution_specs.values())
+    ):
+        raise ValueError(
+            "The outputs must be those of a Bayesian dense layer such as DenseFlipout, on inputs of rank 2, without "
+            "activation and with the posterior 'mean_field_normal': only these have a variance in closed form. The "
+            f"last layer, {layer.name!r}, is {type(layer).__name__}."
+        )
+    if any(part is layer for part in sublayers(below)):
+        raise ValueError(
+            f"The last layer, {layer.name!r}, is used below as well, so its outputs have no variance in closed form. "
+            "Use a layer of its own for the outputs."
+        )
+    return layer, below

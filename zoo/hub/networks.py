@@ -43,7 +43,7 @@ def _with_random_last_layer(
     pruned = isinstance(given, dict) and given.get("pruned", False)
     values = {**config.model_dump(), "kernel_posterior": {"name": POINT, "pruned": True} if pruned else POINT}
     points = architecture.build(validate(type(config), values, architecture.name), seed, beta_schedule)
-    model = last_layer_model(points, architecture.build(config).layers[-1], architecture.name)
+    model = last_layer_model(points, architecture.build(config).network, architecture.name)
     model.architecture = BuiltFrom(architecture.name, config)
     return model
 

@@ -132,7 +132,7 @@ def test_a_saved_model_is_trained_on_the_bound_again(tmp_path):
 
 
 def test_what_has_no_bound_is_refused():
-    with pytest.raises(ValueError, match=r"The last layer, 'last', must be a Bayesian dense layer"):
+    with pytest.raises(ValueError, match=r"must be those of a Bayesian dense layer.* 'last', is DenseFlipout"):
         vbll(network(activation="tanh"))
     with pytest.raises(ValueError, match="The layers drop stay random"):
         vbll(network(hidden=[MCDropout(0.5, name="drop")]))
@@ -146,6 +146,30 @@ def test_what_has_no_bound_is_refused():
         step(vbll(network(likelihood={"name": "student_t", "df": 4.0, "scale": 1.0})), NUMBERS)
     with pytest.raises(ValueError, match="single targets that are missing"):
         step(vbll(network(likelihood={**NORMAL, "missing": "nan"})), NUMBERS)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (lambda last, x: 10.0 * last(x), "The last layer, '.*', is Multiply"),
+        (lambda last, x: last(x) + x, "The last layer, '.*', is Add"),
+        (lambda last, x: last(last(x)), "The last layer, 'last', is used below as well"),
+    ],
+    ids=["product", "sum", "twice"],
+)
+def test_outputs_that_are_not_those_of_one_layer_are_refused(outputs, message):
+    x = keras.Input((3,))
+    outputs = outputs(DenseFlipout(3, name="last"), x)
+    for make in (LastLayerModel, lambda *graph: vbll(tfp_bnn.VariationalModel(*graph))):
+        with pytest.raises(ValueError, match=message):
+            make(x, outputs)
+
+
+def test_a_last_layer_may_have_been_called_elsewhere():
+    """Its first inputs are those of another graph."""
+    last, x = DenseFlipout(2, name="last"), keras.Input((3,))
+    last(keras.Input((3,)))
+    step(vbll(tfp_bnn.VariationalModel(x, last(x), likelihood=NORMAL)), NUMBERS)
 
 
 def test_the_copy_keeps_what_is_known_and_what_is_frozen():
