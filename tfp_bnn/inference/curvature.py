@@ -38,18 +38,22 @@ class Rows:
         x: Inputs as tensors.
         factors: Tensors `(batch, outputs)` whose outer products, added up, are the curvature in the outputs.
         sample_weight: Weights of the rows, which are in the factors; None if all are 1.
+        observed: Which targets are not missing, `(batch,)` or `(batch, targets)`, in the factors too; None if all are.
     """
 
     x: Any
     factors: list[tf.Tensor]
     sample_weight: Any = None
+    observed: Any = None
 
     def weights(self) -> Floats:
-        """The weight of each row, `(batch,)`, float64; the mean where targets have their own."""
+        """The weight of each row, `(batch,)`, float64; the mean over targets. That of a missing target is 0."""
         number = len(self.factors[0])
-        if self.sample_weight is None:
-            return np.ones(number)
-        return np.asarray(self.sample_weight, np.float64).reshape(number, -1).mean(axis=1)
+        weight = np.ones((number, 1))
+        for factor in (self.sample_weight, self.observed):
+            if factor is not None:
+                weight = weight * np.asarray(factor, np.float64).reshape(number, -1)
+        return weight.mean(axis=1)
 
 
 class Eigen:
@@ -294,7 +298,7 @@ def kronecker(network: FunctionOfWeights, rows: Iterable[Rows], scale: Floats) -
     """(1 / N sum_n a_n a_n') x (sum_n F_n F_n') for the inputs a_n of a last dense layer, with a 1 for the bias.
 
     It is the whole matrix if all rows have the same F F', as in regression with one noise. A row of weight w counts as
-    w rows.
+    w rows, and one without a target as none.
 
     Raises:
         ValueError: If the weights are not those of a dense layer whose outputs are those of the network, or their prior

@@ -120,7 +120,8 @@ def laplace(
             outputs = mean_outputs(inputs)
             found, factors = factors_of(targets, outputs, weight)
             log_likelihoods.append(found)
-            yield Rows(inputs, factors, weight)
+            _, observed = model.likelihood.observed_rows(np.asarray(targets), (), outputs.shape[-1])
+            yield Rows(inputs, factors, weight, observed)
 
     mean_outputs, _ = network.compiled_at(network.values())
     factors_of = factors_in_outputs(curvature, model.likelihood, model.likelihood_weights)

@@ -150,6 +150,15 @@ def test_a_row_of_weight_w_counts_as_w_rows(structure, curvature):
     assert found.log_marginal_likelihood == pytest.approx(expected.log_marginal_likelihood, rel=1e-5)
 
 
+def test_rows_without_a_target_are_none_of_the_rows_of_a_kronecker_product():
+    model, observed = network(2, likelihood={"name": "normal", "scale": NOISE, "missing": "nan"}), np.arange(ROWS) < 9
+    y = np.where(observed[:, np.newaxis], NUMBERS, np.nan)
+    found, expected = (
+        laplace(model, *data, structure="kronecker", prior_precision=2.0) for data in ((X, y), (X[:9], NUMBERS[:9]))
+    )
+    np.testing.assert_allclose(found.covariance(), expected.covariance(), rtol=1e-4, atol=1e-6)
+
+
 def test_a_kronecker_product_is_of_the_mean_over_inputs_and_the_sum_over_outputs():
     model = network(hidden=4)
     posterior = laplace(model, X, LABELS, structure="kronecker", prior_precision=3.0, batch_size=8)
