@@ -14,6 +14,7 @@ from tfp_bnn.likelihoods.normal_outputs import set_variance
 from tfp_bnn.models.functional import VariationalModel
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.models.weight_record import assign_weight_distributions, weight_distributions
+from tfp_bnn.variational.objectives import OBJECTIVES, Elbo
 
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
@@ -30,7 +31,7 @@ class LastLayerModel(VariationalModel):
 
     Raises:
         ValueError: If the outputs are those of another layer, or of an operation after it; if the layer is used more
-            than once, or other layers are random.
+            than once or has an activity regularizer; if other layers are random, or `objective` is not `"elbo"`.
     """
 
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
@@ -41,6 +42,16 @@ class LastLayerModel(VariationalModel):
             raise ValueError(
                 f"Only the last layer can be random, but {', '.join(random)} are too. Use posterior 'delta'."
             )
+
+    @VariationalMixin.objective.setter  # type: ignore[attr-defined]
+    def objective(self, value: Any) -> None:
+        """What training minimizes, `"elbo"`: others are made of draws, and there are none."""
+        if not isinstance(OBJECTIVES.get(value), Elbo):
+            raise ValueError(
+                f"`objective` of a {type(self).__name__} must be 'elbo', but got {value!r}, which is made of draws; "
+                "this model is trained on a bound without draws. Train the network that it was made of."
+            )
+        VariationalMixin.objective.fset(self, value)  # type: ignore[attr-defined]
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """The raw outputs: in training their means, marked with their variances; otherwise those of one draw."""
@@ -162,5 +173,10 @@ def _last_layer(network: keras.Model) -> tuple[Any, keras.Model]:
         raise ValueError(
             f"The last layer, {layer.name!r}, is used below as well, so its outputs have no variance in closed form. "
             "Use a layer of its own for the outputs."
+        )
+    if layer.activity_regularizer is not None:
+        raise ValueError(
+            f"The last layer, {layer.name!r}, has an activity regularizer, but no draw of its outputs is made in "
+            "training. Remove it; a prior keeps the weights small."
         )
     return layer, below

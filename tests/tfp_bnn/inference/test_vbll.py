@@ -146,6 +146,12 @@ def test_what_has_no_bound_is_refused():
         step(vbll(network(likelihood={"name": "student_t", "df": 4.0, "scale": 1.0})), NUMBERS)
     with pytest.raises(ValueError, match="single targets that are missing"):
         step(vbll(network(likelihood={**NORMAL, "missing": "nan"})), NUMBERS)
+    with pytest.raises(ValueError, match="The last layer, 'last', has an activity regularizer"):
+        vbll(network(activity_regularizer="l2"))
+    model = vbll(network())
+    with pytest.raises(ValueError, match=r"`objective` of a LastLayerModel must be 'elbo', but got 'pac_m'"):
+        model.objective = "pac_m"
+    assert model.objective == tfp_bnn.objectives.Elbo()
 
 
 @pytest.mark.parametrize(
