@@ -70,8 +70,8 @@ def laplace(
     Raises:
         TypeError: If the model has no `VariationalMixin`.
         ValueError: If the model has random layers, several outputs or outputs with positions, an argument is out of
-            range, the data do not fit, there are too many weights for `structure`, a prior is not normal, or the
-            likelihood is not log-concave in the outputs.
+            range, the data do not fit, there are too many weights for `structure`, a prior is not normal or goes with a
+            regularizer of its weights, or the likelihood is not log-concave in the outputs.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn
@@ -169,6 +169,13 @@ def chosen_variables(
 
 def _prior_of(network: FunctionOfWeights) -> tuple[Floats, Floats]:
     """The means and scales of the normal priors of the weights, `(d,)`."""
+    penalized = [name for name, variable in network.variables.items() if variable.regularizer is not None]
+    if penalized:
+        raise ValueError(
+            f"The weights {', '.join(penalized)} have regularizers, which were part of the loss and are not part of "
+            f"their priors. Remove them and train again, or give `prior_precision`, a number or "
+            f"{MARGINAL_LIKELIHOOD!r}, whose prior takes the place of both."
+        )
     moments = []
     for name, layer in layers_by_name(network.model).items():
         for key, weight in bayesian_weights(layer).items():

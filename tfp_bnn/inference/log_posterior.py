@@ -293,6 +293,13 @@ def _require_posterior(model: Any, function: str) -> None:
             f"The model adds {len(model.losses)} losses of its own, such as regularizers, which are not part of a "
             "posterior. Use priors instead."
         )
+    # They are among the losses only after a call.
+    penalized = [layer.name for layer in sublayers(model) if layer.activity_regularizer is not None]
+    if penalized:
+        raise ValueError(
+            f"The layers {', '.join(penalized)} have activity regularizers, which are not part of a posterior. Use "
+            "priors instead."
+        )
     for layer in model.variational_layers:
         for weight in layer.variational_weights.values():
             if weight.posterior_spec.pruned:

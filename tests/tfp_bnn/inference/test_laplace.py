@@ -297,6 +297,10 @@ def test_what_laplace_cannot_do_is_refused():
         laplace(tfp_bnn.VariationalSequential([keras.Input((3,)), DenseFlipout(3)]), X, LABELS)
     with pytest.raises(ValueError, match=r"one dense layer, .* but the weights are hidden/kernel, outputs/kernel"):
         laplace(model, X, LABELS, layers="all", structure="kronecker")
+    penalized = network(kernel_regularizer="l2", bias_regularizer="l2")
+    with pytest.raises(ValueError, match="The weights outputs/kernel have regularizers"):
+        laplace(penalized, X, LABELS)
+    assert laplace(penalized, X, LABELS, prior_precision=1.0).num_weights == 12
     images = keras.Input((4, 4, 1))
     positions = tfp_bnn.layers.Conv2DFlipout(2, 3, kernel_posterior="delta")(images)
     with pytest.raises(ValueError, match=r"has outputs of shape \(None, 2, 2, 2\)"):

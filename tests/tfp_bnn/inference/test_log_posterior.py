@@ -118,6 +118,7 @@ def layered(*layers, **arguments):
         ([keras.layers.BatchNormalization(name="bn"), DenseFlipout(1)], "The layers bn normalize by the statistics"),
         ([DenseFlipout(1, dtype="mixed_bfloat16")], "compute in half precision"),
         ([keras.layers.Dense(1, kernel_regularizer="l2")], "adds 1 losses of its own"),
+        ([keras.layers.Dense(1, activity_regularizer="l2", name="last")], "layers last have activity regularizers"),
         ([DenseFlipout(1, kernel_prior={"name": "normal", "empirical_bayes": True})], "is learned. `hmc` samples"),
         ([DenseFlipout(1, kernel_prior={"name": "normal", "learn_loc": True})], "is learned. `hmc` samples"),
         ([DenseFlipout(1, kernel_prior="flat", kernel_posterior="delta", use_bias=False)], "/kernel are improper"),
