@@ -148,7 +148,8 @@ class Laplace(WeightPosterior):
 
     @linearized.setter
     def linearized(self, value: bool) -> None:
-        if require_bool("linearized", value) != vars(self).get("_linearized"):
+        value = require_bool("linearized", value)
+        if value != vars(self).get("_linearized"):
             forget_calibration_of(self, "another `linearized`")
         self._linearized = value
         self._compiled = compiled(self._outputs_of_draw)
