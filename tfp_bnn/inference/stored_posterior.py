@@ -42,8 +42,9 @@ class StoredPosterior(PredictiveModel):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For `copy` and `pickle`: Keras gives a copy of a network new variables, which the rest must be bound to."""
-        made_of = (self.networks, self.way, self.settings(), self.arrays(), self.name)
-        return type(self).from_arrays, made_of, self.__getstate__()
+        trainable = [[variable.trainable for variable in network.weights] for network in self.networks]
+        made_of = (self.way, self.settings(), self.arrays(), self.name)
+        return _made_again, (type(self), self.networks, trainable, *made_of), self.__getstate__()
 
     def __getstate__(self) -> dict[str, Any]:
         """The attributes of a copy that its networks, settings and arrays do not determine."""
@@ -99,6 +100,17 @@ class StoredPosterior(PredictiveModel):
                 dtype, or holds NaN or infinity.
         """
         raise NotImplementedError
+
+
+def _made_again(
+    cls: type[StoredPosterior], networks: Sequence[Any], trainable: Sequence[Sequence[bool]], *made_of: Any
+) -> StoredPosterior:
+    """A posterior of the copies of its networks, in which the same weights are trainable."""
+    # The copies of Keras know only of whole layers that are frozen.
+    for network, values in zip(networks, trainable, strict=True):
+        for variable, value in zip(network.weights, values, strict=True):
+            variable.trainable = value
+    return cls.from_arrays(networks, *made_of)
 
 
 def integer_of(settings: Mapping[str, Any], name: str, low: int, high: int) -> int:
