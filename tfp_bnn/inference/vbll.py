@@ -156,19 +156,21 @@ def _last_layer(network: keras.Model) -> tuple[Any, keras.Model]:
     """The layer that makes the outputs of a network, and the model of its inputs. ValueError if it has no bound."""
     # Not the last of `network.layers`: these hold no operations, such as a sum of two layers.
     layer, features = maker_of(graph_of(network).outputs[0])
-    below = keras.Model(network.inputs, features)
     if (
-        not isinstance(layer, VariationalLayer)
+        len(network.outputs) != 1
+        or not isinstance(layer, VariationalLayer)
         or not isinstance(layer, keras.layers.Dense)
         or layer.activation is not keras.activations.linear
         or len(features[0].shape) != 2
         or not all(posterior.independent_normal for posterior, _ in layer.distribution_specs.values())
     ):
         raise ValueError(
-            "The outputs must be those of a Bayesian dense layer such as DenseFlipout, on inputs of rank 2, without "
+            "The outputs must be those of one Bayesian dense layer such as DenseFlipout, on inputs of rank 2, without "
             "activation and with the posterior 'mean_field_normal': only these have a variance in closed form. The "
             f"last layer, {layer.name!r}, is {type(layer).__name__}."
         )
+    # Not an attribute of the model: Keras would save its layers twice.
+    below = keras.Model(network.inputs, features[0])
     if any(part is layer for part in sublayers(below)):
         raise ValueError(
             f"The last layer, {layer.name!r}, is used below as well, so its outputs have no variance in closed form. "

@@ -132,7 +132,7 @@ def test_a_saved_model_is_trained_on_the_bound_again(tmp_path):
 
 
 def test_what_has_no_bound_is_refused():
-    with pytest.raises(ValueError, match=r"must be those of a Bayesian dense layer.* 'last', is DenseFlipout"):
+    with pytest.raises(ValueError, match=r"must be those of one Bayesian dense layer.* 'last', is DenseFlipout"):
         vbll(network(activation="tanh"))
     with pytest.raises(ValueError, match="The layers drop stay random"):
         vbll(network(hidden=[MCDropout(0.5, name="drop")]))
