@@ -7,12 +7,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_bnn.inference.point_weights import dropout_layers, freeze_like, require_built_model, with_point_weights
+from tfp_bnn.inference.point_weights import dropout_layers, require_built_model, with_point_weights
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.likelihoods.normal_outputs import set_variance
 from tfp_bnn.models.functional import VariationalModel
 from tfp_bnn.models.variational_mixin import VariationalMixin
-from tfp_bnn.models.weight_record import assign_weight_distributions, weight_distributions
+from tfp_bnn.models.weight_record import assign_weight_distributions, freeze_like, weight_distributions
 
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
