@@ -64,6 +64,18 @@ def test_the_log_posterior_and_its_gradient_are_those_of_scipy():
         np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-3)
 
 
+def test_the_prior_of_a_learned_covariance_is_around_its_start():
+    """Its initializers are an object and a name."""
+    joint = {"name": "multivariate_normal", "scale_tril": "learned", "num_targets": 2}
+    outputs = DenseFlipout(2, bias_posterior="mean_field_normal")
+    model = tfp_bnn.VariationalSequential([keras.Input((2,)), outputs], likelihood=joint)
+    posterior = LogPosterior(model, X, np.repeat(Y, 2, axis=1), None, 0.7, "hmc")
+    start = np.zeros((1, 4 + 2 + 2 + 1), np.float32)
+    assert float(posterior.log_prior(start)[0]) == pytest.approx(
+        6 * scipy.stats.norm.logpdf(0) + 3 * scipy.stats.norm.logpdf(0, scale=0.7), rel=1e-5
+    )
+
+
 def test_a_row_of_weight_w_counts_as_w_rows():
     weights = np.arange(12) % 3
     weighted, repeated = (
