@@ -164,7 +164,7 @@ class LogPosterior:
         def draws(variable: keras.Variable, noise: Noise) -> tf.Tensor:
             place = self._bayesian.get(id(variable))
             if place is None:
-                return tf.stack([tf.convert_to_tensor(variable)] * number)
+                return tf.stack([tf.cast(tf.convert_to_tensor(variable), tf.float32)] * number)
             layer, name, _ = place
             return tf.stack([of_model[layer][name].sample(noise.fold_in(k)) for k in range(number)])
 

@@ -66,7 +66,7 @@ class LastLayerModel(VariationalModel):
         if "bias" in weights:
             mean, variance = mean + weights["bias"].mean, variance + weights["bias"].variance
         elif layer.bias is not None:
-            mean += tf.convert_to_tensor(layer.bias)
+            mean += tf.cast(tf.convert_to_tensor(layer.bias), tf.float32)
         return set_variance(mean, variance)
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_bnn
+from tfp_bnn.inference.function_of_weights import FunctionOfWeights
 from tfp_bnn.inference.log_posterior import LogPosterior, initial_vectors
 from tfp_bnn.layers import DenseFlipout
 
@@ -116,6 +117,17 @@ def test_chains_start_at_draws_of_the_prior_or_of_the_model():
     np.testing.assert_allclose(found["hidden/bias"], 0.0, atol=1e-7)
     with pytest.raises(ValueError, match="`start` must be 'prior'"):
         initial_vectors(posterior, "zero", 4, seed=1)
+
+
+def test_weights_of_a_float64_layer_are_read_as_float32():
+    layer = DenseFlipout(1, dtype="float64", bias_initializer="ones", name="outputs")
+    posterior = made(layered(layer, seed=0))
+    assert posterior.variables["outputs/bias"].dtype == "float64"
+    start = initial_vectors(posterior, "model", 2, seed=1)
+    weights = FunctionOfWeights(posterior.network, posterior.variables).values()
+    assert (start.dtype, weights.dtype) == (tf.float32, np.float32)
+    for vector in (start[0], weights):
+        np.testing.assert_array_equal(posterior.split(tf.constant(vector))["outputs/bias"], [1.0])
 
 
 def layered(*layers, **arguments):
