@@ -107,6 +107,16 @@ def attach_optimizer(model: Any) -> None:
         optimizer.attach(model, lambda: tf.convert_to_tensor(model._beta) / tf.convert_to_tensor(model._num_examples))
 
 
+def beta_of_step(model: Any, step: tf.Tensor) -> tf.Tensor:
+    """Beta at a step of training, counted from 0, which the optimizer must be able to use; float32 scalar."""
+    beta = model.beta_schedule(step)
+    optimizer = natural_gradient_of(model)
+    if optimizer is None:
+        return beta
+    with tf.control_dependencies(optimizer.require_beta(beta, step, model.beta_schedule)):
+        return tf.identity(beta)
+
+
 def refuse_kl_weights(model: Any) -> None:
     """Refuses layers that scale their KL themselves: the model would count it twice."""
     for layer in model.variational_layers:
