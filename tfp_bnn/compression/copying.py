@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from tfp_bnn.models.weight_record import layers_by_name, named_weights
+from tfp_bnn.models.weight_record import freeze_like, layers_by_name, named_weights
 
 Cut = Callable[[str, npt.NDArray[Any]], npt.NDArray[Any]]
 """Function that returns the part of a weight of a layer that a copy has: `cut(name of the layer, values)`."""
@@ -21,7 +21,7 @@ def copy_from(model: Any, config: Mapping[str, Any]) -> Any:
 
 
 def copy_state(model: Any, copy: Any, cut: Cut = lambda _, values: values) -> None:
-    """Builds a copy, and sets all that it has learned and the numbers of its training.
+    """Builds a copy, and sets all that it has learned, what of it is trainable, and the numbers of its training.
 
     By variables, because parameters such as scales would be rounded on the way. A variable that the model does not
     have, such as a mask, stays as it is.
@@ -52,6 +52,7 @@ def copy_state(model: Any, copy: Any, cut: Cut = lambda _, values: values) -> No
             variable.assign(model.shared_priors[name].weights[role])
     for role, variable in copy.likelihood_weights.items():
         variable.assign(model.likelihood_weights[role])
+    freeze_like(copy, model)
     if model.num_examples is not None:
         copy.num_examples = model.num_examples
     copy.num_steps = model.num_steps

@@ -36,7 +36,9 @@ def with_fixed_parameters(model: VariationalMixin) -> Any:
 
     Raises:
         TypeError: If the model has no `VariationalMixin`.
-        ValueError: If it is not built, or a prior infers its scale by a hyperprior: a distribution has no one value.
+        ValueError: If it is not built; a prior infers its scale by a hyperprior, because a distribution has no one
+            value; or a prior with `groups`, or one argument for several weights such as `group_prior`, has learned
+            several scales, for which a fixed prior has no place.
 
     Example:
         >>> import keras, tfp_bnn

@@ -38,7 +38,8 @@ class FunctionOfWeights:
 
     def values(self) -> np.ndarray:
         """The current values of the variables, a vector `(d,)`, float32."""
-        return np.concatenate([np.asarray(variable).reshape(-1) for variable in self.variables.values()])
+        # A layer with dtype="float64" has float64 variables.
+        return np.concatenate([np.asarray(v, np.float32).reshape(-1) for v in self.variables.values()])
 
     def __call__(self, x: Any, weights: tf.Tensor) -> Any:
         """The raw outputs `(batch, channels)` for weights `(d,)`; of several outputs, their dict or list."""

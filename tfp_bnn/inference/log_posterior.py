@@ -18,6 +18,7 @@ from tfp_bnn.core.batches import num_rows, read_examples
 from tfp_bnn.core.layer_tree import sublayers
 from tfp_bnn.core.noise import Noise, NoNoise, number_of
 from tfp_bnn.inference.point_weights import require_built_model, require_no_dropout, with_point_weights
+from tfp_bnn.likelihoods.targets import probe_weights
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.models.weight_record import bayesian_weights, layers_by_name, trainable_values
 from tfp_bnn.priors import PRIORS, Prior
@@ -163,7 +164,7 @@ class LogPosterior:
         def draws(variable: keras.Variable, noise: Noise) -> tf.Tensor:
             place = self._bayesian.get(id(variable))
             if place is None:
-                return tf.stack([tf.convert_to_tensor(variable)] * number)
+                return tf.stack([tf.cast(tf.convert_to_tensor(variable), tf.float32)] * number)
             layer, name, _ = place
             return tf.stack([of_model[layer][name].sample(noise.fold_in(k)) for k in range(number)])
 
@@ -191,14 +192,14 @@ class LogPosterior:
         self, plain_prior: str | Mapping[str, Any] | Prior | None, roles: Mapping[int, str], function: str
     ) -> dict[str, tfd.Distribution]:
         plain = None if plain_prior is None else PRIORS.get(plain_prior)
-        start = self.network.likelihood.add_weights(lambda name, shape, initializer: initializer(shape))
+        start = probe_weights(self.network.likelihood.add_weights)
         priors: dict[str, tfd.Distribution] = {}
         plain_names = []
         for name, variable in self.variables.items():
             if id(variable) in self._bayesian:
                 priors[name] = self._bayesian[id(variable)][-1].prior
             elif id(variable) in roles:
-                centre = tf.convert_to_tensor(start[roles[id(variable)]])
+                centre = start[roles[id(variable)]]
                 priors[name] = tfd.Independent(
                     tfd.Normal(centre, self.likelihood_spread), reinterpreted_batch_ndims=len(variable.shape)
                 )

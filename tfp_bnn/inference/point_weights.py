@@ -12,6 +12,7 @@ from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.models.weight_record import (
     assign_weight_distributions,
     bayesian_weights,
+    freeze_like,
     layers_by_name,
     plain_variables,
     weight_distributions,
@@ -135,14 +136,3 @@ def with_point_weights(model: VariationalMixin, prior: Prior | None = None) -> A
     if model.num_examples is not None:
         copy.num_examples = model.num_examples
     return copy
-
-
-def freeze_like(copy: VariationalMixin, model: VariationalMixin) -> None:
-    """Makes each weight without a distribution trainable if it is so in the model. A config only knows whole layers."""
-    originals = layers_by_name(model)
-    for name, layer in layers_by_name(copy).items():
-        known = plain_variables(originals[name])
-        for key, variable in plain_variables(layer).items():
-            variable.trainable = known[key].trainable
-    for role, variable in copy.likelihood_weights.items():
-        variable.trainable = model.likelihood_weights[role].trainable

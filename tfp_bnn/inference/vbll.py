@@ -8,12 +8,12 @@ import keras
 import tensorflow as tf
 
 from tfp_bnn.core.layer_tree import graph_of, maker_of, sublayers
-from tfp_bnn.inference.point_weights import dropout_layers, freeze_like, require_built_model, with_point_weights
+from tfp_bnn.inference.point_weights import dropout_layers, require_built_model, with_point_weights
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.likelihoods.normal_outputs import set_variance
 from tfp_bnn.models.functional import VariationalModel
 from tfp_bnn.models.variational_mixin import VariationalMixin
-from tfp_bnn.models.weight_record import assign_weight_distributions, weight_distributions
+from tfp_bnn.models.weight_record import assign_weight_distributions, freeze_like, weight_distributions
 from tfp_bnn.variational.objectives import OBJECTIVES, Elbo
 
 
@@ -65,7 +65,7 @@ class LastLayerModel(VariationalModel):
         if "bias" in weights:
             mean, variance = mean + weights["bias"].mean, variance + weights["bias"].variance
         elif layer.bias is not None:
-            mean += tf.convert_to_tensor(layer.bias)
+            mean += tf.cast(tf.convert_to_tensor(layer.bias), tf.float32)
         return set_variance(mean, variance)
 
 

@@ -123,7 +123,8 @@ class LSTMFlipout(RecurrentFlipout, _LSTM):
         return_state: Whether to return the last `h` and `c` too. Default: False.
         go_backwards: Whether to read the sequence from its end and return it reversed. Default: False.
         stateful: Whether a batch starts from the final state of the previous batch, whatever the weights of that batch
-            were. Not for `posterior_predictive`, whose draws would follow one another. Default: False.
+            were. Not for `posterior_predictive` and training with `num_draws > 1`, whose draws would follow one
+            another; such a training is refused. Default: False.
         unroll: Whether to unroll the loop over time steps. Default: False.
         kernel_prior: Prior of the kernel: a name, config or object of `tfp_bnn.priors`. Default: `"normal"`, N(0, 1).
         kernel_posterior: Posterior family of the kernel: a name, config or object of `tfp_bnn.posteriors`. Default:

@@ -137,10 +137,10 @@ class VariationalWeight:
         """The prior that the weight shares with others, once a model has bound it, else None."""
         return self._shared
 
-    def bind(self, shared: SharedPrior) -> None:
-        """Makes the prior take its scale from `shared`."""
+    def bind(self, shared: SharedPrior | None) -> None:
+        """Makes the prior take its scale from `shared`, or from nothing until it is bound again."""
         self._shared = shared
-        self._prior_weights = shared.weights
+        self._prior_weights = {} if shared is None else shared.weights
 
     def perturbation(self, noise: NoiseSource) -> tf.Tensor:
         """A posterior draw minus the posterior mean, float32, of the shape of the weight."""

@@ -29,6 +29,7 @@ from tfp_bnn.models.likelihood_checks import check_class_weight, choose_metrics
 from tfp_bnn.models.one_draw import warn_of_one_draw
 from tfp_bnn.models.preparation import (
     attach_optimizer,
+    beta_of_step,
     build_before_tracing,
     check_setup,
     forget_calibration,
@@ -347,7 +348,7 @@ class ElboTraining:
         kl = mean_over_draws([draw.kl for draw in draws])
         beta = tf.constant(1.0)
         if training:
-            beta = self.beta_schedule(self._step_count(self.optimizer))
+            beta = beta_of_step(self, self._step_count(self.optimizer))
             self._beta.assign(beta)
         num_examples = tf.convert_to_tensor(self._num_examples)
         kl_per_example = kl / num_examples

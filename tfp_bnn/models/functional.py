@@ -18,6 +18,7 @@ from tfp_bnn.models.preparation import refuse_kl_weights
 from tfp_bnn.models.summary import print_bayesian_summary
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.predictive.seeded_draws import forget_compiled
+from tfp_bnn.priors.shared_scales import release_shared_priors
 
 
 class _Network(VariationalMixin, keras.Model):
@@ -201,8 +202,9 @@ class VariationalSequential(_Network):
         forget_compiled(self)
 
     def pop(self) -> keras.layers.Layer:
-        """Removes the last layer of the stack and returns it."""
+        """Removes the last layer of the stack, with prior scales that no other layer shares, and returns it."""
         layer = self.network.pop()
+        release_shared_priors(self, layer, self._shared_priors)
         forget_compiled(self)
         return layer
 

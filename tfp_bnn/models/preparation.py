@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_bnn.core.layer_tree import build_state_of_training
+from tfp_bnn.core.layer_tree import build_state_of_training, sublayers
 from tfp_bnn.models.data_checks import is_arrays, shape_of_targets
 from tfp_bnn.variational.natural_gradient import NaturalGradient
 
@@ -91,8 +91,9 @@ def _forget(model: Any, title: str, name: str, change: str = "training") -> None
 
 
 def check_setup(model: Any) -> None:
-    """Refuses a model that was compiled with a loss, or has a layer with `kl_weight` or not for its objective."""
+    """Refuses a model that was compiled with a loss, or has a layer with `kl_weight` or not for its way of training."""
     refuse_kl_weights(model)
+    _refuse_draws_with_state(model)
     model.objective.check(model.variational_layers)
     loss = model.loss
     if loss != NEGATIVE_ELBO:
@@ -115,6 +116,27 @@ def attach_optimizer(model: Any) -> None:
     optimizer = natural_gradient_of(model)
     if optimizer is not None:
         optimizer.attach(model, lambda: tf.convert_to_tensor(model._beta) / tf.convert_to_tensor(model._num_examples))
+
+
+def beta_of_step(model: Any, step: tf.Tensor) -> tf.Tensor:
+    """Beta at a step of training, counted from 0, which the optimizer must be able to use; float32 scalar."""
+    beta = model.beta_schedule(step)
+    optimizer = natural_gradient_of(model)
+    if optimizer is None:
+        return beta
+    with tf.control_dependencies(optimizer.require_beta(beta, step, model.beta_schedule)):
+        return tf.identity(beta)
+
+
+def _refuse_draws_with_state(model: Any) -> None:
+    """Refuses several draws of a batch through layers that start where the last forward pass ended."""
+    with_state = [layer.name for layer in sublayers(model) if getattr(layer, "stateful", False)]
+    if model.num_draws > 1 and with_state:
+        raise ValueError(
+            f"The layers {', '.join(with_state)} have stateful=True, so each of the num_draws={model.num_draws} "
+            "forward passes of a training step would start from the final state of the one before, instead of that of "
+            "the batch before. Set model.num_draws = 1, or build the layers with stateful=False."
+        )
 
 
 def refuse_kl_weights(model: Any) -> None:

@@ -78,7 +78,8 @@ class VariationalMixin(OnlyExportedByItself, VariationalDraws, PredictiveModel, 
             set `num_steps = 0` to start a warm-up again.
         objective: What training minimizes: `"elbo"`, `"pac_m"` or `"importance_weighted"`, or a config or an object of
             `tfp_bnn.objectives`. See the classes there for what each is a bound of.
-        num_draws: Number of independent draws of all weights and masks in each training step, K >= 1. Default: 1.
+        num_draws: Number of independent draws of all weights and masks in each training step, K >= 1; 1 for layers
+            with `stateful=True`. Default: 1.
         num_examples: N, for data whose number of examples cannot be counted. `fit` counts arrays and simple `tf.data`
             pipelines itself, and the count wins.
         seed: Integer that determines all noise of training and evaluation; None draws one from Keras' global seed.

@@ -216,6 +216,24 @@ def assign_weight_distributions(model: keras.Model, arrays: Mapping[str, npt.NDA
     WeightRecord.from_arrays(arrays).assign_to(model)
 
 
+def freeze_like(copy: Any, model: Any) -> None:
+    """Makes each weight without a distribution trainable if it is so in the model. A config only knows whole layers.
+
+    Args:
+        copy: Built model with layers and a likelihood of the same names, which is changed. A weight that only the copy
+            has stays as it is.
+        model: Built model.
+    """
+    originals = layers_by_name(model)
+    for name, layer in layers_by_name(copy).items():
+        known = plain_variables(originals[name])
+        for key, variable in plain_variables(layer).items():
+            if key in known:
+                variable.trainable = known[key].trainable
+    for role, variable in copy.likelihood_weights.items():
+        variable.trainable = model.likelihood_weights[role].trainable
+
+
 def count_weights(model: keras.Model) -> int:
     """The number of weights of a built network; one with a distribution counts once, however many parameters it has."""
     bayesian = sum(weight.size for _, layer in _layers(model) for weight in bayesian_weights(layer).values())

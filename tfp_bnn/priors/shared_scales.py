@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_bnn.core.layer_tree import unlocked
+from tfp_bnn.core.layer_tree import sublayers, unlocked
 from tfp_bnn.core.noise import NoiseSource, scoped_noise
 from tfp_bnn.priors.base import Prior
 
@@ -82,6 +82,34 @@ def bind_shared_priors(model: Any, owned: dict[str, SharedPrior]) -> None:
                     f"of {of!r}. Give them the same arguments, or different names."
                 )
             weight.bind(shared)
+
+
+def release_shared_priors(model: Any, removed: Any, owned: dict[str, SharedPrior]) -> None:
+    """Separates a layer that was removed from a model, and takes the scales that no other layer has out of the model.
+
+    Args:
+        model: Variational model, from which the layer was removed.
+        removed: The layer. Its weights have no scale until another model, or the same one, binds them.
+        owned: Shared priors of the model by name. Those that no layer has are removed.
+    """
+    variables = {id(variable) for variable in model.variables}
+    for layer in (removed, *sublayers(removed)):
+        for weight in _weights_of(layer):
+            shared = weight.shared_prior
+            # That of a nested model stays its own.
+            if shared is not None and all(id(variable) in variables for variable in shared.weights.values()):
+                weight.bind(None)
+    used = {weight.prior_spec.shared for layer in model.variational_layers for weight in _weights_of(layer)}
+    for name in owned.keys() - used:
+        for variable in owned.pop(name).weights.values():
+            if id(variable) in variables:
+                # Keras lets go of a variable with the attribute that holds it.
+                model._released = variable
+                del model._released
+
+
+def _weights_of(layer: Any) -> Any:
+    return getattr(layer, "variational_weights", {}).values()
 
 
 def _adopted(model: Any, of: str, weight: Any, owned: dict[str, SharedPrior]) -> SharedPrior | None:

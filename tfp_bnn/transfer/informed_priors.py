@@ -14,7 +14,7 @@ from tfp_bnn.core.registry import unknown_name_message
 from tfp_bnn.layers.variational_weight import VariationalWeight
 from tfp_bnn.models.respecify import respecify
 from tfp_bnn.models.variational_mixin import VariationalMixin
-from tfp_bnn.models.weight_record import bayesian_weights, layers_by_name, plain_variables
+from tfp_bnn.models.weight_record import bayesian_weights, freeze_like, layers_by_name, plain_variables
 from tfp_bnn.posteriors import POSTERIORS
 from tfp_bnn.priors import Informed
 
@@ -26,10 +26,10 @@ def informed_prior(
 
     Every Bayesian weight with posterior mean mu and standard deviation sigma gets the prior N(mu, (inflate * sigma)^2)
     and starts at the posterior. Pruned weights stay pruned. Everything else is copied: deterministic weights such as
-    biases, the likelihood, the schedule of beta, the seed. The schedule goes on where it was: a warm-up that is over
-    does not start again, unless `num_steps = 0` is set on the copy. The prior is part of the copy and saved with it.
-    The copy has no calibration, because that belongs to the old posterior, and no `num_examples` from the constructor,
-    because that belongs to the old data.
+    biases and whether they are trainable, the likelihood, the schedule of beta, the seed. The schedule goes on where it
+    was: a warm-up that is over does not start again, unless `num_steps = 0` is set on the copy. The prior is part of
+    the copy and saved with it. The copy has no calibration, because that belongs to the old posterior, and no
+    `num_examples` from the constructor, because that belongs to the old data.
 
     `inflate=1` is Bayes' rule, for data of the same task that arrive in parts. If the task changes, this prior is too
     tight: a mean-field posterior is narrower than the true one, and does not know how far away another task is.
@@ -77,6 +77,7 @@ def informed_prior(
     if not copy.built:
         copy.build(model.input_shape)  # type: ignore[attr-defined]
     transfer_posterior(model, copy, inflate)
+    freeze_like(copy, model)
     copy.num_steps = model.num_steps
     return copy
 

@@ -20,11 +20,11 @@ def to_deterministic(model: keras.Model, probabilities: bool = False) -> keras.M
 
     The outputs are those of `model.plug_in_predictive` before the likelihood: logits, or means. The model does not
     represent the uncertainty of the weights. It costs one forward pass and does not need this package, not even to
-    load. The graph is rebuilt with the same names. Shared layers stay shared and nested models nested. A Bayesian layer
-    becomes its Keras twin, whatever its estimator and posterior, `MCDropout` becomes `keras.layers.Dropout`, and all
-    other layers are copied with their state. Under a dtype policy with low-precision variables the means are rounded
-    accordingly. The given model is not changed and shares nothing with the result. Likelihood, priors and calibration
-    are dropped.
+    load, unless it has a `FilterResponseNormalization`, which Keras does not have. The graph is rebuilt with the same
+    names. Shared layers stay shared and nested models nested. A Bayesian layer becomes its Keras twin, whatever its
+    estimator and posterior, `MCDropout` becomes `keras.layers.Dropout`, and all other layers are copied with their
+    state. Under a dtype policy with low-precision variables the means are rounded accordingly. The given model is not
+    changed and shares nothing with the result. Likelihood, priors and calibration are dropped.
 
     Args:
         model: Built `VariationalModel` or `VariationalSequential`, or a plain Functional or Sequential model with

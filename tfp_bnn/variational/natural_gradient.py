@@ -11,11 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import is_number
+from tfp_bnn.core.checks import require
 from tfp_bnn.core.layer_tree import index_in_optimizer
 from tfp_bnn.layers.variational_weight import VariationalWeight
 from tfp_bnn.posteriors import MeanFieldNormal
 from tfp_bnn.variational.fused_adam import fused_adam
 from tfp_bnn.variational.kl import named_layers
+from tfp_bnn.variational.schedules import Schedule
 
 
 @keras.saving.register_keras_serializable(package="tfp_bnn")
@@ -60,7 +62,7 @@ class NaturalGradient(keras.optimizers.Optimizer):
 
     Raises:
         ValueError: If a value is out of range. When training starts: if a weight has a posterior with a spread other
-            than `mean_field_normal`, if none has it, or if beta is 0 (the message names them).
+            than `mean_field_normal`, or if none has it (the message names them). Before a step at which beta is 0.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn
@@ -129,7 +131,7 @@ class NaturalGradient(keras.optimizers.Optimizer):
             kl_weight: Function that returns beta / N of the current step, a float32 scalar.
 
         Raises:
-            ValueError: If the posteriors do not fit, or beta is 0.
+            ValueError: If the posteriors do not fit, or beta is 0 at the first step.
         """
         specs = {
             f"{name}/{weight} ({posterior!r})": posterior
@@ -148,12 +150,34 @@ class NaturalGradient(keras.optimizers.Optimizer):
                 f"NaturalGradient trains posteriors 'mean_field_normal', but no trainable weight of the model "
                 f"{model.name!r} has one. Use another optimizer, such as Adam."
             )
-        if not model.beta_schedule(model.num_steps) > 0:
-            raise ValueError(
-                f"NaturalGradient divides by the weight of the KL, which is 0 at step {model.num_steps} of "
-                f"{model.beta_schedule!r}. Use a constant beta > 0, or a schedule that starts above 0."
-            )
+        step = tf.constant(model.num_steps)
+        self.require_beta(model.beta_schedule(step), step, model.beta_schedule)
         self._kl_weight = kl_weight
+
+    @staticmethod
+    def require_beta(beta: tf.Tensor, step: tf.Tensor, schedule: Schedule) -> list[Any]:
+        """Requires that beta is above 0, because a step divides by the weight of the KL.
+
+        Args:
+            beta: Annealing weight of the KL at a step, float32 scalar.
+            step: The number of the step, counted from 0; integer scalar.
+            schedule: Where beta comes from, for the message.
+
+        Returns:
+            The operations to depend on, as for `core.checks.require`.
+
+        Raises:
+            ValueError: As for `core.checks.require`.
+        """
+        return require(
+            beta > 0,
+            "NaturalGradient divides by the weight of the KL, but beta is",
+            beta,
+            "at step",
+            step,
+            f"of {schedule!r}. The weights are those before this step. Use a constant beta > 0, or a schedule that is "
+            "above 0 at every step, or another optimizer, such as Adam.",
+        )
 
     @property
     def kl_weight(self) -> float | None:

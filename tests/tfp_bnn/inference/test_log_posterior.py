@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_bnn
+from tfp_bnn.inference.function_of_weights import FunctionOfWeights
 from tfp_bnn.inference.log_posterior import LogPosterior, initial_vectors
 from tfp_bnn.layers import DenseFlipout
 
@@ -64,6 +65,18 @@ def test_the_log_posterior_and_its_gradient_are_those_of_scipy():
         np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-3)
 
 
+def test_the_prior_of_a_learned_covariance_is_around_its_start():
+    """Its initializers are an object and a name."""
+    joint = {"name": "multivariate_normal", "scale_tril": "learned", "num_targets": 2}
+    outputs = DenseFlipout(2, bias_posterior="mean_field_normal")
+    model = tfp_bnn.VariationalSequential([keras.Input((2,)), outputs], likelihood=joint)
+    posterior = LogPosterior(model, X, np.repeat(Y, 2, axis=1), None, 0.7, "hmc")
+    start = np.zeros((1, 4 + 2 + 2 + 1), np.float32)
+    assert float(posterior.log_prior(start)[0]) == pytest.approx(
+        6 * scipy.stats.norm.logpdf(0) + 3 * scipy.stats.norm.logpdf(0, scale=0.7), rel=1e-5
+    )
+
+
 def test_a_row_of_weight_w_counts_as_w_rows():
     weights = np.arange(12) % 3
     weighted, repeated = (
@@ -104,6 +117,17 @@ def test_chains_start_at_draws_of_the_prior_or_of_the_model():
     np.testing.assert_allclose(found["hidden/bias"], 0.0, atol=1e-7)
     with pytest.raises(ValueError, match="`start` must be 'prior'"):
         initial_vectors(posterior, "zero", 4, seed=1)
+
+
+def test_weights_of_a_float64_layer_are_read_as_float32():
+    layer = DenseFlipout(1, dtype="float64", bias_initializer="ones", name="outputs")
+    posterior = made(layered(layer, seed=0))
+    assert posterior.variables["outputs/bias"].dtype == "float64"
+    start = initial_vectors(posterior, "model", 2, seed=1)
+    weights = FunctionOfWeights(posterior.network, posterior.variables).values()
+    assert (start.dtype, weights.dtype) == (tf.float32, np.float32)
+    for vector in (start[0], weights):
+        np.testing.assert_array_equal(posterior.split(tf.constant(vector))["outputs/bias"], [1.0])
 
 
 def layered(*layers, **arguments):

@@ -200,6 +200,15 @@ def test_inputs_of_another_shape_are_refused():
         tf.function(make(unroll=True), autograph=False).get_concrete_function(tf.TensorSpec((4, None, FEATURES)))
 
 
+def test_several_draws_through_a_state_are_refused():
+    inputs = keras.Input((STEPS, FEATURES), batch_size=4)
+    layers = [inputs, LSTMFlipout(UNITS, stateful=True, name="lstm"), keras.layers.Dense(2)]
+    model = tfp_bnn.VariationalSequential(layers, num_draws=2)
+    model.compile()
+    with pytest.raises(ValueError, match=r"The layers lstm have stateful=True.*Set model.num_draws = 1"):
+        model.fit(inputs_of(), np.zeros(4), batch_size=4, verbose=0)
+
+
 @pytest.mark.parametrize("attribute", ["kernel_posterior", "recurrent_prior", "bias_posterior", "kl"])
 def test_distributions_exist_once_the_layer_is_built(attribute):
     layer = LSTMFlipout(UNITS, name="unbuilt")

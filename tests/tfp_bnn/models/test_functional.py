@@ -149,6 +149,18 @@ def test_a_stack_can_grow_and_shrink():
     assert model.plug_in_predictive(X).samples.shape == (1, N, 3)
 
 
+def test_a_shared_scale_goes_with_the_last_layer_that_has_it():
+    prior = {"name": "normal", "hyperprior": "half_cauchy", "shared": "s"}
+    model = sequential(seed=0)
+    before, variables = set(model.kl_by_layer()), len(model.variables)
+    model.add(DenseFlipout(2, kernel_prior=prior, name="top"))
+    assert set(model.kl_by_layer()) == before | {"top", "prior/s"}
+    top = model.pop()
+    assert (set(model.kl_by_layer()), len(model.variables)) == (before, variables)
+    model.add(top)
+    assert set(model.kl_by_layer()) == before | {"top", "prior/s"}
+
+
 # === Noise ===
 
 

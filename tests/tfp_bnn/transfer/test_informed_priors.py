@@ -90,6 +90,20 @@ def test_all_else_is_copied(source):
     assert {id(v) for v in tuned.variables}.isdisjoint(id(v) for v in source.variables)
 
 
+def test_weights_frozen_one_by_one_stay_frozen():
+    def trained_values(model):
+        return sorted(v.path.rpartition("/")[2] for v in model.trainable_variables)
+
+    layer = DenseReparameterization(1, bias_posterior=None)
+    model = tfp_bnn.VariationalSequential([keras.Input((3,)), layer], likelihood="normal", seed=0)
+    everything = trained_values(model)
+    model.layers[0].bias.trainable = model.likelihood_weights["log_scale"].trainable = False
+    expected = trained_values(model)
+    assert len(expected) == len(everything) - 2
+    for copy in (informed_prior(model), tfp_bnn.compression.prune(model, 0.5)):
+        assert trained_values(copy) == expected
+
+
 @pytest.mark.slow
 def test_the_prior_stays_while_the_posterior_learns(source):
     tuned = informed_prior(source, inflate=2.0, mix=0.25)

@@ -306,8 +306,19 @@ def test_a_model_without_a_posterior_is_refused():
 
 def test_a_beta_that_starts_at_0_is_refused():
     model = network(NaturalGradient(), beta_schedule={"name": "linear_warmup", "steps": 10})
-    with pytest.raises(ValueError, match="0 at step 0 of LinearWarmup"):
+    with pytest.raises(ValueError, match=r"beta is 0 at step 0 of LinearWarmup.*above 0 at every step"):
         fit(model)
+
+
+def test_a_step_at_which_beta_falls_to_0_changes_nothing():
+    falling = {"name": "linear_warmup", "steps": 2, "initial": 1.0, "final": 0.0}
+    model, seen = network(NaturalGradient(), beta_schedule=falling), []
+    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(states(model)))
+    with pytest.raises(ValueError, match=r"beta is 0 at step 2 of LinearWarmup.*weights are those before this step"):
+        fit(model, epochs=1, callbacks=[note])
+    assert len(seen) == 2
+    for value, expected in zip(states(model), seen[-1], strict=True):
+        np.testing.assert_array_equal(value, expected)
 
 
 def test_weights_that_became_trainable_need_a_new_optimizer():
