@@ -61,12 +61,14 @@ class Likelihood(NormalOutputs, Examples):
         why_no_calibrator: The reason why there is none, as the end of a sentence in an error message.
         output_activation: Name of the Keras activation that turns the outputs into `mean`, such as `"softmax"`. It is
             not part of the network. None if there is none.
+        least_scale: Least noise that outputs for it describe, in units of the target; 0 if there is no bound.
     """
 
     task: Literal["classification", "regression"] = "regression"
     calibrator: str | None = None
     why_no_calibrator: str = "it does not say how a number would widen its distribution"
     output_activation: str | None = None
+    least_scale: float = 0.0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

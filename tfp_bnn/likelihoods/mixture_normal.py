@@ -13,7 +13,7 @@ from tensorflow_probability import distributions as tfd
 from tfp_bnn.core.arguments import require_integer
 from tfp_bnn.likelihoods.base import LIKELIHOODS, Weights
 from tfp_bnn.likelihoods.dependent import DependentTargets
-from tfp_bnn.likelihoods.noise_scale import locations_and_scales_in_target_units, positive
+from tfp_bnn.likelihoods.noise_scale import SCALE_FLOOR, locations_and_scales_in_target_units, positive
 
 
 @LIKELIHOODS.register("mixture_normal")
@@ -39,6 +39,7 @@ class MixtureNormal(DependentTargets):
         Bishop 1994, Mixture Density Networks, https://publications.aston.ac.uk/id/eprint/373/
     """
 
+    least_scale = SCALE_FLOOR
     why_no_calibrator = "its components already have their own weights and scales, and one number does not fit them all"
 
     def __init__(self, num_components: int = 5, missing: float | str | None = None) -> None:

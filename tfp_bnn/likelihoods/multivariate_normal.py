@@ -14,7 +14,7 @@ from tensorflow_probability import distributions as tfd
 from tfp_bnn.core.arguments import require_array, require_integer, require_positive
 from tfp_bnn.likelihoods.base import LIKELIHOODS, Weights
 from tfp_bnn.likelihoods.dependent import DependentTargets
-from tfp_bnn.likelihoods.noise_scale import Widened, locations_and_scales_in_target_units, positive
+from tfp_bnn.likelihoods.noise_scale import SCALE_FLOOR, Widened, locations_and_scales_in_target_units, positive
 
 _OWNER = "the likelihood 'multivariate_normal'"
 
@@ -58,6 +58,7 @@ class MultivariateNormal(DependentTargets, Widened):
                 "example, because its covariance is made before the targets are seen."
             )
         self.scale_tril = scale_tril
+        self.least_scale = SCALE_FLOOR if scale_tril == "per_example" else 0.0
         self._num_targets = None if num_targets is None else require_integer("num_targets", num_targets, 2)
         self.initial_scale = require_positive(_OWNER, "initial_scale", initial_scale)
 

@@ -84,6 +84,7 @@ class LocationScale(Widened):
                 f"`scale` of {self._described()} must be a number > 0, 'learned' or 'per_example', but got {scale!r}."
             )
         self.scale = scale if isinstance(scale, str) else float(scale)
+        self.least_scale = SCALE_FLOOR if scale == "per_example" else 0.0
         self.initial_scale = require_positive(self._described(), "initial_scale", initial_scale)
 
     def get_config(self) -> dict[str, Any]:

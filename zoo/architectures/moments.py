@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfp_bnn.likelihoods import Likelihood, MixtureNormal, MultivariateNormal
-from tfp_bnn.likelihoods.noise_scale import SCALE_FLOOR, LocationScale
+from tfp_bnn.likelihoods import Likelihood
 
 
 def column_moments(
@@ -37,22 +36,20 @@ def column_moments(
     return tuple(mean.tolist()), tuple(np.where(variance > 0, variance, 1.0).tolist())
 
 
-def check_noise_fits(likelihood: Likelihood, num_outputs: int, variance: Sequence[float]) -> None:
+def check_noise_fits(likelihood: Likelihood, variance: Sequence[float]) -> None:
     """Refuses targets whose standard deviation is below the least noise that outputs of a network can describe.
 
     Args:
         likelihood: Likelihood of the targets.
-        num_outputs: Number of outputs of the network.
         variance: Variance of each target, in its squared units.
 
     Raises:
         ValueError: Says in what unit the targets would fit.
     """
     least = math.sqrt(min(variance))
-    is_described = isinstance(likelihood, LocationScale | MixtureNormal | MultivariateNormal)
-    if is_described and num_outputs > len(variance) and least < SCALE_FLOOR:
+    if least < likelihood.least_scale:
         raise ValueError(
             f"The targets have a standard deviation of {least:.3g}, but where the network describes the noise, as in "
-            f"{likelihood!r}, it is at least {SCALE_FLOOR:g}. Give the targets a smaller unit, such as pF instead of "
-            "F, or use a learned scale."
+            f"{likelihood!r}, it is at least {likelihood.least_scale:g}. Give the targets a smaller unit, such as pF "
+            "instead of F, or use a learned scale."
         )

@@ -62,7 +62,7 @@ def adapted_config(
         if not likelihood.has_probabilities:
             # The targets of a new head may have other units.
             mean, variance = column_moments(y.reshape(len(y), -1), likelihood)
-            check_noise_fits(likelihood, needed, variance)
+            check_noise_fits(likelihood, variance)
             if old.target_mean is not None:
                 values["target_mean"], values["target_variance"] = mean, variance
             rescaled = likelihood.rescaled(math.sqrt(sum(variance) / len(variance)))

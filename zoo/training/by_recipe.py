@@ -268,7 +268,7 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
         schedule = {"name": "linear_warmup", "steps": max(1, round(recipe.warmup * steps)), "final": recipe.beta}
     model = create_model(recipe.architecture, seed=recipe.seed, beta_schedule=schedule, way=recipe.inference, **config)
     if data.num_classes is None:
-        check_noise_fits(likelihood, model.architecture.config.num_outputs, variance)
+        check_noise_fits(likelihood, variance)
     model.objective, model.num_draws = recipe.objective, recipe.num_draws
     model.objective.check(model.variational_layers)
     if model.objective.weighs_draws and recipe.batch_size < len(data.train):

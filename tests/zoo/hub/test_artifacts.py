@@ -138,7 +138,7 @@ def test_card_shows_what_was_measured(tiny_artifact):
     assert metrics["training_seeds"] == [0, 1]
     assert f"| accuracy | {metrics['test']['accuracy']:.4g} |" in artifact["card"]
     assert "median posterior scale" in artifact["card"]
-    assert "tfp-bnn train mlp_flipout.tiny" in artifact["card"]
+    assert "`tfp-bnn train recipe.yaml` runs it" in artifact["card"]
 
 
 def test_measured_again_gives_the_card(tiny_artifact):
