@@ -107,16 +107,17 @@ def compare(
 
 
 def recipes_of(names: list[str]) -> list[str]:
-    """Returns recipes by names, files, and patterns of the names of those in the zoo, each once.
+    """Returns recipes by names, files, and patterns of the names of those in the zoo but for twins (`_map`), each once.
 
     Raises:
         ValueError: If a pattern matches none, or two files have one name, which their folders would share.
     """
     found: dict[str, None] = {}
     for name in names:
-        matches = (
-            fnmatch.filter(bundled_recipes(), name) if glob.has_magic(name) and not Path(name).is_file() else [name]
-        )
+        matches = [name]
+        if glob.has_magic(name) and not Path(name).is_file():
+            # A twin that is bundled has its row already, as the `map` of the model that it belongs to.
+            matches = [match for match in fnmatch.filter(bundled_recipes(), name) if not match.endswith("_map")]
         if not matches:
             raise ValueError(f"No recipe of the zoo matches {name!r}. They are: {', '.join(bundled_recipes())}.")
         found |= dict.fromkeys(matches)

@@ -41,3 +41,6 @@ def test_recipes_to_compare_have_folders_of_their_own(tmp_path, monkeypatch):
         recipes_of([first, second])
     with pytest.raises(ValueError, match="No recipe of the zoo matches 'nix"):
         recipes_of(["nix*"])
+    # A pattern leaves out the twins that are bundled, which are rows of other recipes.
+    assert recipes_of(["resnet20*"]) == ["resnet20_flipout.cifar10"]
+    assert recipes_of(["resnet20_flipout.cifar10_map"]) == ["resnet20_flipout.cifar10_map"]
