@@ -1,6 +1,6 @@
 """CIFAR-10 from 10 to 1,000 labelled images, from the ImageNet weights of EfficientNet-Lite0: five methods.
 
-Run: `python benchmarks/imagenet_priors.py --seeds 5 --test 10000`. Appends a row for each size, seed and method to
+Run: `python benchmarks/imagenet_priors.py`. Appends a row for each size, seed and method to
 `benchmarks/results/imagenet_priors.csv`, except for existing rows, so a stopped run can be continued. `--report` writes
 the tables and the figure of `docs/imagenet_priors.md` from that file. Needs `pip install 'tfp_bnn[imagenet]'`, and
 CIFAR-10 in TFDS_DATA_DIR.
@@ -241,14 +241,14 @@ def tasks(arguments: argparse.Namespace) -> Iterator[tuple[int, int, str]]:
             f"{arguments.results} has scores on other test rows than --test {arguments.test}. Name another."
         )
     done = {(row["size"], row["seed"], row["method"]) for row in rows}
-    for seed, size, method in itertools.product(range(arguments.seeds), arguments.sizes, arguments.methods):
+    for seed, size, method in itertools.product(arguments.seeds, arguments.sizes, arguments.methods):
         if (str(size), str(seed), method) not in done:
             yield size, seed, method
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[*range(5)], help="default: 0 1 2 3 4")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, choices=SIZES)
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--test", type=int, default=10_000, help="rows of the test split")

@@ -5,12 +5,12 @@ artifacts. Appends the numbers of each network to `benchmarks/results/pruning.cs
 a stopped run can be continued. Prints the tables of `docs/compression.md` and draws its figure.
 
 A posterior is pruned by its signal-to-noise ratio, by its KL and by magnitude, over the whole network at once; its
-deterministic twin, a maximum a posteriori estimate from the same recipe (trained here, and kept in `build/pruning`), by
-magnitude. `--units` prunes whole units and filters and measures the smaller dense network. `--epochs` of training after
-pruning, and `--rounds` of it, are those of `tfp-bnn prune`. Scores are those of the test split, without
-a calibration, with the same weight draws for all. Bytes are those of `weights.safetensors` in an artifact.
-Milliseconds are CPU time of one draw for 1,000 inputs on one thread, the least of five: a masked network costs as much
-as the whole one.
+deterministic twin by magnitude: the bundled one, or else a maximum a posteriori estimate from the same recipe, which is
+trained here and kept in `build/pruning`. `--units` prunes whole units and filters and measures the smaller dense
+network. `--epochs` of training after pruning, and `--rounds` of it, are those of `tfp-bnn prune`. Scores are those of
+the test split, without a calibration, with the same weight draws for all. Bytes are those of `weights.safetensors` in
+an artifact. Milliseconds are CPU time of one draw for 1,000 inputs on one thread, the least of five: a masked network
+costs as much as the whole one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from zoo.training.pruning_settings import LEARNING_RATE, Settings
 RESULTS = Path(__file__).parent / "results" / "pruning.csv"
 FIGURE = Path(__file__).parents[1] / "docs" / "pruning.png"
 TWINS = Path(__file__).parents[1] / "build" / "pruning"
-MODELS = ("mlp_flipout.mnist", "lenet5_flipout.mnist")
+MODELS = ("mlp_flipout.mnist", "lenet5_flipout.mnist", "resnet20_flipout.cifar10")
 POSTERIOR, TWIN = "posterior", "twin"
 CRITERIA = {POSTERIOR: ("signal_to_noise", "kl", "magnitude"), TWIN: ("magnitude",)}
 FRACTIONS, OF_UNITS = (0.0, 0.5, 0.75, 0.9, 0.95, 0.98), (0.25, 0.5, 0.75)
@@ -77,6 +77,9 @@ def points(
 
 def twin_of(name: str, recipe: Recipe, epochs: int | None, trust: bool) -> Any:
     """The maximum a posteriori estimate of a recipe, trained unless it is there."""
+    bundled = f"{name}_map"
+    if bundled in zoo.list_models(pretrained=True) and epochs is None:
+        return zoo.load_model(bundled)
     changes = {"evaluation.spread_seeds": [], "calibration": None, **({"epochs": epochs} if epochs else {})}
     of_twin = change_recipe(baseline(recipe, "map"), changes)
     folder = TWINS / f"{Path(name).name}.map.{of_twin.epochs}"
@@ -256,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if curves(rows, name, units):
                 print(f"\n{name}\n\n{table(rows, name, units)}")
     if given.results == RESULTS:
-        FIGURE.write_bytes(figure(rows, models))
+        FIGURE.write_bytes(figure(rows, MODELS))
 
 
 if __name__ == "__main__":

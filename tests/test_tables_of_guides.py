@@ -18,7 +18,8 @@ def elbo_of_grouped_flipout(module: ModuleType) -> str:
 
 
 def widths_at_small_beta(module: ModuleType) -> str:
-    return module.table([row for row in module.read_results(module.RESULTS) if float(row["beta"]) == 0.1])
+    rows = [row for row in module.read_results(module.RESULTS) if float(row["beta"]) == 0.1]
+    return "\n".join(module.table(rows, network) for network in module.NETWORKS)
 
 
 def plain(module: ModuleType) -> str:

@@ -25,7 +25,8 @@ def training_lines(recipe: str) -> list[str]:
         cold = f"; a cold posterior, of temperature {how['temperature']:g}" if how["temperature"] != 1 else ""
         lines.append(f"- trained along the natural gradient, curvature rate {how['curvature_rate']:g}{cold}")
     if start is not None:
-        lines.append(f"- the means were trained first, as a point estimate, for {start['epochs']} epochs")
+        found = "" if start.get("model") is None else f": those of {start['model']}"
+        lines.append(f"- the means were trained first, as a point estimate, for {start['epochs']} epochs{found}")
     return lines
 
 

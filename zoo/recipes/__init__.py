@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,6 +49,7 @@ __all__ = [
     "parse_changes",
     "recipe_text",
     "register_recipes",
+    "setting_differences",
 ]
 
 AnyRecipe = TypeVar("AnyRecipe", Recipe, FineTuneRecipe)
@@ -118,6 +119,18 @@ def change_recipe(recipe: AnyRecipe, changes: Mapping[str, Any]) -> AnyRecipe:
     values = changed(recipe.model_dump(mode="json"), changes, what)
     values["overrides"] = {**recipe.overrides, **changes}
     return validate(type(recipe), values, what)
+
+
+def setting_differences(
+    before: Recipe | FineTuneRecipe, now: Recipe | FineTuneRecipe, exclude: Collection[str]
+) -> list[str]:
+    """Returns a phrase for each setting in which two recipes differ, but for those named in `exclude`."""
+    first, second = (recipe.model_dump(mode="json", exclude=set(exclude)) for recipe in (before, now))
+    return [
+        f"{key} was {first.get(key)!r} and is {second.get(key)!r}"
+        for key in sorted({*first, *second})
+        if first.get(key) != second.get(key)
+    ]
 
 
 def recipe_text(recipe: Recipe | FineTuneRecipe) -> str:

@@ -125,10 +125,13 @@ class DeterministicStartRecipe(Strict):
     Attributes:
         epochs: Number of passes over the training split, in addition to the epochs of the recipe.
         optimizer: Optimizer settings of these epochs.
+        model: Name of the pretrained model that these epochs gave, so that they need not be run again; None to run
+            them.
     """
 
     epochs: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 5
     optimizer: OptimizerRecipe = OptimizerRecipe()
+    model: RecipeName | None = _LEFT_OUT
 
     @field_validator("optimizer")
     @classmethod

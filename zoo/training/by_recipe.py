@@ -40,7 +40,7 @@ from zoo.training.inference import architecture_arguments, member_recipes
 from zoo.training.planning import divergence, fitted_to, planned, seeds_of
 from zoo.training.results import TrainingRun
 from zoo.training.run_folder import RunFolder, describe_splits
-from zoo.training.starting import start_at_a_point
+from zoo.training.starting import check_start, start_at_a_point
 from zoo.training.strategies import check_replicas, strategy_of
 from zoo.training.user_data import dataset_from
 from zoo.training.ways import Trainer, check_way_fits, train_model
@@ -198,6 +198,7 @@ def train(
             check_description(about)
         if recipe.deterministic_start is not None:
             build(starting_recipe(recipe), examples)
+            check_start(recipe, named)
         how = recipe.evaluation
         outside = None
         if measure:

@@ -27,7 +27,7 @@ from zoo.evaluation.card_numbers import QUICK_SAMPLES, evaluate
 from zoo.evaluation.leaderboard import LEADERBOARD_NAME, row_of, write_leaderboard
 from zoo.hub.loading import load_artifact
 from zoo.hub.reading import read_artifact
-from zoo.recipes import FineTuneRecipe, Recipe, change_recipe, load_recipe
+from zoo.recipes import FineTuneRecipe, Recipe, change_recipe, load_recipe, setting_differences
 from zoo.recipes.baselines import baseline
 from zoo.recipes.comparison import BASELINES, Baseline, ComparisonRecipe, Grid, Tuned, check_baselines
 from zoo.training.by_recipe import build, train
@@ -240,13 +240,7 @@ def _all_epochs(recipe: Recipe) -> int:
 
 
 def _check_same_settings(recipe: Recipe, path: Path) -> None:
-    found = load_recipe(path / "recipe.yaml").model_dump(mode="json", exclude=_NO_SETTINGS)
-    now = recipe.model_dump(mode="json", exclude=_NO_SETTINGS)
-    differences = [
-        f"{key} was {found.get(key)!r} and is {now.get(key)!r}"
-        for key in sorted({*found, *now})
-        if found.get(key) != now.get(key)
-    ]
+    differences = setting_differences(load_recipe(path / "recipe.yaml"), recipe, _NO_SETTINGS)
     if differences:
         raise ValueError(
             f"The model in {str(path)!r} has different settings: {'; '.join(differences)}. Compare with the settings "

@@ -69,7 +69,8 @@ def number_of_fits(recipe: Recipe | FineTuneRecipe) -> int:
     """Returns how many trainings `train` runs for a recipe: of each seed and each member of an ensemble."""
     if isinstance(recipe, FineTuneRecipe):
         return 1
-    start = 1 if recipe.deterministic_start is None else 2
+    how = recipe.deterministic_start
+    start = 1 if how is None or how.model is not None else 2
     return len(seeds_of(recipe)) * len(member_recipes(recipe)) * start
 
 

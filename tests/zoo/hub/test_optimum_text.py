@@ -29,9 +29,12 @@ def test_the_temperature_of_the_scales_is_said_in_words(temperature, says):
 
 def test_a_natural_gradient_and_a_deterministic_start_are_named():
     own = {"inference": "natural_gradient", "optimizer": {"natural_gradient": {"temperature": 0.2}}}
-    recipe = load_recipe({**RECIPE, **own, "deterministic_start": {"epochs": 3}})
+    start = {"epochs": 3}
+    recipe = load_recipe({**RECIPE, **own, "deterministic_start": start})
     assert training_lines(recipe_text(recipe)) == [
         "- trained along the natural gradient, curvature rate 0.002; a cold posterior, of temperature 0.2",
         "- the means were trained first, as a point estimate, for 3 epochs",
     ]
+    recipe = load_recipe({**RECIPE, **own, "deterministic_start": {**start, "model": "mlp.iris_map"}})
+    assert training_lines(recipe_text(recipe))[-1].endswith(" for 3 epochs: those of mlp.iris_map")
     assert training_lines(recipe_text(load_recipe(RECIPE))) == training_lines("") == []

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 import zoo
 from tfp_bnn.models.weight_record import weight_distributions
 from zoo.recipes import load_recipe, recipe_text
+from zoo.recipes.baselines import starting_recipe
+from zoo.training import starting
 from zoo.training.by_recipe import build
 from zoo.training.starting import start_at_a_point
 
@@ -54,6 +60,47 @@ def test_a_run_that_was_killed_in_either_part_or_between_them_is_resumed_to_the_
     # The step that was killed is done again: its callback came before its checkpoint.
     at = {2: ["epoch 0, step 1"], 6: ["epoch 1, step 2"], 8: ["epoch 2, step 0", "epoch 0, step 1"]}[steps]
     assert [message for message in told if "after" in message] == [f"resuming after {where}" for where in at]
+
+
+@pytest.fixture
+def pretrained(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], None]:
+    """Trains the start of a recipe, which is then the pretrained model `started`."""
+
+    def train(recipe: dict[str, Any]) -> None:
+        zoo.train(starting_recipe(load_recipe(recipe)), tmp_path / "started", measure=False)
+        model = zoo.load_artifact(tmp_path / "started", trust=True)
+        monkeypatch.setattr(starting, "load_model", {"started": model}.__getitem__)
+
+    return train
+
+
+def _from_pretrained(recipe: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {**recipe, "deterministic_start": {**recipe["deterministic_start"], "model": "started", **changes}}
+
+
+def test_a_start_that_is_a_pretrained_model_gives_the_same_bits_as_one_that_is_trained(tiny, tmp_path, pretrained):
+    recipe = {**tiny.recipe, **START, "epochs": 1, "inference": "natural_gradient"}
+    pretrained(recipe)
+    zoo.train(recipe, tmp_path / "trained", measure=False)
+    zoo.train(_from_pretrained(recipe), tmp_path / "loaded", measure=False)
+    trained, loaded = ((tmp_path / name / "weights.safetensors").read_bytes() for name in ("trained", "loaded"))
+    assert trained == loaded
+    assert not (tmp_path / "loaded.training").exists()
+
+
+def test_a_pretrained_start_of_other_settings_seeds_or_data_is_refused_before_anything_is_written(
+    tiny, tmp_path, pretrained
+):
+    recipe = {**tiny.recipe, **START, "epochs": 1, "inference": "natural_gradient"}
+    pretrained(recipe)
+    with pytest.raises(ValueError, match=r"is not what 'started' was trained by: epochs was 2 and is 3\. Remove"):
+        zoo.train(_from_pretrained(recipe, epochs=3), tmp_path / "out", measure=False)
+    with pytest.raises(ValueError, match="seed was 0 and is 1"):
+        zoo.train(_from_pretrained(recipe), tmp_path / "out", seeds=2)
+    data = zoo.load_dataset("iris")
+    with pytest.raises(ValueError, match=r"'started', .* was trained on 'iris', not on these data"):
+        zoo.train(_from_pretrained(recipe), tmp_path / "out", data=(data.train.x, data.train.y), measure=False)
+    assert not list(tmp_path.glob("out*"))
 
 
 @pytest.mark.parametrize(
