@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 _NUMBERS = 2
+_OF_STEP = "The weights are still those of the step before."
 
 
 def check_finite(
@@ -193,9 +194,14 @@ def assert_gradients_finite(gradients: list[Any]) -> list[Any]:
 
 def _not_finite(what: str, verb: str, more: str = "") -> str:
     return (
-        f"The {what} a training step {verb} NaN or infinite{more}. The weights are still those of the step before. "
-        "Lower the learning rate, or clip the gradients."
+        f"The {what} a training step {verb} NaN or infinite{more}. {_OF_STEP} Lower the learning rate, or clip the "
+        "gradients."
     )
+
+
+def is_of_step(error: ValueError) -> bool:
+    """Whether an error is about numbers of a training step that are not finite, not about its arguments or data."""
+    return _OF_STEP in str(error)
 
 
 def _field(part: str | tf.Tensor) -> str:

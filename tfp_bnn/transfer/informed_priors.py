@@ -104,7 +104,7 @@ def transfer_posterior(
     if inflate is not None:
         inflate = require_positive("transfer_posterior", "inflate", inflate)
     for model in (source, target):
-        require_bayesian_layers(model)
+        require_bayesian_layers(model, spread=inflate is not None)
     known, wanted = layers_by_name(source), layers_by_name(target)
     for name in new_layers:
         if name not in wanted:
@@ -125,12 +125,16 @@ def transfer_posterior(
         )
 
 
-def require_bayesian_layers(model: Any) -> None:
+def require_bayesian_layers(model: Any, spread: bool = True) -> None:
     """Refuses models without a posterior that could be transferred.
+
+    Args:
+        model: Model.
+        spread: Whether its posterior must have a spread, as that of a prior must.
 
     Raises:
         TypeError: If the model is not Bayesian.
-        ValueError: If it is not built, has no Bayesian layer, or has a posterior without a spread.
+        ValueError: If it is not built, has no Bayesian layer, or has a posterior without a spread that must have one.
     """
     if not isinstance(model, VariationalMixin):
         raise TypeError(
@@ -145,7 +149,7 @@ def require_bayesian_layers(model: Any) -> None:
         raise ValueError(f"The model has no Bayesian layer whose posterior could be a prior. Its layers: {names}.")
     for layer in layers:
         for weight in layer.variational_weights.values():
-            if not weight.posterior_spec.has_spread:
+            if spread and not weight.posterior_spec.has_spread:
                 raise ValueError(
                     f"The posterior of {layer.name}/{weight.name} is {weight.posterior_spec!r}, a point without a "
                     "spread, which cannot be a prior. Train with a posterior that has one, such as 'mean_field_normal'."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import require_integer, require_positive
+from tfp_bnn.core.checks import is_of_step
 from tfp_bnn.core.registry import unknown_name_message
 from tfp_bnn.models.training_state import restore_training_state, training_state
 from tfp_bnn.models.variational_mixin import VariationalMixin
@@ -31,7 +33,7 @@ class Candidate:
     Attributes:
         inflate: Factor of the standard deviations of the posterior that becomes the prior.
         head_scale: Standard deviation of the prior of new layers; None if there are none.
-        nll: Predictive NLL of the held-out rows of all folds, in nats per example.
+        nll: Predictive NLL of the held-out rows of all folds, in nats per example; infinite if a fit diverged.
     """
 
     inflate: float
@@ -216,7 +218,8 @@ def choose_inflate(
         All candidates, sorted by NLL; `[0]` is the choice.
 
     Raises:
-        ValueError: If there are fewer than 2 rows or folds, or no candidates, or a factor or scale is not positive.
+        ValueError: If there are fewer than 2 rows or folds, or no candidates, or a factor or scale is not positive; or
+            if the fits of all candidates diverge.
     """
     _check_rows(x, y, 2)
     require_integer("folds", folds, 2)
@@ -229,23 +232,35 @@ def choose_inflate(
     first, *others = head_scales if tuner.new_layers else [None]
     fits, done = len(splits) * (len(inflates) + len(others)), itertools.count(1)
 
+    diverged: list[ValueError] = []
+
     def tried(inflate: float, head_scale: float | None) -> Candidate:
         total = 0.0
         for held_out in splits:
-            tuner.fit(x[~held_out], y[~held_out], inflate, head_scale)
-            predictive = tuner.target.posterior_predictive(x[held_out], _SELECTION_SAMPLES, seed)
-            total -= float(np.sum(predictive.log_prob(y[held_out]), dtype=np.float64))
+            try:
+                tuner.fit(x[~held_out], y[~held_out], inflate, head_scale)
+            except ValueError as error:
+                if not is_of_step(error):
+                    raise
+                diverged.append(error)
+                total = math.inf
+            else:
+                predictive = tuner.target.posterior_predictive(x[held_out], _SELECTION_SAMPLES, seed)
+                total -= float(np.sum(predictive.log_prob(y[held_out]), dtype=np.float64))
             progress(next(done), fits)
         return Candidate(float(inflate), None if head_scale is None else float(head_scale), total / len(x))
 
     candidates = [tried(inflate, first) for inflate in inflates]
     best = min(candidates, key=_nll)
     candidates += [tried(best.inflate, scale) for scale in others]
-    return sorted(candidates, key=_nll)
+    ranked = sorted(candidates, key=_nll)
+    if diverged and math.isinf(_nll(ranked[0])):
+        raise diverged[0]
+    return ranked
 
 
 def _nll(candidate: Candidate) -> float:
-    return candidate.nll
+    return candidate.nll if math.isfinite(candidate.nll) else math.inf
 
 
 def _check_rows(x: npt.NDArray[Any], y: npt.NDArray[Any], least: int) -> None:

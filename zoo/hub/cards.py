@@ -298,7 +298,11 @@ def _fine_tuning_section(how: Mapping[str, Any], dataset: str | None, *records: 
         lines += [f"Training began at the posterior of {source}; the prior is another.\n"]
     if how["candidates"]:
         rows = [
-            [f"{c['inflate']:g}", "-" if c["head_scale"] is None else f"{c['head_scale']:g}", f"{c['nll']:.4f}"]
+            [
+                f"{c['inflate']:g}",
+                "-" if c["head_scale"] is None else f"{c['head_scale']:g}",
+                "diverged" if c["nll"] is None else f"{c['nll']:.4f}",
+            ]
             for c in how["candidates"]
         ]
         lines += ["Chosen by cross-validation on the training rows:\n"]

@@ -19,6 +19,7 @@ from zoo.recipes.pruning import PruningRecipe
 from zoo.recipes.registered import RECIPES, register_recipes
 from zoo.recipes.schema import (
     AugmentationRecipe,
+    ConformalRecipe,
     DeterministicStartRecipe,
     EvaluationRecipe,
     NaturalGradientRecipe,
@@ -30,6 +31,7 @@ __all__ = [
     "RECIPES",
     "AugmentationRecipe",
     "ComparisonRecipe",
+    "ConformalRecipe",
     "DeterministicStartRecipe",
     "EvaluationRecipe",
     "FineTuneRecipe",

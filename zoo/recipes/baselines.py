@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from zoo.architectures import ARCHITECTURES
 from zoo.core.validation import validate
 from zoo.recipes.comparison import Baseline, ComparisonRecipe
 from zoo.recipes.inference import SETTINGS_OF_WAYS
@@ -69,7 +70,12 @@ def starting_recipe(recipe: Recipe) -> Recipe:
 
 
 def _of_points(recipe: Recipe, inference: Baseline) -> dict[str, Any]:
-    model = {key: _fixed(value) if key.endswith("_prior") else value for key, value in recipe.model.items()}
+    fields = ARCHITECTURES[recipe.architecture].config.model_fields
+    defaults = {key: field.default for key, field in fields.items() if key.endswith("_prior")}
+    # A default that learns its scale is spelled out without it.
+    learned = {key: value for key, value in defaults.items() if _fixed(value) != value}
+    given = {**learned, **recipe.model}
+    model = {key: _fixed(value) if key.endswith("_prior") else value for key, value in given.items()}
     model.pop("kernel_posterior", None)
     dropout = model.pop("dropout", 0.0)
     return {**model, "dropout": dropout or _DROPOUT} if inference == "mc_dropout" else model

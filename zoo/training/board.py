@@ -20,9 +20,13 @@ _DESCRIBED = (
 
 
 def board_of(
-    recipe: Recipe | FineTuneRecipe, data: Dataset | None, folder: Path, tell: Callable[[str], None]
+    recipe: Recipe | FineTuneRecipe,
+    data: Dataset | None,
+    folder: Path,
+    tell: Callable[[str], None],
+    name: str | None = None,
 ) -> BayesianTensorBoard:
-    """Returns the callback that logs a run to `<folder>/seed-<seed>`.
+    """Returns the callback that logs a run to `<folder>/seed-<seed>`, or `<folder>/<name>`.
 
     It evaluates the first rows of the validation split and, if available, the recipe's out-of-distribution data, with
     the recipe's evaluation seed. The hyperparameters are those of the recipe.
@@ -32,6 +36,7 @@ def board_of(
         data: Dataset, or None for rows without a validation split. Then only the training is logged.
         folder: Parent folder of all logs.
         tell: Function that receives messages for the user.
+        name: Name of the log; `seed-<seed>` if left out.
     """
     how = recipe.evaluation
     measured: dict[str, Any] = {}
@@ -43,7 +48,7 @@ def board_of(
             tell(f"TensorBoard will not show out-of-distribution scores: {error}")
     description = recipe.model_dump(mode="json")
     return BayesianTensorBoard(
-        folder / f"seed-{recipe.seed}",
+        folder / (name or f"seed-{recipe.seed}"),
         seed=how.seed,
         recipe=f"```\n{recipe_text(recipe)}```",
         hparams={name: description[name] for name in _DESCRIBED if name in description},

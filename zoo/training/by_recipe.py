@@ -106,9 +106,9 @@ def train(
         trust: Whether a recipe may start from the folder of an artifact; see `load_artifact`.
         checkpoint_seconds: Seconds between checkpoints.
         callbacks: Keras callbacks, used for every seed.
-        tensorboard: Folder for TensorBoard logs, one subfolder `seed-<seed>` per training seed, written by
-            `tfp_bnn.callbacks.BayesianTensorBoard`. Posteriors that `fit` does not find are in its run `evaluation`.
-            None for no log.
+        tensorboard: Folder for TensorBoard logs, one subfolder `seed-<seed>` per training seed, or per member of an
+            ensemble with `ensemble-<seed>` for the whole, written by `tfp_bnn.callbacks.BayesianTensorBoard`.
+            Posteriors that `fit` does not find are in its run `evaluation`. None for no log.
         strategy: Several devices, which share each batch: `"mirrored"` for all GPUs of this process, or a
             `tf.distribute.MirroredStrategy`. Each draws its own noise, and the KL counts once, so batch size and
             learning rate mean what they do on one device. Default: one device.
@@ -181,7 +181,7 @@ def train(
         calibrate_by_recipe(model, recipe, examples)
         if tensorboard is not None and isinstance(model, StoredPosterior):
             # `fit` logged its networks, if it ran at all.
-            board_of(recipe, examples, Path(tensorboard), tell).write(model)
+            board_of(recipe, examples, Path(tensorboard), tell, name=_log_of(recipe)).write(model)
         return model, history
 
     with deterministic_operations(recipe.seed), default_seeds_from(recipe.seed):
@@ -198,7 +198,7 @@ def train(
             check_description(about)
         if recipe.deterministic_start is not None:
             build(starting_recipe(recipe), examples)
-            check_start(recipe, named)
+            check_start(recipe, named, seeds_to_run)
         how = recipe.evaluation
         outside = None
         if measure:
@@ -242,6 +242,11 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
     Raises:
         ValueError: If the recipe contradicts itself or does not fit the data.
     """
+    if recipe.augmentation is not None and len(data.input_shape) != 3:
+        raise ValueError(
+            f"The recipe {recipe.name!r} has augmentation, which is for images of rows, columns and channels, but an "
+            f"input has the shape {data.input_shape}. Remove augmentation, or set it to null."
+        )
     config = {
         "input_shape": data.input_shape,
         **architecture_arguments(recipe),
@@ -359,6 +364,11 @@ def _measure(
         other, _ = fit(recipe.model_copy(update={"seed": seed}))
         others[seed] = evaluation.evaluate(other, data, num_samples=how.num_samples, seed=how.seed)
     return evaluation.with_spread(evaluation.measure(model, data, how, outside), recipe.seed, others)
+
+
+def _log_of(recipe: Recipe) -> str | None:
+    """The name of the log of a posterior of several networks, where each of them has logs of its own seed."""
+    return f"ensemble-{recipe.seed}" if recipe.inference == "ensemble" else None
 
 
 def _fingerprint(recipe: Recipe, data: Dataset, replicas: int) -> dict[str, Any]:

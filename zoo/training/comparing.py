@@ -123,6 +123,10 @@ class _Plan:
     def of(cls, base: Recipe, way: Baseline, grid: Grid | None, data: Dataset) -> _Plan:
         how = base.comparison or ComparisonRecipe()
         tuned_as = _tuned_as(way)
+        if base.deterministic_start is not None:
+            # Trained here, so that settings may differ, and epochs and seconds are those of all of it.
+            start = base.deterministic_start.model_copy(update={"model": None})
+            base = base.model_copy(update={"deterministic_start": start})
         network, of_candidates = baseline(base, way), baseline(base, tuned_as)
         values = how.grid(tuned_as) if grid is None else grid
         short: dict[str, Any] = {"evaluation.spread_seeds": [], "calibration": None, "conformal": None}
@@ -142,11 +146,11 @@ def _budget(plans: Mapping[Baseline, _Plan], data: Dataset) -> str:
     numbers = {}
     for way, plan in plans.items():
         if len(plan.candidates) > 1:
-            epochs = sum(candidate.epochs for candidate in plan.candidates.values())
+            epochs = sum(_all_epochs(candidate) for candidate in plan.candidates.values())
             numbers[f"candidates of {_tuned_as(way)}"] = epochs
         final = next(iter(plan.finals.values()))
         seeds = len({final.seed, *final.evaluation.spread_seeds})
-        numbers[way] = final.epochs * (final.members or 1) * seeds
+        numbers[way] = _all_epochs(final) * (final.members or 1) * seeds
     listed = ", ".join(f"{name} {epochs}" for name, epochs in numbers.items())
     return f"budget: {sum(numbers.values())} epochs of {len(data.train)} examples ({listed})"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfp_bnn.core.checks import is_of_step
 from tfp_bnn.core.expected_inputs import ExpectedInputs
 from tfp_bnn.core.layer_tree import deterministic_operations
 from tfp_bnn.core.randomness import default_seeds_from
@@ -31,7 +33,7 @@ from zoo.training.adaptation import adapted_config
 from zoo.training.batches import ListedBatches
 from zoo.training.board import board_of
 from zoo.training.checkpoints import Checkpoints
-from zoo.training.engine import run
+from zoo.training.engine import NonFiniteError, run
 from zoo.training.fine_tuning_settings import POSTERIOR, Settings
 from zoo.training.planning import divergence, tag_of
 from zoo.training.results import TrainingRun
@@ -278,15 +280,20 @@ def _choice(
     if kept is None:
         tell("choosing the prior by cross-validation ...")
         picked = np.random.default_rng(settings.seed).permutation(len(rows))[:_SELECTION_ROWS]
-        candidates = choose_inflate(
-            trial(),
-            rows.x[picked],
-            rows.y[picked],
-            inflates,
-            head_scales,
-            seed=settings.seed,
-            progress=_told(tell, time.monotonic()),
-        )
+        try:
+            candidates = choose_inflate(
+                trial(),
+                rows.x[picked],
+                rows.y[picked],
+                inflates,
+                head_scales,
+                seed=settings.seed,
+                progress=_told(tell, time.monotonic()),
+            )
+        except ValueError as error:
+            if not is_of_step(error):
+                raise
+            raise NonFiniteError(f"Every candidate of the cross-validation diverged. {error}") from error
         if checkpoints is not None:
             checkpoints.remember(_CANDIDATES, [asdict(candidate) for candidate in candidates])
     else:
@@ -342,6 +349,7 @@ def _about(
         "head_scale": head_scale,
         **{name: start[name] for name in ("prior", "mix", "head", "freeze", "adapt_inputs")},
         **{name: getattr(recipe, name) for name in ("steps", "batch_size", "learning_rate", "seed")},
-        "candidates": [asdict(candidate) for candidate in candidates],
+        # JSON has no infinity.
+        "candidates": [{**asdict(of), "nll": of.nll if math.isfinite(of.nll) else None} for of in candidates],
     }
     return about

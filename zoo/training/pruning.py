@@ -11,23 +11,25 @@ import keras
 
 import tfp_bnn
 from tfp_bnn.compression import sparsity
+from tfp_bnn.core.arguments import is_number
 from tfp_bnn.core.layer_tree import deterministic_operations
 from tfp_bnn.core.randomness import default_seeds_from
 from tfp_bnn.models.preparation import attach_optimizer
 from tfp_bnn.models.weight_record import count_weights
+from tfp_bnn.predictive.conformal import ConformalSets
 from tfp_bnn.variational.schedules import Constant
 from zoo.core.validation import validate
 from zoo.core.yaml_text import parse_mapping
 from zoo.datasets import DataMissingError, Dataset, load_dataset
 from zoo.evaluation import card_numbers as evaluation
 from zoo.evaluation.data_checks import check_names, check_task, with_groups_of
-from zoo.hub.artifacts import GOLDEN_ROWS, check_description, save_artifact
+from zoo.hub.artifacts import GOLDEN_ROWS, calibration_config, check_description, save_artifact
 from zoo.hub.loading import open_model
 from zoo.hub.manifest import bundled_models, check_target
 from zoo.hub.pruning import prune, shrink
-from zoo.recipes import FineTuneRecipe, Recipe
+from zoo.recipes import ConformalRecipe, FineTuneRecipe, Recipe
 from zoo.training.batches import ShuffledBatches
-from zoo.training.calibrating import calibrate_by_recipe, conformalize_by_recipe
+from zoo.training.calibrating import calibrate_by_recipe, check_calibration, conformalize_by_recipe
 from zoo.training.engine import run
 from zoo.training.pruning_settings import LEARNING_RATE, Settings, settings_of
 from zoo.training.results import TrainingRun
@@ -91,6 +93,7 @@ def prune_artifact(
         shrink(small)
     about = dict(model.card["config"].get("data", {}))
     recipe = recipe_of(model)
+    fitting = _calibrated_as(model, recipe)
     own = about.get("dataset")
     dataset = None
     if data is None or isinstance(data, str):
@@ -105,6 +108,7 @@ def prune_artifact(
         check_task(model, data)
         check_names(model, data)
         data = with_groups_of(model, data)
+        check_calibration(fitting, model.likelihood, model.output_shape[-1], data)
     history: Mapping[str, list[float]] = {}
     metrics: dict[str, Any] = {}
     measuring, outside = recipe.evaluation, None
@@ -122,9 +126,8 @@ def prune_artifact(
     small = shrink(small) if how.units else small
     tell(f"{count_weights(model):,} weights before, {_number_kept(small):,} are left")
     if data is not None:
-        if isinstance(recipe, Recipe):
-            calibrate_by_recipe(small, recipe, data)
-            conformalize_by_recipe(small, recipe, data)
+        calibrate_by_recipe(small, fitting, data)
+        conformalize_by_recipe(small, fitting, data)
         measured = evaluation.measure(small, data, measuring, outside)
         # A network that was not trained further has made no step: its posterior has the beta of the source.
         metrics = evaluation.with_spread({**measured, "beta": getattr(recipe, "beta", 1.0)}, how.seed, {})
@@ -144,7 +147,7 @@ def prune_artifact(
     }
     golden = None if data is None else data.test.x[:GOLDEN_ROWS]
     path = None if out is None else Path(out).absolute()
-    done = TrainingRun(small, recipe, history, metrics, path, about, golden)
+    done = TrainingRun(small, recipe if model.card["recipe"] else None, history, metrics, path, about, golden)
     if about.get("inputs"):
         done.name_outputs()
     if out is not None:
@@ -269,6 +272,19 @@ def recipe_of(model: Any) -> Recipe | FineTuneRecipe:
         return validate(FineTuneRecipe, values, _RECIPE) if tuned else validate(Recipe, values, _RECIPE)
     built, beta = model.architecture, model.card["metrics"].get("beta", 1.0)
     return Recipe(name=f"{built.name}.without_recipe", architecture=built.name, beta=beta)
+
+
+def _calibrated_as(model: Any, recipe: Recipe | FineTuneRecipe) -> Recipe:
+    """A recipe with the calibration and the conformal prediction that a model has, whatever its own recipe says."""
+    if not isinstance(recipe, Recipe):
+        recipe = Recipe(name=recipe.name, architecture=model.architecture.name, evaluation=recipe.evaluation)
+    calibration, conformal = calibration_config(model), None
+    if model.conformal is not None:
+        by_class = isinstance(model.conformal, ConformalSets) and not is_number(model.conformal.thresholds)
+        conformal = ConformalRecipe(level=model.conformal.level, by_class=by_class)
+    return recipe.model_copy(
+        update={"calibration": None if calibration is None else calibration["name"], "conformal": conformal}
+    )
 
 
 def _are_registered(data: Dataset) -> bool:

@@ -21,7 +21,7 @@ class TrainingRun:
 
     Attributes:
         model: Trained model.
-        recipe: Recipe of the run, including overrides.
+        recipe: Recipe of the run, including overrides; None for a pruned model whose source had none.
         history: Lists by name, one number per epoch.
         metrics: Numbers for the card. Empty if nothing was measured.
         path: Folder of the artifact, or None.
@@ -31,7 +31,7 @@ class TrainingRun:
     """
 
     model: ZooModel
-    recipe: Recipe | FineTuneRecipe
+    recipe: Recipe | FineTuneRecipe | None
     history: Mapping[str, list[float]]
     metrics: Mapping[str, Any]
     path: Path | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tfp_bnn
@@ -10,11 +10,12 @@ from tfp_bnn.models.weight_record import Role, WeightRecord
 from zoo.hub.loading import load_model
 from zoo.recipes import Recipe, setting_differences
 from zoo.recipes.baselines import starting_recipe
-from zoo.training.planning import seeds_of
 from zoo.training.pruning import recipe_of
 
 _PART = "start"
-_NO_SETTINGS = {"name", "notes", "evaluation", "comparison", "overrides"}
+# What the weights of a point do not depend on.
+_NO_SETTINGS = {"name", "notes", "evaluation", "comparison", "overrides", "calibration", "conformal"}
+_NO_SETTINGS_OF_MODEL = ("initial_scale",)
 
 GoOn = Callable[[Recipe, tfp_bnn.VariationalModel, str, int], object]
 """Function that trains a network in a part of a run: `go_on(recipe, network, name of the part, epochs)`."""
@@ -63,7 +64,8 @@ def trained_start(recipe: Recipe) -> Any:
     if name is None:
         return None
     point = load_model(name)
-    differences = setting_differences(recipe_of(point), starting_recipe(recipe), _NO_SETTINGS)
+    before, now = (_without_scale(of) for of in (recipe_of(point), starting_recipe(recipe)))
+    differences = setting_differences(before, now, _NO_SETTINGS)
     if differences:
         raise ValueError(
             f"The start of {recipe.name!r} is not what {name!r} was trained by: {'; '.join(differences)}. Remove "
@@ -72,12 +74,13 @@ def trained_start(recipe: Recipe) -> Any:
     return point
 
 
-def check_start(recipe: Recipe, named: bool) -> None:
+def check_start(recipe: Recipe, named: bool, seeds: Sequence[int]) -> None:
     """Checks that all that a run needs of a start by a pretrained model is there, for each seed.
 
     Args:
         recipe: Recipe.
         named: Whether it is trained on the dataset that it names.
+        seeds: Training seeds.
 
     Raises:
         ValueError: As `trained_start`, and for other data.
@@ -89,8 +92,16 @@ def check_start(recipe: Recipe, named: bool) -> None:
             f"{recipe.deterministic_start.model!r}, the start of {recipe.name!r}, was trained on {recipe.dataset!r}, "
             "not on these data. Remove deterministic_start.model to train the start, too."
         )
-    for seed in seeds_of(recipe):
+    for seed in seeds:
         trained_start(recipe.model_copy(update={"seed": seed}))
+
+
+def _without_scale(recipe: Any) -> Any:
+    """The recipe without what only a posterior with a spread has."""
+    if not isinstance(recipe, Recipe):
+        return recipe
+    model = {name: value for name, value in recipe.model.items() if name not in _NO_SETTINGS_OF_MODEL}
+    return recipe.model_copy(update={"model": model})
 
 
 def _is_value(role: Role, parameter: str) -> bool:

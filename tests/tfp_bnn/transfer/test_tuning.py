@@ -8,10 +8,12 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from scipy.special import logsumexp
 from scipy.stats import norm
 
 import tfp_bnn
+from tfp_bnn.core.checks import assert_terms_finite, invalid_arguments_as_value_errors
 from tfp_bnn.layers import DenseReparameterization
 from tfp_bnn.models.weight_record import assign_weight_distributions, weight_distributions
 from tfp_bnn.transfer import Tuner, choose_inflate
@@ -360,3 +362,22 @@ def test_the_nll_is_that_of_the_predictive_of_the_rows_held_out(frozen, monkeypa
         total -= (logsumexp(terms, axis=0) - np.log(20)).sum()
     assert nll[30.0] == pytest.approx(total / 20, rel=1e-5)
     assert nll[1.0] != pytest.approx(nll[30.0], rel=1e-5)
+
+
+def test_a_candidate_that_diverges_is_not_chosen_and_only_all_of_them_are_an_error(source, monkeypatch):
+    tuner = Tuner(source, network(3), ["head"], steps=2, seed=0)
+    fit = Tuner.fit
+    bad = {10.0}
+
+    def diverging(self, x, y, inflate, head_scale=None):
+        if inflate in bad:
+            with invalid_arguments_as_value_errors():
+                assert_terms_finite(tf.constant(np.nan), tf.constant(0.0))
+        return fit(self, x, y, inflate, head_scale)
+
+    monkeypatch.setattr(Tuner, "fit", diverging)
+    found = choose_inflate(tuner, X, Y, inflates=(10.0, 1.0), head_scales=(1.0,), folds=2)
+    assert [(one.inflate, np.isfinite(one.nll)) for one in found] == [(1.0, True), (10.0, False)]
+    bad.add(1.0)
+    with pytest.raises(ValueError, match="negative log-likelihood of a training step is NaN"):
+        choose_inflate(tuner, X, Y, inflates=(10.0, 1.0), head_scales=(1.0,), folds=2)

@@ -96,3 +96,14 @@ def test_cards_and_datasets_print_short():
     data = zoo.load_dataset("diabetes")
     assert repr(data) == "<Dataset 'diabetes', regression: 282 train, 71 validation, 89 test rows; inputs (10,)>"
     assert repr(data.test) == "<Split of 89 rows: x (89, 10) float32, y (89, 1) float32>"
+
+
+@pytest.mark.slow
+def test_a_pretrained_point_is_a_starting_point_too():
+    name = "resnet20_flipout.cifar10_map"
+    found, known = (
+        weight_distributions(model) for model in (zoo.create_model(name, pretrained=True), zoo.load_model(name))
+    )
+    assert found.keys() == known.keys()
+    for key, value in known.items():
+        np.testing.assert_array_equal(found[key], value)

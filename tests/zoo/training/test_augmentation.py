@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import zoo
 from zoo.recipes import AugmentationRecipe
 from zoo.training.augmentation import _interpolated, augment, augmentation_draws
 
@@ -190,3 +191,9 @@ def test_crop_is_the_window_resized():
     for crop_x, start in ((0.0, 0.0), (1.0, 7.5), (0.5, 3.75)):
         window = apply(ramp, draws(crop=0.0, crop_x=crop_x), crop=0.5)[0]
         np.testing.assert_allclose(window[..., 0], np.tile(start + np.arange(16) / 2, (16, 1)), atol=1e-4)
+
+
+def test_augmentation_of_what_is_no_image_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match=r"has augmentation, which is for images .* an input has the shape \(4,\)"):
+        zoo.train("mlp_flipout.iris", tmp_path / "out", overrides={"augmentation.shift": 2})
+    assert not list(tmp_path.iterdir())

@@ -166,3 +166,11 @@ def test_the_doctor_finds_nothing_wrong_with_a_pretrained_posterior(name):
     doctor.on_epoch_end(0, {"nll": 0.1, "kl": float(model.kl()), "beta": 1.0})
     doctor.on_train_end()
     assert doctor.findings == []
+
+
+@pytest.mark.slow
+def test_the_log_of_an_ensemble_is_not_that_of_a_member_of_another(tmp_path):
+    """Members of training seed 1 have the seeds 2 and 3."""
+    ensemble = {"inference": "ensemble", "members": 2, "epochs": 1, "seed": 1}
+    zoo.train({**RECIPE, **ensemble}, measure=False, tensorboard=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ensemble-1", "seed-2", "seed-3"]

@@ -208,3 +208,18 @@ def test_a_grid_is_of_lists():
     assert check_grid({"beta": [1.0]}) == {"beta": (1.0,)}
     with pytest.raises(ValueError, match=r"beta=1\.0; a list of values was expected"):
         check_grid({"beta": 1.0})
+
+
+def test_priors_that_learn_their_scale_by_default_are_fixed_for_points():
+    recipe = load_recipe({**RECIPE, "architecture": "hierarchical_mlp", "model": {"num_groups": 18}})
+    assert baseline(recipe, "map").model == {"group_prior": {"name": "normal"}, "num_groups": 18}
+    assert baseline(recipe, "variational").model == {"num_groups": 18}
+
+
+def test_a_start_that_is_a_pretrained_model_is_trained_and_counted(tmp_path):
+    """One epoch of the start and one of the posterior, for both seeds."""
+    start = {"epochs": 1, "model": "lenet5_flipout.digits"}
+    told = []
+    recipe = {**OWN, "epochs": 1, "deterministic_start": start, "comparison": None}
+    compare(recipe, tmp_path / "out", inference=["variational"], grid={}, tell=told.append)
+    assert told[0].startswith("budget: 4 epochs of ")

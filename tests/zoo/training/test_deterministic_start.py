@@ -95,6 +95,10 @@ def test_a_pretrained_start_of_other_settings_seeds_or_data_is_refused_before_an
     pretrained(recipe)
     with pytest.raises(ValueError, match=r"is not what 'started' was trained by: epochs was 2 and is 3\. Remove"):
         zoo.train(_from_pretrained(recipe, epochs=3), tmp_path / "out", measure=False)
+    # Seeds that are not trained, and what is fitted after the training, do not matter.
+    harmless = {"evaluation": {"spread_seeds": [1]}, "calibration": "temperature"}
+    scale = {**recipe, **harmless, "model": {**recipe["model"], "initial_scale": 0.05}}
+    zoo.train(_from_pretrained(scale), measure=False)
     with pytest.raises(ValueError, match="seed was 0 and is 1"):
         zoo.train(_from_pretrained(recipe), tmp_path / "out", seeds=2)
     data = zoo.load_dataset("iris")

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+import tfp_bnn
 import zoo
 from tfp_bnn.models.weight_record import weight_distributions
-from zoo.datasets import DATASETS
+from zoo.datasets import DATASETS, Split
 from zoo.evaluation.verification import Status, verify
 from zoo.hub.pruning_text import pruning_section
+from zoo.training import pruning
 from zoo.training.pruning import prune_artifact
 from zoo.training.pruning_settings import Settings
 
@@ -61,3 +63,26 @@ def test_the_command_names_the_data():
     unnamed = pruning_section({**how, "data": "mine", "dataset": None})
     assert "Measured on `mine`" in unnamed
     assert "tfp-bnn prune" not in unnamed
+
+
+def test_what_was_fitted_to_the_source_is_fitted_again_whatever_its_recipe_says(tmp_path):
+    model = zoo.load_model("mlp_flipout.iris")
+    tfp_bnn.calibrate(model, IRIS.validation.x, IRIS.validation.y, num_samples=5)
+    tfp_bnn.conformalize(model, IRIS.validation.x, IRIS.validation.y, level=0.8, num_samples=5)
+    zoo.save_artifact(model, tmp_path / "source")
+    done = prune_artifact(tmp_path / "source", 0.3, data=IRIS, trust=True, out=tmp_path / "pruned")
+    assert done.model.calibration is not None
+    assert done.model.conformal.level == 0.8
+    # It has no recipe, and none is made up.
+    assert done.recipe is None
+    assert "without_recipe" not in (tmp_path / "pruned" / "README.md").read_text("utf-8")
+
+
+def test_too_few_rows_for_what_is_fitted_are_refused_before_the_training(tmp_path, monkeypatch):
+    model = zoo.load_model("mlp_flipout.iris")
+    tfp_bnn.conformalize(model, IRIS.train.x, IRIS.train.y, level=0.95, num_samples=5)
+    zoo.save_artifact(model, tmp_path / "source")
+    monkeypatch.setattr(pruning, "prune_in_rounds", None)
+    few = replace(IRIS, validation=Split(IRIS.validation.x[:10], IRIS.validation.y[:10]))
+    with pytest.raises(ValueError, match=r"A level of 0\.95 needs at least"):
+        prune_artifact(tmp_path / "source", 0.3, data=few, trust=True, epochs=1)
