@@ -259,6 +259,8 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
         if isinstance(told, str) or "initial_scale" not in told:
             config["likelihood"] = LIKELIHOODS.get(told).rescaled(scale)
     likelihood = LIKELIHOODS.get(config.get("likelihood", ARCHITECTURES[recipe.architecture].default_likelihood))
+    if data.num_classes is None:
+        check_noise_fits(likelihood, variance)
     config.setdefault("num_outputs", likelihood.num_outputs_for(data.train.y, data.num_classes))
     check_calibration(recipe, likelihood, config["num_outputs"], data)
     if recipe.standardize_inputs:
@@ -273,8 +275,6 @@ def build(recipe: Recipe, data: Dataset) -> tfp_bnn.VariationalModel:
     if recipe.warmup > 0:
         schedule = {"name": "linear_warmup", "steps": max(1, round(recipe.warmup * steps)), "final": recipe.beta}
     model = create_model(recipe.architecture, seed=recipe.seed, beta_schedule=schedule, way=recipe.inference, **config)
-    if data.num_classes is None:
-        check_noise_fits(likelihood, variance)
     model.objective, model.num_draws = recipe.objective, recipe.num_draws
     model.objective.check(model.variational_layers)
     if model.objective.weighs_draws and recipe.batch_size < len(data.train):
