@@ -184,6 +184,8 @@ def _checks(name: str, place: str | os.PathLike[str], full: bool) -> Iterator[Ch
         return _of_block(model, on_test_block(), how.seed, on_test_split())
 
     def conformal() -> Numbers:
+        if model.conformal is None:
+            return {}
         found = on_test_block().conformal_score(model, how.seed, on_test_split())
         return {
             key: Number(value, None, ONE_EXAMPLE if key in CONFORMAL_STEPS else 0.0) for key, value in found.items()
