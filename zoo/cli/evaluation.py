@@ -50,7 +50,8 @@ def evaluate(
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the samples.")] = 0,
     calibrated: Annotated[bool, typer.Option(help="Apply the model's calibration.")] = True,
     report: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for figures, a CSV of all predictions and an HTML page.")
+        Path | None,
+        typer.Option(metavar="DIR", help="New folder for figures, a CSV of all predictions and an HTML page."),
     ] = None,
     suite: Annotated[
         bool,
@@ -128,6 +129,11 @@ def evaluate(
     from zoo.hub.locating import local
     from zoo.hub.reading import read_artifact
 
+    if report is not None:
+        from zoo.evaluation.report.writing import check_target
+
+        # Before the suite, which takes long.
+        check_target(report, overwrite)
     # Of an address, one version is read and loaded.
     place = local(name)
     config = read_artifact(place)["config"]

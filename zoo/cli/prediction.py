@@ -20,7 +20,7 @@ from zoo.cli.early_recipes import check_option
 from zoo.cli.models import ModelArgument, TrustOption
 from zoo.cli.progress import counted
 from zoo.cli.starting import start
-from zoo.core.files import check_file_target
+from zoo.core.files import check_file_target, replaceable
 from zoo.core.shown import cell, encodable, printable
 
 if TYPE_CHECKING:
@@ -270,6 +270,7 @@ def _written(path: Path | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
+    path = replaceable(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("w", encoding="utf-8", newline="") as file:
@@ -287,6 +288,7 @@ def _draws_file(path: Path | None, rows: int) -> Iterator[Callable[[int, Posteri
         return
     import numpy as np
 
+    path = replaceable(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     array: Any = None
 

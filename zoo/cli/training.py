@@ -105,9 +105,8 @@ def train(
             data = load_files_like(start_from.model, dataset, target, keep_classes=keep, target_unit=target_unit)
         else:
             data = load_files(dataset, target, task=task_of(plan), target_unit=target_unit, images=takes_images(plan))
-    if dataset is not None and "name" not in overrides:
-        # The recipe's own name would say that it is trained on the recipe's dataset.
-        plan = named_after(plan, dataset if data is None else data.name)
+    if data is not None and "name" not in overrides:
+        plan = named_after(plan, data.name)
     with says_how_to_go_on(out), training_progress(number_of_fits(plan)) as callbacks:
         run = train_by_recipe(
             plan,
@@ -234,7 +233,7 @@ def finetune(
             mix=mix,
             freeze=freeze or [],
             head=head,  # type: ignore[arg-type]
-            adapt_inputs=Path(dataset).is_dir() if adapt_inputs is None else adapt_inputs,
+            adapt_inputs=is_own(dataset) and Path(dataset).is_dir() if adapt_inputs is None else adapt_inputs,
             steps=steps,
             batch_size=batch_size,
             learning_rate=learning_rate,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import glob
 import os
 import shutil
@@ -18,7 +19,13 @@ _RELATIVE_TO_HERE, _EXCHANGE = -100, 2
 
 
 def write_atomically(path: Path, contents: str | bytes) -> None:
-    """Writes a file atomically, a string in UTF-8: a reader sees either the old file or the new one."""
+    """Writes a file atomically, a string in UTF-8: a reader sees either the old file or the new one.
+
+    Raises:
+        ValueError: If the path is that of a folder, a device or a pipe.
+        OSError: If the file cannot be written.
+    """
+    path = replaceable(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_bytes(contents.encode() if isinstance(contents, str) else contents)
@@ -27,21 +34,55 @@ def write_atomically(path: Path, contents: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def replaceable(path: Path) -> Path:
+    """Returns the file that is replaced when a path is written: that behind a link.
+
+    Raises:
+        ValueError: If it is a folder, a device or a pipe, which a file would replace for all others, too.
+    """
+    path = path.resolve()
+    if path.is_dir():
+        raise ValueError(f"{str(path)!r} is a folder. Give the name of a file in it.")
+    if path.exists() and not path.is_file():
+        raise ValueError(
+            f"{str(path)!r} is a device or a pipe, which a file would replace. Give the name of a file, or leave the "
+            "option out."
+        )
+    return path
+
+
 def check_file_target(path: Path | None) -> None:
     """Refuses early a file that could not be written after long work.
 
     Raises:
-        ValueError: If its folder does not exist or cannot be written to, or it is a folder itself.
+        ValueError: If its folder does not exist or cannot be written to, or it is no regular file; see `replaceable`.
     """
     if path is None:
         return
-    if path.is_dir():
-        raise ValueError(f"{str(path)!r} is a folder. Give the name of a file in it.")
-    if not path.absolute().parent.is_dir():
+    target = replaceable(path)
+    if not target.parent.is_dir():
         raise ValueError(f"There is no folder {str(path.parent)!r} for the file {path.name!r}. Make it first.")
     # A file is written next to its place first.
-    if not os.access(path.absolute().parent, os.W_OK):
+    if not os.access(target.parent, os.W_OK):
         raise ValueError(f"The folder of {str(path)!r} cannot be written to. Choose another place.")
+
+
+def check_folder_target(target: Path) -> None:
+    """Refuses early a folder whose place could not be taken after long work; see `written_whole`.
+
+    Raises:
+        ValueError: If it is the current folder, or where a file system is mounted.
+        OSError: If it could not be made.
+    """
+    target = target.resolve()
+    if target.is_dir() and (os.path.ismount(target) or os.path.samefile(target, os.curdir)):
+        what = "where a file system is mounted" if os.path.ismount(target) else "the current folder"
+        raise ValueError(f"{str(target)!r} is {what}. It cannot be replaced by a new one: give a folder below it.")
+    parent = next(folder for folder in target.parents if os.path.lexists(folder))
+    if not parent.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(parent))
+    if not os.access(parent, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(parent))
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -160,6 +161,13 @@ class Dataset:
                 f"Dataset {self.name!r}: got class_names={self.class_names!r}, expected None for regression. Drop "
                 "them, or set task='classification'."
             )
+        for what, names in (("feature_names", self.feature_names), ("class_names", self.class_names)):
+            for name, number in Counter(names or ()).items():
+                if number > 1:
+                    raise ValueError(
+                        f"Dataset {self.name!r}: got {name!r} {number} times in {what}, expected each name once. "
+                        "Rename all but one, or merge what they name."
+                    )
 
     def _check_units(self) -> None:
         units, targets = self.target_units, 0 if self.task == "classification" else self.train.y[0:1].size
@@ -295,8 +303,8 @@ def _check_regression_targets(where: str, targets: npt.NDArray[Any]) -> None:
 
 
 def _check_finite(where: str, what: str, values: npt.NDArray[Any]) -> None:
-    if not np.issubdtype(values.dtype, np.number):
-        raise ValueError(f"{where}: got {what} of dtype {values.dtype}, expected numbers. Encode {what} as float32.")
+    if values.dtype.kind not in "iuf":
+        raise ValueError(f"{where}: got {what} of dtype {values.dtype}, expected numbers that are real. Use float32.")
     finite = np.isfinite(values)
     if not finite.all():
         first = tuple(int(i) for i in np.argwhere(~finite)[0])

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from zoo.core.paths import IMAGES, found_inputs, kind_of
 from zoo.core.shown import listed, shown
 from zoo.datasets.image_files import decoded_image, image_header
-from zoo.datasets.tables import columns_of_model, named_once, read_csv, read_npy, read_npz, read_parquet
+from zoo.datasets.tables import by_names, columns_of_model, named_once, read_csv, read_npy, read_npz, read_parquet
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +64,8 @@ def open_inputs(
             any number of images, folders of images and patterns.
         input_shape: Shape of one input of the model.
         pixel_max: Maximum of the model's raw pixels, which start at 0.
-        feature_names: Names of the model's columns. A table that has one of them is read by name: its columns may
-            stand in any order, and others are left out.
+        feature_names: Names of the model's columns. A table, or an `.npz` file with an array `feature_names`, that has
+            one of them is read by name: its columns may stand in any order, and others are left out.
 
     Raises:
         ValueError: If a file is missing, unreadable or of another kind, or inputs have a different shape.
@@ -115,7 +115,10 @@ def _read(path: Path, kind: str, feature_names: Sequence[str] | None) -> npt.NDA
         arrays = read_npz(path)
         if "x" not in arrays or arrays["x"].dtype.kind not in "biuf":
             raise ValueError(f"{str(path)!r} has the arrays {listed(arrays)}; an array 'x' of numbers was expected.")
-        return arrays["x"].astype(np.float32)
+        x = arrays["x"].astype(np.float32)
+        if "feature_names" in arrays:
+            x, _ = by_names(path, x, [*map(str, arrays["feature_names"])], feature_names)
+        return x
 
     def chosen(found: Sequence[str]) -> list[str]:
         names = feature_names or ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,19 +13,17 @@ import numpy.typing as npt
 
 from tfp_bnn.core.registry import unknown_name_message
 from zoo.core.paths import DATA_KINDS, IMAGES, images_in
-from zoo.core.shown import is_number, listed, shown
+from zoo.core.shown import listed, shown
 from zoo.datasets.base import SPLIT_NAMES, Dataset, Split, Task, hold_out, split_rows
 from zoo.datasets.image_files import decoded_image, image_header
-from zoo.datasets.tables import columns_of_model, named_once, read_csv_columns, read_npz, read_parquet
+from zoo.datasets.labels import Parts, with_labels
+from zoo.datasets.tables import by_names, columns_of_model, named_once, read_csv_columns, read_npz, read_parquet
 
 # Names that people give to the folders of splits.
 _SPLITS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"}
 _SPLITS |= {"val": "validation", "test": "test", "testing": "test"}
 _MOST_BYTES = 2**31
 _MOST_SIDE = 256
-# Whole numbers of at most that many different values are classes.
-_MOST_CLASSES = 20
-_MISSING = {"", "?", "-", "na", "n/a", "nan", "null", "none"}
 # Of each class, for splits with the same share of it.
 _FEWEST_TO_STRATIFY = 5
 
@@ -60,11 +57,13 @@ def dataset_from_files(
         target: Name of the column of a table that has the targets.
         task: `"classification"` or `"regression"`. If None, text with at most half as many different values as there
             are rows is classes, and so are whole numbers if they have at most 20 different values as well. Text next to
-            mostly numbers, such as `"NA"`, is refused.
-        class_names: Names of the classes of a model, to whose labels those of the files are matched by name. Whole
-            numbers of which none is a name are positions in this list. Default: the names in the files, sorted.
-        feature_names: Names of the columns of a model. A table that has them is read by these names, whatever the order
-            and what else it has. A table that has none of them is taken as it is.
+            mostly numbers is refused, and so is what stands for a missing value, such as `"NA"`.
+        class_names: Names of the classes of a model, to whose labels those of the files are matched by name: their
+            text, or the `class_names` of an `.npz` file. Whole numbers of which none is a name are positions in this
+            list. Default: the `class_names` of an `.npz` file, or else the names in the files, sorted.
+        feature_names: Names of the columns of a model. A table that has them, or an `.npz` file with `feature_names`,
+            is read by these names, whatever the order and what else it has. One that has none of them is taken as it
+            is.
         whole: Whether each split is to be all rows, to judge a model on all of them.
         target_unit: Unit of the targets of a regression, such as `"mmHg"`, or None.
         images: Whether inputs with two axes in an `.npz` file are grey images, which get an axis for the channel. If
@@ -88,11 +87,11 @@ def dataset_from_files(
     """
     path = Path(path)
     names: Sequence[str] | None = None
+    own_classes: Sequence[str] | None = None
     if path.is_dir():
         parts = _read_folder(path)
     elif path.suffix.lower() == ".npz" and path.is_file():
-        parts, names, own_classes = _read_npz(path, images)
-        class_names = class_names or own_classes
+        parts, names, own_classes = _read_npz(path, images, feature_names)
     elif path.suffix.lower() in DATA_KINDS and path.is_file():
         x, y, names = _read_table(path, target, feature_names)
         parts = {"": (x, y)}
@@ -102,7 +101,7 @@ def dataset_from_files(
         )
     if target is not None and names is None:
         raise ValueError("--target (target=...) names a column of a table. Leave it out for images and .npz files.")
-    labelled, found_classes = _with_labels(path, parts, task, class_names)
+    labelled, found_classes = with_labels(path, parts, task, class_names, own_classes)
     if target_unit is not None and found_classes is not None:
         raise ValueError(
             f"{str(path)!r}: got the unit {shown(target_unit)}, but the targets are {len(found_classes)} classes. "
@@ -121,13 +120,16 @@ def dataset_from_files(
     )
 
 
-_Parts = dict[str, tuple[npt.NDArray[Any], Any]]
-"""Inputs and targets by split; under an empty name if there are no splits."""
-
-
-def _read_folder(folder: Path) -> _Parts:
+def _read_folder(folder: Path) -> Parts:
     subfolders = {path.name: path for path in _folders_in(folder)}
     of_splits = {name: _SPLITS.get(name.lower()) for name in subfolders}
+    others = [name for name, split in of_splits.items() if split is None]
+    if others and "train" in of_splits.values() and len({*of_splits.values()} - {None}) > 1:
+        known = [name for name, split in of_splits.items() if split is not None]
+        raise ValueError(
+            f"{str(folder)!r} has the folders of splits {listed(known)} next to {listed(others)}. Move what is no "
+            "split out of it. If all are classes, rename the folders that are called like a split."
+        )
     if None in of_splits.values() or "train" not in of_splits.values():
         splits = {"": folder}
     else:
@@ -180,15 +182,21 @@ def _common_shape(folder: Path, paths: Sequence[Path]) -> tuple[int, int, int]:
     return rows, columns, channels
 
 
-def _read_npz(path: Path, images: bool) -> tuple[_Parts, list[str] | None, list[str] | None]:
+def _read_npz(
+    path: Path, images: bool, feature_names: Sequence[str] | None
+) -> tuple[Parts, Sequence[str] | None, Sequence[str] | None]:
     arrays = read_npz(path)
-    by_split: _Parts = {}
+    columns, classes = ([*map(str, arrays[k])] if k in arrays else None for k in ("feature_names", "class_names"))
+    by_split: Parts = {}
     of_splits = {"x": "", **{f"x_{suffix}": split for suffix, split in _SPLITS.items()}}
     for key in _one_for_each(path, {key: split for key, split in of_splits.items() if key in arrays}):
         if f"y{key[1:]}" not in arrays:
             raise ValueError(f"{str(path)!r} has the array {key!r} without 'y{key[1:]}'. Add its targets.")
-        x = arrays[key]
-        by_split[of_splits[key]] = (x[..., np.newaxis] if images and x.ndim == 3 else x, arrays[f"y{key[1:]}"])
+        x, y = arrays[key], arrays[f"y{key[1:]}"]
+        if not x.ndim or not y.ndim:
+            raise ValueError(f"{str(path)!r}: {key!r} or its targets are a single number. Give one row per example.")
+        x, names = (x, None) if columns is None else by_names(path, x, columns, feature_names)
+        by_split[of_splits[key]] = (x[..., np.newaxis] if images and x.ndim == 3 else x, y)
     if "" in by_split and len(by_split) > 1:
         raise ValueError(
             f"{str(path)!r} has the arrays {listed(arrays)}: 'x' next to arrays of splits. Call it 'x_train', and its "
@@ -199,8 +207,7 @@ def _read_npz(path: Path, images: bool) -> tuple[_Parts, list[str] | None, list[
             f"{str(path)!r} has the arrays {listed(arrays)}; 'x' and 'y', or 'x_train', 'y_train', 'x_test' "
             "and 'y_test' were expected."
         )
-    names = [[str(name) for name in arrays[key]] if key in arrays else None for key in ("feature_names", "class_names")]
-    return by_split, names[0], names[1]
+    return by_split, names, classes
 
 
 def _one_for_each(path: Path, of_splits: Mapping[str, str | None]) -> Mapping[str, str | None]:
@@ -219,93 +226,28 @@ def _read_table(
     read = read_parquet if path.suffix.lower() == ".parquet" else read_csv_columns
 
     def chosen(header: Sequence[str]) -> list[str]:
-        if header.count(target) != 1:
+        if target not in header:
             raise ValueError(f"{str(path)!r}: {unknown_name_message('column', target, header)}")
+        named_once(path, [name for name in header if name == target])
+        others = [name for name in header if name != target]
+        if not others:
+            raise ValueError(f"{str(path)!r} has no column but the target {target!r}. Add columns of inputs.")
         names = feature_names or ()
-        if set(names) & set(header):
-            return columns_of_model(path, header, names)
-        return named_once(path, [name for name in header if name != target])
+        return columns_of_model(path, header, names) if set(names) & set(header) else named_once(path, others)
 
     return read(path, chosen, target)
 
 
-def _with_labels(
-    path: Path, parts: _Parts, task: Task | None, class_names: Sequence[str] | None
-) -> tuple[_Parts, tuple[str, ...] | None]:
-    """Returns labels for the targets, and the names of the classes; None for regression."""
-    values = [np.asarray(y) for _, y in parts.values()]
-    values = [y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y for y in values]
-    together = np.concatenate(values)
-    if together.dtype.kind not in "biuf" and not path.is_dir() and class_names is None:
-        _check_text(path, together, task)
-    if task is None:
-        task = "classification" if _are_labels(together) else "regression"
-    if task == "regression":
-        if together.dtype.kind not in "biuf":
-            raise ValueError(
-                f"{str(path)!r}: the targets are text, such as {shown(str(together.flat[0]))}; numbers were expected. "
-                "Write them as numbers, or train a classifier."
-            )
-        columns = [y.reshape(len(y), -1).astype(np.float32) for y in values]
-        return {name: (x, y) for (name, (x, _)), y in zip(parts.items(), columns, strict=True)}, None
-    if together.ndim != 1 or (together.dtype.kind == "f" and not np.all(together == np.round(together))):
-        raise ValueError(
-            f"{str(path)!r}: the targets are numbers such as {shown(together.flat[0].item())}; one class for each row "
-            "was expected."
-        )
-    if together.dtype.kind in "biuf":
-        values, together = [y.astype(np.int64) for y in values], together.astype(np.int64)
-    classes = tuple(class_names) if class_names is not None else tuple(str(label) for label in np.unique(together))
-    index = {name: number for number, name in enumerate(classes)}
-    unknown = sorted({str(label) for label in np.unique(together)} - set(index))
-    no_names = len(unknown) == len(np.unique(together))
-    if no_names and together.dtype.kind == "i" and 0 <= together.min() and together.max() < len(classes):
-        # Numbers of the classes, in their order. One that is a name as well would be of another class.
-        index = {str(number): number for number in range(len(classes))}
-    elif unknown:
-        raise ValueError(
-            f"{str(path)!r} has the classes {listed(unknown)}, but the model knows {listed(classes)}. Rename them."
-        )
-    labels = [np.array([index[str(label)] for label in y], np.int64) for y in values]
-    return {name: (x, y) for (name, (x, _)), y in zip(parts.items(), labels, strict=True)}, classes
-
-
-def _check_text(path: Path, y: npt.NDArray[Any], task: Task | None) -> None:
-    """Refuses text that would be classes although it was hardly meant so."""
-    others = [row for row, value in enumerate(y.flat) if not is_number(str(value))]
-    is_few = len(others) <= y.size / 2
-    if task == "classification":
-        # Grades K, 1, 2, ... are classes then.
-        others = [row for row in others if str(y.flat[row]).strip().lower() in _MISSING]
-    if others and is_few:
-        raise ValueError(
-            f"{str(path)!r}: the target of row {others[0]} is {shown(str(y.flat[others[0]]))}, text next to mostly "
-            "numbers. Fill in a number, or leave the row out. If it is a class, name the others by text too."
-        )
-    if task is None and (found := len(np.unique(y))) > (most := math.ceil(len(y) / 2)):
-        raise ValueError(
-            f"{str(path)!r}: the targets are text, such as {shown(str(y.flat[0]))}, with {found:,} different values in "
-            f"{len(y):,} rows; as classes at most {most:,} were expected. Write numbers without units and signs, or "
-            "merge classes."
-        )
-
-
-def _are_labels(y: npt.NDArray[Any]) -> bool:
-    if y.ndim != 1 or y.dtype.kind not in "biuf":
-        return y.ndim == 1
-    is_whole = bool(np.all(np.isfinite(y)) and np.all(y == np.round(y)))
-    return is_whole and len(np.unique(y)) <= min(_MOST_CLASSES, math.ceil(len(y) / 2))
-
-
-def _splits(path: Path, parts: _Parts, is_labelled: bool, whole: bool) -> dict[str, Any]:
-    if whole:
-        x = np.concatenate([x for x, _ in parts.values()])
-        return dict.fromkeys(SPLIT_NAMES, Split(x, np.concatenate([y for _, y in parts.values()])))
+def _splits(path: Path, parts: Parts, is_labelled: bool, whole: bool) -> dict[str, Any]:
     for name, (x, y) in parts.items():
         if len(x) != len(y):
             raise ValueError(
-                f"{str(path)!r} has {len(x)} inputs and {len(y)} targets{f' in {name!r}' if name else ''}."
+                f"{str(path)!r} has {len(x)} inputs and {len(y)} targets{f' in {name!r}' if name else ''}. Give one "
+                "target per input."
             )
+    if whole:
+        x = np.concatenate([x for x, _ in parts.values()])
+        return dict.fromkeys(SPLIT_NAMES, Split(x, np.concatenate([y for _, y in parts.values()])))
     if "" in parts:
         x, y = parts[""]
         if len(x) < _FEWEST_TO_STRATIFY:

@@ -22,6 +22,10 @@ _ROWS_AT_ONCE = 5000
 # What pandas calls an index without a name, in CSV and Parquet files, and when it reads that again.
 _INDEX = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 
+_WHOLE = re.compile(r"-?\d+")
+# A whole number with zeros before it, such as a postal code.
+_CODE = re.compile(r"-?0\d+")
+
 Chosen = Callable[[Sequence[str]], list[str]]
 """The columns to read, in their order, by the names of all columns; a ValueError if one is missing."""
 
@@ -56,8 +60,8 @@ def read_csv_columns(
         target: Name of the column of targets.
 
     Returns:
-        The numbers, float32 of shape `(n, columns)`; the targets, float64 or text, of shape `(n,)`; and the names of
-        the columns.
+        The numbers, float32 of shape `(n, columns)`; the targets, int64, float64 or text, of shape `(n,)`; and the
+        names of the columns.
 
     Raises:
         ValueError: If the file cannot be read or holds something else.
@@ -76,7 +80,19 @@ def read_csv_columns(
         x = _numbers(path, seen(), len(header), [header.index(name) for name in names])
     if "" in targets:
         raise ValueError(f"{str(path)!r}: row {targets.index('')} has no {target!r}. Fill it in, or leave the row out.")
-    return x, np.array(targets, float if all(map(is_number, targets)) else str), names
+    return x, _numbers_or_text(targets), names
+
+
+def _numbers_or_text(targets: list[str]) -> npt.NDArray[Any]:
+    """Returns numbers, or text where numbers would merge labels: 007 with 7, or long ones."""
+    if not all(map(is_number, targets)) or any(map(_CODE.fullmatch, targets)):
+        return np.array(targets, str)
+    if not all(map(_WHOLE.fullmatch, targets)):
+        return np.array(targets, float)
+    try:
+        return np.array([int(text) for text in targets], np.int64)
+    except OverflowError:
+        return np.array(targets, str)
 
 
 def read_parquet(path: Path, chosen: Chosen, target: str | None) -> tuple[npt.NDArray[np.float32], Any, list[str]]:
@@ -101,7 +117,8 @@ def read_parquet(path: Path, chosen: Chosen, target: str | None) -> tuple[npt.ND
         return x, None, names
     y = columns[target]
     if y.dtype.kind not in "biuf":
-        if any(value is None for value in y):
+        # Of dates, a missing one is no None.
+        if table[target].null_count:
             raise ValueError(f"{str(path)!r}: a row has no {target!r}. Fill it in, or leave the row out.")
         y = y.astype(str)
     return x, y, names
@@ -136,10 +153,15 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Reads all arrays of an NPZ file by name. A ValueError if it cannot be read."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+            return {name: _as_text(arrays[name]) for name in arrays.files}
     except Exception as error:
         # Besides those of NumPy, errors of zipfile and zlib.
         raise ValueError(f"{str(path)!r} is not an NPZ file of arrays: {shown(str(error))}") from None
+
+
+def _as_text(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Returns bytes as text, as they come from HDF5; other arrays as they are."""
+    return np.char.decode(array, "utf-8", "backslashreplace") if array.dtype.kind == "S" else array
 
 
 class _csv_rows:
@@ -181,9 +203,35 @@ def columns_of_model(path: Path, found: Sequence[str], names: Sequence[str]) -> 
     if missing:
         raise ValueError(
             f"{str(path)!r} has the columns {', '.join(map(repr, found))}; the model needs {missing[0]!r} exactly "
-            "once. Add the column, or remove the header to pass the columns by position."
+            "once. Add the column, or remove the names (the header of a CSV file, 'feature_names' of an NPZ file) to "
+            "pass the columns by position."
         )
     return list(names)
+
+
+def by_names(
+    path: Path, x: npt.NDArray[Any], found: Sequence[str], names: Sequence[str] | None
+) -> tuple[npt.NDArray[Any], list[str]]:
+    """Returns the columns of an array that a model takes, in its order, and their names.
+
+    Args:
+        path: The file, for messages.
+        x: Array of shape `(n, columns)`.
+        found: Names of its columns.
+        names: Names of the model's columns. An array that has none of them is taken as it is.
+
+    Raises:
+        ValueError: If there is not one name per column, or a column of the model is missing or there twice.
+    """
+    if x.ndim != 2 or x.shape[1] != len(found):
+        raise ValueError(
+            f"{str(path)!r} has {len(found)} feature names for inputs of shape {x.shape[1:]}. Give one to each column "
+            "of a table, or leave out 'feature_names'."
+        )
+    if not set(found) & set(names or ()):
+        return x, named_once(path, found)
+    chosen = columns_of_model(path, found, names or ())
+    return x[:, [found.index(name) for name in chosen]], chosen
 
 
 def named_once(path: Path, names: Sequence[str]) -> list[str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,11 @@ import numpy.typing as npt
 
 import tfp_bnn
 from tfp_bnn.core.batches import is_stream
-from tfp_bnn.core.expected_inputs import any_inputs
 from tfp_bnn.metrics import out_of_distribution_auroc
 from tfp_bnn.models import PredictiveModel
 from tfp_bnn.predictive import agreement, score
 from zoo.datasets import Dataset, load_dataset
+from zoo.evaluation.blocks import Block
 from zoo.evaluation.data_checks import check_names, check_task
 from zoo.evaluation.optimum import optimum_numbers
 from zoo.hub.cards import AGREEMENT_SAMPLES, posterior_statistics
@@ -79,36 +78,7 @@ def evaluate(
     part = data.split(split)
     check_task(model, data)
     check_names(model, data)
-    return score(model.posterior_predictive(part.x, num_samples=num_samples, seed=seed, calibrated=calibrated), part.y)
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """A block of a card: inputs, and how to predict them.
-
-    Attributes:
-        x: Inputs of shape `(n, *input_shape)`.
-        y: Targets as in `Split`; None for inputs that have none.
-        num_samples: Number of Monte Carlo samples of the weights.
-        calibrated: Whether to apply the model's calibration.
-        plug_in: Whether every weight is at its posterior mean instead. Never calibrated.
-    """
-
-    x: npt.NDArray[Any]
-    y: npt.NDArray[Any] | None
-    num_samples: int
-    calibrated: bool = True
-    plug_in: bool = False
-
-    def predict(self, model: PredictiveModel, seed: int) -> tfp_bnn.PosteriorPredictive:
-        """Returns the predictive of a model for these inputs."""
-        # Those without targets are inputs that the model was not trained for.
-        with any_inputs() if self.y is None else contextlib.nullcontext():
-            if self.plug_in:
-                return model.plug_in_predictive(self.x)
-            return model.posterior_predictive(
-                self.x, num_samples=self.num_samples, seed=seed, calibrated=self.calibrated
-            )
+    return Block(part.x, part.y, num_samples, calibrated).score(model, seed)
 
 
 def labelled_blocks(model: PredictiveModel, data: Dataset, num_samples: int) -> dict[str, Block]:
@@ -216,9 +186,9 @@ def measure(
     scores, num_samples = {}, {}
     for name, block in labelled_blocks(model, data, how.num_samples).items():
         predictive = block.predict(model, how.seed)
-        scores[name], num_samples[name] = score(predictive, block.y), predictive.num_samples
+        scores[name], num_samples[name] = block.score(model, how.seed, predictive), predictive.num_samples
         if name == "test" and model.conformal is not None:
-            scores["conformal"] = model.conformal.score(predictive, block.y)
+            scores["conformal"] = block.conformal_score(model, how.seed, predictive)
     quick = {
         "num_examples": min(QUICK_EXAMPLES, len(data.test)),
         "num_samples": num_samples["quick"],

@@ -30,12 +30,8 @@ from zoo.datasets.base import SPLIT_NAMES
 from zoo.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from zoo.datasets.development import development_out_of_distribution
 from zoo.datasets.images import PixelRange, fitted, is_image_shape, pixel_range_of
-from zoo.evaluation.card_numbers import (
-    QUICK_EXAMPLES,
-    Block,
-    load_outside,
-    uncertainties,
-)
+from zoo.evaluation.blocks import Block, check_draws_fit
+from zoo.evaluation.card_numbers import QUICK_EXAMPLES, load_outside, uncertainties
 from zoo.evaluation.data_checks import check_names, check_task
 
 CORRUPTION_SCORES = ("accuracy", "nll", "ece")
@@ -197,7 +193,7 @@ def evaluate_suite(
 
     Raises:
         ValueError: If the model is no classifier of images, its images have another shape, or the dataset or split is
-            unknown.
+            unknown. If the draws of the predictions take more than 1 GiB.
         DataMissingError: If data are not on this machine. The message has the command that gets them.
 
     References:
@@ -208,6 +204,7 @@ def evaluate_suite(
     dataset = load_dataset(data) if isinstance(data, str) else data
     part = dataset.split(split)
     _check_fits(model, dataset)
+    check_draws_fit("The suite", model, part.x, num_samples, seed)
     outside = _outside(dataset, split, out_of_distribution)
 
     say(f"{len(part):,} images of {dataset.name} ({split_name or split}), {num_samples} samples")

@@ -30,14 +30,14 @@ from tfp_bnn.core.expected_inputs import any_inputs
 from tfp_bnn.core.plugins import load_plugins
 from tfp_bnn.likelihoods.scoring import STEPS
 from tfp_bnn.models import PredictiveModel
-from tfp_bnn.predictive import PosteriorPredictive, score, standard_errors
+from tfp_bnn.predictive import PosteriorPredictive, standard_errors
 from tfp_bnn.predictive.conformal import STEPS as CONFORMAL_STEPS
 from zoo.core.shown import shown
 from zoo.core.untrusted import ArtifactError, artifact_errors
 from zoo.core.validation import validate
 from zoo.datasets import DataMissingError, Dataset, load_dataset
+from zoo.evaluation.blocks import Block
 from zoo.evaluation.card_numbers import (
-    Block,
     agreement_numbers,
     diagnostics_of,
     kl_draws,
@@ -175,13 +175,18 @@ def _checks(name: str, place: str | os.PathLike[str], full: bool) -> Iterator[Ch
     # Drawn once for the two blocks that need it.
     @functools.cache
     def on_test_split() -> PosteriorPredictive:
-        return labelled_blocks(model, data(), how.num_samples)["test"].predict(model, how.seed)
+        return on_test_block().predict(model, how.seed)
+
+    def on_test_block() -> Block:
+        return labelled_blocks(model, data(), how.num_samples)["test"]
 
     def test() -> Numbers:
-        return _scores(on_test_split(), data().test.y)
+        return _of_block(model, on_test_block(), how.seed, on_test_split())
 
     def conformal() -> Numbers:
-        found = {} if model.conformal is None else model.conformal.score(on_test_split(), data().test.y)
+        if model.conformal is None:
+            return {}
+        found = on_test_block().conformal_score(model, how.seed, on_test_split())
         return {
             key: Number(value, None, ONE_EXAMPLE if key in CONFORMAL_STEPS else 0.0) for key, value in found.items()
         }
@@ -288,15 +293,16 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _of_block(model: PredictiveModel, block: Block | None, seed: int) -> Numbers:
-    return {} if block is None else _scores(block.predict(model, seed), block.y)
-
-
-def _scores(predictive: PosteriorPredictive, y: Any) -> Numbers:
-    errors = standard_errors(predictive, y)
+def _of_block(
+    model: PredictiveModel, block: Block | None, seed: int, predictive: PosteriorPredictive | None = None
+) -> Numbers:
+    if block is None:
+        return {}
+    predictive = block.predict(model, seed) if predictive is None else predictive
+    errors = standard_errors(predictive, block.y) if predictive.has_draws else {}
     return {
         key: Number(value, errors.get(key), ONE_EXAMPLE if key in STEPS else 0.0)
-        for key, value in score(predictive, y).items()
+        for key, value in block.score(model, seed, predictive).items()
     }
 
 

@@ -8,7 +8,6 @@ vouches for. It is written by `python -m zoo.hub.manifest`.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import itertools
 import json
@@ -17,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.core.files import write_atomically
+from zoo.core.files import check_folder_target, write_atomically
 from zoo.core.shown import encodable, listed, shown
 from zoo.core.untrusted import MAX_JSON_BYTES, artifact_errors, open_regular, parse_json
 
@@ -60,7 +59,7 @@ def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
 
     Raises:
         ValueError: If it exists and must not be replaced, or its name is too long. A folder that is not an artifact is
-            never replaced.
+            never replaced, nor is the current folder.
         OSError: If it could not be made.
     """
     target = Path(path).absolute()
@@ -77,11 +76,7 @@ def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
             f"The name of the folder {str(target)!r} has {len(os.fsencode(target.name))} bytes, and at most "
             f"{_LONGEST_FOLDER} leave room for what is next to it while it is written. Choose a shorter one."
         )
-    parent = next(folder for folder in target.parents if os.path.lexists(folder))
-    if not parent.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(parent))
-    if not os.access(parent, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(parent))
+    check_folder_target(target)
     return target
 
 

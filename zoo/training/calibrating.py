@@ -12,6 +12,7 @@ from tfp_bnn.predictive.calibrators import CALIBRATIONS, check_fits
 from tfp_bnn.predictive.conformal import ConformalSets, conformal_for
 from tfp_bnn.predictive.conformal_scores import require_enough
 from zoo.datasets import Dataset, Split
+from zoo.evaluation.blocks import rows_in_memory
 from zoo.hub.members import ZooModel
 from zoo.recipes import Recipe
 
@@ -49,19 +50,22 @@ def check_calibration(recipe: Recipe, likelihood: Likelihood, num_outputs: int, 
 
 
 def calibrate_by_recipe(model: ZooModel, recipe: Recipe, data: Dataset) -> None:
-    """Fits the calibration of a recipe, if it has one, to its rows of the validation split."""
+    """Fits the calibration of a recipe, if it has one, to its rows of the validation split.
+
+    Of rows whose draws take more than 1 GiB, a random part is taken.
+    """
     if recipe.calibration is not None:
-        rows, _ = halves_of_validation(recipe, data)
+        rows = _in_memory(model, recipe, halves_of_validation(recipe, data)[0])
         calibrate(model, rows.x, rows.y, **_draws(recipe))
 
 
 def conformalize_by_recipe(model: ZooModel, recipe: Recipe, data: Dataset) -> None:
     """Fits the conformal prediction of a recipe, if it has one, to its rows of the validation split.
 
-    The model has its calibration already.
+    The model has its calibration already. Of rows whose draws take more than 1 GiB, a random part is taken.
     """
     if recipe.conformal is not None:
-        _, rows = halves_of_validation(recipe, data)
+        rows = _in_memory(model, recipe, halves_of_validation(recipe, data)[1])
         conformalize(model, rows.x, rows.y, recipe.conformal.level, recipe.conformal.by_class, **_draws(recipe))
 
 
@@ -81,6 +85,15 @@ def halves_of_validation(recipe: Recipe, data: Dataset) -> tuple[Split, Split]:
     order = np.random.default_rng(_SEED_OF_HALVES).permutation(len(validation))
     first, second = np.split(order, [len(order) // 2])
     return Split(validation.x[first], validation.y[first]), Split(validation.x[second], validation.y[second])
+
+
+def _in_memory(model: ZooModel, recipe: Recipe, rows: Split) -> Split:
+    """Returns as many rows as have draws that fit into memory: all, or the same random ones each time."""
+    number = rows_in_memory(model, rows.x, **_draws(recipe))
+    if number == len(rows):
+        return rows
+    chosen = np.sort(np.random.default_rng(_SEED_OF_HALVES).permutation(len(rows))[:number])
+    return Split(rows.x[chosen], rows.y[chosen])
 
 
 def _draws(recipe: Recipe) -> dict[str, Any]:

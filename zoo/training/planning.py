@@ -38,8 +38,9 @@ def planned(
 ) -> Recipe | FineTuneRecipe:
     """Returns the recipe that `train` runs for these arguments, which it can be passed instead of them.
 
-    With another dataset than the recipe's, the out-of-distribution data become `"uniform"` unless `overrides` names
-    them: those of the recipe were chosen for its dataset, and may be the new one. Spread seeds that count up from the
+    With another dataset than the recipe's, the model is named after it, as in `mlp_flipout.wine`, and the
+    out-of-distribution data become `"uniform"`, unless `overrides` has the name or these: those of the recipe were
+    chosen for its dataset, and may be the new one. Spread seeds that count up from the
     recipe's seed count up from another seed as well.
 
     Raises:
@@ -50,8 +51,12 @@ def planned(
     changes = {**(overrides or {}), **short}
     if changes.get("dataset", recipe.dataset) == recipe.dataset:
         changes.pop("dataset", None)
-    elif recipe.evaluation.out_of_distribution != UNIFORM:
-        changes = {_OUTSIDE: UNIFORM, **changes}
+    else:
+        # The recipe's own name would say that it is trained on the recipe's dataset. Own files are named once read.
+        if changes["dataset"] is not None:
+            changes = {"name": named_after(recipe, str(changes["dataset"])).name, **changes}
+        if recipe.evaluation.out_of_distribution != UNIFORM:
+            changes = {_OUTSIDE: UNIFORM, **changes}
     changed: Recipe | FineTuneRecipe = change_recipe(recipe, changes)  # type: ignore[type-var]
     spread = recipe.evaluation.spread_seeds
     counted_up = spread == tuple(range(recipe.seed + 1, recipe.seed + 1 + len(spread)))

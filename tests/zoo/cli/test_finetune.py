@@ -185,3 +185,20 @@ def test_the_help_names_every_option_with_its_default(tfp_bnn):
     ):
         assert re.search(rf"^ +--{option} ", text, re.MULTILINE), option
     assert "Cross-validation (auto) only uses the training split" in text
+
+
+def test_inputs_are_adapted_to_a_folder_of_images_and_not_to_a_dataset_of_its_name(tfp_bnn, tmp_path, monkeypatch):
+    adapted = []
+
+    def fine_tune(*_, adapt_inputs, **__):
+        adapted.append(adapt_inputs)
+        raise ValueError("enough")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("zoo.training.fine_tuning.fine_tune", fine_tune)
+    monkeypatch.setattr("zoo.cli.training.load_files_like", lambda *_, **__: None)
+    for name in ("iris", "photos"):
+        Path(name).mkdir()
+        code, _, errors = tfp_bnn("finetune", "mlp_flipout.iris", "--dataset", name)
+        assert (code, errors.splitlines()[-1]) == (2, "tfp-bnn: enough")
+    assert adapted == [False, True]

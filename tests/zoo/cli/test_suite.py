@@ -60,6 +60,11 @@ def test_the_suite_from_the_command_line(image_artifact, tmp_path, run, monkeypa
         (["--save-probabilities", "a.npz"], "give --suite together with them"),
         (["--suite", "--out", "no/a.csv"], "There is no folder 'no'"),
         (["--suite", "--save-probabilities", "."], "is a folder"),
+        (
+            ["--suite", "--report", "."],
+            "is the current folder. It cannot be replaced",
+        ),
+        (["--suite", "--report", "/"], "is where a file system is mounted"),
         (["--suite", "--out", "a.csv"], "The suite is for classifiers of images"),
     ],
 )

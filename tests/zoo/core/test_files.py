@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from zoo.core import files
-from zoo.core.files import remove_unfinished, written_whole
+from zoo.core.files import (
+    check_file_target,
+    check_folder_target,
+    remove_unfinished,
+    write_atomically,
+    written_whole,
+)
 
 from ..kill_at_operation import KillAtOperation, Killed
 
@@ -112,3 +118,44 @@ def test_a_full_disk_names_the_folder_and_leaves_the_old_one(tmp_path, monkeypat
         write(tmp_path / "target", NEW)
     assert read(tmp_path / "target") == OLD
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def test_a_file_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "real").write_text("old")
+    (tmp_path / "link").symlink_to("elsewhere/real")
+    check_file_target(tmp_path / "link")
+    write_atomically(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "elsewhere" / "real").read_text() == "new"
+    (tmp_path / "broken").symlink_to("nowhere/real")
+    with pytest.raises(ValueError, match="There is no folder"):
+        check_file_target(tmp_path / "broken")
+
+
+def test_a_pipe_or_device_is_never_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for path in (tmp_path / "pipe", tmp_path / "link"):
+        for write_to in (check_file_target, lambda path: write_atomically(path, "new")):
+            with pytest.raises(ValueError, match=r"pipe' is a device or a pipe, which a file would replace\. Give"):
+                write_to(path)
+    assert (tmp_path / "pipe").is_fifo()
+    with pytest.raises(ValueError, match="'/dev/null' is a device"):
+        check_file_target(Path(os.devnull))
+
+
+def test_a_folder_that_cannot_be_replaced_is_refused_early(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to("here")
+    check_folder_target(tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    for path in (Path("."), tmp_path / "here", tmp_path / "link"):
+        with pytest.raises(ValueError, match=r"here' is the current folder\. .* give a folder below it"):
+            check_folder_target(path)
+    with pytest.raises(ValueError, match="where a file system is mounted"):
+        check_folder_target(Path("/"))
+    check_folder_target(Path("new"))
+    Path("file").write_text("")
+    with pytest.raises(NotADirectoryError):
+        check_folder_target(Path("file/new"))

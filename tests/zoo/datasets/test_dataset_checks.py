@@ -106,6 +106,8 @@ def test_a_feature_name_is_needed_for_every_column() -> None:
         ("iris", {"class_names": None}, "got class_names=None, expected at least two names"),
         ("iris", {"class_names": ("setosa",)}, "expected at least two names"),
         ("diabetes", {"class_names": ("ill", "well")}, "expected None for regression"),
+        ("iris", {"class_names": ("a", "b", "a")}, "got 'a' 2 times in class_names, expected each name once"),
+        ("iris", {"feature_names": ("u", "v", "w", "u")}, "got 'u' 2 times in feature_names"),
         ("diabetes", {"target_units": ("mm", "kg")}, "expected 1 names, one for each target"),
         ("iris", {"target_units": ("mm",)}, "expected None for classification"),
     ],

@@ -206,3 +206,62 @@ def test_inputs_of_predict_are_found_in_folders_and_by_patterns_with_their_paths
         assert first[0, 0, 0].tolist() == [0, 0, 1]
     monkeypatch.chdir(photos)
     assert open_inputs(["red/3.png"], (5, 6, 3), 1.0).labels == ["red/3.png"]
+
+
+def test_numbers_of_an_npz_file_are_positions_in_its_own_class_names(tmp_path):
+    """So the names of a model, in another order, are found by name."""
+    file = tmp_path / "a.npz"
+    np.savez(file, x=np.zeros((6, 2)), y=[0, 1] * 3, class_names=["dog", "cat"])
+    for classes in (["cat", "dog"], ["cat", "wolf", "dog"]):
+        data = dataset_from_files(file, class_names=classes, whole=True)
+        assert data.class_names == tuple(classes)
+        assert [classes[label] for label in data.test.y] == ["dog", "cat"] * 3
+    # Names that have nothing in common say nothing.
+    assert dataset_from_files(file, class_names=["a", "b"], whole=True).test.y.tolist() == [0, 1] * 3
+    with pytest.raises(ValueError, match=r"the classes \['dog'\], but the model knows \['cat', 'wolf'\]"):
+        dataset_from_files(file, class_names=["cat", "wolf"])
+    np.savez(file, x=np.zeros((6, 2)), y=[0, 2] * 3, class_names=["dog", "cat"])
+    with pytest.raises(ValueError, match=r"the classes \['0', '2'\], but its class_names are \['cat', 'dog'\]"):
+        dataset_from_files(file, class_names=["cat", "dog"])
+
+
+def test_columns_of_an_npz_file_are_found_by_name(tmp_path):
+    file, x = tmp_path / "a.npz", np.arange(12.0).reshape(4, 3)
+    np.savez(file, x=x, y=[0, 1] * 2, feature_names=["b", "note", "a"])
+    data = dataset_from_files(file, feature_names=("a", "b"), whole=True)
+    assert data.feature_names == ("a", "b")
+    for columns in (data.test.x, open_inputs([file], (2,), 1.0, ("a", "b")).x):
+        assert columns.tolist() == x[:, [2, 0]].tolist()
+    assert open_inputs([file], (3,), 1.0, ("c", "d", "e")).x.tolist() == x.tolist()
+    for read in (
+        lambda: dataset_from_files(file, feature_names=("a", "c")),
+        lambda: open_inputs([file], (2,), 1.0, ("a", "c")),
+    ):
+        with pytest.raises(ValueError, match=r"the model needs 'c' exactly once\. .* 'feature_names' of an NPZ file"):
+            read()
+    np.savez(file, x=x, y=[0, 1] * 2, feature_names=["a", "b"])
+    with pytest.raises(ValueError, match=r"2 feature names for inputs of shape \(3,\)"):
+        open_inputs([file], (3,), 1.0, ("a", "b"))
+
+
+def test_folders_of_splits_next_to_others_are_no_classes(photos, tmp_path):
+    photos.rename(tmp_path / "train")
+    draw(tmp_path / "val" / "red" / "0.png", (255, 0, 0))
+    draw(tmp_path / "unlabeled" / "red" / "0.png", (255, 0, 0))
+    with pytest.raises(ValueError, match=r"splits \['train', 'val'\] next to \['unlabeled'\]. Move what is no split"):
+        dataset_from_files(tmp_path)
+    # Alone, it is a class, of vehicles for example.
+    (tmp_path / "val").rename(tmp_path / "bus")
+    for name in ("train", "bus", "unlabeled"):
+        draw(tmp_path / name / "0.png", (255, 0, 0))
+    assert dataset_from_files(tmp_path, whole=True).class_names == ("bus", "train", "unlabeled")
+
+
+def test_arrays_of_different_lengths_are_refused_before_splits_are_joined(tmp_path):
+    rows = {"x_train": 10, "y_train": 9, "x_test": 5, "y_test": 6}
+    np.savez(tmp_path / "a.npz", **{name: np.arange(n) % 2 for name, n in rows.items()})
+    with pytest.raises(ValueError, match="has 10 inputs and 9 targets in 'train'"):
+        dataset_from_files(tmp_path / "a.npz", whole=True)
+    np.savez(tmp_path / "a.npz", x=1.0, y=2.0)
+    with pytest.raises(ValueError, match="'x' or its targets are a single number"):
+        dataset_from_files(tmp_path / "a.npz")

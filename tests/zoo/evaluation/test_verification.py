@@ -319,7 +319,7 @@ def test_missing_out_of_distribution_data_leave_the_rest_to_be_measured(artifact
 
 
 def test_a_measured_number_that_is_not_finite_fails(artifact, monkeypatch):
-    monkeypatch.setattr(verification, "score", lambda predictive, y: {"nll": float("nan")})
+    monkeypatch.setattr("zoo.evaluation.blocks.score", lambda predictive, y: {"nll": float("nan")})
     check = by_quantity(verify(artifact))["quick/nll"]
     assert (check.status, check.measured) == (Status.FAILED, None)
     assert "nan" in check.message

@@ -136,6 +136,18 @@ def test_another_dataset_has_no_out_of_distribution_data_of_its_own():
         assert planned(recipe, changes).evaluation.out_of_distribution == expected
 
 
+def test_a_model_of_another_dataset_is_named_after_it():
+    """So its rows do not replace those of the recipe in the leaderboard."""
+    for recipe, changes, expected in (
+        ("mlp_flipout.iris", {"dataset": "wine"}, "mlp_flipout.wine"),
+        ("mlp_flipout.iris", {"dataset": "wine", "name": "mine"}, "mine"),
+        ("resnet20_flipout.cifar10_map", {"dataset": "cifar10"}, "resnet20_flipout.cifar10_map"),
+        # Own files have a name once they are read.
+        ("mlp_flipout.iris", {"dataset": None}, "mlp_flipout.iris"),
+    ):
+        assert planned(recipe, changes).name == expected
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

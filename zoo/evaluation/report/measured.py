@@ -15,7 +15,8 @@ from tfp_bnn.calibration import CALIBRATIONS
 from tfp_bnn.models import PredictiveModel
 from tfp_bnn.predictive import for_each_class, sampling_errors, score, standard_errors
 from zoo.datasets import Dataset, Split
-from zoo.evaluation.card_numbers import Block, kl_draws, out_of_distribution_block
+from zoo.evaluation.blocks import Block, check_draws_fit
+from zoo.evaluation.card_numbers import kl_draws, out_of_distribution_block
 from zoo.evaluation.data_checks import check_names, check_task, with_groups_of
 from zoo.hub.members import inference_config
 from zoo.hub.ways import text_of
@@ -71,8 +72,8 @@ class Measured:
 
     @cached_property
     def errors_of_draws(self) -> dict[str, float]:
-        """The standard errors of the scores of `zoo.evaluate` over the draws; empty if they are not in memory."""
-        return standard_errors(self.predictive, self.part.y) if self.predictive.has_draws else {}
+        """The standard errors of the scores of `zoo.evaluate` over the draws; by name."""
+        return standard_errors(self.predictive, self.part.y)
 
     @property
     def rows(self) -> str:
@@ -135,6 +136,7 @@ def measure(
     check_names(model, data)
     data = with_groups_of(model, data)
     part = data.split(split)
+    check_draws_fit("A report", model, part.x, num_samples, seed)
     outside = None
     if out_of_distribution is not None:
         block = out_of_distribution_block(data, out_of_distribution, num_samples)

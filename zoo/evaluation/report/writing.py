@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from tfp_bnn.models import PredictiveModel
-from zoo.core.files import written_whole
+from zoo.core.files import check_folder_target, written_whole
 from zoo.core.shown import cell
 from zoo.core.untrusted import MAX_JSON_BYTES, parse_json
 from zoo.datasets import Dataset, load_dataset
@@ -83,7 +83,7 @@ def write_evaluation_report(
         model: Model to report on.
         data: Dataset or its name.
         split: `"train"`, `"validation"` or `"test"`.
-        folder: Folder to create. It may exist if it is empty or contains only a report.
+        folder: Folder to create. It may exist if it is empty or contains only a report, but not be the current one.
         name: Name of the model in the report. Default: its own.
         num_samples: Number of Monte Carlo samples of the weights.
         seed: Seed of the samples.
@@ -133,8 +133,14 @@ def write_evaluation_report(
 
 
 def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
-    """Returns the folder of a report. Raises a ValueError if it must not be replaced."""
+    """Returns the folder of a report.
+
+    Raises:
+        ValueError: If it must not be replaced, or cannot be, as the current folder.
+        OSError: If it could not be made.
+    """
     target = Path(path).absolute()
+    check_folder_target(target)
     if not os.path.lexists(target) or (target.is_dir() and not any(target.iterdir())):
         return target
     foreign = _foreign_files(target)
