@@ -40,7 +40,7 @@ def replaceable(path: Path) -> Path:
     Raises:
         ValueError: If it is a folder, a device or a pipe, which a file would replace for all others, too.
     """
-    path = path.resolve()
+    # Before links are followed: the pipe behind /dev/stdout has no path of its own.
     if path.is_dir():
         raise ValueError(f"{str(path)!r} is a folder. Give the name of a file in it.")
     if path.exists() and not path.is_file():
@@ -48,7 +48,7 @@ def replaceable(path: Path) -> Path:
             f"{str(path)!r} is a device or a pipe, which a file would replace. Give the name of a file, or leave the "
             "option out."
         )
-    return path
+    return path.resolve()
 
 
 def check_file_target(path: Path | None) -> None:
@@ -61,7 +61,8 @@ def check_file_target(path: Path | None) -> None:
         return
     target = replaceable(path)
     if not target.parent.is_dir():
-        raise ValueError(f"There is no folder {str(path.parent)!r} for the file {path.name!r}. Make it first.")
+        place = target if path.is_symlink() else path
+        raise ValueError(f"There is no folder {str(place.parent)!r} for the file {place.name!r}. Make it first.")
     # A file is written next to its place first.
     if not os.access(target.parent, os.W_OK):
         raise ValueError(f"The folder of {str(path)!r} cannot be written to. Choose another place.")

@@ -64,15 +64,16 @@ def _labelled(
     if together.dtype.kind in "cV":
         raise ValueError(f"{str(path)!r}: the targets are of dtype {together.dtype}; numbers or text were expected.")
     is_text = together.dtype.kind not in "biuf"
-    # As text, numbers keep what tells them apart as labels, such as the zeros of 007.
-    numbers = _numbers_of(together) if is_text and not path.is_dir() else None
-    if is_text and not path.is_dir() and class_names is None:
+    # Folders are always classes.
+    is_open = is_text and not path.is_dir() and class_names is None
+    if is_open:
         _check_text(path, together, task)
+    are_numbers = not is_text or all(is_number(str(value)) for value in together.flat)
     if task is None:
-        judged = together if numbers is None or class_names is not None else numbers
-        task = "classification" if _are_labels(judged) else "regression"
+        too_many = is_open and are_numbers and len(np.unique(together)) > math.ceil(len(together) / 2)
+        task = "classification" if _are_labels(together) and not too_many else "regression"
     if task == "regression":
-        if is_text and numbers is None:
+        if not are_numbers:
             raise ValueError(
                 f"{str(path)!r}: the targets are text, such as {shown(str(together.flat[0]))}; numbers were expected. "
                 "Write them as numbers, or train a classifier."
@@ -96,12 +97,6 @@ def _labelled(
         )
     labels = [np.array([index[str(label)] for label in y], np.int64) for y in values]
     return {name: (x, y) for (name, (x, _)), y in zip(parts.items(), labels, strict=True)}, classes
-
-
-def _numbers_of(y: npt.NDArray[Any]) -> npt.NDArray[np.float64] | None:
-    """Returns the numbers of text; None if some of it is none."""
-    texts = [str(value) for value in y.flat]
-    return np.array([float(text) for text in texts]).reshape(y.shape) if all(map(is_number, texts)) else None
 
 
 def _check_whole(path: Path, y: npt.NDArray[Any]) -> None:

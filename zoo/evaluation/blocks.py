@@ -17,8 +17,7 @@ from tfp_bnn.predictive import score
 
 MOST_BYTES = 2**30
 """Of the draws of a block that are kept in memory."""
-# Draws of that many predictions fit, up to 1,024 outputs.
-_SURELY_FIT = 2**18
+_ROWS_OF_A_PART = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +60,13 @@ class Block:
             seed: Seed of the samples.
             predictive: Result of `predict` for the same model and seed, if it is at hand.
         """
-        predictive = self.predict(model, seed) if predictive is None else predictive
+        if predictive is None:
+            if rows_in_memory(model, self.x, self.num_samples, seed)[0] < len(self.x):
+                return score(self._parts(model, seed))
+            predictive = self.predict(model, seed)
         if predictive.has_draws:
             return score(predictive, self.y)
+        # The inputs were judged as a whole: those of a part may be unlike the training data by chance.
         with any_inputs():
             return score(self._parts(model, seed))
 
@@ -81,17 +84,27 @@ class Block:
         return {name: sum(n * scores[name] for n, scores in parts) / len(self.x) for name in parts[0][1]}
 
     def _parts(self, model: PredictiveModel, seed: int) -> Iterator[tuple[tfp_bnn.PosteriorPredictive, Any]]:
-        # The inputs were judged as a whole: those of a part may be unlike the training data by chance.
-        return model.stream_predictive(self.x, self.y, self.num_samples, seed, calibrated=self.calibrated)
+        if not self.plug_in:
+            yield from model.stream_predictive(self.x, self.y, self.num_samples, seed, calibrated=self.calibrated)
+            return
+        for start in range(0, len(self.x), _ROWS_OF_A_PART):
+            part = slice(start, start + _ROWS_OF_A_PART)
+            yield model.plug_in_predictive(self.x[part]), None if self.y is None else self.y[part]
 
 
-def rows_in_memory(model: PredictiveModel, x: npt.NDArray[Any], num_samples: int, seed: int) -> int:
-    """Returns of how many of some inputs the draws are kept in memory: of all, if they take at most 1 GiB."""
-    if len(x) * num_samples <= _SURELY_FIT:
-        return len(x)
+def rows_in_memory(model: PredictiveModel, x: npt.NDArray[Any], num_samples: int, seed: int) -> tuple[int, int]:
+    """Returns of how many of some inputs the draws are kept in memory, and how many draws these are.
+
+    They are kept of all inputs if they take at most 1 GiB. A model of a few networks has no more draws than these.
+    """
+    known: Any = model
+    sizes = known.output_shape[1:]
+    if None not in sizes and 4 * len(x) * num_samples * math.prod(sizes) <= MOST_BYTES:
+        return len(x), num_samples
     with any_inputs():
         row = model.posterior_predictive(x[:1], num_samples, seed)
-    return min(len(x), MOST_BYTES // (4 * math.prod((row.num_samples, *row.positions, row.num_outputs))))
+    one = 4 * math.prod((row.num_samples, *row.positions, row.num_outputs))
+    return min(len(x), MOST_BYTES // one), row.num_samples
 
 
 def check_draws_fit(what: str, model: PredictiveModel, x: npt.NDArray[Any], num_samples: int, seed: int) -> None:
@@ -107,10 +120,10 @@ def check_draws_fit(what: str, model: PredictiveModel, x: npt.NDArray[Any], num_
     Raises:
         ValueError: If they take more than 1 GiB.
     """
-    rows = rows_in_memory(model, x, num_samples, seed)
+    rows, draws = rows_in_memory(model, x, num_samples, seed)
     if rows < len(x):
         raise ValueError(
-            f"{what} needs all draws of its predictions, and {num_samples} for each of {len(x):,} rows take more than "
-            f"{MOST_BYTES / 2**30:g} GiB. Ask for at most {max(1, num_samples * rows // len(x))} (--num-samples, "
+            f"{what} needs all draws of its predictions, and {draws} for each of {len(x):,} rows take more than "
+            f"{MOST_BYTES / 2**30:g} GiB. Ask for at most {max(1, draws * rows // len(x))} (--num-samples, "
             f"num_samples=...), or give at most {rows:,} rows. The scores alone have no such limit."
         )

@@ -19,7 +19,9 @@ from zoo.recipes import Recipe
 _SEED_OF_HALVES = 0
 
 
-def check_calibration(recipe: Recipe, likelihood: Likelihood, num_outputs: int, data: Dataset) -> None:
+def check_calibration(
+    recipe: Recipe, likelihood: Likelihood, num_outputs: int, data: Dataset, who: str | None = None
+) -> None:
     """Refuses a calibration or conformal prediction that could not be fitted after the training.
 
     Args:
@@ -27,6 +29,7 @@ def check_calibration(recipe: Recipe, likelihood: Likelihood, num_outputs: int, 
         likelihood: Likelihood of its model.
         num_outputs: Number of outputs of its model.
         data: Data to train on.
+        who: What asks for them, for messages; the recipe if left out.
 
     Raises:
         ValueError: If one does not fit the likelihood, or the validation split is too small.
@@ -35,18 +38,19 @@ def check_calibration(recipe: Recipe, likelihood: Likelihood, num_outputs: int, 
         check_fits(CALIBRATIONS.get(recipe.calibration), likelihood)
     if recipe.conformal is None:
         return
+    who = who or f"The recipe {recipe.name!r}"
     kind = conformal_for(likelihood, (num_outputs,))
     _, rows = halves_of_validation(recipe, data)
     counts = np.array([len(rows)])
     if recipe.conformal.by_class:
         if kind is not ConformalSets:
-            raise ValueError(f"The recipe {recipe.name!r} has conformal: by_class: true, but its targets are numbers.")
+            raise ValueError(f"{who} has conformal: by_class: true, but its targets are numbers.")
         counts = np.bincount(rows.y, minlength=data.num_classes or 0)
     try:
         require_enough(counts, recipe.conformal.level)
     except ValueError as error:
         what = "half of the validation split" if recipe.calibration else "the validation split"
-        raise ValueError(f"The recipe {recipe.name!r} fits its conformal prediction to {what}. {error}") from None
+        raise ValueError(f"{who} fits its conformal prediction to {what}. {error}") from None
 
 
 def calibrate_by_recipe(model: ZooModel, recipe: Recipe, data: Dataset) -> None:
@@ -89,7 +93,7 @@ def halves_of_validation(recipe: Recipe, data: Dataset) -> tuple[Split, Split]:
 
 def _in_memory(model: ZooModel, recipe: Recipe, rows: Split) -> Split:
     """Returns as many rows as have draws that fit into memory: all, or the same random ones each time."""
-    number = rows_in_memory(model, rows.x, **_draws(recipe))
+    number, _ = rows_in_memory(model, rows.x, **_draws(recipe))
     if number == len(rows):
         return rows
     chosen = np.sort(np.random.default_rng(_SEED_OF_HALVES).permutation(len(rows))[:number])

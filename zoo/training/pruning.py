@@ -108,7 +108,7 @@ def prune_artifact(
         check_task(model, data)
         check_names(model, data)
         data = with_groups_of(model, data)
-        check_calibration(fitting, model.likelihood, model.output_shape[-1], data)
+        check_calibration(fitting, model.likelihood, model.output_shape[-1], data, f"The pruned {str(name)!r}")
     history: Mapping[str, list[float]] = {}
     metrics: dict[str, Any] = {}
     measuring, outside = recipe.evaluation, None

@@ -69,7 +69,8 @@ def trained_start(recipe: Recipe) -> Any:
     if differences:
         raise ValueError(
             f"The start of {recipe.name!r} is not what {name!r} was trained by: {'; '.join(differences)}. Remove "
-            "deterministic_start.model to train the start, or use the settings of the model."
+            "deterministic_start.model to train the start, or use the settings of the model, and its seed alone "
+            "(evaluation.spread_seeds: [], --seeds 1)."
         )
     return point
 
@@ -89,8 +90,9 @@ def check_start(recipe: Recipe, named: bool, seeds: Sequence[int]) -> None:
         return
     if not named:
         raise ValueError(
-            f"{recipe.deterministic_start.model!r}, the start of {recipe.name!r}, was trained on {recipe.dataset!r}, "
-            "not on these data. Remove deterministic_start.model to train the start, too."
+            f"{recipe.deterministic_start.model!r}, the start of {recipe.name!r}, was trained on the dataset "
+            f"{recipe.dataset!r}. Leave out `data` to train on it, or remove deterministic_start.model to train the "
+            "start, too."
         )
     for seed in seeds:
         trained_start(recipe.model_copy(update={"seed": seed}))

@@ -115,8 +115,13 @@ def test_labels_stay_as_they_are_written(tmp_path):
     assert dataset_from_files(in_csv(tmp_path, long * 4), "y", whole=True).class_names == tuple(long[::-1])
     endless = [f"{label}{label}" for label in long]
     assert dataset_from_files(in_csv(tmp_path, endless * 4), "y", whole=True).class_names == tuple(endless[::-1])
+    many = [f"{number:05}" for number in range(30)] * 3
+    assert len(dataset_from_files(in_csv(tmp_path, many), "y", whole=True).class_names) == 30
     codes = in_csv(tmp_path, ["007", "7"] * 4)
     assert dataset_from_files(codes, "y", whole=True).class_names == ("007", "7")
+    text = [str(10000 + number) for number in range(30)] * 3
+    pyarrow.parquet.write_table(pyarrow.table({"a": np.arange(90.0), "y": text}), tmp_path / "text.parquet")
+    assert len(dataset_from_files(tmp_path / "text.parquet", "y", whole=True).class_names) == 30
     pyarrow.parquet.write_table(pyarrow.table({"a": np.arange(8.0), "y": ["007", "7"] * 4}), tmp_path / "x.parquet")
     assert dataset_from_files(tmp_path / "x.parquet", "y", whole=True).class_names == ("007", "7")
     # As numbers, they are one.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,6 @@ def measured(request):
 @pytest.fixture
 def little_memory(monkeypatch):
     monkeypatch.setattr(blocks, "MOST_BYTES", 4 * 6 * 3 * 8)
-    monkeypatch.setattr(blocks, "_SURELY_FIT", 0)
 
 
 def test_scores_are_the_same_whatever_memory_the_draws_take(measured, little_memory):
@@ -40,6 +41,17 @@ def test_scores_are_the_same_whatever_memory_the_draws_take(measured, little_mem
     numbers = _of_block(model, block, 1)
     assert {name: number.value for name, number in numbers.items()} == pytest.approx(expected, rel=1e-5)
     assert not block.predict(model, 1).has_draws
+
+
+def test_plug_in_predictions_that_do_not_fit_are_scored_without_draws_and_uncalibrated(measured, monkeypatch):
+    model, data, _ = measured
+    name = "temperature" if data.num_classes else "scale"
+    model.calibration = {"name": name, name: 2.0}
+    block = Block(data.test.x, data.test.y, 1, calibrated=False, plug_in=True)
+    predictive = block.predict(model, 1)
+    expected = block.score(model, 1, predictive)
+    monkeypatch.setattr(blocks, "_ROWS_OF_A_PART", 7)
+    assert block.score(model, 1, SimpleNamespace(has_draws=False)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_conformal_prediction_is_scored_alike_whatever_memory_the_draws_take(measured, monkeypatch):
@@ -56,7 +68,7 @@ def test_a_conformal_prediction_is_scored_alike_whatever_memory_the_draws_take(m
 def test_what_needs_all_draws_is_refused_before_it_is_measured(measured, little_memory):
     model, data, _ = measured
     number = 8 if data.num_classes else 24
-    assert rows_in_memory(model, data.test.x, 6, 1) == number
+    assert rows_in_memory(model, data.test.x, 6, 1) == (number, 6)
     how = {"name": "m", "num_samples": 6, "seed": 1, "calibrated": True, "out_of_distribution": None}
     says = rf"A report needs all draws .* 6 for each of {len(data.test)} rows .* at most {number} rows\. The scores"
     with pytest.raises(ValueError, match=says):

@@ -102,7 +102,7 @@ def test_a_pretrained_start_of_other_settings_seeds_or_data_is_refused_before_an
     with pytest.raises(ValueError, match="seed was 0 and is 1"):
         zoo.train(_from_pretrained(recipe), tmp_path / "out", seeds=2)
     data = zoo.load_dataset("iris")
-    with pytest.raises(ValueError, match=r"'started', .* was trained on 'iris', not on these data"):
+    with pytest.raises(ValueError, match=r"'started', .* was trained on the dataset 'iris'\. Leave out `data`"):
         zoo.train(_from_pretrained(recipe), tmp_path / "out", data=(data.train.x, data.train.y), measure=False)
     assert not list(tmp_path.glob("out*"))
 

@@ -15,6 +15,7 @@ from tfp_bnn.predictive.sampling_error import scores_of_resamples, spread
 from zoo.core.files import written_whole
 from zoo.core.shown import shown
 from zoo.datasets import Dataset, load_dataset
+from zoo.evaluation.blocks import check_draws_fit
 from zoo.evaluation.report.measured import Measured, measure
 from zoo.evaluation.report.page import Section, Table, page, with_error
 from zoo.evaluation.report.provenance import date_of_report, likelihood_in_words, provenance
@@ -69,6 +70,8 @@ def write_comparison_report(
     dataset = load_dataset(data) if isinstance(data, str) else data
     datasets = dict.fromkeys(models, dataset) if isinstance(dataset, Dataset) else dataset
     _check_targets({name: datasets[name] for name in models}, split)
+    for name, model in models.items():
+        check_draws_fit("A report", model, datasets[name].split(split).x, num_samples, seed)
     with written_whole(target) as working:
         how: dict[str, Any] = {"num_samples": num_samples, "seed": seed, "calibrated": calibrated}
         how["split_name"] = split_name
