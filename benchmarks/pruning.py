@@ -195,7 +195,8 @@ def table(rows: Rows, model: str, units: bool = False) -> str:
             lost = "" if whole or first is None else f"{100 * float(first['accuracy']) - accuracy:.2f}"
             name = ("", "") if whole else (f"`{by}`", training)
             share = f"{100 * float(row['fraction']):g} %"
-            costs = f"{int(row['bytes']) / 1024:,.0f} | {float(row['milliseconds']):.3g}"
+            time_taken = float(row["milliseconds"])
+            costs = f"{int(row['bytes']) / 1024:,.0f} | {time_taken:{'.3g' if time_taken < 1000 else ',.0f'}}"
             numbers = f"{accuracy:.2f} | {lost} | {float(row['nll']):.4f} | {float(row['ece']):.4f}"
             lines.append(f"| {network} | {name[0]} | {name[1]} | {share} | {numbers} | {costs} |")
     return "\n".join(lines)
