@@ -216,6 +216,7 @@ def test_priors_that_learn_their_scale_by_default_are_fixed_for_points():
     assert baseline(recipe, "variational").model == {"num_groups": 18}
 
 
+@pytest.mark.slow
 def test_a_start_that_is_a_pretrained_model_is_trained_and_counted(tmp_path):
     """One epoch of the start and one of the posterior, for both seeds."""
     start = {"epochs": 1, "model": "lenet5_flipout.digits"}

@@ -78,6 +78,7 @@ def _from_pretrained(recipe: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {**recipe, "deterministic_start": {**recipe["deterministic_start"], "model": "started", **changes}}
 
 
+@pytest.mark.slow
 def test_a_start_that_is_a_pretrained_model_gives_the_same_bits_as_one_that_is_trained(tiny, tmp_path, pretrained):
     recipe = {**tiny.recipe, **START, "epochs": 1, "inference": "natural_gradient"}
     pretrained(recipe)
