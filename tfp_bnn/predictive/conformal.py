@@ -49,6 +49,8 @@ class Conformal(Spec):
 
     target_kind: str
     """The kind of target it is for, as `PosteriorPredictive.target_kind`."""
+    needs_draws = True
+    """Whether it is computed from each draw of a predictive, not from the mean alone."""
 
     def __init__(self, level: float, num_samples: int | None = None, seed: int | None = None) -> None:
         if not is_number(level) or not 0 < level < 1:
@@ -140,6 +142,7 @@ class ConformalSets(Conformal):
     """
 
     target_kind = "class"
+    needs_draws = False
 
     def __init__(
         self,

@@ -93,9 +93,9 @@ def classes_of(predictive: PosteriorPredictive, y: Any) -> npt.NDArray[np.intp]:
 
 def targets_of(predictive: PosteriorPredictive, y: Any) -> Floats:
     """Targets as the likelihood reads them; raises a ValueError if they do not fit the predictions, or are missing."""
-    predictive.log_prob(y)  # Refuses targets that do not fit.
+    targets = predictive._checked_targets(y)
     likelihood, num_outputs = predictive.likelihood, predictive.num_outputs
-    _, observed = likelihood.observed_rows(np.asarray(y), predictive.positions, num_outputs)
+    _, observed = likelihood.observed_rows(targets, predictive.positions, num_outputs)
     if observed is not None and not observed.all():
         raise ValueError(f"{int((~observed).sum())} of {observed.size} targets are missing. Remove these examples.")
-    return likelihood.target_array(np.asarray(y), num_outputs).astype(np.float64)
+    return likelihood.target_array(targets, num_outputs).astype(np.float64)

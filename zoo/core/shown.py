@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 # Control, format (such as right-to-left overrides), surrogate, private and unassigned characters.
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn")
@@ -82,6 +83,20 @@ def listed(names: Collection[str], most: int = 5) -> str:
     """
     chosen = ", ".join(shown(name, 80) for name in sorted(names)[:most])
     return f"[{chosen}]" + (f" and {len(names) - most:,} others" if len(names) > most else "")
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Returns a phrase for each key whose value is not the same in two mappings, sorted.
+
+    Example:
+        >>> differences({"epochs": 5, "seed": 0}, {"epochs": 6, "seed": 0, "decay": "cosine"})
+        ["decay was 'not set' and is 'cosine'", 'epochs was 5 and is 6']
+    """
+    return [
+        f"{key} was {before.get(key, 'not set')!r} and is {now.get(key, 'not set')!r}"
+        for key in sorted({*before, *now})
+        if key not in before or key not in now or before[key] != now[key]
+    ]
 
 
 def cell(text: str) -> str:

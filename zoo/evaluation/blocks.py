@@ -76,7 +76,7 @@ class Block:
         """Returns the score of the model's conformal prediction, {} if it has none. Arguments are those of `score`."""
         if model.conformal is None:
             return {}
-        if predictive.has_draws:
+        if predictive.has_draws or not model.conformal.needs_draws:
             return model.conformal.score(predictive, self.y)
         with any_inputs():
             parts = [(len(part), model.conformal.score(part, y)) for part, y in self._parts(model, seed)]

@@ -10,6 +10,7 @@ import yaml
 
 from tfp_bnn.core.plugins import load_plugins
 from tfp_bnn.core.registry import unknown_name_message
+from zoo.core.shown import differences
 from zoo.core.validation import validate
 from zoo.core.yaml_text import changed, parse_changes, parse_mapping
 from zoo.recipes.comparison import ComparisonRecipe
@@ -128,11 +129,7 @@ def setting_differences(
 ) -> list[str]:
     """Returns a phrase for each setting in which two recipes differ, but for those named in `exclude`."""
     first, second = (recipe.model_dump(mode="json", exclude=set(exclude)) for recipe in (before, now))
-    return [
-        f"{key} was {first.get(key)!r} and is {second.get(key)!r}"
-        for key in sorted({*first, *second})
-        if first.get(key) != second.get(key)
-    ]
+    return differences(first, second)
 
 
 def recipe_text(recipe: Recipe | FineTuneRecipe) -> str:

@@ -66,10 +66,12 @@ def calibrate_by_recipe(model: ZooModel, recipe: Recipe, data: Dataset) -> None:
 def conformalize_by_recipe(model: ZooModel, recipe: Recipe, data: Dataset) -> None:
     """Fits the conformal prediction of a recipe, if it has one, to its rows of the validation split.
 
-    The model has its calibration already. Of rows whose draws take more than 1 GiB, a random part is taken.
+    The model has its calibration already. For numbers, a random part is taken of rows whose draws take more than 1 GiB.
     """
     if recipe.conformal is not None:
-        rows = _in_memory(model, recipe, halves_of_validation(recipe, data)[1])
+        rows = halves_of_validation(recipe, data)[1]
+        if conformal_for(model.likelihood, model.output_shape[1:]).needs_draws:
+            rows = _in_memory(model, recipe, rows)
         conformalize(model, rows.x, rows.y, recipe.conformal.level, recipe.conformal.by_class, **_draws(recipe))
 
 

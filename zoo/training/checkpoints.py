@@ -32,7 +32,7 @@ import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, Field
 
 from zoo.core.files import UNFINISHED, sync, take_place, write_atomically
-from zoo.core.shown import shown
+from zoo.core.shown import differences, shown
 from zoo.core.validation import validate
 from zoo.hub import manifest as hub
 from zoo.hub.manifest import MANIFEST_NAME, describe_files, read_manifest, read_verified
@@ -206,15 +206,9 @@ class Checkpoints:
         return kept["value"] if isinstance(kept, dict) and kept.get("fingerprint") == self._fingerprint else None
 
     def _refuse_another_run(self, stored: Mapping[str, Any]) -> None:
-        now = self._fingerprint
-        differences = [
-            f"{key} was {stored.get(key, 'not set')!r} and is {now.get(key, 'not set')!r}"
-            for key in sorted({*stored, *now})
-            if key not in stored or key not in now or stored[key] != now[key]
-        ]
-        if differences:
+        if found := differences(stored, self._fingerprint):
             raise CheckpointError(
-                f"The run in {str(self.folder)!r} has different settings: {'; '.join(differences)}. Resume it with the "
+                f"The run in {str(self.folder)!r} has different settings: {'; '.join(found)}. Resume it with the "
                 "settings it was started with, or start again with --overwrite (overwrite=True)."
             )
 

@@ -174,3 +174,15 @@ def test_scores_are_the_share_that_is_covered_and_the_mean_size():
         "coverage": np.mean((lower[:, 0] <= NUMBERS) & (NUMBERS <= upper[:, 0])),
         "mean_width": pytest.approx(1.6 * np.subtract(*predictive.interval(0.8)[::-1]).mean(), rel=1e-5),
     }
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_sets_of_classes_are_fitted_and_judged_without_draws_in_memory(by_class):
+    model = network()
+    kept, streamed = (model.posterior_predictive(X, 5, seed=1, max_bytes=size) for size in (2**30, 1))
+    assert not streamed.has_draws
+    fitted = [ConformalSets.fitted(of, LABELS, 0.5, by_class) for of in (kept, streamed)]
+    np.testing.assert_allclose(fitted[0].thresholds, fitted[1].thresholds, rtol=1e-5)
+    assert fitted[1].score(streamed, LABELS)["coverage"] >= 0.5
+    with pytest.raises(ValueError, match="targets have the shape"):
+        ConformalSets.fitted(streamed, LABELS[1:], 0.5, by_class)

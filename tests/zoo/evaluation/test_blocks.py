@@ -97,3 +97,16 @@ def test_a_calibration_is_fitted_to_as_many_rows_as_have_draws_in_memory(measure
     np.testing.assert_array_equal(x, again[0])
     own = {tuple(row): target for row, target in zip(data.validation.x, data.validation.y.tolist(), strict=True)}
     assert [own[tuple(row)] for row in x] == y.tolist()
+
+
+def test_sets_of_classes_are_fitted_to_all_rows_and_intervals_to_those_with_draws_in_memory(
+    measured, little_memory, monkeypatch
+):
+    """`by_class` counts all rows before the training; a part of them might not have a rare class at all."""
+    model, data, _ = measured
+    fitted = []
+    monkeypatch.setattr(calibrating, "conformalize", lambda model, x, y, *how, **draws: fitted.append((x, y)))
+    recipe = zoo.load_recipe({**RECIPE, "conformal": {"level": 0.5}, "evaluation": {"num_samples": 6}})
+    calibrating.conformalize_by_recipe(model, recipe, data)
+    ((x, y),) = fitted
+    assert len(x) == len(y) == (len(data.validation) if data.num_classes else 24)
