@@ -129,16 +129,6 @@ class Chains(StoredPosterior):
         """N, the number of training examples."""
         return self.network.num_examples
 
-    @property
-    def input_shape(self) -> Any:
-        """Shape of the inputs, batch axis first."""
-        return self.network.input_shape  # type: ignore[attr-defined]
-
-    @property
-    def output_shape(self) -> Any:
-        """Shape of the raw outputs, batch axis first."""
-        return self.network.output_shape  # type: ignore[attr-defined]
-
     def __repr__(self) -> str:
         return f"Chains({self.name!r}, way={self.way!r}, chains={self.num_chains}, samples={self.num_samples})"
 

@@ -105,16 +105,6 @@ class Ensemble(StoredPosterior):
         numbers = {member.num_examples for member in self._members}
         return numbers.pop() if len(numbers) == 1 else None
 
-    @property
-    def input_shape(self) -> Any:
-        """Shape of the inputs, batch axis first."""
-        return self.members[0].input_shape
-
-    @property
-    def output_shape(self) -> Any:
-        """Shape of the raw outputs, batch axis first."""
-        return self.members[0].output_shape
-
     def __len__(self) -> int:
         """M, the number of members."""
         return len(self._members)

@@ -65,6 +65,16 @@ class StoredPosterior(PredictiveModel):
         """The symbolic inputs of a network."""
         return self.networks[0].input
 
+    @property
+    def input_shape(self) -> Any:
+        """Shape of the inputs, batch axis first."""
+        return self.networks[0].input_shape
+
+    @property
+    def output_shape(self) -> Any:
+        """Shape of the raw outputs, batch axis first."""
+        return self.networks[0].output_shape
+
     def settings(self) -> dict[str, Any]:
         """JSON values that determine, with the networks, the names and shapes of `arrays`. Floats are exact."""
         return {}

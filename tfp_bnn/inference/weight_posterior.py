@@ -73,16 +73,6 @@ class WeightPosterior(StoredPosterior):
         """N, the number of training examples of the network; None if it is not known."""
         return self.network.num_examples
 
-    @property
-    def input_shape(self) -> Any:
-        """Shape of the inputs, batch axis first."""
-        return self.network.input_shape
-
-    @property
-    def output_shape(self) -> Any:
-        """Shape of the raw outputs, batch axis first."""
-        return self.network.output_shape
-
     def draws(self, seed: int = 0) -> WeightDraws:
         """The draws of the weights: draw k is one function, determined by (seed, k). Their number is unlimited.
 
