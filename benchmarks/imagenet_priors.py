@@ -11,13 +11,15 @@ and those of a smaller size are among those of a larger one. Scores are those of
 split. All choices are made by cross-validation on the labelled images (3 folds).
 
 - informed prior, last stage: the last stage and the head are Bayesian. Prior N(w, (inflate delta |w|)^2) around the
-  ImageNet weights w, with delta 0.1; the factor and the scale of the prior of the new head are chosen. 300 steps.
-- informed prior, head: a Bayesian head on these features; the scale of its prior is chosen. 300 steps.
+  ImageNet weights w, with delta 0.1; the factor and the scale of the prior of the new head are chosen.
+- informed prior, head: a Bayesian head on these features; the scale of its prior is chosen.
 - linear probe: logistic regression on the features below the head, C chosen; with one image of a class, C = 1.
 - last-layer Laplace: around the linear probe; the precision of its prior is chosen from 1 to 1,000 times that of the
   probe, 1 / C, or with one image of a class by the marginal likelihood; 50 draws.
-- fine-tuning: the last stage and the head, deterministic, on all images, 300 steps of Adam along a cosine; the rate and
-  then a temperature are chosen.
+- fine-tuning: the last stage and the head, deterministic, on all images, Adam along a cosine; the rate and then a
+  temperature are chosen.
+
+These three take 10 passes over the images, in batches of 16, and at least 300 steps.
 """
 
 from __future__ import annotations

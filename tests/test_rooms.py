@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -222,6 +223,19 @@ def test_every_python_file_stands_in_a_room():
         assert files == AT_THE_TOP, f"Loose modules at the top of {package}: {sorted(files - AT_THE_TOP)}"
         folders = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
         assert folders == set(rooms)
+
+
+def test_the_guide_of_contributors_has_the_rooms_in_their_order():
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    shown = {
+        package: [
+            room
+            for first, others in re.findall(rf"^\| `{package}/(\w+)/`([^|]*)\|", guide, re.MULTILINE)
+            for room in [first, *re.findall(r"`(\w+)/`", others)]
+        ]
+        for package in PACKAGES
+    }
+    assert shown == ROOMS
 
 
 def test_a_room_says_what_it_is_for():

@@ -22,6 +22,12 @@ def widths_at_small_beta(module: ModuleType) -> str:
     return "\n".join(module.table(rows, network) for network in module.NETWORKS)
 
 
+def pruning_of_each_model(module: ModuleType) -> str:
+    rows = module.read_results(module.RESULTS)
+    units = [module.table(rows, "mlp_flipout.mnist", units=True)]
+    return "\n".join([module.table(rows, model) for model in module.MODELS] + units)
+
+
 def plain(module: ModuleType) -> str:
     return module.table(module.read_results(module.RESULTS))
 
@@ -30,6 +36,7 @@ def plain(module: ModuleType) -> str:
     ("guide", "benchmark", "table_of"),
     [
         ("acquisition", "active_learning", plain),
+        ("compression", "pruning", pruning_of_each_model),
         ("compression", "widths", widths_at_small_beta),
         ("deep_nets", "grouped_flipout", elbo_of_grouped_flipout),
         ("natural_gradient", "natural_gradient", plain),

@@ -105,9 +105,9 @@ def hmc(
     Raises:
         TypeError: If the model has no `VariationalMixin`.
         ValueError: If an argument is out of range or data do not fit; if the states need more than 1 GiB, or all chains
-            and temperatures more than 1,000,000 rows at once; if the model has layers with dropout, batch normalization
-            or half precision, regularizers, weights without a prior, or priors that are improper or learned; or if the
-            log posterior is not finite at the start.
+            and temperatures more than 1,000,000 rows at once; if the model has `MCDropout`, batch normalization, half
+            precision, pruned weights, regularizers, weights without a prior, or priors that are improper or learned; or
+            if the log posterior is not finite at the start.
 
     Example:
         >>> import keras, numpy as np, tfp_bnn

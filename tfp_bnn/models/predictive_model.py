@@ -295,7 +295,7 @@ class PredictiveModel:
 
         What a likelihood cannot compute by TensorFlow operations alone is left out, and so is what a format has no
         operations for; the text that is printed says so. That is the entropy of numbers other than those of 'normal',
-        and the interval of counts.
+        and the interval of numbers other than those of 'normal' and 'laplace'.
 
         Args:
             filepath: Folder or file to write to. An earlier export is replaced.

@@ -76,8 +76,8 @@ def train(
     without the interruption.
 
     Data of your own are split at random, always in the same way: 64 % train, 16 % validation and 20 % test. On another
-    dataset than the recipe's, pixels are divided by their maximum, and inputs out of distribution are uniform noise,
-    unless --set says otherwise.
+    dataset than the recipe's, pixels are divided by a maximum that fits these data, and inputs out of distribution are
+    uniform noise, unless --set says otherwise.
     """
     check_recipe(recipe)
     overrides = parse_changes(changes or [])
