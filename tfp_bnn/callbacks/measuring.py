@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -36,6 +36,8 @@ _KL_SEED = (0, 0)
 # One forward pass for each draw, with the usual number of rows.
 _BATCH_SIZE = 1000
 _DIAGNOSED = 100
+# Of draws that are kept in memory.
+_MOST_BYTES = 2**30
 # Measurements of the current weights of a model, shared by several callbacks.
 _measurements: weakref.WeakKeyDictionary[Any, tuple[str, dict[tuple[Any, ...], Measurement]]] = (
     weakref.WeakKeyDictionary()
@@ -49,10 +51,12 @@ class Measurement:
     Attributes:
         predictive: Posterior predictive of the rows; for several outputs, a `JointPredictive`.
         rows: Rows that were predicted.
+        again: Function that predicts them once more, in parts of a given number of rows, as `stream_predictive` does.
     """
 
     predictive: Any
     rows: Rows
+    again: Callable[[int], Iterable[Any]]
 
     @cached_property
     def heads(self) -> dict[str, Measurement]:
@@ -64,7 +68,10 @@ class Measurement:
         if not likelihood.heads:
             return {"": self}
         y = {} if self.rows.y is None else likelihood.by_head(self.rows.y, "`y`")
-        return {name: Measurement(of_head, Rows(self.rows.x, y.get(name))) for name, of_head in self.predictive.items()}
+        return {
+            name: Measurement(of_head, Rows(self.rows.x, y.get(name)), self.again)
+            for name, of_head in self.predictive.items()
+        }
 
     @property
     def has_classes(self) -> bool:
@@ -83,13 +90,21 @@ class Measurement:
 
     @cached_property
     def scores(self) -> dict[str, float]:
-        """Those of `tfp_bnn.predictive.score`."""
-        return score(self.predictive, self.rows.y)
+        """Those of `tfp_bnn.predictive.score`. Draws that do not fit into memory are made again, in parts."""
+        if self.predictive.has_draws:
+            return score(self.predictive, self.rows.y)
+        with any_inputs():
+            return score(self.again(max(1, _MOST_BYTES // self._bytes_of_a_row)))
 
     @cached_property
     def standard_errors(self) -> dict[str, float]:
-        """The Monte Carlo standard errors of the scores; see `tfp_bnn.predictive.standard_errors`."""
-        return standard_errors(self.predictive, self.rows.y)
+        """The Monte Carlo standard errors of the scores, see `tfp_bnn.predictive.standard_errors`; {} without draws."""
+        return standard_errors(self.predictive, self.rows.y) if self.predictive.has_draws else {}
+
+    @property
+    def _bytes_of_a_row(self) -> int:
+        outputs = [head.predictive for head in self.heads.values()]
+        return sum(4 * math.prod((of.num_samples, *of.positions, of.num_outputs)) for of in outputs)
 
     @property
     def has_positions(self) -> bool:
@@ -182,8 +197,17 @@ def measure(model: PredictiveModel, rows: Rows, num_samples: int, seed: int) -> 
     if key not in measured:
         # They may be out of distribution on purpose.
         with any_inputs():
-            predictive = model.posterior_predictive(rows.x, num_samples=num_samples, seed=seed, batch_size=_BATCH_SIZE)
-        measured[key] = Measurement(predictive, rows)
+            predictive = model.posterior_predictive(
+                rows.x, num_samples, seed, batch_size=_BATCH_SIZE, max_bytes=_MOST_BYTES
+            )
+
+        # What is kept for a model must not keep the model.
+        of_model: Any = weakref.ref(model)
+
+        def again(batch_size: int) -> Iterable[Any]:
+            return of_model().stream_predictive(rows.x, rows.y, num_samples, seed, min(batch_size, _BATCH_SIZE))
+
+        measured[key] = Measurement(predictive, rows, again)
     return measured[key]
 
 

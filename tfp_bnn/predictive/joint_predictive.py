@@ -131,6 +131,11 @@ class JointPredictive(Mapping[str, PosteriorPredictive]):
         return len(self._first)
 
     @property
+    def has_draws(self) -> bool:
+        """Whether the draws of all heads are in memory; see `max_bytes`."""
+        return all(of_head.has_draws for of_head in self.values())
+
+    @property
     def exhaustive(self) -> bool:
         """Whether these are all the draws there are. No Monte Carlo error is estimated then."""
         return self._first.exhaustive

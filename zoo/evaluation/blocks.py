@@ -85,7 +85,10 @@ class Block:
 
     def _parts(self, model: PredictiveModel, seed: int) -> Iterator[tuple[tfp_bnn.PosteriorPredictive, Any]]:
         if not self.plug_in:
-            yield from model.stream_predictive(self.x, self.y, self.num_samples, seed, calibrated=self.calibrated)
+            rows = max(1, min(_ROWS_OF_A_PART, rows_in_memory(model, self.x, self.num_samples, seed)[0]))
+            yield from model.stream_predictive(
+                self.x, self.y, self.num_samples, seed, batch_size=rows, calibrated=self.calibrated
+            )
             return
         for start in range(0, len(self.x), _ROWS_OF_A_PART):
             part = slice(start, start + _ROWS_OF_A_PART)

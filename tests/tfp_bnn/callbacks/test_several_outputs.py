@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tfp_bnn
-from tfp_bnn.callbacks import BayesianTensorBoard, CalibrationEarlyStopping, PosteriorDoctor
+from tfp_bnn.callbacks import BayesianTensorBoard, CalibrationEarlyStopping, PosteriorDoctor, measuring
 from tfp_bnn.callbacks.board import recorder
 from tfp_bnn.callbacks.board.measurement_figures import measurement_figures
 from tfp_bnn.callbacks.measuring import measure
@@ -44,6 +44,21 @@ def test_the_doctor_examines_the_posterior_and_the_joint_nll(model):
     with pytest.warns(tfp_bnn.callbacks.PosteriorWarning, match="The predictive NLL of 32 rows"):
         model.fit(X, Y, verbose=0, callbacks=[doctor])
     assert "too_few_samples" in {finding.kind for finding in doctor.findings}
+
+
+def test_scores_are_the_same_whatever_memory_the_draws_take(model, monkeypatch):
+    """Outputs of 128 x 128 pixels ended a training after its first epoch: ten draws of 1,000 take more than 1 GiB."""
+    rows = take_rows((X, Y), N, "validation_data")
+    kept = measure(model, rows, 4, 0)
+    # Of a row: two logits and a number of four draws.
+    monkeypatch.setattr(measuring, "_MOST_BYTES", 5 * 4 * 4 * 3)
+    monkeypatch.setattr(measuring, "_measurements", {})
+    streamed = measure(model, rows, 4, 0)
+    assert (kept.predictive.has_draws, streamed.predictive.has_draws) == (True, False)
+    assert streamed.scores == pytest.approx(kept.scores, rel=1e-5)
+    assert streamed.standard_errors == {}
+    for draw in measurement_figures(model, streamed, None, None, 4, 0).values():
+        draw()
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ def test_a_conformal_prediction_is_scored_alike_whatever_memory_the_draws_take(m
     kind = {"name": "sets", "thresholds": 0.6} if data.num_classes else {"name": "intervals", "margins": 0.05}
     model.conformal = {**kind, "level": 0.9}
     expected = block.conformal_score(model, 1, block.predict(model, 1))
-    monkeypatch.setattr(blocks, "MOST_BYTES", 100)
+    monkeypatch.setattr(blocks, "MOST_BYTES", 4 * 6 * 400)
     assert block.conformal_score(model, 1, block.predict(model, 1)) == pytest.approx(expected, rel=1e-5)
 
 

@@ -76,7 +76,7 @@ def _of_one_output(
         found["risk_coverage"] = partial(figures.risk_coverage, labels, probabilities, by_title)
         x = inside.rows.x
         one_by_one = inside.has_all_targets and not inside.has_positions
-        if one_by_one and _are_images(x):
+        if one_by_one and _are_images(x) and inside.predictive.has_draws:
             found["least_certain"] = partial(_least_certain, inside, names)
         is_numbers = isinstance(x, np.ndarray) and np.issubdtype(x.dtype, np.number)
         if one_by_one and is_numbers and x.shape[1:] == (2,):
@@ -87,7 +87,7 @@ def _of_one_output(
                     return for_each_class((predictive[head] if head else predictive).samples)
 
             found["decision_surface"] = partial(figures.decision_surface, predict, x, labels, names)
-    elif inside.has_numbers and inside.has_targets:
+    elif inside.has_numbers and inside.has_targets and inside.predictive.has_draws:
         found["regression_predictions"] = partial(_regression_predictions, inside)
         found["quantile_calibration"] = partial(_quantile_calibration, inside)
     name, values = next(iter(inside.uncertainties.items()))
