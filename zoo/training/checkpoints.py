@@ -18,6 +18,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -63,6 +64,16 @@ class Progress:
     step: int = 0
     history: dict[str, list[float]] = field(default_factory=dict)
     callbacks: list[dict[str, Any]] = field(default_factory=list)
+
+    def record(self, numbers: Mapping[str, Any]) -> None:
+        """Ends an epoch with its numbers; text and arrays are left out. NaN stands for a name in epochs without it."""
+        arrays = {name: np.asarray(value) for name, value in numbers.items()}
+        found = {name: float(of) for name, of in arrays.items() if of.ndim == 0 and np.issubdtype(of.dtype, np.number)}
+        for name in found:
+            self.history.setdefault(name, [math.nan] * self.epoch)
+        for name, values in self.history.items():
+            values.append(found.get(name, math.nan))
+        self.epoch += 1
 
 
 class _CallbackState(BaseModel):

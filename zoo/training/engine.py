@@ -128,9 +128,10 @@ class _BetweenSteps(keras.callbacks.CallbackList):
         self._epochs = EpochsInARow(batches, 0, 0)
         self._start, self._in_step = 0, False
         tell_direction(self._of_user)
-        super().__init__(
-            self._of_user, add_history=True, model=model, epochs=batches.epochs, steps=batches.steps(0), verbose=0
-        )
+        # The last, so it sees what the others add. The progress is another object after a resume.
+        recorder = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: self.progress.record(logs))
+        of_run = {"epochs": batches.epochs, "steps": batches.steps(0), "verbose": 0}
+        super().__init__([*self._of_user, recorder], add_history=True, model=model, **of_run)
 
     # === Around `fit` ===
 
@@ -209,12 +210,10 @@ class _BetweenSteps(keras.callbacks.CallbackList):
             self._save_if_due()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Records the logs of the epoch, calls the callbacks, and saves."""
-        progress, numbers = self.progress, {name: float(value) for name, value in (logs or {}).items()}
-        for name, value in numbers.items():
-            progress.history.setdefault(name, []).append(value)
-        super().on_epoch_end(epoch, numbers)
-        progress.epoch, progress.step, self._start = epoch + 1, 0, 0
+        """Calls the callbacks, records the logs of the epoch with what they add to them, and saves."""
+        progress = self.progress
+        super().on_epoch_end(epoch, {name: float(value) for name, value in (logs or {}).items()})
+        progress.step = self._start = 0
         if self._checkpoints is not None:
             write_log(self._checkpoints.folder, progress.history)
         self._save_if_due(over=progress.epoch == self._batches.epochs or self.model.stop_training)

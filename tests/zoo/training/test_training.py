@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 
@@ -221,6 +222,27 @@ def test_images_are_augmented_in_their_own_dtype_and_only_for_training():
     assert nothing.history == plain.history
     assert shifted.history["nll"] != plain.history["nll"]
     assert shifted.history["beta"] == plain.history["beta"]
+
+
+class Scorer(keras.callbacks.Callback):
+    """Adds to the logs as `CalibrationEarlyStopping` does; in the second epoch one more score, text and an array."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs |= {"val_mine": np.float32(epoch)}
+        if epoch:
+            logs |= {"val_late": 7, "note": "best so far", "by_class": np.zeros(3)}
+
+
+def test_scores_of_callbacks_are_in_the_history_and_the_log(tiny, folder):
+    _, history = tiny.go(folder, callbacks=[Scorer()])
+    assert history["val_mine"] == [0.0, 1.0]
+    np.testing.assert_array_equal(history["val_late"], [np.nan, 7.0])
+    assert not {"note", "by_class"} & set(history)
+    header, *rows = (folder / "log.csv").read_text().splitlines()
+    assert header.split(",")[-2:] == ["val_mine", "val_late"]
+    assert [row.split(",")[-2:] for row in rows] == [["0.0", "nan"], ["1.0", "7.0"]]
+    # In a resumed run without the callback, which has nothing left to do, they stay.
+    assert repr(tiny.go(folder, resume=True)[1]) == repr(history)
 
 
 @pytest.mark.slow
