@@ -95,7 +95,9 @@ def _batches(data: Any, name: str, targets: bool) -> Iterator[tuple[Any, Any]]:
     if isinstance(data, tf.data.Dataset):
         return (_pair(element, name, targets, batch=True) for element in data)
     if isinstance(data, keras.utils.PyDataset):
-        return (_pair(data[index], name, targets, batch=True) for index in range(data.num_batches or 0))
+        # One without a number of batches has no end.
+        indices = itertools.count() if data.num_batches is None else range(data.num_batches)
+        return (_pair(data[index], name, targets, batch=True) for index in indices)
     return iter([_pair(data, name, targets, batch=False)])
 
 

@@ -33,6 +33,19 @@ def test_sparse_batches_are_joined():
     np.testing.assert_array_equal(take_rows(dataset, 20, "validation_data").x.toarray(), X[:20])
 
 
+class Endless(keras.utils.PyDataset):
+    """Batches without an end: `num_batches` is None."""
+
+    num_batches = None
+
+    def __getitem__(self, index):
+        return X[index : index + 8], Y[index : index + 8]
+
+
+def test_only_the_first_rows_of_endless_batches_are_read():
+    assert len(take_rows(Endless(), 20, "validation_data")) == 20
+
+
 def test_the_digest_is_that_of_the_values():
     def digest(*texts):
         return take_rows(tf.data.Dataset.from_tensor_slices((list(texts), Y[:2])).batch(1), 2, "x").digest

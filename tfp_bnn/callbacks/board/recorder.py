@@ -18,7 +18,7 @@ from tfp_bnn.callbacks.board.event_log import EventLog, EventLogError
 from tfp_bnn.callbacks.board.measurement_figures import measurement_figures
 from tfp_bnn.callbacks.board.mirrored_log import MirroredLog
 from tfp_bnn.callbacks.board.run_description import hyperparameters, inference_page, model_page
-from tfp_bnn.callbacks.board.sinks import Sink
+from tfp_bnn.callbacks.board.sinks import Sink, Sinks
 from tfp_bnn.callbacks.board.tags import MARGINS, ROOT, TRAIN, safe_names, score_tags, tag_table
 from tfp_bnn.callbacks.curvature import layer_curvatures
 from tfp_bnn.callbacks.measuring import (
@@ -72,7 +72,7 @@ class Recorder:
         class_names: Sequence[str] | None,
         sinks: Sequence[Sink] = (),
     ) -> None:
-        self._sinks = list(sinks)
+        self._sinks = Sinks(sinks, log_dir)
         self._log_dir, self._model, self._rows = log_dir, model, rows
         self._num_samples, self._seed, self._class_names = num_samples, seed, class_names
         self._kl_terms = kl_terms_of(model)
@@ -112,10 +112,11 @@ class Recorder:
             log.flush()
 
     def close(self) -> None:
-        """Closes all files."""
+        """Closes all files, and ends the training in the sinks."""
         for log in self._logs.values():
             self.attempt("the log", log.close)
         self._logs = {}
+        self._sinks.tell("close")
 
     # === Once in a training ===
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import re
 import uuid
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 
@@ -27,8 +30,35 @@ class Sink(Protocol):
         """Ends a training. What comes later belongs to the same run."""
 
 
+class Sinks:
+    """Several sinks. One that fails is closed and gets nothing more, with a warning; training goes on.
+
+    Args:
+        sinks: The sinks.
+        log_dir: Folder of the board, for the warning.
+    """
+
+    def __init__(self, sinks: Iterable[Sink], log_dir: str) -> None:
+        self._sinks, self._log_dir = list(sinks), log_dir
+
+    def tell(self, what: str, *arguments: Any) -> None:
+        """Calls a method of each sink, such as `"scalar"`."""
+        for sink in [*self._sinks]:
+            try:
+                getattr(sink, what)(*arguments)
+            except Exception as error:
+                self._sinks.remove(sink)
+                with contextlib.suppress(Exception):
+                    sink.close()
+                warnings.warn(
+                    f"{type(sink).__name__} failed, and gets nothing more of {self._log_dir!r}: "
+                    f"{type(error).__name__}: {error}",
+                    stacklevel=2,
+                )
+
+
 class MlflowSink:
-    """A run of MLflow.
+    """A run of MLflow. Characters that its names cannot have become dashes: `kl/layers/dense#2` is `kl/layers/dense-2`.
 
     Args:
         experiment: Name of the experiment, created if necessary. Default: MLflow's own default.
@@ -57,23 +87,23 @@ class MlflowSink:
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Logs a metric."""
-        self._client.log_metric(self.run_id, tag, value, step=step)
+        self._client.log_metric(self.run_id, _name(tag), value, step=step)
 
     def image(self, tag: str, png: bytes, step: int) -> None:
         """Logs an image."""
-        self._client.log_image(self.run_id, _picture(png), key=tag, step=step)
+        self._client.log_image(self.run_id, _picture(png), key=_name(tag), step=step)
 
     def text(self, tag: str, markdown: str, step: int) -> None:
         """Logs an artifact, which replaces an earlier one of this tag."""
-        self._client.log_text(self.run_id, markdown, f"{tag}.md")
+        self._client.log_text(self.run_id, markdown, f"{_name(tag)}.md")
 
     def hyperparameters(self, values: Mapping[str, bool | float | str]) -> None:
         """Logs parameters. MLflow keeps their first values; what another `fit` changes becomes a tag of that name."""
         for name, value in values.items():
             if name not in self._parameters:
-                self._client.log_param(self.run_id, name, value)
+                self._client.log_param(self.run_id, _name(name), value)
             elif value != self._parameters[name]:
-                self._client.set_tag(self.run_id, name, value)
+                self._client.set_tag(self.run_id, _name(name), value)
             self._parameters[name] = value
 
     def close(self) -> None:
@@ -127,6 +157,10 @@ class WandbSink:
             self._run.define_metric("epoch")
             self._run.define_metric("*", step_metric="epoch")
         return self._run
+
+
+def _name(tag: str) -> str:
+    return re.sub(r"[^\w./ -]", "-", tag, flags=re.ASCII)
 
 
 def _picture(png: bytes) -> Any:
