@@ -75,9 +75,10 @@ class ServedNetwork(keras.Model):
         return self._function(x)
 
 
-def plug_in_network(model: Any, specs: Any) -> ServedNetwork:
+def plug_in_network(model: Any, specs: Any, nan_for_nan: bool = True) -> ServedNetwork:
     """The plug-in mean of a model, as a Keras model: no draws, no uncertainty of the weights, and no calibration."""
-    served = _served(model, model.plug_in_draws(), specs, model.plug_in_draws().num_draws or 1, None, 0.9, ("mean",))
+    draws = model.plug_in_draws()
+    served = _served(model, draws, specs, draws.num_draws or 1, None, 0.9, names=("mean",), nan_for_nan=nan_for_nan)
     return ServedNetwork(lambda x: served.mean(x, 0), model.name)
 
 
@@ -171,7 +172,8 @@ def export_portable(
         path = Path(folder) / f"model{PORTABLE_FORMATS[format].suffix}"
         export = _Export(format, path, kwargs)
         if plug_in:
-            export.write(plug_in_network(model, specs), specs)
+            # Ranges of eight bits have no room for the bounds of what is finite.
+            export.write(plug_in_network(model, specs, nan_for_nan=int8_from is None), specs)
             description = "The answers are those of the plug-in mean."
         else:
             served = _served(
@@ -211,10 +213,10 @@ def export_with_keras(
 
 
 def _served(
-    model: Any, draws: Draws, specs: Any, num_samples: int, calibration: Any, level: float, *names: tuple[str, ...]
+    model: Any, draws: Draws, specs: Any, num_samples: int, calibration: Any, level: float, **kwargs: Any
 ) -> ServedDraws:
     baked = baked_draws(draws, num_samples, specs)
-    return ServedDraws(model, lambda seed: baked, specs, num_samples, calibration, level, *names)
+    return ServedDraws(model, lambda seed: baked, specs, num_samples, calibration, level, **kwargs)
 
 
 def _require_packages(format: str) -> None:
