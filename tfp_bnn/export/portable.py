@@ -20,7 +20,7 @@ import tensorflow as tf
 from tfp_bnn.core.batches import as_arrays, num_rows, rows_of
 from tfp_bnn.core.draws import Draws
 from tfp_bnn.export.baked_draws import baked_draws
-from tfp_bnn.export.input_signature import input_specs
+from tfp_bnn.export.input_signature import input_specs, require_names_of_signatures
 from tfp_bnn.export.onnx_operations import check_onnx_file, register_onnx_operations
 from tfp_bnn.export.served_draws import ServedDraws, require_predictive_arguments
 
@@ -36,6 +36,7 @@ class _Format:
         packages: The packages that it needs, besides TensorFlow.
         extra: The extra of this package that installs them.
         settings: Arguments of `keras.Model.export`.
+        of_signature: Whether it is made from a signature of TensorFlow, which does not take every name of an input.
         prepare: What to do before.
         check: Refuses a file that is not valid, though it was written.
     """
@@ -44,14 +45,17 @@ class _Format:
     packages: tuple[str, ...] = ()
     extra: str = ""
     settings: Mapping[str, Any] | None = None
+    of_signature: bool = False
     prepare: Callable[[], None] = lambda: None
     check: Callable[[Path], None] = lambda path: None
 
 
 PORTABLE_FORMATS = {
-    "onnx": _Format(".onnx", ("onnx", "tf2onnx"), "onnx", {}, register_onnx_operations, check_onnx_file),
+    "onnx": _Format(".onnx", ("onnx", "tf2onnx"), "onnx", {}, prepare=register_onnx_operations, check=check_onnx_file),
     # Other operations of TensorFlow would need its whole runtime.
-    "litert": _Format(".tflite", settings={"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}),
+    "litert": _Format(
+        ".tflite", settings={"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}, of_signature=True
+    ),
 }
 """The formats of `export_portable` by name."""
 
@@ -159,6 +163,8 @@ def export_portable(
     require_predictive_arguments(num_samples, seed, level)
     model._check_weights()
     specs = input_specs(model, input_signature)
+    if PORTABLE_FORMATS[format].of_signature:
+        require_names_of_signatures(specs, model.name)
     if int8_from is not None:
         if format != "litert" or not plug_in:
             raise ValueError(

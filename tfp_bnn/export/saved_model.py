@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from tfp_bnn.core.layer_tree import has_sublayers, sublayers
-from tfp_bnn.export.input_signature import input_specs
+from tfp_bnn.export.input_signature import input_specs, require_names_of_signatures
 from tfp_bnn.export.served_draws import ServedDraws, require_predictive_arguments
 from tfp_bnn.layers.base import VariationalLayer
 
@@ -161,6 +161,7 @@ def served_functions(
     require_predictive_arguments(num_samples, seed, level)
     model._check_weights()
     inputs = input_specs(model, input_signature)
+    require_names_of_signatures(inputs, model.name, ("seed",))
     posterior = ServedDraws(model, model.draws, inputs, num_samples, model.calibration if calibrated else None, level)
     at_means = model.plug_in_draws()
     plug_in = ServedDraws(model, lambda seed: at_means, inputs, at_means.num_draws or 1, None, level, ("mean",))
