@@ -173,7 +173,7 @@ def export_portable(
             )
         x = as_arrays(int8_from, "int8_from")
         model._check_inputs(x)
-        kwargs = {**kwargs, **_settings_of_int8(x, specs)}
+        kwargs = {**kwargs, **_settings_of_int8(_in_order_of_inputs(x, model), specs)}
     with _folder_beside(filepath) as folder:
         path = Path(folder) / f"model{PORTABLE_FORMATS[format].suffix}"
         export = _Export(format, path, kwargs)
@@ -235,14 +235,31 @@ def _require_packages(format: str) -> None:
         )
 
 
-def _settings_of_int8(x: Any, specs: Any) -> dict[str, Any]:
+def _in_order_of_inputs(x: Any, model: Any) -> list[Any]:
+    """The arrays of a structure, in the order of the inputs of a model.
+
+    Models whose inputs are a list take a dict too, by the names of the inputs, whose order is not that of the keys.
+    """
+    inputs = getattr(model, "input", None)
+    if inputs is None or not isinstance(x, Mapping) or isinstance(inputs, Mapping):
+        return keras.tree.flatten(x)
+    names = [each.name for each in keras.tree.flatten(inputs)]
+    if missing := [name for name in names if name not in x]:
+        raise ValueError(
+            f"`int8_from` has the keys {list(x)}, but the model {model.name!r} takes the inputs {names}: {missing} "
+            "missing. Pass a dict with these inputs."
+        )
+    return [x[name] for name in names]
+
+
+def _settings_of_int8(x: list[Any], specs: Any) -> dict[str, Any]:
     """Settings of Keras' exporter for weights and activations of eight bits, with ranges from rows like these."""
     names = [spec.name for spec in keras.tree.flatten(specs)]
     dtypes = [spec.dtype.as_numpy_dtype for spec in keras.tree.flatten(specs)]
 
     def rows() -> Iterator[dict[str, np.ndarray]]:
         for row in range(num_rows(x)):
-            leaves = keras.tree.flatten(rows_of(x, slice(row, row + 1)))
+            leaves = rows_of(x, slice(row, row + 1))
             yield {n: np.asarray(leaf, dtype) for n, leaf, dtype in zip(names, leaves, dtypes, strict=True)}
 
     return {

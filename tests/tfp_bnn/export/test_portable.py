@@ -107,6 +107,27 @@ def test_eight_bits_make_a_smaller_file_with_nearly_the_same_answers(exporting_t
     assert 0 < error.max() < 0.05
 
 
+def test_the_rows_of_eight_bits_are_found_by_name(tmp_path, monkeypatch):
+    x = [keras.Input((2,), name="right"), keras.Input((2,), name="left")]
+    model = tfp_bnn.VariationalModel(x, DenseFlipout(1)(keras.layers.Subtract()(x)), likelihood="normal", seed=0)
+    rows = {"left": np.zeros((3, 2)), "right": np.arange(6.0).reshape(3, 2), "other": np.ones((3, 1))}
+    seen = []
+
+    def export(network, filepath, representative_dataset, **kwargs):
+        seen.extend(representative_dataset())
+        Path(filepath).touch()
+
+    monkeypatch.setattr(ServedNetwork, "export", export)
+    arguments = {"format": "litert", "plug_in": True, "verbose": False}
+    for given in (rows, [rows["right"], rows["left"]]):
+        model.export(tmp_path / "model", int8_from=given, **arguments)
+        for name in ("left", "right"):
+            np.testing.assert_array_equal(np.concatenate([row[name] for row in seen]), rows[name])
+        seen.clear()
+    with pytest.raises(ValueError, match=r"keys \['left'\], but .* inputs \['right', 'left'\]: \['right'\] missing"):
+        model.export(tmp_path / "model", int8_from={"left": rows["left"]}, **arguments)
+
+
 def with_python(x):
     return tf.ensure_shape(tf.numpy_function(np.sin, [x], tf.float32), x.shape)
 
