@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import keyword
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import keras
@@ -24,8 +24,8 @@ _RENAME = (
 def input_specs(model: Any, input_signature: Any = None) -> Any:
     """The inputs of a model as `tf.TensorSpec`, in the structure that its calls take.
 
-    They are named as the inputs of the model. Those without a name get the first of `x`, `x_1`, `x_2`, ... that no
-    other one has.
+    They are named as the inputs of the model, in a subclass of `keras.Model` by the keys of a dict of inputs. Those
+    without a name get the first of `x`, `x_1`, `x_2`, ... that no other one has.
 
     Args:
         model: A `PredictiveModel`.
@@ -116,11 +116,23 @@ def _known_inputs(model: Any) -> Any:
     inputs = getattr(model, "input", None)
     if inputs is not None:
         return inputs
-    # Subclasses of keras.Model remember the shapes of their first call.
-    shape = (model.get_build_config() or {}).get("input_shape") if isinstance(model, keras.Model) else None
-    if shape is None:
+    # Subclasses of keras.Model remember the shapes of their first call, in the structure of its inputs.
+    shapes = (model.get_build_config() or {}).get("input_shape") if isinstance(model, keras.Model) else None
+    specs = None if shapes is None else _specs_of_shapes(shapes, model.input_dtype)
+    if specs is None or None in keras.tree.flatten(specs):
         raise ValueError(
             f"The model {model.name!r} does not know the shape of its inputs. Pass "
             "input_signature=[keras.InputSpec(shape=(None, 4), dtype='float32')], with your shape and dtype."
         )
-    return keras.InputSpec(shape=(None, *shape[1:]), dtype=model.input_dtype)
+    return specs
+
+
+def _specs_of_shapes(shapes: Any, dtype: str, name: str | None = None) -> Any:
+    """The inputs of some shapes, in their structure, named by the keys of dicts; None for what is no shape."""
+    if isinstance(shapes, Mapping):
+        return {key: _specs_of_shapes(shape, dtype, str(key)) for key, shape in shapes.items()}
+    if not isinstance(shapes, list | tuple) or not shapes:
+        return None
+    if all(size is None or isinstance(size, int) for size in shapes):
+        return keras.InputSpec(shape=(None, *shapes[1:]), dtype=dtype, name=name)
+    return type(shapes)([_specs_of_shapes(shape, dtype) for shape in shapes])

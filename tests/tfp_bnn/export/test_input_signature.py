@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import tfp_bnn
 from tfp_bnn.export.input_signature import input_specs
+from tfp_bnn.export.saved_model import served_functions
 from tfp_bnn.layers import DenseFlipout
 
 
@@ -33,6 +34,48 @@ def spec(name=None, size=2):
 )
 def test_inputs_without_a_name_get_one_that_no_other_has(given, expected):
     assert [spec.name for spec in input_specs(network(*given))] == expected
+
+
+class Net(tfp_bnn.VariationalMixin, keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.top = DenseFlipout(2)
+
+    def call(self, inputs):
+        return self.top(keras.ops.concatenate(keras.tree.flatten(inputs), axis=-1))
+
+
+@pytest.mark.parametrize(
+    ("structure", "names"),
+    [
+        ({"right": 3, "left": 2}, ["left", "right"]),
+        ([3, 2], ["x", "x_1"]),
+        ((3, 2), ["x", "x_1"]),
+        ({"right": [3, 2]}, ["x", "x_1"]),
+    ],
+)
+def test_a_subclass_with_several_inputs_knows_them_after_its_first_call(structure, names):
+    model = Net(seed=0)
+    x = keras.tree.map_structure(lambda size: np.ones((4, size), np.float32), structure)
+    model(x)
+    specs = input_specs(model)
+    assert [spec.name for spec in keras.tree.flatten(specs)] == names
+    assert keras.tree.map_structure(lambda spec: tuple(spec.shape), specs) == keras.tree.map_structure(
+        lambda size: (None, size), structure
+    )
+    served, _ = served_functions(model, num_samples=2)
+    np.testing.assert_allclose(
+        served["serving_default"](x)["mean"], model.posterior_predictive(x, 2).mean(), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("config", [None, {}, {"input_shape": ()}, {"input_shape": [(2, 3), None]}])
+def test_a_subclass_that_does_not_know_its_inputs_says_how_to_give_them(config, monkeypatch):
+    model = Net(seed=0)
+    model(np.ones((4, 2), np.float32))
+    monkeypatch.setattr(model, "get_build_config", lambda: config)
+    with pytest.raises(ValueError, match=r"does not know the shape of its inputs\. Pass input_signature="):
+        input_specs(model)
 
 
 # ONNX has any name.
