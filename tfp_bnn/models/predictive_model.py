@@ -300,7 +300,7 @@ class PredictiveModel:
         Args:
             filepath: Folder or file to write to. An earlier export is replaced.
             format: Name of the format, as above.
-            verbose: Whether to print the signatures, or the size of the file. Default: True.
+            verbose: Whether to print the signatures, or the size of the file; 0 is False. Default: None, which is True.
             input_signature: Shapes and dtypes of the inputs, as in `keras.Model.export`; None for those of the model.
             num_samples: S, the number of draws; all, if there are fewer. It is part of the file.
             seed: Integer, the seed of the draws.
@@ -325,7 +325,7 @@ class PredictiveModel:
             "calibrated": calibrated,
             "level": level,
             "input_signature": input_signature,
-            "verbose": verbose is not False,
+            "verbose": verbose is None or bool(verbose),
         }
         if format == "tf_saved_model":
             if plug_in or int8_from is not None:

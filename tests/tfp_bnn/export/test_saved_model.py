@@ -179,6 +179,12 @@ def test_an_export_that_fails_half_way_leaves_the_earlier_one(quick, tmp_path, m
     assert list(tmp_path.iterdir()) == [earlier.parent]
 
 
+@pytest.mark.parametrize(("verbose", "prints"), [(None, True), (1, True), (0, False), (np.False_, False)])
+def test_nothing_is_printed_if_verbose_is_false_in_any_form(quick, verbose, prints, tmp_path, capsys):
+    quick.export(tmp_path / "exported", verbose=verbose)
+    assert bool(capsys.readouterr().out) == prints
+
+
 def test_an_export_replaces_the_earlier_one_and_nothing_else(quick, tmp_path):
     folder = tmp_path / "exported"
     (folder / "notes").mkdir(parents=True)
