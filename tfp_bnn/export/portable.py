@@ -25,6 +25,8 @@ from tfp_bnn.export.onnx_operations import check_onnx_file, register_onnx_operat
 from tfp_bnn.export.served_draws import ServedDraws, require_predictive_arguments
 
 _LETTERS_OF_REASON = 400
+# No operation is missing then, and no output is to be left out. The second one is TensorFlow's for a full disk.
+_OF_DISKS = (OSError, tf.errors.ResourceExhaustedError)
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,18 @@ class _Export:
         self._settings = {**(self._format.settings or {}), **settings}
 
     def try_to_write(self, network: ServedNetwork, specs: Any) -> Exception | None:
-        """Writes a network. Returns what the exporter raised, of which there are many kinds, or None."""
+        """Writes a network. Returns what the exporter raised, of which there are many kinds, or None.
+
+        Raises:
+            OSError, tf.errors.ResourceExhaustedError: If the disk is full, or cannot be written to otherwise.
+        """
         try:
             with _third_parties_silenced():
                 self._format.prepare()
                 network.export(self.path, format=self.name, input_signature=[specs], verbose=False, **self._settings)
                 self._format.check(self.path)
+        except _OF_DISKS:
+            raise
         except Exception as error:
             return error
         return None
@@ -174,7 +182,7 @@ def export_portable(
         x = as_arrays(int8_from, "int8_from")
         model._check_inputs(x)
         kwargs = {**kwargs, **_settings_of_int8(_in_order_of_inputs(x, model), specs)}
-    with _folder_beside(filepath) as folder:
+    with _folder_beside(filepath) as folder, _writing(filepath):
         path = Path(folder) / f"model{PORTABLE_FORMATS[format].suffix}"
         export = _Export(format, path, kwargs)
         if plug_in:
@@ -191,8 +199,7 @@ def export_portable(
                 description += f" Left out: {', '.join(served.left_out)}."
             if lost:
                 description += f" {format} has no operations for {', '.join(lost)}."
-        with _writing(filepath):
-            os.replace(path, filepath)
+        os.replace(path, filepath)
     if verbose:
         print(f"Saved {str(filepath)!r}, {Path(filepath).stat().st_size / 1e6:.1f} MB. {description}")
 
@@ -275,17 +282,31 @@ def _third_parties_silenced() -> Iterator[None]:
     logger = logging.getLogger("tf2onnx")
     before = logger.level
     logger.setLevel(logging.CRITICAL + 1)
-    # Those that are not written in Python do not know of `sys.stderr`.
-    stderr = os.dup(2)
     try:
-        with warnings.catch_warnings(), open(os.devnull, "wb") as nowhere:
+        with warnings.catch_warnings(), _stderr_silenced():
             warnings.simplefilter("ignore")
-            os.dup2(nowhere.fileno(), 2)
             yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def _stderr_silenced() -> Iterator[None]:
+    """Silences the descriptor: code that is not written in Python does not know of `sys.stderr`."""
+    stderr = None
+    # It is closed in some services.
+    with contextlib.suppress(OSError):
+        stderr = os.dup(2)
+    if stderr is None:
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
-        logger.setLevel(before)
 
 
 @contextlib.contextmanager
@@ -304,7 +325,7 @@ def _folder_beside(filepath: Any) -> Iterator[str]:
 def _writing(filepath: Any) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except _OF_DISKS as error:
         raise ValueError(
             f"The model could not be written to {str(filepath)!r}: {error}. Expected the path of a file, new or "
             "existing, in a folder that can be written to."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -141,6 +142,37 @@ def test_an_earlier_file_survives_a_layer_that_cannot_be_exported(portable):
         portable(tfp_bnn.VariationalModel(x, y, seed=0), num_samples=2)
     assert portable.path.read_bytes() == b"earlier"
     assert list(portable.path.parent.iterdir()) == [portable.path]
+
+
+@pytest.mark.parametrize("plug_in", [False, True])
+@pytest.mark.parametrize(
+    "full", [OSError(errno.ENOSPC, "No space left"), tf.errors.ResourceExhaustedError(None, None, "No space left")]
+)
+def test_a_full_disk_is_no_missing_operation(full, plug_in, monkeypatch, tmp_path):
+    tried = []
+
+    def export(network, filepath, **kwargs):
+        tried.append(filepath)
+        raise full
+
+    monkeypatch.setattr(ServedNetwork, "export", export)
+    path = tmp_path / "model"
+    path.write_bytes(b"earlier")
+    with pytest.raises(ValueError, match=r"could not be written to .*: .*No space left.*Expected the path of a file"):
+        network().export(path, format="litert", num_samples=2, plug_in=plug_in)
+    assert len(tried) == 1
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"earlier"
+
+
+def test_a_process_without_stderr_can_export(monkeypatch, tmp_path):
+    def dup(descriptor):
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(os, "dup", dup)
+    monkeypatch.setattr(ServedNetwork, "export", lambda network, filepath, **kwargs: Path(filepath).write_text("new"))
+    network().export(tmp_path / "model", format="litert", num_samples=2, verbose=False)
+    assert (tmp_path / "model").read_text() == "new"
 
 
 def test_a_format_whose_package_is_missing_is_refused_with_the_line_that_installs_it(monkeypatch, tmp_path):
