@@ -12,13 +12,15 @@ import time
 import keras
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 
 import tfp_bnn
-from tfp_bnn.export.beam import PredictiveHandler, handler, predict_files
+from tfp_bnn.export.beam import PredictiveHandler, handler, predict_files, row_files
 from tfp_bnn.export.beam.__main__ import main
 from tfp_bnn.export.beam.output_folder import OutputFolder
+from tfp_bnn.export.beam.pipeline import _plan
 from tfp_bnn.layers import DenseFlipout
 
 needs_beam = pytest.mark.skipif(not handler._INSTALLED, reason="needs apache-beam: pip install 'tfp_bnn[beam]'")
@@ -47,6 +49,20 @@ def frame(rows=ROWS):
 
 def predictions(folder, part="predictions"):
     return pd.read_parquet(folder / part).sort_values(["file", "row"], ignore_index=True)
+
+
+def test_kept_columns_have_the_types_of_the_first_row_whichever_file_has_it(tmp_path, monkeypatch):
+    """Spark writes an empty first part."""
+    monkeypatch.setattr(row_files, "_opened", lambda path: open(path, "rb"))
+    paths = [f"{tmp_path}/part-0000{part}.parquet" for part in range(3)]
+    for path, rows in zip(paths, (0, 3, 3), strict=True):
+        frame(rows).assign(id=np.arange(rows, dtype=np.int64)).to_parquet(path)
+    inputs = {"features": tf.TensorSpec((None, 4), tf.float32)}
+    assert _plan(inputs, NAMES, ("id",), paths, 4).kept == {"id": pa.int64()}
+    assert _plan(inputs, NAMES, ("id",), paths[:1], 4).kept == {"id": pa.string()}
+    frame(3).to_parquet(paths[2])
+    with pytest.raises(ValueError, match=r"part-00002.parquet.*'id'"):
+        _plan(inputs, NAMES, ("id",), paths, 4)
 
 
 @needs_beam
@@ -84,7 +100,6 @@ def test_every_row_is_predicted_or_rejected_with_the_reason(model, served, tmp_p
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_run_that_failed_leaves_nothing_that_counts_and_can_be_started_again(served, tmp_path):
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     path, out = tmp_path / "r.parquet", tmp_path / "out"
