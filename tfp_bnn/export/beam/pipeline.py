@@ -51,7 +51,7 @@ def predict_files(
     columns: Any = None,
     keep: Sequence[str] = (),
     draws: bool = False,
-    seed: int = 0,
+    seed: int | None = None,
     batch_size: int = 1024,
     options: Any = None,
 ) -> BatchReport:
@@ -79,7 +79,7 @@ def predict_files(
             and no such column, it has those that are not kept, if they are as many as its values.
         keep: Columns to copy to the output, such as a key: one value for each row. Those of CSV files are strings.
         draws: Whether to write the predictions of each draw too, which takes twice the time.
-        seed: Integer, the seed of the draws.
+        seed: Integer, the seed of the draws. Default: None, which is that of the export.
         batch_size: Rows that are predicted together.
         options: `PipelineOptions` of Beam or a list of flags, such as `["--runner=FlinkRunner"]`; None to run in
             this process.
@@ -126,7 +126,9 @@ def predict_files(
         state = pipeline.run().wait_until_finish()
         if state != "DONE":
             raise RuntimeError(f"The pipeline ended as {state}. Start it again with the same output when it can run.")
-        report = BatchReport(str(model), seed, folder.count(PREDICTIONS), folder.count(REJECTED))
+        report = BatchReport(
+            str(model), served.seed if seed is None else seed, folder.count(PREDICTIONS), folder.count(REJECTED)
+        )
         folder.finish(asdict(report))
     return report
 

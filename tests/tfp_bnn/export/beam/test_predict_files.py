@@ -39,7 +39,7 @@ def model():
 @pytest.fixture(scope="module")
 def served(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    model.export(folder, num_samples=DRAWS, verbose=False)
+    model.export(folder, num_samples=DRAWS, seed=7, verbose=False)
     return folder
 
 
@@ -80,7 +80,7 @@ def test_every_row_is_predicted_or_rejected_with_the_reason(model, served, tmp_p
     report = predict_files(
         served, f"{tmp_path}/r*", tmp_path / "out", keep=["key"], draws=True, seed=3, batch_size=4, columns=NAMES
     )
-    assert (report.rows, report.rejected) == (ROWS - 1, 1)
+    assert (report.rows, report.rejected, report.seed) == (ROWS - 1, 1, 3)
     assert json.loads((tmp_path / "out" / "_SUCCESS").read_text())["rows"] == ROWS - 1
     found = predictions(tmp_path / "out")
     assert found["key"].tolist() == whole["key"].drop(7).tolist()
@@ -188,7 +188,8 @@ def test_a_block_is_answered_by_itself(model, served):
     blocks = [X[:2], {"features": X[2:5]}]
     answers = list(made.run_inference(blocks, made.load_model(), None))
     other = list(made.run_inference(blocks, made.load_model(), {"seed": 4}))
-    for answer, seed in ((answers, 3), (other, 4)):
+    of_export = list(PredictiveHandler(served).run_inference(blocks, made.load_model(), None))
+    for answer, seed in ((answers, 3), (other, 4), (of_export, 7)):
         found = np.concatenate([each.inference["mean"] for each in answer])
         np.testing.assert_allclose(found, model.posterior_predictive(X[:5], DRAWS, seed=seed).mean(), atol=1e-5)
     assert made.get_num_bytes(blocks) == X[:5].nbytes
@@ -225,6 +226,9 @@ def test_a_run_on_two_workers_that_is_killed_is_repeated_without_double_or_missi
     assert found["row"].tolist() == [*range(number), *range(number)]
     assert found["key"].tolist() == [f"k{row}" for row in range(number)] * 2
     # The same as in this process, to the last bit: which worker has a row makes no difference.
-    predict_files(served, f"{tmp_path}/r*.csv", tmp_path / "alone", columns=NAMES, keep=["key"], batch_size=100)
+    report = predict_files(
+        served, f"{tmp_path}/r*.csv", tmp_path / "alone", columns=NAMES, keep=["key"], batch_size=100
+    )
+    assert report.seed == 7
     alone = predictions(tmp_path / "alone")
     np.testing.assert_array_equal(np.stack(found["mean"]), np.stack(alone["mean"]))
