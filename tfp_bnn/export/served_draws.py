@@ -180,7 +180,8 @@ def _nan_elsewhere(rows: tf.Tensor | None, value: tf.Tensor) -> tf.Tensor:
     """An array whose first axis is the batch, with NaN in the other rows; all of it if `rows` is None."""
     if rows is None:
         return value
-    of_rows = tf.reshape(rows, [-1] + [1] * (value.shape.rank - 1))
+    # Likelihoods of others may have outputs whose number of axes is only known when they are computed.
+    of_rows = tf.reshape(rows, tf.concat([[-1], tf.ones([tf.rank(value) - 1], tf.int32)], axis=0))
     return tf.where(of_rows, value, tf.constant(float("nan"), value.dtype))
 
 

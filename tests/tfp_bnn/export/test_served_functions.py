@@ -10,6 +10,7 @@ from tensorflow_probability import distributions as tfd
 
 import tfp_bnn
 from tfp_bnn.export.saved_model import served_functions
+from tfp_bnn.export.served_draws import _nan_elsewhere
 from tfp_bnn.layers import Convolution1DFlipout, DenseFlipout, DenseReparameterization, MCDropout
 
 ROWS, DRAWS = 7, 6
@@ -192,6 +193,15 @@ def test_a_subclass_is_exported_after_its_first_call():
     model(X[:2])
     np.testing.assert_array_equal(served(model, input_signature=signature)["serve"](X), served(model)["serve"](X))
     assert_answers(served(model)["serving_default"](X), model.posterior_predictive(X, DRAWS))
+
+
+def test_nan_is_answered_too_where_the_number_of_axes_is_not_known():
+    specs = [tf.TensorSpec([None], tf.bool), tf.TensorSpec(None, tf.float32)]
+    answer = tf.function(_nan_elsewhere, specs, autograph=False)
+    for shape in ((2,), (2, 3), (2, 3, 4)):
+        expected = np.ones(shape, np.float32)
+        expected[1] = np.nan
+        np.testing.assert_array_equal(answer([True, False], np.ones(shape, np.float32)), expected)
 
 
 class SampledMoments(tfp_bnn.likelihoods.Likelihood):
