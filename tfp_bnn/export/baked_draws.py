@@ -37,10 +37,12 @@ def baked_draws(draws: Draws, num_samples: int, input_specs: Any) -> FiniteDraws
     functions = []
     for index, (function, num_bytes) in enumerate(made):
         if not index and number * num_bytes > MOST_BYTES:
+            ways = [f"num_samples={most} or fewer"] if (most := MOST_BYTES // num_bytes) else []
+            # Markov chains have no SavedModel.
+            ways += [] if getattr(draws, "sampled", False) else ["format='tf_saved_model', which has no such limit"]
             raise ValueError(
                 f"{number} draws take {number * num_bytes / 1e6:,.0f} MB in a file, {num_bytes / 1e6:,.1f} MB each; at "
-                f"most {MOST_BYTES / 1e6:,.0f} MB are written. Use num_samples={MOST_BYTES // num_bytes} or fewer, or "
-                "format='tf_saved_model', whose size does not depend on it."
+                f"most {MOST_BYTES / 1e6:,.0f} MB are written. Use {', or '.join(ways) or 'a smaller network'}."
             )
         functions.append(function)
     return FiniteDraws(functions, weights)

@@ -6,6 +6,7 @@ Workers of Apache Beam load the SavedModel by it too.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,13 @@ class ServedPredictive:
     Attributes:
         inputs: The inputs by name, as `tf.TensorSpec`.
         outputs: The outputs by name, as `tf.TensorSpec`.
+        seed: Seed of the draws of calls that name none, that of the export.
     """
 
     def __init__(self, folder: str, draws: bool = False) -> None:
         # The functions do not keep what they come from.
         self._loaded = tf.saved_model.load(folder)
+        self.seed = _default_seed(self._loaded)
         self._functions = [self._loaded.signatures[name] for name in ("predict", "draws")[: 1 + draws]]
         specs = self._functions[0].structured_input_signature[1]
         self.inputs = {name: spec for name, spec in specs.items() if name != _SEED}
@@ -41,7 +44,7 @@ class ServedPredictive:
 
         Args:
             data: Inputs by name; one input can be an array or a pandas frame. The batch is the first axis.
-            params: `{"seed": 3}` for the draws of another seed. MLflow fills in the default of the model.
+            params: `{"seed": 3}` for the draws of another seed than that of the export.
 
         Raises:
             ValueError: If an input is missing, has another shape, or has values that are no finite numbers of its type.
@@ -54,7 +57,8 @@ class ServedPredictive:
         by_name = data if isinstance(data, dict) else dict.fromkeys(self.inputs, data)
         if by_name.keys() != self.inputs.keys():
             raise ValueError(f"Expected the inputs {', '.join(self.inputs)}, but got {', '.join(map(str, by_name))}.")
-        seed = tf.constant((params or {}).get(_SEED, 0), tf.int64)
+        given = (params or {}).get(_SEED)
+        seed = tf.constant(self.seed if given is None else given, tf.int64)
         inputs = {name: _checked(name, by_name[name], spec) for name, spec in self.inputs.items()}
         answers = [function(**inputs, seed=seed) for function in self._functions]
         return {name: values.numpy() for answer in answers for name, values in answer.items()}
@@ -63,6 +67,12 @@ class ServedPredictive:
 def _load_pyfunc(folder: str) -> ServedPredictive:
     """What MLflow calls."""
     return ServedPredictive(folder)
+
+
+def _default_seed(loaded: Any) -> int:
+    """The seed that `predict` of a loaded SavedModel fills in; 0 if it fills in none."""
+    parameter = inspect.signature(getattr(loaded, "predict", lambda: None)).parameters.get(_SEED)
+    return 0 if parameter is None or parameter.default is inspect.Parameter.empty else int(parameter.default)
 
 
 def _checked(name: str, values: Any, spec: tf.TensorSpec) -> tf.Tensor:

@@ -20,11 +20,13 @@ import tensorflow as tf
 from tfp_bnn.core.batches import as_arrays, num_rows, rows_of
 from tfp_bnn.core.draws import Draws
 from tfp_bnn.export.baked_draws import baked_draws
-from tfp_bnn.export.input_signature import input_specs
+from tfp_bnn.export.input_signature import input_specs, require_names_of_signatures
 from tfp_bnn.export.onnx_operations import check_onnx_file, register_onnx_operations
 from tfp_bnn.export.served_draws import ServedDraws, require_predictive_arguments
 
 _LETTERS_OF_REASON = 400
+# No operation is missing then, and no output is to be left out. The second one is TensorFlow's for a full disk.
+_OF_DISKS = (OSError, tf.errors.ResourceExhaustedError)
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class _Format:
         packages: The packages that it needs, besides TensorFlow.
         extra: The extra of this package that installs them.
         settings: Arguments of `keras.Model.export`.
+        of_signature: Whether it is made from a signature of TensorFlow, which does not take every name of an input.
         prepare: What to do before.
         check: Refuses a file that is not valid, though it was written.
     """
@@ -44,14 +47,17 @@ class _Format:
     packages: tuple[str, ...] = ()
     extra: str = ""
     settings: Mapping[str, Any] | None = None
+    of_signature: bool = False
     prepare: Callable[[], None] = lambda: None
     check: Callable[[Path], None] = lambda path: None
 
 
 PORTABLE_FORMATS = {
-    "onnx": _Format(".onnx", ("onnx", "tf2onnx"), "onnx", {}, register_onnx_operations, check_onnx_file),
+    "onnx": _Format(".onnx", ("onnx", "tf2onnx"), "onnx", {}, prepare=register_onnx_operations, check=check_onnx_file),
     # Other operations of TensorFlow would need its whole runtime.
-    "litert": _Format(".tflite", settings={"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}),
+    "litert": _Format(
+        ".tflite", settings={"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}, of_signature=True
+    ),
 }
 """The formats of `export_portable` by name."""
 
@@ -75,9 +81,10 @@ class ServedNetwork(keras.Model):
         return self._function(x)
 
 
-def plug_in_network(model: Any, specs: Any) -> ServedNetwork:
+def plug_in_network(model: Any, specs: Any, nan_for_nan: bool = True) -> ServedNetwork:
     """The plug-in mean of a model, as a Keras model: no draws, no uncertainty of the weights, and no calibration."""
-    served = _served(model, model.plug_in_draws(), specs, model.plug_in_draws().num_draws or 1, None, 0.9, ("mean",))
+    draws = model.plug_in_draws()
+    served = _served(model, draws, specs, draws.num_draws or 1, None, 0.9, names=("mean",), nan_for_nan=nan_for_nan)
     return ServedNetwork(lambda x: served.mean(x, 0), model.name)
 
 
@@ -96,12 +103,18 @@ class _Export:
         self._settings = {**(self._format.settings or {}), **settings}
 
     def try_to_write(self, network: ServedNetwork, specs: Any) -> Exception | None:
-        """Writes a network. Returns what the exporter raised, of which there are many kinds, or None."""
+        """Writes a network. Returns what the exporter raised, of which there are many kinds, or None.
+
+        Raises:
+            OSError, tf.errors.ResourceExhaustedError: If the disk is full, or cannot be written to otherwise.
+        """
         try:
             with _third_parties_silenced():
                 self._format.prepare()
                 network.export(self.path, format=self.name, input_signature=[specs], verbose=False, **self._settings)
                 self._format.check(self.path)
+        except _OF_DISKS:
+            raise
         except Exception as error:
             return error
         return None
@@ -158,6 +171,8 @@ def export_portable(
     require_predictive_arguments(num_samples, seed, level)
     model._check_weights()
     specs = input_specs(model, input_signature)
+    if PORTABLE_FORMATS[format].of_signature:
+        require_names_of_signatures(specs, model.name)
     if int8_from is not None:
         if format != "litert" or not plug_in:
             raise ValueError(
@@ -166,12 +181,13 @@ def export_portable(
             )
         x = as_arrays(int8_from, "int8_from")
         model._check_inputs(x)
-        kwargs = {**kwargs, **_settings_of_int8(x, specs)}
-    with _folder_beside(filepath) as folder:
+        kwargs = {**kwargs, **_settings_of_int8(_in_order_of_inputs(x, model), specs)}
+    with _folder_beside(filepath) as folder, _writing(filepath):
         path = Path(folder) / f"model{PORTABLE_FORMATS[format].suffix}"
         export = _Export(format, path, kwargs)
         if plug_in:
-            export.write(plug_in_network(model, specs), specs)
+            # Ranges of eight bits have no room for the bounds of what is finite.
+            export.write(plug_in_network(model, specs, nan_for_nan=int8_from is None), specs)
             description = "The answers are those of the plug-in mean."
         else:
             served = _served(
@@ -183,8 +199,7 @@ def export_portable(
                 description += f" Left out: {', '.join(served.left_out)}."
             if lost:
                 description += f" {format} has no operations for {', '.join(lost)}."
-        with _writing(filepath):
-            os.replace(path, filepath)
+        os.replace(path, filepath)
     if verbose:
         print(f"Saved {str(filepath)!r}, {Path(filepath).stat().st_size / 1e6:.1f} MB. {description}")
 
@@ -211,10 +226,10 @@ def export_with_keras(
 
 
 def _served(
-    model: Any, draws: Draws, specs: Any, num_samples: int, calibration: Any, level: float, *names: tuple[str, ...]
+    model: Any, draws: Draws, specs: Any, num_samples: int, calibration: Any, level: float, **kwargs: Any
 ) -> ServedDraws:
     baked = baked_draws(draws, num_samples, specs)
-    return ServedDraws(model, lambda seed: baked, specs, num_samples, calibration, level, *names)
+    return ServedDraws(model, lambda seed: baked, specs, num_samples, calibration, level, **kwargs)
 
 
 def _require_packages(format: str) -> None:
@@ -227,14 +242,31 @@ def _require_packages(format: str) -> None:
         )
 
 
-def _settings_of_int8(x: Any, specs: Any) -> dict[str, Any]:
+def _in_order_of_inputs(x: Any, model: Any) -> list[Any]:
+    """The arrays of a structure, in the order of the inputs of a model.
+
+    Models whose inputs are a list take a dict too, by the names of the inputs, whose order is not that of the keys.
+    """
+    inputs = getattr(model, "input", None)
+    if inputs is None or not isinstance(x, Mapping) or isinstance(inputs, Mapping):
+        return keras.tree.flatten(x)
+    names = [each.name for each in keras.tree.flatten(inputs)]
+    if missing := [name for name in names if name not in x]:
+        raise ValueError(
+            f"`int8_from` has the keys {list(x)}, but the model {model.name!r} takes the inputs {names}: {missing} "
+            "missing. Pass a dict with these inputs."
+        )
+    return [x[name] for name in names]
+
+
+def _settings_of_int8(x: list[Any], specs: Any) -> dict[str, Any]:
     """Settings of Keras' exporter for weights and activations of eight bits, with ranges from rows like these."""
     names = [spec.name for spec in keras.tree.flatten(specs)]
     dtypes = [spec.dtype.as_numpy_dtype for spec in keras.tree.flatten(specs)]
 
     def rows() -> Iterator[dict[str, np.ndarray]]:
         for row in range(num_rows(x)):
-            leaves = keras.tree.flatten(rows_of(x, slice(row, row + 1)))
+            leaves = rows_of(x, slice(row, row + 1))
             yield {n: np.asarray(leaf, dtype) for n, leaf, dtype in zip(names, leaves, dtypes, strict=True)}
 
     return {
@@ -250,17 +282,31 @@ def _third_parties_silenced() -> Iterator[None]:
     logger = logging.getLogger("tf2onnx")
     before = logger.level
     logger.setLevel(logging.CRITICAL + 1)
-    # Those that are not written in Python do not know of `sys.stderr`.
-    stderr = os.dup(2)
     try:
-        with warnings.catch_warnings(), open(os.devnull, "wb") as nowhere:
+        with warnings.catch_warnings(), _stderr_silenced():
             warnings.simplefilter("ignore")
-            os.dup2(nowhere.fileno(), 2)
             yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def _stderr_silenced() -> Iterator[None]:
+    """Silences the descriptor: code that is not written in Python does not know of `sys.stderr`."""
+    stderr = None
+    # It is closed in some services.
+    with contextlib.suppress(OSError):
+        stderr = os.dup(2)
+    if stderr is None:
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
-        logger.setLevel(before)
 
 
 @contextlib.contextmanager
@@ -279,7 +325,7 @@ def _folder_beside(filepath: Any) -> Iterator[str]:
 def _writing(filepath: Any) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except _OF_DISKS as error:
         raise ValueError(
             f"The model could not be written to {str(filepath)!r}: {error}. Expected the path of a file, new or "
             "existing, in a folder that can be written to."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from tfp_bnn.core.layer_tree import has_sublayers, sublayers
-from tfp_bnn.export.input_signature import input_specs
+from tfp_bnn.export.input_signature import input_specs, require_names_of_signatures
 from tfp_bnn.export.served_draws import ServedDraws, require_predictive_arguments
 from tfp_bnn.layers.base import VariationalLayer
 
@@ -34,6 +36,11 @@ def export_saved_model(
     verbose: bool,
 ) -> None:
     """Writes the predictive of a model as a SavedModel; see `PredictiveModel.export` for arguments and errors."""
+    # TensorFlow writes to stores of objects too, where folders have no names to change.
+    target = None if "://" in str(filepath) else Path(filepath).resolve()
+    with _writing(filepath):
+        if target is not None:
+            _check_target(target)
     functions, description = served_functions(model, num_samples, seed, calibrated, level, input_signature)
     archive = keras.export.ExportArchive()
     networks = [model] if isinstance(model, keras.Model) else getattr(model, "networks", ())
@@ -43,20 +50,50 @@ def export_saved_model(
             archive.track(layer)
     for name, function in functions.items():
         archive.add_endpoint(name, function)
-    try:
-        if "://" in str(filepath):
-            # TensorFlow writes to stores of objects too, where folders have no names to change.
+    with _writing(filepath):
+        if target is None:
             archive.write_out(str(filepath), verbose=False)
         else:
-            _write_whole(archive, Path(filepath).resolve())
+            _write_whole(archive, target)
+    if verbose:
+        endpoints = "\n".join(f"* Endpoint '{name}'" for name in functions)
+        print(f"Saved {str(filepath)!r}, a SavedModel.\n{endpoints}\n{description}")
+
+
+@contextlib.contextmanager
+def _writing(filepath: Any) -> Iterator[None]:
+    try:
+        yield
     except (OSError, tf.errors.OpError) as error:
         raise ValueError(
             f"The SavedModel could not be written to {str(filepath)!r}: {error}. Expected the path of a folder, new or "
             "existing, that can be written to."
         ) from error
-    if verbose:
-        endpoints = "\n".join(f"* Endpoint '{name}'" for name in functions)
-        print(f"Saved {str(filepath)!r}, a SavedModel.\n{endpoints}\n{description}")
+
+
+def _check_target(target: Path) -> None:
+    """Raises an OSError for a folder whose place could not be taken after all is traced."""
+    if target.exists() and not target.is_dir():
+        raise OSError("it is a file")
+    if target.is_dir() and os.path.ismount(target):
+        raise OSError("a file system is mounted there, and a new folder takes its place. Give a folder below it")
+    if target.is_dir() and _is_around(target):
+        # A shell would be left in a folder that is deleted.
+        raise OSError("the current folder is there, and a new folder takes its place. Give a folder below it")
+    parent = next(folder for folder in target.parents if os.path.lexists(folder))
+    if not parent.is_dir():
+        raise OSError(f"{str(parent)!r} is no folder")
+    if not os.access(parent, os.W_OK):
+        raise OSError(f"the folder {str(parent)!r} cannot be written to")
+
+
+def _is_around(folder: Path) -> bool:
+    """Whether the current folder is this one or below it."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        return False
+    return any(folder.samefile(around) for around in (here, *here.parents))
 
 
 def _write_whole(archive: keras.export.ExportArchive, target: Path) -> None:
@@ -65,8 +102,6 @@ def _write_whole(archive: keras.export.ExportArchive, target: Path) -> None:
     Between two renames there is none. In a process that is killed there, the earlier one stays beside, as
     `.<name>.<letters>.old`.
     """
-    if target.exists() and not target.is_dir():
-        raise OSError("it is a file")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as beside:
         # The earlier one is not in a folder that is removed whatever happens.
@@ -126,6 +161,7 @@ def served_functions(
     require_predictive_arguments(num_samples, seed, level)
     model._check_weights()
     inputs = input_specs(model, input_signature)
+    require_names_of_signatures(inputs, model.name, ("seed",))
     posterior = ServedDraws(model, model.draws, inputs, num_samples, model.calibration if calibrated else None, level)
     at_means = model.plug_in_draws()
     plug_in = ServedDraws(model, lambda seed: at_means, inputs, at_means.num_draws or 1, None, level, ("mean",))

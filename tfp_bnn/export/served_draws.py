@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import is_number, require_integer
@@ -25,6 +27,7 @@ class ServedDraws:
         calibration: Calibration of the predictive, or None.
         level: Probability of the central interval.
         names: The outputs of the predictive that are asked for, with the mean among them.
+        nan_for_nan: Whether rows with NaN or infinity are answered with NaN. Eight bits cannot do that.
 
     Attributes:
         num_samples: S, the number of draws.
@@ -43,9 +46,11 @@ class ServedDraws:
         calibration: Calibration | None,
         level: float,
         names: tuple[str, ...] = NAMES,
+        nan_for_nan: bool = True,
     ) -> None:
         first = draws(0)
         self._draws, self._likelihood, self._asked = draws, model.likelihood, names
+        self._nan_for_nan = nan_for_nan
         self.num_samples = num_samples if first.num_draws is None else min(num_samples, first.num_draws)
         self._specs = self._output_specs(model, first, input_specs)
         # Weights of an unlimited number of draws depend on the seed, which is an input.
@@ -107,8 +112,9 @@ class ServedDraws:
     ) -> dict[str, tf.Tensor]:
         draws = self._draws(seed)
         weights = self._likelihood.weights_by_head(self._weights(draws) if self._with_weights else {})
+        finite = _rows_that_are_finite(x) if self._nan_for_nan else None
         return {
-            _full_name(head, name): value
+            _full_name(head, name): _nan_elsewhere(finite, value)
             for head, outputs in self._outputs(draws, x).items()
             for name, value in of_head(head, outputs, weights[head]).items()
         }
@@ -154,6 +160,29 @@ def require_predictive_arguments(num_samples: Any, seed: Any, level: Any) -> Non
     require_integer("seed", seed)
     if not is_number(level) or not 0.0 < level < 1.0:
         raise ValueError(f"`level` must be a number between 0 and 1, but got {level!r}.")
+
+
+def _rows_that_are_finite(x: Any) -> tf.Tensor | None:
+    """Which rows have no NaN and no infinity in any input, `(batch,)`; None where all inputs are integers or strings.
+
+    Networks do not always pass NaN on: `MaxPooling2D` and ReLU drop it, and answer as if it were not there.
+    """
+    # LiteRT has no `tf.math.is_finite`. NaN is not less than anything.
+    finite = [
+        tf.reduce_all(tf.abs(leaf) <= leaf.dtype.max, axis=list(range(1, leaf.shape.rank)))
+        for leaf in keras.tree.flatten(x)
+        if leaf.dtype.is_floating
+    ]
+    return functools.reduce(tf.logical_and, finite) if finite else None
+
+
+def _nan_elsewhere(rows: tf.Tensor | None, value: tf.Tensor) -> tf.Tensor:
+    """An array whose first axis is the batch, with NaN in the other rows; all of it if `rows` is None."""
+    if rows is None:
+        return value
+    # Likelihoods of others may have outputs whose number of axes is only known when they are computed.
+    of_rows = tf.reshape(rows, tf.concat([[-1], tf.ones([tf.rank(value) - 1], tf.int32)], axis=0))
+    return tf.where(of_rows, value, tf.constant(float("nan"), value.dtype))
 
 
 def _full_name(head: str, name: str) -> str:

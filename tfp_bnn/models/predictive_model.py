@@ -281,7 +281,7 @@ class PredictiveModel:
         Equal inputs get equal answers: those of `posterior_predictive(x, num_samples, seed)`, to rounding, whatever
         the batch. They are `mean`, `entropy`, `aleatoric`, `epistemic`, and the ends of the central interval, `lower`
         and `upper`, as in `PosteriorPredictive`; with the batch on the first axis. For several outputs, the names are
-        those of the heads: `class/mean`. Inputs are not checked: NaN gives NaN.
+        those of the heads: `class/mean`. Inputs are not checked: a row with NaN or infinity is answered with NaN.
 
         - `"tf_saved_model"`: a folder, which answers in any process that has TensorFlow. The weights are drawn at each
           request, and the file has its size whatever S is. It has several signatures: `serving_default`; `predict`, the
@@ -300,7 +300,7 @@ class PredictiveModel:
         Args:
             filepath: Folder or file to write to. An earlier export is replaced.
             format: Name of the format, as above.
-            verbose: Whether to print the signatures, or the size of the file. Default: True.
+            verbose: Whether to print the signatures, or the size of the file; 0 is False. Default: None, which is True.
             input_signature: Shapes and dtypes of the inputs, as in `keras.Model.export`; None for those of the model.
             num_samples: S, the number of draws; all, if there are fewer. It is part of the file.
             seed: Integer, the seed of the draws.
@@ -309,7 +309,7 @@ class PredictiveModel:
             plug_in: Whether to write the plug-in prediction, for `"onnx"` and `"litert"`: one pass, no uncertainty of
                 the weights.
             int8_from: Inputs like those to come, a hundred rows or more, for a plug-in prediction in `"litert"` with
-                weights and activations of eight bits, whose ranges they determine. Default: 32 bits.
+                weights and activations of eight bits, whose ranges they determine. It has no NaN. Default: 32 bits.
             **kwargs: Arguments of `keras.Model.export` for a format other than `"tf_saved_model"`.
 
         Raises:
@@ -325,7 +325,7 @@ class PredictiveModel:
             "calibrated": calibrated,
             "level": level,
             "input_signature": input_signature,
-            "verbose": verbose is not False,
+            "verbose": verbose is None or bool(verbose),
         }
         if format == "tf_saved_model":
             if plug_in or int8_from is not None:

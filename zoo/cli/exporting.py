@@ -14,7 +14,7 @@ from zoo.cli.models import ModelArgument, TrustOption
 from zoo.cli.prediction import inputs_for
 from zoo.cli.progress import working
 from zoo.cli.starting import start
-from zoo.core.files import check_file_target
+from zoo.core.files import check_file_target, check_folder_target
 
 
 class Format(StrEnum):
@@ -74,7 +74,9 @@ def export(
         check_inputs(int8)
     if output.exists() and not output.is_dir():
         raise ValueError(f"The export could not be written to {str(output)!r}: it is a file. Give a folder.")
-    if format is not Format.SAVED_MODEL and output.is_dir():
+    if format is Format.SAVED_MODEL or not output.exists():
+        check_folder_target(output)
+    else:
         check_file_target(output / _FILES[format])
     start()
     from zoo.hub.loading import open_model

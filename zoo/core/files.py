@@ -72,18 +72,28 @@ def check_folder_target(target: Path) -> None:
     """Refuses early a folder whose place could not be taken after long work; see `written_whole`.
 
     Raises:
-        ValueError: If it is the current folder, or where a file system is mounted.
+        ValueError: If it is the current folder or has that in it, or where a file system is mounted.
         OSError: If it could not be made.
     """
     target = target.resolve()
-    if target.is_dir() and (os.path.ismount(target) or os.path.samefile(target, os.curdir)):
-        what = "where a file system is mounted" if os.path.ismount(target) else "the current folder"
+    what = "where a file system is mounted" if os.path.ismount(target) else _as_current_folder(target)
+    if what is not None:
         raise ValueError(f"{str(target)!r} is {what}. It cannot be replaced by a new one: give a folder below it.")
     parent = next(folder for folder in target.parents if os.path.lexists(folder))
     if not parent.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(parent))
     if not os.access(parent, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(parent))
+
+
+def _as_current_folder(folder: Path) -> str | None:
+    """What a folder is to the current one, which would be deleted with it; None if nothing."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        return None
+    around = [folder.is_dir() and folder.samefile(each) for each in (here, *here.parents)]
+    return None if not any(around) else "the current folder" if around[0] else "a folder around the current one"
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import tfp_bnn
+from tfp_bnn.core.draws import FiniteDraws
 from tfp_bnn.export.baked_draws import baked_draws
 from tfp_bnn.export.input_signature import input_specs
 from tfp_bnn.layers import DenseFlipout, DenseReparameterization, MCDropout
@@ -59,6 +60,25 @@ def test_a_draw_is_the_same_function_without_random_operations(make):
         assert not {node.op for node in nodes if node.op.startswith("StatelessRandom")}
         # Nothing but variables is read from outside.
         assert {outside.dtype for outside, _ in traced.graph.captures} <= {tf.resource}
+
+
+# A draw takes 32 bytes.
+@pytest.mark.parametrize(
+    ("sampled", "most_bytes", "advice"),
+    [
+        (False, 64, r"Use num_samples=2 or fewer, or format='tf_saved_model', which has no such limit\."),
+        (False, 31, r"Use format='tf_saved_model', which has no such limit\."),
+        (True, 64, r"Use num_samples=2 or fewer\."),
+        (True, 31, r"Use a smaller network\."),
+    ],
+)
+def test_draws_that_are_too_large_are_refused_with_what_can_be_done(sampled, most_bytes, advice, monkeypatch):
+    """One draw can be too large already, and the states of a Markov chain have no SavedModel."""
+    monkeypatch.setattr("tfp_bnn.export.baked_draws.MOST_BYTES", most_bytes)
+    kernel = np.arange(8, dtype=np.float32).reshape(4, 2)
+    draws = FiniteDraws([lambda x: x @ kernel] * 3, sampled=sampled)
+    with pytest.raises(ValueError, match=f"3 draws take .* are written. {advice}$"):
+        baked_draws(draws, 5, tf.TensorSpec((None, 4), tf.float32, name="x"))
 
 
 def test_weights_without_a_distribution_are_shared_by_the_draws():

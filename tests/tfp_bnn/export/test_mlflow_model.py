@@ -97,9 +97,12 @@ def test_a_server_under_load_answers_rightly_and_refuses_malformed_requests(tmp_
 
 @pytest.mark.slow
 def test_inputs_that_do_not_fit_are_refused(tmp_path):
-    network().export(tmp_path, num_samples=2, verbose=False)
+    model = network()
+    model.export(tmp_path, num_samples=2, seed=7, verbose=False)
     served = ServedPredictive(str(tmp_path))
-    assert served.predict(X.astype(np.float64))["mean"].shape == (5, 3)
+    for seed, params in ((7, None), (7, {"seed": None}), (3, {"seed": 3})):
+        expected = model.posterior_predictive(X, 2, seed=seed).mean()
+        np.testing.assert_allclose(served.predict(X.astype(np.float64), params)["mean"], expected, atol=1e-5)
     with pytest.raises(ValueError, match=r"'features' has the shape \(5, 3\); expected \(None, 4\)"):
         served.predict(X[:, :3])
     with pytest.raises(ValueError, match="'features' has values that are NaN or infinite"):
@@ -108,9 +111,30 @@ def test_inputs_that_do_not_fit_are_refused(tmp_path):
         served.predict({"x": X})
 
 
+@pytest.mark.parametrize("default", [7, None])
+def test_the_seed_of_the_export_is_that_of_calls_that_name_none(default, tmp_path):
+    def predict(x, seed):
+        return {"mean": x + tf.cast(seed, tf.float32)}
+
+    of_export = tf.constant(7, tf.int64)
+
+    def with_default(x, seed=of_export):
+        return predict(x, seed)
+
+    specs = [tf.TensorSpec([None], tf.float32, name="x"), tf.TensorSpec([], tf.int64, name="seed")]
+    module = tf.Module()
+    module.predict = tf.function(with_default if default else predict, specs, autograph=False)
+    tf.saved_model.save(module, str(tmp_path), signatures={"predict": module.predict})
+    served = ServedPredictive(str(tmp_path))
+    assert served.seed == (default or 0)
+    assert served.predict([0.0])["mean"] == served.seed
+    assert served.predict([0.0], {"seed": 3})["mean"] == 3
+
+
 def served_without_a_file(**inputs):
     """A loader whose functions answer with their inputs."""
     served = object.__new__(ServedPredictive)
+    served.seed = 0
     served.inputs = {name: tf.TensorSpec((None,), dtype) for name, dtype in inputs.items()}
     served._functions = [lambda seed, **given: given]
     return served

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -178,6 +179,12 @@ def test_an_export_that_fails_half_way_leaves_the_earlier_one(quick, tmp_path, m
     assert list(tmp_path.iterdir()) == [earlier.parent]
 
 
+@pytest.mark.parametrize(("verbose", "prints"), [(None, True), (1, True), (0, False), (np.False_, False)])
+def test_nothing_is_printed_if_verbose_is_false_in_any_form(quick, verbose, prints, tmp_path, capsys):
+    quick.export(tmp_path / "exported", verbose=verbose)
+    assert bool(capsys.readouterr().out) == prints
+
+
 def test_an_export_replaces_the_earlier_one_and_nothing_else(quick, tmp_path):
     folder = tmp_path / "exported"
     (folder / "notes").mkdir(parents=True)
@@ -196,12 +203,30 @@ def test_an_export_replaces_the_earlier_one_and_nothing_else(quick, tmp_path):
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_a_path_that_cannot_be_written_to_is_refused(tmp_path):
-    taken = tmp_path / "file"
-    taken.write_text("precious")
-    with pytest.raises(ValueError, match=r"(?s)could not be written to .*file.*Expected the path of a folder"):
-        network().export(taken, num_samples=2, verbose=False)
-    assert taken.read_text() == "precious"
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("file", "it is a file"),
+        ("file/new", "file' is no folder"),
+        ("", "the current folder is there, .* Give a folder below it"),
+        ("here", "the current folder is there, .* Give a folder below it"),
+        ("mounted", "a file system is mounted there, .* Give a folder below it"),
+        ("closed/new", "closed' cannot be written to"),
+    ],
+)
+def test_a_path_that_cannot_be_written_to_is_refused_before_anything_is_traced(path, message, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("precious")
+    for name in ("here", "mounted", "closed"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path).name == "mounted")
+    # Whoever runs the tests may write everywhere.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed")
+    monkeypatch.setattr(saved_model, "served_functions", lambda *_: pytest.fail("It is traced."))
+    with pytest.raises(ValueError, match=rf"could not be written to .*{message}\. Expected the path of a folder"):
+        network().export(tmp_path / path, num_samples=2, verbose=False)
+    assert (tmp_path / "file").read_text() == "precious"
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_saving_one_draw_of_the_weights_is_refused(tmp_path):

@@ -10,6 +10,7 @@ from tensorflow_probability import distributions as tfd
 
 import tfp_bnn
 from tfp_bnn.export.saved_model import served_functions
+from tfp_bnn.export.served_draws import _nan_elsewhere
 from tfp_bnn.layers import Convolution1DFlipout, DenseFlipout, DenseReparameterization, MCDropout
 
 ROWS, DRAWS = 7, 6
@@ -194,6 +195,15 @@ def test_a_subclass_is_exported_after_its_first_call():
     assert_answers(served(model)["serving_default"](X), model.posterior_predictive(X, DRAWS))
 
 
+def test_nan_is_answered_too_where_the_number_of_axes_is_not_known():
+    specs = [tf.TensorSpec([None], tf.bool), tf.TensorSpec(None, tf.float32)]
+    answer = tf.function(_nan_elsewhere, specs, autograph=False)
+    for shape in ((2,), (2, 3), (2, 3, 4)):
+        expected = np.ones(shape, np.float32)
+        expected[1] = np.nan
+        np.testing.assert_array_equal(answer([True, False], np.ones(shape, np.float32)), expected)
+
+
 class SampledMoments(tfp_bnn.likelihoods.Likelihood):
     """Its moments are those of sampled targets, which depend on the other rows of a batch."""
 
@@ -219,6 +229,26 @@ def test_a_mean_that_depends_on_other_rows_is_refused():
     tfp_bnn.likelihoods.LIKELIHOODS.register("sampled_moments")(SampledMoments)
     with pytest.raises(ValueError, match=r"SampledMoments.*cannot be exported: its mean is not made of"):
         served(network(SampledMoments(), 1))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_row_that_is_not_finite_is_answered_with_nan_whatever_the_network_makes_of_it(value):
+    """`MaxPooling2D` drops NaN, or leaves the last column of an odd number out."""
+    image, row = keras.Input((3, 3, 1), name="image"), keras.Input((4,), name="row")
+    y = keras.layers.Flatten()(keras.layers.MaxPooling2D(2)(image))
+    model = tfp_bnn.VariationalModel([image, row], DenseFlipout(3)(keras.layers.Concatenate()([y, row])), seed=0)
+    images = np.random.default_rng(1).normal(size=(ROWS, 3, 3, 1)).astype(np.float32)
+    for name, function in served(model).items():
+        seed = (5,) if name in ("predict", "draws") else ()
+        expected = keras.tree.map_structure(np.array, function([images, X], *seed))
+        damaged = images.copy()
+        damaged[2, 2, 2, 0] = value
+        rows = X.copy()
+        rows[4, 0] = value
+        for answer, whole in zip(*map(keras.tree.flatten, (function([damaged, rows], *seed), expected)), strict=True):
+            assert np.isnan(answer[2]).all(), name
+            assert np.isnan(answer[4]).all(), name
+            np.testing.assert_array_equal(np.delete(answer, [2, 4], 0), np.delete(whole, [2, 4], 0), err_msg=name)
 
 
 @pytest.mark.parametrize(

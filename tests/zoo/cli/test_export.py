@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
+from zoo.cli import exporting
 
 IRIS = np.array([[5.1, 3.5, 1.4, 0.2], [6.3, 3.3, 6.0, 2.5]], np.float32)
 NAME = "mlp_flipout.iris"
@@ -48,7 +49,7 @@ def test_eight_bits_need_inputs_like_those_to_come(tmp_path, tfp_bnn):
     assert (tmp_path / "model.tflite").exists()
 
 
-def test_a_folder_that_cannot_be_written_to_and_an_unknown_format_are_refused_in_words(tmp_path, tfp_bnn):
+def test_a_folder_that_cannot_be_written_to_and_an_unknown_format_are_refused_in_words(tmp_path, tfp_bnn, monkeypatch):
     (tmp_path / "file").write_text("precious")
     code, _, errors = tfp_bnn("export", NAME, "--output", tmp_path / "file", "--format", "litert", "--samples", 1)
     assert code == 2
@@ -57,6 +58,12 @@ def test_a_folder_that_cannot_be_written_to_and_an_unknown_format_are_refused_in
     assert code == 2
     assert "'caffe' is not one of 'saved_model', 'onnx', 'litert'" in errors
     assert (tmp_path / "file").read_text() == "precious"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(exporting, "start", lambda: pytest.fail("TensorFlow is imported."))
+    for output, format, message in ((".", "saved_model", "is the current folder"), ("file/new", "onnx", "file")):
+        code, _, errors = tfp_bnn("export", NAME, "--output", output, "--format", format)
+        assert code in (1, 2)
+        assert message in errors
 
 
 def test_the_line_that_installs_a_missing_package_is_given(tmp_path, tfp_bnn, monkeypatch):

@@ -155,6 +155,8 @@ def test_a_folder_that_cannot_be_replaced_is_refused_early(tmp_path, monkeypatch
     for path in (Path("."), tmp_path / "here", tmp_path / "link"):
         with pytest.raises(ValueError, match=r"here' is the current folder\. .* give a folder below it"):
             check_folder_target(path)
+    with pytest.raises(ValueError, match=r"is a folder around the current one\. .* give a folder below it"):
+        check_folder_target(tmp_path)
     with pytest.raises(ValueError, match="where a file system is mounted"):
         check_folder_target(Path("/"))
     check_folder_target(Path("new"))

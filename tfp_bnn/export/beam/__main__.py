@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--keep", nargs="+", default=(), metavar="NAME", help="Columns to copy to the output.")
     parser.add_argument("--draws", action="store_true", help="Write the predictions of each draw too.")
-    parser.add_argument("--seed", type=int, default=0, help="Seed of the draws.")
+    parser.add_argument("--seed", type=int, help="Seed of the draws. Default: that of the export.")
     parser.add_argument("--batch-size", type=int, default=1024, help="Rows that are predicted together.")
     values = parser.parse_args(given[:where])
     try:

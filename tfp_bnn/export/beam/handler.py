@@ -31,7 +31,7 @@ class PredictiveHandler(_ModelHandler):
 
     Args:
         model: Folder of the SavedModel, which each worker can read; also `gs://...`.
-        seed: Integer, the seed of the draws.
+        seed: Integer, the seed of the draws. Default: None, which is that of the export.
         draws: Whether to answer with the predictions of each draw too, which takes twice the time.
 
     Raises:
@@ -40,11 +40,11 @@ class PredictiveHandler(_ModelHandler):
             values that are no finite numbers of its types.
     """
 
-    def __init__(self, model: Any, *, seed: int = 0, draws: bool = False) -> None:
+    def __init__(self, model: Any, *, seed: int | None = None, draws: bool = False) -> None:
         require_beam()
         super().__init__(max_batch_size=1)
         self._model = str(model)
-        self._seed = require_integer("seed", seed)
+        self._seed = None if seed is None else require_integer("seed", seed)
         self._draws = require_bool("draws", draws)
 
     def load_model(self) -> ServedPredictive:

@@ -51,7 +51,7 @@ def predict_files(
     columns: Any = None,
     keep: Sequence[str] = (),
     draws: bool = False,
-    seed: int = 0,
+    seed: int | None = None,
     batch_size: int = 1024,
     options: Any = None,
 ) -> BatchReport:
@@ -79,7 +79,7 @@ def predict_files(
             and no such column, it has those that are not kept, if they are as many as its values.
         keep: Columns to copy to the output, such as a key: one value for each row. Those of CSV files are strings.
         draws: Whether to write the predictions of each draw too, which takes twice the time.
-        seed: Integer, the seed of the draws.
+        seed: Integer, the seed of the draws. Default: None, which is that of the export.
         batch_size: Rows that are predicted together.
         options: `PipelineOptions` of Beam or a list of flags, such as `["--runner=FlinkRunner"]`; None to run in
             this process.
@@ -126,7 +126,9 @@ def predict_files(
         state = pipeline.run().wait_until_finish()
         if state != "DONE":
             raise RuntimeError(f"The pipeline ended as {state}. Start it again with the same output when it can run.")
-        report = BatchReport(str(model), seed, folder.count(PREDICTIONS), folder.count(REJECTED))
+        report = BatchReport(
+            str(model), served.seed if seed is None else seed, folder.count(PREDICTIONS), folder.count(REJECTED)
+        )
         folder.finish(asdict(report))
     return report
 
@@ -157,19 +159,24 @@ def _plan(
     files = [(path, names) for path in paths if (names := row_file(path).names())]
     if not files:
         raise ValueError(f"There are no rows in {', '.join(paths[:3])}{' and others' if len(paths) > 3 else ''}.")
-    first, found = files[0]
-    require_columns(first, found, keep)
-    chosen = tuple(choose_columns(inputs, columns, first, found, keep))
-    kept = {name: pa.string() for name in keep}
-    for rows in row_file(first).rows(keep, 1) if keep else ():
-        kept = {name: flattened(column)[0].type for name, column in rows.columns.items()}
-        break
+    for path, found in files:
+        require_columns(path, found, keep)
+    chosen = tuple(choose_columns(inputs, columns, *files[0], keep))
+    kept = _kept_types(keep, [path for path, _ in files])
     reading = _Reading(chosen, kept, batch_size)
     for path, found in files:
         require_columns(path, found, reading.needed)
         for _ in _read((path, 0, 1), _Reading(chosen, kept, 1)):
             break
     return reading
+
+
+def _kept_types(keep: tuple[str, ...], paths: list[str]) -> dict[str, pa.DataType]:
+    """The types of the columns to copy, as the first row has them: the first files can be without rows, as of Spark."""
+    for path in paths if keep else ():
+        for rows in row_file(path).rows(keep, 1):
+            return {name: flattened(column)[0].type for name, column in rows.columns.items()}
+    return dict.fromkeys(keep, pa.string())
 
 
 def _schema(reading: _Reading, outputs: Mapping[str, tf.TensorSpec]) -> pa.Schema:

@@ -12,13 +12,15 @@ import time
 import keras
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 
 import tfp_bnn
-from tfp_bnn.export.beam import PredictiveHandler, handler, predict_files
+from tfp_bnn.export.beam import PredictiveHandler, handler, predict_files, row_files
 from tfp_bnn.export.beam.__main__ import main
 from tfp_bnn.export.beam.output_folder import OutputFolder
+from tfp_bnn.export.beam.pipeline import _plan
 from tfp_bnn.layers import DenseFlipout
 
 needs_beam = pytest.mark.skipif(not handler._INSTALLED, reason="needs apache-beam: pip install 'tfp_bnn[beam]'")
@@ -37,7 +39,7 @@ def model():
 @pytest.fixture(scope="module")
 def served(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    model.export(folder, num_samples=DRAWS, verbose=False)
+    model.export(folder, num_samples=DRAWS, seed=7, verbose=False)
     return folder
 
 
@@ -47,6 +49,20 @@ def frame(rows=ROWS):
 
 def predictions(folder, part="predictions"):
     return pd.read_parquet(folder / part).sort_values(["file", "row"], ignore_index=True)
+
+
+def test_kept_columns_have_the_types_of_the_first_row_whichever_file_has_it(tmp_path, monkeypatch):
+    """Spark writes an empty first part."""
+    monkeypatch.setattr(row_files, "_opened", lambda path: open(path, "rb"))
+    paths = [f"{tmp_path}/part-0000{part}.parquet" for part in range(3)]
+    for path, rows in zip(paths, (0, 3, 3), strict=True):
+        frame(rows).assign(id=np.arange(rows, dtype=np.int64)).to_parquet(path)
+    inputs = {"features": tf.TensorSpec((None, 4), tf.float32)}
+    assert _plan(inputs, NAMES, ("id",), paths, 4).kept == {"id": pa.int64()}
+    assert _plan(inputs, NAMES, ("id",), paths[:1], 4).kept == {"id": pa.string()}
+    frame(3).to_parquet(paths[2])
+    with pytest.raises(ValueError, match=r"part-00002.parquet.*'id'"):
+        _plan(inputs, NAMES, ("id",), paths, 4)
 
 
 @needs_beam
@@ -64,7 +80,7 @@ def test_every_row_is_predicted_or_rejected_with_the_reason(model, served, tmp_p
     report = predict_files(
         served, f"{tmp_path}/r*", tmp_path / "out", keep=["key"], draws=True, seed=3, batch_size=4, columns=NAMES
     )
-    assert (report.rows, report.rejected) == (ROWS - 1, 1)
+    assert (report.rows, report.rejected, report.seed) == (ROWS - 1, 1, 3)
     assert json.loads((tmp_path / "out" / "_SUCCESS").read_text())["rows"] == ROWS - 1
     found = predictions(tmp_path / "out")
     assert found["key"].tolist() == whole["key"].drop(7).tolist()
@@ -84,7 +100,6 @@ def test_every_row_is_predicted_or_rejected_with_the_reason(model, served, tmp_p
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_run_that_failed_leaves_nothing_that_counts_and_can_be_started_again(served, tmp_path):
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     path, out = tmp_path / "r.parquet", tmp_path / "out"
@@ -173,7 +188,8 @@ def test_a_block_is_answered_by_itself(model, served):
     blocks = [X[:2], {"features": X[2:5]}]
     answers = list(made.run_inference(blocks, made.load_model(), None))
     other = list(made.run_inference(blocks, made.load_model(), {"seed": 4}))
-    for answer, seed in ((answers, 3), (other, 4)):
+    of_export = list(PredictiveHandler(served).run_inference(blocks, made.load_model(), None))
+    for answer, seed in ((answers, 3), (other, 4), (of_export, 7)):
         found = np.concatenate([each.inference["mean"] for each in answer])
         np.testing.assert_allclose(found, model.posterior_predictive(X[:5], DRAWS, seed=seed).mean(), atol=1e-5)
     assert made.get_num_bytes(blocks) == X[:5].nbytes
@@ -210,6 +226,9 @@ def test_a_run_on_two_workers_that_is_killed_is_repeated_without_double_or_missi
     assert found["row"].tolist() == [*range(number), *range(number)]
     assert found["key"].tolist() == [f"k{row}" for row in range(number)] * 2
     # The same as in this process, to the last bit: which worker has a row makes no difference.
-    predict_files(served, f"{tmp_path}/r*.csv", tmp_path / "alone", columns=NAMES, keep=["key"], batch_size=100)
+    report = predict_files(
+        served, f"{tmp_path}/r*.csv", tmp_path / "alone", columns=NAMES, keep=["key"], batch_size=100
+    )
+    assert report.seed == 7
     alone = predictions(tmp_path / "alone")
     np.testing.assert_array_equal(np.stack(found["mean"]), np.stack(alone["mean"]))
