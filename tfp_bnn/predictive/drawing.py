@@ -200,6 +200,15 @@ def num_bytes(shape: tuple[int, ...]) -> int:
     return 4 * int(np.prod(shape, dtype=np.int64))
 
 
+def message_of_no_draws(what: str, shape: tuple[int, ...]) -> str:
+    """The error message where all draws are needed, of shape `(S, n, ...)`, but only their moments were kept."""
+    return (
+        f"`{what}` needs all {shape[0]} draws of {shape[1]} predictions, of shape {shape}, "
+        f"{num_bytes(shape) / 2**20:.0f} MiB, which is above `max_bytes`; only the moments were kept. Predict fewer "
+        "inputs at a time, or raise `max_bytes`."
+    )
+
+
 def weights_of_draws(draws: Draws, num_samples: int) -> tuple[dict[str, Any], frozenset[str]]:
     """The likelihood weights of the first draws, and the roles of those that differ between draws.
 
