@@ -390,7 +390,8 @@ class PosteriorPredictive(ShownPredictive):
                 self._moments[name] = self._moment_again(name)
             else:
                 self._moments[name] = moment(name, self.likelihood, self._required_outputs(name), self._weights)
-        return self._moments[name]
+        # A copy: whoever scales a prediction in place would change all later ones.
+        return self._moments[name].copy()
 
     def _required_outputs(self, what: str) -> np.ndarray:
         if self._outputs is None:
