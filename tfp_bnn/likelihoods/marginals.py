@@ -19,8 +19,8 @@ from tensorflow_probability import distributions as tfd
 
 # Targets sampled from a mixture, over all of its components, if there is no closed form.
 NUM_DRAWS = 4000
-# Points at which the log-density of a mixture is averaged for its entropy.
-_ENTROPY_DRAWS = 1000
+# Points at which the log-density of a mixture is averaged for its entropy, at least.
+ENTROPY_POINTS = 1000
 _NUMBERS_AT_ONCE = 2**22
 # Draws used to find out whether the targets are whole numbers.
 _TRIAL_DRAWS = 32
@@ -41,10 +41,12 @@ class Marginals:
         distribution: Distribution with batch shape `(S, n)` and event shape `()` or `(targets,)`. `mean` and `variance`
             accept any batch shape. The targets are independent if the event shape is `()` or it is a `tfd.Independent`;
             for other joint distributions, quantiles are sampled and the entropy is joint.
+        whole_numbers: Whether all targets are whole numbers; None if it is not known.
     """
 
-    def __init__(self, distribution: tfd.Distribution) -> None:
+    def __init__(self, distribution: tfd.Distribution, whole_numbers: bool | None = None) -> None:
         self._whole = distribution
+        self._whole_numbers = whole_numbers
         self._has_scalar_events = distribution.event_shape.rank == 0
         self._each: Any = each_target(distribution)
 
@@ -123,7 +125,7 @@ class Marginals:
         distribution has a `quantile`, and otherwise samples with a fixed seed. The standard error of the latter is the
         standard deviation of log p, divided by 32.
         """
-        number = self._draws_of_each(_ENTROPY_DRAWS)
+        number = self._draws_of_each(ENTROPY_POINTS)
         one_by_one = self._each is not None
         points = self._spread_points(number) if one_by_one else None
         if points is None:
@@ -140,7 +142,9 @@ class Marginals:
         return total / tf.reduce_sum(tf.cast(finite, tf.float32), axis=0)
 
     def are_whole_numbers(self) -> bool:
-        """Whether all targets are whole numbers, judged by the dtype, the support or a sample."""
+        """Whether all targets are whole numbers; if it is not known, judged by the dtype, the support or a sample."""
+        if self._whole_numbers is not None:
+            return self._whole_numbers
         if self._whole.dtype.is_integer:
             return True
         if self.support() is not None:
@@ -176,11 +180,23 @@ class Marginals:
         try:
             found = getattr(self._whole, name)()
         except NotImplementedError:
-            sampled = self.sample(NUM_DRAWS, seed=0)
-            return tf.reduce_mean(sampled, 0) if name == "mean" else tf.math.reduce_variance(sampled, 0)
+            return self._sampled_moments()[name]
         found = self._with_targets(tf.cast(found, tf.float32))
         # Parameters that do not depend on the example may lack the batch axes.
         return tf.broadcast_to(found, tf.concat([self._whole.batch_shape_tensor(), tf.shape(found)[-1:]], axis=0))
+
+    def _sampled_moments(self) -> dict[str, tf.Tensor]:
+        """Moments of `NUM_DRAWS` samples or a few more, drawn in equal parts that fit into memory."""
+        numbers = self._whole.batch_shape.concatenate(self._whole.event_shape).num_elements() or 1
+        at_once = max(1, min(NUM_DRAWS, _NUMBERS_AT_ONCE // numbers))
+        mean = variance = 0.0
+        for index in range(-(-NUM_DRAWS // at_once)):
+            sampled = self.sample(at_once, seed=index)
+            # The law of total variance, of the parts so far and this one.
+            share, step = 1.0 / (index + 1), tf.reduce_mean(sampled, axis=0) - mean
+            mean += share * step
+            variance += share * (tf.math.reduce_variance(sampled, axis=0) - variance) + share * (1.0 - share) * step**2
+        return {"mean": mean, "variance": variance}
 
     def _log_density_of_each(self, points: tf.Tensor) -> tf.Tensor:
         return _log_mean_exp(self._call("log_prob", points))

@@ -13,11 +13,11 @@ from tfp_bnn.core.arguments import require_integer
 from tfp_bnn.core.batches import as_arrays, inputs_of, is_stream, num_rows, rows_of, twice
 from tfp_bnn.core.draws import Draws
 from tfp_bnn.likelihoods import Likelihood
+from tfp_bnn.likelihoods.marginals import ENTROPY_POINTS
 from tfp_bnn.predictive.calibrators import Calibration
 from tfp_bnn.predictive.seeded_draws import FEWEST_ROWS, SeededDraws
 
 _Part = tuple[np.ndarray, dict[str, Any]]
-# The entropy of a mixture of S normals takes S x S numbers per row.
 _NUMBERS_AT_ONCE = 2**22
 # Rows are never cut so small that the outputs of all draws take less than this.
 _WORKING_BYTES = 2**26
@@ -171,7 +171,9 @@ class _Kept:
 
 
 def moment(name: str, likelihood: Likelihood, outputs: np.ndarray, weights: Mapping[str, Any]) -> np.ndarray:
-    """A moment of the mixture, a few rows at a time: the entropy of a mixture can take S x S numbers per row.
+    """A moment of the mixture, a few rows at a time.
+
+    The entropy of a mixture of numbers takes S x S numbers per row, and at least `ENTROPY_POINTS` for each target.
 
     Args:
         name: One of `MOMENTS`.
@@ -184,8 +186,12 @@ def moment(name: str, likelihood: Likelihood, outputs: np.ndarray, weights: Mapp
     """
     parts = []
     samples, channels = outputs.shape[0], int(np.prod(outputs.shape[2:]))
-    pairs = samples * int(np.prod(outputs.shape[2:-1])) if name == "entropy" else 1
-    rows_at_once = max(1, _NUMBERS_AT_ONCE // (samples * max(channels, pairs)))
+    numbers = samples * channels
+    if name == "entropy" and not likelihood.has_probabilities:
+        # The points of each draw, and all of them under every draw.
+        pairs = samples**2 * int(np.prod(outputs.shape[2:-1]))
+        numbers = max(pairs, numbers * -(-ENTROPY_POINTS // samples))
+    rows_at_once = max(1, _NUMBERS_AT_ONCE // numbers)
     for start in range(0, outputs.shape[1], rows_at_once):
         rows = tf.convert_to_tensor(outputs[:, start : start + rows_at_once])
         if name == "mean":
