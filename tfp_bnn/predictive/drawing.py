@@ -92,8 +92,7 @@ def draw_outputs(
         if total is not None:
             size = sum(num_bytes((num_samples, total, *of_head.shape[2:])) for of_head in outputs)
         else:
-            # The parts of a stream take twice their memory when they are joined.
-            size += 2 * sum(of_head.nbytes for of_head in outputs)
+            size += sum(of_head.nbytes for of_head in outputs)
         for of_head in kept.values():
             if size > max_bytes:
                 of_head.reduce_to_moments()
@@ -138,6 +137,7 @@ class _Kept:
         self._moments: dict[str, list[np.ndarray]] = {name: [] for name in eager}
         self._waiting: list[np.ndarray] = []
         self._placed: np.ndarray | None = None
+        self._num_placed = 0
 
     def add(self, outputs: np.ndarray, weights: dict[str, Any]) -> None:
         if self.number and outputs.shape[2:] != self.shape:
@@ -151,11 +151,14 @@ class _Kept:
         self.number += outputs.shape[1]
 
     def place_among(self, total: int) -> None:
-        (outputs,) = self._waiting
+        """Moves the parts that wait into one array for `total` rows: each is freed before the next is touched."""
         if self._placed is None:
-            self._placed = np.empty((len(outputs), total, *self.shape), np.float32)
-        self._placed[:, self.number - outputs.shape[1] : self.number] = outputs
-        self._waiting.clear()
+            self._placed = np.empty((len(self._waiting[0]), total, *self.shape), np.float32)
+        while self._waiting:
+            outputs = self._waiting.pop(0)
+            rows = slice(self._num_placed, self._num_placed + outputs.shape[1])
+            self._placed[:, rows] = outputs
+            self._num_placed = rows.stop
 
     def reduce_to_moments(self) -> None:
         while self._waiting:
@@ -164,7 +167,9 @@ class _Kept:
                 values.append(moment(name, self.likelihood, outputs, self.weights))
 
     def outputs(self) -> np.ndarray | None:
-        return np.concatenate(self._waiting, axis=1) if self._waiting else self._placed
+        if self._waiting:
+            self.place_among(self.number)
+        return self._placed
 
     def moments(self) -> dict[str, np.ndarray]:
         return {name: np.concatenate(values) for name, values in self._moments.items() if values}

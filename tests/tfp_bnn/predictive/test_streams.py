@@ -249,6 +249,21 @@ def test_draws_that_fit_take_their_memory_once():
     assert peak < 1.5 * 16e6
 
 
+def test_draws_of_a_stream_are_kept_up_to_the_limit_and_not_half_of_it():
+    x = RNG.normal(size=(40, 3)).astype(np.float32)
+    draws = FiniteDraws([lambda x: x, lambda x: -x])
+    size = 2 * 40 * 3 * 4
+
+    def predictive(max_bytes):
+        batches = (x[start : start + 8] for start in range(0, 40, 8))
+        return PosteriorPredictive.from_draws(draws, batches, Categorical(), max_bytes=max_bytes)
+
+    whole = PosteriorPredictive.from_draws(draws, x, Categorical())
+    np.testing.assert_array_equal(predictive(size).samples, whole.samples)
+    assert not predictive(size - 1).has_draws
+    np.testing.assert_allclose(predictive(size - 1).mean(), whole.mean(), rtol=1e-6)
+
+
 @pytest.mark.parametrize("max_bytes", [2**30, 1])
 def test_outputs_of_different_lengths_are_not_joined(max_bytes):
     def batches():
