@@ -150,6 +150,13 @@ def test_scores_of_classes_and_labels_skip_missing_ones():
 # === Refusals and configs ===
 
 
+@pytest.mark.parametrize(("missing", "mark"), [(255, 255), (-1, -1), ("nan", np.nan)])
+def test_a_missing_label_is_no_class_of_its_own(missing, mark):
+    likelihood = Categorical(missing=missing)
+    assert likelihood.num_outputs_for(np.array([0, 2, mark, 1])) == 3
+    assert likelihood.num_outputs_for(np.array([[mark], [mark]])) == 2
+
+
 @pytest.mark.parametrize(
     "likelihood", [Normal(1.0, missing="nan"), Bernoulli(missing="nan"), Categorical(missing="nan")], ids=repr
 )
