@@ -66,7 +66,7 @@ def active_learning(
         train: Function `(x, y, seed)` that returns a trained model, anything with `posterior_predictive`: a variational
             model, an ensemble, a Laplace approximation. It may start from new weights, or from those of the last round.
         x_pool: Inputs of the pool: an array `(n, ...)`, or a list or dict of arrays.
-        y_pool: Their targets, an array `(n, ...)`.
+        y_pool: Their targets, an array or tensor `(n, ...)`.
         by: How examples are chosen, as in `select`.
         initial: Number of examples that are labelled at the start, chosen at random, or their indices.
         number: Number of examples that are labelled between two rounds. The last time there may be fewer.
@@ -99,12 +99,14 @@ def active_learning(
     require_integer("seed", seed, 0)
     if not callable(by):
         ACQUISITIONS[by]
-    if is_stream(x_pool):
-        raise ValueError(f"The pool is a {type(x_pool).__name__}, a stream of batches. Expected arrays.")
+    for of_pool in (x_pool, y_pool):
+        if is_stream(of_pool):
+            raise ValueError(f"The pool is a {type(of_pool).__name__}, a stream of batches. Expected arrays.")
     x_pool, y_pool = as_arrays(x_pool, "x_pool"), as_arrays(y_pool, "y_pool")
-    if num_rows(x_pool) != len(y_pool):
-        raise ValueError(f"The pool has {num_rows(x_pool)} inputs but {len(y_pool)} targets. Expected one for each.")
-    labelled = _initial(initial, len(y_pool), seed)
+    available = num_rows(x_pool)
+    if num_rows(y_pool) != available:
+        raise ValueError(f"The pool has {available} inputs but {num_rows(y_pool)} targets. Expected one for each.")
+    labelled = _initial(initial, available, seed)
     return _rounds(train, x_pool, y_pool, labelled, by, number, test_data, num_samples, seed)
 
 
@@ -119,18 +121,19 @@ def _rounds(
     num_samples: int,
     seed: int,
 ) -> Iterator[Round]:
-    for index in range(len(y_pool)):
+    available = num_rows(x_pool)
+    for index in range(available):
 
         def seed_of(purpose: int, index: int = index) -> int:
             return _seed(seed, purpose, index)
 
-        model = train(_rows(x_pool, labelled), y_pool[labelled], seed_of(_TRAINING))
+        model = train(_rows(x_pool, labelled), _rows(y_pool, labelled), seed_of(_TRAINING))
         scores: Mapping[str, float] = {}
         if test_data is not None:
             x_test, y_test = test_data
             scores = score(model.posterior_predictive(x_test, num_samples=num_samples, seed=seed_of(_DRAWS)), y_test)
         yield Round(labelled, scores, model)
-        left = np.setdiff1d(np.arange(len(y_pool)), labelled)
+        left = np.setdiff1d(np.arange(available), labelled)
         if not len(left):
             return
         predictive = model.posterior_predictive(_rows(x_pool, left), num_samples=num_samples, seed=seed_of(_DRAWS))

@@ -32,7 +32,8 @@ def thompson(
 
     Raises:
         TypeError: If the predictive is that of several outputs.
-        ValueError: If the predictions do not have the shape that `arms` needs, or the draws did not fit into memory.
+        ValueError: If the predictions are of classes or do not have the shape that `arms` needs, or the draws did not
+            fit into memory.
 
     References:
         Thompson 1933, On the likelihood that one unknown probability exceeds another, Biometrika 25, 285-294;
@@ -48,6 +49,11 @@ def thompson(
         array([1, 1, 1])
     """
     rewards = require_one_predictive(predictive, "thompson").samples
+    if predictive.target_kind == "class" and rewards.shape[-1] > 1:
+        raise ValueError(
+            f"`thompson` compares rewards, but {predictive.likelihood!r} predicts the probabilities of classes, which "
+            "are none. Predict numbers, or labels for rewards of 0 and 1 (likelihood 'bernoulli')."
+        )
     if arms not in ("targets", "inputs"):
         raise ValueError(f"`arms` must be 'targets' or 'inputs', but got {arms!r}.")
     fits = rewards.ndim == 3 and (rewards.shape[-1] > 1 if arms == "targets" else rewards.shape[-1] == 1)

@@ -49,8 +49,8 @@ def batch_bald(
 
     Raises:
         TypeError: If there are several outputs.
-        ValueError: If the targets are not one class for each input, an argument is out of range, or the draws
-            did not fit into memory.
+        ValueError: If the targets are not one class for each input, an argument is out of range, a probability is NaN,
+            or the draws did not fit into memory.
 
     References:
         Kirsch, van Amersfoort and Gal 2019, BatchBALD: Efficient and Diverse Batch Acquisition for Deep Bayesian
@@ -163,6 +163,12 @@ def _class_probabilities(predictive: PosteriorPredictive) -> Array:
         raise ValueError(
             f"'batch_bald' takes one class for each input, but these predictions have the shape "
             f"{samples.shape[1:]}: an input has several. Use by='bald'."
+        )
+    lost = np.isnan(samples).any(axis=(0, 2))
+    if lost.any():
+        raise ValueError(
+            f"The probabilities of {int(lost.sum())} of {lost.size} inputs are NaN; the first is input "
+            f"{int(lost.argmax())}. Expected numbers from 0 to 1. Check the weights of the model, and the inputs."
         )
     if samples.shape[-1] == 1:
         samples = np.concatenate([1 - samples, samples], axis=-1)

@@ -22,12 +22,14 @@ def bald(predictive: PosteriorPredictive) -> np.ndarray:
         Array of shape `(n,)`, float32; the mean over positions, such as pixels.
 
     Raises:
+        TypeError: If the predictive is that of several outputs.
         ValueError: If the targets are numbers, for which `standard_deviation` is.
 
     References:
         Houlsby et al. 2011, Bayesian Active Learning for Classification and Preference Learning,
         https://arxiv.org/abs/1112.5745
     """
+    predictive = require_one_predictive(predictive, "bald")
     require_probabilities(predictive, "bald", "the epistemic standard deviation, by='standard_deviation'")
     return _of_inputs(predictive.epistemic())
 
@@ -40,8 +42,11 @@ def entropy(predictive: PosteriorPredictive) -> np.ndarray:
 
     Returns:
         Array of shape `(n,)`, float32; the mean over positions, and over the targets if these are numbers.
+
+    Raises:
+        TypeError: If the predictive is that of several outputs.
     """
-    return _of_inputs(predictive.entropy())
+    return _of_inputs(require_one_predictive(predictive, "entropy").entropy())
 
 
 def variation_ratio(predictive: PosteriorPredictive) -> np.ndarray:
@@ -54,12 +59,14 @@ def variation_ratio(predictive: PosteriorPredictive) -> np.ndarray:
         Array of shape `(n,)`, float32; the mean over positions, and over the labels if each input has several.
 
     Raises:
+        TypeError: If the predictive is that of several outputs.
         ValueError: If the targets are numbers.
 
     References:
         Freeman 1965, Elementary Applied Statistics; Gal, Islam and Ghahramani 2017, Deep Bayesian Active Learning with
         Image Data, https://arxiv.org/abs/1703.02910
     """
+    predictive = require_one_predictive(predictive, "variation_ratio")
     require_probabilities(predictive, "variation_ratio", "by='standard_deviation' or 'entropy'")
     probabilities = predictive.mean()
     # The one column of a question with two answers is the probability of yes.
@@ -79,8 +86,10 @@ def standard_deviation(predictive: PosteriorPredictive) -> np.ndarray:
         targets, that with the largest unit counts most.
 
     Raises:
+        TypeError: If the predictive is that of several outputs.
         ValueError: If the targets are classes or labels, for which `bald` is.
     """
+    predictive = require_one_predictive(predictive, "standard_deviation")
     if predictive.likelihood.has_probabilities:
         raise ValueError(
             f"'standard_deviation' is for numbers, but {predictive.likelihood!r} predicts classes or labels. Use "

@@ -26,7 +26,7 @@ def confusion_matrix(
     written up to 20 classes.
 
     Args:
-        labels: Integer labels of shape `(n,)`.
+        labels: Integer labels of shape `(n,)`, or one-hot rows `(n, classes)`.
         probabilities: Predictive probabilities of shape `(n, classes)`.
         class_names: One name per class. Default: their numbers.
 
@@ -42,7 +42,7 @@ def confusion_matrix(
         '2 of 3 examples are right (66.7 %)'
     """
     accuracy = metrics.accuracy(labels, probabilities)
-    truth, p = np.asarray(labels, int), np.asarray(probabilities)
+    p, truth = metrics.validation.labelled(labels, probabilities)
     classes = p.shape[-1]
     names = [str(index) for index in range(classes)] if class_names is None else list(class_names)
     if len(names) != classes:

@@ -48,7 +48,9 @@ def severity_curves(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Figu
     for panel, (label, changes) in zip(figure.subplots(1, len(scores), squeeze=False)[0], scores.items(), strict=True):
         values = np.array(list(changes.values()), float)
         severities = np.arange(values.shape[1])
-        worst = int(np.argmax(np.abs(values[:, -1] - values[:, 0])))
+        moved = np.abs(values[:, -1] - values[:, 0])
+        # A score that could not be computed did not move furthest.
+        worst = int(np.argmax(np.where(np.isnan(moved), -1.0, moved)))
         panel.plot(severities, values.T, color=GREY, linewidth=0.8, alpha=0.7)
         panel.plot(severities, values.mean(axis=0), "o-", color=BLUE, linewidth=2, label=f"mean of {len(values)}")
         panel.plot(severities, values[worst], "--", color=VERMILION, linewidth=1.5, label=plain(list(changes)[worst]))

@@ -73,7 +73,8 @@ def decision_surface(
         raise ValueError(f"`predict` gave {samples.shape[1]} rows for {len(points)} points; expected one for each.")
     classes = samples.shape[-1]
     y = metrics.validation.labelled(labels, np.full((len(data), classes), 1.0 / classes))[1]
-    names = [plain(name) for name in (class_names or [f"class {index}" for index in range(classes)])]
+    given = [f"class {index}" for index in range(classes)] if class_names is None else class_names
+    names = [plain(name) for name in given]
     if len(names) != classes:
         raise ValueError(f"`class_names` must hold {classes} names, as many as there are classes, but got {names}.")
     figure = new_figure(10.0, 4.4)

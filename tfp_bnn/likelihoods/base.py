@@ -25,8 +25,6 @@ from tfp_bnn.likelihoods.targets import check_shape, check_support, checked_supp
 Weights = Mapping[str, Any]
 TargetKind = Literal["class", "labels", "number", "heads"]
 
-# Rows of a mixture that are processed at once.
-_ROWS_AT_ONCE = 1024
 _MOST_OUTPUTS_PER_TARGET = 8
 
 
@@ -282,11 +280,7 @@ class Likelihood(NormalOutputs, Examples):
         intervals cover at least as much as they claim. See `tfp_bnn.likelihoods.marginals` for how they are computed.
         For classes, these are quantiles of the probabilities over the draws of the weights, `(levels, batch, classes)`.
         """
-        outputs = tf.cast(outputs, tf.float32)
-        parts = [
-            Marginals(self.distribution(outputs[:, start : start + _ROWS_AT_ONCE], weights)).quantiles(levels)
-            for start in range(0, outputs.shape[1], _ROWS_AT_ONCE)
-        ]
+        parts = [marginals.quantiles(levels) for _, marginals in self._marginals(outputs, weights)]
         return np.concatenate(parts, axis=1)
 
     @over_positions
@@ -343,8 +337,9 @@ class Likelihood(NormalOutputs, Examples):
             ValueError: For classes and labels, which have no order.
         """
         rows, observed = self.observed_rows(y, (), outputs.shape[-1])
-        marginals = Marginals(self.distribution(tf.cast(outputs, tf.float32), weights))
-        below, at_most = marginals.levels(self.target_array(rows, outputs.shape[-1]))
+        targets = self.target_array(rows, outputs.shape[-1])
+        parts = [marginals.levels(targets[part]) for part, marginals in self._marginals(outputs, weights)]
+        below, at_most = (np.concatenate(of_parts, axis=1) for of_parts in zip(*parts, strict=True))
         if observed is None:
             return below, at_most
         there = observed.reshape(len(observed), -1)

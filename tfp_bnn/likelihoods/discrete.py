@@ -77,11 +77,14 @@ class ClassLikelihood(Discrete):
         return 1
 
     def num_outputs_for(self, y: npt.NDArray[Any], num_classes: int | None = None) -> int:
-        """One output per class: the columns of one-hot labels, else `num_classes`, else the largest label + 1."""
+        """One output per class: the columns of one-hot labels, else `num_classes`, else the largest label + 1.
+
+        Missing labels do not count.
+        """
         columns = y.reshape(len(y), -1).shape[1]
         if columns > 1:
             return columns
-        return max(2, int(y.max()) + 1 if num_classes is None else num_classes)
+        return max(2, int(self.without_missing(y).max()) + 1 if num_classes is None else num_classes)
 
     def chance_nll(self, num_outputs: int) -> float | None:
         """The NLL of equal probabilities, log(classes), in nats."""

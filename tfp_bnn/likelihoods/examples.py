@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +20,8 @@ from tfp_bnn.likelihoods.normal_outputs import variance_of
 from tfp_bnn.likelihoods.positions import Shape, fold_outputs, fold_targets, fold_weights
 from tfp_bnn.likelihoods.targets import checked
 
+# Rows of a mixture that are processed at once.
+_ROWS_AT_ONCE = 1024
 _NONE_LEFT = (
     "No target is left: all targets of {} are missing (missing={!r}), or masked by Keras. Remove examples without any "
     "target, or check how missing targets are marked."
@@ -267,6 +269,14 @@ class Examples(Spec):
         return Marginals(self._probe(num_outputs)).are_whole_numbers()
 
     # === Internals ===
+
+    def _marginals(self, outputs: Any, weights: Mapping[str, Any]) -> Iterator[tuple[slice, Marginals]]:
+        """The marginal distributions of outputs `(S, rows, channels)`, a few rows at a time."""
+        outputs = tf.cast(outputs, tf.float32)
+        whole_numbers = self.has_whole_targets(outputs.shape[-1])
+        for start in range(0, outputs.shape[1], _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            yield part, Marginals(self.distribution(outputs[:, part], weights), whole_numbers)
 
     def _observed_rows(
         self, y: Any, outputs: tf.Tensor, positions: Shape, may_be_empty: bool

@@ -58,11 +58,13 @@ def _score_probabilities(likelihood: Any, predictive: Any, y: Any, probabilities
     }
     if y is None:
         return uncertainty
+    # First, because it checks the targets.
+    nll = float(-predictive.log_prob(y).mean(dtype=np.float64))
     labels, observed = _labels(likelihood, y, predictive.positions, predictive.num_outputs)
     probabilities = for_each_class(_as_rows(probabilities_of()))[observed]
     return {
         "accuracy": metrics.accuracy(labels, probabilities),
-        "nll": float(-predictive.log_prob(y).mean(dtype=np.float64)),
+        "nll": nll,
         "ece": metrics.expected_calibration_error(labels, probabilities),
         "brier": metrics.brier_score(labels, probabilities),
         **uncertainty,
@@ -73,13 +75,15 @@ def _score_numbers(likelihood: Any, predictive: Any, y: Any) -> dict[str, float]
     epistemic_std = float(np.sqrt(predictive.epistemic().mean(dtype=np.float64)))
     if y is None:
         return {"epistemic_std": epistemic_std}
+    # First, because it checks the targets.
+    nll = float(-predictive.log_prob(y).mean(dtype=np.float64))
     targets, pick = _numbers(likelihood, y, predictive.positions, predictive.num_outputs)
     mean = pick(predictive.mean())
     lower, upper = map(pick, predictive.quantiles([0.05, 0.95]))
     return {
         "rmse": metrics.rmse(targets, mean),
         "mae": metrics.mae(targets, mean),
-        "nll": float(-predictive.log_prob(y).mean(dtype=np.float64)),
+        "nll": nll,
         "coverage_90": metrics.interval_coverage(targets, lower, upper),
         "aleatoric_std": float(np.sqrt(predictive.aleatoric().mean(dtype=np.float64))),
         "epistemic_std": epistemic_std,

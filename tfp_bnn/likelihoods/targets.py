@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from tfp_bnn.core.checks import require
+from tfp_bnn.core.checks import check_finite, require
 from tfp_bnn.likelihoods.marginals import Marginals
 
 
@@ -30,6 +30,10 @@ _COUNTS = _Support("whole numbers >= 0", lambda y, floor: (floor(y) == y) & (y >
 
 
 MARKED_ADVICE = "If a number marks missing targets, give it to the likelihood as `missing`."
+_NOT_FINITE = (
+    "Remove these rows, or, if NaN marks missing targets, say so to the likelihood, as in likelihood={'name': "
+    "'normal', 'missing': 'nan'}."
+)
 
 
 def checked(targets: tf.Tensor, condition: tf.Tensor, *message: str | tf.Tensor) -> tf.Tensor:
@@ -71,6 +75,22 @@ def targets_message(shape: Sequence[int | None], num_targets: int) -> str:
         f"Targets of shape {tuple(shape)} do not fit a model with {num_targets} target(s): expected the shape (batch, "
         f"{num_targets}){alternative}. Reshape the targets, or build the model with another number of outputs."
     )
+
+
+def check_numbers(y: np.ndarray, without_missing: Callable[[np.ndarray], np.ndarray], name: str = "y") -> None:
+    """Refuses arrays of targets that are no finite numbers.
+
+    Args:
+        y: Array of targets.
+        without_missing: That of the likelihood, which replaces what marks a missing target.
+        name: Name of the array in messages.
+
+    Raises:
+        ValueError: If the dtype is not one of numbers, or a target that is not missing is NaN or infinite.
+    """
+    if not (np.issubdtype(y.dtype, np.number) or y.dtype == bool):
+        raise ValueError(f"`{name}` holds {y.dtype} values; numbers were expected. Encode the classes as 0, 1, 2, ...")
+    check_finite(without_missing(y), name, _NOT_FINITE)
 
 
 def check_support(y: np.ndarray, distribution: tfd.Distribution, likelihood: str) -> None:

@@ -14,11 +14,7 @@ import tensorflow as tf
 from tfp_bnn.core.batches import EXPECTED, as_arrays, is_stream, num_rows
 from tfp_bnn.core.checks import check_finite
 from tfp_bnn.likelihoods import Likelihood
-
-_NOT_FINITE = (
-    "Remove these rows, or, if NaN marks missing targets, say so to the likelihood, as in likelihood={'name': "
-    "'normal', 'missing': 'nan'}."
-)
+from tfp_bnn.likelihoods.targets import check_numbers
 
 
 def is_arrays(x: Any) -> bool:
@@ -146,11 +142,7 @@ def _checked_targets(y: Any, likelihood: Likelihood, rows: int, name: str) -> np
         raise ValueError(
             f"`x` has {rows} rows, but `{name}` has the shape {targets.shape}. Expected one target for each row."
         )
-    if not (np.issubdtype(targets.dtype, np.number) or targets.dtype == bool):
-        raise ValueError(
-            f"`{name}` holds {targets.dtype} values; numbers were expected. Encode the classes as 0, 1, 2, ..."
-        )
-    check_finite(likelihood.without_missing(targets), name, _NOT_FINITE)
+    check_numbers(targets, likelihood.without_missing, name)
     return targets
 
 

@@ -13,11 +13,11 @@ from tfp_bnn.core.arguments import require_integer
 from tfp_bnn.core.batches import as_arrays, inputs_of, is_stream, num_rows, rows_of, twice
 from tfp_bnn.core.draws import Draws
 from tfp_bnn.likelihoods import Likelihood
+from tfp_bnn.likelihoods.marginals import ENTROPY_POINTS
 from tfp_bnn.predictive.calibrators import Calibration
 from tfp_bnn.predictive.seeded_draws import FEWEST_ROWS, SeededDraws
 
 _Part = tuple[np.ndarray, dict[str, Any]]
-# The entropy of a mixture of S normals takes S x S numbers per row.
 _NUMBERS_AT_ONCE = 2**22
 # Rows are never cut so small that the outputs of all draws take less than this.
 _WORKING_BYTES = 2**26
@@ -92,8 +92,7 @@ def draw_outputs(
         if total is not None:
             size = sum(num_bytes((num_samples, total, *of_head.shape[2:])) for of_head in outputs)
         else:
-            # The parts of a stream take twice their memory when they are joined.
-            size += 2 * sum(of_head.nbytes for of_head in outputs)
+            size += sum(of_head.nbytes for of_head in outputs)
         for of_head in kept.values():
             if size > max_bytes:
                 of_head.reduce_to_moments()
@@ -138,6 +137,7 @@ class _Kept:
         self._moments: dict[str, list[np.ndarray]] = {name: [] for name in eager}
         self._waiting: list[np.ndarray] = []
         self._placed: np.ndarray | None = None
+        self._num_placed = 0
 
     def add(self, outputs: np.ndarray, weights: dict[str, Any]) -> None:
         if self.number and outputs.shape[2:] != self.shape:
@@ -151,11 +151,14 @@ class _Kept:
         self.number += outputs.shape[1]
 
     def place_among(self, total: int) -> None:
-        (outputs,) = self._waiting
+        """Moves the parts that wait into one array for `total` rows: each is freed before the next is touched."""
         if self._placed is None:
-            self._placed = np.empty((len(outputs), total, *self.shape), np.float32)
-        self._placed[:, self.number - outputs.shape[1] : self.number] = outputs
-        self._waiting.clear()
+            self._placed = np.empty((len(self._waiting[0]), total, *self.shape), np.float32)
+        while self._waiting:
+            outputs = self._waiting.pop(0)
+            rows = slice(self._num_placed, self._num_placed + outputs.shape[1])
+            self._placed[:, rows] = outputs
+            self._num_placed = rows.stop
 
     def reduce_to_moments(self) -> None:
         while self._waiting:
@@ -164,14 +167,18 @@ class _Kept:
                 values.append(moment(name, self.likelihood, outputs, self.weights))
 
     def outputs(self) -> np.ndarray | None:
-        return np.concatenate(self._waiting, axis=1) if self._waiting else self._placed
+        if self._waiting:
+            self.place_among(self.number)
+        return self._placed
 
     def moments(self) -> dict[str, np.ndarray]:
         return {name: np.concatenate(values) for name, values in self._moments.items() if values}
 
 
 def moment(name: str, likelihood: Likelihood, outputs: np.ndarray, weights: Mapping[str, Any]) -> np.ndarray:
-    """A moment of the mixture, a few rows at a time: the entropy of a mixture can take S x S numbers per row.
+    """A moment of the mixture, a few rows at a time.
+
+    The entropy of a mixture of numbers takes S x S numbers per row, and at least `ENTROPY_POINTS` for each target.
 
     Args:
         name: One of `MOMENTS`.
@@ -184,8 +191,12 @@ def moment(name: str, likelihood: Likelihood, outputs: np.ndarray, weights: Mapp
     """
     parts = []
     samples, channels = outputs.shape[0], int(np.prod(outputs.shape[2:]))
-    pairs = samples * int(np.prod(outputs.shape[2:-1])) if name == "entropy" else 1
-    rows_at_once = max(1, _NUMBERS_AT_ONCE // (samples * max(channels, pairs)))
+    numbers = samples * channels
+    if name == "entropy" and not likelihood.has_probabilities:
+        # The points of each draw, and all of them under every draw.
+        pairs = samples**2 * int(np.prod(outputs.shape[2:-1]))
+        numbers = max(pairs, numbers * -(-ENTROPY_POINTS // samples))
+    rows_at_once = max(1, _NUMBERS_AT_ONCE // numbers)
     for start in range(0, outputs.shape[1], rows_at_once):
         rows = tf.convert_to_tensor(outputs[:, start : start + rows_at_once])
         if name == "mean":
@@ -198,6 +209,15 @@ def moment(name: str, likelihood: Likelihood, outputs: np.ndarray, weights: Mapp
 def num_bytes(shape: tuple[int, ...]) -> int:
     """The size of a float32 array of this shape, in bytes."""
     return 4 * int(np.prod(shape, dtype=np.int64))
+
+
+def message_of_no_draws(what: str, shape: tuple[int, ...]) -> str:
+    """The error message where all draws are needed, of shape `(S, n, ...)`, but only their moments were kept."""
+    return (
+        f"`{what}` needs all {shape[0]} draws of {shape[1]} predictions, of shape {shape}, "
+        f"{num_bytes(shape) / 2**20:.0f} MiB, which is above `max_bytes`; only the moments were kept. Predict fewer "
+        "inputs at a time, or raise `max_bytes`."
+    )
 
 
 def weights_of_draws(draws: Draws, num_samples: int) -> tuple[dict[str, Any], frozenset[str]]:

@@ -13,8 +13,9 @@ from tfp_bnn.core.arguments import require_integer
 from tfp_bnn.core.draws import Draws
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.likelihoods.scoring import resampled_scores
+from tfp_bnn.likelihoods.targets import check_numbers
 from tfp_bnn.predictive.calibrators import Calibration, check_fits
-from tfp_bnn.predictive.drawing import DrawnOutputs, averaged, draw_outputs, moment, num_bytes
+from tfp_bnn.predictive.drawing import DrawnOutputs, averaged, draw_outputs, message_of_no_draws, moment
 from tfp_bnn.predictive.shown import ShownPredictive
 
 
@@ -379,6 +380,7 @@ class PosteriorPredictive(ShownPredictive):
                 f"The targets have the shape {targets.shape}, but there are {len(self)} predictions. Expected one "
                 "target for each."
             )
+        check_numbers(targets, self.likelihood.without_missing)
         self.likelihood.check_examples(targets, self._shape[2:])
         return targets
 
@@ -388,13 +390,10 @@ class PosteriorPredictive(ShownPredictive):
                 self._moments[name] = self._moment_again(name)
             else:
                 self._moments[name] = moment(name, self.likelihood, self._required_outputs(name), self._weights)
-        return self._moments[name]
+        # A copy: whoever scales a prediction in place would change all later ones.
+        return self._moments[name].copy()
 
     def _required_outputs(self, what: str) -> np.ndarray:
         if self._outputs is None:
-            raise ValueError(
-                f"`{what}` needs all {self.num_samples} draws of {len(self)} predictions, of shape {self._shape}, "
-                f"{num_bytes(self._shape) / 2**20:.0f} MiB, which is above `max_bytes`; only the moments were kept. "
-                "Predict fewer inputs at a time, or raise `max_bytes`."
-            )
+            raise ValueError(message_of_no_draws(what, self._shape))
         return self._outputs

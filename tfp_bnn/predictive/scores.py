@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tfp_bnn.likelihoods.positions import fold_targets
 from tfp_bnn.likelihoods.scoring import for_each_class
 from tfp_bnn.predictive.drawing import averaged
 from tfp_bnn.predictive.joint_predictive import JointPredictive
@@ -57,7 +58,12 @@ def score(
 
 
 class _Gathered:
-    """What scores ask of a predictive, gathered from batches and without their draws."""
+    """What scores ask of a predictive, gathered from batches and without their draws.
+
+    Positions, such as time steps, are rows here: batches may have different numbers of them.
+    """
+
+    positions: tuple[int, ...] = ()
 
     def __init__(self) -> None:
         self._parts: dict[str, list[np.ndarray]] = {}
@@ -65,9 +71,12 @@ class _Gathered:
     def add(self, predictive: Any, y: Any) -> None:
         # Targets may all be missing in a batch.
         log_prob = None if y is None else averaged(predictive.log_likelihood(y))
-        for name, values in _what_scores_need(predictive, y, log_prob).items():
-            self._parts.setdefault(name, []).append(values)
-        self.num_outputs, self.positions = predictive.num_outputs, predictive.positions
+        for name, values in _what_scores_need(predictive, y).items():
+            self._parts.setdefault(name, []).append(fold_targets(values, predictive.positions))
+        if log_prob is not None:
+            # Of whole examples.
+            self._parts.setdefault("log_prob", []).append(log_prob)
+        self.num_outputs = predictive.num_outputs
 
     @property
     def y(self) -> np.ndarray | None:
@@ -116,12 +125,12 @@ class _GatheredHeads(dict[str, _Gathered]):
         return np.concatenate(self._log_prob)
 
 
-def _what_scores_need(predictive: PosteriorPredictive, y: Any, log_prob: np.ndarray | None) -> dict[str, np.ndarray]:
+def _what_scores_need(predictive: PosteriorPredictive, y: Any) -> dict[str, np.ndarray]:
     found = {"mean": predictive.mean(), "aleatoric": predictive.aleatoric(), "epistemic": predictive.epistemic()}
     if predictive.likelihood.has_probabilities:
         found["entropy"] = predictive.entropy()
-    if log_prob is not None:
-        found |= {"y": np.asarray(y), "log_prob": log_prob}
+    if y is not None:
+        found["y"] = np.asarray(y)
         if not predictive.likelihood.has_probabilities:
             found["lower"], found["upper"] = predictive.quantiles(_LEVELS)
     return found

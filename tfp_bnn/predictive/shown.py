@@ -155,7 +155,8 @@ class ShownPredictive:
         """Draws the predictions of the first inputs.
 
         Args:
-            y: Targets, which are drawn too, without those that are missing; None if they are not known.
+            y: Targets, which are drawn too, without those that are missing: classes and labels in the titles. None if
+                they are not known.
             max_inputs: Number of inputs to draw. Default: 4 of classes and labels, 40 of numbers.
             level: Probability of the intervals, or of the whiskers over the draws of the weights. Default: 0.9.
 
@@ -184,13 +185,22 @@ class ShownPredictive:
         samples = for_each_class(first.samples)
         names = self._names(samples.shape[-1])
         titles = [f"input {index}" for index in range(samples.shape[1])]
-        if targets is not None and self.target_kind == "class":
-            observed = self.likelihood.without_missing(targets)
-            classes = np.rint(self.likelihood.target_array(observed, self.num_outputs)).ravel().astype(int)
-            missing = self._missing(targets)
-            known = ["" if gone.any() else f": {names[k]}" for k, gone in zip(classes, missing, strict=True)]
-            titles = [f"{title}{name}" for title, name in zip(titles, known, strict=True)]
+        if targets is not None:
+            known = self._targets_in_words(targets, names)
+            titles = [f"{title}: {words}" if words else title for title, words in zip(titles, known, strict=True)]
         return figures.class_predictions(samples, titles, names, level=level)
+
+    def _targets_in_words(self, targets: np.ndarray, names: list[str]) -> list[str]:
+        """The class of each input, or the labels that it has, as far as they are known."""
+        missing = self._missing(targets).reshape(len(targets), -1)
+        observed = self.likelihood.target_array(self.likelihood.without_missing(targets), self.num_outputs)
+        numbers = np.rint(observed).astype(int).reshape(len(targets), -1)
+        if self.target_kind == "class":
+            return ["" if gone.any() else names[k] for (k,), gone in zip(numbers, missing, strict=True)]
+        return [
+            "" if gone.all() else ", ".join(names[k] for k in np.flatnonzero(labels & ~gone)) or "none"
+            for labels, gone in zip(numbers == 1, missing, strict=True)
+        ]
 
     def _missing(self, targets: np.ndarray) -> np.ndarray:
         """Which values mark missing targets, in the shape of the targets."""
@@ -219,7 +229,12 @@ class ShownPredictive:
 
     def _names(self, count: int) -> list[str]:
         given = self.class_names
-        return list(map(str, given)) if given is not None and len(given) == count else [str(k) for k in range(count)]
+        if given is None or len(given) != count:
+            return [str(index) for index in range(count)]
+        if len(set(given)) == count:
+            return list(given)
+        # Classes of one name would be one column.
+        return [f"{name} ({index})" for index, name in enumerate(given)]
 
     def _columns(self, most_classes: int | None, level: float) -> Mapping[str, np.ndarray]:
         """The columns of the table by name; positions are rows of their own."""

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import scipy.sparse
+import tensorflow as tf
 
 from tfp_bnn.acquisition import active_learning, select
 from tfp_bnn.core.draws import FiniteDraws
@@ -87,6 +88,13 @@ def test_inputs_can_be_dictionaries_or_sparse():
     assert [step.num_labels for step in found] == [20, 23]
 
 
+def test_a_pool_of_tensors_is_that_of_their_arrays():
+    (of_tensors,) = itertools.islice(active_learning(Model, tf.constant(X), tf.constant(Y), initial=3), 1)
+    (of_arrays,) = itertools.islice(active_learning(Model, X, Y, initial=3), 1)
+    np.testing.assert_array_equal(of_tensors.model.x, of_arrays.model.x)
+    np.testing.assert_array_equal(of_tensors.model.y, of_arrays.model.y)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -108,5 +116,6 @@ def test_bad_arguments_are_refused_before_anything_is_trained(arguments, message
 def test_pools_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="23 inputs but 22 targets"):
         active_learning(Model, X, Y[1:])
-    with pytest.raises(ValueError, match="a stream of batches"):
-        active_learning(Model, iter([X]), Y)
+    for x, y in ((iter([X]), Y), (X, iter([Y]))):
+        with pytest.raises(ValueError, match="a stream of batches"):
+            active_learning(Model, x, y)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfp_bnn.acquisition import thompson
-from tfp_bnn.likelihoods import Bernoulli, Normal
+from tfp_bnn.likelihoods import Bernoulli, Categorical, Normal
 from tfp_bnn.predictive import PosteriorPredictive
 
 
@@ -51,6 +51,7 @@ def test_inputs_can_be_the_arms():
 def test_rewards_of_0_and_1_are_compared_by_their_probability():
     arms = thompson(predictive_of([[[-3.0, 2.0], [4.0, 1.0]]], Bernoulli()))
     assert list(arms) == [1, 0]
+    assert thompson(predictive_of([[[-3.0], [4.0]]], Bernoulli()), arms="inputs") == 1
 
 
 def test_predictions_that_are_no_arms_are_refused():
@@ -58,5 +59,7 @@ def test_predictions_that_are_no_arms_are_refused():
         thompson(predictive_of(np.zeros((2, 5, 1))))
     with pytest.raises(ValueError, match=r"shape \(arms, 1\), but they have \(5, 2\)"):
         thompson(predictive_of(np.zeros((2, 5, 2))), arms="inputs")
+    with pytest.raises(ValueError, match=r"Categorical\(\) predicts the probabilities of classes, which are none"):
+        thompson(predictive_of(np.zeros((2, 5, 3)), Categorical()))
     with pytest.raises(ValueError, match="'targets' or 'inputs'"):
         thompson(predictive_of(np.zeros((2, 5, 2))), arms="arms")  # type: ignore[arg-type]

@@ -221,8 +221,18 @@ def test_what_does_not_fit_the_targets_is_refused():
         with pytest.raises(ValueError, match="an input has several"):
             acquisition.select(several, 1, "batch_bald")
     joint = JointPredictive(tfp_bnn.likelihoods.Joint({"class": "categorical"}), {"class": random_predictive()})
-    with pytest.raises(TypeError, match="predictive\\['class'\\]"):
-        acquisition.select(joint, 1)
+    scores = (acquisition.bald, acquisition.entropy, acquisition.variation_ratio, acquisition.standard_deviation)
+    for use in (*scores, lambda joint: acquisition.select(joint, 1)):
+        with pytest.raises(TypeError, match="predictive\\['class'\\]"):
+            use(joint)
+
+
+@pytest.mark.parametrize("by", ["bald", "batch_bald", "entropy"])
+def test_predictions_that_are_nan_are_refused(by):
+    outputs = RNG.normal(size=(2, 5, 3))
+    outputs[1, 3] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        acquisition.select(predictive_of(outputs), 2, by)
 
 
 def test_bad_names_and_scores_are_refused():

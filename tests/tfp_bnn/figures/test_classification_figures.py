@@ -227,7 +227,8 @@ def test_surface_shows_probability_and_mutual_information(check_figure, legend_o
         asked.append(points)
         return certain_on_the_right(points)
 
-    figure = decision_surface(predict, [[-1, 0], [1, 2]], [0, 1], ["no", "yes"], ("length (m)", "mass (kg)"), 20)
+    names = np.array(["no", "yes"])
+    figure = decision_surface(predict, [[-1, 0], [1, 2]], [0, 1], names, ("length (m)", "mass (kg)"), 20)
     (points,) = asked
     assert points.shape == (400, 2)
     assert points.dtype == np.float32

@@ -18,6 +18,11 @@ def test_the_mean_and_the_change_that_moves_the_score_most_are_drawn():
     assert (accuracy.get_ylabel(), ece.get_ylabel()) == ("accuracy", "ECE")
 
 
+def test_a_score_that_is_nan_has_not_moved_furthest():
+    figure = severity_curves({"ECE": {"fog": [0.1, np.nan], "blur": [0.1, 0.4], "noise": [0.1, 0.2]}})
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["mean of 3", "blur"]
+
+
 @pytest.mark.parametrize(
     ("scores", "says"),
     [

@@ -150,6 +150,13 @@ def test_scores_of_classes_and_labels_skip_missing_ones():
 # === Refusals and configs ===
 
 
+@pytest.mark.parametrize(("missing", "mark"), [(255, 255), (-1, -1), ("nan", np.nan)])
+def test_a_missing_label_is_no_class_of_its_own(missing, mark):
+    likelihood = Categorical(missing=missing)
+    assert likelihood.num_outputs_for(np.array([0, 2, mark, 1])) == 3
+    assert likelihood.num_outputs_for(np.array([[mark], [mark]])) == 2
+
+
 @pytest.mark.parametrize(
     "likelihood", [Normal(1.0, missing="nan"), Bernoulli(missing="nan"), Categorical(missing="nan")], ids=repr
 )
@@ -159,6 +166,23 @@ def test_targets_of_which_none_is_left_are_refused(likelihood):
         likelihood.check_examples(y, (2,))
     with pytest.raises(ValueError, match="No target is left"):
         score(predictive_of(likelihood), y)
+
+
+@pytest.mark.parametrize("likelihood", [Normal(0.7), Bernoulli(), Categorical(), Normal(0.7, missing=-1)], ids=repr)
+def test_nan_is_no_target_of_a_likelihood_that_does_not_mark_missing_ones_by_it(likelihood):
+    predictive = predictive_of(likelihood)
+    y = np.where(GONE, np.nan, NUMBERS > 0)
+    y = y[:, 0] if isinstance(likelihood, Categorical) else y
+    uses = [predictive.log_prob, predictive.log_likelihood, lambda y: score(predictive, y), predictive.pit]
+    uses += [lambda y: standard_errors(predictive, y), lambda y: score([(predictive, y)])]
+    for use in uses:
+        with pytest.raises(ValueError, match=r"`y` has \d+ values that are NaN or infinite.*'missing': 'nan'"):
+            use(y)
+
+
+def test_targets_that_are_no_numbers_are_refused():
+    with pytest.raises(ValueError, match=r"`y` holds <U3 values; numbers were expected"):
+        score(predictive_of(Categorical()), np.array(["cat", "dog"] * 6))
 
 
 def test_other_markers_are_not_missing():

@@ -98,6 +98,31 @@ def test_log_probabilities_equal_scipy(each):
     np.testing.assert_allclose(found, log_density(y.astype(np.float64)).sum(axis=1), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("likelihood", "distribution"),
+    [(Poisson(), scipy.stats.poisson), (NegativeBinomial(1e-6), lambda mean: negative_binomial(mean, 1e-6))],
+    ids=["poisson", "negative_binomial"],
+)
+def test_log_probabilities_of_hundreds_of_thousands_equal_scipy(likelihood, distribution):
+    log_means = np.float32(12.0) + OUTPUTS[:, :2]
+    true = distribution(np.exp(log_means.astype(np.float64)))
+    y = true.rvs(random_state=1).astype(np.float32)
+    expected = true.logpmf(y.astype(np.float64)).sum(axis=1)
+    np.testing.assert_allclose(likelihood.log_prob(y, log_means, {}), expected, rtol=1e-5)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def compiled(outputs):
+        with tf.GradientTape() as tape:
+            tape.watch(outputs)
+            found = likelihood.log_prob(y, outputs, {})
+        return found, tape.gradient(found, outputs)
+
+    found, gradient = compiled(tf.constant(log_means))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    # The score of the mean, times the mean.
+    np.testing.assert_allclose(gradient, (y - true.mean()) * true.mean() / true.var(), rtol=1e-4)
+
+
 def test_moments_and_quantiles_equal_scipy(each):
     likelihood, outputs, weights, true = each
     predictive = PosteriorPredictive(likelihood, weights, outputs[None], {}, (1, *outputs.shape))

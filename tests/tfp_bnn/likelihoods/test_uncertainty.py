@@ -133,6 +133,22 @@ def test_quantiles_are_roots_of_the_distribution_function(scale):
             np.testing.assert_allclose(quantiles[position, *index], root, rtol=1e-3, atol=2e-4)
 
 
+@pytest.mark.parametrize("level", [1e-8, 1e-6, 1e-4, 0.01])
+def test_quantiles_of_rare_low_values_meet_their_level_to_a_small_part_of_it(level):
+    outputs, loc, sigma = normal_components(0.7)
+    found = Normal(0.7).quantiles(outputs, {}, [level])[0]
+    below = scipy.stats.norm.cdf(found.astype(np.float64), loc, sigma).mean(axis=0)
+    np.testing.assert_allclose(below, level, rtol=1e-5)
+
+
+def test_every_bit_of_a_seed_counts_and_small_seeds_keep_their_samples():
+    likelihood, outputs = Normal(0.7), random_outputs(1, NUM_EXAMPLES, 2)
+    drawn = {seed: likelihood.sample(outputs, {}, 3, seed) for seed in (5, 5 + 2**31, 5 + 2**32, 5 + 2**63, -1)}
+    assert len({values.tobytes() for values in drawn.values()}) == len(drawn)
+    expected = likelihood.distribution(tf.constant(outputs), {}).sample(3, seed=tf.constant([0, 5], tf.int32))
+    np.testing.assert_array_equal(drawn[5], expected[:, 0])
+
+
 def test_quantiles_of_one_normal(learned):
     likelihood, weights = learned
     outputs = random_outputs(1, NUM_EXAMPLES, 2)

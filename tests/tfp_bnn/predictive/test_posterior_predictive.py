@@ -266,6 +266,16 @@ def test_the_uncertainty_of_regression_is_decomposed(models, name):
     assert np.all(predictive.entropy() >= 0.5 * np.log(2 * np.pi * np.e * 1e-12))
 
 
+@pytest.mark.parametrize("max_bytes", [2**30, 1])
+def test_predictions_can_be_changed_in_place_without_changing_later_ones(each, max_bytes):
+    predictive = each.posterior_predictive(X, SAMPLES, max_bytes=max_bytes)
+    before = {name: value.copy() for name, value in moments(predictive).items()}
+    for value in moments(predictive).values():
+        value *= 3.0
+    for name, value in moments(predictive).items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+
+
 def test_epistemic_uncertainty_is_there_and_not_negative(each):
     assert each.posterior_predictive(X, SAMPLES).epistemic().min() >= 0.0
     assert each.posterior_predictive(X, SAMPLES).epistemic().mean() > 1e-3

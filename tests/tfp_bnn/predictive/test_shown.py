@@ -61,6 +61,14 @@ def test_a_data_frame_of_numbers_has_intervals_of_each_target():
     np.testing.assert_array_equal(frame[["lower_50_1", "upper_50_1"]], np.stack([lower, upper])[:, :, 1].T)
 
 
+def test_classes_of_one_name_are_columns_of_their_own():
+    predictive = predictive_of(LOGITS, Categorical(), class_names=["a", "a", "b"])
+    frame = predictive.to_dataframe()
+    assert list(frame)[:4] == ["prediction", "mean_a (0)", "mean_a (1)", "mean_b (2)"]
+    np.testing.assert_array_equal(frame.iloc[:, 1:4], predictive.mean())
+    assert frame["prediction"][0] == ["a (0)", "a (1)", "b (2)"][predictive.mean()[0].argmax()]
+
+
 def test_positions_are_rows():
     frame = predictive_of(np.tile(LOGITS[:, :, None], (1, 1, 4, 1)), Categorical()).to_dataframe()
     assert frame.index.names == ["input", "position_0"]
@@ -131,6 +139,13 @@ def test_a_plot_takes_targets_in_every_form_and_draws_no_missing_ones():
         assert [panel.get_title() for panel in classes.axes] == ["input 0", "input 1: 0"]
     (panel,) = predictive_of(LOGITS[..., :1], Normal(scale=1.0, missing=-999)).plot([-999, 1, 2, 3, 4]).axes
     np.testing.assert_array_equal(panel.lines[1].get_ydata(), [np.nan, 1, 2, 3, 4])
+
+
+def test_a_plot_of_several_labels_has_the_true_ones_in_its_titles():
+    y = np.array([[1, 0, 1], [0, 0, 0], [-1, 1, 1], [-1, -1, -1], [0, 1, 0]])
+    figure = predictive_of(LOGITS, Bernoulli(missing=-1), class_names=["a", "b", "c"]).plot(y, max_inputs=4)
+    titles = [panel.get_title() for panel in figure.axes]
+    assert titles == ["input 0: a, c", "input 1: none", "input 2: b, c", "input 3"]
 
 
 def test_a_notebook_computes_only_what_it_shows(monkeypatch):

@@ -154,6 +154,24 @@ def test_scores_of_a_stream_are_those_of_all_rows(request, name, targets):
     )
 
 
+@pytest.mark.parametrize("likelihood", [Categorical(), Normal(0.5)], ids=repr)
+def test_batches_of_different_lengths_are_scored_together(likelihood):
+    draws = FiniteDraws([lambda x, k=k: k * x for k in (1.0, 2.0)])
+    stream, pairs = [], []
+    for length in (5, 7):
+        x = RNG.normal(size=(4, length, 3)).astype(np.float32)
+        y = x.argmin(axis=-1) if likelihood.has_probabilities else 1.5 * x + 1.0
+        stream.append((PosteriorPredictive.from_draws(draws, x, likelihood), y))
+        pairs.append((x.reshape(-1, 3), y.reshape(-1, *y.shape[2:])))
+    x, y = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    expected = score(PosteriorPredictive.from_draws(draws, x, likelihood), y)
+    # The log-probability is that of an example.
+    expected["nll"] = -np.mean([predictive.log_prob(targets) for predictive, targets in stream])
+    assert score(stream) == pytest.approx(expected, rel=1e-5)
+    of_none = score([(predictive, None) for predictive, _ in stream])
+    assert of_none == pytest.approx({name: expected[name] for name in of_none}, rel=1e-5)
+
+
 def test_an_empty_stream_has_no_scores(model):
     with pytest.raises(ValueError, match="The stream of predictions is empty"):
         score(model.stream_predictive(iter([])))
@@ -229,6 +247,21 @@ def test_draws_that_fit_take_their_memory_once():
     tracemalloc.stop()
     assert predictive.num_samples * len(predictive) * 100 * 4 == 16e6
     assert peak < 1.5 * 16e6
+
+
+def test_draws_of_a_stream_are_kept_up_to_the_limit_and_not_half_of_it():
+    x = RNG.normal(size=(40, 3)).astype(np.float32)
+    draws = FiniteDraws([lambda x: x, lambda x: -x])
+    size = 2 * 40 * 3 * 4
+
+    def predictive(max_bytes):
+        batches = (x[start : start + 8] for start in range(0, 40, 8))
+        return PosteriorPredictive.from_draws(draws, batches, Categorical(), max_bytes=max_bytes)
+
+    whole = PosteriorPredictive.from_draws(draws, x, Categorical())
+    np.testing.assert_array_equal(predictive(size).samples, whole.samples)
+    assert not predictive(size - 1).has_draws
+    np.testing.assert_allclose(predictive(size - 1).mean(), whole.mean(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("max_bytes", [2**30, 1])
