@@ -14,7 +14,7 @@ import tensorflow as tf
 # How Keras names inputs without a name; the number depends on what was made before in the process.
 _AUTOMATIC_NAMES = ("keras_tensor", "input_layer")
 # What TensorFlow takes as the name of an argument of a signature; it writes `_` for what is no letter or digit.
-_OF_SIGNATURES = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.-]*")
+_OF_SIGNATURES = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_./-]*")
 _RENAME = (
     "Name it in keras.Input(shape, name='features'), or by an `input_signature` whose leaves have other names, such as "
     "tf.TensorSpec((None, 4), 'float32', name='features')."
@@ -67,16 +67,26 @@ def require_names_of_signatures(specs: Any, model: str, reserved: Collection[str
         if not _OF_SIGNATURES.fullmatch(name) or keyword.iskeyword(name) or name == "self":
             raise ValueError(
                 f"The model {model!r} has an input of the name {name!r}. Expected an ASCII letter, a digit or '.', "
-                "after it also '_' and '-', and no word of Python such as 'class' or 'self'; only format='onnx' has "
-                f"any name. {_RENAME}"
+                "after it also '_', '-' and '/', and no word of Python such as 'class' or 'self'; only format='onnx' "
+                f"has any name. {_RENAME}"
             )
         if name.lower() in reserved:
             raise ValueError(
                 f"The model {model!r} has an input of the name {name!r}, which the signatures of the file have "
                 f"already, for something else. {_RENAME}"
             )
-    written = [re.sub(r"[^a-z0-9]", "_", name.lower()) for name in names]
-    _require_different(names, [name if name[0].isalpha() else f"arg_{name}" for name in written], model)
+    _require_different(names, [written_name(name).lower() for name in names], model)
+
+
+def written_name(name: str) -> str:
+    """The name of an input in a SavedModel, as TensorFlow writes it.
+
+    Example:
+        >>> written_name("sepal.length"), written_name("1")
+        ('sepal_length', 'arg_1')
+    """
+    written = re.sub(r"[^A-Za-z0-9]", "_", name)
+    return written if written[0].isalpha() else f"arg_{written}"
 
 
 def _spec(leaf: Any, name: str, model: str) -> tf.TensorSpec:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_bnn.export.input_signature import input_specs
+from tfp_bnn.export.input_signature import input_specs, written_name
 
 _LOADER = "mlflow_loader"
 
@@ -89,6 +89,7 @@ def _arguments(
 ) -> Iterator[dict[str, Any]]:
     """What both functions of MLflow take, with a SavedModel in a temporary folder."""
     specs = keras.tree.flatten(input_specs(model, input_signature))
+    names = [written_name(spec.name) for spec in specs]
     with tempfile.TemporaryDirectory() as folder:
         saved_model = str(Path(folder) / "saved_model")
         model.export(saved_model, seed=seed, input_signature=input_signature, verbose=False, **kwargs)
@@ -98,9 +99,9 @@ def _arguments(
             types.TensorSpec(
                 np.dtype(str if spec.dtype == tf.string else spec.dtype.as_numpy_dtype),
                 tuple(-1 if size is None else size for size in spec.shape),
-                name=spec.name if len(specs) > 1 else None,
+                name=name if len(specs) > 1 else None,
             )
-            for spec in specs
+            for name, spec in zip(names, specs, strict=True)
         ]
         default = types.ParamSpec("seed", "long", seed)
         # MLflow tries the model on it, and keeps it to show the form of a request.
@@ -110,7 +111,7 @@ def _arguments(
             "code_paths": [str(Path(__file__).with_name(f"{_LOADER}.py"))],
             "data_path": saved_model,
             "signature": mlflow.models.ModelSignature(inputs=types.Schema(inputs), params=types.ParamSchema([default])),
-            "input_example": dict(zip([s.name for s in specs], zeros, strict=True)) if len(specs) > 1 else zeros[0],
+            "input_example": dict(zip(names, zeros, strict=True)) if len(specs) > 1 else zeros[0],
             "pip_requirements": [
                 f"mlflow=={mlflow.__version__}",
                 f"numpy=={np.__version__}",

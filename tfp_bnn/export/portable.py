@@ -185,14 +185,14 @@ def export_portable(
     with _folder_beside(filepath) as folder, _writing(filepath):
         path = Path(folder) / f"model{PORTABLE_FORMATS[format].suffix}"
         export = _Export(format, path, kwargs)
+        # Ranges of eight bits, which such rows determine, have no room for the bounds of what is finite.
+        nan_for_nan = "representative_dataset" not in kwargs
         if plug_in:
-            # Ranges of eight bits have no room for the bounds of what is finite.
-            export.write(plug_in_network(model, specs, nan_for_nan=int8_from is None), specs)
+            export.write(plug_in_network(model, specs, nan_for_nan), specs)
             description = "The answers are those of the plug-in mean."
         else:
-            served = _served(
-                model, model.draws(seed), specs, num_samples, model.calibration if calibrated else None, level
-            )
+            calibration = model.calibration if calibrated else None
+            served = _served(model, model.draws(seed), specs, num_samples, calibration, level, nan_for_nan=nan_for_nan)
             lost = export.write_predictive(model, served, specs)
             description = f"The answers are those of {served.num_samples} draws, which are in the file."
             if served.left_out:

@@ -93,7 +93,12 @@ def _is_around(folder: Path) -> bool:
         here = Path.cwd()
     except FileNotFoundError:
         return False
-    return any(folder.samefile(around) for around in (here, *here.parents))
+    for around in (here, *here.parents):
+        # A folder above may not be open to this user.
+        with contextlib.suppress(OSError):
+            if folder.samefile(around):
+                return True
+    return False
 
 
 def _write_whole(archive: keras.export.ExportArchive, target: Path) -> None:

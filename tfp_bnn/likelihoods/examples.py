@@ -15,7 +15,7 @@ from tensorflow_probability import distributions as tfd
 from tfp_bnn.core.arguments import is_number
 from tfp_bnn.core.layer_tree import mask_of, set_mask
 from tfp_bnn.core.registry import Spec
-from tfp_bnn.likelihoods.marginals import Marginals, each_target
+from tfp_bnn.likelihoods.marginals import NUM_DRAWS, Marginals, each_target
 from tfp_bnn.likelihoods.normal_outputs import variance_of
 from tfp_bnn.likelihoods.positions import Shape, fold_outputs, fold_targets, fold_weights
 from tfp_bnn.likelihoods.targets import checked
@@ -266,17 +266,20 @@ class Examples(Spec):
 
     def has_whole_targets(self, num_outputs: int) -> bool:
         """Whether the targets of a network with so many outputs are whole numbers, such as counts."""
-        return Marginals(self._probe(num_outputs)).are_whole_numbers()
+        return bool(self._judged_whole(num_outputs))
 
     # === Internals ===
 
     def _marginals(self, outputs: Any, weights: Mapping[str, Any]) -> Iterator[tuple[slice, Marginals]]:
         """The marginal distributions of outputs `(S, rows, channels)`, a few rows at a time."""
         outputs = tf.cast(outputs, tf.float32)
-        whole_numbers = self.has_whole_targets(outputs.shape[-1])
+        whole_numbers = self._judged_whole(outputs.shape[-1])
         for start in range(0, outputs.shape[1], _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
             yield part, Marginals(self.distribution(outputs[:, part], weights), whole_numbers)
+
+    def _judged_whole(self, num_outputs: int) -> bool | None:
+        return Marginals(self._probe(num_outputs)).judged_whole_numbers(NUM_DRAWS)
 
     def _observed_rows(
         self, y: Any, outputs: tf.Tensor, positions: Shape, may_be_empty: bool

@@ -145,15 +145,24 @@ class Marginals:
         return total / tf.reduce_sum(tf.cast(finite, tf.float32), axis=0)
 
     def are_whole_numbers(self) -> bool:
-        """Whether all targets are whole numbers; if it is not known, judged by the dtype, the support or a sample."""
+        """Whether all targets are whole numbers; if it is not known, as far as a sample shows."""
         if self._whole_numbers is not None:
             return self._whole_numbers
+        return self.judged_whole_numbers(_TRIAL_DRAWS) is not False
+
+    def judged_whole_numbers(self, draws: int) -> bool | None:
+        """Whether all targets are whole numbers, by the dtype, the support or some draws; None if these are all equal.
+
+        Where one value has most of the probability, as 0 has in rare events, a sample may not have any other.
+        """
         if self._whole.dtype.is_integer:
             return True
         if self.support() is not None:
             return False
-        sampled = self.sample(_TRIAL_DRAWS, seed=0)
-        return bool(tf.reduce_all(sampled == tf.floor(sampled)))
+        sampled = tf.reshape(self.sample(draws, seed=0), [-1])
+        if not tf.reduce_all(sampled == tf.floor(sampled)):
+            return False
+        return None if tf.reduce_all(sampled == sampled[0]) else True
 
     def support(self) -> Any:
         """The bijector from all real numbers to the support of a target; None if TFP does not define one."""

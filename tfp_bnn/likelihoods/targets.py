@@ -89,7 +89,10 @@ def check_numbers(y: np.ndarray, without_missing: Callable[[np.ndarray], np.ndar
         ValueError: If the dtype is not one of numbers, or a target that is not missing is NaN or infinite.
     """
     if not (np.issubdtype(y.dtype, np.number) or y.dtype == bool):
-        raise ValueError(f"`{name}` holds {y.dtype} values; numbers were expected. Encode the classes as 0, 1, 2, ...")
+        raise ValueError(
+            f"`{name}` holds {y.dtype} values; numbers were expected. Encode the classes as 0, 1, 2, ..., and "
+            "convert numbers with astype(float)."
+        )
     check_finite(without_missing(y), name, _NOT_FINITE)
 
 

@@ -171,7 +171,7 @@ class JointPredictive(Mapping[str, PosteriorPredictive]):
         Returns:
             By head, what `PosteriorPredictive.sample` returns.
         """
-        require_integer("seed", seed)
+        seed = require_integer("seed", seed)
         return {name: of_head.sample(num_draws, seed ^ number_of(f"head/{name}")) for name, of_head in self.items()}
 
     def scores_without_each_draw(self, y: Any = None) -> list[dict[str, float]]:

@@ -245,7 +245,7 @@ class PosteriorPredictive(ShownPredictive):
             ValueError: If an argument is invalid, or the draws did not fit into memory.
         """
         require_integer("num_draws", num_draws, 1)
-        require_integer("seed", seed)
+        seed = require_integer("seed", seed)
         return self.likelihood.sample(self._required_outputs("sample"), self._weights, num_draws, seed)
 
     def pit(self, y: Any, seed: int = 0) -> np.ndarray:
@@ -270,7 +270,7 @@ class PosteriorPredictive(ShownPredictive):
             Czado, Gneiting & Held 2009, Predictive Model Assessment for Count Data,
             https://doi.org/10.1111/j.1541-0420.2009.01191.x
         """
-        require_integer("seed", seed)
+        seed = require_integer("seed", seed)
         targets = self._checked_targets(y)
         levels = self.likelihood.levels(self._required_outputs("pit"), self._weights, targets)
         below, at_most = (level.mean(axis=0, dtype=np.float64) for level in levels)

@@ -92,8 +92,12 @@ def _as_current_folder(folder: Path) -> str | None:
         here = Path.cwd()
     except FileNotFoundError:
         return None
-    around = [folder.is_dir() and folder.samefile(each) for each in (here, *here.parents)]
-    return None if not any(around) else "the current folder" if around[0] else "a folder around the current one"
+    for each in (here, *here.parents):
+        # A folder above may not be open to this user.
+        with contextlib.suppress(OSError):
+            if folder.samefile(each):
+                return "the current folder" if each == here else "a folder around the current one"
+    return None
 
 
 @contextlib.contextmanager

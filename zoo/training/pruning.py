@@ -31,6 +31,7 @@ from zoo.recipes import ConformalRecipe, FineTuneRecipe, Recipe
 from zoo.training.batches import ShuffledBatches
 from zoo.training.calibrating import calibrate_by_recipe, check_calibration, conformalize_by_recipe
 from zoo.training.engine import run
+from zoo.training.log import continued
 from zoo.training.pruning_settings import LEARNING_RATE, Settings, settings_of
 from zoo.training.results import TrainingRun
 from zoo.training.run_folder import describe_splits
@@ -208,8 +209,7 @@ def prune_in_rounds(
             epochs = how.epochs if last else how.epochs_between
             seed = (how.seed + number - 1) % 2**31
             of_round = train_further(model, recipe, data, epochs, how.learning_rate, seed, callbacks, decay=last)
-            for name, values in of_round.items():
-                history.setdefault(name, []).extend(values)
+            history = continued(history, of_round)
     return model, history
 
 

@@ -35,6 +35,7 @@ from zoo.datasets import Dataset
 from zoo.hub.members import ZooModel, require_small
 from zoo.recipes import Recipe
 from zoo.training.inference import joined_history, member_recipes
+from zoo.training.log import continued
 
 History = Mapping[str, list[float]]
 # Numbers of bytes; samplers have at most 8 statistics.
@@ -132,7 +133,7 @@ def _swag(recipe: Recipe, trainer: Trainer) -> tuple[ZooModel, History]:
         network.compile(optimizer, metrics=metrics)
     attach_optimizer(network)
     more = trainer.go_on(recipe, network, "swag", how.epochs, [iterates])  # type: ignore[union-attr]
-    return swag(network, iterates, recipe.architecture), {name: history[name] + more[name] for name in history}
+    return swag(network, iterates, recipe.architecture), continued(history, more)
 
 
 def _check_swag(recipe: Recipe, network: tfp_bnn.VariationalModel, data: Dataset) -> None:

@@ -106,6 +106,10 @@ def test_eight_bits_make_a_smaller_file_with_nearly_the_same_answers(exporting_t
     assert litert.path.stat().st_size < 0.5 * size
     error = np.abs(answer["mean"] - model.plug_in_predictive(X).mean())
     assert 0 < error.max() < 0.05
+    rows_of_user = [{"features": row[None].astype(np.float32)} for row in rows]
+    settings = {"optimizations": [tf.lite.Optimize.DEFAULT], "representative_dataset": lambda: rows_of_user}
+    own = litert(model, plug_in=True, **settings)({"features": X})
+    assert np.abs(own["mean"] - model.plug_in_predictive(X).mean()).max() < 0.05
 
 
 def test_the_rows_of_eight_bits_are_found_by_name(tmp_path, monkeypatch):

@@ -106,3 +106,24 @@ def test_no_rows_are_sampled_to_find_out_whether_targets_are_whole_numbers(sampl
     assert sampled
     # The likelihood asks two draws of three rows, or three rows alone.
     assert all(part.shape[-2] <= 3 for part in sampled)
+
+
+class Rare(Hurdle):
+    """Zero with the probability sigmoid(output + shift), else a number of Gamma(2, 1). Probes have outputs of 1."""
+
+    shift = 0.0
+
+    def distribution(self, outputs, weights):
+        zero = tf.zeros_like(outputs[..., 0])
+        choice = tfd.Categorical(logits=tf.stack([outputs[..., 0] + self.shift, zero], axis=-1))
+        return tfd.Mixture(choice, [tfd.Deterministic(zero), tfd.Gamma(2.0 + zero, 1.0)])
+
+
+@pytest.mark.parametrize("shift", [4.0, 40.0])
+def test_a_number_is_no_whole_one_because_a_probe_of_the_likelihood_gives_only_zeros(shift, monkeypatch):
+    """Of 96 draws all are 0 with a probability of 1/2 for the first shift; of any number for the second."""
+    monkeypatch.setattr(Rare, "shift", shift)
+    outputs = np.full((DRAWS, ROWS, 1), -6.0 - shift, np.float32)
+    found = Rare().quantiles(outputs, {}, [0.3, 0.5, 0.9])[:, 0, 0]
+    # Of Gamma(2, 1), but for a zero in 400.
+    np.testing.assert_allclose(found, tfd.Gamma(2.0, 1.0).quantile([0.298, 0.499, 0.8998]), rtol=2e-3)

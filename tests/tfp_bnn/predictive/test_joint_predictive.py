@@ -111,7 +111,10 @@ def test_standard_errors_are_a_jackknife_of_the_joint_nll(predictive):
 def test_samples_of_the_heads_share_the_draw_and_not_the_noise():
     joint = Joint({"a": Normal(scale=1.0), "b": Normal(scale=1.0)})
     draws = FiniteDraws([lambda x, f=f: {"a": f + 0.0 * x[:, :1], "b": f + 0.0 * x[:, :1]} for f in (0.0, 1000.0)])
-    drawn = JointPredictive.from_draws(draws, X, joint).sample(200, seed=3)
+    predictive = JointPredictive.from_draws(draws, X, joint)
+    drawn = predictive.sample(200, seed=3)
+    for name, of_head in predictive.sample(200, seed=np.int32(3)).items():
+        np.testing.assert_array_equal(of_head, drawn[name])
     a, b = (drawn[name][..., 0] for name in ("a", "b"))
     assert np.array_equal(a > 500, b > 500)
     noise = [np.where(values > 500, values - 1000, values) for values in (a, b)]

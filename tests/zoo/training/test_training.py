@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from tfp_bnn import metrics
 from tfp_bnn.models.weight_record import weight_distributions
 from zoo.datasets import DataMissingError
 from zoo.training.by_recipe import _fingerprint, build
+from zoo.training.log import continued, log_text
 from zoo.training.planning import planned
 
 from ..recipe_parts import RECIPE as BASE
@@ -243,6 +245,14 @@ def test_scores_of_callbacks_are_in_the_history_and_the_log(tiny, folder):
     assert [row.split(",")[-2:] for row in rows] == [["0.0", "nan"], ["1.0", "7.0"]]
     # In a resumed run without the callback, which has nothing left to do, they stay.
     assert repr(tiny.go(folder, resume=True)[1]) == repr(history)
+
+
+def test_epochs_without_a_name_are_nan_in_what_is_joined():
+    """A callback may score in some epochs alone, and members of an ensemble stop after different epochs."""
+    joined = continued({"loss": [3.0, 2.0]}, {"val_mine": [0.5], "loss": [1.0]})
+    assert repr(joined) == repr({"loss": [3.0, 2.0, 1.0], "val_mine": [math.nan, math.nan, 0.5]})
+    members = {"member_0/loss": [1.0, 2.0], "member_1/loss": [3.0]}
+    assert log_text(members) == "epoch,member_0/loss,member_1/loss\n1,1.0,3.0\n2,2.0,nan\n"
 
 
 @pytest.mark.slow

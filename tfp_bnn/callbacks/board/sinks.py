@@ -48,8 +48,9 @@ class Sinks:
                 getattr(sink, what)(*arguments)
             except Exception as error:
                 self._sinks.remove(sink)
-                with contextlib.suppress(Exception):
-                    sink.close()
+                if what != "close":
+                    with contextlib.suppress(Exception):
+                        sink.close()
                 warnings.warn(
                     f"{type(sink).__name__} failed, and gets nothing more of {self._log_dir!r}: "
                     f"{type(error).__name__}: {error}",

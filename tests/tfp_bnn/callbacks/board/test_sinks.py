@@ -11,6 +11,7 @@ import pytest
 
 import tfp_bnn
 from tfp_bnn.callbacks import BayesianTensorBoard, MlflowSink, WandbSink
+from tfp_bnn.callbacks.board.sinks import Sinks
 from tfp_bnn.core.randomness import default_seeds_from
 
 RNG = np.random.default_rng(0)
@@ -86,6 +87,21 @@ def test_mlflow_has_the_numbers_and_the_figures(tmp_path, monkeypatch):
     assert run.info.status == "FINISHED"
     assert run.data.params
     assert {path.path for path in client.list_artifacts(sink.run_id)} >= {"about", "images"}
+
+
+def test_a_sink_that_cannot_be_closed_is_told_so_once():
+    closed = []
+
+    class Stuck(Kept):
+        def close(self):
+            closed.append(self)
+            raise ConnectionError("no network")
+
+    sinks = Sinks([Stuck()], "log")
+    with pytest.warns(UserWarning, match="Stuck failed, and gets nothing more of 'log'"):
+        sinks.tell("close")
+    sinks.tell("close")
+    assert len(closed) == 1
 
 
 class Client:
