@@ -249,8 +249,9 @@ def test_scores_of_callbacks_are_in_the_history_and_the_log(tiny, folder):
 
 def test_epochs_without_a_name_are_nan_in_what_is_joined():
     """A callback may score in some epochs alone, and members of an ensemble stop after different epochs."""
-    joined = continued({"loss": [3.0, 2.0]}, {"val_mine": [0.5], "loss": [1.0]})
-    assert repr(joined) == repr({"loss": [3.0, 2.0, 1.0], "val_mine": [math.nan, math.nan, 0.5]})
+    joined = continued({"loss": [3.0, 2.0], "of_first": [0.1, 0.2]}, {"of_second": [0.5], "loss": [1.0]})
+    of_parts = {"of_first": [0.1, 0.2, math.nan], "of_second": [math.nan, math.nan, 0.5]}
+    assert repr(joined) == repr({"loss": [3.0, 2.0, 1.0], **of_parts})
     members = {"member_0/loss": [1.0, 2.0], "member_1/loss": [3.0]}
     assert log_text(members) == "epoch,member_0/loss,member_1/loss\n1,1.0,3.0\n2,2.0,nan\n"
 
