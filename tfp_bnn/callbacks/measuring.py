@@ -30,6 +30,7 @@ from tfp_bnn.models.data_checks import check_examples, check_input_names, check_
 from tfp_bnn.models.predictive_model import PredictiveModel
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.predictive import for_each_class, score, standard_errors
+from tfp_bnn.predictive.drawing import num_bytes
 from tfp_bnn.variational.kl import named_layers
 
 _KL_SEED = (0, 0)
@@ -104,7 +105,7 @@ class Measurement:
     @property
     def _bytes_of_a_row(self) -> int:
         outputs = [head.predictive for head in self.heads.values()]
-        return sum(4 * math.prod((of.num_samples, *of.positions, of.num_outputs)) for of in outputs)
+        return sum(num_bytes((of.num_samples, *of.positions, of.num_outputs)) for of in outputs)
 
     @property
     def has_positions(self) -> bool:

@@ -88,16 +88,9 @@ def _check_target(target: Path) -> None:
 
 
 def _is_around(folder: Path) -> bool:
-    """Whether the current folder is this one or below it."""
-    try:
-        here = Path.cwd()
-    except FileNotFoundError:
-        return False
-    for around in (here, *here.parents):
-        # A folder above may not be open to this user.
-        with contextlib.suppress(OSError):
-            if folder.samefile(around):
-                return True
+    """Whether the current folder is this one or below it; not if it is deleted already."""
+    with contextlib.suppress(FileNotFoundError):
+        return Path.cwd().is_relative_to(folder)
     return False
 
 

@@ -88,15 +88,9 @@ def check_folder_target(target: Path) -> None:
 
 def _as_current_folder(folder: Path) -> str | None:
     """What a folder is to the current one, which would be deleted with it; None if nothing."""
-    try:
-        here = Path.cwd()
-    except FileNotFoundError:
-        return None
-    for each in (here, *here.parents):
-        # A folder above may not be open to this user.
-        with contextlib.suppress(OSError):
-            if folder.samefile(each):
-                return "the current folder" if each == here else "a folder around the current one"
+    with contextlib.suppress(FileNotFoundError):
+        if (here := Path.cwd()).is_relative_to(folder):
+            return "the current folder" if here == folder else "a folder around the current one"
     return None
 
 

@@ -212,7 +212,7 @@ class _BetweenSteps(keras.callbacks.CallbackList):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Calls the callbacks, records the logs of the epoch with what they add to them, and saves."""
         progress = self.progress
-        super().on_epoch_end(epoch, {name: float(value) for name, value in (logs or {}).items()})
+        super().on_epoch_end(epoch, logs)
         progress.step = self._start = 0
         if self._checkpoints is not None:
             write_log(self._checkpoints.folder, progress.history)

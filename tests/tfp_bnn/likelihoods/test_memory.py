@@ -12,6 +12,8 @@ from tfp_bnn.likelihoods import Laplace, Likelihood, Normal, examples, marginals
 from tfp_bnn.likelihoods.marginals import ENTROPY_POINTS, NUM_DRAWS, Marginals
 from tfp_bnn.predictive import PosteriorPredictive, drawing
 
+from .own_likelihoods import Hurdle, JointNormal
+
 DRAWS, ROWS = 3, 40
 OUTPUTS = np.random.default_rng(0).normal(size=(DRAWS, ROWS, 2)).astype(np.float32)
 
@@ -21,22 +23,6 @@ class Softened(Likelihood):
 
     def distribution(self, outputs, weights):
         return tfd.TransformedDistribution(tfd.Normal(outputs[..., 0], 0.5), tfb.Softplus())
-
-
-class Correlated(Likelihood):
-    """Two dependent numbers, without a distribution function."""
-
-    def distribution(self, outputs, weights):
-        return tfd.MultivariateNormalTriL(outputs, scale_tril=[[1.0, 0.0], [0.8, 0.6]])
-
-
-class Hurdle(Likelihood):
-    """Zero with probability 1/2, else a positive number. Its support has no bijector."""
-
-    def distribution(self, outputs, weights):
-        zero = tf.zeros_like(outputs[..., 0])
-        choice = tfd.Categorical(logits=tf.stack([zero, zero], axis=-1))
-        return tfd.Mixture(choice, [tfd.Deterministic(zero), tfd.Gamma(2.0 + zero, log_rate=outputs[..., 0])])
 
 
 @pytest.fixture
@@ -67,7 +53,7 @@ def test_sampled_moments_are_those_of_all_samples_of_which_few_are_in_memory(par
         np.testing.assert_allclose(found, moment(draws.astype(np.float64), axis=0), rtol=1e-4)
 
 
-@pytest.mark.parametrize(("likelihood", "targets"), [(Normal(0.7), 2), (Correlated(), 2), (Laplace("per_example"), 1)])
+@pytest.mark.parametrize(("likelihood", "targets"), [(Normal(0.7), 2), (JointNormal(), 2), (Laplace("per_example"), 1)])
 def test_levels_are_those_of_all_rows_of_which_few_are_in_memory(likelihood, targets, sampled, monkeypatch):
     y = np.random.default_rng(1).normal(size=(ROWS, targets)).astype(np.float32)
     whole = likelihood.levels(OUTPUTS, {}, y)

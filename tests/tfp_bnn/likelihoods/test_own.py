@@ -16,6 +16,8 @@ from tfp_bnn.callbacks import BayesianTensorBoard, CalibrationEarlyStopping, Pos
 from tfp_bnn.likelihoods import LIKELIHOODS, ClassLikelihood, Likelihood
 from tfp_bnn.predictive import PosteriorPredictive, score, standard_errors
 
+from .own_likelihoods import Hurdle, JointNormal
+
 ROWS = 2000
 
 
@@ -48,22 +50,6 @@ class OwnOrdinal(ClassLikelihood):
 
     def distribution(self, outputs, weights):
         return tfd.OrderedLogistic(cutpoints=[-1.0, 0.0, 1.0], loc=outputs[..., 0])
-
-
-class JointNormal(Likelihood):
-    """Two dependent targets. There is no `cdf`, so quantiles are sampled."""
-
-    def distribution(self, outputs, weights):
-        return tfd.MultivariateNormalTriL(outputs, scale_tril=[[1.0, 0.0], [0.8, 0.6]])
-
-
-class Hurdle(Likelihood):
-    """Zero with probability 1/2, else a positive number."""
-
-    def distribution(self, outputs, weights):
-        zero = tf.zeros_like(outputs[..., 0])
-        choice = tfd.Categorical(logits=tf.stack([zero, zero], axis=-1))
-        return tfd.Mixture(choice, [tfd.Deterministic(zero), tfd.Gamma(2.0 + zero, log_rate=outputs[..., 0])])
 
 
 class Inputs(tfp_bnn.VariationalMixin, keras.Model):
