@@ -35,7 +35,7 @@ BARS = {
     "lenet5_flipout.fashion_mnist": {"accuracy": 0.906, "nll": 0.259, "ece": 0.011},
     "seedcnn_flipout.mnist": {"accuracy": 0.994, "nll": 0.019, "ece": 0.004},
     "mlp_flipout.mnist": {"accuracy": 0.984},
-    "resnet20_flipout.cifar10": {"accuracy": 0.895, "nll": 0.30, "ece": 0.02},
+    "resnet20_flipout.cifar10": {"accuracy": 0.904, "nll": 0.30, "ece": 0.02},
 }
 
 
