@@ -49,8 +49,9 @@ def write_probabilities(suite: Suite, name: str, path: str | os.PathLike[str]) -
 
     The file has `log_probabilities`, `(n, classes)`, float16, natural logarithms; `labels`, `(n,)`; and `name`,
     `dataset`, `split`, `num_samples`, `seed`, `calibrated`. `np.exp(file["log_probabilities"])` are the
-    probabilities. The logarithms have a relative error of at most 0.05 %, so those of certain predictions, whose
-    probabilities in 16 bit would be 1, and of improbable classes are kept, and with them the NLL.
+    probabilities. The logarithms have a relative error of at most 0.05 %, or an absolute one of 3e-8 nats where that is
+    more, so those of certain predictions, whose probabilities in 16 bit would be 1, and of improbable classes are kept,
+    and with them the NLL.
 
     Args:
         suite: Results.

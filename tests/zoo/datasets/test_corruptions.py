@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 
 import numpy as np
 import PIL.Image
@@ -33,6 +34,17 @@ def distance(images: np.ndarray, clean: np.ndarray) -> float:
 def test_there_are_twelve_with_five_severities():
     assert len(CORRUPTIONS) == 12
     assert {len(corruption.levels) for corruption in CORRUPTIONS.values()} == {len(SEVERITIES)} == {5}
+
+
+@every_corruption
+def test_a_corruption_takes_a_few_times_the_memory_of_the_images(name):
+    clean = np.zeros((8, 64, 64, 3), np.uint8)
+    corrupt(clean[:1], name, 5)  # with its imports
+    tracemalloc.start()
+    corrupted = corrupt(clean, name, 5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12 * corrupted.nbytes
 
 
 @every_corruption
