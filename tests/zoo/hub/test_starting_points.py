@@ -72,7 +72,7 @@ def test_features_of_groups_leave_the_group_out():
     ("name", "arguments", "says"),
     [
         ("mlp_flipout", {}, "5 pretrained models: name one of mlp_flipout.diabetes, "),
-        ("vgg_small_flipout", {}, "no pretrained model"),
+        ("lstm_flipout", {}, "no pretrained model"),
         ("mlp_flipout.diabetis", {}, "Did you mean 'mlp_flipout.diabetes'"),
         (NAME, {"hidden": (3,)}, r"do not fit.*dense1/kernel has the shape \(10, 50\).*Only the last layer can be new"),
         (NAME, {"widths": (3,)}, "widths"),
