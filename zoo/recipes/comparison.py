@@ -45,7 +45,7 @@ class ComparisonRecipe(Strict):
 
     Attributes:
         tuning_epochs: Number of epochs of the runs among which the validation split chooses; None for those of the
-            recipe.
+            recipe. Those of a deterministic start are added, for each candidate of a method that has one.
         grids: Values to try, by inference method and dotted key. Default: `DEFAULT_GRIDS`. With an empty mapping, a
             method is run as the recipe says.
         members: Number of members of the ensemble.
