@@ -152,7 +152,7 @@ def _pixels(x: _Images, length: float) -> float:
 
 def _mean_of(x: _Images, grids: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> _Images:
     """The mean of images at several grids of points, each with rows `(height,)` or `(n, height)`, and columns."""
-    # A sum, because a list of the moved images would be 16 times as large as they are.
+    # A running sum, because the moved images together would be many times as large as `x`.
     total = np.zeros_like(x)
     for rows, columns in grids:
         total += resampled(x, _weights(rows, x.shape[1]), _weights(columns, x.shape[2]))
