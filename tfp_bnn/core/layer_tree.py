@@ -1,7 +1,8 @@
-"""The only file that touches the private API of Keras and TensorFlow.
+"""The only file that touches the private API of objects of Keras and TensorFlow: layers, models, metrics, datasets.
 
-Each function says why the public API is not enough. `tests/test_rooms.py` finds any other use. (The private API of
-Keras 2, which `from_tfp` reads from a user's model, is in `tfp_bnn.transfer.tf_keras_graph`.)
+Each function says why the public API is not enough. `tests/test_rooms.py` finds any other use. (What the two keep
+outside their objects is in `tfp_bnn.core.library_state`. The private API of Keras 2, which `from_tfp` reads from a
+user's model, is in `tfp_bnn.transfer.tf_keras_graph`.)
 """
 
 from __future__ import annotations
@@ -9,18 +10,11 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
 from typing import Any, Literal, TypeVar
 
 import keras
 import tensorflow as tf
-from keras.src.backend.common import global_state
-from tensorflow.python.eager import context as tf_context
-from tensorflow.python.framework import config as tf_config
 
-# Keras' own name of its list of variables that wait for their first value.
-_ALLOCATES: ContextVar[bool] = ContextVar("allocates", default=True)
-_POSTPONED = "uninitialized_variables"
 _Metric = TypeVar("_Metric", bound=keras.metrics.Metric)
 
 # === Layers within layers ===
@@ -61,29 +55,6 @@ def unlocked(model: keras.Model) -> Iterator[None]:
     finally:
         if locked:
             model._lock_state()
-
-
-@contextlib.contextmanager
-def without_allocation() -> Iterator[None]:
-    """Lets models be built in a block with variables that have shapes and no values, and never get any.
-
-    `StatelessScope(initialize_variables=False)` only postpones: Keras lists the variables globally, and allocates them
-    when any later scope ends, also those of a model that was refused for its size.
-    """
-    listed = global_state.get_global_attribute(_POSTPONED, [], set_to_default=True)
-    before = len(listed)
-    token = _ALLOCATES.set(False)
-    try:
-        with keras.StatelessScope(initialize_variables=False):
-            yield
-    finally:
-        _ALLOCATES.reset(token)
-        del listed[before:]
-
-
-def allocates() -> bool:
-    """Whether layers may make arrays of the size of their weights: not within `without_allocation`."""
-    return _ALLOCATES.get()
 
 
 # === The graph of a model ===
@@ -237,17 +208,6 @@ def _of_weights(weight: str) -> tuple[str, ...]:
     return tuple(f"{weight}_{kind}" for kind in ("initializer", "regularizer", "constraint"))
 
 
-def outermost_call() -> Any:
-    """An object that stands for the outermost of the calls of layers that are under way, or None; new for each call."""
-    return global_state.get_global_attribute("current_call_ctx")
-
-
-def model_in_call() -> keras.Model | None:
-    """The model whose `__call__` is the outermost of the calls of layers that are under way, or None."""
-    entry = getattr(outermost_call(), "entry_layer", None)
-    return entry if isinstance(entry, keras.Model) else None
-
-
 # === Metrics ===
 
 
@@ -371,30 +331,3 @@ class OnlyExportedByItself:
             )
 
         return tf.function(serving_default, input_signature=[], autograph=False)
-
-
-# === Determinism ===
-
-
-@contextlib.contextmanager
-def deterministic_operations(seed: int) -> Iterator[None]:
-    """Switches TensorFlow's deterministic operations on for a block, and restores the state from before.
-
-    Under determinism TensorFlow refuses random operations without a seed, so its global seed is set for the block too.
-    The public API can neither read nor unset either of the two.
-
-    Args:
-        seed: Integer, the global seed of TensorFlow within the block.
-    """
-    context = tf_context.context()
-    switched_on, seed_before = tf_config.is_op_determinism_enabled(), context._seed
-    # TensorFlow has this generator only once a seed was set.
-    generator_before = getattr(context, "_rng", None)
-    tf.config.experimental.enable_op_determinism()
-    tf.random.set_seed(seed)
-    try:
-        yield
-    finally:
-        context._seed, context._rng = seed_before, generator_before
-        if not switched_on:
-            tf_config.disable_op_determinism()

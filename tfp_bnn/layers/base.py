@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.core.arguments import is_number
-from tfp_bnn.core.layer_tree import model_in_call, outermost_call
+from tfp_bnn.core.library_state import model_in_call, outermost_call
 from tfp_bnn.core.noise import NoiseSource, in_noise_scope
 from tfp_bnn.layers.estimators import PLAIN_DRAW, Estimator, check_combination
 from tfp_bnn.layers.operations import LinearOperation

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.core.arguments import require_array
-from tfp_bnn.core.layer_tree import allocates
+from tfp_bnn.core.library_state import allocates
 from tfp_bnn.core.noise import NoiseSource
 from tfp_bnn.posteriors import Posterior
 from tfp_bnn.posteriors.base import FLOAT32_EPS

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 import tfp_bnn
+from tfp_bnn.core.library_state import names_counted_anew
 from tfp_bnn.core.origin import Origin
 from tfp_bnn.core.plugins import load_plugins
 from tfp_bnn.core.registry import Registry, SpecRegistry
@@ -273,8 +274,12 @@ class Architecture:
         model.architecture = BuiltFrom(self.name, config)
         return model
 
+    @names_counted_anew()
     def graph(self, config: ArchitectureConfig) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-        """The raw inputs, and the outputs in units of the targets, of a network with new weights."""
+        """The raw inputs, and the outputs in units of the targets, of a network with new weights.
+
+        Layers without a name get the same one in each network, because artifacts store weights by name.
+        """
         inputs = keras.Input(config.input_shape, name="inputs")
         x = inputs
         if config.input_mean is not None:

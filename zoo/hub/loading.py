@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tfp_bnn.core.expected_inputs import ExpectedInputs
-from tfp_bnn.core.layer_tree import without_allocation
+from tfp_bnn.core.library_state import without_allocation
 from tfp_bnn.core.plugins import VARIABLE, load_plugins
 from tfp_bnn.core.registry import unknown_name_message
 from tfp_bnn.models.weight_record import WeightRecord

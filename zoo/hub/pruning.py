@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import tfp_bnn
 from tfp_bnn import compression
-from tfp_bnn.core.layer_tree import without_allocation
+from tfp_bnn.core.library_state import without_allocation
 from tfp_bnn.models.weight_record import layers_by_name
 from zoo.architectures.base import ARCHITECTURES, BuiltFrom
 from zoo.architectures.layer_units import units_of

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfp_bnn
-from tfp_bnn.core.layer_tree import deterministic_operations
+from tfp_bnn.core.library_state import deterministic_operations
 from tfp_bnn.core.randomness import default_seeds_from
 from tfp_bnn.inference.stored_posterior import StoredPosterior
 from tfp_bnn.likelihoods import LIKELIHOODS

@@ -16,7 +16,7 @@ import numpy as np
 
 from tfp_bnn.core.checks import is_of_step
 from tfp_bnn.core.expected_inputs import ExpectedInputs
-from tfp_bnn.core.layer_tree import deterministic_operations
+from tfp_bnn.core.library_state import deterministic_operations
 from tfp_bnn.core.randomness import default_seeds_from
 from tfp_bnn.models.data_checks import check_examples
 from tfp_bnn.priors import PRIORS, Informed

@@ -12,7 +12,7 @@ import keras
 import tfp_bnn
 from tfp_bnn.compression import sparsity
 from tfp_bnn.core.arguments import is_number
-from tfp_bnn.core.layer_tree import deterministic_operations
+from tfp_bnn.core.library_state import deterministic_operations
 from tfp_bnn.core.randomness import default_seeds_from
 from tfp_bnn.models.preparation import attach_optimizer
 from tfp_bnn.models.weight_record import count_weights

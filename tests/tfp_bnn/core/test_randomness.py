@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context as tf_context
 from tensorflow.python.framework import config as tf_config
 
-from tfp_bnn.core.layer_tree import deterministic_operations
+from tfp_bnn.core.library_state import deterministic_operations
 from tfp_bnn.core.randomness import default_seeds_from
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import tfp_bnn
-from tfp_bnn.core.layer_tree import deterministic_operations, seed_generators, sublayers
+from tfp_bnn.core.layer_tree import seed_generators, sublayers
+from tfp_bnn.core.library_state import deterministic_operations
 from tfp_bnn.layers import Convolution2DFlipout, DenseFlipout, DenseReparameterization
 
 N = 50

@@ -190,6 +190,26 @@ def test_an_architecture_needs_no_docstring(plugins):
     assert ARCHITECTURES.package_of("mine") == "tests"
 
 
+def test_layers_without_a_name_have_the_same_one_in_each_network(plugins, tmp_path):
+    @zoo.register_architecture("mine", zoo.architectures.ArchitectureConfig)
+    def body(config, inputs):
+        hidden = tfp_bnn.layers.DenseFlipout(3, **config.kernel_arguments)(inputs)
+        return tfp_bnn.layers.DenseFlipout(config.num_outputs, **config.kernel_arguments)(hidden)
+
+    first, second = (zoo.create_model("mine", input_shape=(2,), num_outputs=3, seed=0) for _ in range(2))
+    assert [layer.name for layer in first.layers] == [layer.name for layer in second.layers]
+    # Layers that are added to a network have names of their own.
+    assert tfp_bnn.layers.DenseFlipout(3).name not in {layer.name for layer in second.layers}
+
+    zoo.save_artifact(second, tmp_path / "mine")
+    x = np.ones((1, 2), np.float32)
+    means = [
+        model.posterior_predictive(x, 3, seed=0).mean()
+        for model in (second, zoo.load_artifact(tmp_path / "mine", trust=True))
+    ]
+    np.testing.assert_array_equal(*means)
+
+
 def test_a_dataset_of_another_name_is_refused(plugins):
     zoo.register_dataset("mine")(lambda: zoo.load_dataset("iris"))
     with pytest.raises(

@@ -23,7 +23,7 @@ import pytest
 
 import tfp_bnn
 import zoo
-from tfp_bnn.core.layer_tree import deterministic_operations
+from tfp_bnn.core.library_state import deterministic_operations
 from tfp_bnn.core.randomness import default_seeds_from
 from tfp_bnn.models.training_state import training_state
 from zoo.recipes import recipe_text
