@@ -81,7 +81,7 @@ def compare(
     from zoo.training.comparing import compare as compare_by_recipe
 
     rows = []
-    with says_how_to_go_on(out), training_progress() as callbacks:
+    with says_how_to_go_on(out.is_dir), training_progress() as callbacks:
         for recipe in chosen:
             if len(chosen) > 1:
                 say(f"comparing {recipe}")

@@ -12,7 +12,7 @@ import typer
 from zoo.cli.early import check_model
 from zoo.cli.progress import say
 from zoo.core.names import unknown_name_message
-from zoo.core.shown import in_one_line, printable, shown
+from zoo.core.shown import in_one_line, printable, rounded, shown
 from zoo.core.untrusted import artifact_errors
 from zoo.hub.manifest import bundled_models, to_json
 
@@ -110,7 +110,7 @@ def show(name: ModelArgument, trust: NoTrustOption = False, json: JsonOption = F
 def print_numbers(numbers: dict[str, float]) -> None:
     """Prints numbers by name, one to a line."""
     for name, value in numbers.items():
-        typer.echo(f"{name:<20} {value:.4f}")
+        typer.echo(f"{name:<20} {rounded(value)}")
 
 
 def _models_of(index: str) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ import contextlib
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,7 +107,7 @@ def train(
             data = load_files(dataset, target, task=task_of(plan), target_unit=target_unit, images=takes_images(plan))
     if data is not None and "name" not in overrides:
         plan = named_after(plan, data.name)
-    with says_how_to_go_on(out), training_progress(number_of_fits(plan)) as callbacks:
+    with says_how_to_go_on(_resumable(out)), training_progress(number_of_fits(plan)) as callbacks:
         run = train_by_recipe(
             plan,
             out,
@@ -225,7 +225,7 @@ def finetune(
     data: Any = dataset
     if is_own(dataset):
         data = load_files_like(name, dataset, target, keep_classes=head == "keep", target_unit=target_unit)
-    with says_how_to_go_on(out), training_progress() as callbacks:
+    with says_how_to_go_on(_resumable(out)), training_progress() as callbacks:
         done = fine_tune(
             name,
             data,
@@ -285,8 +285,12 @@ def _saves(out: Path | None) -> str:
 
 
 @contextlib.contextmanager
-def says_how_to_go_on(out: Path | None) -> Iterator[None]:
-    """Turns an interruption into exit code 128 + signal and prints the command that continues the run."""
+def says_how_to_go_on(resumable: Callable[[], bool]) -> Iterator[None]:
+    """Turns an interruption into exit code 128 + signal and prints the command that continues the run.
+
+    Args:
+        resumable: Function that says, once the run is interrupted, whether there is anything to go on with.
+    """
     from zoo.training.signals import TrainingInterrupted
 
     try:
@@ -296,9 +300,17 @@ def says_how_to_go_on(out: Path | None) -> Iterator[None]:
         raise typer.Exit(128 + interruption.signum) from None
     except KeyboardInterrupt:
         # Interrupted while reading data, choosing a prior, or calibrating and evaluating the trained model.
-        if out is not None:
+        if resumable():
             say(f"interrupted. To continue:\n{_resume_command(sys.argv[1:])}")
+        else:
+            say("interrupted before there was a checkpoint. Start the command again as it is.")
         raise typer.Exit(128 + signal.SIGINT) from None
+
+
+def _resumable(out: Path | None) -> Callable[[], bool]:
+    from zoo.training.run_folder import has_unfinished
+
+    return lambda: out is not None and has_unfinished(out)
 
 
 def _resume_command(arguments: list[str]) -> str:

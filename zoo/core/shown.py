@@ -51,6 +51,21 @@ def minutes(seconds: float) -> str:
     return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
 
 
+def rounded(value: float) -> str:
+    """Returns a number with four decimals, or in four digits if it is too small for these.
+
+    Example:
+        >>> rounded(0.98765), rounded(0.0), rounded(0.000012)
+        ('0.9877', '0.0000', '1.2e-05')
+    """
+    return f"{value:.4g}" if is_small(value) else f"{value:.4f}"
+
+
+def is_small(value: float) -> bool:
+    """Whether four decimals would hide a number, or leave one digit of it."""
+    return 0 < abs(value) < 1e-3
+
+
 def in_one_line(text: str) -> str:
     r"""Returns a text without line breaks and tabs, which are escaped as `printable` escapes other characters.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from zoo.core.names import unknown_name_message
 from zoo.core.shown import printable, shown
@@ -25,6 +25,45 @@ class Strict(BaseModel):
     """Base class of frozen schemas. Extra keys and NaN are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Plain(Strict):
+    """Base class of schemas that are written as YAML, also where their values are given in Python; see `plain`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_values(cls, values: Any) -> Any:
+        return plain(values) if isinstance(values, Mapping) else values
+
+
+def plain(value: Any, key: str = "") -> Any:
+    """Returns a value as YAML and JSON can hold it: scalars and arrays of NumPy as those of Python, tuples as lists.
+
+    Args:
+        value: The value. Schemas stay as they are.
+        key: Its dotted key, for the message.
+
+    Raises:
+        ValueError: For another object, such as a distribution, which could not be written.
+
+    Example:
+        >>> import numpy as np
+        >>> plain({"scales": np.array([1.0, 2.0]), "members": np.int64(3), "units": (8, 8)})
+        {'scales': [1.0, 2.0], 'members': 3, 'units': [8, 8]}
+    """
+    if isinstance(value, Mapping):
+        return {name: plain(part, f"{key}.{name}" if key else str(name)) for name, part in value.items()}
+    # Before numbers, since some of NumPy are numbers of Python too.
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [plain(part, key) for part in value]
+    if value is None or isinstance(value, str | int | float | BaseModel):
+        return value
+    raise ValueError(
+        f"{key} got {shown(value)}, of type {type(value).__name__}; a number, text, list or mapping was expected, as "
+        "YAML can hold it. Give an object by its name or config"
+    )
 
 
 def validate(schema: type[M], values: Mapping[str, Any], what: str) -> M:
@@ -49,7 +88,7 @@ def validate(schema: type[M], values: Mapping[str, Any], what: str) -> M:
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        details = error.errors(include_url=False)
+        details = _details(error)
         others = f"; and {len(details) - _MOST_DETAILS:,} others" if len(details) > _MOST_DETAILS else ""
         sentences = "; ".join(_sentence(detail) for detail in details[:_MOST_DETAILS])
         raise ValueError(f"{what}: {sentences}{others}") from None
@@ -71,7 +110,7 @@ def problem_of(value: Any, kind: TypeAdapter[Any]) -> str | None:
     try:
         kind.validate_python(value)
     except ValidationError as error:
-        details = error.errors(include_url=False)[:_MOST_DETAILS]
+        details = _details(error)[:_MOST_DETAILS]
         return ", or ".join(dict.fromkeys(_message(detail) for detail in details))
     return None
 
@@ -95,6 +134,18 @@ def check_field(schema: type[BaseModel], name: str, value: Any) -> Any:
     if problem := problem_of(plain, checker_of(schema, name)):
         raise ValueError(f"`{name}` got {shown(value)}: {problem}.")
     return plain
+
+
+def _details(error: ValidationError) -> list[Any]:
+    """The details of an error, without lists that are too short only because their wrong items do not count."""
+    details = error.errors(include_url=False)
+    places = [detail["loc"] for detail in details]
+
+    def is_of_items(detail: Any) -> bool:
+        place = detail["loc"]
+        return any(len(other) > len(place) and other[: len(place)] == place for other in places)
+
+    return [detail for detail in details if detail["type"] != "too_short" or not is_of_items(detail)]
 
 
 def _message(detail: Any) -> str:

@@ -69,6 +69,12 @@ def _labelled(
     if is_open:
         _check_text(path, together, task)
     are_numbers = not is_text or all(is_number(str(value)) for value in together.flat)
+    if task != "regression" and _is_one_hot(together):
+        raise ValueError(
+            f"{str(path)!r}: the targets have {together.shape[1]} columns with one 1 in each row; one class for each "
+            "row was expected. Turn one-hot rows into labels with y.argmax(axis=1), or train on numbers: "
+            "model.likelihood=normal."
+        )
     if task is None:
         too_many = is_open and are_numbers and len(np.unique(together)) > math.ceil(len(together) / 2)
         task = "classification" if _are_labels(together) and not too_many else "regression"
@@ -110,6 +116,13 @@ def _check_whole(path: Path, y: npt.NDArray[Any]) -> None:
             f"row was expected: text, or a whole number of at most {_MOST_EXACT:,}. Write classes, fill in what is "
             "missing, or train on numbers: model.likelihood=normal."
         )
+
+
+def _is_one_hot(y: npt.NDArray[Any]) -> bool:
+    """Whether targets are rows of zeros with a single one."""
+    if y.ndim != 2 or y.dtype.kind not in "biuf":
+        return False
+    return bool(np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all())
 
 
 def _check_text(path: Path, y: npt.NDArray[Any], task: Task | None) -> None:

@@ -89,7 +89,7 @@ def dataset_from_files(
     names: Sequence[str] | None = None
     own_classes: Sequence[str] | None = None
     if path.is_dir():
-        parts = _read_folder(path)
+        parts = _read_folder(path, whole)
     elif path.suffix.lower() == ".npz" and path.is_file():
         parts, names, own_classes = _read_npz(path, images, feature_names)
     elif path.suffix.lower() in DATA_KINDS and path.is_file():
@@ -101,6 +101,7 @@ def dataset_from_files(
         )
     if target is not None and names is None:
         raise ValueError("--target (target=...) names a column of a table. Leave it out for images and .npz files.")
+    _check_rows(path, parts)
     labelled, found_classes = with_labels(path, parts, task, class_names, own_classes)
     if target_unit is not None and found_classes is not None:
         raise ValueError(
@@ -120,7 +121,7 @@ def dataset_from_files(
     )
 
 
-def _read_folder(folder: Path) -> Parts:
+def _read_folder(folder: Path, whole: bool) -> Parts:
     subfolders = {path.name: path for path in _folders_in(folder)}
     of_splits = {name: _SPLITS.get(name.lower()) for name in subfolders}
     others = [name for name, split in of_splits.items() if split is None]
@@ -130,7 +131,15 @@ def _read_folder(folder: Path) -> Parts:
             f"{str(folder)!r} has the folders of splits {listed(known)} next to {listed(others)}. Move what is no "
             "split out of it. If all are classes, rename the folders that are called like a split."
         )
-    if None in of_splits.values() or "train" not in of_splits.values():
+    has_train = "train" in of_splits.values()
+    # Folders of classes hold images, those of splits hold folders.
+    are_splits = not others and (has_train or (subfolders and all(map(_folders_in, subfolders.values()))))
+    if are_splits and not has_train and not whole:
+        raise ValueError(
+            f"{str(folder)!r} has the folders of splits {listed(subfolders)}, but none of training. Add one called "
+            "'train', or judge a model on all of them with --split all."
+        )
+    if not are_splits:
         splits = {"": folder}
     else:
         splits = {str(of_splits[name]): subfolders[name] for name in _one_for_each(folder, of_splits)}
@@ -238,13 +247,26 @@ def _read_table(
     return read(path, chosen, target)
 
 
-def _splits(path: Path, parts: Parts, is_labelled: bool, whole: bool) -> dict[str, Any]:
+def _check_rows(path: Path, parts: Parts) -> None:
+    """Refuses splits without rows, without a target for each input, or with inputs of other shapes than the first."""
+    shapes = {name: x.shape[1:] for name, (x, _) in parts.items()}
+    first = next(iter(shapes))
     for name, (x, y) in parts.items():
+        where = f" in {name!r}" if name else ""
         if len(x) != len(y):
             raise ValueError(
-                f"{str(path)!r} has {len(x)} inputs and {len(y)} targets{f' in {name!r}' if name else ''}. Give one "
-                "target per input."
+                f"{str(path)!r} has {len(x)} inputs and {len(y)} targets{where}. Give one target per input."
             )
+        if not len(x):
+            raise ValueError(f"{str(path)!r} has no rows{where}. Add some, or leave the split out.")
+        if x.shape[1:] != shapes[first]:
+            raise ValueError(
+                f"{str(path)!r} has inputs of shape {x.shape[1:]}{where} and of shape {shapes[first]} in {first!r}. "
+                "Give all splits the same columns."
+            )
+
+
+def _splits(path: Path, parts: Parts, is_labelled: bool, whole: bool) -> dict[str, Any]:
     if whole:
         x = np.concatenate([x for x, _ in parts.values()])
         return dict.fromkeys(SPLIT_NAMES, Split(x, np.concatenate([y for _, y in parts.values()])))
@@ -259,6 +281,11 @@ def _splits(path: Path, parts: Parts, is_labelled: bool, whole: bool) -> dict[st
     for name in ("test", "validation"):
         if name not in splits:
             rest = splits["train"]
+            if len(rest) < _FEWEST_TO_STRATIFY:
+                raise ValueError(
+                    f"{str(path)!r} has {len(rest)} rows of training: too few to hold some out for the {name} split. "
+                    "Give more, or that split too."
+                )
             splits["train"], splits[name] = hold_out(rest, _can_stratify(rest.y, is_labelled))
     return splits
 

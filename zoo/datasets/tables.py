@@ -165,7 +165,7 @@ def _as_text(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 class _csv_rows:
-    """A context: the rows of a CSV file that are not empty. Errors of reading them are a ValueError."""
+    """A context: the rows of a CSV file but for blank lines. Errors of reading them are a ValueError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -175,12 +175,25 @@ class _csv_rows:
             self._file: TextIO = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline="")
         else:
             self._file = self._path.open(encoding="utf-8-sig", newline="")
-        return (row for row in csv.reader(self._file) if row)
+        return _without_blank_lines(csv.reader(self._file))
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         self._file.close()
         if isinstance(error, csv.Error | UnicodeDecodeError):
             raise ValueError(f"{str(self._path)!r} cannot be read as CSV: {error}") from None
+
+
+def _without_blank_lines(lines: Iterator[list[str]]) -> Iterator[list[str]]:
+    """Yields rows without blank lines, but those amid a file of one column, which stand for missing values."""
+    width = blank = 0
+    for row in lines:
+        if not row:
+            blank += 1
+            continue
+        if width == 1:
+            yield from [[""]] * blank
+        width, blank = width or len(row), 0
+        yield row
 
 
 def _columns_of_header(path: Path, row: list[str], names: Sequence[str]) -> list[int] | None:

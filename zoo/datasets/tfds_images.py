@@ -31,7 +31,8 @@ def load_tfds_images(name: str, num_validation: int | None = None) -> Dataset:
 
     Raises:
         DataMissingError: If it is not prepared in `TFDS_DATA_DIR`. Nothing is downloaded.
-        ValueError: If it is not an image classification, its images differ in size, or it has no test split.
+        ValueError: If it is not an image classification, its images differ in size, it has no test split, or
+            `num_validation` leaves no image for a split.
     """
     import tensorflow_datasets as tfds
 
@@ -58,7 +59,13 @@ def load_tfds_images(name: str, num_validation: int | None = None) -> Dataset:
     if "validation" in info.splits:
         validation = read("validation")
     else:
-        kept = len(train) - (num_validation or round(len(train) * _VALIDATION_FRACTION))
+        held = round(len(train) * _VALIDATION_FRACTION) if num_validation is None else num_validation
+        if not 0 < held < len(train):
+            raise ValueError(
+                f"`num_validation` got {held}: the dataset {name!r} has {len(train):,} images of training, of which at "
+                "least one is held out and one is kept."
+            )
+        kept = len(train) - held
         train, validation = Split(train.x[:kept], train.y[:kept]), Split(train.x[kept:], train.y[kept:])
     return Dataset(
         name=name,

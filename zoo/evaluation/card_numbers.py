@@ -105,18 +105,19 @@ def _versions(model: PredictiveModel, block: Block) -> dict[str, Block]:
     return {**versions, "plug_in": replace(block, plug_in=True)}
 
 
-def out_of_distribution_block(data: Dataset, other: str, num_samples: int) -> Block:
-    """Returns out-of-distribution inputs for a model trained on `data`, at most as many as in the quick block.
+def out_of_distribution_block(data: Dataset, other: str, num_samples: int, trained_on: str | None = None) -> Block:
+    """Returns out-of-distribution inputs for a model of `data`, at most as many as in the quick block.
 
     Args:
-        data: Dataset that the model was trained on.
+        data: Dataset that the model was trained on, or that it is judged on.
         other: Name of a dataset, of which the first test rows are used; or `"uniform"` for noise with a fixed seed,
             uniform over the range of each column of a table, or of all pixels of images, in the training split. For
             grouped data, each input is assigned to a group.
         num_samples: Number of Monte Carlo samples of the weights.
+        trained_on: Name of the dataset that the model was trained on, if that is not `data`.
 
     Raises:
-        ValueError: If the dataset is unknown, `data` itself, or has a different input shape.
+        ValueError: If the dataset is unknown, `data` or `trained_on`, or has a different input shape.
         DataMissingError: If the data are not on this machine and cannot be obtained.
     """
     num_examples = min(QUICK_EXAMPLES, len(data.test))
@@ -128,28 +129,30 @@ def out_of_distribution_block(data: Dataset, other: str, num_samples: int) -> Bl
         if data.num_groups is not None:
             noise[..., -1] = rng.integers(data.num_groups, size=noise.shape[:-1])
         return Block(noise.astype(np.float32), None, num_samples)
-    outside = load_outside(data, other)
+    outside = load_outside(data, other, trained_on)
     if outside.input_shape != data.input_shape:
         raise ValueError(
-            f"Out-of-distribution data: {other!r} has inputs of shape {outside.input_shape}, but the training data "
-            f"{data.name!r} have inputs of shape {data.input_shape}. Choose a dataset of that shape, or {UNIFORM!r}."
+            f"Out-of-distribution data: {other!r} has inputs of shape {outside.input_shape}, but {data.name!r} has "
+            f"inputs of shape {data.input_shape}. Choose a dataset of that shape, or {UNIFORM!r}."
         )
     # A copy, so that the rest of the dataset is not kept in memory.
     return Block(outside.test.x[:num_examples].copy(), None, num_samples)
 
 
-def load_outside(data: Dataset, other: str) -> Dataset:
-    """Loads the dataset `other`, whose inputs are out of distribution for a model trained on `data`.
+def load_outside(data: Dataset, other: str, trained_on: str | None = None) -> Dataset:
+    """Loads the dataset `other`, whose inputs are out of distribution for a model of `data`.
 
     Raises:
-        ValueError: If the dataset is unknown, or `data` itself.
+        ValueError: If the dataset is unknown, or is `data` or `trained_on`, so that nothing in it is out of
+            distribution.
         DataMissingError: If the data are not on this machine and cannot be obtained.
     """
     outside = load_dataset(other)
     # A user's file may have the name of a dataset.
-    if (outside.name, outside.source) == (data.name, data.source):
+    if other == trained_on or (outside.name, outside.source) == (data.name, data.source):
+        what = "the dataset of the model itself" if trained_on in (None, other) else "the dataset that is judged"
         raise ValueError(
-            f"Out-of-distribution data: {other!r} is the dataset of the model itself. Choose another, or {UNIFORM!r} "
+            f"Out-of-distribution data: {other!r} is {what}. Choose another, or {UNIFORM!r} "
             "(evaluation.out_of_distribution, --ood)."
         )
     return outside

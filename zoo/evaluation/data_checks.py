@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from tfp_bnn.inference import members_of
 from tfp_bnn.models import PredictiveModel
@@ -24,7 +26,7 @@ def check_names(model: PredictiveModel, data: Dataset) -> None:
 
     Names that have nothing in common say nothing: those data are taken as they are.
     """
-    about = (getattr(model, "card", None) or {}).get("config", {}).get("data", {})
+    about = _description_of_data(model)
     for kind, of_model, of_data in (
         ("columns", about.get("feature_names") or (), data.feature_names or ()),
         ("classes", model.class_names or (), data.class_names or ()),
@@ -38,6 +40,17 @@ def check_names(model: PredictiveModel, data: Dataset) -> None:
                 f"{position}, {shown(expected, 80)} was expected, but got {shown(found, 80)}. Put them in the order of "
                 "the model; a file given to `tfp-bnn evaluate` is read by their names."
             )
+
+
+def trained_on(model: PredictiveModel) -> str | None:
+    """Returns the name of the dataset that a loaded model was trained on; None if none is known."""
+    name: str | None = _description_of_data(model).get("dataset")
+    return name
+
+
+def _description_of_data(model: PredictiveModel) -> Mapping[str, Any]:
+    about: Mapping[str, Any] = (getattr(model, "card", None) or {}).get("config", {}).get("data", {})
+    return about
 
 
 def with_groups_of(model: PredictiveModel, data: Dataset) -> Dataset:

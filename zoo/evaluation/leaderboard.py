@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import math
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -169,7 +169,15 @@ def _number(row: Row, name: str) -> float | None:
 
 
 if __name__ == "__main__":
-    page = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/comparing.md")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "page",
+        nargs="?",
+        default="docs/comparing.md",
+        type=Path,
+        help="file to write to (default: %(default)s)",
+    )
+    page = parser.parse_args().page
     found = read_leaderboard()
     write_atomically(page, with_leaderboard(page.read_text("utf-8"), found))
     if len(found) > len({row["model"] for row in found}):

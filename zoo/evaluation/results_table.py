@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
-import sys
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from pathlib import Path
@@ -140,5 +140,9 @@ def _row(name: str, checks: list[Check]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    readme = Path(sys.argv[1] if len(sys.argv) > 1 else "README.md")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "page", nargs="?", default="README.md", type=Path, help="file to write to (default: %(default)s)"
+    )
+    readme = parser.parse_args().page
     write_atomically(readme, with_table(readme.read_text("utf-8")))

@@ -32,7 +32,7 @@ from zoo.datasets.development import development_out_of_distribution
 from zoo.datasets.images import PixelRange, fitted, is_image_shape, pixel_range_of
 from zoo.evaluation.blocks import Block, check_draws_fit
 from zoo.evaluation.card_numbers import QUICK_EXAMPLES, load_outside, uncertainties
-from zoo.evaluation.data_checks import check_names, check_task
+from zoo.evaluation.data_checks import check_names, check_task, trained_on
 
 CORRUPTION_SCORES = ("accuracy", "nll", "ece")
 CLEAN = "clean"
@@ -183,8 +183,9 @@ def evaluate_suite(
         seed: Seed of the samples. The corruptions are the same for every seed.
         calibrated: Whether to apply the model's calibration, if it has one.
         out_of_distribution: Names of datasets of images, of which the first 2,000 test images are used, in the size,
-            the channels and the range of `data`. Default: two of MNIST, Fashion-MNIST and CIFAR-10. On another split
-            than test, the default is `development_out_of_distribution` of the first 2,000 images instead.
+            the channels and the range of `data`. Default: the first two of Fashion-MNIST, MNIST and CIFAR-10 that are
+            neither `data` nor what the model was trained on. On another split than test, the default is
+            `development_out_of_distribution` of the first 2,000 images instead.
         split_name: Name of the split in the results, such as `"all"` for one that holds all rows. Default: `split`.
         tell: Function that is told what is done, in a few words.
 
@@ -205,7 +206,7 @@ def evaluate_suite(
     part = dataset.split(split)
     _check_fits(model, dataset)
     check_draws_fit("The suite", model, part.x, num_samples, seed)
-    outside = _outside(dataset, split, out_of_distribution)
+    outside = _outside(dataset, split, out_of_distribution, trained_on(model))
 
     say(f"{len(part):,} images of {dataset.name} ({split_name or split}), {num_samples} samples")
     inside = Block(part.x, part.y, num_samples, calibrated)
@@ -267,17 +268,18 @@ def _check_fits(model: PredictiveModel, data: Dataset) -> None:
         )
 
 
-def _outside(data: Dataset, split: str, names: Sequence[str] | None) -> dict[str, npt.NDArray[Any]]:
-    """The inputs out of distribution, by the name of their data."""
+def _outside(data: Dataset, split: str, names: Sequence[str] | None, known: str | None) -> dict[str, npt.NDArray[Any]]:
+    """The inputs out of distribution, by the name of their data; `known` is what the model was trained on."""
     pixel_range = _pixel_range(data)
     if names is None and split != "test":
         images = data.split(split).x[:QUICK_EXAMPLES]
         return dict(development_out_of_distribution(images, _SEED_OF_INPUTS, pixel_range))
     if names is None:
-        names = [name for name in _OTHER_DATASETS if name not in (data.name, _ALIKE.get(data.name))][:2]
+        inside = {data.name, known, *(_ALIKE.get(name) for name in (data.name, known) if name)}
+        names = [name for name in _OTHER_DATASETS if name not in inside][:2]
     found = {}
     for name in names:
-        other = load_outside(data, name)
+        other = load_outside(data, name, known)
         if not is_image_shape(other.input_shape):
             raise ValueError(
                 f"Out-of-distribution data: {name!r} has inputs of shape {other.input_shape}; images of at least 8 x 8 "

@@ -17,7 +17,6 @@ Loading runs no code from the folder. The registry rebuilds the network from a b
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,6 +54,7 @@ from zoo.hub.members import (
     own_arrays,
     records_of,
 )
+from zoo.hub.reading import check_header, parse_json_file
 from zoo.hub.schemas import ArtifactConfig, DataDescription, Metrics
 from zoo.recipes import FineTuneRecipe, Recipe, recipe_text
 
@@ -64,8 +64,6 @@ GOLDEN_ROWS = 4
 GOLDEN_SAMPLES = 16
 GOLDEN_SEED = 0
 _WEIGHTS_NAME = "weights.safetensors"
-# Of one array in the header of a file, at most.
-_NAME_BYTES = 256
 _OWN_PACKAGE = __name__.partition(".")[0]
 
 
@@ -205,12 +203,12 @@ def _write_files(
         config["license"] = license
     config_text = to_json(config)
     # What does not fit could not be loaded.
-    written = json.loads(config_text)
+    written = parse_json_file(config_text.encode("utf-8"), "What config.json would say")
     validate(ArtifactConfig, written, "The artifact")
     validate(ARCHITECTURES[built.name].config, written["config"], f"The architecture {built.name!r}")
     metrics_text = to_json(metrics)
     if metrics:
-        validate(Metrics, json.loads(metrics_text), "`metrics`")
+        validate(Metrics, parse_json_file(metrics_text.encode("utf-8"), "What `metrics` would say"), "`metrics`")
     if golden_inputs is None:
         golden_inputs = built.config.some_inputs(GOLDEN_ROWS)
     golden = np.asarray(golden_inputs, np.float32)
@@ -241,11 +239,16 @@ def _write_files(
 
 
 def _write_tensors(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    contiguous = {key: np.array(value, order="C") for key, value in sorted(arrays.items())}
     # Errors of `save_file` are no OSError.
-    data = safetensors.numpy.save(contiguous)
-    _require_small_file(path.name, len(data))
-    path.write_bytes(data)
+    path.write_bytes(_tensors(path.name, arrays))
+
+
+def _tensors(name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """Returns arrays as a file of an artifact. A ValueError if it could not be loaded again."""
+    data = safetensors.numpy.save({key: np.array(value, order="C") for key, value in sorted(arrays.items())})
+    _require_small_file(name, len(data))
+    check_header(data, f"{name} of the artifact")
+    return data
 
 
 def check_description(data: Mapping[str, Any]) -> None:
@@ -257,7 +260,8 @@ def check_description(data: Mapping[str, Any]) -> None:
     Raises:
         ValueError: If `save_artifact` would refuse it, for example because a name has more than 200 characters.
     """
-    validate(DataDescription, json.loads(to_json(data)), "What the artifact would say of the data")
+    what = "What the artifact would say of the data"
+    validate(DataDescription, parse_json_file(to_json(data).encode("utf-8"), what), what)
 
 
 def check_size(network: tfp_bnn.VariationalModel, members: int = 1) -> None:
@@ -270,8 +274,10 @@ def check_size(network: tfp_bnn.VariationalModel, members: int = 1) -> None:
     Raises:
         ValueError: If `save_artifact` would refuse them.
     """
-    arrays = arrays_of([WeightRecord.of(network)], None).values()
-    _require_small_file(_WEIGHTS_NAME, members * sum(array.nbytes + _NAME_BYTES for array in arrays))
+    record = WeightRecord.of(network)
+    # First, because all members together may not fit into memory.
+    _require_small_file(_WEIGHTS_NAME, members * sum(array.nbytes for array in arrays_of([record], None).values()))
+    _tensors(_WEIGHTS_NAME, arrays_of([record] * members, members))
 
 
 def _require_small_file(name: str, size: int) -> None:

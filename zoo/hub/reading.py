@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _LENGTH = 8
-# 2,000 tensors with names of 100 characters.
-_MAX_HEADER_BYTES = 2**18 + 2**16
+# 6,000 tensors with names of 100 characters: those of an ensemble of 100 networks with 60 each.
+_MAX_HEADER_BYTES = 2**20
+# 10,000 columns with names of 200 characters, each with its range, mean and scale.
+_MAX_CONFIG_BYTES = 2**22
 
 REFERENCE_NAME = "reference.safetensors"
 """File of an artifact with the predictions of Markov chains for the test split; optional."""
@@ -58,7 +60,7 @@ def read_texts(files: Mapping[str, bytes], folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, schema in (("config", ArtifactConfig), ("metrics", Metrics)):
         what = str(folder / f"{key}.json")
-        value = parse_json(require(files, f"{key}.json", folder), what)
+        value = parse_json_file(require(files, f"{key}.json", folder), what)
         if not isinstance(value, dict):
             raise ValueError(f"{what} holds {type(value).__name__}; a mapping of keys was expected.")
         # A model that was saved without measurements has no numbers.
@@ -71,6 +73,11 @@ def read_texts(files: Mapping[str, bytes], folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / 'README.md'} is not a text in UTF-8: {error}") from None
     found["recipe"] = files.get("recipe.yaml", b"").decode("utf-8", errors="replace")
     return found
+
+
+def parse_json_file(data: bytes, what: str) -> Any:
+    """Parses `config.json` or `metrics.json` from an untrusted source; see `zoo.core.untrusted.parse_json`."""
+    return parse_json(data, what, _MAX_CONFIG_BYTES)
 
 
 def parse_tensors(data: bytes, what: str) -> dict[str, npt.NDArray[Any]]:
@@ -86,12 +93,28 @@ def parse_tensors(data: bytes, what: str) -> dict[str, npt.NDArray[Any]]:
     # Not at the top: a card is shown without tensors.
     import safetensors.numpy
 
-    # A header of many empty tensors costs hundreds of times its size.
-    length = int.from_bytes(data[:_LENGTH], "little")
-    if _LENGTH <= len(data) and _MAX_HEADER_BYTES < length <= len(data):
-        raise ValueError(f"{what} has a header of {length} bytes; at most {_MAX_HEADER_BYTES} were expected.")
+    check_header(data, what)
     try:
         return safetensors.numpy.load(data)
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         reason = shown(str(error))
         raise ValueError(f"{what} is not a safetensors file: {reason}. Restore it from where it came.") from None
+
+
+def check_header(data: bytes, what: str) -> None:
+    """Refuses safetensors whose header is too long, before it is parsed.
+
+    Args:
+        data: Bytes of a file.
+        what: Description of the data in messages.
+
+    Raises:
+        ValueError: If it is.
+    """
+    # A header of many empty tensors costs hundreds of times its size.
+    length = int.from_bytes(data[:_LENGTH], "little")
+    if _LENGTH <= len(data) and _MAX_HEADER_BYTES < length <= len(data):
+        raise ValueError(
+            f"{what} has a header of {length} bytes; at most {_MAX_HEADER_BYTES} were expected. An artifact has fewer "
+            "arrays: use fewer members or layers."
+        )

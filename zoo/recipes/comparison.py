@@ -9,7 +9,7 @@ from pydantic import Field
 
 from tfp_bnn.core.registry import unknown_name_message
 from tfp_bnn.inference.ensemble import MOST_MEMBERS
-from zoo.core.validation import Strict
+from zoo.core.validation import Plain
 
 Baseline = Literal["map", "mc_dropout", "ensemble", "variational", "natural_gradient"]
 """Inference methods that a comparison knows."""
@@ -40,7 +40,7 @@ def check_baselines(names: Sequence[str]) -> tuple[Baseline, ...]:
     return tuple(baseline for baseline in BASELINES if baseline in names)
 
 
-class ComparisonRecipe(Strict):
+class ComparisonRecipe(Plain):
     """How a recipe is compared with its baselines; see `zoo.training.comparing`. Has no effect on a training.
 
     Attributes:

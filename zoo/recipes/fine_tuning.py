@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from zoo.architectures.base import Spec
-from zoo.core.validation import Strict
+from zoo.core.validation import Plain, Strict
 from zoo.recipes.schema import DatasetName, EvaluationRecipe, RecipeName
 
 _Positive = Annotated[float, Field(strict=True, gt=0)]
@@ -38,7 +38,7 @@ class StartFromRecipe(Strict):
     adapt_inputs: Annotated[bool, Field(strict=True)] = False
 
 
-class FineTuneRecipe(Strict):
+class FineTuneRecipe(Plain):
     """Recipe of a fine-tuning, from a trained model and data to the published numbers.
 
     Attributes:

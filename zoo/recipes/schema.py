@@ -10,7 +10,7 @@ from tfp_bnn.inference.ensemble import MOST_MEMBERS
 from tfp_bnn.variational import OBJECTIVES
 from zoo.architectures import ARCHITECTURES
 from zoo.core.names import check_name
-from zoo.core.validation import Strict
+from zoo.core.validation import Plain, Strict
 from zoo.datasets import check_dataset_name
 from zoo.recipes.comparison import ComparisonRecipe
 from zoo.recipes.inference import (
@@ -187,7 +187,7 @@ class EvaluationRecipe(Strict):
     out_of_distribution: str = "uniform"
 
 
-class Recipe(Strict):
+class Recipe(Plain):
     """Recipe of a training, from the data to the published numbers.
 
     Attributes:

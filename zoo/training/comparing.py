@@ -22,6 +22,7 @@ from typing import Any
 
 import keras
 
+from zoo.core.validation import validate
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation.card_numbers import QUICK_SAMPLES, evaluate
 from zoo.evaluation.leaderboard import LEADERBOARD_NAME, row_of, write_leaderboard
@@ -128,7 +129,8 @@ class _Plan:
             start = base.deterministic_start.model_copy(update={"model": None})
             base = base.model_copy(update={"deterministic_start": start})
         network, of_candidates = baseline(base, way), baseline(base, tuned_as)
-        values = how.grid(tuned_as) if grid is None else grid
+        tried = how if grid is None else validate(ComparisonRecipe, {"grids": {tuned_as: grid}}, "The grid")
+        values = tried.grid(tuned_as)
         short: dict[str, Any] = {"evaluation.spread_seeds": [], "calibration": None, "conformal": None}
         short["epochs"] = how.tuning_epochs or of_candidates.epochs
         candidates, finals = {}, {}

@@ -47,7 +47,7 @@ class RunFolder:
         if resume and out is None:
             raise CheckpointError("There is nothing to resume without a folder. Pass the `out` of the run (--out).")
         self.target = None if out is None else Path(out).absolute()
-        self._folder = None if self.target is None else self.target.with_name(f"{self.target.name}.training")
+        self._folder = None if self.target is None else _folder_of(self.target)
         self._seed, self._overwrite, self._resume = seed, overwrite, resume
         if self.target is not None and self._folder is not None:
             self._check(self.target, self._folder)
@@ -148,6 +148,16 @@ def describe_splits(**splits: Split | None) -> dict[str, Any]:
         if split is not None
     }
     return {"data": described, "dtype_policy": keras.config.dtype_policy().name}
+
+
+def has_unfinished(out: str | os.PathLike[str]) -> bool:
+    """Whether there is an unfinished run of the artifact `out`, which could be resumed."""
+    target = Path(out).absolute()
+    return any(_folder_of(target).glob("seed-*"))
+
+
+def _folder_of(target: Path) -> Path:
+    return target.with_name(f"{target.name}.training")
 
 
 def _check_unfinished(folder: Path, seed: int, overwrite: bool, resume: bool) -> None:

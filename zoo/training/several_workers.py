@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -10,7 +11,7 @@ import tfp_bnn
 from tfp_bnn.models import elbo_step, restore_training_state, training_state
 from tfp_bnn.models.data_checks import check_examples
 from zoo.training.batches import Batches
-from zoo.training.checkpoints import Checkpoints, Progress
+from zoo.training.checkpoints import CheckpointError, Checkpoints, Progress
 from zoo.training.log import write_log
 from zoo.training.workers import WorkerMissingError, Workers
 
@@ -59,6 +60,8 @@ def run_on_workers(
         ValueError: If the data do not fit the model, or a batch is refused.
         CheckpointError: If there is nothing to resume.
     """
+    if resume and checkpoints is None:
+        raise CheckpointError("There is nothing to resume without checkpoints. Pass the `checkpoints` of the run.")
     workers = workers or Workers.of_environment()
     strategy = workers.strategy(patience)
     with strategy.scope():
@@ -67,7 +70,9 @@ def run_on_workers(
     step = elbo_step(model, len(batches.split))
     progress = Progress()
     if resume and checkpoints is not None:
-        progress, arrays, _ = checkpoints.load()
+        progress, arrays, skipped = checkpoints.load()
+        for message in skipped:
+            warnings.warn(message, UserWarning, stacklevel=2)
         restore_training_state(model, arrays)
     try:
         for epoch in range(progress.epoch, batches.epochs):

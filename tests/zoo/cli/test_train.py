@@ -16,8 +16,11 @@ from typing import Any
 
 import keras
 import pytest
+import typer
 
 import zoo
+from zoo.cli.models import print_numbers
+from zoo.cli.training import _resumable, says_how_to_go_on
 from zoo.recipes import recipe_text
 
 # What the command does around the steps is tested here; tests in `training` compile them.
@@ -239,3 +242,20 @@ def test_a_log_for_tensorboard_that_cannot_be_written_is_one_line(tfp_bnn, recip
     assert "nothing will be saved" in told
     assert message.startswith("tfp-bnn: ")
     assert "recipe.yaml" in message
+
+
+@pytest.mark.parametrize(
+    ("has_checkpoint", "says"), [(True, "To continue:"), (False, "Start the command again as it is")]
+)
+def test_an_interruption_promises_to_resume_only_what_it_can(tmp_path, capfd, has_checkpoint, says):
+    if has_checkpoint:
+        (tmp_path / "out.training" / "seed-0").mkdir(parents=True)
+    with pytest.raises(typer.Exit) as caught, says_how_to_go_on(_resumable(tmp_path / "out")):
+        raise KeyboardInterrupt
+    assert caught.value.exit_code == 130
+    assert says in capfd.readouterr().err
+
+
+def test_numbers_of_small_units_are_shown_in_their_digits(capsys):
+    print_numbers({"rmse": 1.234567e-5, "nll": -9.87654321, "ece": 0.0})
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["1.235e-05", "-9.8765", "0.0000"]

@@ -26,6 +26,7 @@ from zoo.datasets import (
     load_dataset,
 )
 from zoo.datasets.base import SPLIT_NAMES
+from zoo.datasets.tfds_images import load_tfds_images
 
 from .dataset_parts import PINNED
 
@@ -263,3 +264,19 @@ def test_sets_that_are_no_image_classification_are_refused(
     monkeypatch.setattr(tfds, "builder", lambda name, data_dir: SimpleNamespace(is_prepared=lambda: True, info=info))
     with pytest.raises(ValueError, match=message):
         load_dataset("cifar100")
+
+
+@pytest.mark.parametrize("held", [0, 6, 7])
+def test_a_validation_split_leaves_both_parts_rows(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow_datasets as tfds
+
+    info = SimpleNamespace(
+        features={"image": SimpleNamespace(shape=(8, 8, 1)), "label": SimpleNamespace(num_classes=2)},
+        splits={"train": None, "test": None},
+    )
+    six = {"image": np.zeros((6, 8, 8, 1), np.uint8), "label": np.zeros(6)}
+    builder = SimpleNamespace(is_prepared=lambda: True, info=info, as_dataset=lambda **how: six)
+    monkeypatch.setattr(tfds, "builder", lambda name, data_dir: builder)
+    monkeypatch.setattr(tfds, "as_numpy", lambda arrays: arrays)
+    with pytest.raises(ValueError, match=f"`num_validation` got {held}: .* has 6 images of training"):
+        load_tfds_images("cifar100", held)

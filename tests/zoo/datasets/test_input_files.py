@@ -72,3 +72,14 @@ def test_bad_image(tmp_path):
     (tmp_path / "x.png").write_bytes(b"garbage")
     with pytest.raises(ValueError, match="cannot be read as an image"):
         open_inputs([tmp_path / "x.png"], (8, 8, 1), 16.0)
+
+
+def test_a_blank_line_amid_one_column_is_a_missing_value(tmp_path):
+    """Else the predictions of all rows after it would be of other rows."""
+    (tmp_path / "x.csv").write_text("\na\n1\n\n2\n")
+    with pytest.raises(ValueError, match=r"row 1 is \[''\]; expected numbers"):
+        open_inputs([tmp_path / "x.csv"], (1,), 1.0)
+    (tmp_path / "x.csv").write_text("\na\n1\n2\n\n\n")
+    assert open_inputs([tmp_path / "x.csv"], (1,), 1.0).x.tolist() == [[1], [2]]
+    (tmp_path / "x.csv").write_text("1,2\n\n3,4\n")
+    assert open_inputs([tmp_path / "x.csv"], (2,), 1.0).x.tolist() == [[1, 2], [3, 4]]

@@ -265,3 +265,46 @@ def test_arrays_of_different_lengths_are_refused_before_splits_are_joined(tmp_pa
     np.savez(tmp_path / "a.npz", x=1.0, y=2.0)
     with pytest.raises(ValueError, match="'x' or its targets are a single number"):
         dataset_from_files(tmp_path / "a.npz")
+
+
+def test_folders_of_splits_without_training_are_all_rows_or_nothing(photos, tmp_path):
+    photos.rename(tmp_path / "test")
+    draw(tmp_path / "validation" / "red" / "0.png", (255, 0, 0))
+    draw(tmp_path / "validation" / "blue" / "0.png", (0, 0, 255))
+    with pytest.raises(ValueError, match=r"splits \['test', 'validation'\], but none of training. .* with --split all"):
+        dataset_from_files(tmp_path)
+    data = dataset_from_files(tmp_path, whole=True)
+    assert (data.class_names, len(data.test)) == (("blue", "red"), 22)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "whole", "says"),
+    [
+        ({"x": (0, 2), "y": (0,)}, False, "has no rows. Add some"),
+        ({"x_train": (9, 2), "y_train": (9,), "x_test": (0, 2), "y_test": (0,)}, False, "has no rows in 'test'"),
+        (
+            {"x_train": (9, 2), "y_train": (9,), "x_test": (9, 3), "y_test": (9,)},
+            True,
+            r"\(3,\) in 'test' and of .*\(2,\)",
+        ),
+        ({"x_train": (1, 2), "y_train": (1,)}, False, "has 1 rows of training: too few to hold some out for the test"),
+    ],
+)
+def test_splits_that_cannot_be_used_are_refused_in_words(tmp_path, arrays, whole, says):
+    np.savez(tmp_path / "a.npz", **{name: np.zeros(shape) for name, shape in arrays.items()})
+    with pytest.raises(ValueError, match=says):
+        dataset_from_files(tmp_path / "a.npz", whole=whole, task="regression")
+
+
+def test_a_table_without_rows_is_refused(tmp_path):
+    pyarrow.parquet.write_table(pyarrow.table({"a": [1.0], "b": ["x"]})[:0], tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="has no rows"):
+        dataset_from_files(tmp_path / "a.parquet", "b")
+
+
+@pytest.mark.parametrize("task", [None, "classification"])
+def test_one_hot_rows_are_no_numbers(tmp_path, task):
+    np.savez(tmp_path / "a.npz", x=np.zeros((6, 2)), y=np.eye(3)[[0, 1, 2] * 2])
+    with pytest.raises(ValueError, match=r"3 columns with one 1 in each row; .*y.argmax\(axis=1\)"):
+        dataset_from_files(tmp_path / "a.npz", task=task)
+    assert dataset_from_files(tmp_path / "a.npz", task="regression").train.y.shape[1:] == (3,)

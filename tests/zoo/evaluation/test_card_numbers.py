@@ -145,7 +145,7 @@ def test_a_named_dataset_gives_its_first_test_rows(trained, monkeypatch):
     block = out_of_distribution_block(data, "shifted", 5)
     np.testing.assert_array_equal(block.x, data.train.x[:30])
     assert block.y is None
-    with pytest.raises(ValueError, match=r"'wine' has inputs of shape \(13,\), but the training data 'iris' have"):
+    with pytest.raises(ValueError, match=r"'wine' has inputs of shape \(13,\), but 'iris' has"):
         out_of_distribution_block(data, "wine", 5)
 
 

@@ -12,6 +12,7 @@ from zoo.datasets import DATASETS, DataMissingError
 from zoo.datasets.corruptions import CORRUPTIONS, corrupt
 from zoo.datasets.development import development_out_of_distribution
 from zoo.evaluation import suite as module
+from zoo.evaluation.card_numbers import load_outside
 from zoo.evaluation.suite import evaluate_suite
 from zoo.evaluation.suite_files import suite_csv, write_probabilities
 
@@ -127,10 +128,21 @@ def test_on_the_validation_split_the_other_data_are_made_from_it(model, monkeypa
     ],
 )
 def test_two_other_datasets_are_the_default(name, expected, monkeypatch):
-    monkeypatch.setattr(module, "load_outside", lambda data, other: tiny_images(other, side=12))
-    found = module._outside(tiny_images(name), "test", None)
+    monkeypatch.setattr(module, "load_outside", lambda data, other, known: tiny_images(other, side=12))
+    found = module._outside(tiny_images(name), "test", None, None)
     assert list(found) == expected
+    # Nor is what the model was trained on out of distribution, whatever file it is judged on.
+    assert list(module._outside(tiny_images("my_photos"), "test", None, name)) == expected
     assert {images.shape for images in found.values()} == {(60, 8, 8, 1)}
+
+
+def test_data_of_the_model_and_data_that_are_judged_are_refused(others):
+    mine, other = tiny_images("my_photos"), tiny_images("tiny_other", seed=5)
+    assert load_outside(mine, "tiny_other", "tiny_large").name == "tiny_other"
+    with pytest.raises(ValueError, match="'tiny_other' is the dataset of the model itself"):
+        load_outside(mine, "tiny_other", "tiny_other")
+    with pytest.raises(ValueError, match="'tiny_other' is the dataset that is judged"):
+        load_outside(other, "tiny_other", "tiny_large")
 
 
 def test_probabilities_in_16_bit_keep_the_nll(suite, tmp_path):

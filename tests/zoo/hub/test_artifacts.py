@@ -226,3 +226,29 @@ def test_what_could_not_be_loaded_again_is_not_written(tiny_artifact, tmp_path, 
     ):
         zoo.save_artifact(model, tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_thousands_of_columns_with_long_names_can_be_loaded_again(tmp_path):
+    """No artifact may be written that its own reader refuses."""
+    columns = 8192
+    network = zoo.create_model(
+        "mlp_flipout",
+        input_shape=(columns,),
+        num_outputs=1,
+        hidden=(1,),
+        likelihood="normal",
+        input_mean=(1 / 3,) * columns,
+        input_variance=(2 / 3,) * columns,
+    )
+    names = [f"{index:0200d}" for index in range(columns)]
+    zoo.save_artifact(network, tmp_path / "wide", data={"feature_names": names})
+    assert (tmp_path / "wide" / "config.json").stat().st_size > 2**20
+    loaded = zoo.load_artifact(tmp_path / "wide", trust=True)
+    assert loaded.card["config"]["data"]["feature_names"] == names
+
+
+def test_more_arrays_than_can_be_loaded_again_are_refused_before_a_training(monkeypatch):
+    network = zoo.create_model("mlp_flipout", input_shape=(4,), num_outputs=3, hidden=(2,))
+    artifacts.check_size(network, 100)
+    with pytest.raises(ValueError, match=r"weights.safetensors of the artifact has a header of .* use fewer members"):
+        artifacts.check_size(network, 5000)

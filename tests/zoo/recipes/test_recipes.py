@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
+import yaml
 from pydantic import TypeAdapter
 
 import zoo
@@ -199,3 +201,25 @@ def test_every_training_seed_fits_into_an_artifact():
         of_recipe = recipe.model_json_schema()["properties"]["seed"]
         for bound in ("minimum", "exclusiveMaximum"):
             assert of_recipe[bound] == allowed[bound], recipe
+
+
+# === Values given in Python ===
+
+
+def test_numbers_of_numpy_become_those_of_python():
+    changes = {
+        "epochs": np.int64(3),
+        "optimizer.learning_rate": np.float32(0.5),
+        "model.hidden": np.array([4, 4]),
+        "model.kernel_prior": {"name": "normal", "scale": np.float64(0.1)},
+    }
+    changed = change_recipe(zoo.load_recipe("mlp_flipout.iris"), changes)
+    assert (changed.epochs, changed.optimizer.learning_rate, changed.model["hidden"]) == (3, 0.5, [4, 4])
+    assert type(changed.model["kernel_prior"]["scale"]) is float
+    assert yaml.safe_load(recipe_text(changed)) == changed.model_dump(mode="json")
+
+
+@pytest.mark.parametrize("key", ["model.kernel_prior", "seed"])
+def test_objects_that_could_not_be_written_are_refused_before_a_training(key):
+    with pytest.raises(ValueError, match=rf"{key} got <object .* its name or config"):
+        change_recipe(zoo.load_recipe("mlp_flipout.iris"), {key: object()})

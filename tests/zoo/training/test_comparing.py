@@ -10,12 +10,13 @@ import pytest
 
 import zoo
 from zoo.core.yaml_text import check_grid
+from zoo.datasets import load_dataset
 from zoo.evaluation.leaderboard import COLUMNS
 from zoo.recipes import load_recipe
 from zoo.recipes.baselines import baseline
 from zoo.recipes.comparison import BASELINES, DEFAULT_GRIDS
 from zoo.recipes.inference import SETTINGS_OF_WAYS
-from zoo.training.comparing import compare
+from zoo.training.comparing import _Plan, compare
 from zoo.training.engine import NonFiniteError
 
 from ..recipe_parts import RECIPE
@@ -224,3 +225,11 @@ def test_a_start_that_is_a_pretrained_model_is_trained_and_counted(tmp_path):
     recipe = {**OWN, "epochs": 1, "deterministic_start": start, "comparison": None}
     compare(recipe, tmp_path / "out", inference=["variational"], grid={}, tell=told.append)
     assert told[0].startswith("budget: 4 epochs of ")
+
+
+def test_a_grid_may_have_numbers_of_numpy_and_must_have_values(tmp_path):
+    with pytest.raises(ValueError, match=r"grids\.map\.beta.*at least 1 item"):
+        compare(OWN, tmp_path / "out", inference=["map"], grid={"beta": ()})
+    grid = {"beta": (np.float32(0.5), np.float32(1.0))}
+    plan = _Plan.of(load_recipe({**OWN, "deterministic_start": None}), "map", grid, load_dataset(OWN["dataset"]))
+    assert list(plan.candidates) == ['{"beta": 0.5}', '{"beta": 1.0}']

@@ -180,7 +180,7 @@ def test_groups_that_the_source_does_not_know_are_refused():
 def test_bad_out_of_distribution_data_are_refused(tmp_path, untrained):
     start = {"model": MLP, "inflate": 10.0, "head_scale": 0.5}
     recipe = {"name": "mlp_flipout.mine", "start_from": start, "dataset": "digits"}
-    with pytest.raises(ValueError, match=r"'iris' has inputs of shape \(4,\), but the training data 'digits' have"):
+    with pytest.raises(ValueError, match=r"'iris' has inputs of shape \(4,\), but 'digits' has"):
         zoo.train({**recipe, "evaluation": {"num_samples": 2, "out_of_distribution": "iris"}}, tmp_path / "out")
     assert untrained == []
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ import pytest
 import zoo
 from zoo.hub.artifacts import LOG_NAME
 from zoo.training.checkpoints import Checkpoints
-from zoo.training.signals import TrainingInterrupted
+from zoo.training.signals import TrainingInterrupted, signals_noted
 
 # What happens around the steps is tested here; test_kill_and_resume.py and test_bad_numbers.py compile them.
 pytestmark = pytest.mark.usefixtures("steps_run_eagerly")
@@ -120,3 +120,16 @@ class TestT3Signals:
         with pytest.raises(KeyboardInterrupt) as caught:
             tiny.go(None, [tiny.At("on_train_batch_begin", 2, lambda callback: os.kill(os.getpid(), signal.SIGINT))])
         assert type(caught.value) is KeyboardInterrupt
+
+
+def test_a_handler_of_the_program_around_python_stays(monkeypatch):
+    """Python knows none of its own for such a signal, and could not put it back."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(signal, "getsignal", lambda number: None if number == signal.SIGTERM else signal.SIG_DFL)
+    replaced = []
+    monkeypatch.setattr(signal, "signal", lambda number, handler: replaced.append(number))
+    with signals_noted(True):
+        pass
+    monkeypatch.undo()
+    assert replaced == [signal.SIGINT, signal.SIGINT]
+    assert signal.getsignal(signal.SIGTERM) is before

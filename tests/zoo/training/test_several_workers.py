@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from zoo.training import WorkerMissingError, Workers
+from zoo.training import CheckpointError, WorkerMissingError, Workers, run_on_workers
 
 SCRIPT = Path(__file__).with_name("worker_process.py")
 
@@ -237,3 +237,8 @@ def test_a_process_that_is_not_of_its_cluster_is_refused(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps(config))
     with pytest.raises(ValueError, match=r"'worker' number 2, but its cluster has worker 0, worker 1\. Set 'task'"):
         Workers.of_environment()
+
+
+def test_a_run_without_checkpoints_cannot_be_resumed():
+    with pytest.raises(CheckpointError, match="nothing to resume without checkpoints"):
+        run_on_workers(lambda: None, None, resume=True)

@@ -111,7 +111,7 @@ def test_folder_that_is_no_artifact_is_refused_before_training(tmp_path):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("wine", r"'wine' has inputs of shape \(13,\), but the training data 'iris' have"),
+        ("wine", r"'wine' has inputs of shape \(13,\), but 'iris' has"),
         ("wien", "Did you mean 'wine'"),
         ("iris", "'iris' is the dataset of the model itself. Choose another, or 'uniform'"),
         ("not_here", "is not prepared"),

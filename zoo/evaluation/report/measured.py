@@ -17,7 +17,7 @@ from tfp_bnn.predictive import for_each_class, sampling_errors, score, standard_
 from zoo.datasets import Dataset, Split
 from zoo.evaluation.blocks import Block, check_draws_fit
 from zoo.evaluation.card_numbers import kl_draws, out_of_distribution_block
-from zoo.evaluation.data_checks import check_names, check_task, with_groups_of
+from zoo.evaluation.data_checks import check_names, check_task, trained_on, with_groups_of
 from zoo.hub.members import inference_config
 from zoo.hub.ways import text_of
 
@@ -139,7 +139,7 @@ def measure(
     check_draws_fit("A report", model, part.x, num_samples, seed)
     outside = None
     if out_of_distribution is not None:
-        block = out_of_distribution_block(data, out_of_distribution, num_samples)
+        block = out_of_distribution_block(data, out_of_distribution, num_samples, trained_on(model))
         outside = replace(block, calibrated=calibrated).predict(model, seed)
     predictive = Block(part.x, part.y, num_samples, calibrated).predict(model, seed)
     return Measured(

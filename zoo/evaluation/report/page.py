@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Template
 
-from zoo.core.shown import printable
+from zoo.core.shown import is_small, printable
 
 NONE = "-"
 """Cell without a value, which a list of cells leaves out."""
@@ -165,19 +165,24 @@ def with_error(value: float | None, error: float | None) -> str:
     """
     if value is None or math.isnan(value):
         return "not defined"
-    number = f"{value:.{decimals(value)}f}"
-    return number if error is None else f"{number} ± {2 * error:.{decimals(value)}f}"
+    number = as_precise(value, value)
+    return number if error is None else f"{number} ± {as_precise(2 * error, value)}"
 
 
-def decimals(value: float) -> int:
-    """How many decimals a number has: four, and fewer if it has more than one digit before the point.
+def as_precise(number: float, value: float) -> str:
+    """A number with as many decimals as a value beside it.
+
+    These are four, fewer if the value has more than one digit before the point, and as many as it takes if it is too
+    small for four.
 
     Example:
-        >>> decimals(0.5), decimals(190.7), decimals(1e6)
-        (4, 2, 0)
+        >>> as_precise(0.25, 0.5), as_precise(0.25, 190.7), as_precise(25, 1e6), as_precise(1.25e-6, 0.000012)
+        ('0.2500', '0.25', '25', '1.25e-06')
     """
+    if is_small(value):
+        return f"{number:.4g}"
     digits = len(f"{abs(value):.0f}") if math.isfinite(value) else 1
-    return max(0, 5 - digits)
+    return f"{number:.{max(0, 5 - digits)}f}"
 
 
 def page(title: str, facts: str, lead: str, sections: Sequence[Section]) -> str:

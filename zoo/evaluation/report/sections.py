@@ -7,10 +7,11 @@ from typing import Any
 
 from tfp_bnn import figures, metrics
 from tfp_bnn.inference.ways import meaning_of
+from zoo.core.shown import rounded
 from zoo.evaluation.card_numbers import UNIFORM, uncertainties
 from zoo.evaluation.report.drawing import image
 from zoo.evaluation.report.measured import Measured
-from zoo.evaluation.report.page import NONE, Section, Table, decimals, with_error
+from zoo.evaluation.report.page import NONE, Section, Table, as_precise, with_error
 from zoo.evaluation.report.provenance import likelihood_in_words, provenance
 from zoo.hub.members import count_all_weights
 
@@ -49,7 +50,7 @@ def scores(
         [
             name,
             with_error(value, errors["examples"].get(name)),
-            f"± {2 * errors['draws'][name]:.{decimals(value)}f}"
+            f"± {as_precise(2 * errors['draws'][name], value)}"
             if name in errors["draws"] and value is not None
             else NONE,
             *map(measured.in_units, task.SCORES.get(name, _UNKNOWN_SCORE)),
@@ -110,7 +111,8 @@ def uncertainty(task: Any, measured: Measured, outside: Mapping[str, Any] | None
         [label, *(_number(value) for value in (float(inside_scores[name].mean(dtype=float)), *outside[name].values()))]
         for name, (label, _) in task.UNCERTAINTIES.items()
     ]
-    kind = "noise, uniform over the range of the training inputs" if outside["data"] == UNIFORM else outside["data"]
+    noise = f"noise, uniform over the range of the inputs in the training split of {measured.data.name}"
+    kind = noise if outside["data"] == UNIFORM else outside["data"]
     text = (
         f"{outside['num_examples']:,} inputs that the model was not trained for ({kind}) are told from the split by "
         "their uncertainty. AUROC, 0.5 by chance, and AUPR: the higher the better. FPR, the share of the split above "
@@ -174,4 +176,4 @@ def _percentage(part: float, whole: float) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.4f}"
+    return "not defined" if value is None else rounded(value)

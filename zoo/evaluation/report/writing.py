@@ -89,8 +89,8 @@ def write_evaluation_report(
         seed: Seed of the samples.
         calibrated: Whether to apply the model's calibration, if it has one.
         out_of_distribution: Name of a dataset with the same input shape, of which the first 2,000 test rows are
-            compared with the split. `"uniform"` for noise, uniform over the range of the training inputs. None to leave
-            it out.
+            compared with the split. `"uniform"` for noise, uniform over the range of the inputs in the training split
+            of `data`. None to leave it out.
         suite: Results of `zoo.evaluate_suite` for the same model and split, which get a section and the file
             `suite.csv`; or None.
         split_name: Name of the split in the report, such as `"all"` for one that holds all rows. Default: `split`.
@@ -128,7 +128,7 @@ def write_evaluation_report(
             out_of_distribution=out_of_distribution,
             split_name=split_name,
         )
-        _write_files(working, measured, suite, command or _call(measured, split, folder))
+        _write_files(working, measured, suite, command or _call(measured, data, split, folder, suite))
     return EvaluationReport(target / "index.html", dict(measured.scores))
 
 
@@ -234,7 +234,9 @@ def described_run(measured: Measured) -> dict[str, Any]:
     }
 
 
-def _call(measured: Measured, split: str, folder: str | os.PathLike[str]) -> str:
+def _call(
+    measured: Measured, data: str | Dataset, split: str, folder: str | os.PathLike[str], suite: Suite | None
+) -> str:
     arguments = {
         "name": measured.name,
         "num_samples": measured.num_samples,
@@ -242,9 +244,10 @@ def _call(measured: Measured, split: str, folder: str | os.PathLike[str]) -> str
         "calibrated": measured.calibrated,
         "out_of_distribution": measured.outside_name,
     }
-    keywords = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-    where = f"model, {measured.data.name!r}, {split!r}, {os.fspath(folder)!r}"
-    return f"zoo.write_evaluation_report({where}, {keywords})"
+    words = ["model", repr(data) if isinstance(data, str) else "data", repr(split), repr(os.fspath(folder))]
+    words += [f"{name}={value!r}" for name, value in arguments.items()]
+    words += [] if suite is None else ["suite=suite"]
+    return f"zoo.write_evaluation_report({', '.join(words)})"
 
 
 def _versions() -> dict[str, str]:
