@@ -14,7 +14,7 @@ import scipy.sparse
 from tfp_bnn.acquisition.scores import require_one_predictive
 from tfp_bnn.acquisition.selection import ACQUISITIONS, Score, select
 from tfp_bnn.core.arguments import require_integer
-from tfp_bnn.core.batches import as_arrays, is_stream, num_rows
+from tfp_bnn.core.batches import as_arrays, inputs_of, is_stream, num_rows
 from tfp_bnn.predictive import score
 
 _INITIAL, _TRAINING, _DRAWS, _CHOICE = range(4)
@@ -102,7 +102,9 @@ def active_learning(
     for of_pool in (x_pool, y_pool):
         if is_stream(of_pool):
             raise ValueError(f"The pool is a {type(of_pool).__name__}, a stream of batches. Expected arrays.")
-    x_pool, y_pool = as_arrays(x_pool, "x_pool"), as_arrays(y_pool, "y_pool")
+    # Sparse tensors cannot be sliced.
+    (x_pool,) = inputs_of(as_arrays(x_pool, "x_pool"))
+    y_pool = as_arrays(y_pool, "y_pool")
     available = num_rows(x_pool)
     if num_rows(y_pool) != available:
         raise ValueError(f"The pool has {available} inputs but {num_rows(y_pool)} targets. Expected one for each.")

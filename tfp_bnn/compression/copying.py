@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from tfp_bnn.models.derived_state import derive_state
 from tfp_bnn.models.weight_record import freeze_like, layers_by_name, named_weights
 
 Cut = Callable[[str, npt.NDArray[Any]], npt.NDArray[Any]]
@@ -52,6 +53,7 @@ def copy_state(model: Any, copy: Any, cut: Cut = lambda _, values: values) -> No
             variable.assign(model.shared_priors[name].weights[role])
     for role, variable in copy.likelihood_weights.items():
         variable.assign(model.likelihood_weights[role])
+    derive_state(copy)
     freeze_like(copy, model)
     if model.num_examples is not None:
         copy.num_examples = model.num_examples

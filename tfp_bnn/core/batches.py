@@ -7,6 +7,7 @@ another iterable of batches `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -76,6 +77,27 @@ def rows_of(arrays: Any, rows: slice) -> Any:
     return keras.tree.map_structure(lambda array: _rows_of_array(array, rows), arrays)
 
 
+def dense(arrays: Any, max_bytes: int) -> Any:
+    """The arrays of `as_arrays` with those that are sparse made dense.
+
+    Raises:
+        ValueError: If one takes more than `max_bytes`.
+    """
+
+    def made_dense(array: Any) -> Any:
+        if not (scipy.sparse.issparse(array) or isinstance(array, tf.SparseTensor)):
+            return array
+        size = math.prod(array.shape) * 4
+        if size > max_bytes:
+            raise ValueError(
+                f"A sparse array of shape {tuple(array.shape)} takes {size / 2**30:.1f} GiB once it is dense, as is "
+                f"needed here; at most {max_bytes / 2**30:g} GiB are kept. Use fewer rows or columns."
+            )
+        return tf.sparse.to_dense(tf.sparse.reorder(array)) if isinstance(array, tf.SparseTensor) else array.toarray()
+
+    return keras.tree.map_structure(made_dense, arrays)
+
+
 def first_rows(arrays: Any, count: int) -> Any:
     """The first rows of arrays as `as_arrays` returns them; None stays None. Sparse tensors become SciPy matrices."""
     return keras.tree.map_structure(lambda array: None if array is None else array[:count], _sliceable(arrays))
@@ -103,11 +125,17 @@ def batches_of(data: Any, y: Any = None, batch_size: int = 512) -> Iterator[Batc
         batch_size: Number of rows per batch of arrays. A stream has its own.
 
     Raises:
-        ValueError: For a stream without end, or with `y`, or whose elements are not batches, or with sample weights
-            that are NaN, infinite or negative.
+        ValueError: For arrays of different lengths. For a stream without end, or with `y`, or whose elements are not
+            batches, or with sample weights that are NaN, infinite or negative.
     """
     if not is_stream(data):
         arrays = (as_arrays(data), as_arrays(y, "y"))
+        lengths = {int(array.shape[0]) for array in keras.tree.flatten(arrays) if array is not None}
+        if len(lengths) > 1:
+            raise ValueError(
+                f"The inputs and targets have {' and '.join(map(str, sorted(lengths)))} rows. Expected as many in each "
+                "array: row i of each is of example i."
+            )
         for start in range(0, num_rows(arrays), batch_size):
             x, targets = keras.tree.map_structure(
                 lambda array, start=start: None if array is None else array[start : start + batch_size],

@@ -23,6 +23,8 @@ from tfp_bnn.models.weight_record import trainable_values
 from tfp_bnn.predictive.joint_predictive import predictive_from_draws
 
 _LOG_POSTERIOR = "log_posterior"
+# Stands for infinity in what is written as JSON.
+_LARGEST_RHAT = 1e6
 _STATES, _STATISTICS = "states/", "statistics/"
 _MOST_CHAINS, _MOST_SAMPLES, _MOST_STATISTICS = 10_000, 10**7, 20
 
@@ -162,13 +164,15 @@ class Chains(StoredPosterior):
     def diagnostics(self, x: Any) -> dict[str, float]:
         """`rhat` and `ess`: the worst R-hat and the smallest effective sample size of predictions; see `convergence`.
 
+        An infinite R-hat, of chains that stand still and disagree, is given as 1e6, since JSON has no infinity.
+
         Args:
             x: Inputs as arrays. Every state predicts them.
         """
         if self.num_samples < ENOUGH_SAMPLES:
             return {}
         convergence = self.convergence(x, weights=False)
-        numbers = {"rhat": convergence.worst_rhat(), "ess": convergence.least_ess()}
+        numbers = {"rhat": min(convergence.worst_rhat(), _LARGEST_RHAT), "ess": convergence.least_ess()}
         return {name: value for name, value in numbers.items() if np.isfinite(value)}
 
     def convergence(self, x: Any, weights: bool = True) -> Convergence:

@@ -28,7 +28,8 @@ class Convergence:
     usual bound for weights, and 1.05 is good for predictions. The effective sample size (ESS) is the number of
     independent draws whose mean is as precise. Both are those of Vehtari et al. 2021, of rank-normalized values, so
     heavy tails do no harm; the R-hat is the larger one of the values and of their distances from the median. They are
-    NaN for what never changes, such as a probability of exactly 1, and the summaries leave these out.
+    NaN for what never changes, such as a probability of exactly 1, and the summaries leave these out. Of chains that
+    stand still at different values, R-hat is infinite.
 
     Attributes:
         rhat: R-hat by name, `"predictions"` with the shape `(n, *)` of the predictive mean, and each weight. Of several
@@ -90,7 +91,8 @@ def _rhat(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     halves = _halves(values)
     folded = np.abs(halves - np.median(halves, axis=(0, 1)))
     of_both = [_plain_rhat(_normal_scores(part)) for part in (halves, folded)]
-    return np.maximum(*of_both)
+    # Chains that stand still at different values have one that is infinite, and one that is 0 / 0.
+    return np.fmax(*of_both)
 
 
 def effective_sample_size(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

@@ -365,6 +365,7 @@ def _inputs_of_dense(network: FunctionOfWeights) -> tuple[Any, bool]:
     layer = None if others or graph is None else graph.get_layer(name)
     if (
         not isinstance(layer, keras.layers.Dense)
+        or f"{name}/kernel" not in network.variables
         or layer.output is not graph.outputs[0]
         or layer.activation is not keras.activations.linear
         or len(layer.input.shape) != 2
@@ -380,4 +381,4 @@ def _inputs_of_dense(network: FunctionOfWeights) -> tuple[Any, bool]:
         with noise_scope(model._noise_of_layers(NoNoise())):
             return inputs(x, training=False)
 
-    return compiled(features), len(network.variables) == 2
+    return compiled(features), f"{name}/bias" in network.variables

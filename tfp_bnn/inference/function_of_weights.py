@@ -91,3 +91,24 @@ class FunctionOfWeights:
         return [
             tf.reshape(part, shape) for part, shape in zip(tf.split(weights, self.sizes), self._shapes, strict=True)
         ]
+
+
+def chosen_by_name(variables: Mapping[str, keras.Variable], names: Any) -> dict[str, keras.Variable]:
+    """The variables with the names that a stored posterior is over, in that order: others were frozen or left out.
+
+    Args:
+        variables: The variables of a network, by name.
+        names: Names that may come from a stranger.
+
+    Raises:
+        ValueError: Unless they are names of variables, each once.
+    """
+    if (
+        not isinstance(names, list)
+        or not names
+        or not all(isinstance(name, str) and name in variables for name in names)
+        or len(set(names)) < len(names)
+    ):
+        got = repr(names)[:200]
+        raise ValueError(f"'weights' must be names of the weights {', '.join(variables)}, each once, but is {got}.")
+    return {name: variables[name] for name in names}

@@ -11,10 +11,11 @@ import numpy.typing as npt
 from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.core.arguments import is_positive, require_bool, require_integer
-from tfp_bnn.core.batches import batches_of, rows_of
+from tfp_bnn.core.batches import batches_of, dense, rows_of
 from tfp_bnn.inference.curvature import STRUCTURES, Floats, Rows, factors_in_outputs
 from tfp_bnn.inference.function_of_weights import FunctionOfWeights
 from tfp_bnn.inference.laplace_posterior import Laplace, require_plain_outputs
+from tfp_bnn.inference.log_posterior import MOST_BYTES
 from tfp_bnn.inference.point_weights import point_variables, require_point_model
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.models.weight_record import bayesian_weights, layers_by_name
@@ -116,12 +117,17 @@ def laplace(
             if targets is None:
                 raise ValueError("`laplace` needs targets: pass `y`, or a dataset of (x, y).")
             model._check_examples(inputs, targets)
-            inputs = rows_of(inputs, slice(None))
+            inputs = rows_of(dense(inputs, MOST_BYTES), slice(None))
             outputs = mean_outputs(inputs)
             found, factors = factors_of(targets, outputs, weight)
             log_likelihoods.append(found)
             _, observed = model.likelihood.observed_rows(np.asarray(targets), (), outputs.shape[-1])
             yield Rows(inputs, factors, weight, observed)
+        if not log_likelihoods:
+            raise ValueError(
+                "`laplace` got data without rows. Pass at least one. A generator that was read before has none left: "
+                "make a new one."
+            )
 
     mean_outputs, _ = network.compiled_at(network.values())
     factors_of = factors_in_outputs(curvature, model.likelihood, model.likelihood_weights)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
 import scipy.optimize
@@ -16,7 +15,7 @@ from tfp_bnn.core.batches import checked_inputs, inputs_of, num_rows, rows_of
 from tfp_bnn.core.compiled import compiled
 from tfp_bnn.core.noise import NoiseSource
 from tfp_bnn.inference.curvature import EIGEN, NUMBERS_AT_ONCE, Eigen, Floats
-from tfp_bnn.inference.function_of_weights import FunctionOfWeights
+from tfp_bnn.inference.function_of_weights import FunctionOfWeights, chosen_by_name
 from tfp_bnn.inference.point_weights import point_variables, require_point_model
 from tfp_bnn.inference.stored_posterior import Arrays, require_arrays
 from tfp_bnn.inference.weight_posterior import WeightPosterior
@@ -78,7 +77,7 @@ class Laplace(WeightPosterior):
     def settings(self) -> dict[str, Any]:
         """The names of the weights, the structure of the curvature, and three numbers."""
         return {
-            "weights": list(self.weight_names),
+            **super().settings(),
             "structure": self.structure,
             "linearized": self.linearized,
             "prior_precision": self.prior_precision,
@@ -97,7 +96,7 @@ class Laplace(WeightPosterior):
         (model,) = networks
         require_point_model(model, way)
         require_plain_outputs(model)
-        network = FunctionOfWeights(model, _stored_variables(model, settings.get("weights")))
+        network = FunctionOfWeights(model, chosen_by_name(point_variables(model), settings.get("weights")))
         structure, linearized = settings.get("structure"), settings.get("linearized")
         precision, log_likelihood = settings.get("prior_precision"), settings.get("log_likelihood")
         if not isinstance(structure, str) or structure not in EIGEN:
@@ -260,17 +259,3 @@ def require_plain_outputs(model: VariationalMixin) -> None:
             f"`laplace` takes networks with one output of shape (batch, outputs), but {model.name!r} has outputs of "
             f"shape {shape}. Use `swag`, or `full_rank` or `mean_field` for a small network."
         )
-
-
-def _stored_variables(model: VariationalMixin, names: Any) -> Mapping[str, keras.Variable]:
-    """The variables of the weights that have a posterior according to settings."""
-    variables = point_variables(model)
-    if (
-        not isinstance(names, list)
-        or not names
-        or not all(isinstance(name, str) and name in variables for name in names)
-        or len(set(names)) < len(names)
-    ):
-        got = repr(names)[:200]
-        raise ValueError(f"'weights' must be names of the weights {', '.join(variables)}, each once, but is {got}.")
-    return {name: variables[name] for name in names}

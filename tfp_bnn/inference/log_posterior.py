@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_bnn.core.arguments import require_positive
-from tfp_bnn.core.batches import num_rows, read_examples
+from tfp_bnn.core.batches import dense, num_rows, read_examples
 from tfp_bnn.core.layer_tree import sublayers
 from tfp_bnn.core.noise import Noise, NoNoise, number_of
 from tfp_bnn.inference.point_weights import require_built_model, require_no_dropout, with_point_weights
@@ -67,7 +67,7 @@ class LogPosterior:
     ) -> None:
         require_built_model(model, function)
         _require_posterior(model, function)
-        data = read_examples(x, y, MOST_BYTES, with_weights=True)
+        data = dense(read_examples(x, y, MOST_BYTES, with_weights=True), MOST_BYTES)
         x, y = data[:2]
         model._check_examples(x, y)
         self.network = with_point_weights(model)
@@ -288,6 +288,12 @@ def _require_posterior(model: Any, function: str) -> None:
         raise ValueError(
             f"The layers {', '.join(half)} compute in half precision, too coarse for differences of log posteriors. "
             "Build the model with dtype='float32'."
+        )
+    bounded = [v.path for v in model.trainable_variables if getattr(v, "constraint", None) is not None]
+    if bounded:
+        raise ValueError(
+            f"The weights {', '.join(bounded)} have constraints, which `{function}` would not keep. Remove them, and "
+            "say what the weights may be by priors or by the activation."
         )
     if model.losses:
         raise ValueError(

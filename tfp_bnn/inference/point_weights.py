@@ -99,7 +99,8 @@ def with_point_weights(model: VariationalMixin, prior: Prior | None = None) -> A
     """A copy of a model whose weights all have the posterior `delta`, at the posterior means.
 
     Pruned weights stay pruned. Everything else is copied: priors, deterministic weights and whether they are trainable,
-    the likelihood, the schedule of beta, the seed, N. The calibration is None.
+    the likelihood, the schedule of beta, the seed, N. The calibration is None, and the objective is `"elbo"`, with one
+    draw in each step unless there is an `MCDropout`.
 
     Args:
         model: A built model whose class keeps its layers in its config.
@@ -122,7 +123,10 @@ def with_point_weights(model: VariationalMixin, prior: Prior | None = None) -> A
     config = respecify(model.get_config(), "posterior", lambda posterior: Delta(pruned=posterior.pruned))
     if prior is not None:
         config = respecify(config, "prior", prior)
-    copy = type(model).from_config({**config, "calibration": None, "conformal": None})  # type: ignore[attr-defined]
+    # Other objectives are made of several draws, of which points have only one.
+    num_draws = config["num_draws"] if dropout_layers(model) else 1
+    changes = {"calibration": None, "conformal": None, "objective": "elbo", "num_draws": num_draws}
+    copy = type(model).from_config({**config, **changes})  # type: ignore[attr-defined]
     if any(layer.is_random for layer in copy.variational_layers):
         raise ValueError(
             f"{type(model).__name__} creates layers itself, so their posteriors are not part of its config. Give "

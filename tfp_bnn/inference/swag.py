@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfp_bnn.core.arguments import require_integer
 from tfp_bnn.core.layer_tree import sublayers
 from tfp_bnn.core.noise import NoiseSource
-from tfp_bnn.inference.function_of_weights import FunctionOfWeights
+from tfp_bnn.inference.function_of_weights import FunctionOfWeights, chosen_by_name
 from tfp_bnn.inference.point_weights import point_variables, require_point_model
 from tfp_bnn.inference.stored_posterior import Arrays, integer_of, require_arrays
 from tfp_bnn.inference.weight_posterior import WeightPosterior
@@ -152,8 +152,8 @@ class Swag(WeightPosterior):
         self._factor = tf.constant(factor, tf.float32)
 
     def settings(self) -> dict[str, Any]:
-        """The rank and the number of iterates."""
-        return {"rank": self.rank, "num_iterates": self.num_iterates}
+        """The names of the weights, the rank and the number of iterates."""
+        return {**super().settings(), "rank": self.rank, "num_iterates": self.num_iterates}
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Means, scales and low-rank factor, float32."""
@@ -166,7 +166,8 @@ class Swag(WeightPosterior):
         """Rebuilds a posterior; see `StoredPosterior.from_arrays`."""
         (model,) = networks
         require_point_model(model, way)
-        network = FunctionOfWeights(model, point_variables(model))
+        variables = point_variables(model)
+        network = FunctionOfWeights(model, chosen_by_name(variables, settings.get("weights", [*variables])))
         rank, num_iterates = (integer_of(settings, key, 2, _MOST_ITERATES) for key in ("rank", "num_iterates"))
         of_weights = (network.num_weights,)
         shapes = {"mean": of_weights, "scale": of_weights, "factor": (*of_weights, rank)}

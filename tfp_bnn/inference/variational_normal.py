@@ -15,7 +15,7 @@ from tfp_bnn.core.arguments import require_integer, require_positive
 from tfp_bnn.core.checks import invalid_arguments_as_value_errors
 from tfp_bnn.core.compiled import compiled
 from tfp_bnn.core.noise import Noise, NoiseSource, number_of
-from tfp_bnn.inference.function_of_weights import FunctionOfWeights
+from tfp_bnn.inference.function_of_weights import FunctionOfWeights, chosen_by_name
 from tfp_bnn.inference.log_posterior import LogPosterior, likelihood_names
 from tfp_bnn.inference.point_weights import require_point_model
 from tfp_bnn.inference.stored_posterior import Arrays, require_arrays
@@ -87,7 +87,8 @@ class VariationalNormal(WeightPosterior):
         """Rebuilds a posterior; see `StoredPosterior.from_arrays`."""
         (model,) = networks
         require_point_model(model, way)
-        network = FunctionOfWeights(model, trainable_values(model))
+        variables = trainable_values(model)
+        network = FunctionOfWeights(model, chosen_by_name(variables, settings.get("weights", [*variables])))
         size = (network.num_weights,)
         shape = size * 2 if way == "full_rank" else size
         require_arrays(arrays, {"mean": (size, np.float32), "factor": (shape, np.float32)})

@@ -140,7 +140,7 @@ def last_layer_model(points: VariationalModel, network: keras.Model, name: str) 
     last, _ = _last_layer(network)
     _, features = maker_of(graph_of(points.network).outputs[0])
     return LastLayerModel(
-        points.network.inputs,
+        graph_of(points.network).input,
         type(last).from_config(last.get_config())(*features),
         name=name,
         likelihood=points.likelihood,

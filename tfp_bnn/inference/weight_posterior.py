@@ -58,6 +58,13 @@ class WeightPosterior(StoredPosterior):
         """The trained model, alone."""
         return (self.network,)
 
+    def settings(self) -> dict[str, Any]:
+        """The names of the weights that have a posterior: in a network made from its config, others are trainable too.
+
+        Files of SWAG and of normal posteriors from before they had these are of all weights.
+        """
+        return {"weights": list(self.weight_names)}
+
     @property
     def weight_names(self) -> tuple[str, ...]:
         """The names of the weights that have a posterior, such as `"hidden/kernel"`, in their order in the vector."""

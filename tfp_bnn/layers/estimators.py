@@ -136,7 +136,8 @@ class Flipout(Estimator):
     outputs_n = op(x_n, mean) + op(x_n * s_n, perturbation) * r_n,   s_n, r_n exactly +1 or -1 per channel
 
     Each example sees a draw from the correct distribution, and the draws of two examples are uncorrelated. The
-    perturbation of a Bayesian bias is flipped by r_n too, like the kernel row of a constant input. `tfp.layers` shares
+    perturbation of a Bayesian bias is flipped by r_n too, like the kernel row of a constant input; one that lacks an
+    axis of r_n, as an `EinsumDense` may have it, has signs of its own. `tfp.layers` shares
     it between the examples, which leaves them correlated.
     """
 
@@ -164,7 +165,14 @@ class Flipout(Estimator):
         input_signs = tf.cast(noise.signs(f"{of_kernel}input_signs", of_inputs), inputs.dtype)
         perturbation = operation(inputs * input_signs, kernel.perturbation(noise))
         if isinstance(bias, VariationalWeight):
-            perturbation = operation.add_bias(perturbation, bias.perturbation(noise))
+            of_bias = operation.sign_shape_of_bias(bias.shape, of_outputs)
+            change = bias.perturbation(noise)
+            if of_bias[1:] == of_outputs[1:]:
+                perturbation = operation.add_bias(perturbation, change)
+            else:
+                # One entry is for outputs of several signs, of which no draw of the bias has more than one.
+                signs = tf.cast(noise.signs(f"{bias.name}_signs", of_bias), outputs.dtype)
+                outputs += tf.cast(change, outputs.dtype) * signs
         output_signs = tf.cast(noise.signs(f"{of_kernel}output_signs", of_outputs), outputs.dtype)
         return _with_mean_bias(operation, outputs + perturbation * output_signs, bias)
 

@@ -40,6 +40,15 @@ class LinearOperation:
         """Returns the shapes of the signs that flipout multiplies inputs and outputs by."""
         return self.sign_shape(inputs), self.sign_shape(outputs)
 
+    def sign_shape_of_bias(self, shape: Sequence[int], of_outputs: list[Any]) -> list[Any]:
+        """Returns the shape of the signs that flipout multiplies the perturbation of a bias by.
+
+        Args:
+            shape: That of the bias.
+            of_outputs: That of the signs of the outputs, which by default are those of the bias.
+        """
+        return of_outputs
+
 
 class MatMul(LinearOperation):
     """`inputs @ kernel` over the last axis: the operation of `keras.layers.Dense`."""
@@ -165,6 +174,11 @@ class Einsum(LinearOperation):
         """Returns the shapes of one sign per example and axis of the kernel."""
         of_inputs, of_kernel, of_outputs = self.axes(len(inputs.shape))
         return _sign_shape(inputs, of_inputs, of_kernel), _sign_shape(outputs, of_outputs, of_kernel)
+
+    def sign_shape_of_bias(self, shape: Sequence[int], of_outputs: list[Any]) -> list[Any]:
+        """Returns the shape of the signs along those of their axes that the bias has: each entry has one sign."""
+        of_bias = [1] * (len(of_outputs) - len(shape)) + list(shape)
+        return [of_outputs[0], *(1 if b == 1 else size for size, b in zip(of_outputs[1:], of_bias[1:], strict=True))]
 
     def axes(self, input_rank: int) -> tuple[str, str, str]:
         """Returns a letter for each axis of inputs, kernel and outputs; axes under the dots are dots.

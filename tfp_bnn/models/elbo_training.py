@@ -203,7 +203,9 @@ class ElboTraining:
         warn_of_one_draw(self)
         return super().predict(as_arrays(x), *args, **kwargs)  # type: ignore[misc]
 
-    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
+    ) -> Any:
         """Trains on one batch as `keras.Model.train_on_batch` does. Set `model.num_examples` to N first.
 
         Raises:
@@ -214,12 +216,14 @@ class ElboTraining:
         attach_optimizer(self)
         x, y = as_arrays(x), as_arrays(y, "y")
         self._check_examples(x, y)
-        check_class_weight(self, y, kwargs.get("class_weight"))
+        check_class_weight(self, y, class_weight)
         forget_calibration(self)
         renew_step(self, "train", x, y)
-        build_before_tracing(self, x, y, args[0] if args else kwargs.get("sample_weight"))
+        build_before_tracing(self, x, y, sample_weight)
         with invalid_arguments_as_value_errors():
-            return super().train_on_batch(x, y, *args, **kwargs)  # type: ignore[misc]
+            return super().train_on_batch(  # type: ignore[misc]
+                x, y, sample_weight=sample_weight, class_weight=class_weight, return_dict=return_dict
+            )
 
     def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Evaluates one batch as `keras.Model.test_on_batch` does.

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from tensorflow_probability import distributions as tfd
 
+from tfp_bnn.core.layer_tree import sublayers
 from tfp_bnn.core.noise import Noise, noise_scope
 from tfp_bnn.layers.variational_weight import VariationalWeight
 from tfp_bnn.likelihoods import LIKELIHOODS
@@ -52,7 +53,7 @@ def print_bayesian_summary(model: Any, print_fn: Callable[[str], Any] | None = N
                 table.add_row(term, "", "", "", "", f"~{float(kl):.1f}")
         total = float(model.kl())
     bayesian = {id(layer) for layer in layers}
-    names = [layer.name for layer in model.layers if own_weights(layer) and id(layer) not in bayesian]
+    names = [layer.name for layer in sublayers(model) if own_weights(layer) and id(layer) not in bayesian]
     lines = [
         f"{len(layers)} Bayesian layers, {count:,} Bayesian weights, KL {total:.1f} nats.",
         f"Deterministic layers with weights: {', '.join(names) or 'none'}.",

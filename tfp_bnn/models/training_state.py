@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfp_bnn.core.noise import NoNoise
+from tfp_bnn.models.derived_state import derive_state
 from tfp_bnn.models.variational_mixin import VariationalMixin
 
 _STEPS = "steps_before"
@@ -59,6 +60,7 @@ def restore_training_state(model: VariationalMixin, state: Mapping[str, npt.NDAr
         raise ValueError(f"The training state is not one of this model: {'; '.join(wrong)}.")
     for name, variable in variables.items():
         variable.assign(state[name])
+    derive_state(model)
 
 
 def metrics_state(model: VariationalMixin) -> dict[str, npt.NDArray[Any]]:

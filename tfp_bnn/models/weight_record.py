@@ -26,6 +26,7 @@ import numpy.typing as npt
 from tfp_bnn.core.layer_tree import sublayers
 from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.variational_weight import VariationalWeight
+from tfp_bnn.models.derived_state import derive_state
 
 # Of a message.
 _MOST_NAMES, _MOST_CHARACTERS = 8, 100
@@ -200,6 +201,7 @@ class WeightRecord:
         if hasattr(model, "likelihood"):
             learned = self._parameters_of(Role.LIKELIHOOD)
             model.likelihood.assign_parameters(model.likelihood_weights, learned)
+        derive_state(model)
 
     def _parameters_of(self, role: Role, owner: str = "", weight: str = "") -> dict[str, npt.NDArray[Any]]:
         place = (role, owner, weight)

@@ -21,7 +21,7 @@ class Laplace(LocatedPrior):
 
     With a `delta` posterior it is the lasso.
 
-    The KL of a normal posterior is estimated with the layer's own weight draw.
+    The KL of a normal posterior is estimated with one draw of the weights.
 
     Args are those of `LocatedPrior`; `scale` is the mean of |w - loc|.
     """
@@ -35,7 +35,7 @@ class Laplace(LocatedPrior):
 class Cauchy(LocatedPrior):
     """Cauchy prior, w ~ Cauchy(loc, scale), independent per weight; `loc` is 0 by default.
 
-    The KL is estimated with the layer's own weight draw.
+    The KL is estimated with one draw of the weights.
 
     Args are those of `LocatedPrior`; `scale` is the median of |w - loc|.
     """
@@ -51,7 +51,7 @@ class StudentT(LocatedPrior):
 
     It lies between the Cauchy (df = 1) and the normal (df -> infinity).
 
-    The KL is estimated with the layer's own weight draw.
+    The KL is estimated with one draw of the weights.
 
     Args:
         df: Degrees of freedom, > 0.
@@ -93,7 +93,7 @@ class Horseshoe(ScaledPrior):
 
     w ~ N(0, (scale * t)^2),  t ~ HalfCauchy(0, 1)
 
-    The KL is estimated with the layer's own weight draw. The marginal log-density of w is TFP's approximation, with an
+    The KL is estimated with one draw of the weights. The marginal log-density of w is TFP's approximation, with an
     error of at most 0.00064 nats per weight (near |w| = 3 * scale). The density has a pole at 0 and is taken as
     constant below 1e-9 * scale.
 

@@ -26,7 +26,7 @@ class Informed(Prior):
 
     With `mix=0`, the default, the KL has a closed form. With `mix > 0` the prior is a robust mixture: a weight whose
     prior mean is wrong can leave it at a cost of about -log(mix) nats, instead of a cost that grows with the square of
-    the distance. The KL is then estimated with the layer's own weight draw.
+    the distance. The KL is then estimated with one draw of the weights.
 
     Args:
         initial_scale: Initial scale of all weights, > 0.

@@ -54,7 +54,9 @@ class ScaledPrior(Prior):
         groups: `"outputs"`: a learned or inferred scale for each index of the last axis, that is, for each unit of a
             dense layer and each filter of a convolution, over the weights that lead into it. `"inputs"`: one for each
             index of the axis before it, over the weights that lead out of an input. A transposed convolution has its
-            filters on that axis, so there it is the other way round. Default: None, one scale for all.
+            filters on that axis, so there it is the other way round. The last axis of a depthwise kernel is that of the
+            depth multiplier, that of an LSTM or GRU has one column for each gate of a unit, and that of an attention
+            projection is shared by the heads. Default: None, one scale for all.
 
     Raises:
         ValueError: If a value is out of range or arguments contradict one another.

@@ -33,7 +33,7 @@ class TfpDistribution(Prior):
     It is described by names and numbers alone, so it is saved with a model like any other prior. Where a prior is
     expected, the distribution itself will do, as in `kernel_prior=tfd.Gumbel(0.0, 1.0)`. A `tfd.Normal`, `Laplace`,
     `Cauchy` or `StudentT` becomes the prior of that name, whose parameters can be learned; a normal has a KL in closed
-    form. That of other distributions is estimated with the layer's own weight draw.
+    form. That of other distributions is estimated with one draw of the weights.
 
     Args:
         family: Name of the class, such as `"Logistic"`, the default.

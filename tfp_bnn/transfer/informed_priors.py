@@ -12,6 +12,7 @@ from tfp_bnn.core.arguments import is_number, require_positive
 from tfp_bnn.core.layer_tree import sublayers
 from tfp_bnn.core.registry import unknown_name_message
 from tfp_bnn.layers.variational_weight import VariationalWeight
+from tfp_bnn.models.derived_state import derive_state
 from tfp_bnn.models.respecify import respecify
 from tfp_bnn.models.variational_mixin import VariationalMixin
 from tfp_bnn.models.weight_record import bayesian_weights, freeze_like, layers_by_name, plain_variables
@@ -119,6 +120,7 @@ def transfer_posterior(
         raise ValueError(f"The models do not match: {'; '.join(different)}. Name new layers of the target as such.")
     for name, layer in wanted.items():
         _take_over(known[name], layer, inflate)
+    derive_state(target)
     if source.likelihood == target.likelihood:
         target.likelihood.assign_parameters(
             target.likelihood_weights, source.likelihood.parameters(source.likelihood_weights)

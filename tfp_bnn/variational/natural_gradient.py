@@ -215,8 +215,9 @@ class NaturalGradient(keras.optimizers.Optimizer):
             if weight is None or not isinstance(weight.posterior_spec, MeanFieldNormal):
                 others.append(variable)
                 continue
-            parts = weight.posterior_spec, weight.posterior_variables["untransformed_scale"]
-            is_mean = variable is weight.posterior_variables["loc"]
+            of_posterior = weight.posterior_variables
+            parts = weight.posterior_spec, of_posterior["untransformed_scale"], of_posterior.get("mask")
+            is_mean = variable is of_posterior["loc"]
             self._parts.by_index[index] = (
                 _Mean(*parts, self.add_variable_from_reference(variable, "momentum")) if is_mean else _Scale(*parts)
             )
@@ -276,6 +277,9 @@ class NaturalGradient(keras.optimizers.Optimizer):
             # rho * e / P. The entropy in the loss of a cold posterior has the weight T * beta / N, not beta / N.
             change = step.curvature_rate / step.kl_weight * (gradient / tf.sigmoid(variable) * scale)
             change += step.curvature_rate * (1 / self.temperature - 1)
+            if part.mask is not None:
+                # A pruned weight has no gradient that could balance the temperature.
+                change *= part.mask
             scale *= tf.math.rsqrt(1 + change + 0.5 * change**2)
             self.assign(variable, part.posterior.untransformed_scale(scale))
             step.new_scales[key] = scale
@@ -300,10 +304,11 @@ class NaturalGradient(keras.optimizers.Optimizer):
 
 @dataclass(frozen=True)
 class _Scale:
-    """The variable of the scales of a weight tensor, and its transformation."""
+    """The variable of the scales of a weight tensor, its transformation, and the mask of pruned weights, if any."""
 
     posterior: MeanFieldNormal
     untransformed_scale: keras.Variable
+    mask: keras.Variable | None
 
 
 @dataclass(frozen=True)

@@ -119,3 +119,9 @@ def test_pools_that_do_not_fit_are_refused():
     for x, y in ((iter([X]), Y), (X, iter([Y]))):
         with pytest.raises(ValueError, match="a stream of batches"):
             active_learning(Model, x, y)
+
+
+def test_a_pool_can_be_a_sparse_tensor():
+    pools = X, tf.sparse.from_dense(X)
+    found = [list(active_learning(Model, x, Y, initial=4, number=10, num_samples=3)) for x in pools]
+    assert [step.labelled.tolist() for step in found[0]] == [step.labelled.tolist() for step in found[1]]

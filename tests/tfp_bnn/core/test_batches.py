@@ -172,3 +172,11 @@ def test_every_batch_is_checked_when_it_is_read():
     assert len(list(inputs_of(stream))) == 3
     assert iter(checked_inputs(iter([X]), checked.append)) is not None
     assert checked_inputs(X, checked.append) is X
+
+
+def test_arrays_of_different_lengths_are_refused():
+    """Whole batches of both would agree, and the last targets be left out."""
+    with pytest.raises(ValueError, match="inputs and targets have 512 and 600 rows"):
+        next(batches_of(np.ones((512, 2)), np.zeros(600)))
+    with pytest.raises(ValueError, match="have 4 and 5 rows"):
+        next(batches_of({"a": np.ones((4, 2)), "b": np.ones((5, 2))}))

@@ -190,6 +190,18 @@ def test_what_never_changes_has_no_rhat():
     assert np.isfinite(convergence.worst_rhat(SCALE))
 
 
+@pytest.mark.parametrize("number", [2, 3])
+def test_chains_that_stand_still_and_disagree_have_an_infinite_rhat(number):
+    """Next to weights that mix, too. JSON has no infinity, so `diagnostics` gives a number."""
+    still = np.arange(1.0, number + 1, dtype=np.float32)[:, None] * np.ones((number, 8), np.float32)
+    chains = Chains(network(), {KERNEL: np.tile(still[..., None, None], (2, 1)), SCALE: states(number, 8)[SCALE]})
+    assert chains.convergence(X).worst_rhat() == np.inf
+    assert chains.diagnostics(X)["rhat"] == 1e6
+    mixed = np.concatenate([still[..., None], states(number, 8)[KERNEL][..., 0]], axis=-1)
+    assert rhat(mixed)[0] == np.inf
+    assert np.isfinite(rhat(mixed)[1:]).all()
+
+
 def test_too_few_samples_to_judge_are_refused():
     with pytest.raises(ValueError, match="need at least 4 samples of each chain, but got 3"):
         rhat(np.zeros((2, 3)))

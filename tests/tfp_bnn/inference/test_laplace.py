@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.optimize
+import scipy.sparse
 import scipy.special
 import scipy.stats
 
@@ -334,3 +335,25 @@ def test_priors_and_likelihoods_without_a_precision_are_refused():
     zero.variational_layers[0].variational_weights["kernel"].posterior_variables["loc"].assign(np.zeros((3, 1)))
     with pytest.raises(ValueError, match="the weights are at the prior mean"):
         laplace(zero, X, NUMBERS[:, 0], prior_precision="marginal_likelihood")
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_data_without_rows_are_refused(structure):
+    """The prior would be returned as the posterior."""
+    read = iter([])
+    for data in ((X[:0], LABELS[:0]), (read,)):
+        with pytest.raises(ValueError, match=r"got data without rows.*A generator that was read before has none left"):
+            laplace(network(), *data, structure=structure)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_sparse_inputs_have_the_curvature_of_dense_ones(structure):
+    found = [laplace(network(), x, LABELS, structure=structure) for x in (X, scipy.sparse.csr_matrix(X))]
+    np.testing.assert_allclose(*(posterior.covariance() for posterior in found), rtol=1e-5)
+
+
+def test_a_kronecker_product_needs_a_kernel():
+    model = network()
+    model.layers[0].variational_weights["kernel"].posterior_variables["loc"].trainable = False
+    with pytest.raises(ValueError, match=r"over the kernel of one dense layer.*but the weights are outputs/bias"):
+        laplace(model, X, LABELS, structure="kronecker", prior_precision=1.0)

@@ -6,11 +6,13 @@ import keras
 import numpy as np
 import pytest
 import scipy.optimize
+import scipy.sparse
 import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_bnn
+from tfp_bnn.core.batches import dense
 from tfp_bnn.inference.function_of_weights import FunctionOfWeights
 from tfp_bnn.inference.log_posterior import LogPosterior, initial_vectors
 from tfp_bnn.layers import DenseFlipout
@@ -142,6 +144,10 @@ def layered(*layers, **arguments):
         ([keras.layers.BatchNormalization(name="bn"), DenseFlipout(1)], "The layers bn normalize by the statistics"),
         ([DenseFlipout(1, dtype="mixed_bfloat16")], "compute in half precision"),
         ([keras.layers.Dense(1, kernel_regularizer="l2")], "adds 1 losses of its own"),
+        (
+            [keras.layers.Dense(1, kernel_constraint="non_neg", name="last")],
+            "last/kernel have constraints",
+        ),
         ([keras.layers.Dense(1, activity_regularizer="l2", name="last")], "layers last have activity regularizers"),
         ([DenseFlipout(1, kernel_prior={"name": "normal", "empirical_bayes": True})], "is learned. `hmc` samples"),
         ([DenseFlipout(1, kernel_prior={"name": "normal", "learn_loc": True})], "is learned. `hmc` samples"),
@@ -162,3 +168,12 @@ def test_arguments_and_data_that_do_not_fit_are_refused():
         made(likelihood_spread=0.0)
     with pytest.raises(ValueError, match="NaN"):
         made(x=np.full_like(X, np.nan))
+
+
+def test_sparse_inputs_are_those_of_dense_ones():
+    inputs = X, scipy.sparse.csr_matrix(X)
+    found = [LogPosterior(layered(DenseFlipout(1)), x, Y, "normal", 1.0, "hmc") for x in inputs]
+    vectors = np.ones((2, found[0].num_weights), np.float32)
+    np.testing.assert_array_equal(*(np.asarray(posterior(vectors)) for posterior in found))
+    with pytest.raises(ValueError, match=r"shape \(40000, 20000\) takes 3.0 GiB once it is dense"):
+        dense(scipy.sparse.csr_matrix((40_000, 20_000), dtype=np.float32), 2**30)

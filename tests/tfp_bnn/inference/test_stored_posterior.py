@@ -268,3 +268,29 @@ def test_a_network_that_is_not_of_points_is_refused():
         model = made(name)
         with pytest.raises(ValueError, match="starts from one set of weights"):
             type(model).from_arrays([random], model.way, model.settings(), model.arrays(), "again")
+
+
+@pytest.mark.parametrize("way", ["swag", "mean_field"])
+def test_a_frozen_layer_is_no_part_of_a_stored_posterior(way):
+    """The network of an artifact is made from its config, in which every layer is trainable."""
+    model = network()
+    model.variational_layers[0].trainable = False
+    if way == "swag":
+        iterates = SwagIterates(rank=2)
+        iterates.set_model(model)
+        for _ in range(3):
+            for variable in trainable_values(model).values():
+                variable.assign_add(RNG.normal(scale=0.1, size=variable.shape))
+            iterates.collect()
+        posterior = swag(model, iterates)
+    else:
+        posterior = mean_field(model, X, LABELS, num_steps=2, plain_prior=PRIOR, verbose=0)
+    assert sorted(posterior.weight_names) == ["outputs/bias", "outputs/kernel"]
+    again = rebuilt(posterior)
+    np.testing.assert_array_equal(*(m.posterior_predictive(X, num_samples=4).samples for m in (posterior, again)))
+
+
+def test_files_of_swag_without_names_are_of_all_weights():
+    model = made("swag")
+    settings = {name: value for name, value in model.settings().items() if name != "weights"}
+    assert rebuilt(model, settings).weight_names == model.weight_names

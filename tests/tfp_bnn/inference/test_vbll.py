@@ -187,3 +187,12 @@ def test_the_copy_keeps_what_is_known_and_what_is_frozen():
     assert (copy.target_units, copy.inputs_expected) == (model.target_units, model.inputs_expected)
     assert not copy.likelihood_weights["log_scale"].trainable
     assert not copy.layers[-1].bias.trainable
+
+
+def test_the_copy_knows_its_inputs_by_their_names():
+    inputs = {name: keras.Input((3,), name=name) for name in "ab"}
+    last = DenseFlipout(2, name="last")(keras.layers.Add()([*inputs.values()]))
+    copy = vbll(tfp_bnn.VariationalModel(inputs, last, likelihood=NORMAL, seed=0))
+    given = dict.fromkeys("abc", X)
+    with pytest.raises(ValueError, match="'c'"):
+        copy.posterior_predictive(given, num_samples=2)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import tfp_bnn
 from tfp_bnn.layers import DenseFlipout, DenseReparameterization, MCDropout
+from tfp_bnn.variational.objectives import OBJECTIVES
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 3)).astype(np.float32)
@@ -136,3 +137,14 @@ def test_the_number_can_be_changed_after_training_and_is_saved(tmp_path):
 def test_a_number_that_is_not_at_least_one_is_refused(wrong):
     with pytest.raises(ValueError, match="`num_draws` must be an integer >= 1"):
         make(num_draws=wrong)
+
+
+@pytest.mark.parametrize(("rate", "draws"), [(None, 1), (0.5, 3)])
+def test_points_are_trained_on_the_loss_that_is_documented(rate, draws):
+    """Other objectives are made of several draws, of which a point has one."""
+    dropout = [] if rate is None else [MCDropout(rate)]
+    layers = [keras.Input((2,)), *dropout, DenseFlipout(1)]
+    model = tfp_bnn.VariationalSequential(layers, likelihood="normal", objective="pac_m", num_draws=3, seed=0)
+    copy = (tfp_bnn.inference.map_estimate if rate is None else tfp_bnn.inference.mc_dropout)(model)
+    assert (OBJECTIVES.name_of(copy.objective), copy.num_draws) == ("elbo", draws)
+    assert (OBJECTIVES.name_of(model.objective), model.num_draws) == ("pac_m", 3)

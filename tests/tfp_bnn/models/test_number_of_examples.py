@@ -136,3 +136,11 @@ def test_train_on_batch_needs_the_number_of_examples():
     model.num_examples = 30
     check_scaling(model.train_on_batch(X, Y, return_dict=True), 1.0, 30)
     check_scaling(model.test_on_batch(X, Y, return_dict=True), 1.0, 30)
+
+
+@pytest.mark.filterwarnings(RAN_OUT)
+def test_an_epoch_that_a_callback_ends_says_nothing_of_their_number(frozen):
+    stop = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: setattr(frozen, "stop_training", True))
+    # Warnings are errors in these tests.
+    frozen.fit(pipeline(), callbacks=[stop], verbose=0)
+    assert frozen.rows_seen < frozen.num_examples

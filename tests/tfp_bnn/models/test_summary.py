@@ -128,3 +128,11 @@ def test_layers_of_nested_models_are_listed():
     text = summary_of(tfp_bnn.VariationalModel(x, DenseFlipout(2, name="top")(inner(x))))
     assert row(text, "conv", "kernel", "(3, 3, 1, 2)")
     assert "2 Bayesian layers, 82 Bayesian weights" in text
+
+
+def test_weights_of_nested_models_and_wrapped_layers_are_not_left_out():
+    backbone = keras.Sequential([keras.Input((4, 3)), keras.layers.Dense(2, name="inner")], name="backbone")
+    wrapped = keras.layers.TimeDistributed(keras.layers.Dense(2, name="each"))
+    layers = [keras.Input((4, 3)), backbone, wrapped, keras.layers.Flatten(), DenseFlipout(1, name="head")]
+    model = tfp_bnn.VariationalSequential(layers, seed=0)
+    assert "Deterministic layers with weights: inner, each." in summary_of(model)

@@ -154,6 +154,8 @@ def test_class_weights_are_refused_where_there_are_no_classes(channels, likeliho
     for train in (model.fit, model.train_on_batch):
         with pytest.raises(ValueError, match=message):
             train(X, y, class_weight={0: 1.0, 1: 10.0})
+    with pytest.raises(ValueError, match=message):
+        model.train_on_batch(X, y, None, {0: 1.0, 1: 10.0})
 
 
 def test_class_weights_of_positions_are_refused():

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import tfp_bnn
 from tfp_bnn import NaturalGradient
+from tfp_bnn.compression import prune
 from tfp_bnn.layers import DenseFlipout, DenseLocalReparameterization, DenseReparameterization
 
 RNG = np.random.default_rng(0)
@@ -136,6 +137,18 @@ def test_a_cold_posterior_is_that_of_a_smaller_beta_with_a_colder_prior():
 
 def one_step(optimizer, variables):
     return lambda gradients: optimizer.apply(gradients, variables)
+
+
+def test_scales_of_pruned_weights_stay():
+    """They have no gradient that could balance the temperature."""
+    model = prune(network("sgd", DenseReparameterization), 0.5)
+    model.compile(NaturalGradient(0.01, curvature_rate=0.2, temperature=3.0))
+    before = [np.asarray(weight.posterior_parameters()["scale"]) for weight in weights_of(model)]
+    fit(model, epochs=1)
+    for weight, scale in zip(weights_of(model), before, strict=True):
+        now, kept = np.asarray(weight.posterior_parameters()["scale"]), np.asarray(weight.kept)
+        np.testing.assert_allclose(now[~kept], scale[~kept], rtol=1e-6)
+        assert (now[kept] != scale[kept]).all()
 
 
 @pytest.mark.slow

@@ -171,7 +171,8 @@ def test_what_is_too_large_for_an_artifact_is_refused_before_training(tmp_path, 
     tuning = {"name": "mlp_flipout.tuned", "start_from": {"model": "mlp_flipout.iris"}, "dataset": "iris"}
     for recipe, most in (
         (RECIPE, size - 1),
-        ({**RECIPE, "inference": "ensemble", "members": 4}, 3 * size),
+        # Of points, with half the numbers of a posterior.
+        ({**RECIPE, "inference": "ensemble", "members": 4}, size),
         (tuning, size - 1),
     ):
         monkeypatch.setattr("zoo.hub.artifacts.MAX_FILE_BYTES", most)
