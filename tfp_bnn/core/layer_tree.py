@@ -45,6 +45,13 @@ def seed_generators(layer: keras.layers.Layer) -> list[keras.random.SeedGenerato
     return list(layer._seed_generators)
 
 
+def recurrent_states(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """The states of the stateful recurrent layers within a layer or model. Keras lists them with no other variables."""
+    states = [part.states for part in sublayers(layer) if isinstance(part, keras.layers.RNN)]
+    # None unless the layer is stateful and built.
+    return [variable for variable in keras.tree.flatten(states) if variable is not None]
+
+
 @contextlib.contextmanager
 def unlocked(model: keras.Model) -> Iterator[None]:
     """Allows adding variables to a built model, which Keras refuses: its layers only get their weights then."""

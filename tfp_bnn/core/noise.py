@@ -195,7 +195,7 @@ class NoiseStreams:
         if seed is not None:
             if not is_integer(seed):
                 raise ValueError(f"`seed` must be an integer or None, but got {seed!r}.")
-            seed = int(seed)
+            seed = require_seed(seed)
         self._generators = [keras.random.SeedGenerator(seed), keras.random.SeedGenerator(seed)]
 
     def next(self, training: bool) -> Noise:

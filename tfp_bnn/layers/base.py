@@ -98,9 +98,10 @@ class VariationalLayer(StochasticLayer):
             )
         super().__init__(*args, **kwargs)
         for weight, reason in self._absent_weights().items():
-            if weight in specs and weight in self.optional_weights:
+            posterior, _ = specs.pop(weight, (None, None))
+            if posterior is not None and weight in self.optional_weights:
                 prefix = self.bayesian_weights[weight]
-                raise ValueError(f"Got {prefix}_posterior={specs[weight][0]!r} with {reason}. Remove one of them.")
+                raise ValueError(f"Got {prefix}_posterior={posterior!r} with {reason}. Remove one of them.")
         self.kl_weight = None if kl_weight is None else float(kl_weight)
         self._specs = specs
         self._call_with_kl: Callable[[], Any] = lambda: None
@@ -236,7 +237,7 @@ class VariationalLayer(StochasticLayer):
         return super()._noise(training)
 
     def _absent_weights(self) -> dict[str, str]:
-        """The optional weights that the layer does not have, each with the argument that leaves it out."""
+        """The weights that the layer does not have, each with the argument that leaves it out."""
         return {} if getattr(self, "use_bias", True) else {"bias": "use_bias=False"}
 
     def _kl(self, noise: NoiseSource) -> tf.Tensor:

@@ -38,8 +38,8 @@ class FilterResponseNormalization(keras.layers.Layer):
         **kwargs: As in `keras.layers.Layer`.
 
     Raises:
-        ValueError: If `epsilon` is not positive; on build, for inputs without positions, each of which would become its
-            sign, or with an unknown number of channels.
+        ValueError: If `epsilon` is not positive; on build, for inputs without positions or with only one, each of which
+            would become its sign, or with an unknown number of channels.
 
     Input shape: `(batch, positions..., channels)`, rank 3 or more, or with the channels on another axis.
     Output shape: the same, in the compute dtype. The computation is in float32 under any dtype policy.
@@ -98,6 +98,13 @@ class FilterResponseNormalization(keras.layers.Layer):
             raise ValueError(
                 f"The layer {self.name!r} with axis={self.axis} takes inputs of shape (batch, positions..., channels), "
                 f"of rank 3 or more, but got {tuple(input_shape)}."
+            )
+        positions = [size for axis, size in enumerate(input_shape) if axis not in (0, self.axis % rank)]
+        if all(size == 1 for size in positions):
+            raise ValueError(
+                f"The layer {self.name!r} with axis={self.axis} takes inputs of shape (batch, positions..., channels), "
+                f"with more than one position, but got {tuple(input_shape)}: each input would become its sign. Put the "
+                "layer before the last pooling."
             )
         channels = input_shape[self.axis]
         if channels is None:

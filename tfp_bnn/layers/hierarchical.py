@@ -48,9 +48,9 @@ class HierarchicalDenseReparameterization(VariationalLayer, keras.layers.Dense):
         use_bias: Whether the layer has a bias. Default: True.
         kernel_prior: Prior of the mean kernel. Default: `"normal"`, N(0, 1).
         kernel_posterior: Posterior family of the mean kernel. Default: `"mean_field_normal"`.
-        bias_prior: Prior of the mean bias. Default: `"normal"`.
-        bias_posterior: Posterior family of the mean bias; `"delta"` for a bias without uncertainty. Default:
-            `"mean_field_normal"`.
+        bias_prior: Prior of the mean bias. Not with `use_bias=False`. Default: None, `"normal"`.
+        bias_posterior: Posterior family of the mean bias; `"delta"` for a bias without uncertainty. Not with
+            `use_bias=False`. Default: None, `"mean_field_normal"`.
         group_prior: Prior of `group_kernel` and `group_bias`: a name, a config or an object of `tfp_bnn.priors`. Its
             scale is the spread. Default: normal, with the hyperprior HalfNormal(1) on the spread.
         group_posterior: Posterior family of both: a name, config or object of `tfp_bnn.posteriors`. Its means start at
@@ -61,11 +61,12 @@ class HierarchicalDenseReparameterization(VariationalLayer, keras.layers.Dense):
             `keras.layers.Dense`.
 
     Raises:
-        ValueError: For `num_groups` below 1, for inputs of a different shape, and for group ids in a floating-point
-            type that cannot represent all of them: half precision does so up to 256 (bfloat16) or 2,048 (float16). On
-            call, for a group id that is not a whole number from 0 to `num_groups - 1`. Inside a compiled function the
-            last is an `InvalidArgumentError` with the same text, which `fit` and `evaluate` turn into a ValueError,
-            under XLA as well. Other calls that XLA compiles cannot raise an error: their outputs are NaN.
+        ValueError: For `num_groups` below 1, for a prior or posterior of a bias that is left out, for inputs of a
+            different shape, and for group ids in a floating-point type that cannot represent all of them: half
+            precision does so up to 256 (bfloat16) or 2,048 (float16). On call, for a group id that is not a whole
+            number from 0 to `num_groups - 1`. Inside a compiled function the last is an `InvalidArgumentError` with the
+            same text, which `fit` and `evaluate` turn into a ValueError, under XLA as well. Other calls that XLA
+            compiles cannot raise an error: their outputs are NaN.
         TypeError: For a combination of posterior and prior that does not exist.
 
     Input shape: `[x, group_id]`, x of shape `(batch, inputs)`, group ids of shape `(batch,)` or `(batch, 1)`, integers
@@ -106,8 +107,8 @@ class HierarchicalDenseReparameterization(VariationalLayer, keras.layers.Dense):
         *,
         kernel_prior: str | Mapping[str, Any] | Prior = "normal",
         kernel_posterior: str | Mapping[str, Any] | Posterior = "mean_field_normal",
-        bias_prior: str | Mapping[str, Any] | Prior = "normal",
-        bias_posterior: str | Mapping[str, Any] | Posterior = "mean_field_normal",
+        bias_prior: str | Mapping[str, Any] | Prior | None = None,
+        bias_posterior: str | Mapping[str, Any] | Posterior | None = None,
         group_prior: str | Mapping[str, Any] | Prior = _INFERRED_SPREAD,
         group_posterior: str | Mapping[str, Any] | Posterior = "mean_field_normal",
         seed: int | None = None,
@@ -116,6 +117,9 @@ class HierarchicalDenseReparameterization(VariationalLayer, keras.layers.Dense):
     ) -> None:
         if not is_integer(num_groups) or num_groups < 1:
             raise ValueError(f"`num_groups` must be an integer >= 1, but got {num_groups!r}.")
+        for role, value in (("posterior", bias_posterior), ("prior", bias_prior)):
+            if value is not None and not use_bias:
+                raise ValueError(f"Got bias_{role}={value!r} with use_bias=False. Remove one of them.")
         of_groups = POSTERIORS.get(group_posterior), PRIORS.get(group_prior)
         check_combination(self.estimator, "group", *of_groups)
         for name in _GROUP_WEIGHTS:
@@ -126,8 +130,8 @@ class HierarchicalDenseReparameterization(VariationalLayer, keras.layers.Dense):
             use_bias=use_bias,
             kernel_prior=kernel_prior,
             kernel_posterior=kernel_posterior,
-            bias_prior=bias_prior,
-            bias_posterior=bias_posterior,
+            bias_prior="normal" if bias_prior is None else bias_prior,
+            bias_posterior="mean_field_normal" if bias_posterior is None else bias_posterior,
             seed=seed,
             kl_weight=kl_weight,
             **kwargs,
@@ -179,6 +183,17 @@ class HierarchicalDenseReparameterization(VariationalLayer, keras.layers.Dense):
             of_weights = [config.pop(f"{name}_{role}") for name in _GROUP_WEIGHTS]
             config[f"group_{role}"] = of_weights[0]
         return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> HierarchicalDenseReparameterization:
+        """Creates the layer from the output of `get_config`."""
+        if not config.get("use_bias", True):
+            # Older files have distributions of a bias that is not there.
+            config = {**config, "bias_prior": None, "bias_posterior": None}
+        return super().from_config(config)
+
+    def _absent_weights(self) -> dict[str, str]:
+        return {} if self.use_bias else dict.fromkeys(("bias", "group_bias"), "use_bias=False")
 
     def _checked(self, input_shape: Sequence[Any]) -> Sequence[Sequence[int | None]]:
         shapes = [tuple(shape) for shape in input_shape if isinstance(shape, Sequence | tf.TensorShape)]

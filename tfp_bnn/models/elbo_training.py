@@ -19,6 +19,7 @@ from tfp_bnn.core.checks import (
     assert_weights,
     invalid_arguments_as_value_errors,
 )
+from tfp_bnn.core.layer_tree import recurrent_states
 from tfp_bnn.core.step_guard import StepGuard
 from tfp_bnn.likelihoods import Likelihood
 from tfp_bnn.models.data_checks import check_outputs, is_arrays
@@ -259,10 +260,11 @@ class ElboTraining:
         """One step on one batch, under `num_draws` draws, each of which the outputs and the KL share.
 
         The step of Keras, except that a batch is refused if inputs, targets, terms of the ELBO or gradients are not
-        finite. All weights then stay as they were, including the statistics of normalization layers.
+        finite. All weights then stay as they were, including the statistics of normalization layers, and so do the
+        states of recurrent layers.
         """
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        before = self._step_guard.values_of(self.non_trainable_weights)
+        before = self._step_guard.values_of([*self.non_trainable_weights, *recurrent_states(self)])
         with self._step_guard.collect() as checks:
             with self._draw(training=True):
                 with tf.GradientTape() as tape:
@@ -323,9 +325,10 @@ class ElboTraining:
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """One batch of `evaluate`, under one draw that the outputs and the KL share."""
+        before = self._step_guard.values_of(recurrent_states(self))
         with self._draw(training=False), self._step_guard.collect() as checks:
             logs = super().test_step(data)  # type: ignore[misc]
-        self._step_guard.decide(checks)
+        self._step_guard.decide(checks, before=before)
         return logs
 
     def compute_loss(

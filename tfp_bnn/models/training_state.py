@@ -9,15 +9,19 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from tfp_bnn.core.layer_tree import recurrent_states
 from tfp_bnn.core.noise import NoNoise
 from tfp_bnn.models.derived_state import derive_state
 from tfp_bnn.models.variational_mixin import VariationalMixin
 
 _STEPS = "steps_before"
+_RECURRENT = "recurrent_state/"
 
 
 def training_state(model: VariationalMixin) -> dict[str, npt.NDArray[Any]]:
     """The weights, the optimizer, N, beta, the number of steps and every source of noise of a compiled model.
+
+    Recurrent layers with `stateful=True` have their states in it.
 
     Metrics are left out: they are reset at the start of each epoch. For a state within an epoch, `metrics_state` has
     them.
@@ -45,8 +49,10 @@ def restore_training_state(model: VariationalMixin, state: Mapping[str, npt.NDAr
         ValueError: If names, shapes or dtypes differ. The message lists them, and the model does not change.
     """
     variables = dict(_variables(model))
-    # Older states, and their optimizers, are from models whose steps were all taken by one optimizer.
-    state = {_STEPS: np.zeros((), np.int64), **state}
+    # Older states, and their optimizers, are from models whose steps were all taken by one optimizer. They lack the
+    # states of recurrent layers, which start anew.
+    later = [name for name in variables if name == _STEPS or name.startswith(_RECURRENT)]
+    state = {**{name: np.zeros_like(np.asarray(variables[name])) for name in later}, **state}
     wrong = [f"missing {name}" for name in variables if name not in state]
     wrong += [f"unknown {name}" for name in state if name not in variables]
     for name, variable in variables.items():
@@ -118,5 +124,7 @@ def _variables(model: VariationalMixin) -> Iterator[tuple[str, keras.Variable]]:
     for index, variable in enumerate(optimizer.variables):
         yield f"optimizer/{index}", variable
     yield from model.noise_variables.items()
+    for index, variable in enumerate(recurrent_states(model)):
+        yield f"{_RECURRENT}{index}", variable
     model._step_count.settle(optimizer)
     yield _STEPS, model._step_count.before

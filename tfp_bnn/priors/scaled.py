@@ -99,7 +99,7 @@ class ScaledPrior(Prior):
                 "empirical_bayes=True or a hyperprior, or remove `shared`."
             )
         self.shared = shared
-        if groups is not None and groups not in _GROUPS:
+        if groups not in (None, *_GROUPS):
             raise ValueError(f"`groups` of {owner} must be 'inputs', 'outputs' or None, but got {groups!r}.")
         if groups is not None and (shared is not None or not self.learns_scale):
             raise ValueError(

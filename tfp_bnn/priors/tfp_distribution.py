@@ -14,13 +14,15 @@ from tensorflow_probability import distributions as tfd
 from tfp_bnn.core.arguments import is_number
 from tfp_bnn.core.registry import unknown_name_message
 from tfp_bnn.priors.base import PRIORS, Prior
-from tfp_bnn.priors.heavy_tailed import Cauchy, Laplace, StudentT
+from tfp_bnn.priors.heavy_tailed import Cauchy, Horseshoe, Laplace, StudentT
 from tfp_bnn.priors.normal import Normal
 
 _STANDARD: Mapping[str, Any] = {"loc": 0.0, "scale": 1.0}
-_CHECKED = (-30.0, -1.0, 0.0, 1.0, 30.0)
+_CHECKED = np.array([-30.0, -1.0, 0.0, 1.0, 30.0], np.float32)
+# Beyond all weights.
+_ENDS = (-1e6, 1e6)
 _NOT_PARAMETERS = {"dtype", "validate_args", "allow_nan_stats", "name"}
-_OURS = {"Normal": Normal, "Laplace": Laplace, "Cauchy": Cauchy, "StudentT": StudentT}
+_OURS = {"Normal": Normal, "Laplace": Laplace, "Cauchy": Cauchy, "StudentT": StudentT, "Horseshoe": Horseshoe}
 _FAMILIES = sorted(
     name for name, cls in vars(tfd).items() if inspect.isclass(cls) and issubclass(cls, tfd.Distribution)
 )
@@ -32,8 +34,8 @@ class TfpDistribution(Prior):
 
     It is described by names and numbers alone, so it is saved with a model like any other prior. Where a prior is
     expected, the distribution itself will do, as in `kernel_prior=tfd.Gumbel(0.0, 1.0)`. A `tfd.Normal`, `Laplace`,
-    `Cauchy` or `StudentT` becomes the prior of that name, whose parameters can be learned; a normal has a KL in closed
-    form. That of other distributions is estimated with one draw of the weights.
+    `Cauchy`, `StudentT` or `Horseshoe` becomes the prior of that name, whose parameters can be learned; a normal has a
+    KL in closed form. That of other distributions is estimated with one draw of the weights.
 
     Args:
         family: Name of the class, such as `"Logistic"`, the default.
@@ -41,8 +43,8 @@ class TfpDistribution(Prior):
             of a mixture, mappings of `"family"` and `"parameters"`.
 
     Raises:
-        ValueError: If there is no such distribution, an argument does not fit, one draw is not a single number, or the
-            density is not positive on the whole real line.
+        ValueError: If there is no such distribution, an argument does not fit, one draw is not a single number, it or a
+            part of it is discrete, or the density is not positive and finite on the whole real line.
 
     Example:
         >>> import tfp_bnn
@@ -63,14 +65,7 @@ class TfpDistribution(Prior):
                 f"The prior {family} has batch shape {distribution.batch_shape} and event shape "
                 f"{distribution.event_shape}; () was expected for both: one distribution, of one weight."
             )
-        density = distribution.log_prob(tf.constant(_CHECKED)).numpy()
-        if not np.isfinite(density).all():
-            where = _CHECKED[int(np.argmin(np.isfinite(density)))]
-            raise ValueError(
-                f"The prior {family} has the log-density {density[_CHECKED.index(where)]} at {where:g}. Expected a "
-                "density above 0 for every weight, because the KL of a normal posterior is infinite otherwise. Choose "
-                "a distribution on the whole real line."
-            )
+        _require_density(family, distribution)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor, JSON-serializable."""
@@ -100,6 +95,59 @@ def prior_of(distribution: tfd.Distribution) -> Prior:
     if family in _OURS and all(is_number(value) for value in parameters.values()):
         return _OURS[family](**parameters)
     return TfpDistribution(family, parameters)
+
+
+def _require_density(family: str, distribution: tfd.Distribution) -> None:
+    """Refuses a distribution without a density, or with one that is 0 or infinite at a weight."""
+    if _is_discrete(distribution):
+        raise ValueError(
+            f"The prior {family} is discrete, or a part of it is, and has no density. Expected a continuous "
+            "distribution on the whole real line, such as Logistic or Gumbel."
+        )
+    density = distribution.log_prob(_CHECKED).numpy()
+    on_whole_line = _is_on_whole_line(distribution)
+    # Far from its centre, a density on the whole line may be too small for float32.
+    too_small = on_whole_line & (density == -np.inf) & (np.abs(_CHECKED) > 1.0)
+    wrong = np.isnan(density) | ((density == -np.inf) & ~too_small)
+    if wrong.any() or not on_whole_line:
+        first = np.argmax(wrong)
+        found = f"the log-density {density[first]} at {_CHECKED[first]:g}" if wrong.any() else "a bounded range"
+        raise ValueError(
+            f"The prior {family} has {found}. Expected a density above 0 for every weight, because the KL of a normal "
+            "posterior is infinite otherwise. Choose a distribution on the whole real line, and none so narrow that "
+            "its density at 1 or -1 is 0 in float32."
+        )
+    poles = _CHECKED[density == np.inf]
+    if poles.size:
+        raise ValueError(
+            f"The prior {family} has the log-density inf at {poles[0]:g}. Expected a finite one, because training "
+            "would move every weight there. In place of a Horseshoe take the prior 'horseshoe', whose density is "
+            "bounded."
+        )
+
+
+def _components(distribution: tfd.Distribution) -> list[tfd.Distribution]:
+    """The components of a mixture, those of one family as one distribution; none for other distributions."""
+    of_one_family = getattr(distribution, "components_distribution", None)
+    return [*getattr(distribution, "components", ())] if of_one_family is None else [of_one_family]
+
+
+def _is_discrete(distribution: tfd.Distribution) -> bool:
+    """Whether single values have a probability."""
+    if components := _components(distribution):
+        return any(map(_is_discrete, components))
+    # Of all others, TFP has a map from the real line for the continuous ones alone.
+    is_point = isinstance(distribution, tfd.Deterministic)
+    return is_point or distribution.experimental_default_event_space_bijector() is None
+
+
+def _is_on_whole_line(distribution: tfd.Distribution) -> bool:
+    """Whether a continuous distribution, or at least one component of a mixture, has a density on the real line."""
+    if components := _components(distribution):
+        return any(map(_is_on_whole_line, components))
+    ends = tf.reshape(tf.constant(_ENDS), [2] + [1] * distribution.batch_shape.rank)
+    found = distribution.experimental_default_event_space_bijector().inverse(ends).numpy()
+    return bool(np.isfinite(found).all(axis=0).any())
 
 
 def _described(distribution: tfd.Distribution) -> tuple[str, dict[str, Any]]:

@@ -138,7 +138,8 @@ def normal_kl(loc, scale, prior_scale):
 
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_kl_sums_the_closed_forms_of_all_weights(use_bias):
-    layer = make(use_bias=use_bias, bias_prior={"name": "normal", "scale": 2.0}, kl_weight=0.1)
+    of_bias = {"bias_prior": {"name": "normal", "scale": 2.0}} if use_bias else {}
+    layer = make(use_bias=use_bias, **of_bias, kl_weight=0.1)
     loc, scale = parameters_of(layer, "loc"), parameters_of(layer, "scale")
     # The default spread, at its median.
     spread = {name: layer.variational_weights[name].parameters().get("prior_scale", 1.0) for name in loc}
@@ -291,6 +292,21 @@ def test_the_config_holds_one_prior_and_one_posterior_for_the_groups():
         assert weight.prior_spec == tfp_bnn.priors.StudentT()
         assert weight.posterior_spec == tfp_bnn.posteriors.LowRankNormal()
     assert restored.variational_weights["kernel"].prior_spec == tfp_bnn.priors.Normal()
+
+
+def test_a_bias_that_is_left_out_has_no_distribution():
+    points = {"kernel_posterior": "delta", "group_posterior": "delta", "group_prior": "normal"}
+    layer = HierarchicalDenseReparameterization(1, NUM_GROUPS, use_bias=False, **points)
+    assert set(layer.distribution_specs) == {"kernel", "group_kernel"}
+    assert not layer.is_random
+    assert model_of(layer).draws().num_draws == 1
+    config = layer.get_config()
+    assert config["bias_prior"] is config["bias_posterior"] is None
+    # As in a file of the time when a bias that is left out had them.
+    with_bias = HierarchicalDenseReparameterization(1, NUM_GROUPS).get_config()
+    older = {**config, "bias_prior": with_bias["bias_prior"], "bias_posterior": with_bias["bias_posterior"]}
+    for known in (config, older):
+        assert HierarchicalDenseReparameterization.from_config(known).get_config() == config
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

@@ -112,3 +112,9 @@ def test_impossible_priors_of_the_groups_are_refused():
         HierarchicalDenseReparameterization(UNITS, NUM_GROUPS, group_prior="norml")
     with pytest.raises(ValueError, match="does not support `lora_rank`"):
         HierarchicalDenseReparameterization(UNITS, NUM_GROUPS, lora_rank=2)
+
+
+@pytest.mark.parametrize("name", ["bias_prior", "bias_posterior"])
+def test_a_distribution_of_a_bias_that_is_left_out_is_refused(name):
+    with pytest.raises(ValueError, match=f"Got {name}='unheard_of' with use_bias=False. Remove one of them"):
+        HierarchicalDenseReparameterization(UNITS, NUM_GROUPS, use_bias=False, **{name: "unheard_of"})

@@ -52,6 +52,13 @@ def test_filter_response_normalization_is_that_of_the_paper(dtype):
     np.testing.assert_allclose(layer(INPUTS[:1] - 2.0), outputs[:1], atol=1e-6)
 
 
+@pytest.mark.parametrize(("axis", "shape"), [(-1, (None, 1, None, 4)), (-1, (None, 1, 2, 4)), (1, (None, 1, 1, 4))])
+def test_filter_response_normalization_needs_one_axis_of_several_positions(axis, shape):
+    layer = ours.FilterResponseNormalization(axis=axis)
+    layer.build(shape)
+    assert layer.gamma.shape == (shape[axis],)
+
+
 def test_filter_response_normalization_survives_its_config():
     layer = ours.FilterResponseNormalization(axis=1, epsilon=0.1, threshold=False, beta_regularizer="l2", name="mine")
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer), safe_mode=True)
@@ -71,6 +78,14 @@ def test_filter_response_normalization_survives_its_config():
         ),
         (lambda: ours.FilterResponseNormalization(epsilon=0.0), "`epsilon` of `FilterResponseNormalization`"),
         (lambda: ours.FilterResponseNormalization().build((None, 4)), r"rank 3 or more, but got \(None, 4\)"),
+        (
+            lambda: ours.FilterResponseNormalization().build((None, 1, 1, 4)),
+            r"more than one position, but got \(None, 1, 1, 4\).* its sign. Put the layer before the last pooling",
+        ),
+        (
+            lambda: ours.FilterResponseNormalization(axis=-2).build((None, 4, 1)),
+            "with axis=-2 .* more than one position",
+        ),
         (lambda: ours.FilterResponseNormalization().build((None, 4, None)), "number of channels"),
         (lambda: ours.FilterResponseNormalization(axis=0).build((None, 4, 2)), "axis=0"),
     ],

@@ -9,13 +9,19 @@ import tensorflow as tf
 
 import tfp_bnn
 from tfp_bnn.core.checks import invalid_arguments_as_value_errors, require
-from tfp_bnn.layers import DenseFlipout, EmbeddingReparameterization, HierarchicalDenseReparameterization
+from tfp_bnn.layers import (
+    DenseFlipout,
+    EmbeddingReparameterization,
+    HierarchicalDenseReparameterization,
+    LSTMFlipout,
+)
 
 from .networks import N, X, Y, pipeline
 
 XLA = pytest.param({"jit_compile": True}, id="xla", marks=pytest.mark.slow)
 SLOW_XLA = pytest.param({"jit_compile": True}, id="xla", marks=pytest.mark.thorough)
 GRAPH = pytest.param({}, id="graph")
+SLOW_GRAPH = pytest.param({}, id="graph", marks=pytest.mark.slow)
 EAGER = pytest.param({"run_eagerly": True}, id="eager")
 
 
@@ -87,6 +93,27 @@ def test_a_bad_batch_is_refused_and_leaves_everything_as_it_was(how):
     assert np.isfinite(history["loss"]).all()
     assert np.isfinite(model.evaluate(pipeline(X, Y, N), verbose=0)).all()
     assert int(model.optimizer.iterations) == 2
+
+
+@pytest.mark.parametrize("how", [EAGER, SLOW_GRAPH, SLOW_XLA])
+def test_a_bad_batch_leaves_the_states_of_recurrent_layers_as_they_were(how):
+    layers = [
+        LSTMFlipout(2, stateful=True, return_sequences=True),
+        keras.layers.Bidirectional(keras.layers.GRU(2, stateful=True)),
+    ]
+    inputs = keras.Input((1, 4), batch_size=N)
+    model = tfp_bnn.VariationalSequential([inputs, *layers, DenseFlipout(3)], seed=0)
+    model.compile("sgd", **how)
+    model.fit(pipeline(X[:, None], Y, N), verbose=0)
+    before = [np.asarray(variable) for layer in layers for variable in layer.states]
+    assert len(before) == 4
+    x, y, message = BAD["inputs"]
+    for use in (model.fit, model.evaluate):
+        with pytest.raises(ValueError, match=message):
+            use(pipeline(x[:, None], y, N), verbose=0)
+        after = [np.asarray(variable) for layer in layers for variable in layer.states]
+        np.testing.assert_array_equal(after, before)
+    assert np.isfinite(model.fit(pipeline(X[:, None], Y, N), verbose=0).history["loss"]).all()
 
 
 @pytest.mark.parametrize("value", [np.nan, -1.0])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tfp_bnn
-from tfp_bnn.layers import DenseFlipout
+from tfp_bnn.layers import DenseFlipout, LSTMFlipout
 from tfp_bnn.models.training_state import restore_training_state, training_state
 
 X = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
@@ -120,3 +120,32 @@ def test_that_of_another_network_is_refused(trained):
 def test_what_is_not_compiled_has_no_state():
     with pytest.raises(ValueError, match="built and compiled"):
         training_state(make(compiled=False))
+
+
+# === States of recurrent layers ===
+
+
+def with_a_state() -> tuple[tfp_bnn.VariationalSequential, keras.layers.Layer]:
+    keras.utils.set_random_seed(0)
+    lstm = LSTMFlipout(2, stateful=True)
+    model = tfp_bnn.VariationalSequential([keras.Input((1, 3), batch_size=12), lstm, DenseFlipout(2)], seed=0)
+    model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+    model.num_examples = len(X)
+    return model, lstm
+
+
+def test_a_recurrent_layer_goes_on_where_it_was():
+    (model, lstm), (other, same) = with_a_state(), with_a_state()
+    older = {name: value for name, value in training_state(model).items() if not name.startswith("recurrent_state/")}
+    model.train_on_batch(X[:, None], Y)
+    state = training_state(model)
+    assert sum(name.startswith("recurrent_state/") for name in state) == 2
+    restore_training_state(other, state)
+    for ours, theirs in zip(lstm.states, same.states, strict=True):
+        assert np.abs(ours).min() > 0
+        np.testing.assert_array_equal(ours, theirs)
+    assert model.train_on_batch(X[:, None], Y) == other.train_on_batch(X[:, None], Y)
+    assert_same(training_state(model), training_state(other))
+    # A state from before they were in it starts anew.
+    restore_training_state(model, older)
+    assert not any(np.any(variable) for variable in lstm.states)

@@ -93,6 +93,10 @@ def test_they_are_saved_with_a_model_and_shown(tmp_path, capsys):
             {"groups": "units", **LEARNED},
             "`groups` of the prior 'laplace' must be 'inputs', 'outputs' or None, but got",
         ),
+        (
+            {"groups": ["outputs"], **LEARNED},
+            "`groups` of the prior 'laplace' must be 'inputs', 'outputs' or None, but got ['outputs'].",
+        ),
         ({"groups": "inputs"}, "Got groups='inputs' for the prior 'laplace', whose scale is fixed"),
         ({"groups": "inputs", "shared": "all", **LEARNED}, "whose scale is shared"),
     ],

@@ -11,7 +11,7 @@ from tensorflow_probability import distributions as tfd
 
 import tfp_bnn
 from tfp_bnn.layers import DenseFlipout
-from tfp_bnn.priors import PRIORS, Cauchy, Laplace, Normal, StudentT, TfpDistribution
+from tfp_bnn.priors import PRIORS, Cauchy, Horseshoe, Laplace, Normal, StudentT, TfpDistribution
 
 W = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
 MIXTURE = tfd.MixtureSameFamily(tfd.Categorical(probs=[0.25, 0.75]), tfd.Normal([-1.0, 2.0], [0.5, 1.0]))
@@ -26,6 +26,7 @@ MIXTURE = tfd.MixtureSameFamily(tfd.Categorical(probs=[0.25, 0.75]), tfd.Normal(
         (tfd.Sample(tfd.Laplace(0.0, 2.0), (3, 2)), Laplace(2.0)),
         (tfd.Cauchy(0.0, 2.0), Cauchy(2.0)),
         (tfd.StudentT(4.0, 0.5, 2.0), StudentT(4.0, 2.0, loc=0.5)),
+        (tfd.Horseshoe(0.1), Horseshoe(0.1)),
         (tfd.Gumbel(0.0, 1.0), TfpDistribution("Gumbel", {"loc": 0.0, "scale": 1.0})),
     ],
 )
@@ -53,6 +54,26 @@ def test_a_model_with_such_a_prior_trains_and_comes_back_from_a_file(prior, tmp_
     assert float(loaded.kl()) == pytest.approx(float(model.kl()), rel=1e-6)
 
 
+def half_and_half(*components):
+    return tfd.Mixture(tfd.Categorical(probs=[0.5, 0.5]), components)
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        # Their density at -30 is too small for float32.
+        tfd.Gumbel(0.0, 0.3),
+        tfd.MixtureSameFamily(tfd.Categorical(probs=[0.2, 0.3, 0.5]), tfd.Gumbel([0.0, 1.0, 2.0], 0.3)),
+        half_and_half(tfd.HalfNormal(1.0), tfd.Normal(0.0, 1.0)),
+        tfd.JohnsonSU(0.0, 1.0, 0.0, 1.0),
+    ],
+    ids=["narrow", "narrow mixture", "one component", "another map"],
+)
+def test_a_distribution_on_the_whole_line_is_a_prior(distribution):
+    prior = PRIORS.get(distribution)
+    np.testing.assert_allclose(prior.distribution(W.shape, {}).log_prob(W), np.sum(distribution.log_prob(W)), rtol=1e-5)
+
+
 class OwnDistribution(tfd.Normal):
     """A class that TensorFlow Probability does not have."""
 
@@ -62,6 +83,19 @@ class OwnDistribution(tfd.Normal):
     [
         (tfd.HalfNormal(1.0), r"HalfNormal has the log-density -inf at -30\. Expected a density above 0"),
         (tfd.Uniform(-2.0, 2.0), "Uniform has the log-density -inf at -30"),
+        (
+            tfd.TruncatedNormal(0.0, 20.0, -50.0, 50.0),
+            r"TruncatedNormal has a bounded range\. Expected a density above 0",
+        ),
+        (tfd.Gumbel(0.0, 0.01), "Gumbel has the log-density -inf at -1.* so narrow that its density at 1 or -1 is 0"),
+        (tfd.DoublesidedMaxwell(0.0, 1.0), "DoublesidedMaxwell has the log-density -inf at 0"),
+        (
+            tfd.MixtureSameFamily(tfd.Categorical(probs=[0.5, 0.5]), tfd.Horseshoe([0.1, 1.0])),
+            "MixtureSameFamily has the log-density inf at 0.* take the prior 'horseshoe'",
+        ),
+        (tfd.Skellam(1.0, 1.0), "Skellam is discrete, or a part of it is, and has no density. Expected a continuous"),
+        (tfd.Deterministic(0.0), "Deterministic is discrete"),
+        (half_and_half(tfd.Skellam(1.0, 1.0), tfd.Normal(0.0, 1.0)), "Mixture is discrete, or a part of it is"),
         (tfd.Gumbel([0.0, 1.0], 1.0), r"batch shape \(2,\) and event shape \(\)"),
         (tfd.MultivariateNormalDiag([0.0, 1.0]), r"event shape \(2,\)"),
         (tfd.Logistic(keras.Variable(1.0).value, 1.0), "'loc' is .*names and numbers alone"),

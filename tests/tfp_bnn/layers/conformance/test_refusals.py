@@ -81,6 +81,7 @@ def test_things_that_are_no_prior_are_refused(wrong):
         ("lora_alpha", 2, "does not support `lora_alpha`"),
         ("quantization_config", "int8", "does not support `quantization_config`"),
         *(("seed", value, f"`seed` must be an integer or None, but got {value!r}") for value in (True, 1.5)),
+        ("seed", 2**63, f"`seed` must be an integer of at most 64 bits, but got {2**63}."),
         *(
             ("kl_weight", value, f"`kl_weight` must be None or a finite number >= 0, but got {value!r}")
             for value in (-1.0, True, float("nan"), float("inf"), "1")
