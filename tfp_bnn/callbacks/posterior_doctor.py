@@ -264,7 +264,7 @@ class PosteriorDoctor(keras.callbacks.Callback):
             yield (
                 "not_converged",
                 "rhat",
-                f"The chains disagree: the largest R-hat of the predictions is {rhat:.3f}, above {_LARGEST_RHAT:g}, so "
+                f"The chains disagree: the largest R-hat of the predictions is {rhat:.4g}, above {_LARGEST_RHAT:g}, so "
                 f"they are not yet draws of one posterior. {_LONGER}",
             )
         if ess < _LEAST_ESS:

@@ -87,7 +87,8 @@ def dense(arrays: Any, max_bytes: int) -> Any:
     def made_dense(array: Any) -> Any:
         if not (scipy.sparse.issparse(array) or isinstance(array, tf.SparseTensor)):
             return array
-        size = math.prod(array.shape) * 4
+        dtype = array.dtype
+        size = math.prod(array.shape) * (dtype.size if isinstance(dtype, tf.DType) else dtype.itemsize)
         if size > max_bytes:
             raise ValueError(
                 f"A sparse array of shape {tuple(array.shape)} takes {size / 2**30:.1f} GiB once it is dense, as is "

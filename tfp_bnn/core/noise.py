@@ -13,7 +13,6 @@ import contextlib
 import contextvars
 import copy
 import math
-import weakref
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +25,6 @@ import tensorflow as tf
 
 from tfp_bnn.core.arguments import is_integer, require_integer
 from tfp_bnn.core.checks import current_graph
-from tfp_bnn.core.library_state import outermost_call
 
 # Philox by its number among TensorFlow's algorithms: the default differs under XLA, and so would the noise.
 _PHILOX = 1
@@ -232,13 +230,6 @@ class _Scope:
     made: dict[tuple[int, Any], tuple[object, tf.Tensor]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Call:
-    noise: dict[tuple[int, bool, Any], NoiseSource] = field(default_factory=dict)
-    uses: Counter[tuple[int, Any]] = field(default_factory=Counter)
-
-
-_calls: weakref.WeakKeyDictionary[Any, _Call] = weakref.WeakKeyDictionary()
 _scope: contextvars.ContextVar[_Scope | None] = contextvars.ContextVar("tfp_bnn_noise", default=None)
 _of_all_draws: contextvars.ContextVar[dict[int, tuple[object, tf.Tensor]] | None] = contextvars.ContextVar(
     "tfp_bnn_of_all_draws", default=None
@@ -271,21 +262,6 @@ def scoped_noise(layer: object) -> NoiseSource | None:
     """Returns the noise of `layer` in the open `noise_scope`, or None."""
     scope = _scope.get()
     return None if scope is None else scope.noise_of_layer.get(id(layer))
-
-
-def noise_of_call(layer: object, training: bool, make: Callable[[], NoiseSource]) -> NoiseSource:
-    """Returns the noise of `layer` outside a scope: `make()`, which is called once for all uses in a call of a model.
-
-    So they share one weight draw, as in a scope. Each graph, such as the body of a loop, has its own.
-    """
-    call = outermost_call()
-    if call is None:
-        return make()
-    noise = _calls.setdefault(call, _Call()).noise
-    key = id(layer), training, current_graph()
-    if key not in noise:
-        noise[key] = make()
-    return noise[key]
 
 
 @contextlib.contextmanager
@@ -327,19 +303,14 @@ def once_in_scope(thing: object, make: Callable[[], tf.Tensor]) -> tf.Tensor:
 def name_of_use(name: str, thing: object) -> str:
     """Returns a name of noise that differs between the uses of a thing in the open `noise_scope`: `name`, `name#2`, ...
 
-    For noise that belongs to a use of a weight and not to its draw. Outside a scope it is those in a call of a model.
+    For noise that belongs to a use of a weight and not to its draw. Outside a scope each call has noise of its own.
     """
-    scope, call = _scope.get(), outermost_call()
-    uses: Counter[Any]
-    key: Any
-    if scope is not None:
-        uses, key = scope.uses, id(thing)
-    elif call is not None:
-        uses, key = _calls.setdefault(call, _Call()).uses, (id(thing), current_graph())
-    else:
+    scope = _scope.get()
+    if scope is None:
         return name
-    uses[key] += 1
-    return name if uses[key] == 1 else f"{name}#{uses[key]}"
+    scope.uses[id(thing)] += 1
+    number = scope.uses[id(thing)]
+    return name if number == 1 else f"{name}#{number}"
 
 
 def require_seed(seed: Any) -> Any:

@@ -11,11 +11,12 @@ import scipy.optimize
 import tensorflow as tf
 
 from tfp_bnn.core.arguments import is_number, is_positive, require_bool, require_integer
-from tfp_bnn.core.batches import checked_inputs, inputs_of, num_rows, rows_of
+from tfp_bnn.core.batches import checked_inputs, dense, inputs_of, num_rows, rows_of
 from tfp_bnn.core.compiled import compiled
 from tfp_bnn.core.noise import NoiseSource
 from tfp_bnn.inference.curvature import EIGEN, NUMBERS_AT_ONCE, Eigen, Floats
 from tfp_bnn.inference.function_of_weights import FunctionOfWeights, chosen_by_name
+from tfp_bnn.inference.log_posterior import MOST_BYTES
 from tfp_bnn.inference.point_weights import point_variables, require_point_model
 from tfp_bnn.inference.stored_posterior import Arrays, require_arrays
 from tfp_bnn.inference.weight_posterior import WeightPosterior
@@ -204,7 +205,8 @@ class Laplace(WeightPosterior):
         parts = []
         for inputs in inputs_of(x):
             for start in range(0, num_rows(inputs), step):
-                moments = self._output_moments(rows_of(inputs, slice(start, start + step)))
+                rows = dense(rows_of(inputs, slice(start, start + step)), MOST_BYTES)
+                moments = self._output_moments(rows)
                 likelihood, outputs = self.likelihood.with_normal_outputs(*moments, weights)
                 parts.append(outputs.numpy())
         outputs = np.concatenate(parts)[np.newaxis]

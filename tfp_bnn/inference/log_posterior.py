@@ -292,8 +292,8 @@ def _require_posterior(model: Any, function: str) -> None:
     bounded = [v.path for v in model.trainable_variables if getattr(v, "constraint", None) is not None]
     if bounded:
         raise ValueError(
-            f"The weights {', '.join(bounded)} have constraints, which `{function}` would not keep. Remove them, and "
-            "say what the weights may be by priors or by the activation."
+            f"The weights {', '.join(bounded)} have constraints, which `{function}` would not keep. Remove them: "
+            "restrict the weights by a prior instead, or the outputs by an activation."
         )
     if model.losses:
         raise ValueError(

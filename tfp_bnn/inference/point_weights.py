@@ -123,10 +123,11 @@ def with_point_weights(model: VariationalMixin, prior: Prior | None = None) -> A
     config = respecify(model.get_config(), "posterior", lambda posterior: Delta(pruned=posterior.pruned))
     if prior is not None:
         config = respecify(config, "prior", prior)
+    copy = type(model).from_config({**config, "calibration": None, "conformal": None})  # type: ignore[attr-defined]
     # Other objectives are made of several draws, of which points have only one.
-    num_draws = config["num_draws"] if dropout_layers(model) else 1
-    changes = {"calibration": None, "conformal": None, "objective": "elbo", "num_draws": num_draws}
-    copy = type(model).from_config({**config, **changes})  # type: ignore[attr-defined]
+    copy.objective = "elbo"
+    if not dropout_layers(model):
+        copy.num_draws = 1
     if any(layer.is_random for layer in copy.variational_layers):
         raise ValueError(
             f"{type(model).__name__} creates layers itself, so their posteriors are not part of its config. Give "

@@ -137,8 +137,8 @@ class Flipout(Estimator):
 
     Each example sees a draw from the correct distribution, and the draws of two examples are uncorrelated. The
     perturbation of a Bayesian bias is flipped by r_n too, like the kernel row of a constant input; one that lacks an
-    axis of r_n, as an `EinsumDense` may have it, has signs of its own. `tfp.layers` shares
-    it between the examples, which leaves them correlated.
+    axis of r_n, as that of an `EinsumDense` may, has signs of its own. `tfp.layers` shares the perturbation of the bias
+    between the examples, which leaves them correlated.
     """
 
     name = "flipout"

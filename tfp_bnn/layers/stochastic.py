@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from tfp_bnn.core.noise import NoiseSource, NoiseStreams, layer_key, noise_of_call, scoped_noise
+from tfp_bnn.core.noise import NoiseSource, NoiseStreams, layer_key, scoped_noise
 
 
 class StochasticLayer(keras.layers.Layer):
@@ -49,6 +49,4 @@ class StochasticLayer(keras.layers.Layer):
 
     def _noise(self, training: bool) -> NoiseSource:
         noise = scoped_noise(self)
-        if noise is not None:
-            return noise
-        return noise_of_call(self, training, lambda: self._noise_streams.next(training).block(layer_key(self)))
+        return self._noise_streams.next(training).block(layer_key(self)) if noise is None else noise

@@ -14,10 +14,13 @@ class _RowCheck(keras.callbacks.Callback):
     def __init__(self) -> None:
         super().__init__()
         self._steps = 0
+        self._cut_short = False
         self._done = False
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._steps = batch + 1
+        # Such an epoch says nothing of N. This callback is the last.
+        self._cut_short = self.model.stop_training
 
     # Validation resets the counts, so they are read when it begins, or at the end of an epoch without validation.
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -27,8 +30,7 @@ class _RowCheck(keras.callbacks.Callback):
         self._compare()
 
     def _compare(self) -> None:
-        # An epoch that a callback has ended early says nothing of N.
-        if self._done or not self._steps or self.model.stop_training:
+        if self._done or not self._steps or self._cut_short:
             return
         self._done = True
         rows, expected = self.model.rows_seen, self.model.num_examples

@@ -22,6 +22,7 @@ from tfp_bnn.layers.base import VariationalLayer
 from tfp_bnn.layers.stochastic import StochasticLayer
 from tfp_bnn.likelihoods import LIKELIHOODS, Likelihood
 from tfp_bnn.models.data_checks import check_examples, check_input_names, check_inputs, example_shape
+from tfp_bnn.models.derived_state import compiled_with_derived_state
 from tfp_bnn.models.elbo_training import ElboTraining
 from tfp_bnn.models.finite_weights import refuse_non_finite_weights
 from tfp_bnn.models.predictive_model import PredictiveModel
@@ -334,6 +335,11 @@ class VariationalMixin(OnlyExportedByItself, VariationalDraws, PredictiveModel, 
         """
         refuse_non_finite_weights(self, _NOT_SAVED)
         super().save_weights(*args, **kwargs)  # type: ignore[misc]
+
+    def load_weights(self, *args: Any, **kwargs: Any) -> None:
+        """Loads weights as Keras does."""
+        with compiled_with_derived_state(self):
+            super().load_weights(*args, **kwargs)  # type: ignore[misc]
 
     def save_own_variables(self, store: Any) -> None:
         """Saves N, beta, the parameters of the likelihood, the number of steps and the state of all noise."""

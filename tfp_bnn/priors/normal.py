@@ -37,8 +37,8 @@ class ScaleMixture(ScaledPrior):
 
     w ~ scale * m,  m ~ mixture_probability * N(0, scale_1^2) + (1 - mixture_probability) * N(0, scale_2^2)
 
-    Many weights are pulled to zero, while some may be large. The KL has no closed form and is estimated with
-    one draw of the weights.
+    Many weights are pulled to zero, while some may be large. The KL has no closed form and is estimated with one
+    draw of the weights.
 
     Args:
         mixture_probability: Probability of the first component, in (0, 1).

@@ -303,7 +303,7 @@ def says_how_to_go_on(resumable: Callable[[], bool]) -> Iterator[None]:
         if resumable():
             say(f"interrupted. To continue:\n{_resume_command(sys.argv[1:])}")
         else:
-            say("interrupted before there was a checkpoint. Start the command again as it is.")
+            say("interrupted. There is nothing to go on with: start the command again.")
         raise typer.Exit(128 + signal.SIGINT) from None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -28,19 +28,25 @@ class Strict(BaseModel):
 
 
 class Plain(Strict):
-    """Base class of schemas that are written as YAML, also where their values are given in Python; see `plain`."""
+    """Base class of schemas that are written as YAML. Values given in Python become what YAML can hold; see `plain`."""
 
     @model_validator(mode="before")
     @classmethod
     def _plain_values(cls, values: Any) -> Any:
-        return plain(values) if isinstance(values, Mapping) else values
+        return plain(values, cls._config_of) if isinstance(values, Mapping) else values
+
+    @staticmethod
+    def _config_of(value: Any) -> Any:
+        """Returns the config of an object that a schema knows, and others as they are."""
+        return value
 
 
-def plain(value: Any, key: str = "") -> Any:
+def plain(value: Any, config_of: Callable[[Any], Any] = lambda value: value, key: str = "") -> Any:
     """Returns a value as YAML and JSON can hold it: scalars and arrays of NumPy as those of Python, tuples as lists.
 
     Args:
         value: The value. Schemas stay as they are.
+        config_of: Function that returns the config of an object, or another object as it is.
         key: Its dotted key, for the message.
 
     Raises:
@@ -52,16 +58,18 @@ def plain(value: Any, key: str = "") -> Any:
         {'scales': [1.0, 2.0], 'members': 3, 'units': [8, 8]}
     """
     if isinstance(value, Mapping):
-        return {name: plain(part, f"{key}.{name}" if key else str(name)) for name, part in value.items()}
+        return {name: plain(part, config_of, f"{key}.{name}" if key else str(name)) for name, part in value.items()}
     # Before numbers, since some of NumPy are numbers of Python too.
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, list | tuple):
-        return [plain(part, key) for part in value]
+        return [plain(part, config_of, key) for part in value]
     if value is None or isinstance(value, str | int | float | BaseModel):
         return value
+    if (config := config_of(value)) is not value:
+        return plain(config, config_of, key)
     raise ValueError(
-        f"{key} got {shown(value)}, of type {type(value).__name__}; a number, text, list or mapping was expected, as "
+        f"{key!r} got {shown(value)}, of type {type(value).__name__}; a number, text, list or mapping was expected, as "
         "YAML can hold it. Give an object by its name or config"
     )
 
@@ -130,10 +138,10 @@ def check_field(schema: type[BaseModel], name: str, value: Any) -> Any:
         ValueError: If the value is out of bounds or of another type.
     """
     # Strict fields take no numbers of NumPy. An array with one number is none.
-    plain = value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
-    if problem := problem_of(plain, checker_of(schema, name)):
+    number = value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
+    if problem := problem_of(number, checker_of(schema, name)):
         raise ValueError(f"`{name}` got {shown(value)}: {problem}.")
-    return plain
+    return number
 
 
 def _details(error: ValidationError) -> list[Any]:

@@ -72,8 +72,8 @@ def _labelled(
     if task != "regression" and _is_one_hot(together):
         raise ValueError(
             f"{str(path)!r}: the targets have {together.shape[1]} columns with one 1 in each row; one class for each "
-            "row was expected. Turn one-hot rows into labels with y.argmax(axis=1), or train on numbers: "
-            "model.likelihood=normal."
+            "row was expected. Turn one-hot rows into labels with y.argmax(axis=1), or take them as "
+            "numbers: task='regression', as with model.likelihood=normal."
         )
     if task is None:
         too_many = is_open and are_numbers and len(np.unique(together)) > math.ceil(len(together) / 2)

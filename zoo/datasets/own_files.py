@@ -262,7 +262,7 @@ def _check_rows(path: Path, parts: Parts) -> None:
         if x.shape[1:] != shapes[first]:
             raise ValueError(
                 f"{str(path)!r} has inputs of shape {x.shape[1:]}{where} and of shape {shapes[first]} in {first!r}. "
-                "Give all splits the same columns."
+                "Give all splits inputs of the same shape."
             )
 
 
@@ -278,15 +278,15 @@ def _splits(path: Path, parts: Parts, is_labelled: bool, whole: bool) -> dict[st
             )
         return split_rows(x, y, stratify=_can_stratify(y, is_labelled))
     splits = {name: Split(*part) for name, part in parts.items()}
-    for name in ("test", "validation"):
-        if name not in splits:
-            rest = splits["train"]
-            if len(rest) < _FEWEST_TO_STRATIFY:
-                raise ValueError(
-                    f"{str(path)!r} has {len(rest)} rows of training: too few to hold some out for the {name} split. "
-                    "Give more, or that split too."
-                )
-            splits["train"], splits[name] = hold_out(rest, _can_stratify(rest.y, is_labelled))
+    missing = [name for name in ("test", "validation") if name not in splits]
+    if len(splits["train"]) <= len(missing):
+        raise ValueError(
+            f"{str(path)!r} has training rows: {len(splits['train'])}, too few to hold some out for {listed(missing)}. "
+            "Give more, or these splits too."
+        )
+    for name in missing:
+        rest = splits["train"]
+        splits["train"], splits[name] = hold_out(rest, _can_stratify(rest.y, is_labelled))
     return splits
 
 

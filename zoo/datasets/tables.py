@@ -186,12 +186,15 @@ class _csv_rows:
 def _without_blank_lines(lines: Iterator[list[str]]) -> Iterator[list[str]]:
     """Yields rows without blank lines, but those amid a file of one column, which stand for missing values."""
     width = blank = 0
+    usual = None
     for row in lines:
         if not row:
             blank += 1
             continue
         if width == 1:
-            yield from [[""]] * blank
+            # One after every row is of line ends that were written twice, as happens on Windows.
+            usual = min(blank, 1) if usual is None else usual
+            yield from [[""]] * abs(blank - usual)
         width, blank = width or len(row), 0
         yield row
 

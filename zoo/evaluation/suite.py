@@ -183,8 +183,8 @@ def evaluate_suite(
         seed: Seed of the samples. The corruptions are the same for every seed.
         calibrated: Whether to apply the model's calibration, if it has one.
         out_of_distribution: Names of datasets of images, of which the first 2,000 test images are used, in the size,
-            the channels and the range of `data`. Default: the first two of Fashion-MNIST, MNIST and CIFAR-10 that are
-            neither `data` nor what the model was trained on. On another split than test, the default is
+            the channels and the range of `data`. Default: at most two of Fashion-MNIST, MNIST and CIFAR-10, the
+            first that are neither `data` nor what the model was trained on. On another split than test, the default is
             `development_out_of_distribution` of the first 2,000 images instead.
         split_name: Name of the split in the results, such as `"all"` for one that holds all rows. Default: `split`.
         tell: Function that is told what is done, in a few words.

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from zoo.architectures.base import Spec
-from zoo.core.validation import Plain, Strict
-from zoo.recipes.schema import DatasetName, EvaluationRecipe, RecipeName
+from zoo.core.validation import Strict
+from zoo.recipes.schema import DatasetName, EvaluationRecipe, OfSpecs, RecipeName
 
 _Positive = Annotated[float, Field(strict=True, gt=0)]
 _Count = Annotated[int, Field(strict=True, ge=1, lt=2**32)]
@@ -38,7 +38,7 @@ class StartFromRecipe(Strict):
     adapt_inputs: Annotated[bool, Field(strict=True)] = False
 
 
-class FineTuneRecipe(Plain):
+class FineTuneRecipe(OfSpecs):
     """Recipe of a fine-tuning, from a trained model and data to the published numbers.
 
     Attributes:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from tfp_bnn.core.registry import SpecRegistry
 from tfp_bnn.inference.ensemble import MOST_MEMBERS
+from tfp_bnn.likelihoods import LIKELIHOODS
+from tfp_bnn.posteriors import POSTERIORS
+from tfp_bnn.priors import PRIORS
 from tfp_bnn.variational import OBJECTIVES
 from zoo.architectures import ARCHITECTURES
 from zoo.core.names import check_name
@@ -50,6 +55,19 @@ _LEFT_OUT = Field(default=None, exclude_if=lambda value: value is None)
 
 RecipeName = Annotated[str, AfterValidator(check_name)]
 DatasetName = Annotated[str, AfterValidator(check_dataset_name)]
+
+
+class OfSpecs(Plain):
+    """Base class of recipes. Priors, posteriors and likelihoods that are objects become their configs."""
+
+    @staticmethod
+    def _config_of(value: Any) -> Any:
+        registries: tuple[SpecRegistry[Any], ...] = (PRIORS, POSTERIORS, LIKELIHOODS)
+        for registry in registries:
+            with contextlib.suppress(TypeError):
+                spec = registry.get(value)
+                return {"name": registry.name_of(spec), **spec.get_config()}
+        return value
 
 
 class NaturalGradientRecipe(Strict):
@@ -187,7 +205,7 @@ class EvaluationRecipe(Strict):
     out_of_distribution: str = "uniform"
 
 
-class Recipe(Plain):
+class Recipe(OfSpecs):
     """Recipe of a training, from the data to the published numbers.
 
     Attributes:

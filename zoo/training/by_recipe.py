@@ -21,6 +21,7 @@ from tfp_bnn.models.preparation import attach_optimizer
 from zoo.architectures import ARCHITECTURES
 from zoo.architectures.base import require_one_output
 from zoo.architectures.moments import check_noise_fits, column_moments
+from zoo.core.shown import rounded
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation import card_numbers as evaluation
 from zoo.evaluation.data_checks import with_groups_of
@@ -321,7 +322,7 @@ def _fit(
     if values:
         # The first epoch of those with the same value.
         nll, epoch = min(values)
-        tell(f"seed {recipe.seed}: lowest validation NLL {nll:.4f} in epoch {epoch}")
+        tell(f"seed {recipe.seed}: lowest validation NLL {rounded(nll)} in epoch {epoch}")
         if complaint := divergence(history["val_nll"][-1], data, model.likelihood):
             remedy = "--set optimizer.learning_rate=..."
             tell(f"warning: the training with seed {recipe.seed} diverged: {complaint}: {remedy}")

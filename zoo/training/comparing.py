@@ -22,6 +22,7 @@ from typing import Any
 
 import keras
 
+from zoo.core.shown import rounded
 from zoo.core.validation import validate
 from zoo.datasets import Dataset, load_dataset
 from zoo.evaluation.card_numbers import QUICK_SAMPLES, evaluate
@@ -211,9 +212,8 @@ class _Runs:
             except NonFiniteError as error:
                 nlls[settings] = math.inf
                 self._tell(str(error))
-            self._tell(
-                f"{way}: candidate {index + 1} of {len(candidates)}, {settings}: validation NLL {nlls[settings]:.4f}"
-            )
+            found = f"validation NLL {rounded(nlls[settings])}"
+            self._tell(f"{way}: candidate {index + 1} of {len(candidates)}, {settings}: {found}")
         best = min(nlls, key=lambda settings: nlls[settings] if math.isfinite(nlls[settings]) else math.inf)
         return best, nlls[best]
 

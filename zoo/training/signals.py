@@ -38,7 +38,7 @@ def signals_noted(active: bool) -> Iterator[list[int]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    # None is a handler of a program that Python runs in. It could not be put back, so it stays.
+    # None is a handler that was not set from Python. It could not be put back, so it stays.
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     before = {number: handler for number, handler in handlers.items() if handler is not None}
     for number in before:

@@ -9,6 +9,7 @@ import scipy.optimize
 import scipy.sparse
 import scipy.special
 import scipy.stats
+import tensorflow as tf
 
 import tfp_bnn
 from tfp_bnn.inference import laplace
@@ -350,6 +351,10 @@ def test_data_without_rows_are_refused(structure):
 def test_sparse_inputs_have_the_curvature_of_dense_ones(structure):
     found = [laplace(network(), x, LABELS, structure=structure) for x in (X, scipy.sparse.csr_matrix(X))]
     np.testing.assert_allclose(*(posterior.covariance() for posterior in found), rtol=1e-5)
+    sparse = scipy.sparse.csr_matrix(X[:5])
+    predictives = [found[0].closed_form_predictive(x) for x in (X[:5], sparse, tf.sparse.from_dense(X[:5]))]
+    for predictive in predictives[1:]:
+        np.testing.assert_allclose(predictive.mean(), predictives[0].mean(), rtol=1e-5)
 
 
 def test_a_kronecker_product_needs_a_kernel():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tfp_bnn
-from tfp_bnn.layers import DenseFlipout, DenseLocalReparameterization, DenseReparameterization
+from tfp_bnn.layers import DenseFlipout
 
 X, Y = np.ones((4, 3), np.float32), np.ones((4, 1), np.float32)
 
@@ -61,24 +61,3 @@ def test_only_training_warns():
         bayesian = tfp_bnn.VariationalSequential([keras.Input((3,)), DenseFlipout(1)], likelihood="normal")
         bayesian.compile("sgd", run_eagerly=True)
         bayesian.fit(X, Y, verbose=0)
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_all_uses_of_a_layer_in_a_call_share_one_draw(training):
-    """The KL counts once, so more than one draw would be no ELBO."""
-    x, z = keras.Input((4, 3)), keras.Input((3,))
-    layer = DenseReparameterization(3)
-    steps = keras.Model(x, keras.layers.TimeDistributed(DenseReparameterization(2))(x))
-    twice = keras.Model(z, [layer(z), layer(z)])
-    of_steps, of_uses = steps(np.ones((1, 4, 3), np.float32), training=training)[0], twice(X, training=training)
-    np.testing.assert_array_equal(of_steps, np.broadcast_to(of_steps[:1], (4, 2)))
-    np.testing.assert_array_equal(*of_uses)
-    assert np.abs(np.asarray(twice(X, training=training)[0]) - of_uses[0]).min() > 0
-
-
-def test_each_use_of_a_layer_that_draws_its_outputs_has_noise_of_its_own():
-    x = keras.Input((4, 3))
-    layer = DenseLocalReparameterization(2, kernel_posterior={"name": "mean_field_normal", "initial_scale": 1.0})
-    model = keras.Model(x, keras.layers.TimeDistributed(layer)(x))
-    outputs = np.asarray(model(np.ones((1, 4, 3), np.float32), training=True))[0]
-    assert len(np.unique(outputs[:, 0])) == 4

@@ -67,3 +67,11 @@ def test_a_restored_model_forgets_what_it_had_compiled():
     np.testing.assert_allclose(mean(again), mean(model), rtol=1e-6)
     losses = [each.evaluate(X, Y, verbose=0, return_dict=True)["nll"] for each in (model, again)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_loaded_weights_are_those_of_compiled_functions(tmp_path):
+    model, again = network(), network(adapted=False)
+    mean(again)
+    model.save_weights(tmp_path / "a.weights.h5")
+    again.load_weights(tmp_path / "a.weights.h5")
+    np.testing.assert_allclose(mean(again), mean(model), rtol=1e-6)

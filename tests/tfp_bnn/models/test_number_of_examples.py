@@ -144,3 +144,10 @@ def test_an_epoch_that_a_callback_ends_says_nothing_of_their_number(frozen):
     # Warnings are errors in these tests.
     frozen.fit(pipeline(), callbacks=[stop], verbose=0)
     assert frozen.rows_seen < frozen.num_examples
+
+
+@pytest.mark.filterwarnings(RAN_OUT)
+def test_an_epoch_that_was_whole_is_compared_though_a_callback_stops_there(frozen):
+    stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: setattr(frozen, "stop_training", True))
+    with pytest.warns(UserWarning, match="The first epoch had 100 examples, but N is 1000"):
+        frozen.fit(generator_pipeline(), num_examples=1000, callbacks=[stop], verbose=0)

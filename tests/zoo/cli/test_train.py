@@ -245,7 +245,7 @@ def test_a_log_for_tensorboard_that_cannot_be_written_is_one_line(tfp_bnn, recip
 
 
 @pytest.mark.parametrize(
-    ("has_checkpoint", "says"), [(True, "To continue:"), (False, "Start the command again as it is")]
+    ("has_checkpoint", "says"), [(True, "To continue:"), (False, "There is nothing to go on with")]
 )
 def test_an_interruption_promises_to_resume_only_what_it_can(tmp_path, capfd, has_checkpoint, says):
     if has_checkpoint:

@@ -76,10 +76,13 @@ def test_bad_image(tmp_path):
 
 def test_a_blank_line_amid_one_column_is_a_missing_value(tmp_path):
     """Else the predictions of all rows after it would be of other rows."""
-    (tmp_path / "x.csv").write_text("\na\n1\n\n2\n")
-    with pytest.raises(ValueError, match=r"row 1 is \[''\]; expected numbers"):
-        open_inputs([tmp_path / "x.csv"], (1,), 1.0)
-    (tmp_path / "x.csv").write_text("\na\n1\n2\n\n\n")
-    assert open_inputs([tmp_path / "x.csv"], (1,), 1.0).x.tolist() == [[1], [2]]
+    for text in ("\na\n1\n\n2\n", "a\n\n1\n2\n", "a\n\n1\n\n\n\n2\n"):
+        (tmp_path / "x.csv").write_text(text)
+        with pytest.raises(ValueError, match=r"row 1 is \[''\]; expected numbers"):
+            open_inputs([tmp_path / "x.csv"], (1,), 1.0)
+    # Trailing ones say nothing, nor do those after every row: line ends that were written twice.
+    for text in ("\na\n1\n2\n\n\n", "a\n\n1\n\n2\n\n"):
+        (tmp_path / "x.csv").write_text(text)
+        assert open_inputs([tmp_path / "x.csv"], (1,), 1.0).x.tolist() == [[1], [2]]
     (tmp_path / "x.csv").write_text("1,2\n\n3,4\n")
     assert open_inputs([tmp_path / "x.csv"], (2,), 1.0).x.tolist() == [[1, 2], [3, 4]]

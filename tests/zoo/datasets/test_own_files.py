@@ -287,7 +287,7 @@ def test_folders_of_splits_without_training_are_all_rows_or_nothing(photos, tmp_
             True,
             r"\(3,\) in 'test' and of .*\(2,\)",
         ),
-        ({"x_train": (1, 2), "y_train": (1,)}, False, "has 1 rows of training: too few to hold some out for the test"),
+        ({"x_train": (2, 2), "y_train": (2,)}, False, r"has training rows: 2, too few to .* \['test', 'validation'\]"),
     ],
 )
 def test_splits_that_cannot_be_used_are_refused_in_words(tmp_path, arrays, whole, says):

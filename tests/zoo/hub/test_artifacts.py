@@ -247,7 +247,7 @@ def test_thousands_of_columns_with_long_names_can_be_loaded_again(tmp_path):
     assert loaded.card["config"]["data"]["feature_names"] == names
 
 
-def test_more_arrays_than_can_be_loaded_again_are_refused_before_a_training(monkeypatch):
+def test_more_arrays_than_can_be_loaded_again_are_refused_before_a_training():
     network = zoo.create_model("mlp_flipout", input_shape=(4,), num_outputs=3, hidden=(2,))
     artifacts.check_size(network, 100)
     with pytest.raises(ValueError, match=r"weights.safetensors of the artifact has a header of .* use fewer members"):

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
+import tfp_bnn
 import zoo
 from zoo.hub.schemas import Seed
 from zoo.recipes import (
@@ -219,7 +220,18 @@ def test_numbers_of_numpy_become_those_of_python():
     assert yaml.safe_load(recipe_text(changed)) == changed.model_dump(mode="json")
 
 
+def test_objects_of_priors_and_posteriors_become_their_configs():
+    changes = {
+        "model.kernel_prior": tfp_bnn.priors.Normal(scale=0.5),
+        "model.kernel_posterior": tfp_bnn.posteriors.Radial(),
+    }
+    changed = change_recipe(zoo.load_recipe("mlp_flipout.iris"), changes)
+    assert (changed.model["kernel_prior"]["name"], changed.model["kernel_prior"]["scale"]) == ("normal", 0.5)
+    assert changed.model["kernel_posterior"]["name"] == "radial"
+    assert yaml.safe_load(recipe_text(changed)) == changed.model_dump(mode="json")
+
+
 @pytest.mark.parametrize("key", ["model.kernel_prior", "seed"])
 def test_objects_that_could_not_be_written_are_refused_before_a_training(key):
-    with pytest.raises(ValueError, match=rf"{key} got <object .* its name or config"):
+    with pytest.raises(ValueError, match=rf"{key}' got <object .* its name or config"):
         change_recipe(zoo.load_recipe("mlp_flipout.iris"), {key: object()})

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tfp_bnn import figures, metrics
 from tfp_bnn.predictive import for_each_class
+from zoo.core.shown import rounded
 from zoo.evaluation.card_numbers import uncertainties
 from zoo.evaluation.report.drawing import image
 from zoo.evaluation.report.measured import MOST_EXAMPLES, Measured
@@ -100,7 +101,7 @@ def least_certain(measured: Measured) -> Table:
         "confidence": [f"{p[row].max():.4f}" for row in rows],
     }
     for name in ("entropy", "aleatoric", "epistemic"):
-        cells[name] = [f"{value:.4f}" for value in getattr(measured.predictive, name)()[rows]]
+        cells[name] = [rounded(value) for value in getattr(measured.predictive, name)()[rows]]
     return Table(
         f"The {len(rows)} least certain examples. Entropy, aleatoric (expected entropy) and epistemic (mutual "
         "information) in nats; index: the row of the split, from 0.",
@@ -125,7 +126,8 @@ def images(measured: Measured) -> list[Image]:
         image(
             "reliability.png",
             figures.reliability_diagram(labels, p),
-            f"Reliability diagram of {count} predictions: expected calibration error {measured.scores['ece']:.4f}.",
+            f"Reliability diagram of {count} predictions: expected calibration error "
+            f"{rounded(measured.scores['ece'])}.",
             "Points on the diagonal are calibrated; bars that cross it are no evidence against it. Below the diagonal: "
             "overconfident.",
         ),
@@ -138,7 +140,7 @@ def images(measured: Measured) -> list[Image]:
         image(
             "risk_coverage.png",
             figures.risk_coverage(labels, p, {**scores, "1 - confidence": 1.0 - p.max(axis=1)}),
-            f"Error rate against coverage, from {errors / count:.4f} when all {count} examples are answered.",
+            f"Error rate against coverage, from {rounded(errors / count)} when all {count} examples are answered.",
             "The error rate that is left when the least certain examples are not answered, but given to a human.",
         ),
         *_surface(measured),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tfp_bnn import figures
+from zoo.core.shown import rounded
 from zoo.evaluation.report.drawing import image
 from zoo.evaluation.report.page import Section, Table
 from zoo.evaluation.suite import CLEAN, CORRUPTION_SCORES, Suite
@@ -14,15 +15,15 @@ _LABELS = {"accuracy": "accuracy", "nll": "NLL (nats per example)", "ece": "ECE"
 
 def robustness(suite: Suite) -> Section:
     """How the model behaves on other data and on corrupted images."""
-    plug_in = [[name, f"{value:.4f}", f"{suite.plug_in[name]:.4f}"] for name, value in suite.scores.items()]
+    plug_in = [[name, rounded(value), rounded(suite.plug_in[name])] for name, value in suite.scores.items()]
     outside = []
     for name, numbers in suite.out_of_distribution.items():
         versions = [(label, numbers, of) for of, label in _UNCERTAINTIES.items() if f"auroc_{of}" in numbers]
         versions.append(("entropy of the plug-in mean", suite.out_of_distribution_plug_in[name], "entropy"))
-        outside += [[name, label, f"{of[f'auroc_{by}']:.4f}", f"{of[f'fpr95_{by}']:.4f}"] for label, of, by in versions]
+        outside += [[name, label, rounded(of[f"auroc_{by}"]), rounded(of[f"fpr95_{by}"])] for label, of, by in versions]
     means = suite.by_severity()
     severities = [
-        [str(severity), *(f"{numbers[metric]:.4f}" for metric in CORRUPTION_SCORES)]
+        [str(severity), *(rounded(numbers[metric]) for metric in CORRUPTION_SCORES)]
         for severity, numbers in means.items()
     ]
     curves = {
@@ -61,8 +62,8 @@ def robustness(suite: Suite) -> Section:
             image(
                 f"corruptions_{metric}.png",
                 figures.severity_curves({_LABELS[metric]: curves[_LABELS[metric]]}),
-                f"{_LABELS[metric]} against the severity of {kinds} corruptions: mean {means[0][metric]:.4f} "
-                f"without and {means[5][metric]:.4f} at severity 5.",
+                f"{_LABELS[metric]} against the severity of {kinds} corruptions: mean {rounded(means[0][metric])} "
+                f"without and {rounded(means[5][metric])} at severity 5.",
                 _ABOUT if index == 0 else "",
             )
             for index, metric in enumerate(CORRUPTION_SCORES)
